@@ -1,0 +1,116 @@
+"""Labelled images from a name or a folder, and the one split of the loop: test, cloud, devices.
+
+Source of the .idx format: http://yann.lecun.com/exdb/mnist/ ("the IDX file format").
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.errors import DataError
+from edgeloop.extras import need
+
+IMAGES, LABELS = "images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"
+LIMIT_BYTES = 1 << 30  # of one file, unpacked: a gzip bomb ends here
+TEST, CLOUD = 0.2, 0.1  # the rest stays on the devices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """`x` float32 [n, height, width, 1] in 0..1; `y` int32 [n] in 0..classes-1."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+
+    @property
+    def classes(self) -> int:
+        return int(self.y.max()) + 1
+
+    def take(self, index: np.ndarray) -> Dataset:
+        return Dataset(name=self.name, x=self.x[index], y=self.y[index])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Three parts of one dataset that share no sample."""
+
+    test: Dataset
+    cloud: Dataset
+    devices: Dataset
+
+
+def load(source: str) -> Dataset:
+    """`digits` (1,797 8x8 images that scikit-learn carries) or a folder of `*images-idx3-ubyte.gz` and their labels.
+
+    Every pair of the folder is read; the loop makes its own split.
+
+    Raises:
+        DataError: No such folder, no pair in it, a damaged file, images and labels that do not match.
+        MissingExtra: scikit-learn is not installed.
+    """
+    return _digits() if source == "digits" else _idx_folder(Path(source))
+
+
+def split(data: Dataset, seed: int) -> Split:
+    """20% test, 10% cloud, 70% devices, each sample once, drawn by `seed`.
+
+    Raises:
+        DataError: Fewer than 200 samples: the cloud's share would not train anything.
+    """
+    if len(data.y) < 200:
+        raise DataError(f"{data.name} has {len(data.y)} images. Expected at least 200, to split three ways.")
+    order = np.random.default_rng(seed).permutation(len(data.y))
+    test, cloud = int(TEST * len(order)), int(CLOUD * len(order))
+    parts = np.split(order, [test, test + cloud])
+    return Split(**{name: data.take(part) for name, part in zip(("test", "cloud", "devices"), parts, strict=True)})
+
+
+def _digits() -> Dataset:
+    x, y = need("sklearn.datasets", extra="cloud").load_digits(return_X_y=True)
+    return Dataset(name="digits", x=(x / 16.0).astype(np.float32).reshape(-1, 8, 8, 1), y=y.astype(np.int32))
+
+
+def _idx_folder(folder: Path) -> Dataset:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder. Expected one with *{IMAGES} and *{LABELS} files, or 'digits'.")
+    files = sorted(folder.glob(f"*{IMAGES}"))
+    if not files:
+        raise DataError(f"{folder} has no *{IMAGES} file. Put MNIST-style .idx.gz files there.")
+    parts = [_pair(file, file.with_name(file.name.replace(IMAGES, LABELS))) for file in files]
+    sizes = {x.shape[1:] for x, _ in parts}
+    if len(sizes) > 1:
+        raise DataError(f"{folder} mixes image sizes {sorted(sizes)}. Expected one size.")
+    x, y = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Dataset(name=folder.name, x=(x / np.float32(255))[..., None], y=y.astype(np.int32))
+
+
+def _pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
+    if not labels.is_file():
+        raise DataError(f"{images} has no labels beside it. Expected {labels.name}.")
+    x, y = _idx(images, 3), _idx(labels, 1)
+    if len(x) != len(y):
+        raise DataError(f"{images.name} has {len(x)} images, {labels.name} {len(y)} labels. Expected as many.")
+    return x, y
+
+
+def _idx(path: Path, dimensions: int) -> np.ndarray:
+    """A uint8 array with `dimensions` axes."""
+    try:
+        with gzip.open(path) as file:
+            data = file.read(LIMIT_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as e:
+        raise DataError(f"{path} cannot be unpacked ({e}). Expected a gzip file of the IDX format.") from e
+    header = 4 + 4 * dimensions
+    if len(data) > LIMIT_BYTES or len(data) < header or data[:4] != bytes([0, 0, 8, dimensions]):
+        raise DataError(f"{path} is no IDX file of unsigned bytes with {dimensions} dimensions. Fetch it again.")
+    shape = struct.unpack(f">{dimensions}I", data[4:header])
+    if int(np.prod(shape, dtype=object)) != len(data) - header:
+        raise DataError(f"{path} announces shape {shape} and holds {len(data) - header} bytes. Fetch it again.")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -1,0 +1,75 @@
+"""A frozen graph in, ONNX bytes out: the source's own names, the same bytes in every process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeloop.convert.source import Source
+from edgeloop.errors import ModelError
+from edgeloop.extras import need
+
+OPSET = 18
+
+
+def to_onnx(frozen: Any, source: Source) -> bytes:
+    """An ONNX model whose inputs and outputs carry the source's names and free dimensions.
+
+    Raises:
+        ModelError: An op tf2onnx cannot express, or a result that onnx's own checker refuses.
+    """
+    tf2onnx = need("tf2onnx", extra="convert")
+    ends = [t.name for t in frozen.inputs], [t.name for t in frozen.outputs]
+    try:
+        proto, _ = tf2onnx.convert.from_graph_def(
+            frozen.graph.as_graph_def(), name="model", opset=OPSET, input_names=ends[0], output_names=ends[1]
+        )
+    except Exception as e:  # tf2onnx raises ValueError, KeyError, RuntimeError and its own
+        raise ModelError(f"{source.path} does not convert to ONNX: {' '.join(str(e).split())[:300]}") from e
+    return _finish(proto, dict(zip(ends[0] + ends[1], _names(source), strict=True)), source)
+
+
+def tflite_to_onnx(data: bytes, source: Source) -> bytes:
+    """As `to_onnx`, from the flatbuffer itself."""
+    convert = need("tf2onnx.convert", extra="convert")
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.tflite"
+        file.write_bytes(data)
+        try:
+            proto, _ = convert._convert_common(None, tflite_path=str(file), opset=OPSET, name="model")
+        except Exception as e:  # as above
+            raise ModelError(f"{source.path} does not convert to ONNX: {' '.join(str(e).split())[:300]}") from e
+    ends = [t.name for t in (*proto.graph.input, *proto.graph.output)]
+    return _finish(proto, dict(zip(ends, _names(source), strict=True)), source)
+
+
+def _names(source: Source) -> list[str]:
+    return [t.name for t in (*source.inputs, *source.outputs)]
+
+
+def _finish(proto: Any, names: dict[str, str], source: Source) -> bytes:
+    onnx = need("onnx", extra="convert")
+    weights = {w.name: w for w in proto.graph.initializer}
+    order: dict[str, str] = {}
+    # tf2onnx numbers and orders constants differently in every process: name them by first use
+    for node in proto.graph.node:
+        for k, name in enumerate(node.input):
+            node.input[k] = order.setdefault(name, f"const_{len(order)}") if name in weights else names.get(name, name)
+        for k, name in enumerate(node.output):
+            node.output[k] = names.get(name, name)
+    del proto.graph.initializer[:]
+    for name, new in order.items():
+        weights[name].name = new
+        proto.graph.initializer.append(weights[name])
+    for value, spec in zip((*proto.graph.input, *proto.graph.output), (*source.inputs, *source.outputs), strict=True):
+        value.name = spec.name
+        for i, (dimension, size) in enumerate(zip(value.type.tensor_type.shape.dim, spec.shape, strict=False)):
+            if size is None:
+                dimension.dim_param = "batch" if i == 0 else f"{spec.name}_{i}"
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as e:
+        raise ModelError(f"{source.path} gives an invalid ONNX graph: {' '.join(str(e).split())[:300]}") from e
+    return proto.SerializeToString(deterministic=True)

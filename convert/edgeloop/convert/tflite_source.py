@@ -1,0 +1,94 @@
+"""A .tflite as a source: its signature, its tensors, its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeloop.errors import ModelError
+from edgeloop.extras import need
+
+Named = list[tuple[str, tuple[tuple[int | None, ...], str]]]  # (name, (shape, dtype))
+
+
+def add_signature(
+    data: bytes, key: str, path: Path, names: tuple[Sequence[str], Sequence[str]] | None = None
+) -> bytes:
+    """`data` with a signature `key` on its first subgraph; unchanged when it has signatures and `names` is None.
+
+    A frozen conversion keeps the order of inputs and outputs but drops the signature, and the quantizer's
+    calibration wants one. `names` (inputs, outputs) default to the tensors' own names.
+
+    Raises:
+        ModelError: The flatbuffer cannot be read, or has other numbers of inputs or outputs than `names`.
+    """
+    schema = need("ai_edge_litert.schema_py_generated", extra="edge")
+    utils = need("ai_edge_litert.tools.flatbuffer_utils", extra="edge")
+    try:
+        model = utils.read_model_from_bytearray(bytearray(data))
+        graph = model.subgraphs[0]
+    except Exception as e:  # flatbuffers raises struct, index and type errors on damaged offsets
+        raise ModelError(f"{path} is a damaged .tflite file ({type(e).__name__}). Fetch or convert it again.") from e
+    if model.signatureDefs and names is None:
+        return data
+    own = [[graph.tensors[i].name.decode() for i in side] for side in (graph.inputs, graph.outputs)]
+    wanted = [list(side) for side in names] if names else own
+    if [len(side) for side in wanted] != [len(side) for side in own]:
+        raise ModelError(f"{path}: the flatbuffer has inputs and outputs {own}, the model {wanted}.")
+
+    def entries(labels: Sequence[str], indices: Sequence[int]) -> list[Any]:
+        maps = []
+        for label, index in zip(labels, indices, strict=True):
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = label.encode(), index
+            maps.append(entry)
+        return maps
+
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = key.encode(), 0
+    signature.inputs, signature.outputs = entries(wanted[0], graph.inputs), entries(wanted[1], graph.outputs)
+    model.signatureDefs = [signature]
+    return bytes(utils.convert_object_to_bytearray(model))
+
+
+def tflite_specs(data: bytes, signature: str | None, path: Path) -> tuple[str, Named, Named]:
+    """Name, inputs and outputs of a signature (the only one, or the one asked for).
+
+    Raises:
+        ModelError: LiteRT refuses the file, or there is no such signature.
+    """
+    interpreter = _interpreter(data, path)
+    names = list(interpreter.get_signature_list())
+    name = signature or ("serving_default" if "serving_default" in names else names[0])
+    if name not in names:
+        raise ModelError(f"{path} has no signature {name!r}. It has: {', '.join(names)}.")
+    runner = interpreter.get_signature_runner(name)
+    return name, _named(runner.get_input_details()), _named(runner.get_output_details())
+
+
+def tflite_call(data: bytes, signature: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run a signature with LiteRT."""
+    return dict(_interpreter(data, Path("the source")).get_signature_runner(signature)(**arrays))
+
+
+def _interpreter(data: bytes, path: Path) -> Any:
+    interpreter = need("ai_edge_litert.interpreter", extra="edge").Interpreter
+    try:
+        return interpreter(model_content=data)
+    except (ValueError, RuntimeError) as e:
+        raise ModelError(f"{path}: LiteRT refuses it ({' '.join(str(e).split())[:200]}).") from e
+
+
+def _named(details: Mapping[str, Mapping[str, Any]]) -> Named:
+    return [
+        (name, (tuple(None if d < 0 else int(d) for d in _shape(detail)), np.dtype(detail["dtype"]).name))
+        for name, detail in details.items()
+    ]
+
+
+def _shape(detail: Mapping[str, Any]) -> np.ndarray:
+    signature = detail.get("shape_signature")
+    return detail["shape"] if signature is None or len(signature) == 0 else signature

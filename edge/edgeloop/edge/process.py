@@ -1,0 +1,86 @@
+"""Child processes that cannot outlive the work they were started for."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # loaded before any fork: the child may only call, not load
+
+
+@contextlib.contextmanager
+def owned(
+    command: Sequence[str | os.PathLike[str]],
+    *,
+    stdin: int | IO | None = subprocess.DEVNULL,
+    stdout: int | IO | None = subprocess.DEVNULL,
+    stderr: int | IO | None = subprocess.DEVNULL,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    grace_s: float = 3.0,
+) -> Iterator[subprocess.Popen]:
+    """Run `command` in a process group of its own and end the whole group when the block ends, however it ends.
+
+    The group does not see the terminal's Ctrl-C, so that the owner decides the order of the end: SIGTERM, `grace_s`
+    seconds, SIGKILL. If the owner itself is killed, Linux sends the child SIGKILL (prctl PR_SET_PDEATHSIG).
+
+    Raises:
+        OSError: The program cannot be started.
+    """
+    child = subprocess.Popen(
+        [os.fspath(part) for part in command],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=None if env is None else dict(env),
+        cwd=cwd,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    )
+    try:
+        yield child
+    finally:
+        end(child, grace_s)
+
+
+def end(child: subprocess.Popen, grace_s: float = 3.0) -> None:
+    """End the child and everything in its group; returns when all are gone."""
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # closing a pipe to a dead reader flushes into nothing
+                pipe.close()
+    _signal_group(child.pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    while time.monotonic() < deadline:
+        child.poll()  # reap the leader, or it would count as alive
+        if not _group_alive(child.pid):
+            break
+        time.sleep(0.02)
+    _signal_group(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+def _group_alive(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _die_with_parent() -> None:
+    if hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

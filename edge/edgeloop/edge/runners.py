@@ -1,0 +1,110 @@
+"""Runtimes by name: what can run which format, and where.
+
+A runner is found through the entry-point group `edgeloop.runners`, so that a folder above this one (browser/) can
+add its own without this one knowing it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from edgeloop.bundle import Format
+from edgeloop.edge.client import Agent, agent
+from edgeloop.edge.device import Device, device_environment, parse_device
+from edgeloop.errors import DeviceError, MissingExtra
+
+GROUP = "edgeloop.runners"
+
+
+class Session(Protocol):
+    """A loaded model."""
+
+    def infer(self, inputs: Mapping[str, np.ndarray], signature: str | None) -> Mapping[str, np.ndarray]:
+        """Named arrays in, named arrays out, full shapes with the batch. `signature` None: the file has only one."""
+
+
+class Runner(Protocol):
+    """A runtime that runs models of some formats in a process of its own."""
+
+    name: str
+    formats: frozenset[Format]
+
+    def open(self, folder: Path, entry: str, timeout_s: float = 120.0) -> contextlib.AbstractContextManager[Session]:
+        """Load `folder/entry`; files outside `folder` stay out of reach.
+
+        Raises:
+            MissingExtra: The runtime is not installed, with the line that installs it.
+            TargetError: The runtime refuses the model.
+            DeviceError: It died or did not answer within `timeout_s` per call.
+        """
+
+
+@dataclass(frozen=True)
+class AgentRunner:
+    """A runtime that edge's agent drives."""
+
+    name: str
+    formats: frozenset[Format]
+    module: str
+
+    @contextlib.contextmanager
+    def open(self, folder: Path, entry: str, timeout_s: float = 120.0) -> Iterator[Session]:
+        with agent(self.device().python, self.name, folder, timeout_s) as running:
+            running.prepare(entry)
+            yield _AgentSession(running)
+
+    def device(self) -> Device:
+        """This interpreter if it has the runtime, else the device environment.
+
+        Raises:
+            MissingExtra: Neither has it.
+        """
+        for device in (parse_device("local"), device_environment()):
+            if self.on(device):
+                return device
+        raise MissingExtra(
+            f"{self.name} is not installed here nor in the device environment. Run: edgeloop setup device"
+        )
+
+    def on(self, device: Device) -> bool:
+        """Whether this runtime loads there."""
+        return _has(device, self.name, self.module)
+
+
+@dataclass(frozen=True)
+class _AgentSession:
+    agent: Agent
+
+    def infer(self, inputs: Mapping[str, np.ndarray], signature: str | None) -> Mapping[str, np.ndarray]:
+        return self.agent.run(inputs, signature).outputs
+
+
+@cache
+def _has(device: Device, runtime: str, module: str) -> bool:
+    if device.name == "local":
+        return importlib.util.find_spec(module) is not None
+    with agent(device.python, runtime, Path.cwd(), timeout_s=60) as running:
+        try:
+            running.probe()
+        except DeviceError:
+            return False
+    return True
+
+
+LITERT = AgentRunner("litert", frozenset({Format.TFLITE}), "ai_edge_litert")
+TFLITE_RUNTIME = AgentRunner("tflite-runtime", frozenset({Format.TFLITE}), "tflite_runtime")
+ONNXRUNTIME = AgentRunner("onnxruntime", frozenset({Format.ONNX}), "onnxruntime")
+
+
+def runners() -> dict[str, Runner]:
+    """Every runner of this installation, by name."""
+    return {point.name: point.load() for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)}

@@ -1,0 +1,42 @@
+"""What a verb hands back, and how long work says where it is. The command line prints it; an import just reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows for a person; every cell already text."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The result of one verb.
+
+    Attributes:
+        document: What `--json` prints: one JSON object.
+        tables: What a person sees instead.
+        notes: One-line remarks below the tables; they go to stderr with `--json`.
+    """
+
+    document: Mapping[str, Any]
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+
+
+class Progress(Protocol):
+    """Told by long work where it is."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` steps of `what` are finished."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """The progress of a caller who does not look."""

@@ -1,0 +1,381 @@
+"""A bundle: one folder that holds a model in many variants, with what proves them. Format 1.
+
+A device reads a bundle with this file, `canonical.py`, `errors.py` and NumPy: Python 3.9 syntax, no framework.
+The format is specified in docs/bundle.md.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgeloop.canonical import LIMIT_BYTES, canonical_json, read_json
+from edgeloop.errors import IntegrityError, ModelError
+
+FORMAT = "edgeloop-bundle/1"
+MANIFEST, SIGNATURE, PROOF, REFERENCE = (
+    "manifest.json",
+    "manifest.json.sig",
+    "proof.json",
+    "reference.npz",
+)
+UNLISTED = frozenset({MANIFEST, SIGNATURE, PROOF})
+
+
+class Scheme(str, enum.Enum):
+    """How the numbers of a variant are stored."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    DYNAMIC = "dynamic"
+    INT8 = "int8"
+
+
+class Format(str, enum.Enum):
+    """What kind of file a variant is."""
+
+    TFLITE = "tflite"
+    ONNX = "onnx"
+    TFJS = "tfjs"
+    SAVEDMODEL = "savedmodel"
+
+
+class Kind(str, enum.Enum):
+    """What a tensor means to a person."""
+
+    IMAGE = "image"
+    AUDIO = "audio"
+    TABULAR = "tabular"
+    TOKENS = "tokens"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named input or output. `shape` has None where a dimension is free; `range` is (low, high) in real units."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    kind: Kind = Kind.OTHER
+    range: tuple[float, float] | None = None
+    layout: str | None = None
+    sample_rate_hz: int | None = None
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A named entry point."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What a variant's own tensor holds. `scale` 0 means the numbers are not scaled."""
+
+    dtype: str
+    scale: float = 0.0
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
+class Requires:
+    """What a machine needs to run a variant. `runtimes` are those it was proved on when converted."""
+
+    runtimes: tuple[str, ...] = ()
+    cpu_features: tuple[str, ...] = ()
+    ram_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One form of the model. `entry` is the file a runtime opens, `files` all it needs."""
+
+    id: str
+    entry: str
+    files: tuple[str, ...]
+    format: Format
+    scheme: Scheme
+    signatures: tuple[str, ...]
+    io: Mapping[str, Quantization] = field(default_factory=dict)
+    requires: Requires = Requires()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One array of the model, in `get_weights` order; batch-norm statistics included."""
+
+    name: str
+    keras_path: str
+    shape: tuple[int, ...]
+    dtype: str
+    trainable: bool
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle is: no timestamps, no measurements, so equal input and toolchain give equal bytes."""
+
+    name: str
+    version: int
+    source: Mapping[str, str]
+    files: Mapping[str, FileEntry]
+    signatures: Mapping[str, Signature]
+    variants: tuple[Variant, ...]
+    weights: tuple[Weight, ...] = ()
+    license: Mapping[str, str | None] = field(default_factory=lambda: {"model": None, "data": None})
+    toolchain: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        return canonical_json({"format": FORMAT, **asdict(self)})
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose manifest was read and whose listed files were checked."""
+
+    path: Path
+    manifest: Manifest
+    manifest_sha256: str
+
+    def variant(self, id: str) -> Variant:
+        """The variant of that id.
+
+        Raises:
+            ModelError: There is none.
+        """
+        for variant in self.manifest.variants:
+            if variant.id == id:
+                return variant
+        have = ", ".join(v.id for v in self.manifest.variants)
+        raise ModelError(f"{self.path} has no variant {id!r}. It has: {have}.")
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+
+def is_bundle(path: str | Path) -> bool:
+    return (Path(path) / MANIFEST).is_file()
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read the manifest and check every file against it.
+
+    Raises:
+        ModelError: No bundle there, an unknown format, a manifest that breaks its own rules.
+        IntegrityError: A file differs from its hash, is missing for a variant that is partly there, or is not listed.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ModelError(f"{path} does not exist. Expected a bundle folder made by edgeloop convert.")
+    if not is_bundle(path):
+        raise ModelError(f"{path} has no {MANIFEST}. Expected a bundle folder made by edgeloop convert.")
+    with (path / MANIFEST).open("rb") as file:
+        data = file.read(LIMIT_BYTES + 1)
+    manifest = parse_manifest(data)
+    _check_files(path, manifest)
+    return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Manifest bytes to a value. Unknown keys are ignored and variants of an unknown format or scheme skipped.
+
+    Raises:
+        ModelError: Another format, a missing or mistyped field, an unsafe path.
+    """
+    raw = read_json(data, MANIFEST)
+    if raw.get("format") != FORMAT:
+        raise ModelError(
+            f"{MANIFEST} says format {raw.get('format')!r}, this edgeloop reads {FORMAT!r}. Update edgeloop."
+        )
+    try:
+        manifest = _manifest(raw)
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise ModelError(f"{MANIFEST} breaks the format ({type(e).__name__}: {e}); see docs/bundle.md.") from e
+    for name in manifest.files:
+        _safe(name)
+    ids = [variant.id for variant in manifest.variants]
+    if len(set(ids)) != len(ids):
+        raise ModelError(f"{MANIFEST} gives two variants one id: {sorted(ids)}. Make it again with edgeloop convert.")
+    for variant in manifest.variants:
+        unlisted = {variant.entry, *variant.files} - set(manifest.files)
+        if unlisted:
+            raise ModelError(f"variant {variant.id!r} names {sorted(unlisted)}, which the manifest does not list.")
+        if variant.entry not in variant.files:
+            raise ModelError(f"variant {variant.id!r} opens {variant.entry!r}, which is not one of its own files.")
+    return manifest
+
+
+def file_entries(folder: Path) -> dict[str, FileEntry]:
+    """Size and hash of every file below `folder` that a manifest lists.
+
+    Raises:
+        IntegrityError: A link, or anything that is neither file nor folder.
+    """
+    names = sorted(_walk(folder) - UNLISTED)
+    return {name: _entry(folder / name) for name in names}
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    present = _walk(folder) - UNLISTED
+    unlisted = sorted(present - set(manifest.files))
+    if unlisted:
+        raise IntegrityError(
+            f"{folder} holds {unlisted[0]!r}, which its manifest does not list. Take it out, or convert again."
+        )
+    for name in sorted(present):
+        found, listed = _entry(folder / name), manifest.files[name]
+        if found != listed:
+            raise IntegrityError(
+                f"{folder / name} has sha256 {found.sha256[:12]}… and {found.bytes} bytes, its manifest says "
+                f"{listed.sha256[:12]}… and {listed.bytes}. The file was changed or damaged: fetch the bundle again."
+            )
+    whole = [v for v in manifest.variants if set(v.files) <= present]
+    for variant in manifest.variants:
+        missing = sorted(set(variant.files) - present)
+        if missing and (len(missing) < len(variant.files) or not whole):
+            raise IntegrityError(f"{folder} misses {missing[0]!r} of variant {variant.id!r}. Fetch the bundle again.")
+
+
+def _walk(folder: Path) -> set[str]:
+    names: set[str] = set()
+    for root, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = Path(root) / name
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                raise IntegrityError(f"{path} is a link or a device. A bundle holds plain files only.")
+        names.update((Path(root) / name).relative_to(folder).as_posix() for name in files)
+    return names
+
+
+def _entry(path: Path) -> FileEntry:
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+            size += len(block)
+    return FileEntry(size, digest.hexdigest())
+
+
+def _safe(name: str) -> None:
+    path = PurePosixPath(name)
+    if (
+        not name
+        or not path.parts
+        or path.is_absolute()
+        or ".." in path.parts
+        or path.as_posix() != name
+        or re.search(r"[\\\x00-\x1f:]", name)
+        or name in UNLISTED
+    ):
+        raise ModelError(f"{MANIFEST} lists the path {name!r}. Expected a relative POSIX path inside the bundle.")
+
+
+def _manifest(raw: Mapping[str, Any]) -> Manifest:
+    known = [v for v in _list(raw["variants"]) if _known(Format, v["format"]) and _known(Scheme, v["scheme"])]
+    return Manifest(
+        name=_text(raw["name"]),
+        version=_whole(raw["version"]),
+        source={k: _text(v) for k, v in raw["source"].items()},
+        files={k: FileEntry(_whole(v["bytes"]), _text(v["sha256"])) for k, v in raw["files"].items()},
+        signatures={
+            name: Signature(_specs(value["inputs"]), _specs(value["outputs"]))
+            for name, value in raw["signatures"].items()
+        },
+        variants=tuple(_variant(v) for v in known),
+        weights=tuple(
+            Weight(
+                _text(w["name"]), _text(w["keras_path"]), _shape(w["shape"]), _text(w["dtype"]), bool(w["trainable"])
+            )
+            for w in _list(raw.get("weights", []))
+        ),
+        license=dict(raw.get("license", {})),
+        toolchain=dict(raw.get("toolchain", {})),
+    )
+
+
+def _variant(raw: Mapping[str, Any]) -> Variant:
+    requires = raw.get("requires", {})
+    return Variant(
+        id=_text(raw["id"]),
+        entry=_text(raw["entry"]),
+        files=tuple(map(_text, _list(raw["files"]))),
+        format=Format(raw["format"]),
+        scheme=Scheme(raw["scheme"]),
+        signatures=tuple(map(_text, _list(raw["signatures"]))),
+        io={
+            name: Quantization(_text(q["dtype"]), _real(q.get("scale", 0)), int(_real(q.get("zero_point", 0))))
+            for name, q in raw.get("io", {}).items()
+        },
+        requires=Requires(
+            tuple(_list(requires.get("runtimes", []))),
+            tuple(_list(requires.get("cpu_features", []))),
+            requires.get("ram_bytes"),
+        ),
+        notes=tuple(_list(raw.get("notes", []))),
+    )
+
+
+def _specs(raw: Any) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            name=_text(t["name"]),
+            shape=_shape(t["shape"], free=True),
+            dtype=_text(t["dtype"]),
+            kind=Kind(t["kind"]) if _known(Kind, t.get("kind")) else Kind.OTHER,
+            range=tuple(map(_real, t["range"])) if t.get("range") else None,  # type: ignore[arg-type]
+            layout=t.get("layout"),
+            sample_rate_hz=t.get("sample_rate_hz"),
+            labels=tuple(_list(t.get("labels", []))),
+        )
+        for t in _list(raw)
+    )
+
+
+def _shape(raw: Any, free: bool = False) -> Any:
+    return tuple(None if d is None and free else _whole(d) for d in _list(raw))
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, found {value!r}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, found {value!r}")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"expected a whole number, found {value!r}")
+    return value
+
+
+def _real(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"expected a number, found {value!r}")
+    return float(value)
+
+
+def _known(choices: type[enum.Enum], value: Any) -> bool:
+    return value in {choice.value for choice in choices}

@@ -1,0 +1,132 @@
+"""The command line: finds the verb's folder, runs it, prints its answer, turns errors into exit codes.
+
+Each folder's `command.py` holds `app`, a Typer with its verbs; it is imported when it is needed. A verb returns an
+`Answer` and prints nothing itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import typer
+import typer.core
+import typer.main
+
+from edgeloop.answer import Answer
+from edgeloop.console import Console
+from edgeloop.errors import INTERRUPTED, EdgeloopError, OptionsError, WriteError
+
+VERBS = {  # in the order of the loop, which is the order of --help
+    "demo": "edgeloop.demo",
+    "convert": "edgeloop.convert.command",
+    "inspect": "edgeloop.edge.command",
+    "verify": "edgeloop.convert.command",
+    "bench": "edgeloop.edge.command",
+    "federate": "edgeloop.federated.command",
+    "browse": "edgeloop.browser.command",
+    "setup": "edgeloop.setup",
+}
+
+
+class Verbs(typer.core.TyperGroup):
+    """A group whose commands live in the folders."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        app = importlib.import_module(VERBS[cmd_name]).app
+        group = typer.main.get_group(app)
+        command = group.commands[cmd_name]
+        _add_json(command)
+        return command
+
+
+def _add_json(command: click.Command) -> None:
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _add_json(inner)
+        return
+    option = click.Option(
+        ["--json"],
+        is_flag=True,
+        expose_value=False,  # `run` looks for it itself: an error before parsing must know it too
+        help="One JSON document on stdout instead of tables.",
+    )
+    command.params.append(option)
+
+
+root = typer.Typer(cls=Verbs, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+
+
+@root.callback()
+def edgeloop(ctx: typer.Context) -> None:
+    """Take a cloud-trained TensorFlow model to every device, prove each form, and bring back what devices learn."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the `edgeloop` program. Ends the process."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code. Prints; never raises, never ends the process."""
+    json_wanted = "--json" in arguments
+    console = Console(json=json_wanted)
+    previous = _interrupt_on_sigterm()
+    try:
+        command = typer.main.get_command(root)
+        answer = command.main(arguments, prog_name="edgeloop", standalone_mode=False, obj=console)
+        if isinstance(answer, Answer):
+            console.show(answer)
+        return answer if isinstance(answer, int) else 0
+    except EdgeloopError as e:
+        console.error(str(e))
+        return e.exit_code
+    except click.ClickException as e:
+        console.error(_usage(e))
+        return OptionsError.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        console.error("interrupted; every process that was started has ended.")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our stdout went away, as in `edgeloop ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WriteError.exit_code
+    except Exception:
+        with tempfile.NamedTemporaryFile("w", prefix="edgeloop-bug-", suffix=".txt", delete=False) as file:
+            traceback.print_exc(file=file)
+        console.error(f"a bug in edgeloop; its traceback is in {file.name}. Please report it with that file.")
+        return EdgeloopError.exit_code
+    finally:
+        console.close()
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt_on_sigterm() -> Any:
+    """SIGTERM ends edgeloop as Ctrl-C does: children first. Only the main thread may say so."""
+    try:
+        return signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:
+        return None
+
+
+def _usage(e: click.ClickException) -> str:
+    message = e.format_message().rstrip(".")
+    context = getattr(e, "ctx", None)
+    where = context.command_path if context else "edgeloop"
+    return f"{message}. See: {where} --help"
+
+
+if __name__ == "__main__":
+    main()

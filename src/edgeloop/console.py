@@ -1,0 +1,74 @@
+"""What people see: tables on stdout, progress and errors on stderr. With `--json`, one document on stdout and no tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import rich.box
+import rich.console
+import rich.progress
+import rich.table
+import rich.text
+
+from edgeloop.answer import Answer, Table
+
+
+class Console:
+    """Made once per run by the command line. Verbs reach it as `ctx.obj`; it is a `Progress` itself."""
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+        self._out = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+        self._err = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+        self._progress: rich.progress.Progress | None = None
+        self._tasks: dict[str, rich.progress.TaskID] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Move the bar of `what`. Without a terminal, one line when it is finished."""
+        if not self._err.is_terminal:
+            if done == total:
+                print(f"{what}: done", file=sys.stderr, flush=True)
+            return
+        if self._progress is None:
+            columns = rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn()
+            self._progress = rich.progress.Progress(
+                *columns, rich.progress.MofNCompleteColumn(), rich.progress.TimeElapsedColumn(), console=self._err
+            )
+            self._progress.start()
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done, total=total)
+
+    def say(self, line: str) -> None:
+        """One line of news, on stderr."""
+        self._err.print(line, markup=False)
+
+    def error(self, message: str) -> None:
+        self.close()
+        one_line = " ".join(message.split())
+        print(f"edgeloop: {one_line}", file=sys.stderr, flush=True)
+
+    def show(self, answer: Answer) -> None:
+        self.close()
+        if self.json:
+            print(json.dumps(answer.document, allow_nan=False, ensure_ascii=False), flush=True)
+        else:
+            for table in answer.tables:
+                self._out.print(_rich(table))
+        for note in answer.notes:
+            print(note, file=sys.stderr if self.json else sys.stdout, flush=True)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress, self._tasks = None, {}
+
+
+def _rich(table: Table) -> rich.table.Table:
+    drawn = rich.table.Table(title=table.title, title_justify="left", box=rich.box.SIMPLE)
+    for index, name in enumerate(table.columns):
+        drawn.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*map(rich.text.Text, row))
+    return drawn
