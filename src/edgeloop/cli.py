@@ -13,7 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 import click
 import typer
@@ -21,7 +21,7 @@ import typer.core
 import typer.main
 
 from edgeloop.answer import Answer
-from edgeloop.console import Console
+from edgeloop.console import Console, own_stderr
 from edgeloop.errors import INTERRUPTED, EdgeloopError, OptionsError, WriteError
 
 VERBS = {  # in the order of the loop, which is the order of --help
@@ -81,14 +81,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Prints; never raises, never ends the process."""
-    json_wanted = "--json" in arguments
-    console = Console(json=json_wanted)
     previous = _interrupt_on_sigterm()
+    try:
+        with own_stderr() as (ours, noise):
+            console = Console(json="--json" in arguments, stderr=ours)
+            try:
+                return _run(arguments, console, noise)
+            finally:
+                console.close()
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _run(arguments: list[str], console: Console, noise: IO[bytes]) -> int:
     try:
         command = typer.main.get_command(root)
         answer = command.main(arguments, prog_name="edgeloop", standalone_mode=False, obj=console)
         if isinstance(answer, Answer):
             console.show(answer)
+        if answer == INTERRUPTED:  # Typer turns Ctrl-C into this value
+            raise KeyboardInterrupt
         return answer if isinstance(answer, int) else 0
     except EdgeloopError as e:
         console.error(str(e))
@@ -103,14 +116,16 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WriteError.exit_code
     except Exception:
-        with tempfile.NamedTemporaryFile("w", prefix="edgeloop-bug-", suffix=".txt", delete=False) as file:
-            traceback.print_exc(file=file)
-        console.error(f"a bug in edgeloop; its traceback is in {file.name}. Please report it with that file.")
+        console.error(f"a bug in edgeloop; its traceback is in {_bug_report(noise)}. Please report it with that file.")
         return EdgeloopError.exit_code
-    finally:
-        console.close()
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+
+
+def _bug_report(noise: IO[bytes]) -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="edgeloop-bug-", suffix=".txt", delete=False) as file:
+        traceback.print_exc(file=file)
+        noise.seek(0)
+        file.write("\nWhat the frameworks said:\n" + noise.read()[-20_000:].decode(errors="replace"))
+    return file.name
 
 
 def _interrupt_on_sigterm() -> Any:

@@ -1,9 +1,15 @@
-"""What people see: tables on stdout, progress and errors on stderr. With `--json`, one document on stdout and no tables."""
+"""What people see: tables on stdout, progress and errors on stderr; with `--json`, one document on stdout."""
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import json
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from typing import IO
 
 import rich.box
 import rich.console
@@ -14,13 +20,37 @@ import rich.text
 from edgeloop.answer import Answer, Table
 
 
+@contextlib.contextmanager
+def own_stderr() -> Iterator[tuple[IO[str], IO[bytes]]]:
+    """Standard error for our own words, and a file for those of the frameworks below.
+
+    TensorFlow and LiteRT write to file descriptor 2 from C++, before and beside any log setting. While the block
+    runs, 2 leads to a temporary file, which a bug report carries; EDGELOOP_VERBOSE=1 leaves it alone.
+    """
+    with tempfile.TemporaryFile() as noise, os.fdopen(os.dup(2), "w", buffering=1) as ours:
+        sys.stderr.flush()
+        if not os.environ.get("EDGELOOP_VERBOSE"):
+            os.dup2(noise.fileno(), 2)
+        watched = faulthandler.is_enabled()  # by whoever runs us, who then sees crashes already
+        if not watched:
+            faulthandler.enable(ours)  # a crash of native code must still be seen
+        try:
+            yield ours, noise
+        finally:
+            sys.stderr.flush()
+            os.dup2(ours.fileno(), 2)
+            if not watched:
+                faulthandler.disable()
+
+
 class Console:
     """Made once per run by the command line. Verbs reach it as `ctx.obj`; it is a `Progress` itself."""
 
-    def __init__(self, *, json: bool) -> None:
+    def __init__(self, *, json: bool, stderr: IO[str]) -> None:
         self.json = json
+        self._stderr = stderr
         self._out = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-        self._err = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+        self._err = rich.console.Console(file=stderr, highlight=False, soft_wrap=True)
         self._progress: rich.progress.Progress | None = None
         self._tasks: dict[str, rich.progress.TaskID] = {}
 
@@ -28,7 +58,7 @@ class Console:
         """Move the bar of `what`. Without a terminal, one line when it is finished."""
         if not self._err.is_terminal:
             if done == total:
-                print(f"{what}: done", file=sys.stderr, flush=True)
+                print(f"{what}: done", file=self._stderr, flush=True)
             return
         if self._progress is None:
             columns = rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn()
@@ -47,7 +77,7 @@ class Console:
     def error(self, message: str) -> None:
         self.close()
         one_line = " ".join(message.split())
-        print(f"edgeloop: {one_line}", file=sys.stderr, flush=True)
+        print(f"edgeloop: {one_line}", file=self._stderr, flush=True)
 
     def show(self, answer: Answer) -> None:
         self.close()
@@ -57,7 +87,7 @@ class Console:
             for table in answer.tables:
                 self._out.print(_rich(table))
         for note in answer.notes:
-            print(note, file=sys.stderr if self.json else sys.stdout, flush=True)
+            print(note, file=self._stderr if self.json else sys.stdout, flush=True)
 
     def close(self) -> None:
         if self._progress is not None:

@@ -105,6 +105,13 @@ def train(
     return Trained(model=model, losses=tuple(losses[1:]), strategy=type(strategy).__name__)
 
 
+def copy_of(model: Any) -> Any:
+    """The same layers and weights, made in the current strategy's scope: the `build` of a training that goes on."""
+    copy = need("keras", extra="cloud").models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def accuracy(model: Any, data: Dataset) -> float:
     """Share of samples whose largest output is the label."""
     return float(np.mean(np.argmax(predict(model, data.x), -1) == data.y))

@@ -1,7 +1,7 @@
 """A model in, a proved bundle out.
 
-    source -> freeze once -> lower once -> calibrate once -> one .tflite a scheme, ONNX, TF.js, a trainable .tflite
-           -> every variant answers the same inputs in its own runtime -> written only if each agrees
+source -> freeze once -> lower once -> calibrate once -> one .tflite a scheme, ONNX, TF.js, a trainable .tflite
+       -> every variant answers the same inputs in its own runtime -> written only if each agrees
 """
 
 from __future__ import annotations
@@ -33,19 +33,18 @@ from edgeloop.bundle import (
     Signature,
     TensorSpec,
     Variant,
-    Weight,
     file_entries,
     is_bundle,
     read_bundle,
 )
 from edgeloop.canonical import canonical_json
-from edgeloop.convert import freeze, onnx, prove, tflite, tfjs
+from edgeloop.convert import freeze, onnx, prove, tfjs, tflite
 from edgeloop.convert.parity import Parity
 from edgeloop.convert.samples import Samples, read_samples, synthetic
 from edgeloop.convert.source import Source, SourceKind, open_source
 from edgeloop.convert.trainable import TrainableOptions, to_trainable, weight_table
 from edgeloop.edge.flatbuffer import read_tflite
-from edgeloop.errors import DataError, ModelError, OptionsError, WriteError
+from edgeloop.errors import DataError, OptionsError, WriteError
 
 REFERENCE_SAMPLES = 16
 PROOF_SAMPLES = 256
@@ -126,9 +125,7 @@ def convert(
     formats = set(options.to or (Format.TFLITE, Format.ONNX, Format.TFJS))
     with contextlib.ExitStack() as stack:
         is_tflite = Path(model).suffix == ".tflite"
-        javascript = (
-            stack.enter_context(tfjs.tfjs_converter()) if Format.TFJS in formats and not is_tflite else None
-        )
+        javascript = stack.enter_context(tfjs.tfjs_converter()) if Format.TFJS in formats and not is_tflite else None
         source = open_source(model, options.signature)
         formats, notes = _possible(formats, source, options)
         samples = _samples(source, options)
@@ -141,7 +138,7 @@ def convert(
             if draft.content is not None:
                 (folder / draft.variant.entry).write_bytes(draft.content)
         variants = [_with_files(draft.variant, folder) for draft in drafts]
-        signatures = _signatures(source, drafts, options.labels)
+        signatures = _signatures(source, drafts, samples, options.labels)
         expected = _answers(source, samples)
         rows = prove.prove(folder, variants, signatures, samples, expected, progress)
         prove.check(rows)
@@ -278,14 +275,22 @@ def _proved(variant: Variant, rows: Sequence[Parity]) -> Variant:
     return replace(variant, requires=Requires(runtimes=runtimes))
 
 
-def _signatures(source: Source, drafts: Sequence[_Draft], labels: tuple[str, ...]) -> dict[str, Signature]:
-    """The source's own signature, and those that only the trainable variant has, read from its flatbuffer."""
-    outputs = source.outputs
+def _signatures(
+    source: Source, drafts: Sequence[_Draft], samples: Samples, labels: tuple[str, ...]
+) -> dict[str, Signature]:
+    """The source's own signature, and those that only the trainable variant has, read from its flatbuffer.
+
+    The range of an input is what real samples of it span.
+    """
+    inputs, outputs = source.inputs, source.outputs
+    if samples.real:
+        spans = {n: (float(a.min()), float(a.max())) for n, a in samples.inputs.items()}
+        inputs = tuple(replace(t, range=spans[t.name]) for t in inputs)
     if labels:
         if len(outputs) != 1 or outputs[0].shape[-1] != len(labels):
             raise OptionsError(f"{len(labels)} labels do not fit outputs {[list(o.shape) for o in outputs]}.")
         outputs = (replace(outputs[0], labels=labels),)
-    signatures = {source.signature: Signature(source.inputs, outputs)}
+    signatures = {source.signature: Signature(inputs, outputs)}
     for draft in drafts:
         if draft.variant.id != TRAINABLE or draft.content is None:
             continue
@@ -312,7 +317,7 @@ def _answers(source: Source, samples: Samples, batch: int = 64) -> dict[str, np.
 
 
 def _write_reference(folder: Path, samples: Samples, expected: Mapping[str, np.ndarray]) -> None:
-    arrays = {f"in/{n}": a for n, a in samples.inputs.items()}
+    arrays: dict[str, Any] = {f"in/{n}": a for n, a in samples.inputs.items()}
     arrays |= {f"out/{n}": a[: len(samples)] for n, a in expected.items()}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # stored, not deflated; its entries carry no clock: the same arrays, the same bytes

@@ -8,14 +8,11 @@ All tensors are float32, images are [batch, height, width, channels] with static
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeloop.extras import need
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-else:
-    tf = need("tensorflow", extra="convert")
+tf: Any = need("tensorflow", extra="convert")
 
 Tensor = Any
 
@@ -81,7 +78,7 @@ def conv2d(x: Tensor, w: Tensor, stride: tuple[int, int], padding: str) -> Tenso
 
 def depthwise_conv2d(x: Tensor, w: Tensor, stride: tuple[int, int], padding: str) -> Tensor:
     """One filter per channel, `w` [kh, kw, channels, 1]."""
-    kh, kw, channels, multiplier = w.shape
+    kh, kw, channels, _ = w.shape
     rows, cols = _extent(x.shape[1], kh, stride[0], padding), _extent(x.shape[2], kw, stride[1], padding)
 
     @tf.custom_gradient

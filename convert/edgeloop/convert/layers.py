@@ -6,20 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeloop.convert import gradients as g
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
-else:
-    keras = need("keras", extra="convert")
-    tf = need("tensorflow", extra="convert")
+tf: Any = need("tensorflow", extra="convert")
+L: Any = need("keras", extra="convert").layers
 
-L = keras.layers
 ACTIVATIONS: dict[str, Callable] = {
     "linear": lambda x: x,
     "relu": g.relu,
@@ -129,7 +124,7 @@ class _Pooling:
     def window(self: Any, x: Any) -> tuple[int, int]:
         if x.shape[1] % self.pool_size[0] or x.shape[2] % self.pool_size[1]:
             raise _refused(self, f"pools {x.shape[1]}x{x.shape[2]} by {self.pool_size}", "Pad to a multiple first.")
-        return tuple(self.pool_size)  # type: ignore[return-value]
+        return tuple(self.pool_size)
 
 
 class MaxPooling2D(_Pooling, L.MaxPooling2D):
@@ -142,7 +137,7 @@ class AveragePooling2D(_Pooling, L.AveragePooling2D):
         return g.average_pool(x, self.window(x))
 
 
-LAYERS: dict[type, type] = {
+LAYERS: dict[type, Any] = {
     L.InputLayer: L.InputLayer,
     L.Flatten: L.Flatten,
     L.Reshape: L.Reshape,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from edgeloop.convert.source import Source
+from edgeloop.edge.flatbuffer import read_tflite
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 
@@ -29,11 +33,12 @@ def to_onnx(frozen: Any, source: Source) -> bytes:
 
 
 def tflite_to_onnx(data: bytes, source: Source) -> bytes:
-    """As `to_onnx`, from the flatbuffer itself."""
+    """As `to_onnx`, from the flatbuffer itself, whose tensors may come in another order than the signature's."""
     convert = need("tf2onnx.convert", extra="convert")
-    import tempfile
-    from pathlib import Path
-
+    model = read_tflite(data, str(source.path))
+    signature = next(s for s in model.signatures if s.name == source.signature)
+    tensors = model.graphs[signature.graph].tensors
+    names = {tensors[i].name: name for side in (signature.inputs, signature.outputs) for name, i in side.items()}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.tflite"
         file.write_bytes(data)
@@ -41,8 +46,7 @@ def tflite_to_onnx(data: bytes, source: Source) -> bytes:
             proto, _ = convert._convert_common(None, tflite_path=str(file), opset=OPSET, name="model")
         except Exception as e:  # as above
             raise ModelError(f"{source.path} does not convert to ONNX: {' '.join(str(e).split())[:300]}") from e
-    ends = [t.name for t in (*proto.graph.input, *proto.graph.output)]
-    return _finish(proto, dict(zip(ends, _names(source), strict=True)), source)
+    return _finish(proto, names, source)
 
 
 def _names(source: Source) -> list[str]:
@@ -53,21 +57,30 @@ def _finish(proto: Any, names: dict[str, str], source: Source) -> bytes:
     onnx = need("onnx", extra="convert")
     weights = {w.name: w for w in proto.graph.initializer}
     order: dict[str, str] = {}
-    # tf2onnx numbers and orders constants differently in every process: name them by first use
+    numbers: dict[str, str] = {}
+
+    # tf2onnx counts names over the whole life of a process: count constants and made-up names by first use instead
+    def stable(name: str) -> str:
+        if name in weights:
+            return order.setdefault(name, f"const_{len(order)}")
+        renumbered = re.sub(r"__(\d+)", lambda m: "__" + numbers.setdefault(m[1], str(len(numbers))), name)
+        return names.get(name, renumbered)
+
     for node in proto.graph.node:
-        for k, name in enumerate(node.input):
-            node.input[k] = order.setdefault(name, f"const_{len(order)}") if name in weights else names.get(name, name)
-        for k, name in enumerate(node.output):
-            node.output[k] = names.get(name, name)
+        node.input[:] = map(stable, node.input)
+        node.output[:] = map(stable, node.output)
+        node.name = stable(node.name)
     del proto.graph.initializer[:]
     for name, new in order.items():
         weights[name].name = new
         proto.graph.initializer.append(weights[name])
-    for value, spec in zip((*proto.graph.input, *proto.graph.output), (*source.inputs, *source.outputs), strict=True):
-        value.name = spec.name
-        for i, (dimension, size) in enumerate(zip(value.type.tensor_type.shape.dim, spec.shape, strict=False)):
+    specs = {spec.name: spec for spec in (*source.inputs, *source.outputs)}
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.name = names[value.name]
+        shape = specs[value.name].shape
+        for i, (dimension, size) in enumerate(zip(value.type.tensor_type.shape.dim, shape, strict=False)):
             if size is None:
-                dimension.dim_param = "batch" if i == 0 else f"{spec.name}_{i}"
+                dimension.dim_param = "batch" if i == 0 else f"{value.name}_{i}"
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as e:

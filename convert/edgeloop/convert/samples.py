@@ -84,10 +84,14 @@ def _input(arrays: dict[str, np.ndarray], spec: TensorSpec, inputs: int, path: P
     names = [f"in/{spec.name}", spec.name, *(["x"] if inputs == 1 else [])]
     found = [name for name in names if name in arrays]
     if not found:
-        raise DataError(f"{path} has arrays {sorted(arrays)}, none for the input {spec.name!r}. Name one {names[-1]!r}.")
+        raise DataError(
+            f"{path} has arrays {sorted(arrays)}, none for the input {spec.name!r}. Name one {names[-1]!r}."
+        )
     array, wanted = arrays[found[0]], np.dtype(spec.dtype)
     if array.dtype.kind != wanted.kind:
-        raise DataError(f"{path}: {found[0]} is {array.dtype}, the model takes {wanted}. Convert it as the model saw it.")
+        raise DataError(
+            f"{path}: {found[0]} is {array.dtype}, the model takes {wanted}. Convert it as the model saw it."
+        )
     fits = array.ndim == len(spec.shape) and all(
         d is None or d == have for d, have in zip(spec.shape[1:], array.shape[1:], strict=True)
     )

@@ -29,7 +29,7 @@ UNPACKED_LIMIT_BYTES = 2 << 30
 Arrays = Mapping[str, np.ndarray]
 
 
-class SourceKind(str, enum.Enum):
+class SourceKind(enum.StrEnum):
     KERAS = "keras"
     SAVEDMODEL = "savedmodel"
     TFLITE = "tflite"
@@ -97,8 +97,12 @@ def identify(path: Path) -> SourceKind:
     if head[:8] == b"\x89HDF\r\n\x1a\n":
         _check_h5(path)
         return SourceKind.KERAS
-    found = "an empty file" if not head else "a git-lfs pointer" if head.startswith(b"version https://git-lfs") else None
-    found = found or ("a text file" if head.isascii() and b"\0" not in head else "a file of another format")
+    if not head:
+        found = "an empty file"
+    elif head.startswith(b"version https://git-lfs"):
+        found = "a git-lfs pointer: fetch the file it stands for"
+    else:
+        found = "a text file" if head.isascii() and b"\0" not in head else "a file of another format"
     raise ModelError(f"{path} is {found}. {expected}")
 
 
@@ -145,7 +149,9 @@ def _refuse_code(path: Path, config: Any) -> None:
     for value in _objects(config):
         if value.get("class_name") in ("Lambda", "__lambda__"):
             name = value.get("config", {}).get("name", "?") if isinstance(value.get("config"), dict) else "?"
-            raise ModelError(f"{path} has the Lambda layer {name!r}, which is Python code. Replace it with a real layer.")
+            raise ModelError(
+                f"{path} has the Lambda layer {name!r}, which is Python code. Replace it with a real layer."
+            )
 
 
 def _objects(value: Any) -> list[dict]:
@@ -168,7 +174,9 @@ def _keras(path: Path, signature: str | None) -> Source:
     if not getattr(model, "inputs", None):
         raise ModelError(f"{path} is a subclassed model without declared inputs. Use model.export() and convert that.")
     if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs, model.outputs)  # the same layers and weights, with names for its ends
+        model = keras.Model(
+            model.inputs, model.outputs, name=model.name
+        )  # the same layers and weights, with names for its ends
     return keras_source(path, model)
 
 

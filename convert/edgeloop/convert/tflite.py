@@ -46,9 +46,7 @@ def lower(frozen: Any, source: Source) -> bytes:
     return add_signature(data, source.signature, source.path, names)
 
 
-def calibrate(
-    float32: bytes, signature: str, samples: Mapping[str, np.ndarray], progress: Progress = silent
-) -> Ranges:
+def calibrate(float32: bytes, signature: str, samples: Mapping[str, np.ndarray], progress: Progress = silent) -> Ranges:
     """Smallest and largest value of every tensor over `samples` {input: [n, ...]}, fed one by one."""
     calibrator = need("ai_edge_quantizer.calibrator", extra="convert")
     utils = need("ai_edge_quantizer.utils.qsv_utils", extra="convert")
@@ -69,7 +67,9 @@ def calibrate(
             progress("calibrate", block.stop, count)
     ranges = runner.get_model_qsvs().items()
     return {  # the profiler answers in float64: as float32, its ranges equal those of the slow mode to the bit
-        name: {bound: np.asarray(value[bound], np.float32) for bound in ("min", "max")} for name, value in ranges if value
+        name: {bound: np.asarray(value[bound], np.float32) for bound in ("min", "max")}
+        for name, value in ranges
+        if value
     }
 
 
@@ -92,7 +92,8 @@ def quantize(float32: bytes, scheme: Scheme, ranges: Ranges | None) -> bytes:
         left = sorted(set(float_operators(data)))
         if left:
             raise ModelError(
-                f"cannot be fully int8: {', '.join(left)} stayed float32. Replace those ops, or leave int8 out of --schemes."
+                f"cannot be fully int8: {', '.join(left)} stayed float32. "
+                "Replace those ops, or leave int8 out of --schemes."
             )
     return data
 
@@ -147,5 +148,9 @@ def _ops(message: str) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The quantizer draws progress bars on stdout and stderr; a command's stdout is one document."""
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
         yield

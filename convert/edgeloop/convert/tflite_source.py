@@ -14,9 +14,7 @@ from edgeloop.extras import need
 Named = list[tuple[str, tuple[tuple[int | None, ...], str]]]  # (name, (shape, dtype))
 
 
-def add_signature(
-    data: bytes, key: str, path: Path, names: tuple[Sequence[str], Sequence[str]] | None = None
-) -> bytes:
+def add_signature(data: bytes, key: str, path: Path, names: tuple[Sequence[str], Sequence[str]] | None = None) -> bytes:
     """`data` with a signature `key` on its first subgraph; unchanged when it has signatures and `names` is None.
 
     A frozen conversion keeps the order of inputs and outputs but drops the signature, and the quantizer's

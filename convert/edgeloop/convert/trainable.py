@@ -51,7 +51,9 @@ def to_trainable(model: Any, options: TrainableOptions = TrainableOptions()) -> 
     """
     tensorflow, keras = need("tensorflow", extra="convert"), need("keras", extra="convert")
     if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs, model.outputs)  # the same layers and weights, with names for its ends
+        model = keras.Model(
+            model.inputs, model.outputs, name=model.name
+        )  # the same layers and weights, with names for its ends
     module, signatures = _module(tensorflow, model, options.batch)
     with tempfile.TemporaryDirectory() as folder:
         tensorflow.saved_model.save(module, folder, signatures=signatures)

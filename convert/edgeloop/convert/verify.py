@@ -54,10 +54,15 @@ def reference(bundle: Bundle) -> tuple[Samples, Mapping[str, np.ndarray]]:
     """
     file = bundle.file(REFERENCE)
     if not file.is_file():
-        raise DataError(f"{bundle.path} has no {REFERENCE}, so its variants cannot be checked. Convert without --no-reference.")
+        raise DataError(
+            f"{bundle.path} has no {REFERENCE}, so its variants cannot be checked. Convert without --no-reference."
+        )
     try:
         with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
-            sides = {side: {n[len(side) :]: arrays[n] for n in arrays.files if n.startswith(side)} for side in ("in/", "out/")}
+            sides = {
+                side: {n[len(side) :]: arrays[n] for n in arrays.files if n.startswith(side)}
+                for side in ("in/", "out/")
+            }
     except (OSError, ValueError, EOFError) as e:
         raise DataError(f"{file} is no .npz file of plain arrays ({e}). Convert the model again.") from e
     if not sides["in/"] or not sides["out/"]:

@@ -1,13 +1,13 @@
 """The program that runs a model on a device: one file, the standard library, NumPy and one runtime. Python 3.9 syntax.
 
-    python agent.py RUNTIME ROOT          RUNTIME: litert | tflite-runtime | onnxruntime; models are opened below ROOT only
+    python agent.py RUNTIME ROOT        RUNTIME: litert | tflite-runtime | onnxruntime; models are opened below ROOT
 
 It answers frames on stdin with frames on stdout. A frame is one JSON line {"v": 1, "id", "op", "bytes", ...} of at
 most 1 MiB, then `bytes` bytes of payload (a NumPy .npz of named arrays, or nothing). It ends when stdin does.
 
     probe    -> {python, runtime, version, machine, cpus}
-    prepare  {path, threads}                 -> {import_ms, load_ms, signatures: {name: {inputs, outputs: {tensor: {shape, dtype}}}}}
-    run      {signature, warmup, runs} + npz -> {wall_ms: [...], cpu_ms: [...], rss_peak_bytes} + npz of the last run's outputs
+    prepare  {path, threads} -> {import_ms, load_ms, signatures: {name: {inputs, outputs: {tensor: {shape, dtype}}}}}
+    run      {signature, warmup, runs} + npz -> {wall_ms: [...], cpu_ms: [...], rss_peak_bytes} + npz of the last run
     close
 
 An answer with "error" carries {type, message} and leaves the agent running. What a runtime prints goes to stderr.
@@ -40,10 +40,15 @@ class TFLite:
 
     def load(self, path, threads):
         self.interpreter = self.interpreter_class(model_path=path, num_threads=threads)
-        self.runners = {name: self.interpreter.get_signature_runner(name) for name in self.interpreter.get_signature_list()}
+        self.runners = {
+            name: self.interpreter.get_signature_runner(name) for name in self.interpreter.get_signature_list()
+        }
         if self.runners:
             return {
-                name: {"inputs": _specs(r.get_input_details().items()), "outputs": _specs(r.get_output_details().items())}
+                name: {
+                    "inputs": _specs(r.get_input_details().items()),
+                    "outputs": _specs(r.get_output_details().items()),
+                }
                 for name, r in self.runners.items()
             }
         self.interpreter.allocate_tensors()
@@ -51,6 +56,8 @@ class TFLite:
         return {"": {side: _specs((d["name"], d) for d in part) for side, part in zip(("inputs", "outputs"), ends)}}
 
     def call(self, signature, inputs):
+        if not signature and len(self.runners) == 1:
+            (signature,) = self.runners
         if not signature:
             return self._call_by_tensor(inputs)
         return self.runners[signature](**inputs)
@@ -91,7 +98,9 @@ class Onnx:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self.session = self.ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return {"": {"inputs": self._specs(self.session.get_inputs()), "outputs": self._specs(self.session.get_outputs())}}
+        return {
+            "": {"inputs": self._specs(self.session.get_inputs()), "outputs": self._specs(self.session.get_outputs())}
+        }
 
     @staticmethod
     def _specs(nodes):

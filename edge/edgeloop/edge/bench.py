@@ -20,7 +20,7 @@ from edgeloop.bundle import REFERENCE, Format, is_bundle, read_bundle
 from edgeloop.edge.client import Agent, agent
 from edgeloop.edge.device import Device
 from edgeloop.edge.runners import AgentRunner, runners
-from edgeloop.errors import DeviceError, MissingExtra, ModelError, OptionsError, TargetError
+from edgeloop.errors import MissingExtra, ModelError, OptionsError
 
 P90_RUNS = 64  # MLPerf's early stopping: fewer runs do not support a 90th percentile (11 are enough for the median)
 BLOCK = 10  # calls of one pair before the next pair's turn
@@ -144,10 +144,12 @@ def _plan(what: Sequence[Target], options: BenchOptions) -> list[tuple[Target, A
     for name in options.runtimes:
         if name not in known:
             raise OptionsError(f"no runtime {name!r}. Choose from {', '.join(known)}.")
-    plan = []
+    plan: list[tuple[Target, AgentRunner, Device]] = []
     for runner in (known[name] for name in options.runtimes or known):
         for device in options.devices or _where(runner, named=runner.name in options.runtimes):
-            fitting = [t for t in what if t.format in runner.formats and (t.proved_on is None or runner.name in t.proved_on)]
+            fitting = [
+                t for t in what if t.format in runner.formats and (t.proved_on is None or runner.name in t.proved_on)
+            ]
             if fitting and (runner.on(device) or runner.name in options.runtimes):
                 plan += [(target, runner, device) for target in fitting]
     return plan
@@ -165,7 +167,9 @@ def _where(runner: AgentRunner, named: bool) -> tuple[Device, ...]:
 class _Pair:
     """A target loaded in an agent, and what was measured of it so far."""
 
-    def __init__(self, target: Target, runner: AgentRunner, device: Device, agent: Agent, options: BenchOptions) -> None:
+    def __init__(
+        self, target: Target, runner: AgentRunner, device: Device, agent: Agent, options: BenchOptions
+    ) -> None:
         self.target, self.runner, self.device, self.agent = target, runner, device, agent
         self.version = agent.probe()["version"]
         loaded = agent.prepare(target.entry, options.threads)

@@ -67,7 +67,7 @@ class Agent:
     ) -> Answer:
         """Run a signature `warmup` + `runs` times on the same inputs. Raises as `prepare`."""
         packed = io.BytesIO()
-        np.savez(packed, **inputs)
+        np.savez(packed, **dict[str, Any](inputs))
         fields = {"signature": signature, "warmup": warmup, "runs": runs}
         header, payload = self._ask("run", fields, packed.getvalue(), refused=TargetError)
         with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:

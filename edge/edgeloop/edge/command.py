@@ -32,8 +32,8 @@ def inspect(
         rows = [(name, str(count)) for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
         tables.append(Table(f"{what}s", (what, "count"), rows))
     if "variants" in found:
-        rows = [(v["id"], v["format"], v["scheme"], ", ".join(v["requires"]["runtimes"])) for v in found["variants"]]
-        tables.append(Table("variants", ("variant", "format", "scheme", "proved on"), rows))
+        ids = [(v["id"], v["format"], v["scheme"], ", ".join(v["requires"]["runtimes"])) for v in found["variants"]]
+        tables.append(Table("variants", ("variant", "format", "scheme", "proved on"), ids))
     title = f"{path}: {found['format']}, {found['bytes'] / 1e3:,.1f} kB"
     return Answer(found, tables, [title])
 
@@ -64,7 +64,9 @@ def latency_table(records: list[Latency]) -> Table:
     """Records for people, fastest first."""
     columns = ("variant", "runtime", "device", "batch", "p50 ms", "p90 ms", "CPU ms", "first ms", "peak RSS", "size")
     first = records[0]
-    title = f"{first.n} calls after {first.warmup}, {first.threads} thread(s), interleaved; compare within this table only"
+    title = (
+        f"{first.n} calls after {first.warmup}, {first.threads} thread(s), interleaved; compare within this table only"
+    )
     return Table(
         title,
         columns,

@@ -1,7 +1,7 @@
 """Where a model can run: this interpreter, another one on this machine.
 
-    local            the interpreter that runs edgeloop
-    local:PYTHON     another interpreter, with other packages
+local            the interpreter that runs edgeloop
+local:PYTHON     another interpreter, with other packages
 """
 
 from __future__ import annotations

@@ -76,7 +76,9 @@ def read_tflite(data: bytes, name: str = "the model") -> Tflite:
             signatures=tuple(_signature(model.SignatureDefs(i)) for i in range(model.SignatureDefsLength())),
         )
     except Exception as e:  # flatbuffers raises struct, index, attribute and type errors on damaged offsets
-        raise ModelError(f"{name} is a damaged .tflite file ({type(e).__name__}: {e}). Fetch or convert it again.") from e
+        raise ModelError(
+            f"{name} is a damaged .tflite file ({type(e).__name__}: {e}). Fetch or convert it again."
+        ) from e
     _check(read, name)
     return read
 
@@ -113,7 +115,9 @@ def _tensor(schema: Any, model: Any, tensor: Any) -> Tensor:
         shape=tuple(None if size < 0 else size for size in sizes),
         dtype=_names(schema.TensorType).get(tensor.Type(), "unknown").lower(),
         scale=tuple(float(quantization.Scale(i)) for i in range(scales)),
-        zero_point=tuple(int(quantization.ZeroPoint(i)) for i in range(quantization.ZeroPointLength() if scales else 0)),
+        zero_point=tuple(
+            int(quantization.ZeroPoint(i)) for i in range(quantization.ZeroPointLength() if scales else 0)
+        ),
         constant_bytes=buffer.DataLength() if buffer else 0,
     )
 

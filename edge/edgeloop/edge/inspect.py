@@ -41,6 +41,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
         return _read(path / "saved_model.pb", _saved_model, path)
     with path.open("rb") as file:
         head = file.read(8)
+    if not head:
+        raise ModelError(f"{path} is an empty file. {EXPECTED}")
     reader = _tflite if head[4:8] == b"TFL3" else _keras if head[:2] == b"PK" else READERS.get(path.suffix)
     if reader is None:
         raise ModelError(f"{path} is none of the known formats. {EXPECTED}")
@@ -48,8 +50,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
 
 
 def _read(file: Path, reader: Callable[[Path], dict[str, Any]], named: Path) -> dict[str, Any]:
-    if not file.is_file() or file.stat().st_size == 0:
-        raise ModelError(f"{named} is an empty file or folder. {EXPECTED}")
+    if not file.is_file():
+        raise ModelError(f"{named} is a folder without {file.name}. {EXPECTED}")
     try:
         found = reader(file)
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, RecursionError) as e:
@@ -62,9 +64,7 @@ def _tflite(path: Path) -> dict[str, Any]:
     model = read_tflite(path.read_bytes(), str(path))
 
     def ends(graph: Graph, tensors: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
-        return [
-            {"name": n, "shape": list(graph.tensors[i].shape), "dtype": graph.tensors[i].dtype} for n, i in tensors
-        ]
+        return [{"name": n, "shape": list(graph.tensors[i].shape), "dtype": graph.tensors[i].dtype} for n, i in tensors]
 
     signatures = {
         s.name: {
@@ -78,7 +78,7 @@ def _tflite(path: Path) -> dict[str, Any]:
         sides = [[(graph.tensors[i].name, i) for i in side] for side in (graph.inputs, graph.outputs)]
         signatures = {"": {"inputs": ends(graph, sides[0]), "outputs": ends(graph, sides[1])}}
     operators = Counter(op.name for graph in model.graphs for op in graph.operators)
-    dtypes = Counter({})
+    dtypes: Counter[str] = Counter()
     for graph in model.graphs:
         for tensor in graph.tensors:
             dtypes[tensor.dtype] += tensor.constant_bytes

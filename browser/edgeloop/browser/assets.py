@@ -1,0 +1,24 @@
+"""The built files of browser/web/, packed into the wheel: found, or named with the line that builds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeloop.errors import MissingExtra
+
+STATIC = Path(__file__).with_name("static")
+PAGE = STATIC / "page" / "index.html"
+TFJS_RUNNER = STATIC / "node" / "tfjs_runner.mjs"
+
+
+def need_assets(path: Path) -> Path:
+    """`path` as it is.
+
+    Raises:
+        MissingExtra: It was not built.
+    """
+    if not path.is_file():
+        raise MissingExtra(
+            f"the browser files are not built: {path} is missing. Run: make setup (in a checkout), or install a wheel."
+        )
+    return path

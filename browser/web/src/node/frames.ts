@@ -1,0 +1,53 @@
+// Frames on stdin and stdout, as edge's agent.py has them: one JSON line {v, id, op, bytes, ...} of at most 1 MiB, then
+// `bytes` bytes of payload.
+
+const HEADER_LIMIT_BYTES = 1 << 20;
+const PAYLOAD_LIMIT_BYTES = 2 ** 31;
+
+export type Header = Record<string, unknown>;
+
+export interface Frame {
+  header: Header;
+  payload: Uint8Array;
+}
+
+/** Frames until the stream ends. Throws for anything that is no frame. */
+export async function* readFrames(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Frame> {
+  const blocks = stream[Symbol.asyncIterator]();
+  let rest: Buffer = Buffer.alloc(0);
+  const more = async (): Promise<Buffer | undefined> => {
+    const { done, value } = await blocks.next();
+    return done ? undefined : Buffer.from(value);
+  };
+  for (;;) {
+    let end = rest.indexOf(10);
+    while (end < 0) {
+      if (rest.length > HEADER_LIMIT_BYTES) throw new Error("a frame header is one line of at most 1 MiB");
+      const block = await more();
+      if (!block) return;
+      rest = Buffer.concat([rest, block]);
+      end = rest.indexOf(10);
+    }
+    const header = JSON.parse(rest.toString("utf8", 0, end)) as Header;
+    const size = Number(header.bytes ?? 0);
+    if (!Number.isInteger(size) || size < 0 || size > PAYLOAD_LIMIT_BYTES) throw new Error(`a payload of ${header.bytes} bytes`);
+    const parts = [rest.subarray(end + 1)];
+    let have = parts[0]!.length;
+    while (have < size) {
+      const block = await more();
+      if (!block) throw new Error("the payload ended early");
+      parts.push(block);
+      have += block.length;
+    }
+    const whole = Buffer.concat(parts);
+    rest = whole.subarray(size);
+    yield { header, payload: whole.subarray(0, size) };
+  }
+}
+
+export function writeFrame(header: Header, payload: Uint8Array = new Uint8Array()): Promise<void> {
+  const line = Buffer.from(`${JSON.stringify({ ...header, v: 1, bytes: payload.length })}\n`);
+  return new Promise((resolve, reject) =>
+    process.stdout.write(Buffer.concat([line, payload]), (error) => (error ? reject(error) : resolve())),
+  );
+}

@@ -1,0 +1,76 @@
+// node tfjs_runner.mjs ROOT: edge's agent protocol (see edge/agent.py) for TF.js graph models below ROOT.
+//
+//   probe    -> {runtime, version, node, backend}
+//   prepare  {path}                          -> {load_ms, signatures}
+//   run      {warmup, runs} + npz of inputs  -> {wall_ms, cpu_ms, rss_peak_bytes} + npz of the last run's outputs
+//   close
+
+import "./console";
+import * as tf from "@tensorflow/tfjs";
+import { existsSync, readFileSync } from "node:fs";
+import { readNpz, type Tensor, writeNpz } from "../npy";
+import { type Frame, type Header, readFrames, writeFrame } from "./frames";
+import { type Graph, loadGraph, runGraph } from "./graph";
+
+const root = process.argv[2] ?? ".";
+let graph: Graph | undefined;
+
+type Reply = [Header, Uint8Array?];
+
+const operations: Record<string, (frame: Frame) => Promise<Reply>> = {
+  async probe() {
+    return [{ runtime: "tfjs", version: tf.version.tfjs, node: process.version, backend: tf.getBackend() }];
+  },
+
+  async prepare({ header }) {
+    const start = performance.now();
+    graph = await loadGraph(root, String(header.path));
+    const names = { inputs: Object.keys(graph.signature.inputs), outputs: Object.keys(graph.signature.outputs) };
+    return [{ load_ms: performance.now() - start, signatures: { "": names } }];
+  },
+
+  async run({ header, payload }) {
+    if (!graph) throw new Error("no model is loaded: prepare comes first");
+    const inputs = readNpz(payload);
+    const [warmup, runs] = [Number(header.warmup ?? 0), Number(header.runs ?? 1)];
+    const [wall_ms, cpu_ms]: [number[], number[]] = [[], []];
+    let outputs = new Map<string, Tensor>();
+    for (let i = 0; i < warmup + runs; i++) {
+      const [wall, cpu] = [performance.now(), process.cpuUsage()];
+      outputs = await runGraph(graph, inputs);
+      const used = process.cpuUsage(cpu);
+      if (i < warmup) continue;
+      cpu_ms.push((used.user + used.system) / 1e3);
+      wall_ms.push(performance.now() - wall);
+    }
+    return [{ wall_ms, cpu_ms, rss_peak_bytes: rssPeakBytes() }, writeNpz(outputs)];
+  },
+};
+
+/** This process's own peak, null where there is no procfs: getrusage's would be the parent's if that was larger. */
+function rssPeakBytes(): number | null {
+  const status = "/proc/self/status";
+  const line = existsSync(status) ? /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(status, "utf8")) : null;
+  return line ? Number(line[1]) * 1024 : null;
+}
+
+async function main(): Promise<void> {
+  await tf.setBackend("cpu");
+  for await (const frame of readFrames(process.stdin)) {
+    const { id, op } = frame.header;
+    if (op === "close") return;
+    try {
+      const operation = operations[String(op)];
+      if (!operation) throw new Error(`no operation ${op}`);
+      const [header, payload] = await operation(frame);
+      await writeFrame({ ...header, id, op }, payload);
+    } catch (error) {
+      // Every failure travels to the host, which names and raises it.
+      const { name, message } = error instanceof Error ? error : { name: "Error", message: String(error) };
+      await writeFrame({ id, op, error: { type: name, message } });
+    }
+  }
+}
+
+await main();
+process.exit(0); // TF.js may hold timers

@@ -1,0 +1,67 @@
+// What programs call: `edgeloop.infer` and `edgeloop.run`, with arrays in JSON's clothes.
+
+import { bytesOf, numbers, size } from "../npy";
+import { load, run, type Tensors } from "./engine";
+
+/** `data`: base64 of little-endian bytes in C order, or plain numbers. Answers always carry base64. */
+export interface PlainTensor {
+  shape: number[];
+  dtype: string;
+  data: string | number[];
+}
+
+type Plain = Record<string, PlainTensor>;
+
+export const api = {
+  /** Load the model at `url`, so that the first run does not wait for it. Throws when LiteRT refuses it. */
+  async load(url: string): Promise<void> {
+    await load(url);
+  },
+
+  /** Run a signature once. The model at `url` is loaded at its first use and kept. `signature` null: the file has only one. */
+  async infer(url: string, signature: string | null, inputs: Plain): Promise<Plain> {
+    return (await api.run(url, signature, inputs, 0, 1)).outputs;
+  },
+
+  /** Run it `warmup` + `runs` times and time each of `runs`. */
+  async run(url: string, signature: string | null, inputs: Plain, warmup: number, runs: number) {
+    const { outputs, wall_ms } = await run(url, signature, unpack(inputs), warmup, runs);
+    return { outputs: pack(outputs), wall_ms };
+  },
+};
+
+declare global {
+  interface Window {
+    edgeloop: typeof api;
+  }
+}
+
+function unpack(plain: Plain): Tensors {
+  return Object.fromEntries(
+    Object.entries(plain).map(([name, { shape, dtype, data }]) => {
+      const array = typeof data === "string" ? numbers(dtype, fromBase64(data)) : fromNumbers(dtype, data);
+      if (array.length !== size(shape)) throw new Error(`${name} holds ${array.length} numbers, its shape is [${shape}]`);
+      return [name, { shape, dtype, data: array }];
+    }),
+  ) as Tensors;
+}
+
+function pack(tensors: Tensors): Plain {
+  return Object.fromEntries(
+    Object.entries(tensors).map(([name, { shape, dtype, data }]) => [name, { shape, dtype, data: toBase64(bytesOf(data)) }]),
+  );
+}
+
+function fromNumbers(dtype: string, values: number[]) {
+  const empty = numbers(dtype, new Uint8Array(values.length * numbers(dtype, new Uint8Array(8)).BYTES_PER_ELEMENT));
+  values.forEach((value, i) => (empty[i] = empty instanceof BigInt64Array ? BigInt(value) : value));
+  return empty;
+}
+
+const fromBase64 = (text: string): Uint8Array => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+function toBase64(bytes: Uint8Array): string {
+  const parts: string[] = [];
+  for (let i = 0; i < bytes.length; i += 32768) parts.push(String.fromCharCode(...bytes.subarray(i, i + 32768)));
+  return btoa(parts.join(""));
+}

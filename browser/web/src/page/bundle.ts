@@ -1,0 +1,102 @@
+// The bundle this server serves: manifest.json, reference.npz, proof.json. Format: docs/bundle.md.
+
+import { readNpz, type Tensor } from "../npy";
+
+export interface TensorSpec {
+  name: string;
+  shape: (number | null)[];
+  dtype: string;
+  kind: string;
+  range: [number, number] | null;
+  labels: string[];
+}
+
+export interface Variant {
+  id: string;
+  entry: string;
+  files: string[];
+  format: string;
+  scheme: string;
+  signatures: string[];
+  requires: { runtimes?: string[] };
+}
+
+export interface Manifest {
+  format: string;
+  name: string;
+  version: number;
+  source: { file: string; format: string };
+  files: Record<string, { bytes: number; sha256: string }>;
+  signatures: Record<string, { inputs: TensorSpec[]; outputs: TensorSpec[] }>;
+  variants: Variant[];
+}
+
+interface Parity {
+  variant: string;
+  max_abs: number | null;
+}
+
+export interface Bundle {
+  manifest: Manifest;
+  /** `in/NAME` and `out/NAME`; undefined when the bundle was made without. */
+  reference: Map<string, Tensor> | undefined;
+  parity: Parity[];
+}
+
+/** One entry point with the source model's own answers to real inputs. */
+export interface Reference {
+  inputs: Record<string, Tensor>;
+  outputs: Record<string, Tensor>;
+  /** How many samples. */
+  count: number;
+}
+
+export const urlOf = (file: string): string => new URL(`bundle/${file.split("/").map(encodeURIComponent).join("/")}`, document.baseURI).href;
+
+/** Throws when no bundle is served or its format is another. */
+export async function openBundle(): Promise<Bundle> {
+  const manifest = (await (await get("manifest.json")).json()) as Manifest;
+  if (manifest.format !== "edgeloop-bundle/1") throw new Error(`this page reads edgeloop-bundle/1, not ${manifest.format}`);
+  const listed = "reference.npz" in manifest.files;
+  const reference = listed ? readNpz(new Uint8Array(await (await get("reference.npz")).arrayBuffer())) : undefined;
+  const proof = await fetch(urlOf("proof.json"));
+  const parity = proof.ok ? (((await proof.json()) as { parity?: Parity[] }).parity ?? []) : [];
+  return { manifest, reference, parity };
+}
+
+async function get(file: string): Promise<Response> {
+  const response = await fetch(urlOf(file));
+  if (!response.ok) throw new Error(`${file} is not served (${response.status})`);
+  return response;
+}
+
+/** Can this page run it? LiteRT.js reads .tflite alone. */
+export const runsHere = (variant: Variant): boolean => variant.format === "tflite";
+
+/** The entry point of `variant` that reference.npz has inputs for. */
+export function referenceSignature(bundle: Bundle, variant: Variant): string | undefined {
+  return variant.signatures.find((name) => {
+    const specs = bundle.manifest.signatures[name];
+    return specs?.inputs.length && specs.inputs.every((input) => bundle.reference?.has(`in/${input.name}`));
+  });
+}
+
+export function referenceOf(bundle: Bundle, signature: string): Reference {
+  const specs = bundle.manifest.signatures[signature]!;
+  const named = (side: string, all: TensorSpec[]) =>
+    Object.fromEntries(all.flatMap(({ name }) => {
+      const value = bundle.reference?.get(`${side}/${name}`);
+      return value ? [[name, value]] : [];
+    }));
+  const inputs = named("in", specs.inputs);
+  return { inputs, outputs: named("out", specs.outputs), count: Object.values(inputs)[0]?.shape[0] ?? 0 };
+}
+
+export const bytesOfVariant = (manifest: Manifest, variant: Variant): number =>
+  variant.files.reduce((sum, file) => sum + (manifest.files[file]?.bytes ?? 0), 0);
+
+/** The largest difference any runtime showed when the bundle was made; undefined when that was not measured. */
+export function provedDifference(bundle: Bundle, variant: Variant): number | undefined {
+  const found = bundle.parity.filter((row) => row.variant === variant.id && row.max_abs !== null).map((row) => row.max_abs!);
+  return found.length ? Math.max(...found) : undefined;
+}

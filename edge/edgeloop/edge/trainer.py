@@ -1,0 +1,180 @@
+"""Train a `trainable.tflite` on a device: NumPy and one runtime, never TensorFlow. Python 3.9 syntax.
+
+The file's five signatures (train, evaluate, infer, get_weights, set_weights) are specified in docs/trainable.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeloop.errors import DataError, DeviceError, MissingExtra, OptionsError, TargetError
+
+RUNTIMES = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
+SIGNATURES = ("train", "evaluate", "infer", "get_weights", "set_weights")
+
+
+@dataclass(frozen=True)
+class TrainRecord:
+    """One call of `Trainer.train`.
+
+    Attributes:
+        loss: Mean loss of the steps of each epoch, taken before each step's update.
+        steps: Gradient steps, all epochs together.
+        examples: Samples in the shard, N: the weight of this device in an average.
+        seconds: Wall time of the steps alone, without loading.
+    """
+
+    loss: tuple[float, ...]
+    steps: int
+    examples: int
+    seconds: float
+
+
+def choose_runtime() -> str:
+    """LiteRT, or tflite-runtime where LiteRT is not installed.
+
+    Raises:
+        MissingExtra: Neither is.
+    """
+    for name, module in RUNTIMES.items():
+        if importlib.util.find_spec(module.partition(".")[0]) is not None:
+            return name
+    raise MissingExtra("this Python has neither ai-edge-litert nor tflite-runtime. Run: pip install 'edgeloop[edge]'")
+
+
+class Trainer:
+    """One trainable model in one runtime. It keeps its weights between calls; not thread-safe.
+
+    Attributes:
+        batch: Samples of one step, static in the file.
+        inputs: Names of the model's inputs.
+        classes: Labels are 0 <= y < classes.
+        weights: Shape of every weight by name, in `get_weights` order.
+    """
+
+    def __init__(self, model: bytes, runtime: str | None = None, threads: int = 1) -> None:
+        """Load `model`, the bytes of a .tflite, with `threads` CPU threads.
+
+        Raises:
+            OptionsError: No runtime of that name.
+            MissingExtra: The runtime is not installed.
+            TargetError: The runtime refuses the file, or a signature is missing.
+        """
+        self.runtime = runtime or choose_runtime()
+        interpreter = _interpreter(model, self.runtime, threads)
+        found = sorted(interpreter.get_signature_list())
+        missing = [name for name in SIGNATURES if name not in found]
+        if missing:
+            raise TargetError(
+                f"the model has the signatures {found} and lacks {missing}. Run: edgeloop convert MODEL --trainable."
+            )
+        self._call = {name: interpreter.get_signature_runner(name) for name in SIGNATURES}
+        details = self._call["train"].get_input_details()
+        self.batch = int(details["y"]["shape"][0])
+        self._inputs = {name: d for name, d in details.items() if name not in ("y", "lr")}
+        self.inputs = tuple(sorted(self._inputs))
+        (output,) = self._call["infer"].get_output_details().values()
+        self.classes = int(output["shape"][-1])
+        details = self._call["set_weights"].get_input_details()
+        self.weights = {name: tuple(int(n) for n in details[name]["shape"]) for name in sorted(details)}
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        """Copies of the weights by name, batch-norm statistics included."""
+        arrays = self._call["get_weights"](dummy=np.float32(0))
+        return {name: np.array(arrays[name]) for name in self.weights}
+
+    def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Replace every weight.
+
+        Raises:
+            DataError: A name is missing or unknown, a shape differs.
+        """
+        found = {name: np.shape(array) for name, array in weights.items()}
+        if found != self.weights:
+            wrong = sorted(n for n in {*found, *self.weights} if found.get(n) != self.weights.get(n))[0]
+            raise DataError(f"weight {wrong} has shape {found.get(wrong)}, the model has {self.weights.get(wrong)}.")
+        self._call["set_weights"](**{name: np.asarray(array, np.float32) for name, array in weights.items()})
+
+    def train(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        y: np.ndarray,
+        *,
+        epochs: int = 1,
+        lr: float = 0.05,
+        seed: int | Sequence[int] = 0,
+    ) -> TrainRecord:
+        """Plain SGD over `inputs` {name: [N, ...]} and the labels `y` [N], shuffled anew each epoch.
+
+        An epoch takes ceil(N / batch) steps. The last one is filled with the epoch's first samples, as often as it
+        takes, so N may be smaller than a batch.
+
+        Raises:
+            OptionsError: No epochs, or a learning rate that is no positive number.
+            DataError: An empty shard, NaN, a wrong name or shape, a label out of range.
+            DeviceError: The loss is no longer finite; names step and learning rate.
+        """
+        if epochs < 1 or not (math.isfinite(lr) and lr > 0):
+            raise OptionsError(f"cannot train {epochs} epochs at learning rate {lr}. Expected both above 0.")
+        arrays, labels = self._checked(inputs, y)
+        generator, step, losses, started = np.random.default_rng(seed), 0, [], time.perf_counter()
+        for _ in range(epochs):
+            epoch = []
+            for rows in _batches(generator.permutation(len(labels)), self.batch):
+                feed = {name: array[rows] for name, array in arrays.items()}
+                loss = float(self._call["train"](**feed, y=labels[rows], lr=np.float32(lr))["loss"])
+                step += 1
+                if not math.isfinite(loss):
+                    raise DeviceError(f"the loss is {loss} at step {step} with learning rate {lr:g}. Lower the rate.")
+                epoch.append(loss)
+            losses.append(float(np.mean(epoch)))
+        return TrainRecord(tuple(losses), step, len(labels), time.perf_counter() - started)
+
+    def _checked(self, inputs: Mapping[str, np.ndarray], y: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        if sorted(inputs) != sorted(self._inputs):
+            raise DataError(f"the shard has the inputs {sorted(inputs)}, the model takes {sorted(self._inputs)}.")
+        y = np.asarray(y)
+        if y.ndim != 1 or not len(y) or not np.issubdtype(y.dtype, np.integer):
+            raise DataError(f"labels are {y.dtype} of shape {y.shape}. Expected at least one integer in [N].")
+        if y.min() < 0 or y.max() >= self.classes:
+            raise DataError(f"labels run from {y.min()} to {y.max()}, the model knows 0 to {self.classes - 1}.")
+        return {name: self._input(name, array, len(y)) for name, array in inputs.items()}, y.astype(np.int32)
+
+    def _input(self, name: str, array: np.ndarray, n: int) -> np.ndarray:
+        array, detail = np.asarray(array), self._inputs[name]
+        expected = (n, *(int(d) for d in detail["shape"][1:]))
+        if array.shape != expected:
+            raise DataError(f"input {name} has shape {array.shape}, expected {expected} for {n} labels.")
+        if not np.can_cast(array.dtype, detail["dtype"], "same_kind"):
+            raise DataError(f"input {name} holds {array.dtype}, the model takes {np.dtype(detail['dtype'])}.")
+        array = array.astype(detail["dtype"], copy=False)
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise DataError(f"input {name} holds NaN or Infinity in float32. Clean the shard first.")
+        return array
+
+
+def _batches(order: np.ndarray, batch: int) -> np.ndarray:
+    """Row numbers [steps, batch]; `np.resize` repeats `order` from its start."""
+    steps = -(-len(order) // batch)
+    return np.resize(order, (steps, batch))
+
+
+def _interpreter(model: bytes, runtime: str, threads: int) -> Any:
+    if runtime not in RUNTIMES:
+        raise OptionsError(f"no runtime {runtime!r} can train. Expected one of {list(RUNTIMES)}.")
+    try:
+        interpreter_class = importlib.import_module(RUNTIMES[runtime]).Interpreter
+    except ImportError as e:
+        raise MissingExtra(f"{runtime} does not load here: {e}. Run: pip install 'edgeloop[edge]'") from e
+    try:
+        return interpreter_class(model_content=model, num_threads=threads)
+    except (ValueError, RuntimeError) as e:
+        raise TargetError(f"{runtime} refuses the model: {' '.join(str(e).split())[:300]}") from e

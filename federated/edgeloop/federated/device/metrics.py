@@ -1,0 +1,6 @@
+"""Keys of the metrics in a device's reply, known to both ends."""
+
+EXAMPLES = "num-examples"  # the weight of a reply; Flower's own name for it
+LOSS = "train_loss"
+SECONDS = "seconds"
+DEVICE = "device"  # its position in the list of shards

@@ -1,0 +1,32 @@
+"""The weights a trainable .tflite was made with, read by the runtime that will train it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.edge.client import agent
+from edgeloop.edge.device import Device
+from edgeloop.edge.trainer import RUNTIMES
+from edgeloop.errors import DeviceError
+
+
+def initial_weights(model: Path, device: Device) -> dict[str, np.ndarray]:
+    """Every weight by name (w000, w001, ...), float32.
+
+    Raises:
+        TargetError: The file has no `get_weights`, or the runtime refuses it.
+        DeviceError: No runtime that trains is installed there, or it died.
+    """
+    refusals = []
+    for runtime in RUNTIMES:
+        with agent(device.python, runtime, model.parent) as running:
+            try:
+                running.probe()
+            except DeviceError as e:  # this runtime is not there: the next one may be
+                refusals.append(str(e))
+                continue
+            running.prepare(model.name)
+            return dict(running.run({"dummy": np.zeros((), np.float32)}, "get_weights").outputs)
+    raise DeviceError(f"{device.name} has no runtime that trains: {refusals[0]}")

@@ -1,0 +1,130 @@
+"""Flower's processes on this machine: one SuperLink and one SuperNode per shard, on loopback, for one run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeloop.edge.device import Device
+from edgeloop.edge.process import owned
+from edgeloop.errors import DeviceError
+from edgeloop.federated.flower_app import CONNECTION, write_app, write_connection
+from edgeloop.federated.processes import commands, environment, free_ports, home, program
+
+START_S = 60.0  # to a listening SuperLink: 4 s on two idle cores
+FLWR_S = 60.0  # for one call of Flower's command line: 2 s
+
+
+@dataclass
+class Network:
+    """Running processes for one run.
+
+    Attributes:
+        work: Temporary folder that goes with them: logs, the job, the server's word of failure.
+        run_id: Of the submitted run.
+    """
+
+    work: Path
+    port: int
+    device: Device
+    shards: tuple[Path, ...]
+    children: dict[str, subprocess.Popen] = field(default_factory=dict)
+    run_id: str | None = None
+
+    def submit(self) -> None:
+        """Wait for the SuperLink and start the ServerApp, which then waits for its job. Does nothing the second time.
+
+        Raises:
+            DeviceError: A process ended, or the SuperLink does not come up.
+        """
+        if self.run_id is None:
+            self._wait_for_superlink()
+            self.run_id = str(self.flwr("run", str(write_app(self.work)), CONNECTION)["run-id"])
+
+    def status(self) -> str:
+        """What Flower says of the run, such as `running` or `finished:failed`."""
+        (run,) = self.flwr("list", CONNECTION, "--run-id", str(self.run_id))["runs"]
+        return str(run["status"])
+
+    def check(self) -> None:
+        """Raise DeviceError when a process has ended."""
+        for name, child in self.children.items():
+            if child.poll() is not None:
+                code = child.returncode
+                how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                raise DeviceError(f"{name} ended ({how}); {self.last_words(name)}")
+
+    def last_words(self, name: str) -> str:
+        """The last line that says something in the log of a process."""
+        text = re.sub(r"\x1b\[[0-9;]*m", "", (self.work / f"{name}.log").read_text(errors="replace"))
+        lines = [line.strip() for line in text.splitlines()]
+        said = [line for line in lines if line and not re.fullmatch(r"[A-Z]+\s*:", line)]  # Flower logs empty lines
+        return f"last line of its log: {said[-1][:300]}" if said else "it logged nothing."
+
+    def flwr(self, *arguments: str) -> dict:
+        """Run Flower's command line against this SuperLink and return its JSON.
+
+        Raises:
+            DeviceError: It failed or took over a minute.
+        """
+        here, answer = Path(sys.executable), self.work / "flwr.out"
+        command = [program(here, "flwr"), *arguments, "--format", "json"]
+        settings = environment(here, home(self.work, "flwr"))
+        with (
+            answer.open("wb") as out,
+            (self.work / "flwr.log").open("ab") as log,
+            owned(command, stdout=out, stderr=log, env=settings, cwd=self.work) as child,
+            contextlib.suppress(subprocess.TimeoutExpired),
+        ):
+            child.wait(timeout=FLWR_S)
+        try:
+            document = json.loads(answer.read_bytes())
+        except ValueError:
+            document = {}
+        if not document.get("success"):
+            reason = " ".join(str(document.get("error-message", "")).split())[-300:]
+            raise DeviceError(f"flwr {arguments[0]} failed: {reason or self.last_words('flwr')}")
+        return dict(document)
+
+    def _wait_for_superlink(self) -> None:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            self.check()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.1)
+        raise DeviceError(f"the SuperLink did not listen within {START_S:g} s; {self.last_words('superlink')}")
+
+
+@contextlib.contextmanager
+def network(device: Device, shards: Sequence[Path]) -> Iterator[Network]:
+    """Start everything at once and return without waiting. A device reads its shard when it is first asked to train.
+
+    Coming up takes about ten seconds of two cores, so begin before the data is ready, and from a thread that lives as
+    long as the block: Linux ends the processes with the thread that started them.
+
+    Raises:
+        MissingExtra: Flower is not installed here or in the device environment.
+    """
+    port, *ports = free_ports(1 + len(shards))
+    with contextlib.ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeloop-rounds-")))
+        write_connection(home(work, "flwr"), port)
+        running = Network(work, port, device, tuple(shards))
+        for name, (python, command) in commands(device, shards, port, ports).items():
+            log = stack.enter_context((work / f"{name}.log").open("wb"))
+            settings = environment(python, home(work, name))
+            # a short grace: their state is in memory and nobody will read it again
+            child = owned(command, stdout=log, stderr=log, env=settings, cwd=work, grace_s=0.2)
+            running.children[name] = stack.enter_context(child)
+        yield running

@@ -1,0 +1,82 @@
+"""Which Flower programs run, from which environment, with which settings.
+
+    flower-superlink     from edgeloop's own environment; takes a run, passes messages on
+    flower-superexec     beside it; starts the run's ServerApp
+    flower-supernode     from the device environment, one per shard; starts a ClientApp for every message
+
+All listen on loopback, and write nothing to the user's home.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeloop.edge.device import Device
+from edgeloop.errors import MissingExtra
+from edgeloop.federated.flower_app import toml_text
+
+
+def commands(device: Device, shards: Sequence[Path], port: int, ports: Sequence[int]) -> dict[str, tuple]:
+    """Name of each process: the Python of its environment, and its command line."""
+    here, address = Path(sys.executable), f"127.0.0.1:{port}"
+    link = ["--insecure", "--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
+    found = {
+        # isolation "process", because the superexec that a SuperLink starts itself leaves its process group
+        # (start_new_session) and could outlive it; this way it is ours
+        "superlink": (here, [program(here, "flower-superlink"), *link, "--isolation", "process"]),
+        "serverapp": (here, [program(here, "flower-superexec"), "--insecure", "--runtime-api-address", address]),
+    }
+    for index, shard in enumerate(shards):
+        node = ["--insecure", "--superlink", address, "--host", "127.0.0.1", "--port", str(ports[index])]
+        config = ["--node-config", f"device={index} shard={toml_text(str(shard.absolute()))}"]
+        found[f"device-{index}"] = (device.python, [program(device.python, "flower-supernode"), *node, *config])
+    return found
+
+
+def home(work: Path, name: str) -> Path:
+    """A FLWR_HOME in the work folder: nothing is written to the user's own."""
+    folder = work / f"home-{name}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def environment(python: Path, flwr_home: Path) -> dict[str, str]:
+    """Of a Flower program beside `python`, which finds its own siblings first on the PATH."""
+    dropped = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return kept | {
+        "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
+        "FLWR_HOME": str(flwr_home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",  # seconds; Flower's default is 1
+        "PYTHONUNBUFFERED": "1",
+        "NO_PROXY": "127.0.0.1",  # Flower's HTTP client would send loopback through a proxy of the environment
+        "no_proxy": "127.0.0.1",
+    }
+
+
+def program(python: Path, name: str) -> str:
+    """The program of that name in the environment of `python`.
+
+    Raises:
+        MissingExtra: Flower is not installed there.
+    """
+    path = python.parent / name
+    if not path.is_file():
+        raise MissingExtra(f"no {name} beside {python}. Run there: pip install 'edgeloop[federated]'")
+    return str(path)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on at this moment, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

@@ -1,0 +1,126 @@
+"""What the loop measured in, one HTML file out that needs nothing beside it."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeloop.atomic import write_file
+from edgeloop.extras import need
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+figure { margin: 1rem 0; background: #fff; border-radius: 8px; padding: .5rem; } svg { width: 100%; height: auto; }
+figcaption { color: #333; padding: 0 1rem .5rem; } .scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; }
+"""
+
+
+def write_report(path: Path, document: Mapping[str, Any]) -> None:
+    """Write `report.html` for a document as `edgeloop demo --json` prints it.
+
+    Raises:
+        MissingExtra: Matplotlib is not installed.
+        WriteError: The file cannot be written.
+    """
+    rounds = document["federated"]["rounds"]
+    parts = [
+        f"<h1>edgeloop: once around the loop on {html.escape(document['data'])}</h1>",
+        _figure(_rounds_plot, document, "Accuracy on the test images: the cloud alone, each round, and the ceiling."),
+        _figure(_size_plot, document, "Each variant's size against its accuracy. Smaller and higher is better."),
+        "<h2>Variants</h2>",
+        _table(
+            ("variant", "format", "bytes", "max abs", "SNR dB", "top-1", "accuracy", "proved on"),
+            [_variant_row(variant) for variant in document["variants"]],
+        ),
+        "<h2>Latency in the device environment</h2>",
+        "<p>Interleaved in one run; compare within this table only.</p>",
+        _table(
+            ("variant", "runtime", "batch", "p50 ms", "p90 ms", "CPU p50 ms", "load ms", "first ms", "peak RSS MB"),
+            [_bench_row(record) for record in document["bench"]],
+        ),
+        "<h2>Rounds</h2>",
+        _table(
+            ("round", "replies", "examples", "train loss", "accuracy"),
+            [
+                (r["round"], r["replies"], r["examples"], f"{r['train_loss']:.4f}", f"{r['accuracy']:.1%}")
+                for r in rounds
+            ],
+        ),
+        "<h2>Seconds</h2>",
+        _table(("step", "s"), list(document["seconds"].items())),
+    ]
+    page = f"<!doctype html><html lang=en><meta charset=utf-8><title>edgeloop report</title><style>{STYLE}</style>"
+    write_file(path, (page + "\n".join(parts) + "</html>\n").encode())
+
+
+def _rounds_plot(axes: Any, document: Mapping[str, Any]) -> None:
+    trained, federated = document["train"], document["federated"]
+    points = [("cloud alone", trained["before"])]
+    points += [(f"round {r['round']}", r["accuracy"]) for r in federated["rounds"]]
+    points += [("cloud goes on", federated["after"])]
+    axes.axhline(100 * trained["central"], linestyle="--", color="#888", label="all data in one place")
+    axes.plot([name for name, _ in points], [100 * value for _, value in points], marker="o", label="federated")
+    axes.set_ylabel("accuracy, %")
+    axes.legend()
+
+
+def _size_plot(axes: Any, document: Mapping[str, Any]) -> None:
+    for variant in document["variants"]:
+        point = variant["bytes"] / 1e3, 100 * variant["accuracy"]
+        axes.scatter(*point)
+        axes.annotate(variant["id"], point, xytext=(4, 4), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.set_xlabel("size, kB")
+    axes.set_ylabel("accuracy, %")
+
+
+def _figure(draw: Callable[[Any, Mapping[str, Any]], None], document: Mapping[str, Any], caption: str) -> str:
+    figures = need("matplotlib.figure", extra="cloud")  # no pyplot: no global state and no window system
+    figure = figures.Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.grid(alpha=0.3)
+    draw(axes, document)
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg")
+    picture = drawn.getvalue()
+    return f"<figure>{picture[picture.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _variant_row(variant: Mapping[str, Any]) -> tuple[Any, ...]:
+    parity = variant["parity"]
+    snr = "exact" if parity["snr_db"] is None else f"{parity['snr_db']:.1f}"
+    return (
+        variant["id"],
+        variant["format"],
+        f"{variant['bytes']:,}",
+        f"{parity['max_abs']:.1e}",
+        snr,
+        f"{parity['top1_agreement']:.1%}",
+        f"{variant['accuracy']:.1%}",
+        ", ".join(variant["runtimes"]),
+    )
+
+
+def _bench_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    times = [record[key] for key in ("p50_ms", "p90_ms", "cpu_p50_ms", "load_ms", "first_ms")]
+    rss = record["rss_peak_bytes"]
+    return (
+        record["variant"],
+        f"{record['runtime']} {record['runtime_version']}",
+        record["batch"],
+        *("insufficient" if value is None else f"{value:.3f}" for value in times),
+        "unknown" if rss is None else f"{rss / 1e6:.0f}",
+    )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<div class=scroll><table><tr>{head}</tr>{body}</table></div>"

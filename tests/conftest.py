@@ -1,0 +1,61 @@
+"""What every test may use, and two rules of the house: unit tests load no framework, CI has a browser."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FRAMEWORKS = {"tensorflow", "keras", "tf_keras", "tensorflowjs"}  # seconds to load; a unit test takes milliseconds
+IN_CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data sets and third-party models that EDGELOOP_DATA names."""
+    folder = os.environ.get("EDGELOOP_DATA")
+    if not folder:
+        pytest.skip("EDGELOOP_DATA names no folder with data/ and models/")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def device_python() -> Path:
+    """The interpreter of the environment without TensorFlow."""
+    python = Path(os.environ.get("EDGELOOP_DEVICE_PYTHON", ROOT / ".venv-device" / "bin" / "python"))
+    if not python.is_file():
+        pytest.skip(f"no device environment at {python}: run make setup")
+    return python
+
+
+@pytest.fixture(autouse=True)
+def _no_framework_in_a_unit_test(request):
+    """In a session of unit tests no framework may be loaded; beside integration tests, a unit test may add none."""
+    mixed = any(item.get_closest_marker("integration") for item in request.session.items)
+    before = FRAMEWORKS & sys.modules.keys() if mixed else set()
+    yield
+    if request.node.get_closest_marker("integration") is None:
+        loaded = (FRAMEWORKS & sys.modules.keys()) - before
+        assert not loaded, f"{sorted(loaded)} was imported by a unit test: mark it integration, or import less"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A user's machine may lack a browser; CI may not, or nobody would notice that the page is never tested."""
+    report = (yield).get_result()
+    if IN_CI and report.skipped and "chromium" in str(report.longrepr).lower() and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr[-1]}"
+
+
+def pytest_report_header() -> str:
+    chromium = shutil.which("chromium") or "not on the PATH"
+    return f"edgeloop: Chromium {chromium}; EDGELOOP_DATA {os.environ.get('EDGELOOP_DATA', 'unset')}"

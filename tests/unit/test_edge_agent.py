@@ -1,0 +1,155 @@
+"""The agent's frames and the client's bounds, without any runtime."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeloop.edge import agent as program
+from edgeloop.edge import client
+from edgeloop.edge.process import owned
+from edgeloop.errors import DeviceError, TargetError
+
+ECHO = """
+import importlib.util, os, sys, time
+spec = importlib.util.spec_from_file_location("agent", {agent!r})
+agent = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(agent)
+
+class Echo:
+    version = "1"
+    def load(self, path, threads):
+        content = open(path).read()
+        if content == "crash":
+            os.kill(os.getpid(), 11)
+        if content == "hang":
+            time.sleep(60)
+        if content == "refuse":
+            raise ValueError("no such operator")
+        print("a runtime that prints", flush=True)
+        os.write(1, b"and one that writes to descriptor 1\\n")
+        return {{"infer": {{"inputs": {{}}, "outputs": {{}}}}}}
+    def call(self, signature, inputs):
+        return {{name: value * 2 for name, value in inputs.items()}}
+
+agent.RUNTIMES["echo"] = Echo
+agent.main()
+"""
+
+
+@pytest.fixture
+def echo(tmp_path, monkeypatch):
+    """An agent whose runtime doubles its inputs, and crashes, hangs or refuses on a model that says so."""
+    stand_in = tmp_path / "agent.py"
+    stand_in.write_text(ECHO.format(agent=str(client.AGENT)))
+    monkeypatch.setattr(client, "AGENT", stand_in)
+    models = tmp_path / "models"
+    models.mkdir()
+    for name in ("good", "crash", "hang", "refuse"):
+        (models / name).write_text(name)
+    return lambda timeout_s=20.0: client.agent(sys.executable, "echo", models, timeout_s)
+
+
+def test_a_frame_comes_back_as_it_went():
+    stream = io.BytesIO()
+    program.write_frame(stream, {"id": 7, "op": "run"}, b"\0\n\xff")
+    stream.seek(0)
+    header, payload = program.read_frame(stream)
+    assert (header["v"], header["id"], header["op"], header["bytes"], payload) == (1, 7, "run", 3, b"\0\n\xff")
+    assert program.read_frame(stream) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"bytes": 5}\nabc',
+        b'{"bytes": -1}\n',
+        b'{"bytes": "9"}\n',
+        b"no json\n",
+        b'{"op": "probe"}',
+        b" " * (program.HEADER_LIMIT_BYTES + 1),
+    ],
+    ids=["payload ends early", "negative", "text", "no json", "no newline", "too long"],
+)
+def test_bytes_that_are_no_frame_are_refused(data):
+    with pytest.raises(ValueError):
+        program.read_frame(io.BytesIO(data))
+
+
+def test_what_a_runtime_prints_does_not_land_between_frames(echo):
+    with echo() as agent:
+        agent.prepare("good")
+        answer = agent.run({"x": np.array([1.0, 2.0])}, warmup=1, runs=3)
+        np.testing.assert_array_equal(answer.outputs["x"], [2, 4])
+        assert len(answer.wall_ms) == len(answer.cpu_ms) == 3
+
+
+def test_a_large_answer_arrives_whole(echo):
+    with echo() as agent:
+        agent.prepare("good")
+        x = np.arange(3_000_000, dtype=np.float32)
+        np.testing.assert_array_equal(agent.run({"x": x}).outputs["x"], 2 * x)
+
+
+def test_a_model_outside_the_root_is_refused(echo):
+    with echo() as agent, pytest.raises(TargetError, match="leads out of the agent's root"):
+        agent.prepare("../agent.py")
+
+
+def test_a_model_the_runtime_refuses_is_a_target_error_with_its_words(echo):
+    with echo() as agent:
+        with pytest.raises(TargetError, match="ValueError: no such operator"):
+            agent.prepare("refuse")
+        agent.prepare("good")  # and the agent goes on
+
+
+def test_a_model_that_kills_the_runtime_kills_the_agent_and_not_the_tool(echo):
+    with echo() as agent, pytest.raises(DeviceError, match=r"ended during prepare \(signal SIGSEGV"):
+        agent.prepare("crash")
+
+
+def test_a_runtime_that_hangs_is_ended_when_its_time_is_up(echo):
+    start = time.monotonic()
+    with echo(timeout_s=1.0) as agent, pytest.raises(DeviceError, match="gave no answer in 1 s"):
+        agent.prepare("hang")
+    assert time.monotonic() - start < 20
+    assert agent.child.returncode is not None
+
+
+def test_an_interpreter_that_does_not_exist_is_named():
+    with (
+        pytest.raises(DeviceError, match="no Python at /nowhere/python"),
+        client.agent("/nowhere/python", "litert", "."),
+    ):
+        pass
+
+
+def test_a_child_and_its_own_children_end_with_the_block():
+    with owned(["sh", "-c", "sleep 300 & sleep 300 & echo $!; wait"], stdout=subprocess.PIPE) as child:
+        grandchild = int(child.stdout.readline())
+        os.kill(grandchild, 0)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and _alive(grandchild):
+        time.sleep(0.02)
+    assert not _alive(grandchild)
+
+
+def test_a_child_that_ignores_the_request_is_killed():
+    with owned(
+        ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"], stdout=subprocess.PIPE, grace_s=0.2
+    ) as c:
+        c.stdout.readline()
+    assert c.returncode == -signal.SIGKILL
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
