@@ -49,7 +49,10 @@ from edgeloop.report import write_report
 app = typer.Typer()
 
 DEVICES = 2
-ALPHA = 1.0  # of the Dirichlet split: some labels are rare on one device and common on the other
+# Of the Dirichlet split (Hsu et al. 2019, where it multiplies the labels' prior): with 10 labels, each device's shares of
+# them are drawn from Dir(1, ..., 1), so some are rare on one device and common on the other. At 1.0 most labels live
+# on one device only, and three rounds closed 48% of the gap for one seed in four.
+ALPHA = 10.0
 CALIBRATION = 256  # samples of the cloud's own share
 PAGE_IMAGES = 64
 # Same arithmetic in WebAssembly: float32 may sum in another order (the floor of every float32 variant); int8 may round
@@ -232,9 +235,9 @@ def _federated(
         device=device_environment(),
         out=loop.out / "rounds",
         rounds=rounds,
-        # a device does about 400 steps of 16 a round: several passes where data is scarce, one where there is plenty
-        epochs=max(1, min(10, 400 * 16 // smallest)),
-        lr=0.02,  # 0.1 forgets within a round what the other device knows: 85% where 0.02 gives 97%
+        # a device does about 800 steps of 16 a round: many passes where data is scarce, one where there is plenty
+        epochs=max(1, min(20, 800 * 16 // smallest)),
+        lr=0.05,  # 0.1 forgets in the first round what the other device knows: 74 to 84% right after it
         seed=loop.seed,
         round_timeout_s=600,
         timeout_s=600 * (rounds + 1),
@@ -243,7 +246,7 @@ def _federated(
     folded = train(
         lambda: copy_of(model),
         parts.cloud,
-        _train_options(len(parts.cloud.y), loop.seed, learning_rate=2e-4),
+        _train_options(len(parts.cloud.y), loop.seed, learning_rate=1e-4),
         loop.progress,
         "go on in the cloud",
     )

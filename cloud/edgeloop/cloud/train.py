@@ -97,10 +97,10 @@ def train(
             best, waited = model.get_weights(), 0
         else:
             waited += 1
-        if waited == options.patience:
+        last = waited == options.patience or epoch + 1 == options.epochs
+        progress(what, options.epochs if last else epoch + 1, options.epochs)
+        if last:
             break
-        progress(what, epoch + 1, options.epochs)
-    progress(what, options.epochs, options.epochs)
     model.set_weights(best)
     return Trained(model=model, losses=tuple(losses[1:]), strategy=type(strategy).__name__)
 
