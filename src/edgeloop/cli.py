@@ -13,6 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -36,6 +37,9 @@ VERBS = {  # in the order of the loop, which is the order of --help
 }
 
 
+TAKE_MODELS = ("verify", "bench")  # written for bundles; a model is converted into a temporary one first
+
+
 class Verbs(typer.core.TyperGroup):
     """A group whose commands live in the folders."""
 
@@ -49,6 +53,8 @@ class Verbs(typer.core.TyperGroup):
         group = typer.main.get_group(app)
         command = group.commands[cmd_name]
         _add_json(command)
+        if cmd_name in TAKE_MODELS:
+            command.params[0].callback = as_bundle
         return command
 
 
@@ -64,6 +70,20 @@ def _add_json(command: click.Command) -> None:
         help="One JSON document on stdout instead of tables.",
     )
     command.params.append(option)
+
+
+def as_bundle(ctx: click.Context, param: click.Parameter, value: str) -> Path:
+    """The path as it is, or, for a Keras model or SavedModel (and a .tflite to verify), a bundle made of it that
+    lasts as long as the command. Bench measures a .tflite as it is."""
+    path = Path(value)
+    is_tflite = path.suffix == ".tflite" and ctx.command.name == "verify"
+    if not (path.suffix in (".keras", ".h5") or (path / "saved_model.pb").is_file() or is_tflite):
+        return path
+    from edgeloop.convert.convert import convert
+
+    folder = ctx.with_resource(tempfile.TemporaryDirectory(prefix="edgeloop-"))
+    ctx.obj.say(f"{path} is converted first, into a bundle that lasts as long as this command")
+    return convert(path, Path(folder) / path.stem, progress=ctx.obj).bundle.path
 
 
 root = typer.Typer(cls=Verbs, add_completion=False, no_args_is_help=True, rich_markup_mode=None)

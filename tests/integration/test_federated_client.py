@@ -23,7 +23,7 @@ from edgeloop.edge.trainer import Trainer
 from edgeloop.federated.device.client_app import app
 TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
 model = Path(sys.argv[1]).read_bytes()
-how = {"epochs": 1, "lr": 0.1, "seed": 0, "server-round": 1}
+how = {"epochs": 1, "lr": 0.1, "lr_decay": 1.0, "seed": 0, "server-round": 1}
 config = {"model": model, "sha256": hashlib.sha256(model).hexdigest(), **how}
 arrays = {name: Array(array) for name, array in Trainer(model).get_weights().items()}
 content = RecordDict({"arrays": ArrayRecord(arrays), "config": ConfigRecord(config)})

@@ -92,7 +92,9 @@ def fedavg_by_hand(bundle, shards, rounds: int) -> list[dict[str, np.ndarray]]:
         for device, shard in enumerate(shards):
             data = np.load(shard)
             trainer.set_weights(weights)
-            trainer.train({"features": data["x"]}, data["y"], epochs=2, lr=LR, seed=(SEED, number, device))
+            trainer.train(
+                {"features": data["x"]}, data["y"], epochs=2, lr=LR * 0.5 ** (number - 1), seed=(SEED, number, device)
+            )
             for name, array in trainer.get_weights().items():
                 total[name] += array.astype(np.float64) * EXAMPLES[device] / sum(EXAMPLES)
         weights = {name: array.astype(np.float32) for name, array in total.items()}
@@ -104,7 +106,21 @@ def test_two_rounds_on_two_devices_give_the_average_computed_by_hand(bundle, sha
     (temporary / "out").mkdir()
     (temporary / "out" / "round-7.npz").write_bytes(b"of an earlier run")
     arguments = ["run", bundle, "--shard", shards[0], "--shard", shards[1], "--device", f"local:{device_python}"]
-    numbers = ["--rounds", 2, "--epochs", 2, "--lr", LR, "--seed", SEED, "-o", temporary / "out", "--json"]
+    numbers = [
+        "--rounds",
+        2,
+        "--epochs",
+        2,
+        "--lr",
+        LR,
+        "--lr-decay",
+        0.5,
+        "--seed",
+        SEED,
+        "-o",
+        temporary / "out",
+        "--json",
+    ]
     command = [sys.executable, "-m", "edgeloop", "federate", *arguments, *numbers]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr

@@ -35,7 +35,8 @@ def run(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for round-N.npz and rounds.json.")],
     rounds: Annotated[int, typer.Option(help="Rounds of FedAvg.")] = 3,
     epochs: Annotated[int, typer.Option(help="Passes over each shard per round.")] = 1,
-    lr: Annotated[float, typer.Option(help="Learning rate of plain SGD.")] = 0.05,
+    lr: Annotated[float, typer.Option(help="Learning rate of plain SGD in round 1.")] = 0.05,
+    lr_decay: Annotated[float, typer.Option(help="Factor on it after every round.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Fixes every shuffle.")] = 0,
     device: Annotated[str | None, typer.Option(help="local:PYTHON; the device environment if not given.")] = None,
 ) -> Answer:
@@ -54,6 +55,7 @@ def run(
         rounds=rounds,
         epochs=epochs,
         lr=lr,
+        lr_decay=lr_decay,
         seed=seed,
     )
     records = run_rounds(options, lambda record, _: ctx.obj("rounds", record.round, rounds))

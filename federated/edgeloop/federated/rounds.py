@@ -47,7 +47,9 @@ class RoundsOptions:
         device: The environment the devices run in; it needs no TensorFlow.
         out: Folder for round-N.npz and rounds.json. Those of an earlier run are removed.
         epochs: Passes over a shard per round.
-        lr: Learning rate of plain SGD.
+        lr: Learning rate of plain SGD in round 1.
+        lr_decay: Factor on it after every round. Devices that hold different labels pull apart by as much as they
+            step; smaller last steps let their average settle.
         seed: With round and device it fixes every shuffle, so equal options give equal weights.
         round_timeout_s: From sending a round's weights to the last reply.
         timeout_s: The whole run, start included.
@@ -61,6 +63,7 @@ class RoundsOptions:
     rounds: int = 3
     epochs: int = 1
     lr: float = 0.05
+    lr_decay: float = 1.0
     seed: int = 0
     round_timeout_s: float = 120.0
     timeout_s: float = 900.0
@@ -70,7 +73,12 @@ class RoundsOptions:
         for name, count in {**counts, "initial weights": len(self.initial)}.items():
             if count < 1:
                 raise OptionsError(f"cannot federate with {count} {name}. Expected at least 1.")
-        positive = {"lr": self.lr, "round_timeout_s": self.round_timeout_s, "timeout_s": self.timeout_s}
+        positive = {
+            "lr": self.lr,
+            "lr_decay": self.lr_decay,
+            "round_timeout_s": self.round_timeout_s,
+            "timeout_s": self.timeout_s,
+        }
         for name, value in positive.items():
             if not (math.isfinite(value) and value > 0):
                 raise OptionsError(f"{name} is {value}. Expected a number above 0.")
@@ -123,6 +131,7 @@ def _job(options: RoundsOptions) -> bytes:
         "rounds": options.rounds,
         "epochs": options.epochs,
         "lr": options.lr,
+        "lr_decay": options.lr_decay,
         "seed": options.seed,
         "round_timeout_s": options.round_timeout_s,
     }

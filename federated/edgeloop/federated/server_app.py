@@ -57,13 +57,13 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
     model, devices = Path(job["trainable"]).read_bytes(), job["devices"]
     checked = CheckedGrid(grid, {name: array.shape for name, array in initial.items()}, devices)
     strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=devices, min_available_nodes=devices)
-    how = {"sha256": hashlib.sha256(model).hexdigest(), "epochs": job["epochs"], "lr": job["lr"], "seed": job["seed"]}
+    how = {key: job[key] for key in ("epochs", "lr", "lr_decay", "seed")}
     strategy.start(
         grid=checked,
         initial_arrays=ArrayRecord({name: Array(array) for name, array in initial.items()}),
         num_rounds=job["rounds"],
         timeout=job["round_timeout_s"],
-        train_config=ConfigRecord({"model": model, **how}),
+        train_config=ConfigRecord({"model": model, "sha256": hashlib.sha256(model).hexdigest(), **how}),
         evaluate_fn=_journal(checked, Path(job["out"])),
     )
 

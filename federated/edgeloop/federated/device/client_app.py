@@ -32,8 +32,9 @@ def train(message: Message, context: Context) -> Message:
     trainer.set_weights({name: array.numpy() for name, array in message.content.array_records["arrays"].items()})
     inputs, y = read_shard(shard, trainer.inputs)
     seed = config["seed"], config["server-round"], device
+    lr = config["lr"] * config["lr_decay"] ** (config["server-round"] - 1)
     try:
-        done = trainer.train(inputs, y, epochs=config["epochs"], lr=config["lr"], seed=seed)
+        done = trainer.train(inputs, y, epochs=config["epochs"], lr=lr, seed=seed)
     except EdgeloopError as e:
         raise type(e)(f"{shard}: {e}") from e
     arrays = ArrayRecord({name: Array(array) for name, array in trainer.get_weights().items()})
