@@ -6,15 +6,18 @@ Each folder's `command.py` holds `app`, a Typer with its verbs; it is imported w
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from types import FrameType
+from typing import IO
 
 import click
 import typer
@@ -101,17 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Prints; never raises, never ends the process."""
-    previous = _interrupt_on_sigterm()
-    try:
-        with own_stderr() as (ours, noise):
-            console = Console(json="--json" in arguments, stderr=ours)
+    with own_stderr() as (ours, noise):
+        console = Console(json="--json" in arguments, stderr=ours)
+        with _interruptible(console):
             try:
                 return _run(arguments, console, noise)
             finally:
                 console.close()
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
 
 
 def _run(arguments: list[str], console: Console, noise: IO[bytes]) -> int:
@@ -120,24 +119,32 @@ def _run(arguments: list[str], console: Console, noise: IO[bytes]) -> int:
         answer = command.main(arguments, prog_name="edgeloop", standalone_mode=False, obj=console)
         if isinstance(answer, Answer):
             console.show(answer)
-        if answer == INTERRUPTED:  # Typer turns Ctrl-C into this value
+        if answer == INTERRUPTED or console.interrupted:  # Typer turns Ctrl-C into that value
             raise KeyboardInterrupt
         return answer if isinstance(answer, int) else 0
     except EdgeloopError as e:
+        if console.interrupted:  # what was cut off failed, but not by itself
+            return _interrupted(console)
         console.error(str(e))
         return e.exit_code
     except click.ClickException as e:
         console.error(_usage(e))
         return OptionsError.exit_code
     except (KeyboardInterrupt, click.Abort):
-        console.error("interrupted; every process that was started has ended.")
-        return INTERRUPTED
+        return _interrupted(console)
     except BrokenPipeError:  # the reader of our stdout went away, as in `edgeloop ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WriteError.exit_code
     except Exception:
+        if console.interrupted:  # native code turned it into an error of its own
+            return _interrupted(console)
         console.error(f"a bug in edgeloop; its traceback is in {_bug_report(noise)}. Please report it with that file.")
         return EdgeloopError.exit_code
+
+
+def _interrupted(console: Console) -> int:
+    console.error("interrupted; every process that was started has ended.")
+    return INTERRUPTED
 
 
 def _bug_report(noise: IO[bytes]) -> str:
@@ -148,12 +155,27 @@ def _bug_report(noise: IO[bytes]) -> str:
     return file.name
 
 
-def _interrupt_on_sigterm() -> Any:
-    """SIGTERM ends edgeloop as Ctrl-C does: children first. Only the main thread may say so."""
+@contextlib.contextmanager
+def _interruptible(console: Console) -> Iterator[None]:
+    """SIGTERM ends edgeloop as Ctrl-C does: children first.
+
+    A KeyboardInterrupt that is raised inside a callback of native code is lost (seen while TensorFlow traced a
+    function): the console remembers it and raises again at the next step that is reported.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        console.interrupted = True
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
+        yield
+        return
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:
-        return None
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _usage(e: click.ClickException) -> str:

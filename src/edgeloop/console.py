@@ -48,6 +48,7 @@ class Console:
 
     def __init__(self, *, json: bool, stderr: IO[str]) -> None:
         self.json = json
+        self.interrupted = False  # set when a signal came
         self._stderr = stderr
         self._out = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 140)
         self._err = rich.console.Console(file=stderr, highlight=False, soft_wrap=True)
@@ -55,7 +56,13 @@ class Console:
         self._tasks: dict[str, rich.progress.TaskID] = {}
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Move the bar of `what`. Without a terminal, one line when it is finished."""
+        """Move the bar of `what`. Without a terminal, one line when it is finished.
+
+        Raises:
+            KeyboardInterrupt: A signal came before, and what it raised then was lost.
+        """
+        if self.interrupted:
+            raise KeyboardInterrupt
         if not self._err.is_terminal:
             if done == total:
                 print(f"{what}: done", file=self._stderr, flush=True)

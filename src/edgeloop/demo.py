@@ -49,8 +49,8 @@ from edgeloop.report import write_report
 app = typer.Typer()
 
 DEVICES = 2
-# Of the Dirichlet split (Hsu et al. 2019, where it multiplies the labels' prior): with 10 labels, each device's shares of
-# them are drawn from Dir(1, ..., 1), so some are rare on one device and common on the other. At 1.0 most labels live
+# Of the Dirichlet split (Hsu et al. 2019, where it multiplies the labels' prior): with 10 labels, each device's shares
+# of them are drawn from Dir(1, ..., 1), so some are rare on one device and common on the other. At 1.0 most labels live
 # on one device only, and three rounds closed 48% of the gap for one seed in four.
 ALPHA = 10.0
 CALIBRATION = 256  # samples of the cloud's own share

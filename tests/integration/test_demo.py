@@ -151,7 +151,7 @@ def test_ctrl_c_ends_every_process_exits_130_and_leaves_no_half_written_file(
     while running(mark) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert running(mark) == []
-    assert [p for p in out.rglob(".*")] == [], "a temporary file was left"
+    assert list(out.rglob(".*")) == [], "a temporary file was left"
     for release in out.glob("release-*"):
         read_bundle(release)
 
