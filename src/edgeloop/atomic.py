@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import tempfile
@@ -14,6 +15,8 @@ from edgeloop.errors import WriteError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+# what a caller's own writes into a new folder fail with when it is the disk's fault
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
 
 
 def write_file(path: str | Path, data: bytes) -> None:
@@ -56,7 +59,12 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        yield temporary
+        try:
+            yield temporary
+        except OSError as e:
+            if e.errno not in DISK:
+                raise
+            raise _cannot_write(path, e) from e
         with _writing(path):
             temporary.chmod(0o755)
             _sync_tree(temporary)
@@ -74,9 +82,11 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise WriteError(
-            f"cannot write {path}: {e.strerror or e}. Choose a folder you may write to, with free space."
-        ) from e
+        raise _cannot_write(path, e) from e
+
+
+def _cannot_write(path: Path, e: OSError) -> WriteError:
+    return WriteError(f"cannot write {path}: {e.strerror or e}. Choose a folder you may write to, with free space.")
 
 
 def _exchange(new: Path, old: Path) -> None:

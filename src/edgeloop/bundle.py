@@ -154,6 +154,11 @@ class Bundle:
     manifest: Manifest
     manifest_sha256: str
 
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The variants that are here: a device may hold one of many."""
+        return tuple(v for v in self.manifest.variants if all(self.file(name).is_file() for name in v.files))
+
     def variant(self, id: str) -> Variant:
         """The variant of that id.
 
@@ -219,6 +224,9 @@ def parse_manifest(data: bytes) -> Manifest:
             raise ModelError(f"variant {variant.id!r} names {sorted(unlisted)}, which the manifest does not list.")
         if variant.entry not in variant.files:
             raise ModelError(f"variant {variant.id!r} opens {variant.entry!r}, which is not one of its own files.")
+        unknown = sorted(set(variant.signatures) - set(manifest.signatures))
+        if unknown or not variant.signatures:
+            raise ModelError(f"variant {variant.id!r} has the signatures {unknown or 'none'}, not the manifest's.")
     return manifest
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -25,6 +26,7 @@ import typer.core
 import typer.main
 
 from edgeloop.answer import Answer
+from edgeloop.bundle import Format
 from edgeloop.console import Console, own_stderr
 from edgeloop.errors import INTERRUPTED, EdgeloopError, OptionsError, WriteError
 
@@ -40,6 +42,7 @@ VERBS = {  # in the order of the loop, which is the order of --help
 }
 
 
+NO_VERB = getattr(click.exceptions, "NoArgsIsHelpError", ())  # click before 8.2 prints the help by itself
 TAKE_MODELS = ("verify", "bench")  # written for bundles; a model is converted into a temporary one first
 
 
@@ -79,14 +82,16 @@ def as_bundle(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     """The path as it is, or, for a Keras model or SavedModel (and a .tflite to verify), a bundle made of it that
     lasts as long as the command. Bench measures a .tflite as it is."""
     path = Path(value)
-    is_tflite = path.suffix == ".tflite" and ctx.command.name == "verify"
-    if not (path.suffix in (".keras", ".h5") or (path / "saved_model.pb").is_file() or is_tflite):
+    verify = ctx.command.name == "verify"
+    is_tflite = path.suffix == ".tflite"
+    if not (path.suffix in (".keras", ".h5") or (path / "saved_model.pb").is_file() or (is_tflite and verify)):
         return path
-    from edgeloop.convert.convert import convert
+    from edgeloop.convert.convert import ConvertOptions, convert
 
     folder = ctx.with_resource(tempfile.TemporaryDirectory(prefix="edgeloop-"))
     ctx.obj.say(f"{path} is converted first, into a bundle that lasts as long as this command")
-    return convert(path, Path(folder) / path.stem, progress=ctx.obj).bundle.path
+    options = ConvertOptions(to=None if verify and not is_tflite else (Format.TFLITE,))
+    return convert(path, Path(folder) / path.stem, options, progress=ctx.obj).bundle.path
 
 
 root = typer.Typer(cls=Verbs, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
@@ -116,12 +121,19 @@ def run(arguments: list[str]) -> int:
 def _run(arguments: list[str], console: Console, noise: IO[bytes]) -> int:
     try:
         command = typer.main.get_command(root)
-        answer = command.main(arguments, prog_name="edgeloop", standalone_mode=False, obj=console)
-        if isinstance(answer, Answer):
-            console.show(answer)
-        if answer == INTERRUPTED or console.interrupted:  # Typer turns Ctrl-C into that value
-            raise KeyboardInterrupt
-        return answer if isinstance(answer, int) else 0
+        # Not command.main: it takes every broken pipe for that of stdout, and ends the process without a word
+        with command.make_context("edgeloop", arguments, obj=console) as ctx:
+            answer = command.invoke(ctx)
+            if console.interrupted:
+                raise KeyboardInterrupt
+            if isinstance(answer, Answer):
+                console.show(answer)
+        return 0
+    except click.exceptions.Exit as e:  # --help
+        return e.exit_code
+    except NO_VERB as e:
+        print(e.format_message(), flush=True)
+        return OptionsError.exit_code
     except EdgeloopError as e:
         if console.interrupted:  # what was cut off failed, but not by itself
             return _interrupted(console)
@@ -132,12 +144,12 @@ def _run(arguments: list[str], console: Console, noise: IO[bytes]) -> int:
         return OptionsError.exit_code
     except (KeyboardInterrupt, click.Abort):
         return _interrupted(console)
-    except BrokenPipeError:  # the reader of our stdout went away, as in `edgeloop ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return WriteError.exit_code
-    except Exception:
+    except Exception as e:
         if console.interrupted:  # native code turned it into an error of its own
             return _interrupted(console)
+        if isinstance(e, BrokenPipeError) and _reader_left():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return WriteError.exit_code
         console.error(f"a bug in edgeloop; its traceback is in {_bug_report(noise)}. Please report it with that file.")
         return EdgeloopError.exit_code
 
@@ -147,8 +159,17 @@ def _interrupted(console: Console) -> int:
     return INTERRUPTED
 
 
+def _reader_left() -> bool:
+    """Whether nobody reads our stdout any more, as in `edgeloop ... | head`: then that is the pipe that broke."""
+    stdout = select.poll()
+    stdout.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in stdout.poll(0))
+
+
 def _bug_report(noise: IO[bytes]) -> str:
-    with tempfile.NamedTemporaryFile("w", prefix="edgeloop-bug-", suffix=".txt", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="edgeloop-bug-", suffix=".txt", delete=False, errors="backslashreplace"
+    ) as file:
         traceback.print_exc(file=file)
         noise.seek(0)
         file.write("\nWhat the frameworks said:\n" + noise.read()[-20_000:].decode(errors="replace"))

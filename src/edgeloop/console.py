@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import io
 import json
 import os
 import sys
@@ -27,7 +28,7 @@ def own_stderr() -> Iterator[tuple[IO[str], IO[bytes]]]:
     TensorFlow and LiteRT write to file descriptor 2 from C++, before and beside any log setting. While the block
     runs, 2 leads to a temporary file, which a bug report carries; EDGELOOP_VERBOSE=1 leaves it alone.
     """
-    with tempfile.TemporaryFile() as noise, os.fdopen(os.dup(2), "w", buffering=1) as ours:
+    with tempfile.TemporaryFile() as noise, _words(os.dup(2)) as ours:
         sys.stderr.flush()
         if not os.environ.get("EDGELOOP_VERBOSE"):
             os.dup2(noise.fileno(), 2)
@@ -43,6 +44,11 @@ def own_stderr() -> Iterator[tuple[IO[str], IO[bytes]]]:
                 faulthandler.disable()
 
 
+def _words(descriptor: int) -> IO[str]:
+    """A path need not be UTF-8: what cannot be encoded is escaped, for an error message must come out."""
+    return os.fdopen(descriptor, "w", buffering=1, errors="backslashreplace")
+
+
 class Console:
     """Made once per run by the command line. Verbs reach it as `ctx.obj`; it is a `Progress` itself."""
 
@@ -50,6 +56,8 @@ class Console:
         self.json = json
         self.interrupted = False  # set when a signal came
         self._stderr = stderr
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # as `_words`
         self._out = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 140)
         self._err = rich.console.Console(file=stderr, highlight=False, soft_wrap=True)
         self._progress: rich.progress.Progress | None = None
@@ -89,7 +97,7 @@ class Console:
     def show(self, answer: Answer) -> None:
         self.close()
         if self.json:
-            print(json.dumps(answer.document, allow_nan=False, ensure_ascii=False), flush=True)
+            print(json.dumps(answer.document, allow_nan=False), flush=True)
         else:
             for table in answer.tables:
                 self._out.print(_rich(table))

@@ -108,8 +108,7 @@ def _variant_row(variant: Mapping[str, Any]) -> tuple[Any, ...]:
         f"{variant['bytes']:,}",
         f"{parity['max_abs']:.1e}",
         snr,
-        f"{parity['top1_agreement']:.1%}",
-        f"{variant['accuracy']:.1%}",
+        *("-" if share is None else f"{share:.1%}" for share in (parity["top1_agreement"], variant["accuracy"])),
         ", ".join(variant["runtimes"]),
     )
 

@@ -108,3 +108,9 @@ def test_the_document_names_every_key_that_is_written(root, bundle):
     own = set(keys({k: v for k, v in manifest.items() if k not in ("files", "signatures")}))
     own |= set(keys(list(manifest["signatures"].values()))) | set(FileEntry.__dataclass_fields__)
     assert [key for key in sorted(own) if key not in text] == []
+
+
+def test_no_document_has_a_place_that_was_never_filled(root):
+    pages = [*root.glob("*.md"), *root.glob("*/README.md"), *root.glob("docs/*.md")]
+    assert len(pages) > 8
+    assert [page.name for page in pages if "@" + "@" in page.read_text()] == []

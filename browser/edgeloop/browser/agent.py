@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import os
 import sys
 import time
@@ -26,7 +25,7 @@ from urllib.parse import quote
 import numpy as np
 
 from edgeloop.browser.chromium import first_line, open_page
-from edgeloop.edge.agent import read_frame, write_frame
+from edgeloop.edge.agent import pack, read_frame, unpack, write_frame
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -58,15 +57,12 @@ class PageAgent:
         return {"load_ms": (time.perf_counter() - start) * 1e3}, b""
 
     def run(self, header: Mapping[str, Any], payload: bytes) -> Reply:
-        with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-            inputs = {name: _plain(arrays[name]) for name in arrays.files}
+        inputs = {name: _plain(array) for name, array in unpack(payload).items()}
         counts = int(header.get("warmup", 0)), int(header.get("runs", 1))
         answer = self._call(RUN, [self.model, header.get("signature"), inputs, *counts])
-        packed = io.BytesIO()
-        outputs: dict[str, Any] = {name: _array(value) for name, value in answer["outputs"].items()}
-        np.savez(packed, **outputs)
+        outputs = {name: _array(value) for name, value in answer["outputs"].items()}
         # A page cannot see its process: neither CPU time nor memory.
-        return {"wall_ms": answer["wall_ms"], "cpu_ms": [], "rss_peak_bytes": None}, packed.getvalue()
+        return {"wall_ms": answer["wall_ms"], "cpu_ms": [], "rss_peak_bytes": None}, pack(outputs)
 
     def _call(self, function: str, argument: Any) -> Any:
         if self.page is None:

@@ -74,6 +74,8 @@ def variant_rows(bundle: Bundle, parity: Sequence[Parity]) -> list[dict[str, Any
     rows = []
     for variant in bundle.manifest.variants:
         own = [row for row in parity if row.variant == variant.id]
+        if not own:  # not here, or of a format that no runtime here runs
+            continue
         worst = min(own, key=lambda row: float("inf") if row.snr_db is None else row.snr_db)
         rows.append(
             {
@@ -87,7 +89,7 @@ def variant_rows(bundle: Bundle, parity: Sequence[Parity]) -> list[dict[str, Any
                     "top1_agreement": worst.top1_agreement,
                     "passed": all(row.passed for row in own),
                 },
-                "accuracy": worst.accuracy,
+                "accuracy": next((row.accuracy for row in own if row.accuracy is not None), None),
                 "runtimes": list(dict.fromkeys(row.runtime for row in own)),
             }
         )

@@ -27,7 +27,8 @@ def freeze(source: Source) -> Any:
     graph = source.graph
 
     def call(*tensors: Any) -> list[Any]:
-        return graph(**dict(zip(names, tensors, strict=True)))
+        # an input that is returned as it is, or a constant, would be no node of its own in the other formats
+        return [tf.identity(value) for value in graph(**dict(zip(names, tensors, strict=True)))]
 
     traced = tf.function(call, input_signature=specs, autograph=False)
     frozen = convert_variables_to_constants_v2(traced.get_concrete_function())

@@ -62,12 +62,13 @@ def compare(
 ) -> list[Parity]:
     """One record an output. An output that is missing, of another shape or not finite fails with infinite error
     written as the largest float, since JSON has no infinity."""
+    classifier = is_classifier(expected, labels)
     rows = []
     for name, reference in expected.items():
         value = got.get(name)
         whole = value is not None and value.shape == reference.shape and bool(np.isfinite(value).all())
         value = np.asarray(value if whole else np.full(reference.shape, np.finfo(np.float32).max))
-        rows.append(_row((variant, runtime, name), FLOORS[scheme], reference, value, labels, whole))
+        rows.append(_row((variant, runtime, name), FLOORS[scheme], reference, value, labels, classifier, whole))
     return rows
 
 
@@ -87,6 +88,7 @@ def _row(
     reference: np.ndarray,
     value: np.ndarray,
     labels: np.ndarray | None,
+    classifier: bool,
     whole: bool,
 ) -> Parity:
     r, v = reference.astype(np.float64), value.astype(np.float64)
@@ -96,7 +98,6 @@ def _row(
     signal = float(np.sum(np.square(r))) or float(r.size)
     snr_db = None if power == 0 else 10 * float(np.log10(signal / power))
     largest = float(np.max(np.abs(r), initial=0.0))
-    classifier = is_classifier({names[2]: reference}, labels)
     top1 = float(np.mean(r.argmax(-1) == v.argmax(-1))) if classifier else None
     passed = (
         whole

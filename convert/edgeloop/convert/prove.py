@@ -9,10 +9,11 @@ import numpy as np
 
 from edgeloop.answer import Progress, silent
 from edgeloop.bundle import Format, Signature, Variant
+from edgeloop.convert.batches import in_batches
 from edgeloop.convert.parity import Parity, compare
 from edgeloop.convert.samples import Samples
 from edgeloop.edge.runners import Session, runners
-from edgeloop.errors import MissingExtra, ParityError
+from edgeloop.errors import MissingExtra, ModelError, ParityError
 
 # The first runtime of a format must be there; the others prove where they are installed.
 RUNTIMES: dict[Format, tuple[str, ...]] = {
@@ -33,7 +34,8 @@ def prove(
 ) -> list[Parity]:
     """Run every variant on `samples` in every runtime of its format, each in a process of its own.
 
-    `expected` {output: [n, ...]} are the source's answers. The inference signature is the one that has these outputs.
+    `expected` {output: [n, ...]} are the source's answers, by the signature that takes these inputs. A variant of a
+    format without a runtime is skipped.
 
     Raises:
         MissingExtra: A format's first runtime is not installed.
@@ -43,7 +45,7 @@ def prove(
     rows: list[Parity] = []
     available = runners()
     for done, variant in enumerate(variants):
-        for position, name in enumerate(RUNTIMES[variant.format]):
+        for position, name in enumerate(RUNTIMES.get(variant.format, ())):
             try:
                 with available[name].open(folder, variant.entry) as session:
                     got = run(session, variant, signatures, samples.inputs)
@@ -56,8 +58,8 @@ def prove(
     return rows
 
 
-def check(rows: Sequence[Parity]) -> None:
-    """Raise for the worst output that failed.
+def check(rows: Sequence[Parity], advice: str) -> None:
+    """Raise for the worst output that failed, with what to do about it.
 
     Raises:
         ParityError: Naming variant, runtime, output and how far it is off.
@@ -70,26 +72,22 @@ def check(rows: Sequence[Parity]) -> None:
     raise ParityError(
         f"{worst.variant} on {worst.runtime} does not compute what the source does: output {worst.output!r} has "
         f"SNR {worst.snr_db or 0:.1f} dB, max abs error {worst.max_abs:.3g}{agree}. "
-        f"{len(failed)} of {len(rows)} checks failed. Nothing was written; leave that scheme out, or change the model."
+        f"{len(failed)} of {len(rows)} checks failed. {advice}"
     )
 
 
 def run(
     session: Session, variant: Variant, signatures: Mapping[str, Signature], inputs: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """All samples through one variant: whole batches where the batch is free, else batches of the variant's size,
-    the last one filled up with the first samples."""
-    name = next(s for s in variant.signatures if s != TRAIN and set(inputs) == {t.name for t in signatures[s].inputs})
+    """All samples through the inference signature of one variant.
+
+    Raises:
+        ModelError: No signature of the variant takes these inputs.
+    """
+    names = [s for s in variant.signatures if s != TRAIN and set(inputs) == {t.name for t in signatures[s].inputs}]
+    if not names:
+        raise ModelError(f"variant {variant.id!r} has no signature with the inputs {sorted(inputs)}. Convert it again.")
     # a variant with a training signature runs every signature at that batch (docs/trainable.md)
-    fixed = signatures[TRAIN if TRAIN in variant.signatures else name].inputs[0].shape[0]
-    count = len(next(iter(inputs.values())))
-    size = fixed or min(count, 64)
-    parts = []
-    for start in range(0, count, size):
-        index = np.arange(start, start + size) % count if fixed else np.arange(start, min(start + size, count))
-        parts.append(session.infer({n: a[index] for n, a in inputs.items()}, _key(variant, name)))
-    return {n: np.concatenate([np.asarray(p[n]) for p in parts])[:count] for n in parts[0]}
-
-
-def _key(variant: Variant, signature: str) -> str | None:
-    return signature if variant.format is Format.TFLITE else None
+    fixed = signatures[TRAIN if TRAIN in variant.signatures else names[0]].inputs[0].shape[0]
+    key = names[0] if variant.format is Format.TFLITE else None
+    return in_batches(lambda batch: session.infer(batch, key), inputs, fixed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} holds one bare array. Save it by name: numpy.savez(path, x=array).")
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as e:
         raise DataError(f"{path} is no .npz file of plain arrays ({e}). Make one with numpy.savez.") from e
 
 
@@ -98,9 +99,13 @@ def _input(arrays: dict[str, np.ndarray], spec: TensorSpec, inputs: int, path: P
     if not fits:
         shape = "[n" + "".join(f", {'any' if d is None else d}" for d in spec.shape[1:]) + "]"
         raise DataError(f"{path}: {found[0]} has shape {list(array.shape)}, the model takes {shape}.")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError(f"{path}: {found[0]} holds NaN or infinity. Take those samples out.")
-    return array.astype(wanted, copy=False)
+    with np.errstate(over="ignore"):  # what does not fit is looked for, right below
+        cast = array.astype(wanted, copy=False)
+    if wanted.kind == "f" and not np.isfinite(cast).all():
+        raise DataError(f"{path}: {found[0]} holds NaN, infinity or a number beyond {wanted}. Take those samples out.")
+    if wanted.kind in "iu" and not np.array_equal(cast, array):
+        raise DataError(f"{path}: {found[0]} holds integers beyond {wanted}. Expected what the model takes.")
+    return cast
 
 
 def _labels(arrays: dict[str, np.ndarray], count: int, path: Path) -> np.ndarray:

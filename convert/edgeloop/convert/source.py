@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from edgeloop.extras import need
 
 INFER = "infer"  # the signature of a model that has no name for it
 UNPACKED_LIMIT_BYTES = 2 << 30
+DTYPES = frozenset({"float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"})
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -67,9 +69,13 @@ def open_source(path: str | Path, signature: str | None = None) -> Source:
     """
     path = Path(path)
     source = OPENERS[identify(path)](path, signature)
-    for spec in source.inputs:
+    for spec in (*source.inputs, *source.outputs):
         if not spec.shape:
-            raise ModelError(f"{path}: the input {spec.name!r} is a scalar. Every input needs a batch dimension first.")
+            raise ModelError(f"{path}: the tensor {spec.name!r} is a scalar. Each needs a batch dimension first.")
+        if spec.dtype not in DTYPES:
+            raise ModelError(
+                f"{path}: the tensor {spec.name!r} is {spec.dtype}. Supported: {', '.join(sorted(DTYPES))}."
+            )
     return source
 
 
@@ -111,9 +117,24 @@ def digest(path: Path) -> str:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(f for f in path.rglob("*") if f.is_file())
-    lines = "".join(f"{f.relative_to(path).as_posix()} {digest(f)}\n" for f in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    files = [f for f in path.rglob("*") if f.is_file()]
+    lines = sorted(f"{f.relative_to(path).as_posix()} {digest(f)}\n" for f in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def functional(model: Any) -> Any:
+    """A Keras model as one with named ends: a Sequential becomes the functional model of its layers and weights."""
+    keras = need("keras", extra="convert")
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    return model
+
+
+def identifiers(names: Sequence[str]) -> list[str]:
+    """Names that every format takes: a TensorFlow signature wants Python identifiers."""
+    clean = [re.sub(r"\W", "_", name) for name in names]
+    clean = [name if name[:1].isidentifier() else f"_{name}" for name in clean]
+    return [name if clean.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(clean)]
 
 
 def _check_zip(path: Path) -> None:
@@ -129,7 +150,7 @@ def _check_zip(path: Path) -> None:
             if "config.json" not in archive.namelist():
                 raise ModelError(f"{path} is a zip file without config.json. Expected a Keras 3 .keras file.")
             _refuse_code(path, json.loads(archive.read("config.json")))
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as e:
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as e:
         raise ModelError(f"{path} is a damaged .keras file ({e}). Save the model again.") from e
 
 
@@ -182,8 +203,8 @@ def _keras(path: Path, signature: str | None) -> Source:
 
 def keras_source(path: Path, model: Any) -> Source:
     """A loaded functional Keras 3 model as a `Source`. One output keeps its layer's name, as several do."""
-    in_names = _identifiers([t.name for t in model.inputs])
-    out_names = _identifiers(model.output_names)
+    in_names = identifiers([t.name for t in model.inputs])
+    out_names = identifiers(model.output_names)
 
     nest = need("tensorflow", extra="convert").nest
 
@@ -258,7 +279,7 @@ def _tflite(path: Path, signature: str | None) -> Source:
         signature=name,
         inputs=_specs([n for n, _ in inputs], [s for _, s in inputs]),
         outputs=_specs([n for n, _ in outputs], [s for _, s in outputs]),
-        call=lambda arrays: tflite_call(data, name, arrays),
+        call=tflite_call(data, name),
         flatbuffer=data,
     )
 
@@ -279,10 +300,3 @@ def _specs(names: Sequence[str], shapes: Sequence[tuple[tuple, str]]) -> tuple[T
 
 def _kind(shape: tuple) -> Kind:
     return Kind.IMAGE if len(shape) == 4 and shape[3] in (1, 3, 4) else Kind.OTHER
-
-
-def _identifiers(names: Sequence[str]) -> list[str]:
-    """Names that every format takes: a TensorFlow signature wants Python identifiers."""
-    clean = [re.sub(r"\W", "_", name) for name in names]
-    clean = [name if name[:1].isidentifier() else f"_{name}" for name in clean]
-    return [name if clean.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(clean)]

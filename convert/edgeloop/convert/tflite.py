@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 
 from edgeloop.answer import Progress, silent
 from edgeloop.bundle import Scheme
+from edgeloop.convert.batches import batches
 from edgeloop.convert.source import Source
 from edgeloop.convert.tflite_source import add_signature
 from edgeloop.edge.flatbuffer import float_operators
@@ -46,8 +48,13 @@ def lower(frozen: Any, source: Source) -> bytes:
     return add_signature(data, source.signature, source.path, names)
 
 
-def calibrate(float32: bytes, signature: str, samples: Mapping[str, np.ndarray], progress: Progress = silent) -> Ranges:
-    """Smallest and largest value of every tensor over `samples` {input: [n, ...]}, fed one by one."""
+def calibrate(float32: bytes, source: Source, samples: Mapping[str, np.ndarray], progress: Progress = silent) -> Ranges:
+    """Smallest and largest value of every tensor over `samples` {input: [n, ...]}, fed one batch of the model's own
+    size at a time.
+
+    Raises:
+        ModelError: The quantizer cannot run the model.
+    """
     calibrator = need("ai_edge_quantizer.calibrator", extra="convert")
     utils = need("ai_edge_quantizer.utils.qsv_utils", extra="convert")
     manager = need("ai_edge_quantizer.recipe_manager", extra="convert").RecipeManager()
@@ -60,11 +67,11 @@ def calibrate(float32: bytes, signature: str, samples: Mapping[str, np.ndarray],
         mode=calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED,
     )
     count = len(next(iter(samples.values())))
-    with _quiet():
-        for start in range(0, count, CHUNK):
-            block = range(start, min(start + CHUNK, count))
-            runner.calibrate({signature: [{n: a[i : i + 1] for n, a in samples.items()} for i in block]}, manager)
-            progress("calibrate", block.stop, count)
+    fed = list(batches(samples, source.inputs[0].shape[0], size=1))
+    for start in range(0, len(fed), CHUNK):
+        with _quiet(), _quantizer(source.path):
+            runner.calibrate({source.signature: fed[start : start + CHUNK]}, manager)
+        progress("calibrate", min(count, (start + CHUNK) * count // len(fed)), count)
     ranges = runner.get_model_qsvs().items()
     return {  # the profiler answers in float64: as float32, its ranges equal those of the slow mode to the bit
         name: {bound: np.asarray(value[bound], np.float32) for bound in ("min", "max")}
@@ -85,7 +92,7 @@ def quantize(float32: bytes, scheme: Scheme, ranges: Ranges | None) -> bytes:
     job = quantizer.Quantizer(float32, RECIPES[scheme]())
     # quantize() writes into the ranges it is given
     given = copy.deepcopy(ranges) if job.need_calibration else None
-    with _quiet():
+    with _quiet(), _quantizer(Path(scheme.value)):
         result = job.quantize(given, enable_progress_bar=False, enable_progress_report=False)
     data = bytes(result.quantized_model)
     if scheme is Scheme.INT8:
@@ -140,9 +147,19 @@ RECIPES = {Scheme.FLOAT16: _float16, Scheme.DYNAMIC: _dynamic, Scheme.INT8: _int
 
 def _ops(message: str) -> str:
     """What the converter's page-long message says at its heart."""
-    lines = [line.strip() for line in message.splitlines()]
+    lines = [re.sub(r"^\S+:\d+:\d+: ", "", line.strip()) for line in message.splitlines()]
+    if "TensorList" in message:
+        return "a recurrent layer with a free batch. Give its Input a fixed batch_size, or unroll=True."
     telling = [line for line in lines if "Flex ops:" in line or "custom op" in line.lower() or "error:" in line]
     return " ".join((telling or [message])[0].split())[:300]
+
+
+@contextlib.contextmanager
+def _quantizer(what: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as e:  # it raises RuntimeError, ValueError, KeyError and its runtime's own
+        raise ModelError(f"{what}: the quantizer refuses it ({' '.join(str(e).split())[:200]}).") from e
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +60,18 @@ def tflite_specs(data: bytes, signature: str | None, path: Path) -> tuple[str, N
     """
     interpreter = _interpreter(data, path)
     names = list(interpreter.get_signature_list())
-    name = signature or ("serving_default" if "serving_default" in names else names[0])
+    # a trainable .tflite has several, and evaluate comes first
+    name = signature or next((n for n in ("infer", "serving_default") if n in names), names[0])
     if name not in names:
         raise ModelError(f"{path} has no signature {name!r}. It has: {', '.join(names)}.")
     runner = interpreter.get_signature_runner(name)
     return name, _named(runner.get_input_details()), _named(runner.get_output_details())
 
 
-def tflite_call(data: bytes, signature: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Run a signature with LiteRT."""
-    return dict(_interpreter(data, Path("the source")).get_signature_runner(signature)(**arrays))
+def tflite_call(data: bytes, signature: str) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """A function that runs a signature with LiteRT, loaded once."""
+    runner = _interpreter(data, Path("the source")).get_signature_runner(signature)
+    return lambda arrays: dict(runner(**arrays))
 
 
 def _interpreter(data: bytes, path: Path) -> Any:

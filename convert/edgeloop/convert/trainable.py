@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.bundle import Weight
+from edgeloop.convert.source import functional, identifiers
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.extras import need
 
@@ -49,12 +50,8 @@ def to_trainable(model: Any, options: TrainableOptions = TrainableOptions()) -> 
     Raises:
         ModelError: A layer without device gradients, another kind of output, an op that needs Flex.
     """
-    tensorflow, keras = need("tensorflow", extra="convert"), need("keras", extra="convert")
-    if isinstance(model, keras.Sequential):
-        model = keras.Model(
-            model.inputs, model.outputs, name=model.name
-        )  # the same layers and weights, with names for its ends
-    module, signatures = _module(tensorflow, model, options.batch)
+    tensorflow = need("tensorflow", extra="convert")
+    module, signatures = _module(tensorflow, functional(model), options.batch)
     with tempfile.TemporaryDirectory() as folder:
         tensorflow.saved_model.save(module, folder, signatures=signatures)
         converter = tensorflow.lite.TFLiteConverter.from_saved_model(folder)
@@ -75,24 +72,27 @@ def _twin(model: Any) -> tuple[Any, bool]:
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         shapes = [tuple(o.shape) for o in model.outputs]
         raise ModelError(f"outputs {shapes}: a trainable model has one output [batch, classes].")
-    clash = sorted(RESERVED & {t.name for t in model.inputs})
+    clash = sorted(RESERVED & set(identifiers([t.name for t in model.inputs])))
     if clash:
         raise ModelError(f"an input named {clash[0]!r} collides with the training signature. Rename the input.")
     twin = keras.models.clone_model(model, clone_function=trainable_layer)
     twin.set_weights(model.get_weights())
     name = model.output_names[0]
-    if isinstance(model.get_layer(name), keras.layers.Softmax):
-        return keras.Model(twin.inputs, twin.get_layer(name).input), True
-    if getattr(getattr(model.get_layer(name), "activation", None), "__name__", "") == "softmax":
-        twin.get_layer(name).activation = ACTIVATIONS["linear"]
-        return twin, True
-    return twin, False
+    last, ends = twin.get_layer(name), twin.outputs[0]
+    softmax = isinstance(last, keras.layers.Softmax)
+    if softmax:
+        ends = last.input
+    elif getattr(getattr(model.get_layer(name), "activation", None), "__name__", "") == "softmax":
+        softmax = True
+        last.activation = ACTIVATIONS["linear"]
+    return keras.Model(twin.inputs, ends), softmax
 
 
 def _module(tf: Any, model: Any, batch: int) -> tuple[Any, dict[str, Any]]:
     """A tf.Module that owns the weights, and its five concrete functions by name."""
     twin, softmax = _twin(model)
-    names, output, classes = [t.name for t in model.inputs], model.output_names[0], model.outputs[0].shape[-1]
+    names, classes = identifiers([t.name for t in model.inputs]), model.outputs[0].shape[-1]
+    (output,) = identifiers(model.output_names)
     weights = [v.value for v in twin.weights]
     trained = [v.value for v in twin.trainable_variables]
     table = weight_table(model)
@@ -101,7 +101,7 @@ def _module(tf: Any, model: Any, batch: int) -> tuple[Any, dict[str, Any]]:
     arrays = {w.name: tf.TensorSpec(w.shape, w.dtype) for w in table}
 
     def logits(x: dict, training: bool) -> Any:
-        return twin([x[n] for n in names] if len(names) > 1 else x[names[0]], training=training)
+        return twin([x[n] for n in names], training=training)
 
     def loss(z: Any, y: Any) -> Any:
         return -tf.reduce_mean(tf.reduce_sum(tf.one_hot(y, classes) * tf.nn.log_softmax(z), -1))
@@ -146,4 +146,3 @@ def _module(tf: Any, model: Any, batch: int) -> tuple[Any, dict[str, Any]]:
         "get_weights": concrete(get_weights, dummy=number),
         "set_weights": concrete(set_weights, **arrays),
     }
-    return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from edgeloop.canonical import read_json
 from edgeloop.convert.parity import Parity
 from edgeloop.convert.prove import check, prove
 from edgeloop.convert.samples import Samples
+from edgeloop.edge.reference import read_reference
 from edgeloop.errors import DataError, IntegrityError
 
 
@@ -39,32 +39,21 @@ def verify(path: str | Path, progress: Progress = silent) -> Verified:
         stated = read_json(proof.read_bytes(), PROOF).get("manifest_sha256")
         if stated != bundle.manifest_sha256:
             raise IntegrityError(f"{proof} is about another manifest ({str(stated)[:12]}…). Convert the model again.")
-    samples, expected = reference(bundle)
-    manifest = bundle.manifest
-    rows = prove(bundle.path, manifest.variants, manifest.signatures, samples, expected, progress)
-    check(rows)
+    samples, expected = _reference(bundle)
+    rows = prove(bundle.path, bundle.variants, bundle.manifest.signatures, samples, expected, progress)
+    check(rows, "Do not use the bundle on a device like this; convert the model again.")
     return Verified(bundle=bundle, parity=tuple(rows))
 
 
-def reference(bundle: Bundle) -> tuple[Samples, Mapping[str, np.ndarray]]:
-    """The real inputs a bundle carries, and the source's answers to them.
-
-    Raises:
-        DataError: It carries none, or not plain arrays.
-    """
-    file = bundle.file(REFERENCE)
-    if not file.is_file():
+def _reference(bundle: Bundle) -> tuple[Samples, Mapping[str, np.ndarray]]:
+    found = read_reference(bundle)
+    if found is None:
         raise DataError(
             f"{bundle.path} has no {REFERENCE}, so its variants cannot be checked. Convert without --no-reference."
         )
-    try:
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
-            sides = {
-                side: {n[len(side) :]: arrays[n] for n in arrays.files if n.startswith(side)}
-                for side in ("in/", "out/")
-            }
-    except (OSError, ValueError, EOFError) as e:
-        raise DataError(f"{file} is no .npz file of plain arrays ({e}). Convert the model again.") from e
-    if not sides["in/"] or not sides["out/"]:
-        raise DataError(f"{file} has no inputs or no outputs. Convert the model again.")
-    return Samples(inputs=sides["in/"]), sides["out/"]
+    inputs, outputs = found
+    ends = [({t.name for t in s.inputs}, {t.name for t in s.outputs}) for s in bundle.manifest.signatures.values()]
+    if (set(inputs), set(outputs)) not in ends:
+        named = f"inputs {sorted(inputs)} and outputs {sorted(outputs)}"
+        raise DataError(f"{bundle.file(REFERENCE)} has {named}, those of no signature. Convert the model again.")
+    return Samples(inputs=inputs), outputs

@@ -21,6 +21,8 @@ import os
 import platform
 import sys
 import time
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -158,8 +160,7 @@ class Agent:
         return {"import_ms": self.import_ms, "load_ms": load_ms, "signatures": signatures}, b""
 
     def run(self, header, payload):
-        with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-            inputs = {name: arrays[name] for name in arrays.files}
+        inputs = unpack(payload)
         signature, outputs = header.get("signature") or "", {}
         for _ in range(int(header.get("warmup", 0))):
             outputs = self.runtime.call(signature, inputs)
@@ -169,9 +170,7 @@ class Agent:
             outputs = self.runtime.call(signature, inputs)
             cpu_ms.append((time.process_time_ns() - cpu) / 1e6)
             wall_ms.append((time.perf_counter_ns() - wall) / 1e6)
-        packed = io.BytesIO()
-        np.savez(packed, **{name: np.asarray(value) for name, value in outputs.items()})
-        return {"wall_ms": wall_ms, "cpu_ms": cpu_ms, "rss_peak_bytes": rss_peak_bytes()}, packed.getvalue()
+        return {"wall_ms": wall_ms, "cpu_ms": cpu_ms, "rss_peak_bytes": rss_peak_bytes()}, pack(outputs)
 
 
 def rss_peak_bytes():
@@ -184,6 +183,30 @@ def rss_peak_bytes():
     except OSError:  # no procfs on this system: unknown, and said so
         return None
     return None
+
+
+def pack(arrays):
+    """Named arrays as the bytes of an .npz. Not np.savez: to it, a tensor named `file` is its own first parameter."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, value in arrays.items():
+            with archive.open(name + ".npy", "w", force_zip64=True) as entry:  # an entry may exceed 2 GiB
+                np.lib.format.write_array(entry, np.asarray(value), allow_pickle=False)
+    return packed.getvalue()
+
+
+def unpack(data):
+    """Named arrays of the bytes of an .npz. ValueError for anything else, and for pickles."""
+    arrays = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as entry:
+                    array = np.lib.format.read_array(entry, allow_pickle=False)
+                arrays[name[: -len(".npy")] if name.endswith(".npy") else name] = array
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, MemoryError) as e:
+        raise ValueError(f"{type(e).__name__}: {e}") from e  # RuntimeError: encrypted, or an unknown compression
+    return arrays
 
 
 def read_frame(stream):

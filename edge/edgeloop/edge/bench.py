@@ -7,7 +7,6 @@ compare records of one plan only.
 from __future__ import annotations
 
 import contextlib
-import io
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.answer import Progress, silent
-from edgeloop.bundle import REFERENCE, Format, is_bundle, read_bundle
+from edgeloop.bundle import Format, is_bundle, read_bundle
 from edgeloop.edge.client import Agent, agent
 from edgeloop.edge.device import Device
+from edgeloop.edge.reference import read_reference
 from edgeloop.edge.runners import AgentRunner, runners
-from edgeloop.errors import MissingExtra, ModelError, OptionsError
+from edgeloop.errors import DeviceError, MissingExtra, ModelError, OptionsError
 
 P90_RUNS = 64  # MLPerf's early stopping: fewer runs do not support a 90th percentile (11 are enough for the median)
 BLOCK = 10  # calls of one pair before the next pair's turn
@@ -92,10 +92,11 @@ def targets(path: Path) -> list[Target]:
 
     Raises:
         ModelError: Neither of these.
+        DataError: The bundle's reference.npz is not what it should be.
     """
     if is_bundle(path):
         bundle = read_bundle(path)
-        inputs = _reference_inputs(bundle.file(REFERENCE))
+        reference = read_reference(bundle)
         return [
             Target(
                 variant=v.id,
@@ -103,10 +104,10 @@ def targets(path: Path) -> list[Target]:
                 entry=v.entry,
                 format=v.format,
                 bytes=sum(bundle.manifest.files[name].bytes for name in v.files),
-                inputs=inputs,
+                inputs=reference[0] if reference else None,
                 proved_on=v.requires.runtimes,
             )
-            for v in bundle.manifest.variants
+            for v in bundle.variants
             if v.format in SUFFIXES.values()
         ]
     if not path.is_file() or path.suffix not in SUFFIXES:
@@ -124,13 +125,11 @@ def bench(what: Sequence[Target], options: BenchOptions = BenchOptions(), progre
     Raises:
         MissingExtra: Nothing installed can run any of the targets, or a runtime asked for by name is not installed.
         TargetError: A runtime refuses a target.
-        DeviceError: An agent died or hung.
+        DeviceError: An agent died or hung, or no device that was named runs any of the targets.
     """
     order = random.Random(options.seed)
     with contextlib.ExitStack() as stack:
         pairs = [stack.enter_context(_opened(*pair, options)) for pair in _plan(what, options)]
-        if not pairs:
-            raise MissingExtra("no installed runtime runs any of these files. Run: pip install 'edgeloop[edge]'")
         blocks = [pair for pair in pairs for _ in range(-(-options.runs // BLOCK))]
         order.shuffle(blocks)
         for done, pair in enumerate(blocks):
@@ -145,14 +144,26 @@ def _plan(what: Sequence[Target], options: BenchOptions) -> list[tuple[Target, A
         if name not in known:
             raise OptionsError(f"no runtime {name!r}. Choose from {', '.join(known)}.")
     plan: list[tuple[Target, AgentRunner, Device]] = []
+    reasons: list[str] = []
     for runner in (known[name] for name in options.runtimes or known):
         for device in options.devices or _where(runner, named=runner.name in options.runtimes):
             fitting = [
                 t for t in what if t.format in runner.formats and (t.proved_on is None or runner.name in t.proved_on)
             ]
-            if fitting and (runner.on(device) or runner.name in options.runtimes):
-                plan += [(target, runner, device) for target in fitting]
-    return plan
+            if not fitting:
+                continue
+            if runner.name not in options.runtimes and (reason := runner.lacks(device)):
+                reasons.append(reason)
+                continue
+            plan += [(target, runner, device) for target in fitting]
+    if plan:
+        return plan
+    if options.devices and reasons:
+        named = ", ".join(device.name for device in options.devices)
+        raise DeviceError(
+            f"{named} runs none of these files: {'; '.join(reasons)}. Name a Python that has a runtime: local:PYTHON."
+        )
+    raise MissingExtra("no installed runtime runs any of these files. Run: pip install 'edgeloop[edge]'")
 
 
 def _where(runner: AgentRunner, named: bool) -> tuple[Device, ...]:
@@ -239,13 +250,6 @@ def _sample(specs: Mapping[str, dict], given: Mapping[str, np.ndarray] | None) -
         else:
             arrays[name] = rng.integers(0, 2, shape).astype(spec["dtype"])
     return arrays
-
-
-def _reference_inputs(path: Path) -> dict[str, np.ndarray] | None:
-    if not path.is_file():
-        return None
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-        return {name[3:]: arrays[name] for name in arrays.files if name.startswith("in/")}
 
 
 def _percentile(values: Sequence[float], q: int) -> float:

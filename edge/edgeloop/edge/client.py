@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import selectors
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from edgeloop.edge.agent import HEADER_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES, pack, unpack
 from edgeloop.edge.process import owned
 from edgeloop.errors import DeviceError, TargetError
 
@@ -66,12 +66,12 @@ class Agent:
         self, inputs: Mapping[str, np.ndarray], signature: str | None = None, warmup: int = 0, runs: int = 1
     ) -> Answer:
         """Run a signature `warmup` + `runs` times on the same inputs. Raises as `prepare`."""
-        packed = io.BytesIO()
-        np.savez(packed, **dict[str, Any](inputs))
         fields = {"signature": signature, "warmup": warmup, "runs": runs}
-        header, payload = self._ask("run", fields, packed.getvalue(), refused=TargetError)
-        with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-            outputs = {name: arrays[name] for name in arrays.files}
+        header, payload = self._ask("run", fields, pack(inputs), refused=TargetError)
+        try:
+            outputs = unpack(payload)
+        except ValueError as e:
+            raise DeviceError(f"{self.where}: run answered with no .npz file of plain arrays ({e}).") from e
         return Answer(outputs, tuple(header["wall_ms"]), tuple(header["cpu_ms"]), header["rss_peak_bytes"])
 
     def _ask(
@@ -84,15 +84,9 @@ class Agent:
         self._ids += 1
         header = {**(fields or {}), "v": 1, "id": self._ids, "op": op, "bytes": len(payload)}
         deadline = time.monotonic() + self.timeout_s
-        assert self.child.stdin is not None
-        try:
-            # The agent reads a whole frame before it answers, so a blocking write cannot deadlock with an answer.
-            self.child.stdin.write(json.dumps(header).encode() + b"\n" + payload)
-            self.child.stdin.flush()
-        except OSError as e:
-            raise self._died(op) from e
-        line = self._read_until(b"\n", deadline, op)
-        answer = json.loads(line)
+        self._send(json.dumps(header).encode() + b"\n", deadline, op)
+        self._send(payload, deadline, op)
+        answer = self._header(self._read_until(b"\n", deadline, op), op)
         data = self._read_exactly(answer["bytes"], deadline, op)
         if "error" in answer:
             error = answer["error"]
@@ -100,8 +94,37 @@ class Agent:
             raise refused(f"{self.where}: {op} failed with {error['type']}: {reason}")
         return answer, data
 
+    def _send(self, data: bytes, deadline: float, op: str) -> None:
+        """The agent reads a whole frame before it answers, so nothing need be read meanwhile."""
+        assert self.child.stdin is not None
+        pipe, rest = self.child.stdin.fileno(), memoryview(data)
+        os.set_blocking(pipe, False)  # our end alone: a stopped agent leaves a full pipe, and a write must not wait
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_WRITE)
+            while rest:
+                self._wait(selector, deadline, op)
+                try:
+                    rest = rest[os.write(pipe, rest) :]
+                except BlockingIOError:  # less room than one write takes: wait again
+                    continue
+                except OSError as e:
+                    raise self._died(op) from e
+
+    def _header(self, line: bytes, op: str) -> dict[str, Any]:
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            answer = None
+        size = answer.get("bytes") if isinstance(answer, dict) and answer.get("id") == self._ids else None
+        if not isinstance(size, int) or not 0 <= size <= PAYLOAD_LIMIT_BYTES:
+            raise DeviceError(
+                f"{self.where}: {op} was answered with {line[:60]!r}. Expected a frame of edgeloop's agent; "
+                "name a Python, as in local:PYTHON."
+            )
+        return answer  # type: ignore[no-any-return]
+
     def _read_until(self, mark: bytes, deadline: float, op: str) -> bytes:
-        while mark not in self._buffer:
+        while mark not in self._buffer and len(self._buffer) <= HEADER_LIMIT_BYTES:
             self._fill(deadline, op)
         line, _, self._buffer = self._buffer.partition(mark)
         return line
@@ -121,12 +144,15 @@ class Agent:
         assert self.child.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self.child.stdout, selectors.EVENT_READ)
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise DeviceError(f"{self.where}: {op} gave no answer in {self.timeout_s:g} s. The agent was ended.")
+            self._wait(selector, deadline, op)
         block = os.read(self.child.stdout.fileno(), 1 << 20)
         if not block:
             raise self._died(op)
         self._buffer += block
+
+    def _wait(self, selector: selectors.BaseSelector, deadline: float, op: str) -> None:
+        if not selector.select(max(0.0, deadline - time.monotonic())):
+            raise DeviceError(f"{self.where}: {op} gave no answer in {self.timeout_s:g} s. The agent was ended.")
 
     def _died(self, op: str) -> DeviceError:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -147,14 +173,17 @@ def agent(python: str | Path, runtime: str, root: str | Path, timeout_s: float =
     `-I` keeps PYTHONPATH and the user's own packages out of it.
 
     Raises:
-        DeviceError: No such interpreter.
+        DeviceError: No such interpreter, or no program at all.
     """
     where = f"{runtime} on local:{python}"
-    with tempfile.TemporaryFile() as log:
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(tempfile.TemporaryFile())
         command = [str(python), "-I", str(AGENT), runtime, str(root)]
         try:
             process = owned(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
-            with process as child:
-                yield Agent(child, where, timeout_s, log)
+            child = stack.enter_context(process)
         except FileNotFoundError as e:
             raise DeviceError(f"no Python at {python}. Name an interpreter that exists: local:PYTHON.") from e
+        except OSError as e:
+            raise DeviceError(f"{python} does not start ({e.strerror}). Name a Python: local:PYTHON.") from e
+        yield Agent(child, where, timeout_s, log)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from typing import Any
 
 from edgeloop.bundle import is_bundle, read_bundle
 from edgeloop.edge.flatbuffer import Graph, read_tflite
+from edgeloop.edge.keras_config import code_layers
 from edgeloop.edge.protobuf import fields, messages, text, whole
 from edgeloop.errors import ModelError
 
@@ -52,11 +54,14 @@ def inspect(path: str | Path) -> dict[str, Any]:
 def _read(file: Path, reader: Callable[[Path], dict[str, Any]], named: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ModelError(f"{named} is a folder without {file.name}. {EXPECTED}")
+    damage = (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
     try:
         found = reader(file)
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, RecursionError) as e:
+    except (*damage, RuntimeError) as e:  # too deeply nested; an encrypted zip, or one packed in an unknown way
         raise ModelError(f"{named} is damaged ({type(e).__name__}: {e}). Save or fetch it again.") from e
-    whole_size = sum(f.stat().st_size for f in named.rglob("*")) if named.is_dir() else file.stat().st_size
+    whole_size = (
+        sum(f.stat().st_size for f in named.rglob("*") if f.is_file()) if named.is_dir() else file.stat().st_size
+    )
     return {"file": str(named), "bytes": whole_size, **found}
 
 
@@ -103,7 +108,7 @@ def _keras(path: Path) -> dict[str, Any]:
         "name": config["config"].get("name", ""),
         "keras_version": metadata.get("keras_version"),
         "layers": layers,
-        "runs_code": sorted(layer["name"] for layer in layers if layer["kind"] == "Lambda"),
+        "runs_code": code_layers(config),
     }
 
 

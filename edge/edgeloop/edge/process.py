@@ -52,20 +52,23 @@ def owned(
 
 
 def end(child: subprocess.Popen, grace_s: float = 3.0) -> None:
-    """End the child and everything in its group; returns when all are gone."""
-    for pipe in (child.stdin, child.stdout, child.stderr):
-        if pipe is not None:
-            with contextlib.suppress(OSError):  # closing a pipe to a dead reader flushes into nothing
-                pipe.close()
-    _signal_group(child.pid, signal.SIGTERM)
-    deadline = time.monotonic() + grace_s
-    while time.monotonic() < deadline:
-        child.poll()  # reap the leader, or it would count as alive
-        if not _group_alive(child.pid):
-            break
-        time.sleep(0.02)
-    _signal_group(child.pid, signal.SIGKILL)
-    child.wait()
+    """End the child and everything in its group; returns when all are gone. A second Ctrl-C cuts the grace short."""
+    try:
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None and not pipe.closed:
+                os.set_blocking(pipe.fileno(), False)  # closing flushes, and nobody may be reading
+                with contextlib.suppress(OSError):  # of what is flushed then, none is wanted
+                    pipe.close()
+        _signal_group(child.pid, signal.SIGTERM)
+        deadline = time.monotonic() + grace_s
+        while time.monotonic() < deadline:
+            child.poll()  # reap the leader, or it would count as alive
+            if not _group_alive(child.pid):
+                break
+            time.sleep(0.02)
+    finally:
+        _signal_group(child.pid, signal.SIGKILL)
+        child.wait()
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -77,7 +77,11 @@ class AgentRunner:
 
     def on(self, device: Device) -> bool:
         """Whether this runtime loads there."""
-        return _has(device, self.name, self.module)
+        return not self.lacks(device)
+
+    def lacks(self, device: Device) -> str:
+        """Why this runtime does not load there; empty where it does."""
+        return _lacks(device, self.name, self.module)
 
 
 @dataclass(frozen=True)
@@ -89,15 +93,15 @@ class _AgentSession:
 
 
 @cache
-def _has(device: Device, runtime: str, module: str) -> bool:
+def _lacks(device: Device, runtime: str, module: str) -> str:
     if device.name == "local":
-        return importlib.util.find_spec(module) is not None
-    with agent(device.python, runtime, Path.cwd(), timeout_s=60) as running:
-        try:
+        return "" if importlib.util.find_spec(module) is not None else f"{runtime} is not installed here"
+    try:
+        with agent(device.python, runtime, Path.cwd(), timeout_s=60) as running:
             running.probe()
-        except DeviceError:
-            return False
-    return True
+    except DeviceError as e:
+        return str(e).rstrip(".")
+    return ""
 
 
 LITERT = AgentRunner("litert", frozenset({Format.TFLITE}), "ai_edge_litert")
