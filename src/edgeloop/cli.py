@@ -124,10 +124,10 @@ def _run(arguments: list[str], console: Console, noise: IO[bytes]) -> int:
         # Not command.main: it takes every broken pipe for that of stdout, and ends the process without a word
         with command.make_context("edgeloop", arguments, obj=console) as ctx:
             answer = command.invoke(ctx)
-            if console.interrupted:
-                raise KeyboardInterrupt
             if isinstance(answer, Answer):
                 console.show(answer)
+        if console.interrupted:
+            raise KeyboardInterrupt
         return 0
     except click.exceptions.Exit as e:  # --help
         return e.exit_code

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeloop.edge import agent as program
-from edgeloop.edge import client
+from edgeloop.edge import client, process
 from edgeloop.edge.process import owned
 from edgeloop.errors import DeviceError, TargetError
 
@@ -122,6 +123,67 @@ def test_a_runtime_that_hangs_is_ended_when_its_time_is_up(echo):
     assert agent.child.returncode is not None
 
 
+def test_a_stopped_agent_is_ended_when_a_write_to_it_takes_too_long(echo):
+    start = time.monotonic()
+    with echo(timeout_s=1.0) as agent:
+        agent.prepare("good")
+        os.kill(agent.child.pid, signal.SIGSTOP)
+        with pytest.raises(DeviceError, match="gave no answer in 1 s"):
+            agent.run({"x": np.zeros(250_000, np.float32)})  # 1 MB; a pipe holds 64 KiB
+    assert time.monotonic() - start < 20
+
+
+def test_a_tensor_may_have_the_name_of_a_parameter_of_savez(echo):
+    with echo() as agent:
+        agent.prepare("good")
+        assert agent.run({"file": np.ones(2), "allow_pickle": np.ones(1)}).outputs["file"].tolist() == [2, 2]
+
+
+def test_a_packed_payload_is_an_npz_and_an_npz_is_unpacked():
+    arrays = {"file": np.arange(6.0).reshape(2, 3).T, "in/é": np.array(7), "none": np.zeros((0, 2), np.int8)}
+    with np.load(io.BytesIO(program.pack(arrays))) as loaded:
+        assert {name: loaded[name].tolist() for name in loaded.files} == {n: a.tolist() for n, a in arrays.items()}
+    for save in (np.savez, np.savez_compressed):
+        packed = io.BytesIO()
+        save(packed, a=np.arange(3), b=np.float32(1))
+        unpacked = program.unpack(packed.getvalue())
+        assert {name: (a.dtype, a.tolist()) for name, a in unpacked.items()} == {
+            "a": (np.arange(3).dtype, [0, 1, 2]),
+            "b": (np.float32, 1.0),
+        }
+
+
+def test_a_pickle_is_neither_packed_nor_unpacked():
+    with pytest.raises(ValueError, match="allow_pickle"):
+        program.pack({"x": np.array([object()])})
+    packed = io.BytesIO()
+    np.savez(packed, x=np.array([{}]))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        program.unpack(packed.getvalue())
+
+
+@pytest.mark.parametrize("answer", ["hello", "[]", '{"id": 9, "bytes": 0}', '{"id": 1, "bytes": -1}', '{"id": 1}'])
+def test_a_program_that_is_no_agent_is_a_device_error_with_what_it_said(tmp_path, answer):
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nread line\necho '{answer}'\nread line\n")
+    program.chmod(0o755)
+    with client.agent(program, "litert", ".", 10) as agent, pytest.raises(DeviceError) as refused:
+        agent.probe()
+    assert repr(answer.encode()) in str(refused.value) and "Expected a frame" in str(refused.value)
+
+
+def test_a_file_that_is_no_program_is_a_device_error(tmp_path):
+    (tmp_path / "passwd").write_text("root")
+    refused = pytest.raises(DeviceError, match=r"passwd does not start \(Permission denied\)")
+    with refused, client.agent(tmp_path / "passwd", "litert", "."):
+        pass
+
+
+def test_an_error_of_the_caller_is_not_taken_for_one_of_the_start(echo):
+    with pytest.raises(FileNotFoundError, match="the caller's"), echo():
+        raise FileNotFoundError("the caller's")
+
+
 def test_an_interpreter_that_does_not_exist_is_named():
     with (
         pytest.raises(DeviceError, match="no Python at /nowhere/python"),
@@ -146,6 +208,32 @@ def test_a_child_that_ignores_the_request_is_killed():
     ) as c:
         c.stdout.readline()
     assert c.returncode == -signal.SIGKILL
+
+
+def test_a_second_interruption_while_ending_leaves_nothing_alive(monkeypatch):
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    script = "trap '' TERM; echo ready; while :; do sleep 1; done"
+    with pytest.raises(KeyboardInterrupt), owned(["sh", "-c", script], stdout=subprocess.PIPE, grace_s=60) as child:
+        child.stdout.readline()
+        monkeypatch.setattr(process.time, "sleep", interrupted)
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_what_is_still_buffered_for_a_child_that_does_not_read_does_not_hold_up_its_end():
+    start = time.monotonic()
+    with owned(["sleep", "60"], stdin=subprocess.PIPE) as child:
+        os.set_blocking(child.stdin.fileno(), False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(child.stdin.fileno(), bytes(4096))
+        os.set_blocking(child.stdin.fileno(), True)
+        child.stdin.write(b"left in the buffer")
+        killer = threading.Timer(6, child.kill)  # so that a failure is one, and no hang
+        killer.start()
+    killer.cancel()
+    assert time.monotonic() - start < 5
 
 
 def _alive(pid):

@@ -1,15 +1,22 @@
 """Devices by name, protobuf by hand, plans refused before they start."""
 
+import io
+import json
 import struct
 import sys
+import zipfile
 
+import numpy as np
 import pytest
 
-from edgeloop.edge.bench import BenchOptions, targets
+from edgeloop.bundle import REFERENCE, Bundle, Format, Manifest, Scheme, Signature, TensorSpec, Variant, file_entries
+from edgeloop.edge.bench import BenchOptions, Target, bench, targets
 from edgeloop.edge.device import parse_device
 from edgeloop.edge.inspect import inspect
+from edgeloop.edge.keras_config import code_layers
 from edgeloop.edge.protobuf import fields, text, whole
-from edgeloop.errors import DeviceError, ModelError, OptionsError
+from edgeloop.edge.reference import read_reference
+from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
 
 
 def test_local_is_this_interpreter_and_local_python_another():
@@ -82,3 +89,119 @@ def test_bench_refuses_a_file_no_agent_runs(tmp_path):
     (tmp_path / "model.h5").write_bytes(b"x")
     with pytest.raises(ModelError, match="Expected a bundle"):
         targets(tmp_path / "model.h5")
+
+
+def test_bench_measures_the_variants_that_are_on_the_device(tmp_path):
+    variants = []
+    for id in ("float32", "int8"):
+        name = f"{id}.tflite"
+        (tmp_path / name).write_bytes(b"x")
+        variants.append(
+            Variant(id=id, entry=name, files=(name,), format=Format.TFLITE, scheme=Scheme(id), signatures=("infer",))
+        )
+    files, ends = file_entries(tmp_path), (TensorSpec("x", (None, 2), "float32"),)
+    signatures = {"infer": Signature(ends, ends)}
+    made = Manifest(name="m", version=1, source={}, files=files, signatures=signatures, variants=tuple(variants))
+    (tmp_path / "manifest.json").write_bytes(made.to_bytes())
+    (tmp_path / "float32.tflite").unlink()
+    assert [target.variant for target in targets(tmp_path)] == ["int8"]
+
+
+def test_a_device_without_a_runtime_is_named_with_the_reason(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # -S: an environment without packages
+    python.chmod(0o755)
+    target = Target(variant="m", folder=tmp_path, entry="m.tflite", format=Format.TFLITE, bytes=1)
+    with pytest.raises(DeviceError, match=rf"^local:{python} runs none of these files: .*No module named 'numpy'"):
+        bench([target], BenchOptions(devices=(parse_device(f"local:{python}"),)))
+
+
+def _npz(**arrays):
+    packed = io.BytesIO()
+    np.savez(packed, **{name.replace("_", "/", 1): array for name, array in arrays.items()})
+    return packed.getvalue()
+
+
+def _npy():
+    packed = io.BytesIO()
+    np.save(packed, np.ones(3))
+    return packed.getvalue()
+
+
+TWO = np.ones((2, 3), np.float32)
+REFERENCES = {
+    "a bare .npy": (_npy(), "no .npz file of plain arrays"),
+    "cut": (_npz(in_x=TWO, out_y=TWO)[:-30], "no .npz file of plain arrays"),
+    "a flipped bit": (_npz(in_x=TWO, out_y=TWO).replace(b"\0\0\x80?", b"\0\0\x80>", 1), "Bad CRC"),
+    "pickled": (_npz(in_x=np.array([{}]), out_y=TWO), "no .npz file of plain arrays"),
+    "no inputs": (_npz(x=TWO, out_y=TWO), r"holds \['out/y', 'x'\]. Expected inputs named in/NAME"),
+    "no outputs": (_npz(in_x=TWO), "outputs named out/NAME"),
+    "a scalar": (_npz(in_x=np.float32(1), out_y=TWO), r"x has shape \[\]"),
+    "no samples": (_npz(in_x=TWO[:0], out_y=TWO[:0]), r"x has shape \[0, 3\]. Expected 1 samples"),
+    "unequal numbers": (_npz(in_x=TWO, out_y=TWO[:1]), r"y has shape \[1, 3\]. Expected 2 samples"),
+}
+
+
+@pytest.mark.parametrize("case", REFERENCES)
+def test_a_reference_that_is_not_what_it_should_be_is_refused_in_one_line(tmp_path, case):
+    data, message = REFERENCES[case]
+    (tmp_path / REFERENCE).write_bytes(data)
+    with pytest.raises(DataError, match=message) as refused:
+        read_reference(Bundle(tmp_path, None, ""))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_reference_is_read_by_tensor_name_and_may_be_left_out(tmp_path):
+    bundle = Bundle(tmp_path, None, "")
+    assert read_reference(bundle) is None
+    (tmp_path / REFERENCE).write_bytes(_npz(in_file=TWO, out_y=2 * TWO))
+    inputs, outputs = read_reference(bundle)
+    assert list(inputs) == ["file"] and list(outputs) == ["y"]
+    np.testing.assert_array_equal(outputs["y"], 2 * TWO)
+
+
+def _layer(kind, name, **config):
+    return {"class_name": kind, "config": {"name": name, **config}}
+
+
+@pytest.mark.parametrize(
+    ("layer", "names"),
+    [
+        (_layer("Lambda", "l"), ["l"]),
+        (_layer("TimeDistributed", "td", layer=_layer("Lambda", "inner")), ["inner"]),
+        (_layer("Functional", "f", layers=[_layer("Bidirectional", "b", layer=_layer("Lambda", "deep"))]), ["deep"]),
+        (_layer("Dense", "d", activation={"class_name": "__lambda__", "config": {"value": "4wE="}}), ["d"]),
+        (_layer("Dense", "Lambda"), []),
+    ],
+    ids=["plain", "wrapped", "nested", "argument", "only a name"],
+)
+def test_layers_that_are_code_are_found_wherever_they_are(tmp_path, layer, names):
+    config = _layer("Sequential", "m", layers=[layer])
+    assert code_layers(config) == names
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+    assert inspect(tmp_path / "m.keras")["runs_code"] == names
+
+
+def test_inspect_counts_the_files_of_a_saved_model_and_nothing_else(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"\x12\x00")  # one empty MetaGraphDef
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "variables" / "data").write_bytes(bytes(10))
+    (tmp_path / "broken").symlink_to("nowhere")
+    assert inspect(tmp_path)["bytes"] == 12
+
+
+@pytest.mark.parametrize(("offset", "value"), [(6, 1), (8, 99), (None, 0)], ids=["encrypted", "unknown", "deflate"])
+def test_a_keras_file_that_cannot_be_unpacked_is_damaged(tmp_path, offset, value):
+    file = tmp_path / "m.keras"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps(_layer("Sequential", "m" * 100)))
+    data = bytearray(file.read_bytes())
+    if offset is None:
+        start = 30 + len("config.json")
+        data[start : start + 8] = b"\xff" * 8
+    else:  # flags and method of the local header, and 2 bytes further in the central directory's
+        data[offset] = data[data.index(b"PK\x01\x02") + 2 + offset] = value
+    file.write_bytes(data)
+    with pytest.raises(ModelError, match=r"m.keras is damaged \((RuntimeError|NotImplementedError|error)"):
+        inspect(file)

@@ -88,6 +88,7 @@ def run(
     if not names:
         raise ModelError(f"variant {variant.id!r} has no signature with the inputs {sorted(inputs)}. Convert it again.")
     # a variant with a training signature runs every signature at that batch (docs/trainable.md)
-    fixed = signatures[TRAIN if TRAIN in variant.signatures else names[0]].inputs[0].shape[0]
+    batched = signatures[TRAIN if TRAIN in variant.signatures else names[0]].inputs  # sorted: `lr` may come first
+    fixed = next(t for t in batched if t.name in inputs).shape[0]
     key = names[0] if variant.format is Format.TFLITE else None
     return in_batches(lambda batch: session.infer(batch, key), inputs, fixed)

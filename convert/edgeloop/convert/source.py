@@ -21,6 +21,7 @@ import numpy as np
 
 from edgeloop.bundle import Kind, TensorSpec
 from edgeloop.convert.tflite_source import add_signature, tflite_call, tflite_specs
+from edgeloop.edge.keras_config import code_layers
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 
@@ -166,21 +167,11 @@ def _check_h5(path: Path) -> None:
 
 
 def _refuse_code(path: Path, config: Any) -> None:
-    """A Lambda layer, wherever it is nested, carries Python code that loading would run."""
-    for value in _objects(config):
-        if value.get("class_name") in ("Lambda", "__lambda__"):
-            name = value.get("config", {}).get("name", "?") if isinstance(value.get("config"), dict) else "?"
-            raise ModelError(
-                f"{path} has the Lambda layer {name!r}, which is Python code. Replace it with a real layer."
-            )
-
-
-def _objects(value: Any) -> list[dict]:
-    if isinstance(value, dict):
-        return [value, *(inner for item in value.values() for inner in _objects(item))]
-    if isinstance(value, list):
-        return [inner for item in value for inner in _objects(item)]
-    return []
+    found = code_layers(config)
+    if found:
+        raise ModelError(
+            f"{path} has the Lambda layer {found[0]!r}, which is Python code. Replace it with a real layer."
+        )
 
 
 def _keras(path: Path, signature: str | None) -> Source:

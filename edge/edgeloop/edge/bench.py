@@ -161,7 +161,7 @@ def _plan(what: Sequence[Target], options: BenchOptions) -> list[tuple[Target, A
     if options.devices and reasons:
         named = ", ".join(device.name for device in options.devices)
         raise DeviceError(
-            f"{named} runs none of these files: {'; '.join(reasons)}. Name a Python that has a runtime: local:PYTHON."
+            f"{named} runs none of these files: {reasons[0]}. Name a Python that has a runtime: local:PYTHON."
         )
     raise MissingExtra("no installed runtime runs any of these files. Run: pip install 'edgeloop[edge]'")
 

@@ -118,10 +118,10 @@ class Agent:
         size = answer.get("bytes") if isinstance(answer, dict) and answer.get("id") == self._ids else None
         if not isinstance(size, int) or not 0 <= size <= PAYLOAD_LIMIT_BYTES:
             raise DeviceError(
-                f"{self.where}: {op} was answered with {line[:60]!r}. Expected a frame of edgeloop's agent; "
-                "name a Python, as in local:PYTHON."
+                f"{self.where}: {op} was answered with {line[:60]!r}. Expected a frame of edgeloop's agent: "
+                "a Python that runs it."
             )
-        return answer  # type: ignore[no-any-return]
+        return answer
 
     def _read_until(self, mark: bytes, deadline: float, op: str) -> bytes:
         while mark not in self._buffer and len(self._buffer) <= HEADER_LIMIT_BYTES:

@@ -1,0 +1,163 @@
+"""Models that are fine and unusual, and what happens to each."""
+
+import numpy as np
+import pytest
+
+from edgeloop.bundle import Format, Scheme, read_bundle
+from edgeloop.convert.convert import ConvertOptions, convert
+from edgeloop.convert.trainable import TrainableOptions
+from edgeloop.convert.verify import verify
+from edgeloop.errors import DataError, ModelError, OptionsError, TargetError
+
+pytestmark = pytest.mark.integration
+TFLITE = (Format.TFLITE,)
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Save a functional model and give its path."""
+    keras = pytest.importorskip("keras")
+    folder = tmp_path_factory.mktemp("odd")
+
+    def save(name, inputs, outputs):
+        keras.utils.set_random_seed(1)
+        keras.Model(inputs, outputs(keras.layers, inputs)).save(folder / f"{name}.keras")
+        return folder / f"{name}.keras"
+
+    return save
+
+
+@pytest.fixture(scope="module")
+def plain(make, tmp_path_factory):
+    """A bundle of a small classifier with float, float16, dynamic and int8 files."""
+    import keras
+
+    x = keras.Input((4,), name="my-in")
+    path = make("plain", x, lambda L, x: L.Dense(3, activation="softmax", name="p")(L.Dense(64, activation="relu")(x)))
+    data = path.with_suffix(".npz")
+    np.savez(data, x=np.random.default_rng(0).random((32, 4), np.float32))
+    options = ConvertOptions(to=TFLITE, calibration=data, trainable=TrainableOptions(batch=4))
+    return convert(path, tmp_path_factory.mktemp("plain") / "b", options).bundle
+
+
+def test_a_name_that_is_no_identifier_is_the_same_clean_one_in_every_variant(plain):
+    assert plain.manifest.signatures["infer"].inputs[0].name == "my_in"
+    assert "my_in" in {t.name for t in plain.manifest.signatures["train"].inputs}
+
+
+@pytest.mark.parametrize("scheme", ["float16", "dynamic", "int8"])
+def test_a_quantized_tflite_is_taken_as_it_is_under_its_true_scheme(plain, tmp_path, scheme):
+    made = convert(plain.file(f"{scheme}.tflite"), tmp_path / "b").bundle
+    assert [(v.id, v.scheme.value) for v in made.manifest.variants] == [(scheme, scheme)]
+    assert made.file(f"{scheme}.tflite").read_bytes() == plain.file(f"{scheme}.tflite").read_bytes()
+
+
+def test_a_quantized_tflite_does_not_become_another_scheme_by_name(plain, tmp_path):
+    with pytest.raises(ModelError, match="taken as it is"):
+        convert(plain.file("int8.tflite"), tmp_path / "b", ConvertOptions(schemes=(Scheme.FLOAT16,)))
+
+
+def test_a_trainable_tflite_is_proved_by_its_infer_signature(plain, tmp_path):
+    made = convert(plain.file("trainable.tflite"), tmp_path / "b")
+    assert {row.output for row in made.parity} == {"p"} and len(made.bundle.manifest.variants) == 1
+
+
+def test_a_device_that_holds_one_variant_verifies_that_one(plain, tmp_path):
+    import shutil
+
+    for name in ("manifest.json", "proof.json", "reference.npz", "int8.tflite"):
+        shutil.copy(plain.file(name), tmp_path)
+    assert {row.variant for row in verify(tmp_path).parity} == {"int8"}
+
+
+def test_int8_of_a_model_with_a_fixed_batch_is_calibrated_in_that_batch(make, tmp_path):
+    import keras
+
+    path = make("fixed", keras.Input(batch_shape=(3, 4), name="x"), lambda L, x: L.Dense(5, name="y")(x))
+    np.savez(tmp_path / "c.npz", x=np.random.default_rng(0).random((17, 4), np.float32))
+    made = convert(path, tmp_path / "b", ConvertOptions(to=TFLITE, calibration=tmp_path / "c.npz"))
+    assert "int8" in {row.variant for row in made.parity if row.passed}
+
+
+def test_an_input_that_is_also_an_output_becomes_what_can_hold_it_and_the_rest_is_a_note(make, tmp_path):
+    import keras
+
+    path = make("through", keras.Input((4,), name="x"), lambda L, x: [L.Dense(2, name="y")(x), x])
+    made = convert(path, tmp_path / "b")
+    assert "float32" in {v.id for v in made.bundle.manifest.variants}
+    with pytest.raises(ModelError, match="ONNX"):
+        convert(path, tmp_path / "c", ConvertOptions(to=(Format.ONNX,)))
+
+
+def test_several_outputs_share_no_accuracy(make, tmp_path):
+    import keras
+
+    path = make(
+        "two", keras.Input((4,), name="x"), lambda L, x: [L.Softmax(name="p")(L.Dense(3)(x)), L.Dense(8, name="e")(x)]
+    )
+    np.savez(tmp_path / "e.npz", x=np.random.default_rng(0).random((20, 4), np.float32), y=np.zeros(20, np.int32))
+    made = convert(path, tmp_path / "b", ConvertOptions(to=TFLITE, evaluation=tmp_path / "e.npz"))
+    assert {row.accuracy for row in made.parity} == {None}
+
+
+def test_a_dict_of_outputs_trains_like_a_plain_one(make, tmp_path):
+    import keras
+
+    path = make(
+        "named", keras.Input((4,), name="x"), lambda L, x: {"probs": L.Dense(3, activation="softmax", name="p")(x)}
+    )
+    made = convert(path, tmp_path / "b", ConvertOptions(to=TFLITE, trainable=TrainableOptions(batch=2)))
+    assert "trainable" in {row.variant for row in made.parity if row.passed}
+
+
+def test_a_recurrent_layer_with_a_free_batch_is_refused_with_what_to_change(make, tmp_path):
+    import keras
+
+    path = make("lstm", keras.Input((5, 3), name="x"), lambda L, x: L.LSTM(4)(x))
+    with pytest.raises((ModelError, TargetError), match="fixed batch_size"):
+        convert(path, tmp_path / "b", ConvertOptions(to=TFLITE))
+
+
+def test_a_source_that_answers_nan_is_blamed_and_not_its_variants(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+
+    class Log(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+        def serve(self, x):
+            return {"y": tf.math.log(x - 2.0)}
+
+    module = Log()
+    tf.saved_model.save(module, tmp_path / "log", signatures={"serve": module.serve})
+    with pytest.raises(DataError, match="the source itself answers NaN"):
+        convert(tmp_path / "log", tmp_path / "b", ConvertOptions(to=TFLITE))
+
+
+@pytest.mark.parametrize("kind", ["scalar", "string"])
+def test_a_tensor_that_no_runtime_batches_is_refused_by_its_name(tmp_path, kind):
+    tf = pytest.importorskip("tensorflow")
+    spec = {
+        "scalar": tf.TensorSpec([], tf.float32, name="rate"),
+        "string": tf.TensorSpec([None], tf.string, name="rate"),
+    }
+
+    class Odd(tf.Module):
+        @tf.function(input_signature=[spec[kind]])
+        def serve(self, rate):
+            return {"y": tf.zeros([1, 2])}
+
+    module = Odd()
+    tf.saved_model.save(module, tmp_path / "odd", signatures={"serve": module.serve})
+    with pytest.raises(ModelError, match="'rate' is"):
+        convert(tmp_path / "odd", tmp_path / "b")
+
+
+def test_the_folder_we_stand_in_can_be_the_target(plain, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    convert(plain.file("int8.tflite"), ".")
+    assert read_bundle(tmp_path / "here").manifest.name == "int8"
+
+
+def test_labels_must_fit_the_output(plain, tmp_path):
+    with pytest.raises(OptionsError, match="2 labels do not fit"):
+        convert(plain.file("float32.tflite"), tmp_path / "b", ConvertOptions(to=TFLITE, labels=("a", "b")))

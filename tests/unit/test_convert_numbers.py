@@ -1,0 +1,143 @@
+"""Samples and parity, by hand and without a framework."""
+
+import errno
+
+import numpy as np
+import pytest
+
+from edgeloop.atomic import new_folder
+from edgeloop.bundle import Scheme, TensorSpec
+from edgeloop.convert.batches import in_batches
+from edgeloop.convert.parity import compare, is_classifier
+from edgeloop.convert.prove import check
+from edgeloop.convert.samples import read_samples, synthetic
+from edgeloop.errors import DataError, ParityError, WriteError
+
+X = (TensorSpec("x", (None, 2), "float32"),)
+IDS = (TensorSpec("ids", (None, 2), "int32"),)
+
+
+def rows(scheme, reference, value, labels=None):
+    return compare("v", "r", scheme, {"y": np.array(reference)}, {"y": np.array(value)}, labels)
+
+
+def test_snr_is_ten_times_the_log_of_signal_over_error_power():
+    # signal 3^2 + 4^2 = 25, error 0.5^2 = 0.25: 10 log10(100) = 20 dB
+    (row,) = rows(Scheme.INT8, [[3.0, 4.0]], [[3.0, 4.5]])
+    assert row.snr_db == pytest.approx(20.0, abs=1e-12) and row.max_abs == 0.5 and row.max_rel == 0.125
+
+
+def test_equal_outputs_are_exact_and_have_no_snr():
+    (row,) = rows(Scheme.FLOAT32, [[3.0, 4.0]], [[3.0, 4.0]])
+    assert row.snr_db is None and row.passed
+
+
+@pytest.mark.parametrize(
+    ("scheme", "error", "passed"),
+    [
+        (Scheme.FLOAT32, 0.9e-5, True),  # below 1e-5 of a largest value of 1, and 10 log10(2 / 8.1e-11) = 104 dB
+        (Scheme.FLOAT32, 1.1e-5, False),
+        (Scheme.FLOAT16, 0.013, True),  # 10 log10(2 / 1.69e-4) = 40.7 dB
+        (Scheme.FLOAT16, 0.015, False),  # 39.5 dB
+        (Scheme.INT8, 0.44, True),  # 10.1 dB
+        (Scheme.INT8, 0.46, False),  # 9.8 dB
+    ],
+)
+def test_each_scheme_has_its_floor(scheme, error, passed):
+    (row,) = rows(scheme, [[1.0, -1.0]], [[1.0 + error, -1.0]])
+    assert row.passed is passed
+
+
+@pytest.mark.parametrize("value", [[[np.nan, 0.0]], [[1.0]], [[np.inf, 0.0]]])
+def test_an_output_that_is_not_finite_or_of_another_shape_fails(value):
+    (row,) = rows(Scheme.INT8, [[1.0, 0.0]], value)
+    assert not row.passed and np.isfinite(row.max_abs)
+
+
+def test_a_missing_output_fails_by_its_name():
+    (row,) = compare("v", "r", Scheme.FLOAT32, {"y": np.ones((1, 2))}, {"z": np.ones((1, 2))}, None)
+    assert row.output == "y" and not row.passed
+
+
+def test_top1_and_accuracy_are_about_classifiers_with_one_output_only():
+    labels = np.array([0, 1])
+    reference, answer = [[0.9, 0.1], [0.2, 0.8]], [[0.4, 0.6], [0.2, 0.8]]
+    (row,) = rows(Scheme.INT8, reference, answer, labels)
+    assert (row.top1_agreement, row.accuracy) == (0.5, 0.5)
+    two = {"kind": np.array(reference), "features": np.array(answer)}
+    assert [(r.top1_agreement, r.accuracy) for r in compare("v", "r", Scheme.INT8, two, two, labels)] == [
+        (None, None)
+    ] * 2
+    assert not is_classifier({"size": np.array([[1.5], [2.0]])}, labels)
+
+
+def test_the_worst_failure_is_named_with_what_to_do():
+    good = rows(Scheme.FLOAT32, [[1.0]], [[1.0]])
+    check(good, "never said")
+    bad = rows(Scheme.FLOAT32, [[1.0]], [[2.0]])
+    with pytest.raises(ParityError, match=r"v on r .* output 'y' has SNR 0.0 dB, max abs error 1. 1 of 2 .* Do this"):
+        check([*good, *bad], "Do this.")
+
+
+def test_a_fixed_batch_is_filled_up_and_the_filling_is_cut_off():
+    seen = []
+
+    def call(batch):
+        seen.append(batch["x"].tolist())
+        return {"y": batch["x"] * 10}
+
+    out = in_batches(call, {"x": np.array([1, 2, 3])}, fixed=2)
+    assert seen == [[1, 2], [3, 1]] and out["y"].tolist() == [10, 20, 30]
+
+
+CASES = {
+    "NaN": (X, {"x": np.array([[1.0, np.nan]], np.float32)}, "NaN"),
+    "beyond float32": (X, {"x": np.array([[1.0, 1e300]])}, "beyond float32"),
+    "beyond int32": (IDS, {"ids": np.array([[0, 2**40]])}, "beyond int32"),
+    "bytes for floats": (X, {"x": np.zeros((1, 2), np.uint8)}, "x is uint8, the model takes float32"),
+    "another shape": (X, {"x": np.zeros((1, 3), np.float32)}, r"shape \[1, 3\], the model takes \[n, 2\]"),
+    "nothing": (X, {"x": np.zeros((0, 2), np.float32)}, "at least one"),
+    "another name": (X, {"image": np.zeros((1, 2), np.float32)}, "none for the input 'x'"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_samples_that_do_not_fit_are_refused_by_what_is_wrong(tmp_path, case):
+    specs, arrays, message = CASES[case]
+    np.savez(tmp_path / "s.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        read_samples(tmp_path / "s.npz", specs)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04cut", b"\x93NUMPY\x01\x00cut"])
+def test_a_file_that_is_no_npz_is_refused(tmp_path, data):
+    (tmp_path / "s.npz").write_bytes(data)
+    with pytest.raises(DataError, match=r"no .npz"):
+        read_samples(tmp_path / "s.npz", X)
+
+
+@pytest.mark.parametrize("y", [np.zeros(1, np.float32), np.zeros(3, np.int32), np.zeros((2, 1), np.int32)])
+def test_labels_are_integers_as_many_as_samples(tmp_path, y):
+    np.savez(tmp_path / "s.npz", x=np.zeros((2, 2), np.float32), y=y)
+    with pytest.raises(DataError, match=r"Expected integer labels y \[2\]"):
+        read_samples(tmp_path / "s.npz", X, labels=True)
+
+
+def test_a_folder_of_npz_files_is_read_in_the_order_of_their_names(tmp_path):
+    for name, value in (("b", 2.0), ("a", 1.0)):
+        np.savez(tmp_path / f"{name}.npz", x=np.full((1, 2), value, np.float32))
+    assert read_samples(tmp_path, X).inputs["x"][:, 0].tolist() == [1.0, 2.0]
+
+
+def test_made_up_samples_are_the_same_every_time_and_say_that_they_are_not_real():
+    first, again = synthetic((*X, *IDS)), synthetic((*X, *IDS))
+    assert not first.real and set(np.unique(first.inputs["ids"])) <= {0, 1}
+    np.testing.assert_array_equal(first.inputs["x"], again.inputs["x"])
+
+
+def test_a_full_disk_while_a_folder_is_filled_is_a_write_error_and_another_error_is_not(tmp_path):
+    with pytest.raises(WriteError, match="No space left"), new_folder(tmp_path / "b"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(FileNotFoundError), new_folder(tmp_path / "b"):
+        raise FileNotFoundError(errno.ENOENT, "a model file")
+    assert list(tmp_path.iterdir()) == []
