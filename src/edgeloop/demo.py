@@ -118,7 +118,7 @@ def demo(
     document = {
         "data": parts.test.name,
         "train": {"before": before, "central": central},
-        "bundle": str(second.bundle.path),
+        "bundle": str(out / "release-2"),
         "variants": variant_rows(second.bundle, second.parity),
         "bench": [asdict(record) for record in latencies],
         "federated": {**federated, "before": before},
@@ -127,7 +127,7 @@ def demo(
     }
     write_file(out / "demo.json", json.dumps(document, indent=1).encode() + b"\n")
     write_report(out / "report.html", document)
-    answer = _answer(out, document, second.bundle, latencies)
+    answer = _answer(out, document, latencies)
     if not serve:
         return answer
     ctx.obj.show(answer)  # now: what follows ends with Ctrl-C
@@ -305,7 +305,7 @@ def _serve(loop: Loop, bundle: Bundle, port: int) -> None:
         threading.Event().wait()
 
 
-def _answer(out: Path, document: dict[str, Any], bundle: Bundle, latencies: list[Latency]) -> Answer:
+def _answer(out: Path, document: dict[str, Any], latencies: list[Latency]) -> Answer:
     federated, trained = document["federated"], document["train"]
     path = [
         ("cloud alone", trained["before"]),
@@ -313,12 +313,12 @@ def _answer(out: Path, document: dict[str, Any], bundle: Bundle, latencies: list
         ("cloud goes on", federated["after"]),
         ("all data in one place", trained["central"]),
     ]
-    title = f"release 2: {bundle.path}"
+    title = f"release 2: {document['bundle']}"
     summary = Table("accuracy on the test images", [n for n, _ in path], [[f"{value:.1%}" for _, value in path]])
     closed = (federated["after"] - trained["before"]) / max(trained["central"] - trained["before"], 1e-9)
     notes = [
         f"The devices' data closed {closed:.0%} of the gap to the ceiling without leaving them.",
-        f"{document['seconds']['total']:.0f} s. Report: {out / 'report.html'}. The page: edgeloop browse {bundle.path}",
+        f"{document['seconds']['total']:.0f} s. Report: {out / 'report.html'}. The page: edgeloop browse {document['bundle']}",
     ]
     return Answer(document, [variant_table(title, document["variants"]), latency_table(latencies), summary], notes)
 
