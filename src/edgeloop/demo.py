@@ -318,7 +318,8 @@ def _answer(out: Path, document: dict[str, Any], latencies: list[Latency]) -> An
     closed = (federated["after"] - trained["before"]) / max(trained["central"] - trained["before"], 1e-9)
     notes = [
         f"The devices' data closed {closed:.0%} of the gap to the ceiling without leaving them.",
-        f"{document['seconds']['total']:.0f} s. Report: {out / 'report.html'}. The page: edgeloop browse {document['bundle']}",
+        f"{document['seconds']['total']:.0f} s. Report: {out / 'report.html'}. "
+        f"The page: edgeloop browse {document['bundle']}",
     ]
     return Answer(document, [variant_table(title, document["variants"]), latency_table(latencies), summary], notes)
 
