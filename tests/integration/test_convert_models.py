@@ -247,7 +247,7 @@ DATA = {
     "too few": ({"x": np.zeros((15, 4), np.float32)}, "at least 16 calibration samples, got 15"),
     "another dtype": ({"x": np.zeros((20, 4), np.uint8)}, "x is uint8, the model takes float32"),
     "another shape": ({"x": np.zeros((20, 5), np.float32)}, r"shape \[20, 5\], the model takes \[n, 4\]"),
-    "not finite": ({"x": np.full((20, 4), np.nan, np.float32)}, "NaN or infinity"),
+    "not finite": ({"x": np.full((20, 4), np.nan, np.float32)}, "NaN, infinity or a number beyond float32"),
     "another name": ({"z": np.zeros((20, 4), np.float32)}, r"has arrays \['z'\]"),
 }
 

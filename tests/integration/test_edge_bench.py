@@ -9,7 +9,7 @@ from edgeloop.convert.trainable import TrainableOptions
 from edgeloop.edge.bench import BenchOptions, bench, targets
 from edgeloop.edge.device import parse_device
 from edgeloop.edge.inspect import inspect
-from edgeloop.edge.runners import LITERT, TFLITE_RUNTIME, runners
+from edgeloop.edge.runners import LITERT, ONNXRUNTIME, TFLITE_RUNTIME, runners
 from edgeloop.errors import MissingExtra, OptionsError, TargetError
 
 pytestmark = pytest.mark.integration
@@ -129,3 +129,11 @@ def test_inspect_reads_keras_layers_onnx_operators_and_bundles(bundle):
         "onnx",
         "trainable",
     ]
+
+
+def test_onnx_runtime_reports_to_nobody(bundle, tmp_path, monkeypatch):
+    """Its telemetry leaves a session file in the temporary folder as soon as it is imported."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with ONNXRUNTIME.open(bundle, "model.onnx") as session:
+        session.infer({"image": np.zeros((1, 8, 8, 1), np.float32)}, None)
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop.bundle import Format, Manifest, Scheme, Variant, file_entries
+from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_entries
 from edgeloop.edge.device import Device
 from edgeloop.edge.trainer import SIGNATURES, Trainer
 from edgeloop.errors import DeviceError, OptionsError
@@ -38,7 +38,9 @@ def bundle(tmp_path_factory) -> Path:
     (folder / "trainable.tflite").write_bytes(to_trainable(model, TrainableOptions(batch=BATCH)))
     entry = "trainable.tflite"
     variant = Variant("trainable", entry, (entry,), Format.TFLITE, Scheme.FLOAT32, SIGNATURES)
-    manifest = Manifest("tiny", 1, {}, file_entries(folder), {}, (variant,))
+    manifest = Manifest(
+        "tiny", 1, {}, file_entries(folder), {name: Signature((), ()) for name in SIGNATURES}, (variant,)
+    )
     (folder / "manifest.json").write_bytes(manifest.to_bytes())
     return folder
 

@@ -90,6 +90,8 @@ class Onnx:
     """A .onnx through ONNX Runtime's CPU provider."""
 
     def __init__(self):
+        # 1.31 reports sessions to its makers from the moment it is imported, and leaves a .ses in the temporary folder
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
 
         self.ort = onnxruntime
