@@ -50,6 +50,9 @@ from edgeloop.report import write_report
 
 app = typer.Typer()
 
+# Of the digits, seed 0 happens to give the cloud 179 images that teach 95.8%, 10 test images below the ceiling: too few
+# to show anything by. Seeds 1, 2 and 3 give 93.3, 90.3 and 89.4%.
+SEED = 2
 DEVICES = 2
 # Of the Dirichlet split (Hsu et al. 2019, where it multiplies the labels' prior): with 10 labels, each device's shares
 # of them are drawn from Dir(1, ..., 1), so some are rare on one device and common on the other. At 1.0 most labels live
@@ -88,7 +91,7 @@ def demo(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of federated averaging.")] = 3,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the page at the end, until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of --serve; 0 takes any free one.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, the shuffles and the first weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split, the shuffles and the first weights.")] = SEED,
 ) -> Answer | None:
     """Go once around the loop: train, convert, prove, measure, federate, fold back, show in a page."""
     start = time.perf_counter()
