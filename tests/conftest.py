@@ -36,6 +36,12 @@ def device_python() -> Path:
     return python
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _a_cache_of_its_own(tmp_path_factory):
+    """What tests convert is neither taken from the user's cache nor left in it."""
+    os.environ["EDGELOOP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def _no_framework_in_a_unit_test(request):
     """In a session of unit tests no framework may be loaded; beside integration tests, a unit test may add none."""

@@ -38,6 +38,7 @@ VERBS = {  # in the order of the loop, which is the order of --help
     "bench": "edgeloop.edge.command",
     "federate": "edgeloop.federated.command",
     "browse": "edgeloop.browser.command",
+    "cache": "edgeloop.convert.command",
     "setup": "edgeloop.setup",
 }
 
@@ -86,7 +87,8 @@ def as_bundle(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     is_tflite = path.suffix == ".tflite"
     if not (path.suffix in (".keras", ".h5") or (path / "saved_model.pb").is_file() or (is_tflite and verify)):
         return path
-    from edgeloop.convert.convert import ConvertOptions, convert
+    from edgeloop.convert.convert import convert
+    from edgeloop.convert.options import ConvertOptions
 
     folder = ctx.with_resource(tempfile.TemporaryDirectory(prefix="edgeloop-"))
     ctx.obj.say(f"{path} is converted first, into a bundle that lasts as long as this command")

@@ -34,7 +34,9 @@ from edgeloop.cloud.data import Dataset, Split, load, split
 from edgeloop.cloud.model import small_cnn
 from edgeloop.cloud.train import TrainOptions, accuracy, copy_of, train
 from edgeloop.convert.command import variant_rows, variant_table
-from edgeloop.convert.convert import TRAINABLE, Converted, ConvertOptions, convert
+from edgeloop.convert.convert import Converted, convert
+from edgeloop.convert.exports import TRAINABLE
+from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.source import INFER
 from edgeloop.convert.trainable import TrainableOptions, weight_table
 from edgeloop.edge.bench import BenchOptions, Latency, bench, targets

@@ -1,19 +1,15 @@
-"""The verb `setup`: what extras cannot carry. An environment for devices, tensorflowjs, a Chromium.
+"""The verb `setup`: what extras cannot carry. Environments for devices and for onnx2tf, tensorflowjs, a Chromium.
 
 Packages are pinned with hashes in `locks/`, and come from wherever the machine's uv and pip are configured to look.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
-import tempfile
-from collections.abc import Sequence
 from importlib.metadata import distribution, version
 from pathlib import Path
 
@@ -21,11 +17,9 @@ import typer
 
 from edgeloop.answer import Answer
 from edgeloop.browser.chromium import find_chromium
-from edgeloop.edge.process import owned
-from edgeloop.errors import MissingExtra, WriteError
-
-LOCKS = Path(__file__).with_name("locks")
-INSTALL_TIMEOUT_S = 1800.0
+from edgeloop.convert.onnx_environment import ONNX2TF_FOLDER, build_onnx2tf_environment
+from edgeloop.edge.environment import INSTALL_TIMEOUT_S, LOCKS, beside, install, new_environment, run
+from edgeloop.errors import MissingExtra
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True, help="Install what extras cannot carry, pinned with hashes.")
@@ -35,7 +29,7 @@ app.add_typer(group, name="setup")
 @group.command()
 def device(ctx: typer.Context) -> Answer:
     """Build the device environment, which has no TensorFlow, beside the one edgeloop runs in."""
-    return build_device_environment(Path(sys.prefix).parent / ".venv-device")
+    return build_device_environment(beside(".venv-device"))
 
 
 @group.command()
@@ -47,6 +41,13 @@ def tfjs(ctx: typer.Context) -> Answer:
 
 
 @group.command()
+def onnx2tf(ctx: typer.Context) -> Answer:
+    """Build anew the environment that reads .onnx files, beside the one edgeloop runs in."""
+    python, found = build_onnx2tf_environment(beside(ONNX2TF_FOLDER))
+    return Answer({"python": str(python), "onnx2tf": found}, notes=[f"onnx2tf {found} for {python}"])
+
+
+@group.command()
 def browser(ctx: typer.Context) -> Answer:
     """Say which Chromium shows pages to programs and tests; where there is none, let Playwright bring one."""
     try:
@@ -54,9 +55,9 @@ def browser(ctx: typer.Context) -> Answer:
     except MissingExtra:
         # Playwright brings the system libraries too, but needs root for them; edgeloop runs the whole browser, no shell
         system = ["--with-deps"] if os.geteuid() == 0 and shutil.which("apt-get") else []
-        _run([sys.executable, "-m", "playwright", "install", "--no-shell", *system, "chromium"], INSTALL_TIMEOUT_S)
+        run([sys.executable, "-m", "playwright", "install", "--no-shell", *system, "chromium"], INSTALL_TIMEOUT_S)
         chromium = find_chromium()
-    found = _run([chromium, "--version"], timeout_s=60).strip().splitlines()[-1]  # a missing library shows here
+    found = run([chromium, "--version"], timeout_s=60).strip().splitlines()[-1]  # a missing library shows here
     return Answer({"chromium": str(chromium), "version": found}, notes=[f"{found} at {chromium}"])
 
 
@@ -67,22 +68,12 @@ def build_device_environment(folder: Path) -> Answer:
         WriteError: The place beside the running environment may not be written to.
         MissingExtra: A package cannot be had.
     """
-    if not os.access(folder.parent, os.W_OK):
-        raise WriteError(
-            f"cannot write {folder}. Run edgeloop from a virtual environment of your own, "
-            "or name a device environment in EDGELOOP_DEVICE_PYTHON."
-        )
-    python = folder / "bin" / "python"
-    try:
-        _run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], timeout_s=120)
+    with new_environment(folder, instead="a device environment in EDGELOOP_DEVICE_PYTHON") as python:
         install(python, ["--require-hashes", "-r", LOCKS / "device.txt"])
         copy_edgeloop(Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)})))
         look = "import importlib.util as u, json; print(json.dumps([m for m in {} if u.find_spec(m)]))"
         wanted = ["ai_edge_litert", "tflite_runtime", "flwr", "edgeloop.edge", "tensorflow"]
-        found = json.loads(_run([python, "-I", "-c", look.format(wanted)], timeout_s=60))
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # half an environment would be taken for a whole one
-        raise
+        found = json.loads(run([python, "-I", "-c", look.format(wanted)], timeout_s=60))
     notes = [f"device environment: {python} has {', '.join(found)}"]
     if "tflite_runtime" not in found:
         notes.append(f"LiteRT alone on Python {sysconfig.get_python_version()}: tflite-runtime ends at 3.11.")
@@ -102,47 +93,3 @@ def copy_edgeloop(site_packages: Path) -> None:
         target = site_packages / file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-
-
-def install(python: Path, arguments: Sequence[str | Path]) -> None:
-    """`pip install ARGUMENTS` into the environment of `python`: by uv where there is one, else by pip.
-
-    pip is the second try where both exist: a package index may be named in pip's configuration alone.
-
-    Raises:
-        MissingExtra: Neither is there, or both failed, each with its reason.
-    """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    uv = shutil.which("uv", path=path)
-    commands: list[list[str | Path]] = [[uv, "pip", "install", "--python", python, *arguments]] if uv else []
-    if importlib.util.find_spec("pip"):
-        commands.append([sys.executable, "-m", "pip", "--python", python, "install", *arguments])
-    if not commands:
-        raise MissingExtra(f"neither uv nor pip is installed in {sys.prefix}. Run: {sys.executable} -m ensurepip")
-    failures = []
-    for command in commands:
-        try:
-            _run(command, INSTALL_TIMEOUT_S)
-            return
-        except MissingExtra as e:
-            failures.append(str(e))
-    raise MissingExtra(" ".join(failures))
-
-
-def _run(command: Sequence[str | Path], timeout_s: float) -> str:
-    """What the command printed.
-
-    Raises:
-        MissingExtra: It failed or took too long, with its last line.
-    """
-    with tempfile.TemporaryFile("w+") as log, owned(command, stdout=log, stderr=subprocess.STDOUT) as child:
-        try:
-            code: int | str = child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            code = f"no end after {timeout_s:g} s"
-        log.seek(0)
-        printed = log.read()
-    if code != 0:
-        last = (printed.strip().splitlines() or ["it printed nothing"])[-1]
-        raise MissingExtra(f"{' '.join(map(str, command[:4]))} … failed ({code}): {last}. Mend that and try again.")
-    return printed

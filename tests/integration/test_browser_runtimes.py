@@ -63,7 +63,8 @@ def digits():
 def bundle(tmp_path_factory, digits, node):
     """A small convolutional net, trained for seconds, as edgeloop converts it: release 1."""
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.convert import ConvertOptions, convert
+    from edgeloop.convert.convert import convert
+    from edgeloop.convert.options import ConvertOptions
 
     x, y = digits
     keras.utils.set_random_seed(1)
@@ -93,7 +94,8 @@ def bundle(tmp_path_factory, digits, node):
 def two_by_two(tmp_path_factory, node):
     """Two inputs, two outputs, whose names are in no alphabetical order."""
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.convert import ConvertOptions, convert
+    from edgeloop.convert.convert import convert
+    from edgeloop.convert.options import ConvertOptions
 
     keras.utils.set_random_seed(2)
     wide, deep = keras.Input((3,), name="wide"), keras.Input((4,), name="deep")

@@ -1,12 +1,14 @@
 """Every kind of source becomes a bundle whose variants answer as the source does, checked by runtimes run here."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from edgeloop.bundle import Format, Scheme, read_bundle
-from edgeloop.convert.convert import ConvertOptions, convert
+from edgeloop.convert.convert import convert
+from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.verify import verify
 from edgeloop.errors import DataError, IntegrityError, ModelError, OptionsError, ParityError, WriteError
 
@@ -138,7 +140,8 @@ def test_a_missing_signature_is_named_with_those_that_exist(models, tmp_path):
 
 
 def test_a_tflite_is_requantized_and_becomes_onnx(two, tmp_path):
-    made = convert(two.file("float32.tflite"), tmp_path / "again")
+    # the name goes into the metadata of the file
+    made = convert(two.file("float32.tflite"), tmp_path / "again", ConvertOptions(name=two.manifest.name))
     assert [v.id for v in made.bundle.manifest.variants] == ["float32", "float16", "dynamic", "onnx"]
     assert made.bundle.file("float32.tflite").read_bytes() == two.file("float32.tflite").read_bytes()
     assert any("tfjs was not written" in note for note in made.notes)
@@ -167,7 +170,7 @@ def test_the_manifest_lists_weights_in_get_weights_order(models, two):
 
 
 def test_equal_input_gives_equal_manifest_bytes(models, two, tmp_path):
-    again = convert(models / "two_in_two_out.keras", tmp_path / "b").bundle
+    again = convert(models / "two_in_two_out.keras", tmp_path / "b", ConvertOptions(cache=False)).bundle
     assert again.manifest_sha256 == two.manifest_sha256
 
 
@@ -207,26 +210,23 @@ def test_verify_finds_a_variant_that_computes_something_else(models, tmp_path):
         verify(bundle.path)
 
 
-def test_a_failed_variant_leaves_the_old_bundle_and_nothing_else(models, tmp_path, monkeypatch):
-    from edgeloop.convert import tflite
-
-    options = ConvertOptions(to=(Format.TFLITE,))
-    before = convert(models / "linear.keras", tmp_path / "b", options).bundle.manifest_sha256
-    # what a converter bug looks like: float16 is asked for, a file with other numbers comes out
-    real = tflite.quantize
-
-    def wrong(float32, scheme, ranges):
-        data = bytearray(real(float32, scheme, ranges))
-        if scheme is Scheme.FLOAT16:
-            at = data.index(np.array([0.6, 0.9], np.float16).tobytes())  # W[2, 0], W[3, 0]: stored transposed
-            data[at : at + 4] = np.array([5, 0], np.float16).tobytes()
-        return bytes(data)
-
-    monkeypatch.setattr(tflite, "quantize", wrong)
-    with pytest.raises(ParityError, match=r"float16 on .* does not compute what the source does"):
-        convert(models / "linear.keras", tmp_path / "b", options)
+def test_a_failed_variant_leaves_the_old_bundle_and_nothing_else(tmp_path):
+    keras = pytest.importorskip("keras")
+    # int4 has steps of a seventh of the largest weight: all of W but one entry a column rounds to nothing
+    wide = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(3, name="y")])
+    kernel = np.full((4, 3), 0.05, np.float32)
+    kernel[3] = 1.0
+    wide.layers[0].set_weights([kernel, np.zeros(3, np.float32)])
+    wide.save(tmp_path / "wide.keras")
+    x = np.ones((64, 4), np.float32) * np.arange(1, 65, dtype=np.float32)[:, None]
+    x[:, 3] = 0.0  # only what was rounded away is asked for
+    np.savez(tmp_path / "x.npz", x=x)
+    options = ConvertOptions(to=(Format.TFLITE,), calibration=tmp_path / "x.npz", schemes=(Scheme.FLOAT16,))
+    before = convert(tmp_path / "wide.keras", tmp_path / "b", options).bundle.manifest_sha256
+    with pytest.raises(ParityError, match=r"int4 on litert does not compute what the source does.*worst layer"):
+        convert(tmp_path / "wide.keras", tmp_path / "b", replace(options, schemes=(Scheme.FLOAT32, Scheme.INT4)))
     assert read_bundle(tmp_path / "b").manifest_sha256 == before
-    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "wide.keras", "x.npz"]
 
 
 CASES = {

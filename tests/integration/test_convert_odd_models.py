@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Format, Scheme, read_bundle
-from edgeloop.convert.convert import ConvertOptions, convert
+from edgeloop.convert.convert import convert
+from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.trainable import TrainableOptions
 from edgeloop.convert.verify import verify
 from edgeloop.errors import DataError, ModelError, OptionsError, TargetError

@@ -122,17 +122,17 @@ def shapes():
 @pytest.mark.parametrize(("size", "window", "stride", "padding"), shapes())
 def test_convolution_gradients_equal_tensorflows_for_every_window_stride_and_padding(size, window, stride, padding):
     tf = pytest.importorskip("tensorflow")
-    from edgeloop.convert import gradients
+    from edgeloop.convert.training import convolutions
 
     rng = np.random.default_rng(size * 100 + window * 10 + stride)
     x = tf.constant(rng.normal(size=(2, size, size + 1, 3)), tf.float32)
     full = tf.constant(rng.normal(size=(window, window, 3, 4)), tf.float32)
     thin = tf.constant(rng.normal(size=(window, window, 3, 1)), tf.float32)
     pairs = [
-        (full, gradients.conv2d, lambda x, w: tf.nn.conv2d(x, w, stride, padding.upper())),
+        (full, convolutions.conv2d, lambda x, w: tf.nn.conv2d(x, w, stride, padding.upper())),
         (
             thin,
-            gradients.depthwise_conv2d,
+            convolutions.depthwise_conv2d,
             lambda x, w: tf.nn.depthwise_conv2d(x, w, [1, stride, stride, 1], padding.upper()),
         ),
     ]
@@ -149,14 +149,20 @@ def test_convolution_gradients_equal_tensorflows_for_every_window_stride_and_pad
             np.testing.assert_allclose(mine, real, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("window", [(2, 2), (3, 1), (1, 4)])
-def test_max_pooling_gives_a_tie_to_its_first_maximum_as_tensorflow_does(window):
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"),
+    [((2, 2), (2, 2), "valid"), ((3, 1), (3, 1), "same"), ((3, 3), (2, 1), "same"), ((2, 5), (3, 2), "valid")],
+)
+def test_max_pooling_gives_a_tie_to_its_first_maximum_as_tensorflow_does(window, stride, padding):
     tf = pytest.importorskip("tensorflow")
-    from edgeloop.convert import gradients
+    from edgeloop.convert.training.pooling import max_pool
 
-    x = tf.constant(np.random.default_rng(0).integers(0, 3, (2, 6, 8, 3)), tf.float32)  # three values: many ties
+    x = tf.constant(np.random.default_rng(0).integers(-3, 0, (2, 6, 8, 3)), tf.float32)  # three values: many ties
     slopes = []
-    for pool in (lambda x: gradients.max_pool(x, window), lambda x: tf.nn.max_pool2d(x, window, window, "VALID")):
+    for pool in (
+        lambda x: max_pool(x, window, stride, padding),
+        lambda x: tf.nn.max_pool2d(x, window, stride, padding.upper()),
+    ):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = pool(x)
@@ -167,22 +173,32 @@ def test_max_pooling_gives_a_tie_to_its_first_maximum_as_tensorflow_does(window)
 
 def test_average_pooling_spreads_its_gradient_evenly():
     tf = pytest.importorskip("tensorflow")
-    from edgeloop.convert import gradients
+    from edgeloop.convert.training.pooling import average_pool
 
     x = tf.ones((1, 2, 4, 1))
     with tf.GradientTape() as tape:
         tape.watch(x)
-        total = tf.reduce_sum(gradients.average_pool(x, (2, 2)) * tf.constant([[[[4.0], [8.0]]]]))
+        total = tf.reduce_sum(average_pool(x, (2, 2), (2, 2), "valid") * tf.constant([[[[4.0], [8.0]]]]))
     # each of the 4 pixels of a window gets a quarter: 4/4 = 1 on the left, 8/4 = 2 on the right
     np.testing.assert_array_equal(tape.gradient(total, x)[0, ..., 0], [[1, 1, 2, 2], [1, 1, 2, 2]])
 
 
+def mine(x):
+    return x * x
+
+
+mine.__name__ = "relu"
 REFUSED = {
     "a layer without device gradients": (lambda L: L.Conv2DTranspose(2, 3), "Conv2DTranspose, which has no device"),
     "an unknown activation": (lambda L: L.Conv2D(2, 3, activation="elu"), "activation elu"),
-    "dilation": (lambda L: L.Conv2D(2, 3, dilation_rate=2), "dilation"),
-    "overlapping windows": (lambda L: L.MaxPooling2D(3, strides=2), "Make them equal"),
-    "windows that leave a rest": (lambda L: L.MaxPooling2D(4), "pools 9x8"),
+    "a function that is only called relu": (lambda L: L.Conv2D(2, 3, activation=mine), "activation relu"),
+    "a layer as activation": (lambda L: L.Conv2D(2, 3, activation=L.LeakyReLU()), "activation LeakyReLU"),
+    "groups": (lambda L: L.Conv2D(2, 3, groups=2), "2 groups"),
+    "half precision": (lambda L: L.Conv2D(2, 3, dtype="mixed_float16"), "computes in float16"),
+    "batch norm of rows": (lambda L: L.BatchNormalization(axis=1), "axis 1"),
+    "layer norm of rows": (lambda L: L.LayerNormalization(axis=1), r"axes \[1\] of 4"),
+    "softmax of rows": (lambda L: L.Softmax(axis=1), "over axis 1"),
+    "a clipped relu": (lambda L: L.ReLU(3.0), "neither ReLU"),
 }
 
 
@@ -197,7 +213,44 @@ def test_an_unsupported_layer_is_refused_by_its_path(case):
     model = keras.Sequential([keras.Input((9, 8, 2)), layer, *rest])
     with pytest.raises(ModelError, match=message) as refused:
         to_trainable(model)
-    assert layer.name in str(refused.value)
+    assert (layer.path or layer.name) in str(refused.value) and "\n" not in str(refused.value)
+
+
+SEQUENCES = {
+    "masked": (lambda L: [L.Embedding(5, 2, mask_zero=True), L.Flatten()], "masks zeros"),
+    "stateful": (lambda L: [L.Embedding(5, 2), L.LSTM(2, stateful=True)], "uses stateful"),
+    "dropout within": (lambda L: [L.Embedding(5, 2), L.GRU(2, recurrent_dropout=0.1)], "uses recurrent_dropout"),
+}
+
+
+@pytest.mark.parametrize("case", SEQUENCES)
+def test_an_unsupported_option_of_a_sequence_layer_is_refused(case):
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.trainable import to_trainable
+
+    make, message = SEQUENCES[case]
+    layers = [keras.Input((4,), batch_size=16), *make(keras.layers), keras.layers.Dense(3)]
+    with pytest.raises(ModelError, match=message):
+        to_trainable(keras.Sequential(layers))
+
+
+def test_an_operation_between_layers_is_refused_by_its_name():
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.trainable import to_trainable
+
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.Dense(2)(keras.ops.relu(x)))
+    with pytest.raises(ModelError, match=r"keras.ops.Relu, not a layer"):
+        to_trainable(model)
+
+
+def test_a_free_dimension_beside_the_batch_is_refused():
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.trainable import to_trainable
+
+    layers = [keras.Input((None, None, 1), name="image"), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
+    with pytest.raises(ModelError, match=r"input 'image' has the free shape \[None, None, None, 1\]"):
+        to_trainable(keras.Sequential(layers))
 
 
 def test_a_batch_below_one_is_refused():

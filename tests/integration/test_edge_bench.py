@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Format
-from edgeloop.convert.convert import ConvertOptions, convert
+from edgeloop.convert.convert import convert
+from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.trainable import TrainableOptions
 from edgeloop.edge.bench import BenchOptions, bench, targets
 from edgeloop.edge.device import parse_device
@@ -127,6 +128,7 @@ def test_inspect_reads_keras_layers_onnx_operators_and_bundles(bundle):
         "dynamic",
         "int8",
         "onnx",
+        "onnx-int8",
         "trainable",
     ]
 

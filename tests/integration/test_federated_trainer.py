@@ -177,3 +177,24 @@ def test_files_and_runtimes_that_cannot_train_are_refused(model):
         Trainer(inference_only, "tensorflow")
     with pytest.raises(MissingExtra, match="tflite-runtime does not load here"):  # it needs numpy < 2
         Trainer(inference_only, "tflite-runtime")
+
+
+@pytest.mark.parametrize(
+    ("units", "end", "classes", "good", "bad", "says"),
+    [
+        (1, "sigmoid", 2, [0, 1, 1], [0, 2, 1], "labels run from 0 to 2, the model knows 0 to 1"),
+        (2, "sigmoid", 2, [[0, 1], [1, 1]], [0, 1], r"at least one integer in \[N, 2\]"),
+        (1, None, None, [0.5, -3.0, 8], [0.5, float("nan")], "NaN or Infinity"),
+    ],
+)
+def test_labels_are_what_the_loss_of_the_file_takes(units, end, classes, good, bad, says):
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.trainable import TrainableOptions, to_trainable
+
+    layers = [keras.Input((3,), name="x"), keras.layers.Dense(units, activation=end)]
+    trainer = Trainer(to_trainable(keras.Sequential(layers), TrainableOptions(batch=2)))
+    assert trainer.classes == classes
+    losses = trainer.train({"x": np.eye(3)[: len(good)]}, np.array(good), epochs=30, lr=0.1).loss
+    assert losses[-1] < losses[0]
+    with pytest.raises(DataError, match=says):
+        trainer.train({"x": np.eye(3)[: len(bad)]}, np.array(bad))

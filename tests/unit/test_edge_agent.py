@@ -25,7 +25,7 @@ spec.loader.exec_module(agent)
 
 class Echo:
     version = "1"
-    def load(self, path, threads):
+    def load(self, path, threads, keep=False):
         content = open(path).read()
         if content == "crash":
             os.kill(os.getpid(), 11)
@@ -38,6 +38,8 @@ class Echo:
         return {{"infer": {{"inputs": {{}}, "outputs": {{}}}}}}
     def call(self, signature, inputs):
         return {{name: value * 2 for name, value in inputs.items()}}
+    def tensors(self, signature, inputs, graph, indices):
+        return {{str(i): inputs["x"] + 10 * graph + i for i in indices}}
 
 agent.RUNTIMES["echo"] = Echo
 agent.main()
@@ -89,6 +91,13 @@ def test_what_a_runtime_prints_does_not_land_between_frames(echo):
         answer = agent.run({"x": np.array([1.0, 2.0])}, warmup=1, runs=3)
         np.testing.assert_array_equal(answer.outputs["x"], [2, 4])
         assert len(answer.wall_ms) == len(answer.cpu_ms) == 3
+
+
+def test_inner_tensors_arrive_by_their_index(echo):
+    with echo() as agent:
+        agent.prepare("good", keep=True)
+        found = agent.tensors({"x": np.array([1.0])}, [3, 4], graph=2)
+        assert {i: a.tolist() for i, a in found.items()} == {3: [24.0], 4: [25.0]}
 
 
 def test_a_large_answer_arrives_whole(echo):

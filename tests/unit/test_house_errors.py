@@ -126,10 +126,9 @@ def test_another_pipe_that_breaks_is_a_bug_and_says_so(monkeypatch, tmp_path, ca
 )
 def test_a_model_is_converted_into_what_the_verb_needs(monkeypatch, verb, name, to):
     module, asked = ModuleType("convert"), []
-    module.ConvertOptions = lambda to: to
 
     def convert(path, out, options, progress):
-        asked.append(options)
+        asked.append(options.to)
         return SimpleNamespace(bundle=SimpleNamespace(path=out))
 
     module.convert = convert

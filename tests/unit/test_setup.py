@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop import setup
+from edgeloop.edge import environment
 from edgeloop.errors import MissingExtra, WriteError
 
 
@@ -21,7 +22,7 @@ def programs(tmp_path, monkeypatch):
 
 
 def test_pip_is_asked_the_same_where_uv_fails(programs):
-    setup.install(Path("device/bin/python"), ["--require-hashes", "-r", "device.txt"])
+    environment.install(Path("device/bin/python"), ["--require-hashes", "-r", "device.txt"])
     asked = (programs / "asked").read_text()
     assert asked == "-m pip --python device/bin/python install --require-hashes -r device.txt\n"
 
@@ -29,7 +30,7 @@ def test_pip_is_asked_the_same_where_uv_fails(programs):
 def test_where_both_fail_both_reasons_are_named_in_one_line(programs):
     (programs / "python").write_text("#!/bin/sh\necho no matching distribution\nexit 1\n")
     with pytest.raises(MissingExtra) as refused:
-        setup.install(Path("device/bin/python"), ["x"])
+        environment.install(Path("device/bin/python"), ["x"])
     message = str(refused.value)
     assert "failed (7): no index" in message and "failed (1): no matching distribution" in message
     assert "\n" not in message
@@ -37,7 +38,7 @@ def test_where_both_fail_both_reasons_are_named_in_one_line(programs):
 
 def test_a_child_that_does_not_end_is_ended(tmp_path):
     with pytest.raises(MissingExtra, match=r"no end after 0\.2 s"):
-        setup._run(["sleep", "60"], timeout_s=0.2)
+        environment.run(["sleep", "60"], timeout_s=0.2)
 
 
 def test_an_environment_that_fails_half_way_is_taken_away(tmp_path, monkeypatch):
@@ -52,7 +53,7 @@ def test_an_environment_that_fails_half_way_is_taken_away(tmp_path, monkeypatch)
 
 
 def test_a_place_that_may_not_be_written_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(setup.os, "access", lambda *_: False)
+    monkeypatch.setattr(environment.os, "access", lambda *_: False)
     with pytest.raises(WriteError, match="EDGELOOP_DEVICE_PYTHON"):
         setup.build_device_environment(tmp_path / "env")
 

@@ -17,15 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from edgeloop.browser.assets import TFJS_RUNNER, need_assets
 from edgeloop.browser.chromium import find_chromium
 from edgeloop.browser.server import BUNDLE, serve_files
 from edgeloop.bundle import Format
 from edgeloop.edge.client import Agent
 from edgeloop.edge.process import owned
-from edgeloop.edge.runners import Session
+from edgeloop.edge.runners import AgentSession, Session
 from edgeloop.errors import MissingExtra, TargetError
 from edgeloop.extras import need
 
@@ -44,8 +42,9 @@ class TfjsRunner:
         """As edge's `Runner.open`; inputs and outputs have the names of the model's `signature`."""
         command = [find_node(), need_assets(TFJS_RUNNER), folder]
         with _running(command, f"TF.js in {command[0]}", timeout_s) as agent:
+            version = agent.probe()["version"]
             agent.prepare(entry)
-            yield AgentSession(agent)
+            yield AgentSession(agent, version)
 
 
 @dataclass(frozen=True)
@@ -72,20 +71,10 @@ class LitertJsRunner:
             command = [*program, str(chromium), served.url, str(timeout_s)]
             env = {**os.environ, "TMPDIR": scratch}
             agent = stack.enter_context(_running(command, f"LiteRT.js in {chromium}", timeout_s, env))
-            agent.probe()
+            browser = agent.probe()["browser"]
             agent.prepare(BUNDLE.lstrip("/") + entry)
-            yield AgentSession(agent)
+            yield AgentSession(agent, browser)
             _close(agent.child)
-
-
-@dataclass(frozen=True)
-class AgentSession:
-    """A loaded model behind an agent."""
-
-    agent: Agent
-
-    def infer(self, inputs: Mapping[str, np.ndarray], signature: str | None) -> Mapping[str, np.ndarray]:
-        return self.agent.run(inputs, signature).outputs
 
 
 def find_node() -> Path:

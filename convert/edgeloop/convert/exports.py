@@ -3,146 +3,177 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from edgeloop.answer import Progress
-from edgeloop.bundle import Format, Quantization, Scheme, Variant
-from edgeloop.convert import freeze, onnx, tflite
-from edgeloop.convert.samples import Samples
+from edgeloop.bundle import Format, Scheme, Variant
+from edgeloop.canonical import canonical_json
+from edgeloop.convert import onnx, tflite
+from edgeloop.convert.freeze import Frozen, freeze
+from edgeloop.convert.mix import Job as MixJob
+from edgeloop.convert.mix import find_mix
+from edgeloop.convert.onnx_int8 import left_in_float_onnx, to_int8
+from edgeloop.convert.pareto import report_html, search_document
+from edgeloop.convert.plan import Plan, Say, needs_ranges
+from edgeloop.convert.preprocess import tensors
+from edgeloop.convert.recipes import Io
 from edgeloop.convert.source import Source
-from edgeloop.convert.tfjs import TfjsConverter
-from edgeloop.convert.trainable import TrainableOptions, to_trainable
-from edgeloop.edge.flatbuffer import float_operators, read_tflite
-from edgeloop.errors import ModelError, OptionsError
+from edgeloop.convert.tfjs import to_tfjs
+from edgeloop.convert.tflite_file import ends, stored_scheme
+from edgeloop.convert.trainable import to_trainable
+from edgeloop.edge.flatbuffer import read_tflite
+from edgeloop.errors import ModelError
 
 TRAINABLE = "trainable"
 STEPS = 6  # open, lower, quantize, ONNX, TF.js, trainable
-STATE = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to make of a source.
-
-    Attributes:
-        named: Formats the user asked for by name: one that cannot be made is an error, any other becomes a note.
-        schemes: None for a .tflite that is taken as it is.
-    """
-
-    formats: frozenset[Format]
-    named: frozenset[Format]
-    schemes: tuple[Scheme, ...] | None
-    calibration: Samples | None
-    trainable: TrainableOptions | None
+TFJS_SCHEMES = {"float32": Scheme.FLOAT32, "float16": Scheme.FLOAT16, "uint8": Scheme.DYNAMIC}
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A variant and the content of its files by path."""
+    """A variant and the content of its files by path; `beside` are files that measure, and stay out of a bundle."""
 
     variant: Variant
     files: dict[str, bytes]
+    beside: dict[str, bytes] = field(default_factory=dict)
 
 
-def exports(
-    source: Source, plan: Plan, javascript: TfjsConverter | None, notes: list[str], progress: Progress
-) -> Iterator[Draft]:
-    """Make what the plan names, one after another; what an optional format cannot hold goes into `notes`.
+def exports(source: Source, plan: Plan, say: Say, progress: Progress) -> Iterator[Draft]:
+    """Make what the plan names, one after another; what was not asked for by name and cannot be made is said.
 
     Raises:
         ModelError: A format that was asked for by name, or TFLite, cannot hold the model.
     """
-    frozen = freeze.freeze(source) if source.graph is not None else None
+    frozen = freeze(source) if source.graph is not None else None
     progress("convert", 1, STEPS)
     if Format.TFLITE in plan.formats:
-        yield from _tflites(source, frozen, plan, progress)
+        yield from _tflites(source, frozen, plan, say, progress)
     progress("convert", 3, STEPS)
-    for step, (format, make) in enumerate(_optional(source, frozen, javascript).items(), start=4):
+    optional: dict[Format, Callable[[], Iterator[Draft]]] = {
+        Format.ONNX: lambda: _onnx(source, frozen, plan, say),
+        Format.TFJS: lambda: _tfjs(source, frozen, plan),
+    }
+    for step, (format, make) in enumerate(optional.items(), start=4):
         if format in plan.formats:
             try:
-                yield make()
+                yield from make()
             except ModelError as e:
                 if format in plan.named:
                     raise
-                notes.append(f"{format.value} was not written: {e}")
+                say(f"{format.value} was not written: {e}")
         progress("convert", step, STEPS)
-    if plan.trainable is not None:
-        data = to_trainable(source.model, plan.trainable)
-        names = tuple(s.name for s in read_tflite(data).signatures)
-        note = "every signature runs at the batch of train"
-        yield _draft(TRAINABLE, Format.TFLITE, Scheme.FLOAT32, names, {"trainable.tflite": data}, note)
+    if plan.options.trainable is not None:
+        yield _trainable(source, plan)
     progress("convert", STEPS, STEPS)
 
 
-def stored_scheme(data: bytes) -> Scheme:
-    """What a flatbuffer's constants say it is, whatever its name."""
-    constants = {
-        t.dtype for g in read_tflite(data).graphs for t in g.tensors if t.constant_bytes and t.dtype != "int32"
-    }
-    if not float_operators(data):
-        return Scheme.INT8
-    if "float16" in constants:
-        return Scheme.FLOAT16
-    return Scheme.DYNAMIC if constants & {"int8", "uint8", "int4"} else Scheme.FLOAT32
-
-
-def as_it_is(data: bytes) -> bool:
-    """Whether a .tflite can only be taken as it is: its weights are no longer float32, or it keeps state."""
-    operators = {op.name for graph in read_tflite(data).graphs for op in graph.operators}
-    return stored_scheme(data) is not Scheme.FLOAT32 or bool(operators & STATE)
-
-
-def _tflites(source: Source, frozen: Any, plan: Plan, progress: Progress) -> Iterator[Draft]:
+def _tflites(source: Source, frozen: Frozen | None, plan: Plan, say: Say, progress: Progress) -> Iterator[Draft]:
     if plan.schemes is None and source.flatbuffer is not None:
         scheme = stored_scheme(source.flatbuffer)
         names = tuple(s.name for s in read_tflite(source.flatbuffer).signatures)
-        yield _draft(scheme.value, Format.TFLITE, scheme, names, {f"{scheme.value}.tflite": source.flatbuffer})
+        yield draft(scheme.value, Format.TFLITE, scheme, names, {f"{scheme.value}.tflite": source.flatbuffer})
         return
-    float32 = tflite.lower(frozen, source) if source.flatbuffer is None else source.flatbuffer
+    float32 = source.flatbuffer if frozen is None else tflite.lower(frozen, source)
+    assert float32 is not None
     progress("convert", 2, STEPS)
-    ranges = None
-    if Scheme.INT8 in (plan.schemes or ()) and plan.calibration is not None:
-        ranges = tflite.calibrate(float32, source, plan.calibration.inputs, progress)
+    calibration = None
+    if needs_ranges(plan) and plan.calibration is not None:
+        calibration = tflite.calibrate(float32, source, plan.calibration, progress)
+    made = []
     for scheme in plan.schemes or ():
-        data = tflite.quantize(float32, scheme, ranges)
-        yield _draft(scheme.value, Format.TFLITE, scheme, (source.signature,), {f"{scheme.value}.tflite": data})
+        for io in plan.options.io if scheme is Scheme.INT8 else (Io.FLOAT32,):
+            id = scheme.value if io is Io.FLOAT32 else f"{scheme.value}-io"
+            try:
+                data = tflite.quantize(float32, scheme, calibration, io=io)
+            except ModelError as e:
+                if plan.options.schemes is not None:
+                    raise
+                say(f"{id} was not written: {e}")
+                continue
+            made.append(id)
+            yield draft(id, Format.TFLITE, scheme, (source.signature,), {f"{id}.tflite": data})
+    if plan.options.search is not None:
+        yield from _searched(source, plan, float32, calibration, made, say, progress)
 
 
-def _optional(source: Source, frozen: Any, javascript: TfjsConverter | None) -> dict[Format, Any]:
-    def to_onnx() -> Draft:
-        data = onnx.to_onnx(frozen, source) if frozen else onnx.tflite_to_onnx(source.flatbuffer or b"", source)
-        return _draft("onnx", Format.ONNX, Scheme.FLOAT32, (source.signature,), {"model.onnx": data})
+def _searched(
+    source: Source,
+    plan: Plan,
+    float32: bytes,
+    calibration: tflite.Calibration | None,
+    made: Sequence[str],
+    say: Say,
+    progress: Progress,
+) -> Iterator[Draft]:
+    """The smallest mix within the budget, unless it is a plain scheme that is made already."""
+    assert plan.options.search is not None and calibration is not None  # ConvertOptions sees to it
+    job = MixJob(
+        float32=float32,
+        calibration=calibration,
+        signature=source.signature,
+        samples=plan.samples,
+        expected=plan.expected,
+        batch=source.inputs[0].shape[0],
+        min_snr_db=plan.options.prove.min_snr_db,
+    )
+    mix = find_mix(job, plan.options.search, plan.journal, progress)
+    best = mix.found.best
+    scheme = Scheme.MIXED if best.keep else best.scheme
+    say(
+        f"searched {len(mix.found.tried)} mixes: {best.label} is the smallest within "
+        f"{plan.options.search.max_drop_pp:g} points of {mix.metric.value}."
+    )
+    beside = {
+        "report.html": report_html(plan.options.name or source.path.stem, mix.found, mix.metric.value).encode(),
+        "search.json": canonical_json(search_document(mix.found, mix.metric.value)),
+    }
+    id = "best" if scheme.value in made else scheme.value
+    one = draft(id, Format.TFLITE, scheme, (source.signature,), {f"{id}.tflite": mix.data}, best.label)
+    yield replace(one, beside=beside)
 
-    def to_tfjs() -> Draft:
-        if javascript is None or frozen is None:
-            raise OptionsError(
-                "a .tflite does not become TF.js. Start from the Keras model, or leave tfjs out of --to."
-            )
-        with tempfile.TemporaryDirectory() as scratch:
-            javascript.convert(frozen, source, Path(scratch))
-            files = {f"tfjs/{path.name}": path.read_bytes() for path in sorted(Path(scratch).iterdir())}
-        return _draft("tfjs", Format.TFJS, Scheme.FLOAT32, (source.signature,), files)
 
-    return {Format.ONNX: to_onnx, Format.TFJS: to_tfjs}
+def _onnx(source: Source, frozen: Frozen | None, plan: Plan, say: Say) -> Iterator[Draft]:
+    data = onnx.to_onnx(frozen, source) if frozen else onnx.tflite_to_onnx(source.flatbuffer or b"", source)
+    yield draft("onnx", Format.ONNX, Scheme.FLOAT32, (source.signature,), {"model.onnx": data})
+    if plan.calibration is not None and Scheme.INT8 in (plan.schemes or ()):
+        data = to_int8(data, plan.calibration, source.inputs[0].shape[0])
+        left = left_in_float_onnx(data)
+        if left:
+            say(f"onnx-int8 was not written: {'; '.join(map(str, left))}.")
+            return
+        yield draft("onnx-int8", Format.ONNX, Scheme.INT8, (source.signature,), {"model-int8.onnx": data})
 
 
-def _draft(
+def _tfjs(source: Source, frozen: Frozen | None, plan: Plan) -> Iterator[Draft]:
+    assert frozen is not None  # wanted_formats sees to it
+    with tempfile.TemporaryDirectory() as scratch:
+        to_tfjs(frozen, source, Path(scratch), plan.options.tfjs)
+        files = {f"tfjs/{path.name}": path.read_bytes() for path in sorted(Path(scratch).iterdir())}
+    scheme = TFJS_SCHEMES[plan.options.tfjs.weights.value]
+    yield draft("tfjs", Format.TFJS, scheme, (source.signature,), files)
+
+
+def _trainable(source: Source, plan: Plan) -> Draft:
+    assert plan.options.trainable is not None
+    if source.model is None:
+        raise ModelError(
+            f"{source.path} was read by tf-keras, as Keras 3 cannot: --trainable needs a Keras 3 model. "
+            "Save it again as .keras, or leave --trainable out."
+        )
+    inside = plan.options.preprocess
+    prepare = None if inside is None else lambda values: tensors(inside, values, plan.own_inputs)
+    data = to_trainable(source.model, plan.options.trainable, preprocess=prepare, inputs=source.inputs)
+    names = tuple(s.name for s in read_tflite(data).signatures)
+    note = "every signature runs at the batch of train"
+    return draft(TRAINABLE, Format.TFLITE, Scheme.FLOAT32, names, {"trainable.tflite": data}, note)
+
+
+def draft(
     id: str, format: Format, scheme: Scheme, signatures: Sequence[str], files: dict[str, bytes], *notes: str
 ) -> Draft:
+    """The variant of these files; the first one, or model.json, is what a runtime opens."""
     entry = "tfjs/model.json" if format is Format.TFJS else next(iter(files))
-    ends = _ends(files[entry]) if format is Format.TFLITE else {}
-    return Draft(Variant(id, entry, tuple(sorted(files)), format, scheme, tuple(signatures), ends, notes=notes), files)
-
-
-def _ends(data: bytes) -> dict[str, Quantization]:
-    """What the tensors at the ends of every signature hold."""
-    model = read_tflite(data)
-    ends = [(s.graph, item) for s in model.signatures for item in (*s.inputs.items(), *s.outputs.items())]
-    tensors = {name: model.graphs[graph].tensors[index] for graph, (name, index) in ends}
-    return {
-        name: Quantization(t.dtype, t.scale[0] if t.scale else 0.0, t.zero_point[0] if t.zero_point else 0)
-        for name, t in tensors.items()
-    }
+    io = ends(files[entry]) if format is Format.TFLITE else {}
+    return Draft(Variant(id, entry, tuple(sorted(files)), format, scheme, tuple(signatures), io, notes=notes), files)

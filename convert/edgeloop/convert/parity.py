@@ -1,118 +1,82 @@
-"""Two outputs in, how far they differ out; and how far they may.
+"""A proof's records in, what they mean for a bundle out: which runtimes a variant may run on, and whether it is fit.
 
-SNR in dB is 10 log10(sum ref^2 / sum (ref - out)^2).
+A variant must agree with its source on at least one runtime of its format. Where it does not, crashes or is refused,
+the records say so, and the manifest's `requires.runtimes` leaves that runtime out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-import numpy as np
+from edgeloop.bundle import Variant
+from edgeloop.edge.parity import Parity, reason
+from edgeloop.errors import ParityError
 
-from edgeloop.bundle import Scheme
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Floor:
-    """What a scheme must reach. `max_abs` is relative to max(1, the largest reference); None: SNR alone decides."""
-
-    snr_db: float
-    max_abs: float | None = None
-    top1: float = 0.0
+UNPROVED = "unproved: no runtime of its format was there when it was made"
 
 
-# float32: reordered sums of unit-scale terms differ by some 1e-7 a step; 1e-5 leaves room for 100 of them, and 100 dB
-#   is that same 1e-5 as a mean.
-# float16: 11 bits of mantissa round each weight by at most 2^-12, -72 dB; measured 66 dB on the digits model and 53.9
-#   on ResNet8, where errors add up over layers. 40 dB leaves that growth two more decades of power less than garbage.
-# dynamic, int8: half a step of 1/127 is -53 dB for one uniform tensor; 20 layers in series and ranges set by extremes
-#   cost 20 to 35 dB (ResNet8: dynamic 28.4, int8 20.0). Below 10 dB a tenth of the output's power is error, and
-#   garbage (a lost scale, a wrong granularity) measured 0.6 and -2.9 dB.
-FLOORS = {
-    Scheme.FLOAT32: Floor(snr_db=100.0, max_abs=1e-5, top1=0.99),
-    Scheme.FLOAT16: Floor(snr_db=40.0, top1=0.97),
-    Scheme.DYNAMIC: Floor(snr_db=12.0, top1=0.85),
-    Scheme.INT8: Floor(snr_db=10.0, top1=0.85),
-}
+def passed_on(rows: Sequence[Parity], variant: str) -> tuple[str, ...]:
+    """Runtimes on which every output of the variant agreed, on every device it was tried on."""
+    own = [row for row in rows if row.variant == variant]
+    bad = {row.runtime for row in own if not row.passed}
+    return tuple(dict.fromkeys(row.runtime for row in own if row.runtime not in bad))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parity:
-    """One output of one variant on one runtime against the source. `snr_db` None: exact. Accuracy in 0..1."""
-
-    variant: str
-    runtime: str
-    output: str
-    max_abs: float
-    max_rel: float
-    snr_db: float | None
-    top1_agreement: float | None
-    accuracy: float | None
-    passed: bool
+def stamped(variants: Sequence[Variant], rows: Sequence[Parity]) -> tuple[Variant, ...]:
+    """The variants with the runtimes they may run on, and a note where one fails or none was there."""
+    made = []
+    for variant in variants:
+        tried = dict.fromkeys(row.runtime for row in rows if row.variant == variant.id)
+        good = passed_on(rows, variant.id)
+        notes = [UNPROVED] if not tried else [f"not for {name}: see proof.json" for name in tried if name not in good]
+        requires = replace(variant.requires, runtimes=good)
+        made.append(replace(variant, requires=requires, notes=(*variant.notes, *notes)))
+    return tuple(made)
 
 
-def compare(
-    variant: str,
-    runtime: str,
-    scheme: Scheme,
-    expected: Mapping[str, np.ndarray],
-    got: Mapping[str, np.ndarray],
-    labels: np.ndarray | None,
-) -> list[Parity]:
-    """One record an output. An output that is missing, of another shape or not finite fails with infinite error
-    written as the largest float, since JSON has no infinity."""
-    classifier = is_classifier(expected, labels)
-    rows = []
-    for name, reference in expected.items():
-        value = got.get(name)
-        whole = value is not None and value.shape == reference.shape and bool(np.isfinite(value).all())
-        value = np.asarray(value if whole else np.full(reference.shape, np.finfo(np.float32).max))
-        rows.append(_row((variant, runtime, name), FLOORS[scheme], reference, value, labels, classifier, whole))
-    return rows
+def check(rows: Sequence[Parity], advice: str) -> None:
+    """Raise where a variant agrees on none of the runtimes it was tried on, with what to do about it.
+
+    Raises:
+        ParityError: Naming variant, runtime, output, how far it is off, and the worst layer where that is known.
+    """
+    failed = {v: _failed(rows, v) for v in dict.fromkeys(row.variant for row in rows) if not passed_on(rows, v)}
+    if failed:
+        raise _error(failed, len({row.variant for row in rows}), advice)
 
 
-def is_classifier(expected: Mapping[str, np.ndarray], labels: np.ndarray | None) -> bool:
-    """One output [n, classes], and either labels or rows that are probabilities."""
-    if len(expected) != 1:
-        return False
-    (output,) = expected.values()
-    if output.ndim != 2 or output.shape[1] < 2:
-        return False
-    return labels is not None or bool((output >= 0).all() and np.allclose(output.sum(-1), 1, atol=1e-3))
+def check_listed(rows: Sequence[Parity], listed: Mapping[str, Sequence[str]], advice: str) -> None:
+    """Raise where a variant disagrees on a runtime that `listed` {variant: runtimes} says it was proved on.
+
+    Raises:
+        ParityError: As `check`.
+    """
+    failed = {}
+    for variant, runtimes in listed.items():
+        bad = [row for row in _failed(rows, variant) if row.runtime in runtimes]
+        if bad:
+            failed[variant] = bad
+    if failed:
+        raise _error(failed, len(listed), advice)
 
 
-def _row(
-    names: tuple[str, str, str],
-    floor: Floor,
-    reference: np.ndarray,
-    value: np.ndarray,
-    labels: np.ndarray | None,
-    classifier: bool,
-    whole: bool,
-) -> Parity:
-    r, v = reference.astype(np.float64), value.astype(np.float64)
-    error = np.abs(r - v)
-    power = float(np.sum(np.square(r - v)))
-    # a reference of zeros has no power of its own: its noise is then measured against one unit an element
-    signal = float(np.sum(np.square(r))) or float(r.size)
-    snr_db = None if power == 0 else 10 * float(np.log10(signal / power))
-    largest = float(np.max(np.abs(r), initial=0.0))
-    top1 = float(np.mean(r.argmax(-1) == v.argmax(-1))) if classifier else None
-    passed = (
-        whole
-        and (snr_db is None or snr_db >= floor.snr_db)
-        and (floor.max_abs is None or float(error.max(initial=0.0)) <= floor.max_abs * max(1.0, largest))
-        and (top1 is None or top1 >= floor.top1)
+def _failed(rows: Sequence[Parity], variant: str) -> list[Parity]:
+    return [row for row in rows if row.variant == variant and not row.passed]
+
+
+def _error(failed: Mapping[str, Sequence[Parity]], variants: int, advice: str) -> ParityError:
+    # a figure tells more than a crash, which is named only where there is nothing else; of equals, the first runtime
+    worst = min(
+        (row for rows in failed.values() for row in rows),
+        key=lambda row: (row.error is not None, float("inf") if row.snr_db is None else round(row.snr_db, 1)),
     )
-    return Parity(
-        variant=names[0],
-        runtime=names[1],
-        output=names[2],
-        max_abs=float(error.max(initial=0.0)),
-        max_rel=float(error.max(initial=0.0)) / max(largest, 1e-12),
-        snr_db=snr_db,
-        top1_agreement=top1,
-        accuracy=float(np.mean(v.argmax(-1) == labels)) if classifier and labels is not None else None,
-        passed=passed,
+    others = [name for name in failed if name != worst.variant]
+    also = f" So it is with {', '.join(others)}." if others else ""
+    return ParityError(
+        f"{worst.variant} on {worst.runtime} does not compute what the source does: {reason(worst)}. "
+        f"{len(failed)} of {variants} variants failed.{also} {advice}"
     )
+
+
+__all__ = ["UNPROVED", "Parity", "check", "check_listed", "passed_on", "stamped"]

@@ -1,16 +1,20 @@
-"""Arrays from a user's .npz, checked against the model before anything is measured with them."""
+"""Arrays from a user's .npz, checked against the model before anything is measured with them.
+
+However many samples there are, few of them are in memory at a time: `Samples.inputs` are maps of files.
+"""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Sequence
+import hashlib
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
+from edgeloop.convert.npz import Member, Spool, mapped, members
 from edgeloop.errors import DataError
 
 SYNTHETIC = 16  # samples made up where a user gives none
@@ -19,11 +23,18 @@ FREE_SIZE = 32  # of a made-up sample along a free dimension other than the batc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """`inputs` {name: [n, ...]}, `labels` integers [n] or None; `real` is False for made-up values."""
+    """`inputs` {name: [n, ...]}, `labels` integers [n] or None; `real` is False for made-up values.
+
+    Attributes:
+        inputs: Read-only, and perhaps not aligned where they are maps of a file. Whoever goes over all of them uses
+            `batches`, which gives aligned copies and lets go of what it has read.
+        maps: The mapped files under `inputs`.
+    """
 
     inputs: dict[str, np.ndarray]
     labels: np.ndarray | None = None
     real: bool = True
+    maps: tuple[mmap.mmap, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -31,32 +42,67 @@ class Samples:
     def take(self, count: int) -> Samples:
         """The first `count` samples."""
         labels = None if self.labels is None else self.labels[:count]
-        return Samples(inputs={n: a[:count] for n, a in self.inputs.items()}, labels=labels, real=self.real)
+        inputs = {n: a[:count] for n, a in self.inputs.items()}
+        return Samples(inputs=inputs, labels=labels, real=self.real, maps=self.maps)
+
+    def batches(self, size: int, *, fill: bool = False) -> Iterator[dict[str, np.ndarray]]:
+        """Copies of `size` samples at a time. The last batch is shorter or, with `fill`, filled up with the first."""
+        count = len(self)
+        for start in range(0, count, size):
+            index: slice | np.ndarray = slice(start, start + size)
+            if fill and start + size > count:
+                index = np.arange(start, start + size) % count
+            # a slice of a map is a view: the copy outlives the pages below
+            yield {name: np.array(array[index], order="C") for name, array in self.inputs.items()}
+            self._let_go()
+
+    def spread(self, count: int) -> Samples:
+        """Copies of up to `count` samples, evenly spaced over all of them, without labels."""
+        rows: dict[str, list[np.ndarray]] = {name: [] for name in self.inputs}
+        for i in np.unique(np.linspace(0, len(self) - 1, count).astype(int)):
+            for name, array in self.inputs.items():
+                rows[name].append(np.array(array[i : i + 1], order="C"))
+            self._let_go()
+        return Samples(inputs={name: np.concatenate(each) for name, each in rows.items()}, real=self.real)
+
+    def _let_go(self) -> None:
+        for pages in self.maps:
+            pages.madvise(mmap.MADV_DONTNEED)  # pages that were read count as resident memory until then
+
+    def digest(self) -> str:
+        """sha256 of the inputs by name; the same for maps and arrays of equal values."""
+        digest = hashlib.sha256()
+        for name in sorted(self.inputs):
+            digest.update(name.encode())
+            for batch in Samples(inputs={name: self.inputs[name]}, maps=self.maps).batches(16):
+                digest.update(batch[name].data)
+        return digest.hexdigest()
 
 
 def read_samples(path: str | Path, specs: Sequence[TensorSpec], *, labels: bool = False) -> Samples:
     """A .npz, or a folder of them, with `in/NAME`, `NAME` or (for one input) `x`; `y` where labels are wanted.
 
+    Every value is looked at once, a quarter of a mebibyte at a time.
+
     Raises:
-        DataError: Missing, no .npz, pickled, an input that is absent, of another dtype or shape, or not finite;
-            labels that are absent, no integers, or of another number.
+        DataError: Missing, no .npz, pickled, over the limit, an input that is absent, of another dtype or shape, or
+            not finite; labels that are absent, no integers, or of another number.
     """
     path = Path(path)
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise DataError(f"{path} is no .npz file and no folder with some. Make one with numpy.savez.")
-    parts = [_arrays(file) for file in files]
-    keys = sorted(set(parts[0]).intersection(*parts[1:]))
-    try:
-        arrays = {key: np.concatenate([part[key] for part in parts]) for key in keys}
-    except ValueError as e:
-        raise DataError(f"{path}: its files do not fit together ({e}). Save them with equal shapes.") from e
-    inputs = {spec.name: _input(arrays, spec, len(specs), path) for spec in specs}
-    counts = {name: len(a) for name, a in inputs.items()}
+    parts = [members(file) for file in files]
+    found = {spec.name: _find(parts, spec, len(specs), path) for spec in specs}
+    counts = {name: sum(member.shape[0] for member in each) for name, each in found.items()}
     if len(set(counts.values())) > 1 or 0 in counts.values():
         raise DataError(f"{path} holds samples {counts}. Expected as many of each input, and at least one.")
-    y = _labels(arrays, next(iter(counts.values())), path) if labels else None
-    return Samples(inputs=inputs, labels=y)
+    y = _labels(parts, next(iter(counts.values())), path) if labels else None
+    inputs, maps = {}, []
+    for spec in specs:
+        inputs[spec.name], pages = _read(found[spec.name], spec)
+        maps.append(pages)
+    return Samples(inputs=inputs, labels=y, maps=tuple(maps))
 
 
 def synthetic(specs: Sequence[TensorSpec], seed: int = 0) -> Samples:
@@ -71,46 +117,58 @@ def synthetic(specs: Sequence[TensorSpec], seed: int = 0) -> Samples:
     return Samples(inputs=inputs, real=False)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds one bare array. Save it by name: numpy.savez(path, x=array).")
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as e:
-        raise DataError(f"{path} is no .npz file of plain arrays ({e}). Make one with numpy.savez.") from e
-
-
-def _input(arrays: dict[str, np.ndarray], spec: TensorSpec, inputs: int, path: Path) -> np.ndarray:
+def _find(parts: Sequence[Mapping[str, Member]], spec: TensorSpec, inputs: int, path: Path) -> list[Member]:
+    """The member for `spec` in every file, by header of the right kind and shape."""
+    keys = set(parts[0]).intersection(*parts[1:])
     names = [f"in/{spec.name}", spec.name, *(["x"] if inputs == 1 else [])]
-    found = [name for name in names if name in arrays]
-    if not found:
-        raise DataError(
-            f"{path} has arrays {sorted(arrays)}, none for the input {spec.name!r}. Name one {names[-1]!r}."
-        )
-    array, wanted = arrays[found[0]], np.dtype(spec.dtype)
-    if array.dtype.kind != wanted.kind:
-        raise DataError(
-            f"{path}: {found[0]} is {array.dtype}, the model takes {wanted}. Convert it as the model saw it."
-        )
-    fits = array.ndim == len(spec.shape) and all(
-        d is None or d == have for d, have in zip(spec.shape[1:], array.shape[1:], strict=True)
-    )
-    if not fits:
-        shape = "[n" + "".join(f", {'any' if d is None else d}" for d in spec.shape[1:]) + "]"
-        raise DataError(f"{path}: {found[0]} has shape {list(array.shape)}, the model takes {shape}.")
+    name = next((name for name in names if name in keys), None)
+    if name is None:
+        raise DataError(f"{path} has arrays {sorted(keys)}, none for the input {spec.name!r}. Name one {names[-1]!r}.")
+    found, wanted = [part[name] for part in parts], np.dtype(spec.dtype)
+    for member in found:
+        if member.dtype.kind != wanted.kind:
+            raise DataError(
+                f"{path}: {name} is {member.dtype}, the model takes {wanted}. Convert it as the model saw it."
+            )
+        if len(member.shape) != len(spec.shape) or any(
+            d not in (None, have) for d, have in zip(spec.shape[1:], member.shape[1:], strict=True)
+        ):
+            shape = "[n" + "".join(f", {'any' if d is None else d}" for d in spec.shape[1:]) + "]"
+            raise DataError(f"{path}: {name} has shape {list(member.shape)}, the model takes {shape}.")
+        if member.shape[1:] != found[0].shape[1:]:
+            shapes = [list(m.shape) for m in (found[0], member)]
+            raise DataError(f"{path}: its files do not fit together: {name} is {shapes}. Save them with equal shapes.")
+    return found
+
+
+def _read(found: Sequence[Member], spec: TensorSpec) -> tuple[np.ndarray, mmap.mmap]:
+    wanted, first = np.dtype(spec.dtype), found[0]
+    direct = len(found) == 1 and first.stored and first.dtype == wanted
+    spool = None if direct else Spool(wanted)
+    for member in found:
+        for rows in member.chunks():
+            cast = _fitting(rows, wanted, f"{member.path}: {member.entry.filename.removesuffix('.npy')}")
+            if spool is not None:
+                spool.add(cast)
+    if spool is None:
+        return mapped(first)
+    return spool.array((sum(member.shape[0] for member in found), *first.shape[1:]))
+
+
+def _fitting(rows: np.ndarray, wanted: np.dtype, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):  # what does not fit is looked for, right below
-        cast = array.astype(wanted, copy=False)
+        cast = rows.astype(wanted, copy=False)
     if wanted.kind == "f" and not np.isfinite(cast).all():
-        raise DataError(f"{path}: {found[0]} holds NaN, infinity or a number beyond {wanted}. Take those samples out.")
-    if wanted.kind in "iu" and not np.array_equal(cast, array):
-        raise DataError(f"{path}: {found[0]} holds integers beyond {wanted}. Expected what the model takes.")
+        raise DataError(f"{name} holds NaN, infinity or a number beyond {wanted}. Take those samples out.")
+    if wanted.kind in "iu" and not np.array_equal(cast, rows):
+        raise DataError(f"{name} holds integers beyond {wanted}. Expected what the model takes.")
     return cast
 
 
-def _labels(arrays: dict[str, np.ndarray], count: int, path: Path) -> np.ndarray:
-    y = arrays.get("y")
-    if y is None or y.dtype.kind not in "iu" or y.shape != (count,):
-        found = "no array y" if y is None else f"y of {y.dtype} {list(y.shape)}"
-        raise DataError(f"{path} has {found}. Expected integer labels y [{count}].")
-    return y
+def _labels(parts: Sequence[Mapping[str, Member]], count: int, path: Path) -> np.ndarray:
+    found = [part["y"] for part in parts if "y" in part]
+    good = len(found) == len(parts) and all(m.dtype.kind in "iu" and len(m.shape) == 1 for m in found)
+    if not good or sum(m.shape[0] for m in found) != count:
+        what = f"y of {found[0].dtype} {list(found[0].shape)}" if found else "no array y"
+        raise DataError(f"{path} has {what}. Expected integer labels y [{count}].")
+    return np.concatenate([rows for member in found for rows in member.chunks()])

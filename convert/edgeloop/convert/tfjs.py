@@ -1,78 +1,75 @@
-"""A frozen graph in, a TF.js graph model folder out, through tensorflowjs in a child process.
-
-tensorflowjs 4.22 imports packages that do not resolve beside TensorFlow 2.21; stubs for them exist in the child only
-(`tfjs_child.py`). The child loads TensorFlow while the parent still traces and quantizes.
-"""
+"""A frozen graph in, a TF.js graph model folder out, through tensorflowjs."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import enum
+import io
 import json
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeloop.bundle import TensorSpec
+from edgeloop.convert.freeze import Frozen
 from edgeloop.convert.source import Source
-from edgeloop.edge.process import owned
-from edgeloop.errors import MissingExtra, ModelError
-
-CHILD = Path(__file__).with_name("tfjs_child.py")
+from edgeloop.convert.tfjs_stubs import check_tensorflowjs, load_converter
+from edgeloop.errors import ModelError, OptionsError
 
 
-@dataclass(frozen=True, slots=True)
-class TfjsConverter:
-    """A child that has loaded tensorflowjs, or is about to, and converts one graph."""
+class Weights(enum.Enum):
+    """How weights are stored; TF.js computes with float32 whatever they are."""
 
-    child: subprocess.Popen
-    log: Any
-
-    def convert(self, frozen: Any, source: Source, folder: Path, timeout_s: float = 300.0) -> None:
-        """Write model.json and its shards into `folder`, with the source's signature.
-
-        Raises:
-            ModelError: tensorflowjs refuses the graph or takes longer than `timeout_s`.
-        """
-        with tempfile.TemporaryDirectory() as scratch:
-            graph = Path(scratch) / "frozen.pb"
-            graph.write_bytes(frozen.graph.as_graph_def().SerializeToString(deterministic=True))
-            outputs = [t.op.name for t in frozen.outputs]
-            job = {"graph": str(graph), "outputs": outputs, "folder": str(folder)}
-            try:
-                self.child.communicate(json.dumps(job).encode() + b"\n", timeout=timeout_s)
-            except subprocess.TimeoutExpired as e:
-                raise ModelError(f"{source.path}: tensorflowjs did not finish in {timeout_s:g} s.") from e
-        if self.child.returncode != 0:
-            self.log.seek(0)
-            last = self.log.read().decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-            raise ModelError(f"{source.path} does not convert to TF.js: {last[0][:300]}")
-        _finish(folder, frozen, source)
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    UINT8 = "uint8"
 
 
-@contextlib.contextmanager
-def tfjs_converter() -> Iterator[TfjsConverter]:
-    """Start the child.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TfjsOptions:
+    """How to write a graph model.
+
+    Attributes:
+        shard_bytes: Weights go into files of this size, the last one smaller.
+    """
+
+    weights: Weights = Weights.FLOAT32
+    shard_bytes: int = 4 << 20
+
+    def __post_init__(self) -> None:
+        if self.shard_bytes < 1:
+            raise OptionsError(f"shards of {self.shard_bytes} bytes hold nothing. Expected 1 or more.")
+
+
+def to_tfjs(frozen: Frozen, source: Source, folder: Path, options: TfjsOptions = TfjsOptions()) -> None:
+    """Write model.json and its shards into `folder`, with the source's signature.
 
     Raises:
+        ModelError: tensorflowjs refuses the graph.
         MissingExtra: tensorflowjs is not installed.
     """
-    if importlib.util.find_spec("tensorflowjs") is None:
-        raise MissingExtra("'tensorflowjs' is not installed. Run: edgeloop setup tfjs, or leave tfjs out of --to.")
-    with (
-        tempfile.TemporaryFile() as log,
-        owned([sys.executable, "-I", str(CHILD)], stdin=subprocess.PIPE, stdout=log, stderr=log) as child,
-    ):
-        yield TfjsConverter(child, log)
+    converter = load_converter()
+    quantized = {} if options.weights is Weights.FLOAT32 else {options.weights.value: True}
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+        graph = Path(scratch) / "frozen.pb"
+        graph.write_bytes(frozen.graph.SerializeToString(deterministic=True))
+        try:
+            converter.convert_tf_frozen_model(
+                str(graph),
+                ",".join(name.split(":")[0] for name in frozen.outputs),
+                str(folder),
+                quantization_dtype_map=quantized,
+                weight_shard_size_bytes=options.shard_bytes,
+            )
+        except Exception as e:  # it raises ValueError, KeyError and TensorFlow's own
+            raise ModelError(f"{source.path} does not convert to TF.js: {' '.join(str(e).split())[:300]}") from e
+    _finish(folder / "model.json", frozen, source)
 
 
-def _finish(folder: Path, frozen: Any, source: Source) -> None:
+def _finish(path: Path, frozen: Frozen, source: Source) -> None:
     """Sorted keys (protobuf maps come in any order) and the names that people know the tensors by."""
-    path = folder / "model.json"
     model = json.loads(path.read_text())
     model["signature"] = {
         "inputs": _tensors(source.inputs, frozen.inputs),
@@ -81,12 +78,15 @@ def _finish(folder: Path, frozen: Any, source: Source) -> None:
     path.write_text(json.dumps(model, sort_keys=True, separators=(",", ":")))
 
 
-def _tensors(specs: tuple[TensorSpec, ...], tensors: list[Any]) -> dict[str, Any]:
+def _tensors(specs: Sequence[TensorSpec], names: Sequence[str]) -> dict[str, Any]:
     return {
         spec.name: {
-            "name": tensor.name,
+            "name": name,
             "dtype": f"DT_{'FLOAT' if spec.dtype == 'float32' else spec.dtype.upper()}",
             "tensorShape": {"dim": [{"size": str(-1 if d is None else d)} for d in spec.shape]},
         }
-        for spec, tensor in zip(specs, tensors, strict=True)
+        for spec, name in zip(specs, names, strict=True)
     }
+
+
+__all__ = ["TfjsOptions", "Weights", "check_tensorflowjs", "load_converter", "to_tfjs"]

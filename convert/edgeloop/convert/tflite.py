@@ -1,9 +1,4 @@
-"""A frozen graph in, .tflite bytes out: lowered once, calibrated once, quantized into as many schemes as asked.
-
-Sources
-    int8 spec   https://ai.google.dev/edge/litert/models/quantization_spec
-    quantizer   https://github.com/google-ai-edge/ai-edge-quantizer (recipes)
-"""
+"""A frozen graph in, .tflite bytes out: lowered once, calibrated once, quantized into as many schemes as asked."""
 
 from __future__ import annotations
 
@@ -12,6 +7,7 @@ import copy
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +15,63 @@ import numpy as np
 
 from edgeloop.answer import Progress, silent
 from edgeloop.bundle import Scheme
-from edgeloop.convert.batches import batches
+from edgeloop.convert.bias import correct_biases, input_means
+from edgeloop.convert.freeze import Frozen
+from edgeloop.convert.leftover import left_in_float
+from edgeloop.convert.recipes import Io, recipe
+from edgeloop.convert.samples import Samples
 from edgeloop.convert.source import Source
 from edgeloop.convert.tflite_source import add_signature
-from edgeloop.edge.flatbuffer import float_operators
-from edgeloop.errors import ModelError
+from edgeloop.errors import ModelError, OptionsError
 from edgeloop.extras import need
 
-CHUNK = 16  # calibration feeds this many at a time: the calibrator takes len(list(dataset)) of what it is given
+BATCH, BATCH_BYTES = 16, 1 << 18  # a calibration batch: as many samples, but no more bytes
+INTEGER = frozenset({Scheme.INT8, Scheme.INT16X8})
 
-Ranges = Mapping[str, Mapping[str, np.ndarray]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What real inputs told about a float32 flatbuffer, enough for every scheme.
+
+    Attributes:
+        ranges: Smallest and largest value by tensor name: {"min": [1], "max": [1]}, float32.
+        means: Mean input of the operators with weights by the input's tensor name: float64 [channels].
+    """
+
+    ranges: Mapping[str, Mapping[str, np.ndarray]]
+    means: Mapping[str, np.ndarray]
 
 
-def lower(frozen: Any, source: Source) -> bytes:
+def lower(frozen: Frozen, source: Source) -> bytes:
     """A float32 flatbuffer with the source's signature; free dimensions stay free.
 
     Raises:
         ModelError: An op without a builtin TFLite form, which no device runtime could run.
     """
     tf = need("tensorflow", extra="convert")
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    # TFLiteConverter would freeze and import the graph once more, and unpack the result three times to find equal
+    # buffers and write metadata: on MobileNetV2 1.1 CPU seconds, 0.3 this way
+    from tensorflow.lite.python.convert import convert_graphdef
+
+    def tensors(names: tuple[str, ...], specs: Any) -> list[Any]:
+        return [tf.TensorSpec(s.shape, s.dtype, name=n) for n, s in zip(names, specs, strict=True)]
+
     try:
-        data = converter.convert()
+        data = convert_graphdef(
+            input_data=frozen.graph,
+            input_tensors=tensors(frozen.inputs, source.inputs),
+            output_tensors=tensors(frozen.outputs, source.outputs),
+            target_ops=[tf.lite.OpsSet.TFLITE_BUILTINS],
+            enable_composite_direct_lowering=True,  # as TFLiteConverter does
+        )
     except Exception as e:  # the converter's own error type is private to it
         raise ModelError(f"{source.path} does not lower to builtin TFLite ops: {_ops(str(e))}") from e
     names = [t.name for t in source.inputs], [t.name for t in source.outputs]
     return add_signature(data, source.signature, source.path, names)
 
 
-def calibrate(float32: bytes, source: Source, samples: Mapping[str, np.ndarray], progress: Progress = silent) -> Ranges:
-    """Smallest and largest value of every tensor over `samples` {input: [n, ...]}, fed one batch of the model's own
-    size at a time.
+def calibrate(float32: bytes, source: Source, samples: Samples, progress: Progress = silent) -> Calibration:
+    """Run the model over all `samples`, once for every scheme. A few of them are in memory at a time.
 
     Raises:
         ModelError: The quantizer cannot run the model.
@@ -59,90 +80,72 @@ def calibrate(float32: bytes, source: Source, samples: Mapping[str, np.ndarray],
     utils = need("ai_edge_quantizer.utils.qsv_utils", extra="convert")
     manager = need("ai_edge_quantizer.recipe_manager", extra="convert").RecipeManager()
     manager.load_quantization_recipe(need("ai_edge_quantizer.recipe", extra="convert").static_wi8_ai8())
-    # min_max_update: the default moving average gave 16.9 dB of output SNR where plain extremes gave 31.2
-    runner = calibrator.Calibrator(
-        float32,
-        num_threads=2,
-        qsv_update_func=utils.min_max_update,
-        mode=calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED,
-    )
-    count = len(next(iter(samples.values())))
-    fed = list(batches(samples, source.inputs[0].shape[0], size=1))
-    for start in range(0, len(fed), CHUNK):
-        with _quiet(), _quantizer(source.path):
-            runner.calibrate({source.signature: fed[start : start + CHUNK]}, manager)
-        progress("calibrate", min(count, (start + CHUNK) * count // len(fed)), count)
-    ranges = runner.get_model_qsvs().items()
-    return {  # the profiler answers in float64: as float32, its ranges equal those of the slow mode to the bit
+    fixed = source.inputs[0].shape[0]
+    sample_bytes = sum(array[:1].nbytes for array in samples.inputs.values())
+    size = fixed or max(1, min(BATCH, BATCH_BYTES // sample_bytes))
+    with _quiet(), _quantizer(source.path):
+        # min_max_update: the default moving average gave 16.9 dB of output SNR where plain extremes gave 31.2.
+        # One thread: the profiler looks for extremes in one, and a second only waits for it (12% more CPU, no faster).
+        runner = calibrator.Calibrator(
+            float32,
+            num_threads=1,
+            qsv_update_func=utils.min_max_update,
+            mode=calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED,
+        )
+        for done, batch in enumerate(samples.batches(size, fill=fixed is not None), start=1):
+            # a list of one: the calibrator takes len(list(dataset)) of what it is given
+            runner.calibrate({source.signature: [batch]}, manager)
+            progress("calibrate", min(len(samples), done * size), len(samples))
+        means = input_means(float32, source.signature, samples, size, fill=fixed is not None)
+    ranges = {  # the profiler answers in float64: as float32, its ranges equal those of the slow mode to the bit
         name: {bound: np.asarray(value[bound], np.float32) for bound in ("min", "max")}
-        for name, value in ranges
+        for name, value in runner.get_model_qsvs().items()
         if value
     }
+    return Calibration(ranges=ranges, means=means)
 
 
-def quantize(float32: bytes, scheme: Scheme, ranges: Ranges | None) -> bytes:
-    """The flatbuffer in another scheme. Inputs and outputs stay float32, so callers never handle scales.
+def quantize(
+    float32: bytes,
+    scheme: Scheme,
+    calibration: Calibration | None = None,
+    *,
+    io: Io = Io.FLOAT32,
+    keep: Mapping[str, Scheme] = {},
+) -> bytes:
+    """The flatbuffer in another scheme; its inputs and outputs stay float32, unless `io` says int8.
+
+    Args:
+        calibration: Needed by int8 and int16x8, and by what keeps int16x8; the other integer weights gain by it.
+        keep: What an operator, named by its first output tensor in `float32`, keeps instead: float32, float16, int16x8.
 
     Raises:
-        ModelError: An op that int8 was promised for stayed in float.
+        ModelError: Without `keep`, an op that int8 or int16x8 was promised for stayed in float.
+        OptionsError: Calibration is missing, or `io` and `keep` do not go with the scheme and the model.
     """
-    if scheme is Scheme.FLOAT32:
+    if scheme is Scheme.FLOAT32 and not keep and io is Io.FLOAT32:
         return float32
     quantizer = need("ai_edge_quantizer.quantizer", extra="convert")
-    job = quantizer.Quantizer(float32, RECIPES[scheme]())
-    # quantize() writes into the ranges it is given
-    given = copy.deepcopy(ranges) if job.need_calibration else None
+    rules = recipe(float32, scheme, io, keep)
     with _quiet(), _quantizer(Path(scheme.value)):
-        result = job.quantize(given, enable_progress_bar=False, enable_progress_report=False)
+        job = quantizer.Quantizer(float32, rules)
+    if job.need_calibration and calibration is None:
+        raise OptionsError(f"{scheme.value} needs real inputs to measure ranges with. Calibrate first.")
+    # quantize() writes into the ranges it is given
+    ranges = copy.deepcopy(calibration.ranges) if job.need_calibration and calibration is not None else None
+    with _quiet(), _quantizer(Path(scheme.value)):
+        result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     data = bytes(result.quantized_model)
-    if scheme is Scheme.INT8:
-        left = sorted(set(float_operators(data)))
+    if calibration is not None:
+        data = correct_biases(data, float32, calibration.means)
+    if scheme in INTEGER and not keep:
+        left = left_in_float(data)
         if left:
             raise ModelError(
-                f"cannot be fully int8: {', '.join(left)} stayed float32. "
-                "Replace those ops, or leave int8 out of --schemes."
+                f"cannot be fully {scheme.value}: {'; '.join(map(str, left))}. "
+                f"Or leave {scheme.value} out of --schemes."
             )
     return data
-
-
-def _float16() -> Any:
-    from ai_edge_quantizer.algorithm_manager import AlgorithmName
-
-    recipe, operation, _ = _recipe()
-    recipe.add_weight_only_config(".*", operation.ALL_SUPPORTED, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
-    return recipe.get_quantization_recipe()
-
-
-def _dynamic() -> Any:
-    """int8 weights, float activations. The granularity is per op, because a runtime may ignore it in silence.
-
-    Measured on one digits model, outputs against the source: FULLY_CONNECTED per channel is right on LiteRT 2.3
-    (45.9 dB) and garbage on tflite-runtime 2.14 (0.6 dB); DEPTHWISE_CONV_2D per tensor is garbage on both. Per channel
-    with per-tensor FULLY_CONNECTED is right on both.
-    """
-    recipe, operation, granularity = _recipe()
-    recipe.add_dynamic_config(".*", operation.ALL_SUPPORTED, 8, granularity.CHANNELWISE)
-    recipe.add_dynamic_config(".*", operation.FULLY_CONNECTED, 8, granularity.TENSORWISE)
-    return recipe.get_quantization_recipe()
-
-
-def _int8() -> Any:
-    from ai_edge_quantizer.algorithm_manager import AlgorithmName
-
-    recipe, operation, _ = _recipe()
-    recipe.add_static_config(".*", operation.ALL_SUPPORTED, 8, 8)
-    for end in (operation.INPUT, operation.OUTPUT):
-        recipe.add_quantization_config(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    return recipe.get_quantization_recipe()
-
-
-def _recipe() -> tuple[Any, Any, Any]:
-    types = need("ai_edge_quantizer.qtyping", extra="convert")
-    manager = need("ai_edge_quantizer.recipe_manager", extra="convert").RecipeManager()
-    return manager, types.TFLOperationName, types.QuantGranularity
-
-
-RECIPES = {Scheme.FLOAT16: _float16, Scheme.DYNAMIC: _dynamic, Scheme.INT8: _int8}
 
 
 def _ops(message: str) -> str:

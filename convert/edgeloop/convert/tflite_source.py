@@ -8,10 +8,36 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.convert.identify import SourceKind, digest
+from edgeloop.convert.source_value import INFER, Source, tensor_specs
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 
 Named = list[tuple[str, tuple[tuple[int | None, ...], str]]]  # (name, (shape, dtype))
+
+
+def open_tflite(path: Path, signature: str | None, allow_unsafe: bool = False) -> Source:
+    """Load a file that `safety.check` has looked at.
+
+    Args:
+        signature: None: infer, serving_default, or the first.
+        allow_unsafe: Changes nothing here; every opener takes it.
+
+    Raises:
+        ModelError: LiteRT refuses the file, or there is no such signature.
+    """
+    data = add_signature(path.read_bytes(), INFER, path)
+    name, inputs, outputs = tflite_specs(data, signature, path)
+    return Source(
+        path=path,
+        kind=SourceKind.TFLITE,
+        sha256=digest(path),
+        signature=name,
+        inputs=tensor_specs([n for n, _ in inputs], [s for _, s in inputs]),
+        outputs=tensor_specs([n for n, _ in outputs], [s for _, s in outputs]),
+        call=tflite_call(data, name, path),
+        flatbuffer=data,
+    )
 
 
 def add_signature(data: bytes, key: str, path: Path, names: tuple[Sequence[str], Sequence[str]] | None = None) -> bytes:
@@ -61,17 +87,24 @@ def tflite_specs(data: bytes, signature: str | None, path: Path) -> tuple[str, N
     interpreter = _interpreter(data, path)
     names = list(interpreter.get_signature_list())
     # a trainable .tflite has several, and evaluate comes first
-    name = signature or next((n for n in ("infer", "serving_default") if n in names), names[0])
+    name = signature or next((n for n in ("infer", "serving_default") if n in names), names[0] if names else "none")
     if name not in names:
-        raise ModelError(f"{path} has no signature {name!r}. It has: {', '.join(names)}.")
-    runner = interpreter.get_signature_runner(name)
+        raise ModelError(f"{path} has no signature {name!r}. It has: {', '.join(names) or 'none'}.")
+    runner = _runner(interpreter, name, path)
     return name, _named(runner.get_input_details()), _named(runner.get_output_details())
 
 
-def tflite_call(data: bytes, signature: str) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+def tflite_call(data: bytes, signature: str, path: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
     """A function that runs a signature with LiteRT, loaded once."""
-    runner = _interpreter(data, Path("the source")).get_signature_runner(signature)
+    runner = _runner(_interpreter(data, path), signature, path)
     return lambda arrays: dict(runner(**arrays))
+
+
+def _runner(interpreter: Any, signature: str, path: Path) -> Any:
+    try:
+        return interpreter.get_signature_runner(signature)
+    except (ValueError, RuntimeError, KeyError) as e:
+        raise ModelError(f"{path}: LiteRT cannot prepare the signature {signature!r} ({_line(e)}).") from e
 
 
 def _interpreter(data: bytes, path: Path) -> Any:
@@ -79,7 +112,7 @@ def _interpreter(data: bytes, path: Path) -> Any:
     try:
         return interpreter(model_content=data)
     except (ValueError, RuntimeError) as e:
-        raise ModelError(f"{path}: LiteRT refuses it ({' '.join(str(e).split())[:200]}).") from e
+        raise ModelError(f"{path}: LiteRT refuses it ({_line(e)}).") from e
 
 
 def _named(details: Mapping[str, Mapping[str, Any]]) -> Named:
@@ -92,3 +125,7 @@ def _named(details: Mapping[str, Mapping[str, Any]]) -> Named:
 def _shape(detail: Mapping[str, Any]) -> np.ndarray:
     signature = detail.get("shape_signature")
     return detail["shape"] if signature is None or len(signature) == 0 else signature
+
+
+def _line(e: Exception) -> str:
+    return " ".join(str(e).split())[:200]

@@ -6,8 +6,10 @@ It answers frames on stdin with frames on stdout. A frame is one JSON line {"v":
 most 1 MiB, then `bytes` bytes of payload (a NumPy .npz of named arrays, or nothing). It ends when stdin does.
 
     probe    -> {python, runtime, version, machine, cpus}
-    prepare  {path, threads} -> {import_ms, load_ms, signatures: {name: {inputs, outputs: {tensor: {shape, dtype}}}}}
+    prepare  {path, threads, keep}
+             -> {import_ms, load_ms, signatures: {name: {inputs, outputs: {tensor: {shape, dtype}}}}}
     run      {signature, warmup, runs} + npz -> {wall_ms: [...], cpu_ms: [...], rss_peak_bytes} + npz of the last run
+    tensors  {signature, graph, indices} + npz -> npz of those tensors after a run, by index (a .tflite with `keep`)
     close
 
 An answer with "error" carries {type, message} and leaves the agent running. What a runtime prints goes to stderr.
@@ -37,11 +39,15 @@ class TFLite:
         from importlib import import_module
         from importlib.metadata import version
 
-        self.interpreter_class = import_module(module).Interpreter
+        self.module = import_module(module)
         self.version = version(package)
 
-    def load(self, path, threads):
-        self.interpreter = self.interpreter_class(model_path=path, num_threads=threads)
+    def load(self, path, threads, keep=False):
+        options = {}
+        if keep:  # XNNPACK takes whole runs of operators, and the tensors between them are then never written
+            plain = self.module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            options = {"experimental_preserve_all_tensors": True, "experimental_op_resolver_type": plain}
+        self.interpreter = self.module.Interpreter(model_path=path, num_threads=threads, **options)
         self.runners = {
             name: self.interpreter.get_signature_runner(name) for name in self.interpreter.get_signature_list()
         }
@@ -63,6 +69,10 @@ class TFLite:
         if not signature:
             return self._call_by_tensor(inputs)
         return self.runners[signature](**inputs)
+
+    def tensors(self, signature, inputs, graph, indices):
+        self.call(signature, inputs)
+        return {str(i): self.interpreter.get_tensor(i, graph) for i in indices}
 
     def _call_by_tensor(self, inputs):
         details = self.interpreter.get_input_details()
@@ -97,7 +107,7 @@ class Onnx:
         self.ort = onnxruntime
         self.version = onnxruntime.__version__
 
-    def load(self, path, threads):
+    def load(self, path, threads, keep=False):
         options = self.ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -157,7 +167,7 @@ class Agent:
             raise ValueError(f"{header['path']!r} leads out of the agent's root")
         runtime = self._runtime()
         start = time.perf_counter()
-        signatures = runtime.load(path, int(header.get("threads", 1)))
+        signatures = runtime.load(path, int(header.get("threads", 1)), bool(header.get("keep")))
         load_ms = (time.perf_counter() - start) * 1e3
         return {"import_ms": self.import_ms, "load_ms": load_ms, "signatures": signatures}, b""
 
@@ -173,6 +183,11 @@ class Agent:
             cpu_ms.append((time.process_time_ns() - cpu) / 1e6)
             wall_ms.append((time.perf_counter_ns() - wall) / 1e6)
         return {"wall_ms": wall_ms, "cpu_ms": cpu_ms, "rss_peak_bytes": rss_peak_bytes()}, pack(outputs)
+
+    def tensors(self, header, payload):
+        indices = [int(i) for i in header["indices"]]
+        found = self.runtime.tensors(header.get("signature") or "", unpack(payload), int(header["graph"]), indices)
+        return {}, pack(found)
 
 
 def rss_peak_bytes():
@@ -243,7 +258,7 @@ def main():
         if frame is None or frame[0].get("op") == "close":
             return
         header, payload = frame
-        operations = {"probe": agent.probe, "prepare": agent.prepare, "run": agent.run}
+        operations = {"probe": agent.probe, "prepare": agent.prepare, "run": agent.run, "tensors": agent.tensors}
         try:
             answer, data = operations[header["op"]](header, payload)
         except Exception as error:  # every failure travels to the host, which names and raises it

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -53,14 +53,14 @@ class Agent:
         """
         return self._ask("probe")[0]
 
-    def prepare(self, path: str, threads: int = 1) -> dict[str, Any]:
-        """Load the model at `path`, relative to the agent's root.
+    def prepare(self, path: str, threads: int = 1, keep: bool = False) -> dict[str, Any]:
+        """Load the model at `path`, relative to the agent's root; `keep` its inner tensors, for `tensors`.
 
         Raises:
             TargetError: The runtime refuses the model.
             DeviceError: The agent died or did not answer in time.
         """
-        return self._ask("prepare", {"path": path, "threads": threads}, refused=TargetError)[0]
+        return self._ask("prepare", {"path": path, "threads": threads, "keep": keep}, refused=TargetError)[0]
 
     def run(
         self, inputs: Mapping[str, np.ndarray], signature: str | None = None, warmup: int = 0, runs: int = 1
@@ -68,11 +68,25 @@ class Agent:
         """Run a signature `warmup` + `runs` times on the same inputs. Raises as `prepare`."""
         fields = {"signature": signature, "warmup": warmup, "runs": runs}
         header, payload = self._ask("run", fields, pack(inputs), refused=TargetError)
-        try:
-            outputs = unpack(payload)
-        except ValueError as e:
-            raise DeviceError(f"{self.where}: run answered with no .npz file of plain arrays ({e}).") from e
+        outputs = self._arrays(payload, "run")
         return Answer(outputs, tuple(header["wall_ms"]), tuple(header["cpu_ms"]), header["rss_peak_bytes"])
+
+    def tensors(
+        self, inputs: Mapping[str, np.ndarray], indices: Sequence[int], graph: int, signature: str | None = None
+    ) -> dict[int, np.ndarray]:
+        """Run once and read those tensors of a .tflite that was prepared with `keep`, by their index in `graph`.
+
+        Raises as `prepare`.
+        """
+        fields = {"signature": signature, "graph": graph, "indices": list(indices)}
+        _, payload = self._ask("tensors", fields, pack(inputs), refused=TargetError)
+        return {int(name): array for name, array in self._arrays(payload, "tensors").items()}
+
+    def _arrays(self, payload: bytes, op: str) -> dict[str, np.ndarray]:
+        try:
+            return unpack(payload)
+        except ValueError as e:
+            raise DeviceError(f"{self.where}: {op} answered with no .npz file of plain arrays ({e}).") from e
 
     def _ask(
         self,

@@ -56,8 +56,9 @@ def bench(
         runs=runs,
         warmup=warmup,
     )
-    records = measure(targets(path), options, ctx.obj)
-    return Answer({"bench": [asdict(record) for record in records]}, [latency_table(records)])
+    notes: list[str] = []
+    records = measure(targets(path), options, ctx.obj, notes.append)
+    return Answer({"bench": [asdict(record) for record in records], "notes": notes}, [latency_table(records)], notes)
 
 
 def latency_table(records: list[Latency]) -> Table:

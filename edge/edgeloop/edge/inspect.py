@@ -6,6 +6,7 @@ Sources of the field numbers: tensorflow/core/protobuf/{saved_model,meta_graph}.
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -21,6 +22,12 @@ from edgeloop.edge.protobuf import fields, messages, text, whole
 from edgeloop.errors import ModelError
 
 CONFIG_LIMIT_BYTES = 64 << 20
+# what readers raise on bytes that are not what they claim. OSError: an offset before the file. RuntimeError: nested too
+# deeply; an encrypted zip, or one packed in an unknown way
+DAMAGE = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RuntimeError, EOFError, OSError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
 # DataType of tensorflow/core/framework/types.proto and of onnx.proto
 TF_TYPES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 6: "int8", 7: "string", 9: "int64", 10: "bool"}
 ONNX_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 8: "string", 9: "bool", 10: "float16"}
@@ -54,10 +61,9 @@ def inspect(path: str | Path) -> dict[str, Any]:
 def _read(file: Path, reader: Callable[[Path], dict[str, Any]], named: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ModelError(f"{named} is a folder without {file.name}. {EXPECTED}")
-    damage = (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
     try:
         found = reader(file)
-    except (*damage, RuntimeError) as e:  # too deeply nested; an encrypted zip, or one packed in an unknown way
+    except DAMAGE as e:
         raise ModelError(f"{named} is damaged ({type(e).__name__}: {e}). Save or fetch it again.") from e
     whole_size = (
         sum(f.stat().st_size for f in named.rglob("*") if f.is_file()) if named.is_dir() else file.stat().st_size

@@ -26,7 +26,10 @@ GROUP = "edgeloop.runners"
 
 
 class Session(Protocol):
-    """A loaded model."""
+    """A loaded model. `version` is the runtime's own."""
+
+    @property
+    def version(self) -> str | None: ...
 
     def infer(self, inputs: Mapping[str, np.ndarray], signature: str | None) -> Mapping[str, np.ndarray]:
         """Named arrays in, named arrays out, full shapes with the batch. `signature` None: the file has only one."""
@@ -57,10 +60,14 @@ class AgentRunner:
     module: str
 
     @contextlib.contextmanager
-    def open(self, folder: Path, entry: str, timeout_s: float = 120.0) -> Iterator[Session]:
-        with agent(self.device().python, self.name, folder, timeout_s) as running:
+    def open(
+        self, folder: Path, entry: str, timeout_s: float = 120.0, device: Device | None = None
+    ) -> Iterator[Session]:
+        """As `Runner.open`. `device` None: where this runtime is found first."""
+        with agent((device or self.device()).python, self.name, folder, timeout_s) as running:
+            version = running.probe()["version"]
             running.prepare(entry)
-            yield _AgentSession(running)
+            yield AgentSession(running, version)
 
     def device(self) -> Device:
         """This interpreter if it has the runtime, else the device environment.
@@ -85,8 +92,11 @@ class AgentRunner:
 
 
 @dataclass(frozen=True)
-class _AgentSession:
+class AgentSession:
+    """A loaded model behind an agent."""
+
     agent: Agent
+    version: str | None
 
     def infer(self, inputs: Mapping[str, np.ndarray], signature: str | None) -> Mapping[str, np.ndarray]:
         return self.agent.run(inputs, signature).outputs

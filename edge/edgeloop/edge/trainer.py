@@ -56,7 +56,7 @@ class Trainer:
     Attributes:
         batch: Samples of one step, static in the file.
         inputs: Names of the model's inputs.
-        classes: Labels are 0 <= y < classes.
+        classes: Labels are 0 <= y < classes; None where they are numbers (mean squared error).
         weights: Shape of every weight by name, in `get_weights` order.
     """
 
@@ -78,11 +78,12 @@ class Trainer:
             )
         self._call = {name: interpreter.get_signature_runner(name) for name in SIGNATURES}
         details = self._call["train"].get_input_details()
-        self.batch = int(details["y"]["shape"][0])
+        self._labels = details["y"]
+        self.batch = int(self._labels["shape"][0])
         self._inputs = {name: d for name, d in details.items() if name not in ("y", "lr")}
         self.inputs = tuple(sorted(self._inputs))
         (output,) = self._call["infer"].get_output_details().values()
-        self.classes = int(output["shape"][-1])
+        self.classes = _classes(self._labels, output)
         details = self._call["set_weights"].get_input_details()
         self.weights = {name: tuple(int(n) for n in details[name]["shape"]) for name in sorted(details)}
 
@@ -112,7 +113,7 @@ class Trainer:
         lr: float = 0.05,
         seed: int | Sequence[int] = 0,
     ) -> TrainRecord:
-        """Plain SGD over `inputs` {name: [N, ...]} and the labels `y` [N], shuffled anew each epoch.
+        """Steps of the file's optimizer over `inputs` {name: [N, ...]} and labels `y` [N, ...], shuffled each epoch.
 
         An epoch takes ceil(N / batch) steps. The last one is filled with the epoch's first samples, as often as it
         takes, so N may be smaller than a batch.
@@ -142,11 +143,20 @@ class Trainer:
         if sorted(inputs) != sorted(self._inputs):
             raise DataError(f"the shard has the inputs {sorted(inputs)}, the model takes {sorted(self._inputs)}.")
         y = np.asarray(y)
-        if y.ndim != 1 or not len(y) or not np.issubdtype(y.dtype, np.integer):
-            raise DataError(f"labels are {y.dtype} of shape {y.shape}. Expected at least one integer in [N].")
-        if y.min() < 0 or y.max() >= self.classes:
+        if self.classes is None:
+            kind, fits = "number", np.can_cast(y.dtype, np.float32, "same_kind")
+        else:
+            kind, fits = "integer", np.issubdtype(y.dtype, np.integer)
+        one = tuple(int(n) for n in self._labels["shape"][1:])
+        if not fits or y.ndim < 1 or y.shape[1:] != one or not y.size:
+            expected = ", ".join(["N", *map(str, one)])
+            raise DataError(f"labels are {y.dtype} of shape {y.shape}. Expected at least one {kind} in [{expected}].")
+        if self.classes is not None and (y.min() < 0 or y.max() >= self.classes):
             raise DataError(f"labels run from {y.min()} to {y.max()}, the model knows 0 to {self.classes - 1}.")
-        return {name: self._input(name, array, len(y)) for name, array in inputs.items()}, y.astype(np.int32)
+        y = y.astype(self._labels["dtype"])
+        if not np.isfinite(y).all():
+            raise DataError("the labels hold NaN or Infinity in float32. Clean the shard first.")
+        return {name: self._input(name, array, len(y)) for name, array in inputs.items()}, y
 
     def _input(self, name: str, array: np.ndarray, n: int) -> np.ndarray:
         array, detail = np.asarray(array), self._inputs[name]
@@ -159,6 +169,14 @@ class Trainer:
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise DataError(f"input {name} holds NaN or Infinity in float32. Clean the shard first.")
         return array
+
+
+def _classes(labels: Mapping[str, Any], output: Mapping[str, Any]) -> int | None:
+    """By docs/trainable.md: float labels are numbers; one integer for several units is a class, else yes or no."""
+    if labels["dtype"] != np.int32:
+        return None
+    units = int(output["shape"][-1])
+    return units if units > 1 and len(labels["shape"]) < len(output["shape"]) else 2
 
 
 def _batches(order: np.ndarray, batch: int) -> np.ndarray:

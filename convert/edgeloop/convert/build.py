@@ -1,0 +1,175 @@
+"""A job in, a bundle's files out, not yet proved: everything that touches the model. Runs in the limited child.
+
+    look -> open -> [preprocess] -> the source's answers -> freeze, lower, calibrate once -> every variant
+
+It fills the bundle's new folder and leaves a draft of its manifest there; the parent proves, and writes the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeloop.bundle import MANIFEST, Format, Manifest, Signature, TensorSpec, Weight, file_entries
+from edgeloop.convert.batches import in_batches
+from edgeloop.convert.describe import describe
+from edgeloop.convert.exports import Draft, exports
+from edgeloop.convert.input_range import mismatch
+from edgeloop.convert.limited_child import Teller
+from edgeloop.convert.metadata import with_metadata
+from edgeloop.convert.options import ConvertOptions
+from edgeloop.convert.plan import Plan, proof_samples, read_calibration, settle
+from edgeloop.convert.preprocess import wrap
+from edgeloop.convert.samples import Samples
+from edgeloop.convert.source import Source, open_source
+from edgeloop.convert.trainable import weight_table
+from edgeloop.edge.flatbuffer import read_tflite
+from edgeloop.errors import DataError, OptionsError
+
+JOURNAL = "search.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the parent asks for.
+
+    Attributes:
+        model: What to convert; `origin` is what the manifest says of the file the user gave.
+        folder: Becomes the bundle `out`.
+        scratch: Gets K.npy, the source's K-th output, and files that lie beside the bundle.
+    """
+
+    model: Path
+    origin: Mapping[str, str]
+    options: ConvertOptions
+    formats: frozenset[Format]
+    folder: Path
+    scratch: Path
+    out: Path
+
+
+def build(job: Job, tell: Teller) -> dict[str, Any]:
+    """Fill `job.folder` and `job.scratch`, and return the name of the signature that was converted.
+
+    Raises:
+        EdgeloopError: As `edgeloop.convert.convert.convert`, but for what only the proof shows.
+    """
+    options = job.options
+    source = open_source(job.model, options.signature, allow_unsafe=options.allow_unsafe)
+    tell.read()
+    for note in source.notes:
+        tell.say(note)
+    own = source.inputs
+    if options.preprocess is not None:
+        source = wrap(source, options.preprocess)
+    calibration = read_calibration(options, source.inputs)
+    samples = proof_samples(options, source.inputs, calibration)
+    found = mismatch(source.call, source.inputs, calibration, samples, None if options.preprocess else source.model)
+    if found is not None:
+        raise DataError(found)
+    expected = _answers(source, samples)
+    for index, spec in enumerate(source.outputs):
+        np.save(job.scratch / f"{index}.npy", expected[spec.name])
+    formats, schemes = settle(source, job.formats, options, tell.say)
+    plan = Plan(
+        formats=formats,
+        named=frozenset(options.to or ()) | {Format.TFLITE},
+        schemes=schemes,
+        calibration=calibration,
+        samples=samples,
+        expected=expected,
+        own_inputs=own,
+        journal=job.out.with_name(f"{job.out.name}.{JOURNAL}"),
+        options=options,
+    )
+    drafts = list(exports(source, plan, tell.say, tell.progress))
+    signatures = _signatures(source, drafts, samples, options.labels)
+    name = options.name or Path(job.origin["file"]).stem
+    for draft in drafts:
+        files = draft.files
+        # one that is taken as it is keeps what it says of itself
+        if draft.variant.format is Format.TFLITE and plan.schemes is not None:
+            facts = describe(name, [signatures[s] for s in _own_first(draft, source)], version=str(options.release))
+            files = {path: with_metadata(content, facts) for path, content in files.items()}
+        for path, content in files.items():
+            (job.folder / path).parent.mkdir(exist_ok=True)
+            (job.folder / path).write_bytes(content)
+        for path, content in draft.beside.items():
+            (job.scratch / path).write_bytes(content)
+    manifest = Manifest(
+        name=name,
+        version=options.release,
+        source=job.origin,
+        files=file_entries(job.folder),
+        signatures=signatures,
+        variants=tuple(draft.variant for draft in drafts),
+        weights=_weights(source, options),
+    )
+    (job.folder / MANIFEST).write_bytes(manifest.to_bytes())
+    return {"signature": source.signature}
+
+
+def _own_first(draft: Draft, source: Source) -> list[str]:
+    """The signatures of a variant, the source's own first: where two describe a tensor, it decides."""
+    return sorted(draft.variant.signatures, key=lambda name: name != source.signature)
+
+
+def _answers(source: Source, samples: Samples) -> dict[str, np.ndarray]:
+    expected = in_batches(source.call, samples.inputs, source.inputs[0].shape[0])
+    for name, value in expected.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            what = (
+                "these inputs" if samples.real else "made-up inputs between 0 and 1; pass real ones with --calibration"
+            )
+            raise DataError(
+                f"the source itself answers NaN or infinity in {name!r} to {what}. Nothing can be compared."
+            )
+    return expected
+
+
+def _signatures(
+    source: Source, drafts: Sequence[Draft], samples: Samples, labels: tuple[str, ...]
+) -> dict[str, Signature]:
+    """The source's own signature, and those that only a .tflite with several has, read from its flatbuffer.
+
+    The range of an input is what real samples of it span.
+    """
+    inputs, outputs = source.inputs, labelled(source.outputs, labels)
+    if samples.real:
+        spans = {n: (float(a.min()), float(a.max())) for n, a in samples.inputs.items()}
+        inputs = tuple(replace(t, range=spans[t.name]) for t in inputs)
+    signatures = {source.signature: Signature(inputs, outputs)}
+    for draft in drafts:
+        if draft.variant.format is not Format.TFLITE or len(draft.variant.signatures) == 1:
+            continue
+        model = read_tflite(draft.files[draft.variant.entry])
+        for signature in model.signatures:
+            tensors = model.graphs[signature.graph].tensors
+            sides = [
+                tuple(TensorSpec(n, tensors[i].shape, tensors[i].dtype) for n, i in side.items())
+                for side in (signature.inputs, signature.outputs)
+            ]
+            signatures.setdefault(signature.name, Signature(*sides))
+    return signatures
+
+
+def _weights(source: Source, options: ConvertOptions) -> tuple[Weight, ...]:
+    last = options.trainable.train_last if options.trainable else None
+    return weight_table(source.model, last) if source.model is not None else ()
+
+
+def labelled(outputs: tuple[TensorSpec, ...], labels: tuple[str, ...]) -> tuple[TensorSpec, ...]:
+    """The only output with the names of its classes.
+
+    Raises:
+        OptionsError: Several outputs, or another number of classes.
+    """
+    if not labels:
+        return outputs
+    if len(outputs) != 1 or outputs[0].shape[-1] != len(labels):
+        raise OptionsError(f"{len(labels)} labels do not fit outputs {[list(o.shape) for o in outputs]}.")
+    return (replace(outputs[0], labels=labels),)

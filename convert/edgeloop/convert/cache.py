@@ -1,0 +1,187 @@
+"""Conversions by what went into them: an unchanged one is copied, its hashes checked, in no time.
+
+The key is the sha256 of the model, every data file, the options, and the toolchain: the versions of the packages here
+and in the device environment, and edgeloop's own code. An entry is a folder `KEY/` with
+`bundle/`, `record.json`, and `beside/` for the files that lie beside the bundle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgeloop.atomic import new_folder
+from edgeloop.bundle import MANIFEST, PROOF, Bundle, is_bundle, read_bundle
+from edgeloop.canonical import canonical_json
+from edgeloop.convert.identify import digest
+from edgeloop.errors import EdgeloopError
+
+FOLDER = "EDGELOOP_CACHE"
+LIMIT_BYTES = 4 << 30  # beyond it, the entries used longest ago go
+FREE_OF = ("cache", "limits")  # options that change nothing in a bundle
+BESIDE = "beside"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One kept conversion. `used_s` is the Unix time of its last use."""
+
+    key: str
+    model: str
+    bytes: int
+    used_s: float
+    notes: tuple[str, ...]
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A bundle that came from the cache, and the files that lie beside it."""
+
+    bundle: Bundle
+    notes: tuple[str, ...]
+    beside: Mapping[str, bytes]
+
+
+def cache_folder() -> Path:
+    """$EDGELOOP_CACHE, else edgeloop/ in $XDG_CACHE_HOME or ~/.cache."""
+    named = os.environ.get(FOLDER)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named) if named else Path(base) / "edgeloop"
+
+
+def cache_key(
+    model: Path, sha256: str, options: Any, packages: Sequence[str], environments: Sequence[Path] = ()
+) -> str:
+    """The key of converting `model` with these options (a dataclass), by these packages and those of the environments
+    of other interpreters that prove."""
+    asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    document = {
+        "model": [model.name, sha256],
+        "options": {name: _plain(value) for name, value in asked.items() if name not in FREE_OF},
+        "toolchain": versions(packages),
+        "environments": [sorted(_installed(python)) for python in environments],
+        "code": _own_code(),
+    }
+    return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Installed versions by name; what is absent is left out."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def find(key: str, out: Path) -> Kept | None:
+    """Put the kept bundle of `key` at `out`, every hash checked; None when there is none or it is damaged."""
+    entry = cache_folder() / key
+    try:
+        kept = read_bundle(entry / "bundle")
+        record = json.loads((entry / "record.json").read_bytes())
+        if not _same(kept, out):
+            with new_folder(out) as folder:
+                shutil.copytree(kept.path, folder, dirs_exist_ok=True)
+        os.utime(entry)  # its last use
+        beside = {file.name: file.read_bytes() for file in (entry / BESIDE).iterdir()}
+        return Kept(bundle=read_bundle(out), notes=tuple(map(str, record["notes"])), beside=beside)
+    except (EdgeloopError, OSError, ValueError, KeyError):
+        return None  # a damaged entry is no entry: the conversion runs, and replaces it
+
+
+def keep(key: str, bundle: Bundle, notes: Sequence[str], beside: Mapping[str, bytes]) -> None:
+    """Copy a bundle into the cache; beyond LIMIT_BYTES the oldest others go."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with new_folder(folder / key) as entry:
+        shutil.copytree(bundle.path, entry / "bundle")
+        record = {"model": bundle.manifest.source["file"], "notes": list(notes)}
+        (entry / "record.json").write_bytes(canonical_json(record))
+        (entry / BESIDE).mkdir()
+        for name, content in beside.items():
+            (entry / BESIDE / name).write_bytes(content)
+    prune(limit_bytes=LIMIT_BYTES)
+
+
+def entries() -> list[Entry]:
+    """All kept conversions, last used first."""
+    found = []
+    for path in cache_folder().glob("[0-9a-f]" * 64):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            record = json.loads((path / "record.json").read_bytes())
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            notes = tuple(map(str, record["notes"]))
+            used_s = path.stat().st_mtime
+            found.append(Entry(key=path.name, model=record["model"], bytes=size, used_s=used_s, notes=notes, path=path))
+    return sorted(found, key=lambda e: e.used_s, reverse=True)
+
+
+def prune(*, limit_bytes: int | None = None, older_than_s: float | None = None) -> list[Entry]:
+    """Remove entries not used for `older_than_s`, then the oldest until the rest fits; returns the removed ones."""
+    kept, removed, total = entries(), [], 0
+    for entry in kept:
+        total += entry.bytes
+        too_old = older_than_s is not None and time.time() - entry.used_s >= older_than_s
+        if too_old or (limit_bytes is not None and total > limit_bytes):
+            total -= entry.bytes
+            shutil.rmtree(entry.path, ignore_errors=True)
+            removed.append(entry)
+    return removed
+
+
+def _same(kept: Bundle, out: Path) -> bool:
+    """Whether `out` is this very bundle already, proof included, with nothing damaged."""
+    if not is_bundle(out):
+        return False
+    try:
+        read_bundle(out)
+        return all((kept.path / name).read_bytes() == (out / name).read_bytes() for name in (MANIFEST, PROOF))
+    except (EdgeloopError, OSError):
+        return False
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON. A file that is named counts by its content."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Path):
+        return digest(value) if value.exists() else str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, (frozenset, set)):
+        return sorted(map(_plain, value))
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return value
+
+
+def _installed(python: Path) -> set[str]:
+    """`name==version` of every package in another environment, from its metadata alone."""
+    folders = map(str, python.parent.parent.glob("lib/python*/site-packages"))
+    return {f"{d.name}=={d.version}" for d in importlib.metadata.distributions(path=list(folders))}
+
+
+@cache
+def _own_code() -> str:
+    """sha256 of edgeloop's own files: an editable installation changes without its version changing."""
+    import edgeloop
+
+    files = sorted(path for folder in edgeloop.__path__ for path in Path(folder).rglob("*.py"))
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(file.read_bytes())
+    return whole.hexdigest()

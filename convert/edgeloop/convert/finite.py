@@ -1,0 +1,32 @@
+"""Weights that are no numbers: what a run that diverged leaves behind, and no conversion can be compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.errors import ModelError
+
+CHUNK = 1 << 22  # elements looked at at a time: a mask of a whole tensor would add a quarter of its size
+
+
+def refuse_not_finite(path: Path, name: str, values: np.ndarray) -> None:
+    """Infinity passes where it is a bound (a lone number) or a mask (beside nothing but zeros), NaN nowhere.
+
+    Raises:
+        ModelError: `values`, of a float dtype, holds NaN or infinity; names the tensor.
+    """
+    flat = values.reshape(-1)
+    nans = infinite = other = 0
+    for start in range(0, flat.size, CHUNK):
+        part = flat[start : start + CHUNK]
+        nans += int(np.count_nonzero(np.isnan(part)))
+        infinite += int(np.count_nonzero(np.isinf(part)))
+        other += int(np.count_nonzero(np.isfinite(part) & (part != 0)))
+    if nans or (infinite and other):
+        what = f"{nans} NaN" if nans else f"{infinite} infinite numbers"
+        raise ModelError(
+            f"{path}: the weight {name!r} holds {what} among {flat.size}. Training diverged, or the file is damaged; "
+            "save a good state."
+        )

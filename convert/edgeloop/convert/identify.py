@@ -1,0 +1,97 @@
+"""What a path holds, by its first bytes and not by its name. Loads nothing.
+
+Source of the ONNX field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (ModelProto)
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import string
+from pathlib import Path
+
+from edgeloop.edge.protobuf import fields
+from edgeloop.errors import ModelError
+
+EXPECTED = "Expected a .keras, .h5, .onnx or .tflite file, or a SavedModel folder."
+LIMIT_BYTES = 2 << 30  # of one tensor, of a file read whole, and of what an archive unpacks to
+ONNX_VERSIONS = range(1, 64)  # of the format (ir_version); onnx 1.23 writes 14
+ONNX_GRAPH = 7
+TEXT = frozenset(string.printable.encode())
+
+
+class SourceKind(enum.StrEnum):
+    KERAS = "keras"
+    SAVEDMODEL = "savedmodel"
+    TFLITE = "tflite"
+    ONNX = "onnx"
+
+
+def identify(path: str | Path) -> SourceKind:
+    """Which of the formats it is.
+
+    Raises:
+        ModelError: None of them, or it cannot be read; says what was found instead.
+    """
+    path = Path(path)
+    try:
+        return _identify(path)
+    except (OSError, ValueError) as e:  # ValueError: a NUL in the name
+        raise ModelError(f"{path} cannot be read ({e}). {EXPECTED}") from e
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, or of a folder's sorted relative names and file digests."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = [f for f in path.rglob("*") if f.is_file()]
+    lines = sorted(f"{f.relative_to(path).as_posix()} {digest(f)}\n" for f in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _identify(path: Path) -> SourceKind:
+    if not path.exists():
+        raise ModelError(f"{path} does not exist. {EXPECTED}")
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return SourceKind.SAVEDMODEL
+        found = "an empty folder" if not any(path.iterdir()) else "a folder without saved_model.pb"
+        raise ModelError(f"{path} is {found}. {EXPECTED}")
+    if not path.is_file():
+        raise ModelError(f"{path} is a pipe or a device. {EXPECTED}")
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head[4:8] == b"TFL3":
+        return SourceKind.TFLITE
+    if head.startswith((b"PK\x03\x04", b"\x89HDF\r\n\x1a\n")):
+        return SourceKind.KERAS
+    if head[:1] == b"\x08" and _is_onnx(path):
+        return SourceKind.ONNX
+    raise ModelError(f"{path} is {_other(head, path)}. {EXPECTED}")
+
+
+def _is_onnx(path: Path) -> bool:
+    """A ModelProto begins with its ir_version, as every writer puts it, and has one graph."""
+    size = path.stat().st_size
+    if size > LIMIT_BYTES:
+        raise ModelError(f"{path} has {size} bytes, more than the {LIMIT_BYTES} of a protobuf. Use external data.")
+    try:
+        found = dict(fields(memoryview(path.read_bytes())))
+    except ValueError:
+        return False
+    return found.get(1) in ONNX_VERSIONS and isinstance(found.get(ONNX_GRAPH), memoryview)
+
+
+def _other(head: bytes, path: Path) -> str:
+    if not head:
+        return "an empty file"
+    if head.startswith(b"version https://git-lfs"):
+        return "a git-lfs pointer: fetch the file it stands for"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "an HTML page, perhaps an error page saved under the model's name"
+    if TEXT.issuperset(head):
+        return "a text file"
+    if path.suffix == ".onnx":
+        return "a damaged .onnx file"
+    return "a file of another format"

@@ -1,0 +1,80 @@
+"""A quantized .tflite in; the operators that still compute in float out, with their layer and what to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeloop.edge.flatbuffer import CONVERSIONS, Graph, Operator, read_tflite
+
+FLOATS = frozenset({"float32", "float16"})
+# the quantizer has rules for about fifty ops; these are those of the others that models ask for
+ADVICE = {
+    "SIN": "replace it by values computed before the model, or by a polynomial",
+    "COS": "replace it by values computed before the model, or by a polynomial",
+    "FLOOR": "move the rounding before the model",
+    "CEIL": "move the rounding before the model",
+    "ROUND": "move the rounding before the model",
+    "EXP": "use softmax or sigmoid, which have integer kernels",
+    "LOG": "move the logarithm before or behind the model",
+    "POW": "write a whole power as a product",
+    "ELU": "use relu, relu6 or hard_swish",
+    "LEAKY_RELU": "use relu",
+    "PRELU": "use relu",
+    "RELU6": "let it follow a convolution or dense layer directly, which takes it in",
+    "ABS": "use maximum(x, -x)",
+    "NEG": "multiply by -1",
+    "CUMSUM": "move the running sum behind the model",
+    "REDUCE_MAX": "use max pooling",
+    "L2_NORMALIZATION": "normalize behind the model",
+    "LOCAL_RESPONSE_NORMALIZATION": "use batch normalization",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "unroll the layer (unroll=True)",
+    "WHILE": "unroll the layer (unroll=True)",
+    "CAST": "give the model its inputs in the type it computes with",
+}
+ELSE = "replace it by ops with an integer kernel, or keep it in float (scheme mixed)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """One operator that stayed in float.
+
+    Attributes:
+        op: Its name in the schema, e.g. "SIN".
+        layer: The Keras layer it comes from, as far as tensor names say; else its output tensor.
+        advice: What to change in the model.
+    """
+
+    op: str
+    layer: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.op} of {self.layer} stayed in float ({self.advice})"
+
+
+def left_in_float(data: bytes) -> tuple[Leftover, ...]:
+    """Operators that touch a float tensor, in order, other than the conversions between float and integers.
+
+    Raises:
+        ModelError: The flatbuffer is damaged.
+    """
+    return tuple(
+        Leftover(op=op.name, layer=_layer(graph, op), advice=ADVICE.get(op.name, ELSE))
+        for graph in read_tflite(data).graphs
+        for op in graph.operators
+        if op.name not in CONVERSIONS and _is_float(graph, op)
+    )
+
+
+def _is_float(graph: Graph, op: Operator) -> bool:
+    return any(graph.tensors[i].dtype in FLOATS for i in (*op.inputs, *op.outputs))
+
+
+def _layer(graph: Graph, op: Operator) -> str:
+    """`functional_1/conv2d_1/Relu;...` is from conv2d_1: the first part is the model, the last is the operation.
+
+    Converters put a fused operator's names one after another with semicolons: the first is its output's.
+    """
+    name = graph.tensors[op.outputs[0]].name.split(";")[0] if op.outputs else op.name
+    parts = name.split("/")
+    return "/".join(parts[1:-1]) if len(parts) > 2 else name

@@ -1,0 +1,97 @@
+"""What a user asks of `convert`: one frozen value, refused when it contradicts itself. Imports no framework."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeloop.bundle import Format, Scheme
+from edgeloop.convert.compress import CompressOptions
+from edgeloop.convert.limited import Limits
+from edgeloop.convert.preprocess import Preprocessing
+from edgeloop.convert.prove import ProveOptions
+from edgeloop.convert.recipes import Io
+from edgeloop.convert.search import SearchOptions
+from edgeloop.convert.tfjs import TfjsOptions
+from edgeloop.convert.trainable import TrainableOptions
+from edgeloop.errors import OptionsError
+
+MEASURED = (Scheme.INT8, Scheme.INT16X8)  # schemes whose activations need ranges
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertOptions:
+    """What to write.
+
+    Attributes:
+        to: Formats. None: TFLite, and ONNX and TF.js as far as they can hold the model.
+        schemes: Schemes of the .tflite files. None: the float ones, and int8 where there is calibration data. A
+            .tflite that is quantized already is taken as it is. ONNX gets int8 beside float32 where int8 is here.
+        io: What int8 files take and give. Several: one file each.
+        tfjs: How TF.js stores weights.
+        calibration: .npz (or folder of them) with real inputs, full shapes, 16 samples or more.
+        evaluation: .npz with inputs and labels `y`: proves on them, and says each variant's accuracy.
+        train_data: .npz with inputs and labels `y`, for `compress`.
+        compress: Prune, cluster or train for quantization before anything is converted.
+        preprocess: What devices would have to do to their inputs; it goes into every variant.
+        search: Find the smallest mix of schemes that keeps the accuracy.
+        trainable: Also one .tflite that a device can train (Keras models).
+        reference: Put up to 16 of the inputs and the source's answers into the bundle.
+        labels: Names of the classes, in order.
+        allow_unsafe: Load a model that runs code or touches files; the notes say what was allowed.
+        cache: Take an unchanged conversion from the cache, and keep this one there.
+    """
+
+    to: tuple[Format, ...] | None = None
+    schemes: tuple[Scheme, ...] | None = None
+    io: tuple[Io, ...] = (Io.FLOAT32,)
+    tfjs: TfjsOptions = field(default_factory=TfjsOptions)
+    calibration: Path | None = None
+    evaluation: Path | None = None
+    train_data: Path | None = None
+    compress: CompressOptions | None = None
+    preprocess: Preprocessing | None = None
+    search: SearchOptions | None = None
+    trainable: TrainableOptions | None = None
+    signature: str | None = None
+    release: int = 1
+    name: str | None = None
+    reference: bool = True
+    labels: tuple[str, ...] = ()
+    prove: ProveOptions = field(default_factory=ProveOptions)
+    limits: Limits = field(default_factory=Limits)
+    allow_unsafe: bool = False
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        if self.release < 1:
+            raise OptionsError(f"release {self.release} is no release. Expected 1 or more.")
+        if self.to is not None and Format.SAVEDMODEL in self.to:
+            raise OptionsError("savedmodel is not written by this version. Choose from tflite, onnx, tfjs.")
+        if self.calibration is None:
+            self._need_calibration()
+        if self.to is not None and Format.TFLITE not in self.to and (self.schemes or self.trainable or self.search):
+            raise OptionsError("schemes and --trainable are about .tflite files, which --to leaves out. Add tflite.")
+        if self.schemes and Scheme.MIXED in self.schemes:
+            raise OptionsError("mixed is what a search finds. Pass --max-drop POINTS instead.")
+        if self.io != (Io.FLOAT32,) and self.schemes is not None and Scheme.INT8 not in self.schemes:
+            raise OptionsError("--io is about int8 files, which --schemes leaves out. Add int8.")
+        if (self.compress is None) != (self.train_data is None):
+            found, missing = (
+                ("--train-data", "--prune, --cluster or --qat")
+                if self.train_data
+                else ("--prune, --cluster or --qat", "--train-data F.npz")
+            )
+            raise OptionsError(f"{found} needs {missing}. Pass both, or neither.")
+
+    def _need_calibration(self) -> None:
+        measured = [s.value for s in self.schemes or () if s in MEASURED]
+        if self.search is not None:
+            measured.append("--max-drop")
+        elif self.io != (Io.FLOAT32,):
+            measured.append("--io")
+        if measured:
+            raise OptionsError(
+                f"{measured[0]} needs real inputs to measure ranges with. Pass --calibration F.npz, "
+                f"or drop {measured[0]}."
+            )

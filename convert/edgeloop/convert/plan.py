@@ -1,0 +1,118 @@
+"""Options and a source in, what to make of it out: formats, schemes, and the samples that measure and prove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.bundle import Format, Scheme, TensorSpec
+from edgeloop.convert.options import MEASURED, ConvertOptions
+from edgeloop.convert.samples import Samples, read_samples, synthetic
+from edgeloop.convert.source import Source, SourceKind
+from edgeloop.convert.tflite_file import as_it_is
+from edgeloop.errors import DataError, ModelError, OptionsError
+
+PROOF_SAMPLES = 256
+CALIBRATION_AT_LEAST = 16
+WRITABLE = frozenset({Format.TFLITE, Format.ONNX, Format.TFJS})
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to make of a source.
+
+    Attributes:
+        named: Formats the user asked for by name: one that cannot be made is an error, any other becomes a note.
+        schemes: None for a .tflite that is taken as it is.
+        samples: What the proof runs on; `expected` {output: [n, ...]} are the source's answers to them.
+        own_inputs: The model's own, from before any preprocessing.
+        journal: Where a search keeps what it measured, to go on from when it is killed.
+    """
+
+    formats: frozenset[Format]
+    named: frozenset[Format]
+    schemes: tuple[Scheme, ...] | None
+    calibration: Samples | None
+    samples: Samples
+    expected: Mapping[str, np.ndarray]
+    own_inputs: tuple[TensorSpec, ...]
+    journal: Path
+    options: ConvertOptions
+
+
+def wanted_formats(options: ConvertOptions, kind: SourceKind, say: Say) -> frozenset[Format]:
+    """What this kind of source can become; what was asked for by name and cannot be is an error."""
+    if options.trainable and kind is not SourceKind.KERAS:
+        raise OptionsError(f"--trainable needs the Keras model: a {kind.value} file no longer has layers.")
+    if options.compress and kind is not SourceKind.KERAS:
+        raise OptionsError(f"--prune, --cluster and --qat need the Keras model, not a {kind.value} file.")
+    formats = frozenset(options.to or WRITABLE)
+    if kind is not SourceKind.TFLITE or Format.TFJS not in formats:
+        return formats
+    if options.to:
+        raise OptionsError("a .tflite does not become TF.js. Start from the Keras model, or leave tfjs out of --to.")
+    say("tfjs was not written: it needs the Keras model or a SavedModel.")
+    return formats - {Format.TFJS}
+
+
+def read_calibration(options: ConvertOptions, inputs: Sequence[TensorSpec]) -> Samples | None:
+    """Calibration data, if any was given.
+
+    Raises:
+        DataError: It does not fit the model, or is too little to measure ranges with.
+    """
+    if options.calibration is None:
+        return None
+    samples = read_samples(options.calibration, inputs)
+    if len(samples) < CALIBRATION_AT_LEAST:
+        raise DataError(
+            f"int8 needs at least {CALIBRATION_AT_LEAST} calibration samples, got {len(samples)}. "
+            "Pass more real inputs, or leave --calibration out: dynamic needs none."
+        )
+    return samples
+
+
+def settle(
+    source: Source, formats: frozenset[Format], options: ConvertOptions, say: Say
+) -> tuple[frozenset[Format], tuple[Scheme, ...] | None]:
+    """Formats and schemes, by what the source holds already and by the data there is.
+
+    Raises:
+        ModelError: Schemes or formats were asked of a .tflite that is quantized already.
+    """
+    schemes = options.schemes
+    if source.flatbuffer is not None and as_it_is(source.flatbuffer):
+        if schemes or options.search or (options.to and Format.ONNX in options.to):
+            raise ModelError(
+                f"{source.path} is quantized or keeps state already, so it is taken as it is. "
+                "Start from the float model for other schemes or formats."
+            )
+        say("The .tflite is quantized or keeps state already: it was taken as it is.")
+        formats -= {Format.ONNX}
+    elif schemes is None:
+        schemes = (Scheme.FLOAT32, Scheme.FLOAT16, Scheme.DYNAMIC)
+        if options.calibration is None and Format.TFLITE in formats:
+            names = " and ".join(t.name for t in source.inputs)
+            say(f"int8 was not written: it needs real inputs. Pass --calibration F.npz with {names}, 16 or more.")
+        elif options.search is None:  # which finds out itself whether int8 is good enough
+            schemes += (Scheme.INT8,)
+    return formats, tuple(dict.fromkeys(schemes)) if schemes is not None else None
+
+
+def needs_ranges(plan: Plan) -> bool:
+    return plan.options.search is not None or any(scheme in MEASURED for scheme in plan.schemes or ())
+
+
+def proof_samples(options: ConvertOptions, inputs: Sequence[TensorSpec], calibration: Samples | None) -> Samples:
+    """What the proof runs on: all of the evaluation data, for accuracy is about the whole; else calibration data;
+    else made-up values."""
+    if options.evaluation is not None:
+        return read_samples(options.evaluation, inputs, labels=True)
+    if calibration is not None:
+        return calibration.take(PROOF_SAMPLES)
+    return synthetic(inputs)

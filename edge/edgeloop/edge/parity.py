@@ -1,0 +1,215 @@
+"""Two outputs in, how far they differ out; and how far they may. Here, so that a device can check itself.
+
+SNR in dB is 10 log10(sum ref^2 / sum (ref - out)^2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgeloop.bundle import Scheme
+
+LIMIT_DB = 200.0  # of what is garbage beyond measure: JSON has no infinity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """What a scheme must reach. `max_abs` is relative to max(1, the largest reference); None: SNR alone decides.
+
+    `top1` is the share of samples whose class agrees; one sample may always differ, for one of few is no rate.
+    """
+
+    snr_db: float
+    max_abs: float | None = None
+    top1: float = 0.0
+
+
+# float32: reordered sums of unit-scale terms differ by some 1e-7 a step; 1e-5 leaves room for 100 of them, and 100 dB
+#   is that same 1e-5 as a mean.
+# float16: 11 bits of mantissa round each weight by at most 2^-12, -72 dB; measured 66 dB on the digits model and 53.9
+#   on ResNet8, where errors add up over layers. 40 dB leaves that growth two more decades of power less than garbage.
+# dynamic, int16x8, int8: half a step of 1/127 is -53 dB for one uniform tensor; 20 layers in series and ranges set by
+#   extremes cost 20 to 35 dB (ResNet8: dynamic 28.4, int16x8 25.9 with the same int8 weights, int8 20.0). Below 10 dB a
+#   tenth of the output's power is error, and garbage (a lost scale, a wrong granularity) measured 0.6 and -2.9 dB.
+# int4: half a step of 1/7 is -28 dB for one tensor, so few models have 10 dB left after many layers. It gets no mercy
+#   for that: ResNet8 in int4 (4.1 dB) gave another class than its source for 30% of real images, while its accuracy on
+#   them went up by 4 points by luck. Neither figure alone may let a variant pass.
+# mixed: some operators of the schemes above, so what holds for all of them.
+FLOORS = {
+    Scheme.FLOAT32: Floor(snr_db=100.0, max_abs=1e-5, top1=0.99),
+    Scheme.FLOAT16: Floor(snr_db=40.0, top1=0.97),
+    Scheme.DYNAMIC: Floor(snr_db=12.0, top1=0.85),
+    Scheme.INT16X8: Floor(snr_db=12.0, top1=0.85),
+    Scheme.INT8: Floor(snr_db=10.0, top1=0.85),
+    Scheme.INT4: Floor(snr_db=10.0, top1=0.85),
+    Scheme.MIXED: Floor(snr_db=10.0, top1=0.85),
+}
+
+
+def floor_of(scheme: Scheme, min_snr_db: float | None = None) -> Floor:
+    """The floor of a scheme. `min_snr_db` raises that of a quantized one, and never lowers any."""
+    floor = FLOORS[scheme]
+    if min_snr_db is None or scheme is Scheme.FLOAT32:
+        return floor
+    return replace(floor, snr_db=max(floor.snr_db, min_snr_db))
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which variant ran, in what, on which device (a label without a path)."""
+
+    variant: str
+    runtime: str
+    runtime_version: str | None = None
+    device: str = "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """One output of one variant on one runtime of one device against the source.
+
+    Attributes:
+        samples: How many were compared.
+        max_abs: The largest float32 where there was nothing to compare.
+        snr_db: None: exact.
+        accuracy: 0 to 1, of the variant's own answers; None without labels.
+        error: Why there was nothing to compare: refused, crashed, no such output, another shape, NaN.
+        worst_layer: Of a .tflite that fails: the operator that loses most, as `worst_layer.py` names it.
+    """
+
+    variant: str
+    runtime: str
+    runtime_version: str | None
+    device: str
+    output: str
+    samples: int
+    max_abs: float
+    max_rel: float
+    snr_db: float | None
+    top1_agreement: float | None
+    accuracy: float | None
+    passed: bool
+    error: str | None = None
+    worst_layer: str | None = None
+
+
+def compare(
+    where: Where,
+    floor: Floor,
+    expected: Mapping[str, np.ndarray],
+    got: Mapping[str, np.ndarray],
+    labels: np.ndarray | None = None,
+    *,
+    classifier: bool = False,
+) -> list[Parity]:
+    """One record an output. An output that is missing, of another shape or not finite fails, saying so."""
+    rows = []
+    for name, reference in expected.items():
+        value = got.get(name)
+        error = _nothing_to_compare(reference, value)
+        if value is None or error:
+            rows.append(_failed(where, name, reference, error))
+        else:
+            rows.append(_row(where, floor, name, reference, value, labels, classifier))
+    return rows
+
+
+def failed(where: Where, expected: Mapping[str, np.ndarray], error: str) -> list[Parity]:
+    """The records of a variant that did not run at all."""
+    return [_failed(where, name, reference, error) for name, reference in expected.items()]
+
+
+def is_classifier(expected: Mapping[str, np.ndarray], labelled: bool) -> bool:
+    """One output [n, classes], and either labels for it or rows that are probabilities."""
+    if len(expected) != 1:
+        return False
+    (output,) = expected.values()
+    if output.ndim != 2 or output.shape[1] < 2 or output.dtype.kind != "f":
+        return False
+    return labelled or bool((output >= 0).all() and np.allclose(output.sum(-1), 1, atol=1e-3))
+
+
+def reason(row: Parity) -> str:
+    """One record in words: what is wrong with it, or how well it agrees."""
+    if row.error:
+        return row.error
+    snr = "exact" if row.snr_db is None else f"SNR {row.snr_db:.1f} dB"
+    agree = "" if row.top1_agreement is None else f", top-1 agreement {row.top1_agreement:.1%}"
+    blame = f"; worst layer {row.worst_layer}" if row.worst_layer else ""
+    return f"output {row.output!r} has {snr}, max abs error {row.max_abs:.3g}{agree}{blame}"
+
+
+def _nothing_to_compare(reference: np.ndarray, value: np.ndarray | None) -> str | None:
+    if value is None:
+        return "no such output"
+    if value.shape != reference.shape:
+        return f"the output has shape {list(value.shape)}, expected {list(reference.shape)}"
+    if not np.isfinite(value).all():
+        return "the output holds NaN or infinity"
+    return None
+
+
+def _failed(where: Where, output: str, reference: np.ndarray, error: str | None) -> Parity:
+    most = float(np.finfo(np.float32).max)  # JSON has no infinity
+    return Parity(
+        variant=where.variant,
+        runtime=where.runtime,
+        runtime_version=where.runtime_version,
+        device=where.device,
+        output=output,
+        samples=len(reference),
+        max_abs=most,
+        max_rel=most,
+        snr_db=-LIMIT_DB,
+        top1_agreement=None,
+        accuracy=None,
+        passed=False,
+        error=error,
+    )
+
+
+def _row(
+    where: Where,
+    floor: Floor,
+    output: str,
+    reference: np.ndarray,
+    value: np.ndarray,
+    labels: np.ndarray | None,
+    classifier: bool,
+) -> Parity:
+    r, v = reference.astype(np.float64), value.astype(np.float64)
+    error = np.abs(r - v)
+    largest = float(np.max(np.abs(r), initial=0.0))
+    max_abs = float(error.max(initial=0.0))
+    # a reference of zeros has no power of its own: its noise is then measured against one unit an element
+    snr = snr_db(float(np.sum(np.square(r))) or float(r.size), float(np.sum(np.square(error))))
+    same = int(np.sum(r.argmax(-1) == v.argmax(-1))) if classifier else len(r)
+    passed = (
+        (snr is None or snr >= floor.snr_db)
+        and (floor.max_abs is None or max_abs <= floor.max_abs * max(1.0, largest))
+        and len(r) - same <= max(1.0, (1 - floor.top1) * len(r))
+    )
+    return Parity(
+        variant=where.variant,
+        runtime=where.runtime,
+        runtime_version=where.runtime_version,
+        device=where.device,
+        output=output,
+        samples=len(r),
+        max_abs=max_abs,
+        max_rel=max_abs / max(largest, 1e-12),
+        snr_db=snr,
+        top1_agreement=same / max(1, len(r)) if classifier else None,
+        accuracy=float(np.mean(v.argmax(-1) == labels)) if classifier and labels is not None else None,
+        passed=passed,
+    )
+
+
+def snr_db(power: float, noise: float) -> float | None:
+    """10 log10(power / noise), between -200 and 200; None where there is no noise."""
+    if noise == 0:
+        return None
+    return float(np.clip(10 * np.log10(max(power, 1e-300) / min(noise, 1e300)), -LIMIT_DB, LIMIT_DB))
