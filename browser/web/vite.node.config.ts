@@ -2,6 +2,7 @@
 import { defineConfig } from "vite";
 
 export default defineConfig({
+  define: { __dirname: "'.'" }, // emscripten asks for it, though its one file is inside
   ssr: { noExternal: true },
   build: {
     ssr: "src/node/tfjs_runner.ts",

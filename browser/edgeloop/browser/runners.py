@@ -32,7 +32,7 @@ CLOSE_S = 5.0
 
 @dataclass(frozen=True)
 class TfjsRunner:
-    """TF.js graph models (`model.json` and its shards) in Node, on TF.js's plain JavaScript backend."""
+    """TF.js graph models (`model.json` and its shards) in Node, on TF.js's WebAssembly backend; plain JavaScript for ops it lacks."""
 
     name: str = "tfjs"
     formats: frozenset[Format] = frozenset({Format.TFJS})

@@ -1,8 +1,8 @@
 """Conversions by what went into them: an unchanged one is copied, its hashes checked, in no time.
 
-The key is the sha256 of the model, every data file, the options, and the toolchain: the versions of the packages here
-and in the device environment, and edgeloop's own code. An entry is a folder `KEY/` with
-`bundle/`, `record.json`, and `beside/` for the files that lie beside the bundle.
+The key is the sha256 of the model, of the files it keeps weights in, of every data file, the options, and the
+toolchain: the versions of the packages here and in the device environment, and edgeloop's own code. An entry is a
+folder `KEY/` with `bundle/`, `record.json`, and `beside/` for the files that lie beside the bundle.
 """
 
 from __future__ import annotations
@@ -63,13 +63,18 @@ def cache_folder() -> Path:
 
 
 def cache_key(
-    model: Path, sha256: str, options: Any, packages: Sequence[str], environments: Sequence[Path] = ()
+    model: Path,
+    sha256: str,
+    options: Any,
+    packages: Sequence[str],
+    environments: Sequence[Path] = (),
+    beside: Sequence[Path] = (),
 ) -> str:
     """The key of converting `model` with these options (a dataclass), by these packages and those of the environments
-    of other interpreters that prove."""
+    of other interpreters that prove. `beside` are the other files that a model has weights in."""
     asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     document = {
-        "model": [model.name, sha256],
+        "model": [model.name, sha256, *map(digest, beside)],
         "options": {name: _plain(value) for name, value in asked.items() if name not in FREE_OF},
         "toolchain": versions(packages),
         "environments": [sorted(_installed(python)) for python in environments],

@@ -41,6 +41,7 @@ from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.parity import check, stamped
 from edgeloop.convert.plan import proof_samples, read_calibration, wanted_formats
 from edgeloop.convert.prove import prove
+from edgeloop.convert.safety_onnx import external_files
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.source import SourceKind, digest, identify
 from edgeloop.convert.tfjs import check_tensorflowjs
@@ -108,7 +109,9 @@ def convert(
     notes: list[str] = []
     formats = wanted_formats(options, kind, notes.append)
     sha256 = digest(model)
-    key = cache.cache_key(model, sha256, options, PACKAGES, _pythons(options)) if options.cache else None
+    key = None
+    if options.cache:
+        key = cache.cache_key(model, sha256, options, PACKAGES, _pythons(options), _beside(model, kind))
     if key is not None and (kept := cache.find(key, out)):
         progress("convert (unchanged, from the cache)", 1, 1)
         _write_beside(out, kept.beside)
@@ -179,6 +182,13 @@ def _pythons(options: ConvertOptions) -> list[Path]:
     with contextlib.suppress(MissingExtra):  # proved without it then
         devices.append(device_environment())
     return [device.python for device in devices]
+
+
+def _beside(model: Path, kind: SourceKind) -> tuple[Path, ...]:
+    """The other files that a model has weights in: an .onnx may keep its tensors there."""
+    with contextlib.suppress(ValueError):  # damaged: the worker says so
+        return external_files(model) if kind is SourceKind.ONNX else ()
+    return ()
 
 
 def _write_beside(out: Path, files: Mapping[str, bytes]) -> None:

@@ -86,7 +86,7 @@ def _tflites(source: Source, frozen: Frozen | None, plan: Plan, say: Say, progre
         for io in plan.options.io if scheme is Scheme.INT8 else (Io.FLOAT32,):
             id = scheme.value if io is Io.FLOAT32 else f"{scheme.value}-io"
             try:
-                data = tflite.quantize(float32, scheme, calibration, io=io)
+                data = _quantized(float32, scheme, calibration, io)
             except ModelError as e:
                 if plan.options.schemes is not None:
                     raise
@@ -96,6 +96,18 @@ def _tflites(source: Source, frozen: Frozen | None, plan: Plan, say: Say, progre
             yield draft(id, Format.TFLITE, scheme, (source.signature,), {f"{id}.tflite": data})
     if plan.options.search is not None:
         yield from _searched(source, plan, float32, calibration, made, say, progress)
+
+
+def _quantized(float32: bytes, scheme: Scheme, calibration: tflite.Calibration | None, io: Io) -> bytes:
+    """As `tflite.quantize`; raises ModelError too where the scheme's name would promise what is not inside."""
+    data = tflite.quantize(float32, scheme, calibration, io=io)
+    stored = stored_scheme(data)
+    if stored is not scheme:  # without weights, or with small ones only
+        raise ModelError(
+            f"nothing in this model becomes {scheme.value}: the file would be {stored.value}. "
+            f"Leave {scheme.value} out of --schemes."
+        )
+    return data
 
 
 def _searched(

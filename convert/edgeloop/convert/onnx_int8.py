@@ -23,7 +23,17 @@ from edgeloop.extras import need
 BATCH, BATCH_BYTES = 16, 1 << 20  # a calibration batch: as many samples, but no more bytes
 STRIDE = 8  # batches whose extremes wait in memory before they are merged
 PAIRS = frozenset({"QuantizeLinear", "DequantizeLinear"})
-MOVERS = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Constant"})
+MOVERS = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Constant", "Pad"})
+# What onnxruntime 1.31 computes in int8 where it stands between a pair, by the graph that it made of one operator and
+# its pairs. Relu and Clip are gone there, as the QuantizeLinear behind them clips; Sin, Tanh, Sub, Div, ReduceMean,
+# ConvTranspose and the normalizations stayed, between conversions and in float32.
+IN_INT8 = frozenset(
+    {
+        *("Add", "ArgMax", "AveragePool", "Clip", "Concat", "Conv", "DepthToSpace", "Expand", "Gather"),
+        *("GatherElements", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Relu", "Resize"),
+        *("Sigmoid", "Slice", "Softmax", "Split", "Tile", "Where"),
+    }
+)
 ADVICE = "onnxruntime has no int8 kernel for it: call the file mixed, or leave the op out of the model"
 
 
@@ -71,7 +81,7 @@ def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
 
 
 def left_in_float_onnx(data: bytes) -> tuple[Leftover, ...]:
-    """Operators that compute floats and do not stand between a DequantizeLinear and a QuantizeLinear.
+    """Operators that compute floats: without an int8 kernel, or not between a DequantizeLinear and a QuantizeLinear.
 
     What only moves values about (the Transpose of a float input before it is quantized) computes nothing.
     """
@@ -91,7 +101,8 @@ def left_in_float_onnx(data: bytes) -> tuple[Leftover, ...]:
             read_by.get(name) == {"QuantizeLinear"} for name in node.output
         )
         floats = any(types.get(name, onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT for name in node.output)
-        return floats and not between and node.op_type not in PAIRS | MOVERS
+        in_int8 = between and node.op_type in IN_INT8
+        return floats and not in_int8 and node.op_type not in PAIRS | MOVERS
 
     return tuple(
         Leftover(op=node.op_type, layer=node.name or node.output[0], advice=ADVICE)

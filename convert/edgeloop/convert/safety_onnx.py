@@ -7,6 +7,7 @@ https://github.com/onnx/onnx/blob/main/docs/ExternalData.md (a path relative to 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -39,6 +40,28 @@ def look_at_onnx(path: Path) -> list[str]:
         if total > LIMIT_BYTES:
             raise ModelError(f"{path} holds weights of more than {LIMIT_BYTES} bytes. It is not loaded.")
     return []
+
+
+def external_files(path: Path) -> tuple[Path, ...]:
+    """The files in the model's own folder that it keeps tensors in, sorted. What is refused is left out.
+
+    Raises:
+        ValueError: No protobuf of a model.
+    """
+    folder = path.parent.resolve()
+    names = {
+        text(entry, 2)
+        for tensor in _tensors(memoryview(path.read_bytes()))
+        for entry in messages(tensor, 13)
+        if text(entry, 1) == "location"
+    }
+    found = set()
+    for name in names:
+        with suppress(OSError, RuntimeError, ValueError):  # a name too long, a link to itself, a NUL
+            file = (folder / name).resolve()
+            if file.is_relative_to(folder) and file.is_file():
+                found.add(file)
+    return tuple(sorted(found))
 
 
 def _tensors(model: memoryview) -> Iterator[memoryview]:

@@ -47,7 +47,8 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
         if variable.dtype.is_floating and variable.dtype != tf.bfloat16:
             refuse_not_finite(path, variable.name, variable.numpy())
     specs_in, specs_out = function.structured_input_signature[1], function.structured_outputs
-    in_names, out_names = list(specs_in), sorted(specs_out)
+    # sorted: TensorFlow keeps the inputs in a set, so their order is another in every process
+    in_names, out_names = sorted(specs_in), sorted(specs_out)
 
     def graph(**tensors: Any) -> list[Any]:
         out = function(**tensors)

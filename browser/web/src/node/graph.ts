@@ -1,4 +1,4 @@
-// A TF.js graph model in a folder: named arrays in, named arrays out. Pure JavaScript ("cpu"), which needs no files beside it.
+// A TF.js graph model in a folder: named arrays in, named arrays out.
 
 import * as tf from "@tensorflow/tfjs";
 import { readFileSync, realpathSync } from "node:fs";

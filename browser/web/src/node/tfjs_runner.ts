@@ -9,11 +9,13 @@ import "./console";
 import * as tf from "@tensorflow/tfjs";
 import { existsSync, readFileSync } from "node:fs";
 import { readNpz, type Tensor, writeNpz } from "../npy";
+import { lacksKernel, useWasm } from "./backend";
 import { type Frame, type Header, readFrames, writeFrame } from "./frames";
 import { type Graph, loadGraph, runGraph } from "./graph";
 
 const root = process.argv[2] ?? ".";
 let graph: Graph | undefined;
+let path = "";
 
 type Reply = [Header, Uint8Array?];
 
@@ -24,20 +26,20 @@ const operations: Record<string, (frame: Frame) => Promise<Reply>> = {
 
   async prepare({ header }) {
     const start = performance.now();
-    graph = await loadGraph(root, String(header.path));
+    path = String(header.path);
+    graph = await loadGraph(root, path);
     const names = { inputs: Object.keys(graph.signature.inputs), outputs: Object.keys(graph.signature.outputs) };
     return [{ load_ms: performance.now() - start, signatures: { "": names } }];
   },
 
   async run({ header, payload }) {
-    if (!graph) throw new Error("no model is loaded: prepare comes first");
     const inputs = readNpz(payload);
     const [warmup, runs] = [Number(header.warmup ?? 0), Number(header.runs ?? 1)];
     const [wall_ms, cpu_ms]: [number[], number[]] = [[], []];
     let outputs = new Map<string, Tensor>();
     for (let i = 0; i < warmup + runs; i++) {
       const [wall, cpu] = [performance.now(), process.cpuUsage()];
-      outputs = await runGraph(graph, inputs);
+      outputs = await runOrFallBack(inputs);
       const used = process.cpuUsage(cpu);
       if (i < warmup) continue;
       cpu_ms.push((used.user + used.system) / 1e3);
@@ -47,6 +49,19 @@ const operations: Record<string, (frame: Frame) => Promise<Reply>> = {
   },
 };
 
+/** One run; a model with an op that WebAssembly lacks is loaded again for plain JavaScript. */
+async function runOrFallBack(inputs: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> {
+  if (!graph) throw new Error("no model is loaded: prepare comes first");
+  try {
+    return await runGraph(graph, inputs);
+  } catch (error) {
+    if (!lacksKernel(error)) throw error;
+    await tf.setBackend("cpu");
+    graph = await loadGraph(root, path);
+    return runGraph(graph, inputs);
+  }
+}
+
 /** This process's own peak, null where there is no procfs: getrusage's would be the parent's if that was larger. */
 function rssPeakBytes(): number | null {
   const status = "/proc/self/status";
@@ -55,7 +70,7 @@ function rssPeakBytes(): number | null {
 }
 
 async function main(): Promise<void> {
-  await tf.setBackend("cpu");
+  await useWasm();
   for await (const frame of readFrames(process.stdin)) {
     const { id, op } = frame.header;
     if (op === "close") return;

@@ -1,6 +1,10 @@
 // The bundle this server serves: manifest.json, reference.npz, proof.json. Format: docs/bundle.md.
 
 import { readNpz, type Tensor } from "../npy";
+import { FLOORS } from "./parity";
+import type { Quantization } from "./quantization";
+
+const FORMATS = ["tflite", "onnx", "tfjs", "savedmodel"];
 
 export interface TensorSpec {
   name: string;
@@ -18,7 +22,9 @@ export interface Variant {
   format: string;
   scheme: string;
   signatures: string[];
+  io?: Record<string, Quantization>;
   requires: { runtimes?: string[] };
+  notes?: string[];
 }
 
 export interface Manifest {
@@ -31,16 +37,18 @@ export interface Manifest {
   variants: Variant[];
 }
 
-interface Parity {
+/** Of proof.json. */
+interface Proved {
   variant: string;
-  max_abs: number | null;
+  max_abs: number;
+  passed: boolean;
 }
 
 export interface Bundle {
   manifest: Manifest;
   /** `in/NAME` and `out/NAME`; undefined when the bundle was made without. */
   reference: Map<string, Tensor> | undefined;
-  parity: Parity[];
+  parity: Proved[];
 }
 
 /** One entry point with the source model's own answers to real inputs. */
@@ -57,10 +65,12 @@ export const urlOf = (file: string): string => new URL(`bundle/${file.split("/")
 export async function openBundle(): Promise<Bundle> {
   const manifest = (await (await get("manifest.json")).json()) as Manifest;
   if (manifest.format !== "edgeloop-bundle/1") throw new Error(`this page reads edgeloop-bundle/1, not ${manifest.format}`);
+  // what a later edgeloop writes may lie beside what this page knows
+  manifest.variants = manifest.variants.filter(({ format, scheme }) => FORMATS.includes(format) && Object.hasOwn(FLOORS, scheme));
   const listed = "reference.npz" in manifest.files;
   const reference = listed ? readNpz(new Uint8Array(await (await get("reference.npz")).arrayBuffer())) : undefined;
   const proof = await fetch(urlOf("proof.json"));
-  const parity = proof.ok ? (((await proof.json()) as { parity?: Parity[] }).parity ?? []) : [];
+  const parity = proof.ok ? (((await proof.json()) as { parity?: Proved[] }).parity ?? []) : [];
   return { manifest, reference, parity };
 }
 
@@ -70,18 +80,20 @@ async function get(file: string): Promise<Response> {
   return response;
 }
 
-/** Can this page run it? LiteRT.js reads .tflite alone. */
-export const runsHere = (variant: Variant): boolean => variant.format === "tflite";
-
-/** The entry point of `variant` that reference.npz has inputs for. */
-export function referenceSignature(bundle: Bundle, variant: Variant): string | undefined {
-  return variant.signatures.find((name) => {
-    const specs = bundle.manifest.signatures[name];
-    return specs?.inputs.length && specs.inputs.every((input) => bundle.reference?.has(`in/${input.name}`));
+/** The entry point of `variant` that answers: the one that reference.npz has inputs for. Throws when there is none. */
+export function inferenceSignature({ manifest, reference }: Bundle, variant: Variant): string {
+  if (!reference) return variant.signatures.includes("infer") ? "infer" : variant.signatures[0]!;
+  const found = variant.signatures.find((name) => {
+    const specs = manifest.signatures[name];
+    return specs?.inputs.length && specs.inputs.every((input) => reference.has(`in/${input.name}`));
   });
+  if (found === undefined) throw new Error(`none of its signatures (${variant.signatures.join(", ")}) takes the reference inputs`);
+  return found;
 }
 
-export function referenceOf(bundle: Bundle, signature: string): Reference {
+/** Undefined when the bundle was made without. */
+export function referenceOf(bundle: Bundle, signature: string): Reference | undefined {
+  if (!bundle.reference) return undefined;
   const specs = bundle.manifest.signatures[signature]!;
   const named = (side: string, all: TensorSpec[]) =>
     Object.fromEntries(all.flatMap(({ name }) => {
@@ -95,8 +107,8 @@ export function referenceOf(bundle: Bundle, signature: string): Reference {
 export const bytesOfVariant = (manifest: Manifest, variant: Variant): number =>
   variant.files.reduce((sum, file) => sum + (manifest.files[file]?.bytes ?? 0), 0);
 
-/** The largest difference any runtime showed when the bundle was made; undefined when that was not measured. */
+/** The largest difference on a runtime it was proved on when the bundle was made; undefined when it was not. */
 export function provedDifference(bundle: Bundle, variant: Variant): number | undefined {
-  const found = bundle.parity.filter((row) => row.variant === variant.id && row.max_abs !== null).map((row) => row.max_abs!);
+  const found = bundle.parity.filter((row) => row.variant === variant.id && row.passed).map((row) => row.max_abs);
   return found.length ? Math.max(...found) : undefined;
 }

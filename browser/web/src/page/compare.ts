@@ -39,6 +39,16 @@ export function compare(outputs: Tensors, reference: Reference, specs: TensorSpe
   };
 }
 
+/** The first `count` samples: what was added to fill a batch goes. */
+export function cut(outputs: Tensors, count: number): Tensors {
+  return Object.fromEntries(
+    Object.entries(outputs).map(([name, { shape, dtype, data }]) => {
+      const length = data.length / (shape[0] || 1);
+      return [name, { shape: [Math.min(count, shape[0] ?? 0), ...shape.slice(1)], dtype, data: data.slice(0, count * length) }];
+    }),
+  );
+}
+
 /** Sample `i` of a batch, as plain numbers. */
 export function row(tensor: Tensor | undefined, i: number): number[] {
   if (!tensor) throw new Error("an output of the reference is missing in the variant's answer");

@@ -12,16 +12,17 @@ export interface Layout {
 }
 
 /** The input that is one image of [batch, height, width, 1 or 3]; undefined when it is not, or a dimension is free. */
-export function imageLayout({ kind, shape, range }: TensorSpec, examples: Tensor): Layout | undefined {
+export function imageLayout({ kind, shape, range }: TensorSpec, examples: Tensor | undefined): Layout | undefined {
   const [, height, width, channels] = shape;
   if (kind !== "image" || shape.length !== 4 || !height || !width || (channels !== 1 && channels !== 3)) return undefined;
-  const [low, high] = range ?? usualRange(examples);
+  // A range is what real inputs spanned: one gray image spans nothing, and a drawing needs two ends.
+  const [low, high] = range && range[0] < range[1] ? range : usualRange(examples);
   return { height, width, channels, low, high };
 }
 
 /** Of the ranges that image models are trained with, the one the examples fit: 0..255, -1..1 or 0..1. */
-function usualRange({ data }: Tensor): [number, number] {
-  const values = Array.from(data as ArrayLike<number | bigint>, Number);
+function usualRange(examples: Tensor | undefined): [number, number] {
+  const values = Array.from((examples?.data ?? []) as ArrayLike<number | bigint>, Number);
   if (values.some((value) => value > 2)) return [0, 255];
   return [values.some((value) => value < 0) ? -1 : 0, 1];
 }

@@ -1,11 +1,14 @@
 // The page: opens the bundle its server serves, shows it, runs it. With "#engine" it shows nothing and waits for programs.
 
 import { api } from "./api";
-import { type Bundle, openBundle, referenceOf, referenceSignature, runsHere, urlOf, type Variant } from "./bundle";
-import { classOutput, compare, median, row, shares } from "./compare";
-import { ownBatch, rows, run } from "./engine";
-import { CENTERED, imageLayout, isSketchable, paint, placementOf, unit } from "./image";
-import { Pad } from "./pad";
+import { type Bundle, inferenceSignature, openBundle, referenceOf, type Variant } from "./bundle";
+import { classOutput, compare as compareSamples, cut, median } from "./compare";
+import { rows, type Tensors } from "./engine";
+import { imageLayout, unit } from "./image";
+import { type Model, openModel } from "./model";
+import { compare, isClassifier } from "./parity";
+import { prepareSketch, type Sketch } from "./sketch";
+import { afterwards, refused, runsHere, type Standing } from "./standing";
 import * as view from "./view";
 
 const RUNS = 30;
@@ -30,79 +33,62 @@ async function start(): Promise<void> {
   else throw new Error("this bundle has no .tflite variant, the one kind this page runs. Convert with --to tflite.");
 }
 
+/** Run the reference inputs; then use the variant if it agrees with the source, or say why not. */
 async function prove(bundle: Bundle, variant: Variant, sketch: Sketch | undefined): Promise<void> {
   document.body.dataset.state = "running";
-  view.byId("problem").hidden = true;
   view.markChosen(variant);
-  const signature = referenceSignature(bundle, variant);
-  if (!signature) throw new Error(`${variant.id} cannot be checked here: the bundle holds no reference inputs for it.`);
-  const specs = bundle.manifest.signatures[signature]!;
-  const reference = referenceOf(bundle, signature);
-  const name = variant.signatures.length > 1 ? signature : null;
-  const url = urlOf(variant.entry);
-  const batch = await ownBatch(url, name);
-  const whole = rows(reference.inputs, Math.ceil(reference.count / batch) * batch);
-  const comparison = compare((await run(url, name, whole)).outputs, reference, specs.outputs);
-  view.showComparison(comparison);
-  const output = classOutput(specs.outputs);
-  const images = specs.inputs.flatMap((spec) => {
-    const layout = imageLayout(spec, reference.inputs[spec.name]!);
-    return layout ? [{ layout, of: (i: number) => unit(reference.inputs[spec.name]!, i, layout) }] : [];
-  });
-  view.showSamples(comparison.samples, output, images[0]);
-  const { wall_ms } = await run(url, name, rows(reference.inputs, batch), WARMUP, RUNS);
-  view.showTime(median(wall_ms), RUNS, batch, variant);
-  sketch?.use(url, name, batch);
+  sketch?.pause();
+  view.clearProof();
+  const { model, outputs, error } = await tried(bundle, variant);
+  const standing = model ? judged(bundle, variant, outputs) : refused(error);
+  view.showStanding(variant, standing);
+  if (model && standing.used) {
+    const reference = referenceOf(bundle, inferenceSignature(bundle, variant));
+    if (reference) {
+      const { wall_ms } = await model.run(rows(reference.inputs, model.batch), WARMUP, RUNS);
+      view.showTime(median(wall_ms), RUNS, model.batch, variant);
+    }
+    sketch?.use(model);
+  } else sketch?.stop();
   document.body.dataset.state = "ready";
 }
 
-interface Sketch {
-  use(url: string, signature: string | null, batch: number): void;
+interface Tried {
+  model?: Model;
+  /** Real numbers, one row a reference sample; undefined when the bundle has none. */
+  outputs?: Tensors | undefined;
+  error?: unknown;
 }
 
-/** The pad, where the model takes one small image and answers with classes. */
-function prepareSketch(bundle: Bundle): Sketch | undefined {
-  const signature = bundle.manifest.variants.filter(runsHere).map((variant) => referenceSignature(bundle, variant)).find(Boolean);
-  const specs = signature ? bundle.manifest.signatures[signature]! : undefined;
-  const input = specs?.inputs[0];
-  const output = specs && classOutput(specs.outputs);
-  const reference = signature ? referenceOf(bundle, signature) : undefined;
-  const layout = input && reference && imageLayout(input, reference.inputs[input.name]!);
-  if (!reference || !layout || !output || specs.inputs.length > 1 || input.dtype !== "float32" || !isSketchable(layout)) return undefined;
+/** A variant that LiteRT.js refuses is a fact to show, not the end of the page. */
+async function tried(bundle: Bundle, variant: Variant): Promise<Tried> {
+  try {
+    const model = await openModel(bundle, variant);
+    const reference = referenceOf(bundle, inferenceSignature(bundle, variant));
+    if (!reference) return { model };
+    const whole = rows(reference.inputs, Math.ceil(reference.count / model.batch) * model.batch);
+    return { model, outputs: cut((await model.run(whole)).outputs, reference.count) };
+  } catch (error) {
+    return { error };
+  }
+}
 
-  const images = Array.from({ length: reference.count }, (_, i) => unit(reference.inputs[input.name]!, i, layout));
-  const placement = images.length ? placementOf(images, layout) : CENTERED;
-  const seen = view.byId<HTMLCanvasElement>("seen");
-  const classes = output.shape[1]!;
-  let model: { url: string; signature: string | null; batch: number } | undefined;
-  let busy = false;
-  let waiting = false;
-
-  const classify = async (): Promise<void> => {
-    waiting = busy;
-    if (busy || !model) return;
-    if (pad.empty) {
-      paint(seen, new Float32Array(layout.width * layout.height * layout.channels).fill(placement.bright ? 0 : 1), layout);
-      return view.showShares([], classes, output);
-    }
-    busy = true;
-    const data = pad.image(layout, placement);
-    paint(seen, data.map((value) => (value - layout.low) / (layout.high - layout.low)), layout);
-    const shape = [1, layout.height, layout.width, layout.channels];
-    const drawing = rows({ [input.name]: { shape, dtype: "float32", data } }, model.batch);
-    const { outputs } = await run(model.url, model.signature, drawing);
-    view.showShares(shares(row(outputs[output.name], 0)), classes, output);
-    busy = false;
-    if (waiting) await classify(); // the drawing went on meanwhile: classify its newest state
-  };
-  const redraw = () => requestAnimationFrame(() => classify().catch(view.showProblem));
-  const pad = new Pad(view.byId<HTMLCanvasElement>("pad"), redraw);
-  view.byId("clear").addEventListener("click", () => pad.clear());
-  return {
-    use(url, name, batch) {
-      model = { url, signature: name, batch };
-      view.show("sketch");
-      redraw();
-    },
-  };
+/** Show the answers beside the source's, and say whether they are near enough. */
+function judged(bundle: Bundle, variant: Variant, outputs: Tensors | undefined): Standing {
+  const signature = inferenceSignature(bundle, variant);
+  const specs = bundle.manifest.signatures[signature]!;
+  const reference = referenceOf(bundle, signature);
+  if (!reference || !outputs) return afterwards(variant, undefined);
+  const labelled = specs.outputs.some(({ labels }) => labels.length);
+  const proof = compare(variant.scheme, reference.outputs, outputs, isClassifier(reference.outputs, labelled));
+  if (Object.keys(reference.outputs).every((name) => name in outputs)) {
+    const comparison = compareSamples(outputs, reference, specs.outputs);
+    view.showComparison(comparison, proof);
+    const images = specs.inputs.flatMap((spec) => {
+      const layout = imageLayout(spec, reference.inputs[spec.name]!);
+      return layout ? [{ layout, of: (i: number) => unit(reference.inputs[spec.name]!, i, layout) }] : [];
+    });
+    view.showSamples(comparison.samples, classOutput(specs.outputs), images[0]);
+  }
+  return afterwards(variant, proof);
 }

@@ -1,8 +1,10 @@
 // What the page shows. Text goes in as text, never as HTML: names and labels come from a bundle someone else made.
 
-import { bytesOfVariant, type Bundle, provedDifference, runsHere, type TensorSpec, type Variant } from "./bundle";
+import { bytesOfVariant, type Bundle, provedDifference, type TensorSpec, type Variant } from "./bundle";
 import type { Comparison, Sample } from "./compare";
 import { type Layout, paint } from "./image";
+import type { Parity } from "./parity";
+import { beforehand, runsHere, type Standing } from "./standing";
 
 export function element<K extends keyof HTMLElementTagNameMap>(
   tag: K,
@@ -19,6 +21,8 @@ export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
 }
 
 export const show = (id: string): void => byId(id).removeAttribute("hidden");
+
+export const hide = (id: string): void => byId(id).setAttribute("hidden", "");
 
 export function showName({ manifest }: Bundle): void {
   document.title = `${manifest.name} · edgeloop`;
@@ -40,7 +44,9 @@ export function showVariants(bundle: Bundle, chosen: Variant | undefined, choose
     ...variants.map((variant) => {
       const bytes = bytesOfVariant(bundle.manifest, variant);
       const off = provedDifference(bundle, variant);
-      const name = element("th", { scope: "row" }, runsHere(variant) ? radio(variant, variant === chosen, choose) : variant.id);
+      const notes = (variant.notes ?? []).map((note) => element("p", { className: "note" }, note));
+      const id = runsHere(variant) ? radio(variant, variant === chosen, choose) : variant.id;
+      const name = element("th", { scope: "row" }, id, ...notes);
       const meter = element("meter", { max: largest, value: bytes, ariaHidden: "true" });
       const row = element(
         "tr",
@@ -50,7 +56,8 @@ export function showVariants(bundle: Bundle, chosen: Variant | undefined, choose
         element("td", {}, variant.format),
         element("td", {}, element("span", { className: "size" }, meter, element("span", {}, kilobytes(bytes)))),
         element("td", {}, off === undefined ? "–" : short(off)),
-        element("td", {}, variant.requires.runtimes?.join(", ") || "–"),
+        element("td", {}, variant.requires.runtimes?.join(", ") || "nothing: unproved"),
+        element("td", { className: "standing" }, beforehand(variant)),
       );
       row.dataset.variant = variant.id;
       return row;
@@ -66,15 +73,34 @@ function radio(variant: Variant, checked: boolean, choose: (variant: Variant) =>
 }
 
 export function markChosen(variant: Variant): void {
-  for (const row of byId("variants").children) row.classList.toggle("chosen", (row as HTMLElement).dataset.variant === variant.id);
+  for (const row of rowsOf()) row.classList.toggle("chosen", row.dataset.variant === variant.id);
 }
 
-export function showComparison({ agree, maxAbs, samples }: Comparison): void {
+const rowsOf = (): HTMLElement[] => [...byId("variants").children] as HTMLElement[];
+
+/** May the page use it, and why or why not: in its line of the table, and below the tiles. */
+export function showStanding(variant: Variant, { used, text }: Standing): void {
+  const cell = rowsOf().find((row) => row.dataset.variant === variant.id)?.querySelector<HTMLElement>(".standing");
+  if (cell) Object.assign(cell, { textContent: text, className: `standing ${used ? "good" : "bad"}` });
+  byId("status").textContent = `${variant.id}: ${text}.`;
+}
+
+/** Nothing of the variant chosen before stands beside the name of this one. */
+export function clearProof(): void {
+  for (const id of ["agreement", "max-abs", "snr", "median"]) Object.assign(byId(id), { textContent: "–", className: "" });
+  byId("samples").replaceChildren();
+  byId("status").textContent = "";
+  hide("problem");
+  show("proof");
+}
+
+export function showComparison({ agree, maxAbs, samples }: Comparison, proof: Parity[]): void {
   const agreement = byId("agreement");
   agreement.textContent = agree === undefined ? "no classes" : `${agree} of ${samples.length}`;
   agreement.className = agree === undefined ? "" : agree === samples.length ? "good" : "bad";
   byId("max-abs").textContent = short(maxAbs);
-  show("proof");
+  const noisy = proof.flatMap(({ snr_db }) => snr_db ?? []);
+  byId("snr").textContent = noisy.length ? `${Math.min(...noisy).toFixed(1)} dB` : "exact";
 }
 
 export function showTime(medianMs: number, runs: number, batch: number, variant: Variant): void {

@@ -1,0 +1,104 @@
+// The source's answers and a variant's in, whether they agree out: what edge/parity.py does, for a variant that proves
+// itself in this tab. tests/integration/test_browser_parity.py runs the two beside each other; the reasons for the
+// floors stand there.
+
+import type { Tensor } from "../npy";
+
+export interface Floor {
+  snr_db: number;
+  /** Relative to max(1, the largest reference); null: SNR alone decides. */
+  max_abs: number | null;
+  /** Share of samples whose class agrees; one sample may always differ. */
+  top1: number;
+}
+
+const LIMIT_DB = 200; // of what is garbage beyond measure: JSON has no infinity
+
+export const FLOORS: Readonly<Record<string, Floor>> = {
+  float32: { snr_db: 100, max_abs: 1e-5, top1: 0.99 },
+  float16: { snr_db: 40, max_abs: null, top1: 0.97 },
+  dynamic: { snr_db: 12, max_abs: null, top1: 0.85 },
+  int16x8: { snr_db: 12, max_abs: null, top1: 0.85 },
+  int8: { snr_db: 10, max_abs: null, top1: 0.85 },
+  int4: { snr_db: 10, max_abs: null, top1: 0.85 },
+  mixed: { snr_db: 10, max_abs: null, top1: 0.85 },
+};
+
+/** One output. `error`: why there was nothing to compare. */
+export interface Parity {
+  output: string;
+  passed: boolean;
+  error: string | null;
+  max_abs: number;
+  /** Null: exact. */
+  snr_db: number | null;
+  /** Null: no classifier. */
+  top1_agreement: number | null;
+}
+
+type Tensors = Record<string, Tensor>;
+
+/** One record an output of the reference. Without a floor of its scheme, nothing passes. */
+export function compare(scheme: string, expected: Tensors, got: Tensors, classifier: boolean): Parity[] {
+  const floor = Object.hasOwn(FLOORS, scheme) ? FLOORS[scheme] : undefined;
+  return Object.entries(expected).map(([output, reference]) => {
+    const value = got[output];
+    const error = floor ? nothingToCompare(reference, value) : `there is no floor for the scheme ${scheme}`;
+    if (error || !floor || !value) return { output, passed: false, error, max_abs: Infinity, snr_db: -LIMIT_DB, top1_agreement: null };
+    return judge(floor, output, reference, value, classifier);
+  });
+}
+
+/** One output [n, classes], and either labels for it or rows that are probabilities. */
+export function isClassifier(expected: Tensors, labelled: boolean): boolean {
+  const [output, another] = Object.values(expected);
+  if (!output || another || output.shape.length !== 2 || output.shape[1]! < 2 || !output.dtype.startsWith("float")) return false;
+  return labelled || rowsOf(output).every((row) => row.every((p) => p >= 0) && Math.abs(row.reduce((a, b) => a + b, 0) - 1) <= 1.01e-3);
+}
+
+/** One record in words: what is wrong with it, or how well it agrees. */
+export function reason({ output, error, max_abs, snr_db, top1_agreement }: Parity): string {
+  if (error) return error;
+  const snr = snr_db === null ? "exact" : `SNR ${snr_db.toFixed(1)} dB`;
+  const agree = top1_agreement === null ? "" : `, top-1 agreement ${(100 * top1_agreement).toFixed(1)}%`;
+  return `output '${output}' has ${snr}, max abs error ${Number(max_abs.toPrecision(3))}${agree}`;
+}
+
+function nothingToCompare(reference: Tensor, value: Tensor | undefined): string | null {
+  if (!value) return "no such output";
+  if (String(value.shape) !== String(reference.shape)) return `the output has shape [${value.shape}], expected [${reference.shape}]`;
+  return plain(value).every(Number.isFinite) ? null : "the output holds NaN or infinity";
+}
+
+function judge(floor: Floor, output: string, reference: Tensor, value: Tensor, classifier: boolean): Parity {
+  const [r, v] = [plain(reference), plain(value)];
+  let [largest, max_abs, power, noise] = [0, 0, 0, 0];
+  r.forEach((expected, i) => {
+    const error = Math.abs(expected - v[i]!);
+    largest = Math.max(largest, Math.abs(expected));
+    max_abs = Math.max(max_abs, error);
+    power += expected ** 2;
+    noise += error ** 2;
+  });
+  // a reference of zeros has no power of its own: its noise is then measured against one unit an element
+  const ratio = 10 * Math.log10((power || r.length) / noise);
+  const snr_db = noise === 0 ? null : Math.min(LIMIT_DB, Math.max(-LIMIT_DB, ratio));
+  const n = reference.shape[0] ?? 1;
+  const classes = rowsOf(reference).map(argmax);
+  const same = classifier ? rowsOf(value).filter((row, i) => argmax(row) === classes[i]).length : n;
+  const passed =
+    (snr_db === null || snr_db >= floor.snr_db) &&
+    (floor.max_abs === null || max_abs <= floor.max_abs * Math.max(1, largest)) &&
+    n - same <= Math.max(1, (1 - floor.top1) * n);
+  return { output, passed, error: null, max_abs, snr_db, top1_agreement: classifier ? same / n : null };
+}
+
+const plain = ({ data }: Tensor): number[] => Array.from(data as ArrayLike<number | bigint>, Number);
+
+const argmax = (row: number[]): number => row.indexOf(Math.max(...row));
+
+function rowsOf(tensor: Tensor): number[][] {
+  const [values, n] = [plain(tensor), tensor.shape[0] ?? 1];
+  const length = values.length / n;
+  return Array.from({ length: n }, (_, i) => values.slice(i * length, (i + 1) * length));
+}
