@@ -47,7 +47,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """A temporary sibling to fill; it takes the place of `path` when the block ends well.
 
     An existing folder is exchanged in one step (Linux `renameat2`), then removed. When the block
-    raises, the sibling is removed and `path` is as it was.
+    raises, the sibling is removed, with the parents that were made for it, and `path` is as it was.
 
     Raises:
         WriteError: The disk or the permissions refuse, or `path` is something other than a folder.
@@ -56,6 +56,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     if path.exists() and not path.is_dir():
         raise WriteError(f"cannot write {path}: a file is there. Choose a new folder, or take the file away.")
     with _writing(path):
+        made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -75,6 +76,9 @@ def new_folder(path: str | Path) -> Iterator[Path]:
             _sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: something is in it now, the new folder as a rule
+            for folder in made:
+                folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -22,7 +23,8 @@ from edgeloop.browser.assets import PAGE, TFJS_RUNNER, need_assets
 from edgeloop.browser.chromium import find_chromium, open_page
 from edgeloop.browser.runners import LITERTJS, TFJS
 from edgeloop.browser.server import serve
-from edgeloop.bundle import MANIFEST, file_entries, read_bundle
+from edgeloop.bundle import MANIFEST, REFERENCE, Format, Requires, Scheme, file_entries, read_bundle
+from edgeloop.edge.quantization import from_io, to_io
 from edgeloop.edge.runners import LITERT
 from edgeloop.errors import DeviceError, MissingExtra, TargetError
 
@@ -60,12 +62,9 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory, digits, node):
-    """A small convolutional net, trained for seconds, as edgeloop converts it: release 1."""
+def model(tmp_path_factory, digits):
+    """A small convolutional net, trained for seconds."""
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.convert import convert
-    from edgeloop.convert.options import ConvertOptions
-
     x, y = digits
     keras.utils.set_random_seed(1)
     k = keras.layers
@@ -83,11 +82,23 @@ def bundle(tmp_path_factory, digits, node):
     )
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(x[:1400], y[:1400], epochs=15, verbose=0)
+    file = tmp_path_factory.mktemp("model") / "digits.keras"
+    model.save(file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory, digits, model, node):
+    """The net in every form, as edgeloop converts it: release 1."""
+    from edgeloop.convert.convert import convert
+    from edgeloop.convert.options import ConvertOptions
+    from edgeloop.convert.recipes import Io
+
     folder = tmp_path_factory.mktemp("browser")
-    model.save(folder / "digits.keras")
-    np.savez(folder / "calibration.npz", x=x[:200])
-    options = ConvertOptions(calibration=folder / "calibration.npz")
-    return convert(folder / "digits.keras", folder / "digits", options).bundle
+    np.savez(folder / "calibration.npz", x=digits[0][:200])
+    schemes = tuple(scheme for scheme in Scheme if scheme is not Scheme.MIXED)
+    options = ConvertOptions(calibration=folder / "calibration.npz", schemes=schemes, io=(Io.FLOAT32, Io.INT8))
+    return convert(model, folder / "digits", options).bundle
 
 
 @pytest.fixture(scope="session")
@@ -107,8 +118,10 @@ def two_by_two(tmp_path_factory, node):
 
 
 def infer(runner, bundle, variant, inputs):
+    """Real numbers in, real numbers out."""
+    io = bundle.variant(variant).io
     with runner.open(bundle.path, bundle.variant(variant).entry) as session:
-        return session.infer(inputs, "infer" if variant != "tfjs" else None)
+        return from_io(session.infer(to_io(inputs, io), "infer" if variant != "tfjs" else None), io)
 
 
 def float_bound(expected):
@@ -129,14 +142,24 @@ def test_litertjs_computes_what_litert_in_python_does(bundle, chromium, digits, 
     np.testing.assert_allclose(got, expected, rtol=0, atol=float_bound(expected))
 
 
-def test_litertjs_computes_int8_as_python_does_to_one_step(bundle, chromium, digits):
+@pytest.mark.parametrize("variant", ["int8", "int8-io"])
+def test_litertjs_computes_int8_as_python_does_to_one_step(bundle, chromium, digits, variant):
     x = {"image": digits[0][1400:1432]}
-    expected = infer(LITERT, bundle, "int8", x)["probabilities"]
-    got = infer(LITERTJS, bundle, "int8", x)["probabilities"]
+    expected = infer(LITERT, bundle, variant, x)["probabilities"]
+    got = infer(LITERTJS, bundle, variant, x)["probabilities"]
     step = np.diff(np.unique(expected)).min()  # integers inside: only the last rounding may fall the other way
     assert np.abs(got - expected).max() <= step * 1.01
     float32 = infer(LITERT, bundle, "float32", x)["probabilities"]
     assert np.abs(got - float32).max() > float_bound(float32), "that was the float model"
+
+
+def test_litertjs_takes_and_gives_the_files_own_integers(bundle, chromium, digits):
+    x = to_io({"image": digits[0][:3]}, bundle.variant("int8-io").io)
+    with LITERTJS.open(bundle.path, "int8-io.tflite") as session:
+        got = session.infer(x, "infer")["probabilities"]
+        with pytest.raises(TargetError, match=r"image is float32 \[3,8,8,1\], the file takes int8 \[1,8,8,1\]"):
+            session.infer({"image": digits[0][:3]}, "infer")
+    assert (x["image"].dtype, got.dtype, got.shape) == (np.int8, np.int8, (3, 10))
 
 
 @pytest.mark.parametrize("count", [1, 3, 33])
@@ -213,6 +236,27 @@ def test_tfjs_computes_x_times_w_whatever_the_memory_order(product, order):
     with TFJS.open(product(), "model.json") as session:
         got = session.infer({"left": np.array(X, order=order)}, None)
     np.testing.assert_array_equal(got["product"], Y)
+
+
+UINT8 = np.array([[6, 0], [5, 12]], np.uint8)  # W = -2 + 0.5 * UINT8, exactly
+
+
+@pytest.mark.parametrize(
+    ("stored", "quantization"),
+    [(W.astype("<f2"), {"dtype": "float16"}), (UINT8, {"dtype": "uint8", "scale": 0.5, "min": -2.0})],
+    ids=["float16", "uint8"],
+)
+def test_tfjs_computes_with_weights_stored_in_fewer_bits(product, stored, quantization):
+    weight = {
+        "name": "w",
+        "shape": [2, 2],
+        "dtype": "float32",
+        "quantization": {**quantization, "original_dtype": "float32"},
+    }
+    folder = product(weightsManifest=[{"paths": ["w.bin"], "weights": [weight]}])
+    (folder / "w.bin").write_bytes(stored.tobytes())
+    with TFJS.open(folder, "model.json") as session:
+        np.testing.assert_array_equal(session.infer({"left": X}, None)["product"], Y)
 
 
 @pytest.mark.parametrize(
@@ -342,10 +386,17 @@ def test_browse_names_a_port_in_use_and_exits_8(bundle, node, capfd):
     )
 
 
-@pytest.fixture
-def page(bundle, chromium):
+@contextlib.contextmanager
+def opened(bundle, chromium):
+    """The page of a bundle, when it is done with the first variant."""
     with serve(bundle.path) as served, open_page(served.url, chromium) as page:
         page.wait_for_selector("body[data-state=ready]", timeout=PAGE_MS)
+        yield page
+
+
+@pytest.fixture
+def page(bundle, chromium):
+    with opened(bundle, chromium) as page:
         yield page
 
 
@@ -355,31 +406,71 @@ def expect(locator):
     return expect(locator)
 
 
+def line(page, variant):
+    """What the table says of a variant in this tab."""
+    return page.locator(f"tr[data-variant={variant}] .standing")
+
+
 def choose(page, variant):
+    """Choose it and wait for the verdict."""
     page.locator(f"input[value={variant}]").check()
+    expect(page.locator("#status")).to_contain_text(f"{variant}: ", timeout=PAGE_MS)
     page.wait_for_selector("body[data-state=ready]", timeout=PAGE_MS)
-    expect(page.locator("#status")).to_contain_text(f"{variant}: median", timeout=PAGE_MS)
+
+
+def used(page, variant):
+    """It answers drawings and is timed."""
+    return (
+        page.locator("#status").inner_text().startswith(f"{variant}: median of 30 runs")
+        and page.locator("#median").inner_text().endswith(" ms")
+        and page.locator("#sketch").is_visible()
+        and page.locator("#answers").inner_text() == f"Answered by {variant}."
+    )
+
+
+def not_used(page, variant):
+    """It is shown, and neither answers drawings nor is timed."""
+    return (
+        page.locator("#status").inner_text().startswith(f"{variant}: NOT used: ")
+        and line(page, variant).inner_text().startswith("NOT used: ")
+        and page.locator("#median").inner_text() == "–"
+        and page.locator("#sketch").is_hidden()
+    )
 
 
 def test_the_page_shows_the_bundle_and_how_far_it_agrees(bundle, page):
     reference = np.load(bundle.path / "reference.npz")
     assert page.locator("h1").inner_text() == "digits"
-    assert page.locator("#variants tr").count() == len(bundle.manifest.variants)
-    assert page.locator("#variants input").count() == 4  # the .tflite ones
+    schemes = page.locator("#variants td:nth-child(2)").all_inner_texts()
+    assert schemes == [variant.scheme.value for variant in bundle.manifest.variants]
+    runnable = [variant.id for variant in bundle.manifest.variants if variant.format is Format.TFLITE]
+    inputs = page.locator("#variants input").all()
+    assert [shown.get_attribute("value") for shown in inputs] == runnable
+    off = page.locator("#variants td:nth-child(5)").all_inner_texts()
+    assert max(map(float, off)) < 1, "a runtime that a variant failed on, as int4 does on tflite-runtime, is left out"
     assert page.locator("#agreement").inner_text() == "16 of 16"
     assert float(page.locator("#max-abs").inner_text()) <= float_bound(reference["out/probabilities"])
+    assert float(page.locator("#snr").inner_text().removesuffix(" dB")) >= 100
     assert page.locator("#samples canvas").count() == 16
     classes = reference["out/probabilities"].argmax(1)
     assert page.locator("#samples li p:first-of-type").all_inner_texts() == [f"{c} ✓" for c in classes]
     assert page.evaluate("crossOriginIsolated") is True
+    assert used(page, "float32")
+    assert line(page, "float32").inner_text() == "proved here"
+    assert line(page, "int8").inner_text() == "not proved yet: choose it"
+    assert line(page, "tfjs").inner_text() == "not run by this page"
 
 
-def test_the_page_runs_int8_and_shows_its_own_difference(bundle, page):
+def test_the_page_proves_every_scheme_and_shows_its_own_difference(bundle, page):
     reference = np.load(bundle.path / "reference.npz")
-    choose(page, "int8")
-    got = infer(LITERT, bundle, "int8", {"image": reference["in/image"]})["probabilities"]
-    expected = np.abs(got - reference["out/probabilities"]).max()
-    assert float(page.locator("#max-abs").inner_text()) == pytest.approx(expected, rel=0.05)  # shown to two digits
+    for variant in ["int8", "int8-io", "int16x8", "int4", "dynamic", "float16"]:
+        choose(page, variant)
+        got = infer(LITERT, bundle, variant, {"image": reference["in/image"]})["probabilities"]
+        expected = np.abs(got - reference["out/probabilities"]).max()
+        shown = float(page.locator("#max-abs").inner_text())
+        assert shown == pytest.approx(expected, rel=0.05), variant  # shown to two digits
+        assert used(page, variant)
+        assert line(page, variant).inner_text() == "proved here"
 
 
 def test_the_page_asks_its_own_server_alone(bundle, chromium):
@@ -392,48 +483,179 @@ def test_the_page_asks_its_own_server_alone(bundle, chromium):
     assert [url for url in asked if not url.startswith(served.url)] == []
 
 
-def test_a_drawing_gets_the_class_that_python_gives_to_the_same_pixels(bundle, page):
+def draw_a_seven(page):
+    """Draw, and wait for the answer: pixels [8, 8] from 0 to 1 as the model saw them, and the share of each class."""
     page.locator("#pad").scroll_into_view_if_needed()
     box = page.locator("#pad").bounding_box()
     at = lambda x, y: (box["x"] + x * box["width"], box["y"] + y * box["height"])  # noqa: E731
     page.mouse.move(*at(0.3, 0.2))
     page.mouse.down()
-    for x, y in [(0.7, 0.2), (0.45, 0.9)]:  # a seven
+    for x, y in [(0.7, 0.2), (0.45, 0.9)]:
         page.mouse.move(*at(x, y), steps=10)
     page.mouse.up()
     expect(page.locator("#guess")).not_to_have_text("–", timeout=PAGE_MS)
     page.wait_for_timeout(500)  # the last stretch of the stroke is classified a frame later
     seen = page.evaluate("[...document.getElementById('seen').getContext('2d').getImageData(0, 0, 8, 8).data]")
-    image = np.array(seen, np.float32).reshape(1, 8, 8, 4)[..., :1] / 255
-    assert image.max() > 0.8, "ink should reach the model"
-    expected = infer(LITERT, bundle, "float32", {"image": image})["probabilities"][0]
-    shown = [float(text.rstrip("%")) for text in page.locator("#bars span:last-child").all_inner_texts()]
-    # the canvas holds 8 bits a pixel, the model had the unrounded ones; bars show 0.1%
-    np.testing.assert_allclose(np.array(shown) / 100, expected, rtol=0, atol=0.02)
+    pixels = np.array(seen, np.float32).reshape(8, 8, 4)[..., 0] / 255
+    assert pixels.max() > 0.8, "ink should reach the model"
+    shown = [float(text.rstrip("%")) / 100 for text in page.locator("#bars span:last-child").all_inner_texts()]
     assert page.locator("#guess").inner_text() == str(int(np.argmax(shown)))
-    page.locator("#clear").click()
-    expect(page.locator("#guess")).to_have_text("–", timeout=PAGE_MS)
+    return pixels, np.array(shown)
+
+
+def test_a_drawing_gets_the_class_that_python_gives_to_the_same_pixels(bundle, page):
+    for variant in ("float32", "int8-io"):
+        choose(page, variant)
+        pixels, shown = draw_a_seven(page)
+        expected = infer(LITERT, bundle, variant, {"image": pixels.reshape(1, 8, 8, 1)})["probabilities"][0]
+        # the canvas holds 8 bits a pixel, the model had the unrounded ones; bars show 0.1%
+        np.testing.assert_allclose(shown, expected, rtol=0, atol=0.02)
+        page.locator("#clear").click()
+        expect(page.locator("#guess")).to_have_text("–", timeout=PAGE_MS)
+
+
+def test_a_drawing_has_the_range_that_the_model_takes(model, chromium, node, tmp_path):
+    from edgeloop.convert.convert import convert
+    from edgeloop.convert.options import ConvertOptions
+    from edgeloop.convert.preprocess import Preprocessing
+
+    prepared = Preprocessing(input_range=(0.0, 255.0))
+    options = ConvertOptions(to=(Format.TFLITE,), schemes=(Scheme.FLOAT32,), preprocess=prepared)
+    bundle = convert(model, tmp_path / "bytes", options).bundle
+    (image,) = bundle.manifest.signatures["infer"].inputs
+    assert image.range == (0, 255)
+    with opened(bundle, chromium) as page:
+        pixels, shown = draw_a_seven(page)
+    expected = infer(LITERT, bundle, "float32", {"image": 255 * pixels.reshape(1, 8, 8, 1)})["probabilities"][0]
+    np.testing.assert_allclose(shown, expected, rtol=0, atol=0.02)  # as above
+    wrong = infer(LITERT, bundle, "float32", {"image": pixels.reshape(1, 8, 8, 1)})["probabilities"][0]
+    assert np.abs(wrong - expected).max() > 0.1, "pixels of 0 to 1 would have looked the same"
 
 
 @pytest.fixture
-def other_bundle(bundle, tmp_path):
+def remade(bundle, tmp_path):
+    """A copy of the bundle: files written or taken away, the manifest changed to match."""
+
+    def make(files=None, **changes):
+        folder = tmp_path / "remade"
+        shutil.copytree(bundle.path, folder)
+        (folder / "proof.json").unlink()
+        for name, content in (files or {}).items():
+            (folder / name).unlink(missing_ok=True)
+            if content is not None:
+                (folder / name).write_bytes(content)
+        manifest = dataclasses.replace(bundle.manifest, files=file_entries(folder), **changes)
+        (folder / MANIFEST).write_bytes(manifest.to_bytes())
+        return read_bundle(folder)
+
+    return make
+
+
+def claiming(bundle, id, like, *runtimes):
+    """A variant of its own file ID.tflite that says it was proved on `runtimes`."""
+    made = dataclasses.replace(bundle.variant(like), id=id, entry=f"{id}.tflite", files=(f"{id}.tflite",))
+    note = () if runtimes else ("unproved: no runtime of its format was there when it was made",)
+    return dataclasses.replace(made, requires=Requires(runtimes), notes=note)
+
+
+def test_a_variant_that_fails_here_is_shown_and_not_used(bundle, remade, chromium):
+    good = (bundle.path / "float32.tflite").read_bytes()
+    coarse = (bundle.path / "int4.tflite").read_bytes()  # right for int4, far from what float32 promises
+    variants = (
+        claiming(bundle, "coarse", "float32", "litert", "litertjs"),  # whatever it claims
+        claiming(bundle, "unproved", "float32"),
+        claiming(bundle, "claimed", "float32", "litertjs"),
+        claiming(bundle, "damaged", "float32", "litertjs"),
+    )
+    files = {
+        "coarse.tflite": coarse,
+        "unproved.tflite": good,
+        "claimed.tflite": good,
+        "damaged.tflite": good[: len(good) // 2],
+    }
+    with opened(remade(files, variants=(*variants, *bundle.manifest.variants)), chromium) as page:
+        assert not_used(page, "coarse")  # the first of all
+        assert "; float32 needs 100 dB" in line(page, "coarse").inner_text()
+        assert page.locator("#samples canvas").count() == 16  # shown
+        assert line(page, "claimed").inner_text() == "proved when converted"
+        assert page.locator("tr[data-variant=unproved] td:nth-child(6)").inner_text() == "nothing: unproved"
+        assert page.locator("tr[data-variant=unproved] .note").inner_text().startswith("unproved: ")
+
+        choose(page, "unproved")
+        assert used(page, "unproved")
+        assert line(page, "unproved").inner_text() == "proved here"
+        draw_a_seven(page)
+
+        choose(page, "damaged")
+        assert not_used(page, "damaged")
+        assert "LiteRT.js cannot run it: this .tflite file is damaged" in line(page, "damaged").inner_text()
+        assert page.locator("#samples li").count() == 0  # nothing of the variant before
+        assert page.locator("#problem").is_hidden()
+
+        choose(page, "claimed")
+        assert used(page, "claimed")
+        assert line(page, "claimed").inner_text() == "proved when converted"
+        assert line(page, "damaged").inner_text().startswith("NOT used")  # the verdicts stay
+
+
+def test_garbage_is_not_used_while_the_rest_is(bundle, model, remade, chromium):
+    keras = pytest.importorskip("keras")
+    kernel = keras.saving.load_model(model).layers[-1].get_weights()[0].T.tobytes()  # a .tflite holds it transposed
+    data = (bundle.path / "float32.tflite").read_bytes()
+    assert data.count(kernel) == 1
+    data = data.replace(kernel, bytes(len(kernel)))  # it runs, and gives every image the same answer
+    variants = (*bundle.manifest.variants, claiming(bundle, "garbage", "int8", "litert"))
+    made = remade({"garbage.tflite": data}, variants=variants)
+    with opened(made, chromium) as page:
+        assert used(page, "float32")
+        choose(page, "garbage")
+        assert not_used(page, "garbage")
+        assert "; int8 needs 10 dB" in line(page, "garbage").inner_text()
+        choose(page, "int8")
+        assert used(page, "int8")
+
+
+def test_without_reference_inputs_only_what_was_proved_on_litertjs_is_used(bundle, remade, chromium):
+    good = (bundle.path / "int8-io.tflite").read_bytes()
+    variants = (*bundle.manifest.variants, claiming(bundle, "claimed", "int8-io", "litertjs"))
+    made = remade({REFERENCE: None, "claimed.tflite": good}, variants=variants)
+    with opened(made, chromium) as page:
+        assert not_used(page, "float32")
+        assert "no reference inputs" in line(page, "float32").inner_text()
+        choose(page, "claimed")
+        assert line(page, "claimed").inner_text() == "proved when converted"
+        pixels, shown = draw_a_seven(page)
+    expected = infer(LITERT, bundle, "int8-io", {"image": pixels.reshape(1, 8, 8, 1)})["probabilities"][0]
+    np.testing.assert_allclose(shown, expected, rtol=0, atol=0.02)  # as above
+
+
+def test_a_variant_of_a_later_edgeloop_is_left_out(bundle, remade, chromium):
+    made = remade()
+    manifest = json.loads((made.path / MANIFEST).read_bytes())
+    manifest["variants"][0]["scheme"] = "int2"
+    manifest["variants"][1]["format"] = "coreml"
+    (made.path / MANIFEST).write_text(json.dumps(manifest))
+    with opened(made, chromium) as page:
+        shown = [row.get_attribute("data-variant") for row in page.locator("#variants tr").all()]
+        assert shown == [variant.id for variant in bundle.manifest.variants[2:]]
+        assert used(page, shown[0])
+
+
+@pytest.fixture
+def other_bundle(bundle, remade):
     """The same model beside answers of a source that gives each sample the next class, under a name full of HTML."""
-    folder = tmp_path / "other"
-    shutil.copytree(bundle.path, folder)
-    (folder / "proof.json").unlink()
-    with np.load(folder / "reference.npz") as arrays:
+    with np.load(bundle.path / "reference.npz") as arrays:
         changed = {name: arrays[name] for name in arrays.files}
     changed["out/probabilities"] = np.roll(changed["out/probabilities"], 1, axis=1)
-    np.savez(folder / "reference.npz", **changed)
-    manifest = dataclasses.replace(bundle.manifest, name="<img src=x onerror=boom()>", files=file_entries(folder))
-    (folder / MANIFEST).write_bytes(manifest.to_bytes())
-    return read_bundle(folder)
+    buffer = io.BytesIO()
+    np.savez(buffer, **changed)
+    return remade({REFERENCE: buffer.getvalue()}, name="<img src=x onerror=boom()>")
 
 
 def test_the_page_shows_disagreement_and_takes_names_as_text(other_bundle, chromium):
-    with serve(other_bundle.path) as served, open_page(served.url, chromium) as page:
-        page.wait_for_selector("body[data-state=ready]", timeout=PAGE_MS)
+    with opened(other_bundle, chromium) as page:
         assert page.locator("#agreement").inner_text() == "0 of 16"
         assert page.locator("#samples li.differs").count() == 16
+        assert not_used(page, "float32")
         assert page.locator("h1").inner_text() == "<img src=x onerror=boom()>"
         assert page.locator("h1 img").count() == 0

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hostile_files import ONE, onnx, onnx_tensor
 
 from edgeloop.bundle import MANIFEST, PROOF, Scheme, read_bundle
 from edgeloop.convert import cache
+from edgeloop.convert.safety_onnx import external_files
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,27 @@ def test_a_key_follows_model_options_data_and_versions_and_nothing_else(tmp_path
     others.append(key(tmp_path, calibration=data))
     assert plain not in others
     assert len(set(others)) == len(others)
+
+
+def test_a_key_follows_what_an_onnx_file_keeps_beside_it(tmp_path):
+    model = tmp_path / "m.onnx"
+    model.write_bytes(onnx(onnx_tensor((1,), ONE), onnx_tensor((2,), location="w.bin"), nested=True))
+    assert external_files(model) == ()  # not there: nothing to follow, and convert refuses it
+    keys = []
+    for content in (b"12345678", b"87654321"):
+        (tmp_path / "w.bin").write_bytes(content)
+        assert external_files(model) == (tmp_path / "w.bin",)
+        keys.append(cache.cache_key(model, "d", Asked(), (), beside=external_files(model)))
+    assert len({*keys, cache.cache_key(model, "d", Asked(), ())}) == 3
+
+
+@pytest.mark.parametrize("location", ["../w.bin", "/etc/passwd", "x" * 5000, "loop", "folder", "a\0b", ""])
+def test_a_file_that_is_refused_is_not_read_for_a_key(tmp_path, location):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder" / "m.onnx").write_bytes(onnx(onnx_tensor((2,), location=location)))
+    (tmp_path / "w.bin").write_bytes(b"12345678")
+    assert external_files(tmp_path / "folder" / "m.onnx") == ()
 
 
 def test_a_key_follows_the_packages_of_the_device_environment(tmp_path):

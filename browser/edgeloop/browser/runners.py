@@ -32,7 +32,10 @@ CLOSE_S = 5.0
 
 @dataclass(frozen=True)
 class TfjsRunner:
-    """TF.js graph models (`model.json` and its shards) in Node, on TF.js's WebAssembly backend; plain JavaScript for ops it lacks."""
+    """TF.js graph models (`model.json` and its shards) in Node.
+
+    On TF.js's WebAssembly backend; in plain JavaScript where that lacks an op.
+    """
 
     name: str = "tfjs"
     formats: frozenset[Format] = frozenset({Format.TFJS})

@@ -13,7 +13,7 @@ import typer
 from edgeloop.answer import Answer, Table
 from edgeloop.bundle import Bundle, Format, Scheme
 from edgeloop.convert.parity import passed_on
-from edgeloop.convert.words import choice, choices, label_file, numbers, pair, size
+from edgeloop.convert.words import byte_count, choice, choices, label_file, numbers, pair, size
 from edgeloop.errors import OptionsError
 
 if TYPE_CHECKING:
@@ -60,10 +60,14 @@ def convert(
     std: Annotated[str | None, typer.Option(help="Then divided by.")] = None,
     resize: Annotated[str | None, typer.Option(help="Height,width of the images that devices give.")] = None,
     trainable: Annotated[bool, typer.Option("--trainable", help="Also a .tflite that devices can train.")] = False,
-    train_batch: Annotated[int, typer.Option(help="Samples of one training step on a device.")] = 16,
+    train_batch: Annotated[
+        int | None, typer.Option(help="Samples of one training step on a device; default: 16.")
+    ] = None,
     train_last: Annotated[int | None, typer.Option(help="Train only the last N layers.", metavar="N")] = None,
-    optimizer: Annotated[str, typer.Option(help="sgd, momentum or adam.")] = "sgd",
-    loss: Annotated[str | None, typer.Option(help="Default: by what the model answers.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum or adam; default: sgd.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="sparse_categorical_crossentropy, ...; default: by what the model answers.")
+    ] = None,
     prove_on: Annotated[list[str] | None, typer.Option(help="One more device: local:PYTHON.")] = None,
     unproved: Annotated[list[str] | None, typer.Option(help="Write this format without proof, marked so.")] = None,
     min_snr: Annotated[float | None, typer.Option(help="Least output SNR of quantized files.", metavar="DB")] = None,
@@ -92,11 +96,16 @@ def convert(
     automatic = schemes == ["auto"]
     if automatic and max_drop is None:
         raise OptionsError("--schemes auto needs a budget. Pass --max-drop POINTS, e.g. 0.5.")
+    how = {"--train-batch": train_batch, "--train-last": train_last, "--optimizer": optimizer, "--loss": loss}
+    for option, given in how.items():
+        if given is not None and not trainable:
+            raise OptionsError(f"{option} is about the .tflite that devices can train. Pass --trainable with it.")
+    read_bytes = byte_count(memory, 2**30, "--memory")
     options = ConvertOptions(
         to=choices(Format, to, "--to"),
         schemes=(Scheme.FLOAT32,) if automatic else choices(Scheme, schemes, "--schemes"),
         io=choices(Io, io, "--io") or (Io.FLOAT32,),
-        tfjs=TfjsOptions(weights=weights, shard_bytes=int(tfjs_shard_mb * 2**20)),
+        tfjs=TfjsOptions(weights=weights, shard_bytes=byte_count(tfjs_shard_mb, 2**20, "--tfjs-shard-mb")),
         calibration=calibration,
         evaluation=evaluation,
         train_data=train_data,
@@ -109,12 +118,12 @@ def convert(
             std=numbers(std, "--std") or (1.0,),
             resize=size(resize, "--resize"),
         )
-        if any((input_range, mean, std, resize))
+        if any(given is not None for given in (input_range, mean, std, resize))
         else None,
         search=SearchOptions(max_drop_pp=max_drop) if max_drop is not None else None,
         trainable=TrainableOptions(
-            batch=train_batch,
-            optimizer=choice(Optimizer, optimizer, "--optimizer"),
+            batch=16 if train_batch is None else train_batch,
+            optimizer=choice(Optimizer, optimizer or "sgd", "--optimizer"),
             loss=choice(Loss, loss, "--loss") if loss else None,
             train_last=train_last,
         )
@@ -130,7 +139,7 @@ def convert(
             unproved=frozenset(choices(Format, unproved, "--unproved") or ()),
             min_snr_db=min_snr,
         ),
-        limits=Limits(read_bytes=int(memory * 2**30), work_bytes=int(4 * memory * 2**30)),
+        limits=Limits(read_bytes=read_bytes, work_bytes=4 * read_bytes),
         allow_unsafe=allow_unsafe,
         cache=cache,
     )

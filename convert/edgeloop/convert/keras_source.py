@@ -109,4 +109,5 @@ def _layers(model: Any) -> Iterator[Any]:
 
 
 def _line(e: Exception) -> str:
-    return " ".join(str(e).split())[:300].rstrip(".") + "."
+    reason = str(e).rpartition("Exception encountered: ")[2]  # Keras prints whole configs before it
+    return " ".join(reason.split())[:300].rstrip(".") + "."

@@ -7,7 +7,7 @@ import copy
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,24 @@ import numpy as np
 
 from edgeloop.answer import Progress, silent
 from edgeloop.bundle import Scheme
-from edgeloop.convert.bias import correct_biases, input_means
+from edgeloop.convert.bias import channel_means, correct_biases
 from edgeloop.convert.freeze import Frozen
 from edgeloop.convert.leftover import left_in_float
+from edgeloop.convert.pooling import pools_as_means
 from edgeloop.convert.recipes import Io, recipe
+from edgeloop.convert.rounding import Inputs, int8_steps, round_weights, watched
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.source import Source
 from edgeloop.convert.tflite_source import add_signature
+from edgeloop.convert.weighted import inputs_of, read, weighted
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.extras import need
 
 BATCH, BATCH_BYTES = 16, 1 << 18  # a calibration batch: as many samples, but no more bytes
 INTEGER = frozenset({Scheme.INT8, Scheme.INT16X8})
+# 16 bits have room for values beyond those of the samples. ResNet8 calibrated on one photograph, on crops of others:
+# 20.2 dB without, 23.9 dB with it. int8 has none: 1.1 cost it 0.5 dB.
+MARGIN = np.float32(4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +42,14 @@ class Calibration:
     Attributes:
         ranges: Smallest and largest value by tensor name: {"min": [1], "max": [1]}, float32.
         means: Mean input of the operators with weights by the input's tensor name: float64 [channels].
+        factors: Which of their inputs go together, as `rounding.Inputs.factors` gives it.
+        steps: Their int8 weights rounded with that, at one scale per output channel, by the weights' name.
     """
 
     ranges: Mapping[str, Mapping[str, np.ndarray]]
     means: Mapping[str, np.ndarray]
+    factors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    steps: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def lower(frozen: Frozen, source: Source) -> bytes:
@@ -80,6 +90,7 @@ def calibrate(float32: bytes, source: Source, samples: Samples, progress: Progre
     utils = need("ai_edge_quantizer.utils.qsv_utils", extra="convert")
     manager = need("ai_edge_quantizer.recipe_manager", extra="convert").RecipeManager()
     manager.load_quantization_recipe(need("ai_edge_quantizer.recipe", extra="convert").static_wi8_ai8())
+    float32 = pools_as_means(float32)
     fixed = source.inputs[0].shape[0]
     sample_bytes = sum(array[:1].nbytes for array in samples.inputs.values())
     size = fixed or max(1, min(BATCH, BATCH_BYTES // sample_bytes))
@@ -96,13 +107,22 @@ def calibrate(float32: bytes, source: Source, samples: Samples, progress: Progre
             # a list of one: the calibrator takes len(list(dataset)) of what it is given
             runner.calibrate({source.signature: [batch]}, manager)
             progress("calibrate", min(len(samples), done * size), len(samples))
-        means = input_means(float32, source.signature, samples, size, fill=fixed is not None)
+        model, graph = read(float32)
+        tensors, inputs = {op.input for op in weighted(model, graph)}, Inputs(float32)
+        seen = inputs_of(float32, tensors, source.signature, samples, size, fill=fixed is not None)
+        means = channel_means(watched(seen, inputs))
     ranges = {  # the profiler answers in float64: as float32, its ranges equal those of the slow mode to the bit
         name: {bound: np.asarray(value[bound], np.float32) for bound in ("min", "max")}
         for name, value in runner.get_model_qsvs().items()
         if value
     }
-    return Calibration(ranges=ranges, means=means)
+    factors = inputs.factors()
+    return Calibration(
+        ranges=ranges,
+        means={graph.Tensors(i).Name().decode(): mean for i, mean in means.items()},
+        factors=factors,
+        steps=int8_steps(float32, factors),
+    )
 
 
 def quantize(
@@ -126,6 +146,8 @@ def quantize(
     if scheme is Scheme.FLOAT32 and not keep and io is Io.FLOAT32:
         return float32
     quantizer = need("ai_edge_quantizer.quantizer", extra="convert")
+    if scheme in INTEGER:
+        float32 = pools_as_means(float32)
     rules = recipe(float32, scheme, io, keep)
     with _quiet(), _quantizer(Path(scheme.value)):
         job = quantizer.Quantizer(float32, rules)
@@ -133,10 +155,13 @@ def quantize(
         raise OptionsError(f"{scheme.value} needs real inputs to measure ranges with. Calibrate first.")
     # quantize() writes into the ranges it is given
     ranges = copy.deepcopy(calibration.ranges) if job.need_calibration and calibration is not None else None
+    if ranges is not None and scheme is Scheme.INT16X8:
+        ranges = {name: {bound: MARGIN * value for bound, value in both.items()} for name, both in ranges.items()}
     with _quiet(), _quantizer(Path(scheme.value)):
         result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     data = bytes(result.quantized_model)
     if calibration is not None:
+        data = round_weights(data, float32, calibration.factors, calibration.steps)
         data = correct_biases(data, float32, calibration.means)
     if scheme in INTEGER and not keep:
         left = left_in_float(data)

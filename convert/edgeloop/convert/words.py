@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -66,6 +67,17 @@ def size(given: str | None, option: str) -> tuple[int, int] | None:
     if any(value != int(value) for value in values):
         raise OptionsError(f"{option} {given!r} is no size. Expected whole pixels: height,width.")
     return int(values[0]), int(values[1])
+
+
+def byte_count(given: float, unit: int, option: str) -> int:
+    """A size in units of `unit` bytes as bytes.
+
+    Raises:
+        OptionsError: It is no finite number above 0.
+    """
+    if not (math.isfinite(given) and given > 0):
+        raise OptionsError(f"{option} {given:g} is no size. Expected a number above 0.")
+    return int(given * unit)
 
 
 def label_file(path: Path | None) -> tuple[str, ...]:

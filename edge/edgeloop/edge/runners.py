@@ -75,9 +75,10 @@ class AgentRunner:
         Raises:
             MissingExtra: Neither has it.
         """
-        for device in (parse_device("local"), device_environment()):
-            if self.on(device):
-                return device
+        local = parse_device("local")
+        device = local if self.on(local) else device_environment()
+        if self.on(device):
+            return device
         raise MissingExtra(
             f"{self.name} is not installed here nor in the device environment. Run: edgeloop setup device"
         )

@@ -80,15 +80,13 @@ async function get(file: string): Promise<Response> {
   return response;
 }
 
-/** The entry point of `variant` that answers: the one that reference.npz has inputs for. Throws when there is none. */
-export function inferenceSignature({ manifest, reference }: Bundle, variant: Variant): string {
-  if (!reference) return variant.signatures.includes("infer") ? "infer" : variant.signatures[0]!;
-  const found = variant.signatures.find((name) => {
+/** The entry point of `variant` that answers: the one that reference.npz has inputs for. */
+export function inferenceSignature({ manifest, reference }: Bundle, variant: Variant): string | undefined {
+  if (!reference) return variant.signatures.includes("infer") ? "infer" : variant.signatures[0];
+  return variant.signatures.find((name) => {
     const specs = manifest.signatures[name];
     return specs?.inputs.length && specs.inputs.every((input) => reference.has(`in/${input.name}`));
   });
-  if (found === undefined) throw new Error(`none of its signatures (${variant.signatures.join(", ")}) takes the reference inputs`);
-  return found;
 }
 
 /** Undefined when the bundle was made without. */

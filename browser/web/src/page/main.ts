@@ -1,7 +1,7 @@
 // The page: opens the bundle its server serves, shows it, runs it. With "#engine" it shows nothing and waits for programs.
 
 import { api } from "./api";
-import { type Bundle, inferenceSignature, openBundle, referenceOf, type Variant } from "./bundle";
+import { type Bundle, openBundle, type Reference, referenceOf, type Variant } from "./bundle";
 import { classOutput, compare as compareSamples, cut, median } from "./compare";
 import { rows, type Tensors } from "./engine";
 import { imageLayout, unit } from "./image";
@@ -39,11 +39,10 @@ async function prove(bundle: Bundle, variant: Variant, sketch: Sketch | undefine
   view.markChosen(variant);
   sketch?.pause();
   view.clearProof();
-  const { model, outputs, error } = await tried(bundle, variant);
-  const standing = model ? judged(bundle, variant, outputs) : refused(error);
+  const { model, reference, outputs, error } = await tried(bundle, variant);
+  const standing = model ? judged(bundle, model, reference, outputs) : refused(error);
   view.showStanding(variant, standing);
   if (model && standing.used) {
-    const reference = referenceOf(bundle, inferenceSignature(bundle, variant));
     if (reference) {
       const { wall_ms } = await model.run(rows(reference.inputs, model.batch), WARMUP, RUNS);
       view.showTime(median(wall_ms), RUNS, model.batch, variant);
@@ -55,8 +54,9 @@ async function prove(bundle: Bundle, variant: Variant, sketch: Sketch | undefine
 
 interface Tried {
   model?: Model;
-  /** Real numbers, one row a reference sample; undefined when the bundle has none. */
-  outputs?: Tensors | undefined;
+  /** What the bundle holds for the model's signature, and the model's own answers to it; undefined when it holds none. */
+  reference?: Reference;
+  outputs?: Tensors;
   error?: unknown;
 }
 
@@ -64,20 +64,18 @@ interface Tried {
 async function tried(bundle: Bundle, variant: Variant): Promise<Tried> {
   try {
     const model = await openModel(bundle, variant);
-    const reference = referenceOf(bundle, inferenceSignature(bundle, variant));
+    const reference = referenceOf(bundle, model.signature);
     if (!reference) return { model };
     const whole = rows(reference.inputs, Math.ceil(reference.count / model.batch) * model.batch);
-    return { model, outputs: cut((await model.run(whole)).outputs, reference.count) };
+    return { model, reference, outputs: cut((await model.run(whole)).outputs, reference.count) };
   } catch (error) {
     return { error };
   }
 }
 
 /** Show the answers beside the source's, and say whether they are near enough. */
-function judged(bundle: Bundle, variant: Variant, outputs: Tensors | undefined): Standing {
-  const signature = inferenceSignature(bundle, variant);
+function judged(bundle: Bundle, { variant, signature }: Model, reference?: Reference, outputs?: Tensors): Standing {
   const specs = bundle.manifest.signatures[signature]!;
-  const reference = referenceOf(bundle, signature);
   if (!reference || !outputs) return afterwards(variant, undefined);
   const labelled = specs.outputs.some(({ labels }) => labels.length);
   const proof = compare(variant.scheme, reference.outputs, outputs, isClassifier(reference.outputs, labelled));

@@ -1,6 +1,6 @@
 // The source's answers and a variant's in, whether they agree out: what edge/parity.py does, for a variant that proves
-// itself in this tab. tests/integration/test_browser_parity.py runs the two beside each other; the reasons for the
-// floors stand there.
+// itself in this tab. tests/unit/test_browser_parity.py runs the two beside each other. Why the floors are what they are
+// stands in edge/parity.py.
 
 import type { Tensor } from "../npy";
 
@@ -62,6 +62,12 @@ export function reason({ output, error, max_abs, snr_db, top1_agreement }: Parit
   const snr = snr_db === null ? "exact" : `SNR ${snr_db.toFixed(1)} dB`;
   const agree = top1_agreement === null ? "" : `, top-1 agreement ${(100 * top1_agreement).toFixed(1)}%`;
   return `output '${output}' has ${snr}, max abs error ${Number(max_abs.toPrecision(3))}${agree}`;
+}
+
+/** The floor of a scheme in words. */
+export function needs(scheme: string): string {
+  const { snr_db, max_abs, top1 } = FLOORS[scheme]!;
+  return `${snr_db} dB${max_abs === null ? "" : `, max abs error ${max_abs.toExponential()} * max(1, largest)`} and top-1 agreement ${100 * top1}%`;
 }
 
 function nothingToCompare(reference: Tensor, value: Tensor | undefined): string | null {

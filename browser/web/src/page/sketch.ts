@@ -20,11 +20,12 @@ export interface Sketch {
 
 /** The pad, where the model takes one small image and answers with classes. */
 export function prepareSketch(bundle: Bundle): Sketch | undefined {
-  const variant = bundle.manifest.variants.find(runsHere);
-  const signature = variant && inferenceSignature(bundle, variant);
-  const specs = signature === undefined ? undefined : bundle.manifest.signatures[signature];
-  const input = specs?.inputs[0];
-  if (!signature || !specs || !input || specs.inputs.length > 1 || input.dtype !== "float32") return undefined;
+  const runnable = bundle.manifest.variants.filter(runsHere);
+  const signature = runnable.map((variant) => inferenceSignature(bundle, variant)).find((name) => name !== undefined);
+  if (signature === undefined) return undefined;
+  const specs = bundle.manifest.signatures[signature]!;
+  const input = specs.inputs[0];
+  if (!input || specs.inputs.length > 1 || input.dtype !== "float32") return undefined;
   const reference = referenceOf(bundle, signature);
   const output = classOutput(specs.outputs);
   const layout = imageLayout(input, reference?.inputs[input.name]);

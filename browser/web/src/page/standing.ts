@@ -5,7 +5,7 @@
 // runtime when it was converted. One that fails here is not used, whatever was proved elsewhere.
 
 import type { Variant } from "./bundle";
-import { type Parity, reason } from "./parity";
+import { needs, type Parity, reason } from "./parity";
 
 /** LiteRT.js, by the name that edge's runners and manifests give it. */
 export const RUNTIME = "litertjs";
@@ -29,13 +29,17 @@ export function beforehand(variant: Variant): string {
 /** After it ran on the reference inputs. `rows` undefined: the bundle has none of them. */
 export function afterwards(variant: Variant, rows: Parity[] | undefined): Standing {
   const failed = rows?.find((row) => !row.passed);
-  if (failed) return notUsed(reason(failed));
+  if (failed) return notUsed(failed.error ?? `${reason(failed)}; ${variant.scheme} needs ${needs(variant.scheme)}`);
   if (wasProved(variant)) return { used: true, text: "proved when converted" };
   if (rows?.length) return { used: true, text: "proved here" };
   return notUsed("never proved on LiteRT.js, and the bundle holds no reference inputs to prove it here");
 }
 
-export const refused = (error: unknown): Standing =>
-  notUsed(`LiteRT.js cannot run it: ${error instanceof Error ? error.message : String(error)}`);
+/** LiteRT.js or the server threw `error`. */
+export function refused(error: unknown): Standing {
+  const said = error instanceof Error ? error.message : String(error);
+  const words = said.replace(/(└ )?ERROR: \[[^\]]*\]\s*/g, ""); // LiteRT's own source lines, often with nothing after them
+  return notUsed(`LiteRT.js cannot run it${words && `: ${words}`}`);
+}
 
 const notUsed = (why: string): Standing => ({ used: false, text: `NOT used: ${why}` });
