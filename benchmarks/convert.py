@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as edgeloop's worker has it
 RESULTS = Path(__file__).with_name("results.json")
 TIMEOUT_S = 900.0
 SCHEMES = "float32,float16,dynamic,int8,int16x8"

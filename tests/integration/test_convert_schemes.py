@@ -163,10 +163,59 @@ def test_a_bias_takes_back_what_rounded_weights_shift(net):
     from edgeloop.convert import tflite
 
     reference = answers(net[2])
-    plain = answers(tflite.quantize(net[2], Scheme.INT16X8, replace(net[3], means={})))
-    corrected = answers(quantized(net, Scheme.INT16X8))
+    nearest = replace(net[3], factors={})
+    plain = answers(tflite.quantize(net[2], Scheme.INT16X8, replace(nearest, means={})))
+    corrected = answers(tflite.quantize(net[2], Scheme.INT16X8, nearest))
     assert np.abs((corrected - reference).mean(0)).max() < 0.3 * np.abs((plain - reference).mean(0)).max()
     assert snr(reference, corrected) > snr(reference, plain) + 3
+
+
+def test_weights_rounded_together_answer_closer_than_the_nearest(net):
+    """On images that are not those calibrated with; smooth ones, where an operator's inputs go together."""
+    from dataclasses import replace
+
+    from edgeloop.convert import tflite
+
+    smooth = Samples(inputs={"image": smooth_images(64, seed=1)})
+    calibration = tflite.calibrate(net[2], net[0], smooth)
+    others = smooth_images(200, seed=2)
+    reference = answers(net[2], others)
+    nearest = answers(tflite.quantize(net[2], Scheme.INT16X8, replace(calibration, factors={})), others)
+    together = answers(tflite.quantize(net[2], Scheme.INT16X8, calibration), others)
+    assert snr(reference, together) > snr(reference, nearest) + 2
+
+
+def smooth_images(count, seed):
+    rng = np.random.default_rng(seed)
+    corners = rng.random((count, 2, 2, 3)) * 255
+    t = np.linspace(0, 1, 8)
+    along = np.stack([1 - t, t])
+    return np.einsum("ncdk,ci,dj->nijk", corners, along, along).astype(np.float32)
+
+
+def test_a_global_average_pool_gets_a_scale_of_its_own_in_int8(tmp_path):
+    """Half of a step of the pool's output is all that its int8 form may lose; AVERAGE_POOL_2D has its input's step."""
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert import freeze, tflite
+    from edgeloop.convert.pooling import pools_as_means
+    from edgeloop.convert.source import open_source
+
+    image = keras.Input((8, 8, 3), name="image")
+    keras.Model(image, keras.layers.AveragePooling2D(8)(image)).save(tmp_path / "m.keras")
+    source = open_source(tmp_path / "m.keras")
+    float32 = tflite.lower(freeze.freeze(source), source)
+    peaks = np.zeros((64, 8, 8, 3), np.float32)
+    peaks[:, 0, 0] = RNG.random((64, 3)) * 255  # means of up to 4 from values of up to 255
+    data = tflite.quantize(float32, Scheme.INT8, tflite.calibrate(float32, source, Samples(inputs={"image": peaks})))
+    assert [name for _, _, name in dtypes(data)] == ["QUANTIZE", "MEAN", "DEQUANTIZE"]
+    # half a step of the mean (4 / 255 / 2) and of the input (1 / 2, in one of 64 values); with the input's step: 0.5
+    assert np.abs(answers(data, peaks) - peaks.mean((1, 2), keepdims=True)).max() < 0.02
+    np.testing.assert_allclose(answers(pools_as_means(float32), peaks), answers(float32, peaks), rtol=1e-5)
+    half = keras.layers.AveragePooling2D(4)(image)
+    keras.Model(image, half).save(tmp_path / "half.keras")
+    source = open_source(tmp_path / "half.keras")
+    float32 = tflite.lower(freeze.freeze(source), source)
+    assert pools_as_means(float32) is float32
 
 
 def test_what_stays_in_float_is_named_by_op_and_layer_with_what_to_change(tmp_path):

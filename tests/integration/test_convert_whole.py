@@ -417,8 +417,7 @@ def test_a_killed_search_goes_on_and_leaves_its_report_beside_the_bundle(models,
     assert json.loads((tmp_path / "b.search.json").read_bytes()) == said["search"]
     assert "<svg" in (tmp_path / "b.report.html").read_text()
     best = said["search"]["tried"][said["search"]["best"]]
-    (variant,) = [row for row in said["variants"] if row["id"] not in ("float32",)] or said["variants"]
-    assert variant["bytes"] >= best["bytes"]  # names and labels come on top
+    assert best["holds"] and said["variants"][-1]["scheme"] in (best["scheme"], "mixed")
     (tmp_path / "b.report.html").unlink()
     assert document(capfd, *line) == said  # from the cache, report and all
     assert (tmp_path / "b.report.html").exists()
@@ -542,9 +541,41 @@ def test_an_onnx_file_with_data_beside_it_becomes_everything_and_that_data_count
     assert refusal(capfd, *line) == (4, "edgeloop: the worker was started.")
 
 
+def test_a_cache_that_cannot_be_written_costs_a_note_and_not_the_bundle(bundle, tmp_path, capfd, monkeypatch):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "deep"):
+        monkeypatch.setenv("EDGELOOP_CACHE", str(folder))
+        said = document(capfd, "convert", bundle.file("int8.tflite"), "-o", tmp_path / "b")
+        assert said["notes"][-1].startswith(f"it was not kept: cannot write the cache {folder}: ")
+        assert read_bundle(tmp_path / "b")
+        assert document(capfd, "cache")["entries"] == []
+
+
+WORDS = {
+    "--memory nan": "--memory nan is no size",
+    "--memory inf": "--memory inf is no size",
+    "--tfjs-shard-mb -1": "--tfjs-shard-mb -1 is no size",
+    "--tfjs-shard-mb inf": "--tfjs-shard-mb inf is no size",
+    "--optimizer adam": "Pass --trainable with it",
+    "--train-last 1": "Pass --trainable with it",
+    "--input-range=": "is no list of numbers",
+    "--schemes int9": "Choose from float32",
+    "--schemes auto": "Pass --max-drop",
+    "--io int8 --schemes float32 --calibration none.npz": "Add int8",
+}
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_words_that_mean_nothing_end_with_2_and_are_named(tmp_path, capfd, words):
+    code, line = refusal(capfd, "convert", tmp_path / "m.keras", "-o", tmp_path / "b", *words.split())
+    assert code == 2 and WORDS[words] in line
+
+
 def test_help_explains_every_option_in_words(capfd):
     assert cli.run(["convert", "--help"]) == 0
     said = capfd.readouterr().out
     for option in ("--schemes", "--calibration", "--max-drop", "--prune", "--input-range", "--trainable", "--prove-on"):
         assert option in said
-    assert "needed by int8" in said and "\x1b" not in said
+    assert "needed by int8" in said and "SavedModel" in said and "\x1b" not in said
+    panels = [line.split()[1] for line in said.splitlines() if line.startswith("╭")]
+    assert panels == ["Arguments", "Options", "Data", "Smaller", "Preprocessing", "Training", "Proof"]

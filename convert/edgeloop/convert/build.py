@@ -63,7 +63,7 @@ def build(job: Job, tell: Teller) -> dict[str, Any]:
     tell.read()
     for note in source.notes:
         tell.say(note)
-    own = source.inputs
+    own, outputs = source.inputs, labelled(source.outputs, options.labels)
     if options.preprocess is not None:
         source = wrap(source, options.preprocess)
     calibration = read_calibration(options, source.inputs)
@@ -87,7 +87,7 @@ def build(job: Job, tell: Teller) -> dict[str, Any]:
         options=options,
     )
     drafts = list(exports(source, plan, tell.say, tell.progress))
-    signatures = _signatures(source, drafts, samples, options.labels)
+    signatures = _signatures(source, outputs, drafts, samples)
     name = options.name or Path(job.origin["file"]).stem
     for draft in drafts:
         files = draft.files
@@ -132,13 +132,13 @@ def _answers(source: Source, samples: Samples) -> dict[str, np.ndarray]:
 
 
 def _signatures(
-    source: Source, drafts: Sequence[Draft], samples: Samples, labels: tuple[str, ...]
+    source: Source, outputs: tuple[TensorSpec, ...], drafts: Sequence[Draft], samples: Samples
 ) -> dict[str, Signature]:
     """The source's own signature, and those that only a .tflite with several has, read from its flatbuffer.
 
     The range of an input is what real samples of it span.
     """
-    inputs, outputs = source.inputs, labelled(source.outputs, labels)
+    inputs = source.inputs
     if samples.real:
         spans = {n: (float(a.min()), float(a.max())) for n, a in samples.inputs.items()}
         inputs = tuple(replace(t, range=spans[t.name]) for t in inputs)

@@ -26,7 +26,7 @@ from edgeloop.atomic import new_folder
 from edgeloop.bundle import MANIFEST, PROOF, Bundle, is_bundle, read_bundle
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.identify import digest
-from edgeloop.errors import EdgeloopError
+from edgeloop.errors import EdgeloopError, WriteError
 
 FOLDER = "EDGELOOP_CACHE"
 LIMIT_BYTES = 4 << 30  # beyond it, the entries used longest ago go
@@ -109,16 +109,23 @@ def find(key: str, out: Path) -> Kept | None:
 
 
 def keep(key: str, bundle: Bundle, notes: Sequence[str], beside: Mapping[str, bytes]) -> None:
-    """Copy a bundle into the cache; beyond LIMIT_BYTES the oldest others go."""
+    """Copy a bundle into the cache; beyond LIMIT_BYTES the oldest others go.
+
+    Raises:
+        WriteError: The disk or the permissions refuse.
+    """
     folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with new_folder(folder / key) as entry:
-        shutil.copytree(bundle.path, entry / "bundle")
-        record = {"model": bundle.manifest.source["file"], "notes": list(notes)}
-        (entry / "record.json").write_bytes(canonical_json(record))
-        (entry / BESIDE).mkdir()
-        for name, content in beside.items():
-            (entry / BESIDE / name).write_bytes(content)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with new_folder(folder / key) as entry:
+            shutil.copytree(bundle.path, entry / "bundle")
+            record = {"model": bundle.manifest.source["file"], "notes": list(notes)}
+            (entry / "record.json").write_bytes(canonical_json(record))
+            (entry / BESIDE).mkdir()
+            for name, content in beside.items():
+                (entry / BESIDE / name).write_bytes(content)
+    except OSError as e:
+        raise WriteError(f"cannot write the cache {folder}: {e.strerror or e}. Name another in {FOLDER}.") from e
     prune(limit_bytes=LIMIT_BYTES)
 
 

@@ -50,34 +50,63 @@ def convert(
         Path | None, typer.Option(help="Inputs and labels y for --prune, --cluster, --qat.", rich_help_panel=DATA)
     ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(help="Find the smallest mix that loses at most so many points.", metavar="POINTS")
+        float | None,
+        typer.Option(
+            help="Find the smallest mix that loses at most so many points.", metavar="POINTS", rich_help_panel=SHRINK
+        ),
     ] = None,
-    prune: Annotated[float | None, typer.Option(help="Share of each kernel to make zero.", metavar="SPARSITY")] = None,
-    cluster: Annotated[int | None, typer.Option(help="Different values a kernel may have.", metavar="N")] = None,
-    qat: Annotated[int | None, typer.Option(help="Train so many epochs as if quantized.", metavar="EPOCHS")] = None,
-    input_range: Annotated[str | None, typer.Option(help="What devices give, mapped to 0..1: 0,255.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Then subtracted: one number, or one a channel.")] = None,
-    std: Annotated[str | None, typer.Option(help="Then divided by.")] = None,
-    resize: Annotated[str | None, typer.Option(help="Height,width of the images that devices give.")] = None,
-    trainable: Annotated[bool, typer.Option("--trainable", help="Also a .tflite that devices can train.")] = False,
+    prune: Annotated[
+        float | None,
+        typer.Option(help="Share of each kernel to make zero.", metavar="SPARSITY", rich_help_panel=SHRINK),
+    ] = None,
+    cluster: Annotated[
+        int | None, typer.Option(help="Different values a kernel may have.", metavar="N", rich_help_panel=SHRINK)
+    ] = None,
+    qat: Annotated[
+        int | None, typer.Option(help="Train so many epochs as if quantized.", metavar="EPOCHS", rich_help_panel=SHRINK)
+    ] = None,
+    input_range: Annotated[
+        str | None, typer.Option(help="What devices give, mapped to 0..1: 0,255.", rich_help_panel=INSIDE)
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Then subtracted: one number, or one a channel.", rich_help_panel=INSIDE)
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Then divided by.", rich_help_panel=INSIDE)] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="Height,width of the images that devices give.", rich_help_panel=INSIDE)
+    ] = None,
+    trainable: Annotated[
+        bool, typer.Option("--trainable", help="Also a .tflite that devices can train.", rich_help_panel=TRAIN)
+    ] = False,
     train_batch: Annotated[
-        int | None, typer.Option(help="Samples of one training step on a device; default: 16.")
+        int | None, typer.Option(help="Samples of one training step on a device; default: 16.", rich_help_panel=TRAIN)
     ] = None,
-    train_last: Annotated[int | None, typer.Option(help="Train only the last N layers.", metavar="N")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum or adam; default: sgd.")] = None,
+    train_last: Annotated[
+        int | None, typer.Option(help="Train only the last N layers.", metavar="N", rich_help_panel=TRAIN)
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="sgd, momentum or adam; default: sgd.", rich_help_panel=TRAIN)
+    ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="sparse_categorical_crossentropy, ...; default: by what the model answers.")
+        str | None,
+        typer.Option(help="sparse, binary or mse; default: by what the model answers.", rich_help_panel=TRAIN),
     ] = None,
-    prove_on: Annotated[list[str] | None, typer.Option(help="One more device: local:PYTHON.")] = None,
-    unproved: Annotated[list[str] | None, typer.Option(help="Write this format without proof, marked so.")] = None,
-    min_snr: Annotated[float | None, typer.Option(help="Least output SNR of quantized files.", metavar="DB")] = None,
+    prove_on: Annotated[
+        list[str] | None, typer.Option(help="One more device: local:PYTHON.", rich_help_panel=PROOF)
+    ] = None,
+    unproved: Annotated[
+        list[str] | None, typer.Option(help="Write this format without proof, marked so.", rich_help_panel=PROOF)
+    ] = None,
+    min_snr: Annotated[
+        float | None, typer.Option(help="Least output SNR of quantized files.", metavar="DB", rich_help_panel=PROOF)
+    ] = None,
     memory: Annotated[float, typer.Option(help="GiB that reading a model may take.", metavar="GIB")] = 2.0,
     allow_unsafe: Annotated[
         bool, typer.Option("--allow-unsafe", help="Load models that run code or touch files; says what.")
     ] = False,
     cache: Annotated[bool, typer.Option(help="Take an unchanged conversion from the cache.")] = True,
 ) -> Answer:
-    """Turn a model into every form a device runs, and prove each one."""
+    """Turn a model (.keras, .h5, SavedModel, .onnx, .tflite) into every form a device runs, and prove each one."""
     from edgeloop.convert.compress import CompressOptions
     from edgeloop.convert.convert import convert as run
     from edgeloop.convert.limited import Limits

@@ -167,7 +167,10 @@ def convert(
     bundle = read_bundle(out)
     _write_beside(out, beside)
     if key is not None:
-        cache.keep(key, bundle, notes, beside)
+        try:
+            cache.keep(key, bundle, notes, beside)
+        except WriteError as e:  # the bundle is there; only the next conversion takes as long
+            notes.append(f"it was not kept: {e}")
     return Converted(bundle=bundle, parity=tuple(parity), notes=tuple(notes), search=_search(beside))
 
 

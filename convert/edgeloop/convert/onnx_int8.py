@@ -35,6 +35,8 @@ IN_INT8 = frozenset(
     }
 )
 ADVICE = "onnxruntime has no int8 kernel for it: call the file mixed, or leave the op out of the model"
+# axes of a mean over height and width: the order of dimensions that puts the channels before both
+PLANES = {(1, 2): (0, 3, 1, 2), (2, 3): (0, 1, 2, 3)}
 
 
 def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
@@ -57,7 +59,7 @@ def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
     try:
         with tempfile.TemporaryDirectory() as scratch, _quiet():
             given, ready, made = (Path(scratch) / name for name in ("float32.onnx", "ready.onnx", "int8.onnx"))
-            given.write_bytes(data)
+            given.write_bytes(_pooled(data))
             # the symbolic shape inference wants sympy; a graph of tf2onnx has its shapes
             preprocess(given, ready, skip_symbolic_shape=True)
             quantization.quantize_static(
@@ -109,6 +111,37 @@ def left_in_float_onnx(data: bytes) -> tuple[Leftover, ...]:
         for node in graph.node
         if in_float(node)
     )
+
+
+def _pooled(data: bytes) -> bytes:
+    """The mean over height and width as GlobalAveragePool, which has an int8 kernel where ReduceMean has none."""
+    onnx = need("onnx", extra="convert")
+    model = onnx.load_from_string(data)
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    make, nodes = onnx.helper.make_node, []
+    for node in model.graph.node:
+        given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        axes = constants.get(node.input[1]) if len(node.input) > 1 else given.get("axes")
+        order = PLANES.get(tuple(sorted(axes))) if node.op_type == "ReduceMean" and axes is not None else None
+        if order is None or given.get("keepdims", 1) or _rank(model, node.input[0]) != 4:
+            nodes.append(node)
+            continue
+        planes, means = f"{node.output[0]}_planes", f"{node.output[0]}_means"
+        nodes.append(make("Transpose", [node.input[0]], [planes], name=f"{node.name}_planes", perm=order))
+        nodes.append(make("GlobalAveragePool", [planes], [means], name=node.name))
+        nodes.append(make("Flatten", [means], [node.output[0]], name=f"{node.name}_flat", axis=1))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _rank(model: Any, name: str) -> int | None:
+    onnx = need("onnx", extra="convert")
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    known = {
+        v.name: v.type.tensor_type for v in (*graph.input, *graph.value_info) if v.type.tensor_type.HasField("shape")
+    }
+    return len(known[name].shape.dim) if name in known else None
 
 
 class _Reader:

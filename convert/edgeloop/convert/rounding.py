@@ -4,6 +4,13 @@ With inputs X and weights W, rounding to the nearest Q minimises |W - Q|; what m
 alike: neighbours in an image, channels behind a ReLU. One column of W is rounded after another, and those that are
 left take over what the rounded ones lost. The size and speed of the file do not change.
 
+Output SNR in dB without and with it, on others than the calibration samples: ResNet8 int8 22.0 and 23.8, int16x8 25.1
+and 30.6, int4 6.3 and 11.5; two digits nets int8 34.6 and 34.8, 42.5 and 42.6, int4 10.5 and 22.8, 32.9 and 36.4; a
+MobileNetV2-96 of made-up weights int8 15.3 and 15.6, int4 8.6 and 9.0.
+What did not pay for int8 on ResNet8, so ranges stay the extremes: ranges of least squared or fourth-power error, 5 dB
+lost on plain crops; ranges 1.1 times as wide, 1 dB lost on resized ones; any one range 0.8 to 1.15 times as wide,
+within 0.3 dB or worse; channels equalised across layers (arXiv 1906.04721), 0.4 dB.
+
 Sources
     GPTQ                https://arxiv.org/abs/2210.17323
     as nearest plane    https://arxiv.org/abs/2507.18553: the same answers from a Cholesky factor, without an inverse
