@@ -10,6 +10,9 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from edgeloop.convert.flatbuffer_tree import read_tree, write_tree
 from edgeloop.convert.table_writer import write_table
 from edgeloop.edge.flatbuffer import Graph, Tflite, read_tflite
 from edgeloop.edge.metadata import (
@@ -44,12 +47,11 @@ def with_metadata(data: bytes, facts: Metadata) -> bytes:
     _check(graphs, facts)
     files = _label_files(facts)
     packed = write_table(SCHEMA, "ModelMetadata", _values(graphs, facts, files), IDENTIFIER)
-    utils = need("ai_edge_litert.tools.flatbuffer_utils", extra="edge")
-    tree = utils.read_model_from_bytearray(bytearray(data))
+    tree = read_tree(data)
     if any(buffer.offset for buffer in tree.buffers):
         raise ModelError("the model keeps weights outside its flatbuffer, as those over 2 GB do. It is left as it is.")
-    tree.buffers[_place(tree)].data = packed
-    return _with_files(bytes(utils.convert_object_to_bytearray(tree)), files)
+    tree.buffers[_place(tree)].data = np.frombuffer(packed, np.uint8)
+    return _with_files(write_tree(tree), files)
 
 
 def _place(tree: Any) -> int:

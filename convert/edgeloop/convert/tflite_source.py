@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.convert.flatbuffer_tree import read_tree, write_tree
 from edgeloop.convert.identify import SourceKind, digest
 from edgeloop.convert.source_value import INFER, Source, tensor_specs
 from edgeloop.errors import ModelError
@@ -50,9 +51,8 @@ def add_signature(data: bytes, key: str, path: Path, names: tuple[Sequence[str],
         ModelError: The flatbuffer cannot be read, or has other numbers of inputs or outputs than `names`.
     """
     schema = need("ai_edge_litert.schema_py_generated", extra="edge")
-    utils = need("ai_edge_litert.tools.flatbuffer_utils", extra="edge")
     try:
-        model = utils.read_model_from_bytearray(bytearray(data))
+        model = read_tree(data)
         graph = model.subgraphs[0]
     except Exception as e:  # flatbuffers raises struct, index and type errors on damaged offsets
         raise ModelError(f"{path} is a damaged .tflite file ({type(e).__name__}). Fetch or convert it again.") from e
@@ -75,7 +75,7 @@ def add_signature(data: bytes, key: str, path: Path, names: tuple[Sequence[str],
     signature.signatureKey, signature.subgraphIndex = key.encode(), 0
     signature.inputs, signature.outputs = entries(wanted[0], graph.inputs), entries(wanted[1], graph.outputs)
     model.signatureDefs = [signature]
-    return bytes(utils.convert_object_to_bytearray(model))
+    return write_tree(model)
 
 
 def tflite_specs(data: bytes, signature: str | None, path: Path) -> tuple[str, Named, Named]:
