@@ -73,7 +73,7 @@ def raw_onnx(model: Any, samples: Any, out: Path) -> None:
 
 
 def raw_tfjs(model: Any, samples: Any, out: Path) -> None:
-    from edgeloop.convert.tfjs import load_converter  # tensorflowjs itself does not import beside TensorFlow 2.21
+    from edgeloop.convert.forms.tfjs import load_converter  # tensorflowjs itself does not import beside TensorFlow 2.21
 
     converter = load_converter()
     model.export(str(out / "saved_model"), verbose=False)
@@ -83,9 +83,9 @@ def raw_tfjs(model: Any, samples: Any, out: Path) -> None:
 def our_tflite(model: Any, samples: Any, out: Path) -> None:
     """The six files by the functions that `edgeloop convert` calls."""
     from edgeloop.bundle import Scheme
-    from edgeloop.convert import freeze, tflite
+    from edgeloop.convert.forms import freeze, tflite
     from edgeloop.convert.samples import Samples
-    from edgeloop.convert.source import functional, keras_source
+    from edgeloop.convert.sources.source import functional, keras_source
 
     source = keras_source(out / "model.keras", functional(model))
     float32 = tflite.lower(freeze.freeze(source), source)
@@ -103,10 +103,10 @@ def our_whole(model: Path, calibration: Path, out: Path) -> None:
     from edgeloop.bundle import Scheme
     from edgeloop.convert.build import Job
     from edgeloop.convert.convert import WORKER
+    from edgeloop.convert.forms.recipes import Io
     from edgeloop.convert.limited import run_limited
     from edgeloop.convert.options import ConvertOptions
     from edgeloop.convert.plan import WRITABLE
-    from edgeloop.convert.recipes import Io
 
     schemes = tuple(map(Scheme, SCHEMES.split(",")))
     options = ConvertOptions(schemes=schemes, io=tuple(Io), calibration=calibration)

@@ -29,7 +29,7 @@ def steps(image: tuple[int, int, int]) -> dict[str, Callable[[], None]]:
     from ai_edge_litert.interpreter import Interpreter
 
     from edgeloop.cloud.model import small_cnn
-    from edgeloop.convert.trainable import TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
     model = small_cnn(image, 10, seed=0)
     rng = np.random.default_rng(0)

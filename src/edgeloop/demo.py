@@ -37,8 +37,8 @@ from edgeloop.convert.command import variant_rows, variant_table
 from edgeloop.convert.convert import Converted, convert
 from edgeloop.convert.exports import TRAINABLE
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.source import INFER
-from edgeloop.convert.trainable import TrainableOptions, weight_table
+from edgeloop.convert.sources.source import INFER
+from edgeloop.convert.training.trainable import TrainableOptions, weight_table
 from edgeloop.edge.bench import BenchOptions, Latency, bench, targets
 from edgeloop.edge.command import latency_table
 from edgeloop.edge.device import device_environment

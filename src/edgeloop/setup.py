@@ -17,7 +17,7 @@ import typer
 
 from edgeloop.answer import Answer
 from edgeloop.browser.chromium import find_chromium
-from edgeloop.convert.onnx_environment import ONNX2TF_FOLDER, build_onnx2tf_environment
+from edgeloop.convert.sources.onnx_environment import ONNX2TF_FOLDER, build_onnx2tf_environment
 from edgeloop.edge.environment import INSTALL_TIMEOUT_S, LOCKS, beside, install, new_environment, run
 from edgeloop.errors import MissingExtra
 

@@ -91,8 +91,8 @@ def model(tmp_path_factory, digits):
 def bundle(tmp_path_factory, digits, model, node):
     """The net in every form, as edgeloop converts it: release 1."""
     from edgeloop.convert.convert import convert
+    from edgeloop.convert.forms.recipes import Io
     from edgeloop.convert.options import ConvertOptions
-    from edgeloop.convert.recipes import Io
 
     folder = tmp_path_factory.mktemp("browser")
     np.savez(folder / "calibration.npz", x=digits[0][:200])
@@ -516,8 +516,8 @@ def test_a_drawing_gets_the_class_that_python_gives_to_the_same_pixels(bundle, p
 
 def test_a_drawing_has_the_range_that_the_model_takes(model, chromium, node, tmp_path):
     from edgeloop.convert.convert import convert
+    from edgeloop.convert.forms.preprocess import Preprocessing
     from edgeloop.convert.options import ConvertOptions
-    from edgeloop.convert.preprocess import Preprocessing
 
     prepared = Preprocessing(input_range=(0.0, 255.0))
     options = ConvertOptions(to=(Format.TFLITE,), schemes=(Scheme.FLOAT32,), preprocess=prepared)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from edgeloop.answer import silent
-from edgeloop.convert.compress import CompressOptions, compress
-from edgeloop.convert.fit import Fit, loss
-from edgeloop.convert.legacy import rebuild
-from edgeloop.convert.qat import quantization_aware
-from edgeloop.convert.tfmot import cluster
-from edgeloop.convert.tfmot import kernels as kernel_positions
+from edgeloop.convert.compression.compress import CompressOptions, compress
+from edgeloop.convert.compression.fit import Fit, loss
+from edgeloop.convert.compression.legacy import rebuild
+from edgeloop.convert.compression.qat import quantization_aware
+from edgeloop.convert.compression.tfmot import cluster
+from edgeloop.convert.compression.tfmot import kernels as kernel_positions
 from edgeloop.errors import DataError, ModelError
 
 pytestmark = pytest.mark.integration

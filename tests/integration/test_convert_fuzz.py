@@ -15,8 +15,8 @@ from pathlib import Path
 import hostile_files as made
 import pytest
 
-from edgeloop.convert.identify import identify
-from edgeloop.convert.safety import check
+from edgeloop.convert.sources.identify import identify
+from edgeloop.convert.sources.safety import check
 from edgeloop.edge.inspect import inspect
 from edgeloop.edge.process import owned
 from edgeloop.errors import EdgeloopError
@@ -112,7 +112,7 @@ def look(path):
 CHILD = """
 import json, math, sys
 import numpy as np
-from edgeloop.convert.source import open_source
+from edgeloop.convert.sources.source import open_source
 from edgeloop.errors import EdgeloopError
 for path in sys.stdin:
     try:

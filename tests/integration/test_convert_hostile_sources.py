@@ -7,9 +7,9 @@ import hostile_files as made
 import numpy as np
 import pytest
 
-from edgeloop.convert.identify import identify
-from edgeloop.convert.safety import check
-from edgeloop.convert.source import SourceKind, digest, open_source
+from edgeloop.convert.sources.identify import identify
+from edgeloop.convert.sources.safety import check
+from edgeloop.convert.sources.source import SourceKind, digest, open_source
 from edgeloop.errors import ModelError
 
 pytestmark = pytest.mark.integration
@@ -146,7 +146,7 @@ def depthwise_h5(path):
 
 
 def test_an_h5_that_keras_3_cannot_load_is_loaded_by_tf_keras(tmp_path):
-    from edgeloop.convert.freeze import freeze
+    from edgeloop.convert.forms.freeze import freeze
 
     net = depthwise_h5(tmp_path / "m.h5")
     with pytest.raises(Exception, match="DepthwiseConv2D"):
@@ -211,7 +211,7 @@ def test_layers_that_keras_saves_are_not_taken_for_code(tmp_path):
 
 
 def test_an_onnx_file_is_opened_as_the_saved_model_it_becomes(tmp_path, monkeypatch):
-    from edgeloop.convert import onnx_source
+    from edgeloop.convert.sources import onnx_source
 
     path = tmp_path / "m.onnx"
     path.write_bytes(made.onnx(made.onnx_tensor(raw=made.ONE)))

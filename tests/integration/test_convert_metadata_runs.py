@@ -5,8 +5,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from edgeloop.convert.metadata import with_metadata
-from edgeloop.convert.source import open_source
+from edgeloop.convert.forms.metadata import with_metadata
+from edgeloop.convert.sources.source import open_source
 from edgeloop.edge.flatbuffer import read_tflite
 from edgeloop.edge.metadata import Metadata, TensorMetadata, read_metadata
 

@@ -9,7 +9,7 @@ import pytest
 from edgeloop.bundle import Format, Scheme, read_bundle
 from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.verify import verify
+from edgeloop.convert.proof.verify import verify
 from edgeloop.errors import DataError, IntegrityError, ModelError, OptionsError, ParityError, WriteError
 
 pytestmark = pytest.mark.integration

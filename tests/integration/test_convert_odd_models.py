@@ -6,8 +6,8 @@ import pytest
 from edgeloop.bundle import Format, Scheme, read_bundle
 from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.trainable import TrainableOptions
-from edgeloop.convert.verify import verify
+from edgeloop.convert.proof.verify import verify
+from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.errors import DataError, ModelError, OptionsError, TargetError
 
 pytestmark = pytest.mark.integration

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop.convert.onnx_environment import ONNX2TF_FOLDER, is_whole, onnx2tf_python
-from edgeloop.convert.onnx_source import onnx_names, onnx_to_saved_model
+from edgeloop.convert.sources.onnx_environment import ONNX2TF_FOLDER, is_whole, onnx2tf_python
+from edgeloop.convert.sources.onnx_source import onnx_names, onnx_to_saved_model
 from edgeloop.edge.environment import beside
 from edgeloop.errors import MissingExtra, ModelError
 

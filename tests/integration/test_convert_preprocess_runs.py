@@ -7,13 +7,13 @@ import pytest
 
 from edgeloop.browser.runners import TFJS
 from edgeloop.bundle import Scheme
-from edgeloop.convert.freeze import freeze
-from edgeloop.convert.onnx import to_onnx
-from edgeloop.convert.preprocess import Preprocessing, tensors, wrap
+from edgeloop.convert.forms.freeze import freeze
+from edgeloop.convert.forms.onnx import to_onnx
+from edgeloop.convert.forms.preprocess import Preprocessing, tensors, wrap
+from edgeloop.convert.forms.tfjs import to_tfjs
+from edgeloop.convert.forms.tflite import calibrate, lower, quantize
 from edgeloop.convert.samples import Samples
-from edgeloop.convert.source import open_source
-from edgeloop.convert.tfjs import to_tfjs
-from edgeloop.convert.tflite import calibrate, lower, quantize
+from edgeloop.convert.sources.source import open_source
 from edgeloop.edge.flatbuffer import float_operators, read_tflite
 
 pytestmark = pytest.mark.integration

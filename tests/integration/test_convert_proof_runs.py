@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Format, Manifest, Requires, Scheme, Signature, TensorSpec, Variant, file_entries
-from edgeloop.convert.input_range import mismatch
-from edgeloop.convert.parity import check, passed_on, stamped
-from edgeloop.convert.prove import ProveOptions, prove
+from edgeloop.convert.proof.input_range import mismatch
+from edgeloop.convert.proof.parity import check, passed_on, stamped
+from edgeloop.convert.proof.prove import ProveOptions, prove
+from edgeloop.convert.proof.verify import verify
+from edgeloop.convert.proof.worst_layer import layer_snr, worst
 from edgeloop.convert.samples import Samples
-from edgeloop.convert.verify import verify
-from edgeloop.convert.worst_layer import layer_snr, worst
 from edgeloop.edge.bench import BenchOptions, bench, targets
 from edgeloop.edge.device import parse_device
 from edgeloop.edge.parity import Where

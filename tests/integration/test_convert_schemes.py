@@ -37,8 +37,8 @@ def small_net():
 def net(tmp_path_factory):
     """(source, frozen graph, float32 flatbuffer, calibration) of a net with three layers of weights."""
     pytest.importorskip("tensorflow")
-    from edgeloop.convert import freeze, tflite
-    from edgeloop.convert.source import open_source
+    from edgeloop.convert.forms import freeze, tflite
+    from edgeloop.convert.sources.source import open_source
 
     path = tmp_path_factory.mktemp("net") / "net.keras"
     small_net().save(path)
@@ -67,7 +67,7 @@ def snr(reference, got):
 
 
 def quantized(net, scheme, **options):
-    from edgeloop.convert import tflite
+    from edgeloop.convert.forms import tflite
 
     return tflite.quantize(net[2], scheme, net[3], **options)
 
@@ -107,7 +107,7 @@ def test_int8_and_int16x8_compute_in_integers_between_float_ends(net):
 
 
 def test_int8_ends_are_there_when_asked_for(net):
-    from edgeloop.convert.recipes import Io
+    from edgeloop.convert.forms.recipes import Io
 
     data = quantized(net, Scheme.INT8, io=Io.INT8)
     assert not {name for _, _, name in dtypes(data)} & {"QUANTIZE", "DEQUANTIZE"}
@@ -116,14 +116,14 @@ def test_int8_ends_are_there_when_asked_for(net):
 
 
 def test_int8_ends_of_another_scheme_are_refused(net):
-    from edgeloop.convert.recipes import Io
+    from edgeloop.convert.forms.recipes import Io
 
     with pytest.raises(OptionsError, match="int16x8 has float32 inputs and outputs"):
         quantized(net, Scheme.INT16X8, io=Io.INT8)
 
 
 def test_a_scheme_that_needs_ranges_says_so_without_them(net):
-    from edgeloop.convert import tflite
+    from edgeloop.convert.forms import tflite
 
     with pytest.raises(OptionsError, match="int8 needs real inputs"):
         tflite.quantize(net[2], Scheme.INT8)
@@ -160,7 +160,7 @@ def test_a_bias_takes_back_what_rounded_weights_shift(net):
     """Without it, int8 weights alone shift the mean of the first layer's outputs; with it the means agree."""
     from dataclasses import replace
 
-    from edgeloop.convert import tflite
+    from edgeloop.convert.forms import tflite
 
     reference = answers(net[2])
     nearest = replace(net[3], factors={})
@@ -174,7 +174,7 @@ def test_weights_rounded_together_answer_closer_than_the_nearest(net):
     """On images that are not those calibrated with; smooth ones, where an operator's inputs go together."""
     from dataclasses import replace
 
-    from edgeloop.convert import tflite
+    from edgeloop.convert.forms import tflite
 
     smooth = Samples(inputs={"image": smooth_images(64, seed=1)})
     calibration = tflite.calibrate(net[2], net[0], smooth)
@@ -196,9 +196,9 @@ def smooth_images(count, seed):
 def test_a_global_average_pool_gets_a_scale_of_its_own_in_int8(tmp_path):
     """Half of a step of the pool's output is all that its int8 form may lose; AVERAGE_POOL_2D has its input's step."""
     keras = pytest.importorskip("keras")
-    from edgeloop.convert import freeze, tflite
-    from edgeloop.convert.pooling import pools_as_means
-    from edgeloop.convert.source import open_source
+    from edgeloop.convert.forms import freeze, tflite
+    from edgeloop.convert.forms.pooling import pools_as_means
+    from edgeloop.convert.sources.source import open_source
 
     image = keras.Input((8, 8, 3), name="image")
     keras.Model(image, keras.layers.AveragePooling2D(8)(image)).save(tmp_path / "m.keras")
@@ -220,9 +220,9 @@ def test_a_global_average_pool_gets_a_scale_of_its_own_in_int8(tmp_path):
 
 def test_what_stays_in_float_is_named_by_op_and_layer_with_what_to_change(tmp_path):
     keras = pytest.importorskip("keras")
-    from edgeloop.convert import freeze, tflite
-    from edgeloop.convert.leftover import left_in_float
-    from edgeloop.convert.source import open_source
+    from edgeloop.convert.forms import freeze, tflite
+    from edgeloop.convert.forms.leftover import left_in_float
+    from edgeloop.convert.sources.source import open_source
 
     x = keras.Input((4,), name="x")
     keras.Model(x, keras.layers.Dense(2)(keras.ops.sin(keras.layers.Dense(3, name="before")(x)))).save(
@@ -243,9 +243,9 @@ import hashlib, sys
 import numpy as np
 from pathlib import Path
 from edgeloop.bundle import Scheme
-from edgeloop.convert import freeze, onnx, onnx_int8, tflite
+from edgeloop.convert.forms import freeze, onnx, onnx_int8, tflite
 from edgeloop.convert.samples import Samples
-from edgeloop.convert.source import open_source
+from edgeloop.convert.sources.source import open_source
 source = open_source(Path(sys.argv[1]))
 samples = Samples(inputs={"image": np.load(sys.argv[2])})
 frozen = freeze.freeze(source)
@@ -260,7 +260,7 @@ print(*[hashlib.sha256(data).hexdigest() for data in made])
 
 
 def test_another_process_makes_the_same_bytes_in_every_scheme(net, tmp_path):
-    from edgeloop.convert import onnx, onnx_int8
+    from edgeloop.convert.forms import onnx, onnx_int8
 
     np.save(tmp_path / "x.npy", IMAGES)
     run = subprocess.run(
@@ -274,7 +274,7 @@ def test_another_process_makes_the_same_bytes_in_every_scheme(net, tmp_path):
 
 
 def test_onnx_int8_answers_nearly_what_the_source_does_and_leaves_nothing_in_float(net, monkeypatch, capfd):
-    from edgeloop.convert import onnx, onnx_int8
+    from edgeloop.convert.forms import onnx, onnx_int8
 
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -289,7 +289,7 @@ def test_onnx_int8_answers_nearly_what_the_source_does_and_leaves_nothing_in_flo
 
 
 def test_float_operators_of_an_onnx_file_are_listed(net):
-    from edgeloop.convert import onnx, onnx_int8
+    from edgeloop.convert.forms import onnx, onnx_int8
 
     left = onnx_int8.left_in_float_onnx(onnx.to_onnx(net[1], net[0]))
     assert {"Conv", "Gemm"} <= {item.op for item in left} | {"Gemm" if i.op == "MatMul" else i.op for i in left}
@@ -297,7 +297,7 @@ def test_float_operators_of_an_onnx_file_are_listed(net):
 
 def test_calibrating_onnx_in_strides_sees_every_sample(net):
     """An extreme in the very last sample widens the first layer's range."""
-    from edgeloop.convert import onnx, onnx_int8
+    from edgeloop.convert.forms import onnx, onnx_int8
 
     float32 = onnx.to_onnx(net[1], net[0])
     outlier = np.concatenate([np.zeros((300, 8, 8, 3), np.float32), np.full((1, 8, 8, 3), 255, np.float32)])
@@ -314,7 +314,7 @@ def test_calibrating_onnx_in_strides_sees_every_sample(net):
 def test_tfjs_weights_are_stored_smaller_in_shards_of_the_size_asked_for(net, tmp_path, weights):
     import json
 
-    from edgeloop.convert.tfjs import TfjsOptions, Weights, to_tfjs
+    from edgeloop.convert.forms.tfjs import TfjsOptions, Weights, to_tfjs
 
     to_tfjs(net[1], net[0], tmp_path, TfjsOptions(weights=Weights(weights), shard_bytes=200))
     model = json.loads((tmp_path / "model.json").read_text())
@@ -327,7 +327,7 @@ def test_tfjs_weights_are_stored_smaller_in_shards_of_the_size_asked_for(net, tm
 
 def test_stubs_are_gone_once_tensorflowjs_is_loaded():
     pytest.importorskip("tensorflowjs")
-    from edgeloop.convert.tfjs_stubs import load_converter
+    from edgeloop.convert.forms.tfjs_stubs import load_converter
 
     load_converter()
     assert "jax" not in sys.modules and "tensorflow_decision_forests" not in sys.modules
@@ -339,7 +339,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.samples import read_samples
-from edgeloop.convert.tflite import calibrate
+from edgeloop.convert.forms.tflite import calibrate
 specs = (TensorSpec("image", (None, 32, 32, 3), "float32"),)
 source = SimpleNamespace(path=Path("m.keras"), signature="infer", inputs=specs)
 calibrate(Path(sys.argv[1]).read_bytes(), source, read_samples(sys.argv[2], specs))
@@ -349,8 +349,8 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 
 def test_calibrating_on_ten_thousand_samples_takes_within_5_percent_of_the_memory_of_a_hundred(tmp_path):
     keras = pytest.importorskip("keras")
-    from edgeloop.convert import freeze, tflite
-    from edgeloop.convert.source import open_source
+    from edgeloop.convert.forms import freeze, tflite
+    from edgeloop.convert.sources.source import open_source
 
     image = keras.Input((32, 32, 3), name="image")
     keras.Model(image, keras.layers.Conv2D(2, 3, strides=8)(image)).save(tmp_path / "m.keras")

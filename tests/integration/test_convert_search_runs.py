@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Scheme
-from edgeloop.convert.measure import Metric
-from edgeloop.convert.mix import Job, find_mix
-from edgeloop.convert.pareto import report_html, search_document
-from edgeloop.convert.rank import rank_layers
+from edgeloop.convert.forms.tflite import calibrate, lower, quantize
 from edgeloop.convert.samples import Samples
-from edgeloop.convert.search import SearchOptions
-from edgeloop.convert.tflite import calibrate, lower, quantize
+from edgeloop.convert.search.measure import Metric
+from edgeloop.convert.search.mix import Job, find_mix
+from edgeloop.convert.search.pareto import report_html, search_document
+from edgeloop.convert.search.rank import rank_layers
+from edgeloop.convert.search.search import SearchOptions
 from edgeloop.edge.flatbuffer import read_tflite
 from edgeloop.errors import BudgetError
 
@@ -28,8 +28,8 @@ def job(tmp_path_factory) -> Job:
     scales down again. In float nothing changes, bar rounding; int8 has one scale for all channels of an activation."""
     keras = pytest.importorskip("keras")
     datasets = pytest.importorskip("sklearn.datasets")
-    from edgeloop.convert.freeze import freeze
-    from edgeloop.convert.source import open_source
+    from edgeloop.convert.forms.freeze import freeze
+    from edgeloop.convert.sources.source import open_source
 
     keras.utils.set_random_seed(3)
     digits = datasets.load_digits()

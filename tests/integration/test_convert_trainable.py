@@ -57,7 +57,7 @@ def trained(tmp_path_factory):
     """A folder with the .tflite and the batches, Keras's own losses, and its weights after the last step."""
     keras = pytest.importorskip("keras")
     tf = pytest.importorskip("tensorflow")
-    from edgeloop.convert.trainable import TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
     folder = tmp_path_factory.mktemp("trainable")
     model = small_net()
@@ -205,7 +205,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_an_unsupported_layer_is_refused_by_its_path(case):
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import to_trainable
+    from edgeloop.convert.training.trainable import to_trainable
 
     make, message = REFUSED[case]
     layer = make(keras.layers)
@@ -226,7 +226,7 @@ SEQUENCES = {
 @pytest.mark.parametrize("case", SEQUENCES)
 def test_an_unsupported_option_of_a_sequence_layer_is_refused(case):
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import to_trainable
+    from edgeloop.convert.training.trainable import to_trainable
 
     make, message = SEQUENCES[case]
     layers = [keras.Input((4,), batch_size=16), *make(keras.layers), keras.layers.Dense(3)]
@@ -236,7 +236,7 @@ def test_an_unsupported_option_of_a_sequence_layer_is_refused(case):
 
 def test_an_operation_between_layers_is_refused_by_its_name():
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import to_trainable
+    from edgeloop.convert.training.trainable import to_trainable
 
     x = keras.Input((4,))
     model = keras.Model(x, keras.layers.Dense(2)(keras.ops.relu(x)))
@@ -246,7 +246,7 @@ def test_an_operation_between_layers_is_refused_by_its_name():
 
 def test_a_free_dimension_beside_the_batch_is_refused():
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import to_trainable
+    from edgeloop.convert.training.trainable import to_trainable
 
     layers = [keras.Input((None, None, 1), name="image"), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
     with pytest.raises(ModelError, match=r"input 'image' has the free shape \[None, None, None, 1\]"):
@@ -254,7 +254,7 @@ def test_a_free_dimension_beside_the_batch_is_refused():
 
 
 def test_a_batch_below_one_is_refused():
-    from edgeloop.convert.trainable import TrainableOptions
+    from edgeloop.convert.training.trainable import TrainableOptions
 
     with pytest.raises(OptionsError, match="batch of 0"):
         TrainableOptions(batch=0)

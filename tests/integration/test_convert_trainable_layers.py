@@ -126,7 +126,7 @@ def stepped(tmp_path_factory, device_python):
     """Weight names by row, Keras's weights and answers, and those of each runtime and resolver, after one step."""
     keras = pytest.importorskip("keras")
     tf = pytest.importorskip("tensorflow")
-    from edgeloop.convert.trainable import TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
     folder = tmp_path_factory.mktemp("layers")
     model, rows = every_layer()
@@ -223,7 +223,7 @@ np.save(out, moved)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_dropout_scales_what_it_keeps_and_draws_a_new_mask_each_step(runtime, device_python, tmp_path):
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
     layers = [keras.Input((1000,), name="x"), keras.layers.Dropout(0.5), keras.layers.Dense(1, use_bias=False)]
     model, out = tmp_path / "t.tflite", tmp_path / "moved.npy"

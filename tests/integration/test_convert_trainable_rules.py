@@ -96,7 +96,7 @@ def inputs(rng, y):
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 def test_six_steps_of_an_optimizer_are_keras_own_and_set_weights_starts_it_anew(name, runtime, device_python, tmp_path):
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import Optimizer, TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import Optimizer, TrainableOptions, to_trainable
 
     optimizers = {"momentum": keras.optimizers.SGD(RATE, momentum=0.9), "adam": keras.optimizers.Adam(RATE)}
     model, rng = net(3, "softmax"), np.random.default_rng(0)
@@ -119,7 +119,7 @@ LOSSES = {  # end of the model, units, what keras calls the loss, the shape of y
 @pytest.mark.parametrize("case", LOSSES)
 def test_six_steps_of_a_loss_are_keras_own_and_evaluate_says_what_keras_says(case, runtime, device_python, tmp_path):
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import Loss, TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import Loss, TrainableOptions, to_trainable
 
     end, units, name, shape = LOSSES[case]
     model, rng, mse = net(units, end), np.random.default_rng(1), name == "MeanSquaredError"
@@ -146,7 +146,7 @@ def test_six_steps_of_a_loss_are_keras_own_and_evaluate_says_what_keras_says(cas
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_frozen_layers_keep_every_bit_and_the_last_ones_learn_as_in_keras(runtime, device_python, tmp_path):
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import Optimizer, TrainableOptions, to_trainable, weight_table
+    from edgeloop.convert.training.trainable import Optimizer, TrainableOptions, to_trainable, weight_table
     from edgeloop.edge.flatbuffer import read_tflite
 
     model, rng = net(3, "softmax", keras.layers.Dropout(0.5)), np.random.default_rng(2)
@@ -171,7 +171,7 @@ def test_frozen_layers_keep_every_bit_and_the_last_ones_learn_as_in_keras(runtim
 
 def test_a_model_within_a_model_trains_and_its_softmax_is_found(tmp_path, device_python):
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
     x, rng = keras.Input((5,), name="x"), np.random.default_rng(3)
     model = keras.Model(x, net(3, "softmax")(keras.layers.Dense(5)(x)))
@@ -185,7 +185,7 @@ def test_a_model_within_a_model_trains_and_its_softmax_is_found(tmp_path, device
 def test_preprocessing_comes_first_in_every_signature(tmp_path, device_python):
     keras = pytest.importorskip("keras")
     from edgeloop.bundle import TensorSpec
-    from edgeloop.convert.trainable import TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
     model, rng = net(3, "softmax"), np.random.default_rng(4)
     raw = [TensorSpec("x", (None, 5), "float32")]
@@ -210,7 +210,7 @@ def test_preprocessing_comes_first_in_every_signature(tmp_path, device_python):
 )
 def test_options_that_do_not_fit_the_model_are_refused(units, end, options, error, says):
     pytest.importorskip("keras")
-    from edgeloop.convert.trainable import Loss, TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import Loss, TrainableOptions, to_trainable
 
     if "loss" in options:
         options = {"loss": Loss(options["loss"])}
@@ -219,7 +219,7 @@ def test_options_that_do_not_fit_the_model_are_refused(units, end, options, erro
 
 
 def test_training_no_layer_at_all_is_refused():
-    from edgeloop.convert.trainable import TrainableOptions
+    from edgeloop.convert.training.trainable import TrainableOptions
 
     with pytest.raises(OptionsError, match="--train-last 0 trains nothing"):
         TrainableOptions(train_last=0)

@@ -18,10 +18,10 @@ from edgeloop import cli
 from edgeloop.bundle import MANIFEST, PROOF, Format, Scheme, read_bundle
 from edgeloop.canonical import canonical_json
 from edgeloop.convert import convert as parent
-from edgeloop.convert import prove
 from edgeloop.convert.convert import convert
+from edgeloop.convert.forms.tflite_file import stored_scheme
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.tflite_file import stored_scheme
+from edgeloop.convert.proof import prove
 from edgeloop.edge.flatbuffer import float_operators, read_tflite
 from edgeloop.edge.metadata import read_metadata
 from edgeloop.errors import MissingExtra, ModelError
@@ -490,7 +490,7 @@ def test_ctrl_c_ends_every_process_and_writes_nothing(models, tmp_path):
 
 def test_an_onnx_file_with_data_beside_it_becomes_everything_and_that_data_counts(tmp_path, capfd, monkeypatch):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-    from edgeloop.convert.onnx_environment import ONNX2TF_FOLDER, is_whole
+    from edgeloop.convert.sources.onnx_environment import ONNX2TF_FOLDER, is_whole
     from edgeloop.edge.environment import beside
 
     there = is_whole(beside(ONNX2TF_FOLDER)) or "EDGELOOP_ONNX2TF_PYTHON" in os.environ

@@ -6,7 +6,7 @@ import pytest
 from edgeloop.bundle import Format
 from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.trainable import TrainableOptions
+from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.edge.bench import BenchOptions, bench, targets
 from edgeloop.edge.device import parse_device
 from edgeloop.edge.inspect import inspect

@@ -37,7 +37,7 @@ print(json.dumps([dict(reply.content["metrics"]), sorted(reply.content["arrays"]
 
 def test_a_client_trains_without_tensorflow_even_where_tensorflow_is_installed(tmp_path):
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import to_trainable
+    from edgeloop.convert.training.trainable import to_trainable
 
     model = keras.Sequential([keras.Input((8,), name="features"), keras.layers.Dense(3)])
     (tmp_path / "t.tflite").write_bytes(to_trainable(model))

@@ -30,7 +30,7 @@ EXAMPLES = (40, 25)
 def bundle(tmp_path_factory) -> Path:
     """A bundle whose only variant is a trainable model of 27 numbers."""
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((8,), name="features"), keras.layers.Dense(CLASSES)])

@@ -46,7 +46,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory):
-    from edgeloop.convert.trainable import TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
     folder = tmp_path_factory.mktemp("trainer")
     (folder / "t.tflite").write_bytes(to_trainable(model, TrainableOptions(batch=BATCH)))
@@ -189,7 +189,7 @@ def test_files_and_runtimes_that_cannot_train_are_refused(model):
 )
 def test_labels_are_what_the_loss_of_the_file_takes(units, end, classes, good, bad, says):
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.trainable import TrainableOptions, to_trainable
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
     layers = [keras.Input((3,), name="x"), keras.layers.Dense(units, activation=end)]
     trainer = Trainer(to_trainable(keras.Sequential(layers), TrainableOptions(batch=2)))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeloop.convert.verify import verify
+from edgeloop.convert.proof.verify import verify
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ from hostile_files import ONE, onnx, onnx_tensor
 
 from edgeloop.bundle import MANIFEST, PROOF, Scheme, read_bundle
 from edgeloop.convert import cache
-from edgeloop.convert.safety_onnx import external_files
+from edgeloop.convert.sources.safety_onnx import external_files
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from edgeloop.convert.compress import Compressed, CompressOptions, Kernel, compress
+from edgeloop.convert.compression.compress import Compressed, CompressOptions, Kernel, compress
 from edgeloop.errors import MissingExtra, OptionsError
 
 

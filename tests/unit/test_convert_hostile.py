@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.finite import refuse_not_finite
-from edgeloop.convert.forbidden_ops import FORBIDDEN_OPS, FORBIDDEN_WHEN, RESTORING, SAVING
-from edgeloop.convert.identify import SourceKind, identify
-from edgeloop.convert.safety import check
 from edgeloop.convert.samples import read_samples
+from edgeloop.convert.sources.finite import refuse_not_finite
+from edgeloop.convert.sources.forbidden_ops import FORBIDDEN_OPS, FORBIDDEN_WHEN, RESTORING, SAVING
+from edgeloop.convert.sources.identify import SourceKind, identify
+from edgeloop.convert.sources.safety import check
 from edgeloop.edge.flatbuffer import read_tflite
 from edgeloop.errors import DataError, ModelError
 

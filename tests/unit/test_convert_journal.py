@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from edgeloop.convert.journal import Journal, search_key
+from edgeloop.convert.search.journal import Journal, search_key
 from edgeloop.errors import DataError, WriteError
 
 RECORD = {"bytes": 3, "measured": {"accuracy": 0.5, "snr_db": None}}
@@ -74,9 +74,9 @@ PROGRAM = """
 import json, sys, time
 from pathlib import Path
 from edgeloop.bundle import Scheme
-from edgeloop.convert.candidate import Measured
-from edgeloop.convert.journal import Journal
-from edgeloop.convert.search import Layer, SearchOptions, search
+from edgeloop.convert.search.candidate import Measured
+from edgeloop.convert.search.journal import Journal
+from edgeloop.convert.search.search import Layer, SearchOptions, search
 
 folder, pause = Path(sys.argv[1]), float(sys.argv[2])
 layers = [Layer(tensor=f"t{k}", operators=(f"t{k}",), inputs=(), damage=1 / (k + 1), bytes=5000) for k in range(12)]

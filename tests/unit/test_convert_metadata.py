@@ -17,9 +17,9 @@ from dataclasses import replace
 import pytest
 
 from edgeloop.bundle import Kind, Signature, TensorSpec
-from edgeloop.convert.describe import describe
-from edgeloop.convert.metadata import with_metadata
-from edgeloop.convert.table_writer import write_table
+from edgeloop.convert.forms.describe import describe
+from edgeloop.convert.forms.metadata import with_metadata
+from edgeloop.convert.forms.table_writer import write_table
 from edgeloop.edge.flatbuffer import read_tflite
 from edgeloop.edge.metadata import SCHEMA, Color, Content, Metadata, TensorMetadata, read_metadata
 from edgeloop.edge.stored_zip import packed_files

@@ -2,8 +2,8 @@
 
 import pytest
 
-from edgeloop.convert import onnx_environment
-from edgeloop.convert.names import identifiers
+from edgeloop.convert.sources import onnx_environment
+from edgeloop.convert.sources.names import identifiers
 from edgeloop.edge import environment
 from edgeloop.errors import MissingExtra, WriteError
 

@@ -6,11 +6,11 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from edgeloop.bundle import Scheme
-from edgeloop.convert.candidate import Budget, Candidate, Measured, Refusal
-from edgeloop.convert.pareto import pareto_front, pareto_svg, report_html, search_document
-from edgeloop.convert.rank import layers_of
-from edgeloop.convert.search import Found
-from edgeloop.convert.worst_layer import LayerSnr
+from edgeloop.convert.proof.worst_layer import LayerSnr
+from edgeloop.convert.search.candidate import Budget, Candidate, Measured, Refusal
+from edgeloop.convert.search.pareto import pareto_front, pareto_svg, report_html, search_document
+from edgeloop.convert.search.rank import layers_of
+from edgeloop.convert.search.search import Found
 from edgeloop.edge.flatbuffer import Graph, Operator, Tensor
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Kind, TensorSpec
-from edgeloop.convert.identify import SourceKind
-from edgeloop.convert.preprocess import Preprocessing, wrap
-from edgeloop.convert.source_value import Source
+from edgeloop.convert.forms.preprocess import Preprocessing, wrap
+from edgeloop.convert.sources.identify import SourceKind
+from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import OptionsError
 
 IMAGE = TensorSpec("image", (None, 4, 6, 3), "float32", Kind.IMAGE, layout="NHWC")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Format, Quantization, Requires, Scheme, Signature, TensorSpec, Variant
-from edgeloop.convert import prove as proving
-from edgeloop.convert.input_range import mismatch
-from edgeloop.convert.parity import check, check_listed, passed_on, stamped
-from edgeloop.convert.prove import ProveOptions, prove
+from edgeloop.convert.proof import prove as proving
+from edgeloop.convert.proof.input_range import mismatch
+from edgeloop.convert.proof.parity import check, check_listed, passed_on, stamped
+from edgeloop.convert.proof.prove import ProveOptions, prove
+from edgeloop.convert.proof.worst_layer import LayerSnr, worst
 from edgeloop.convert.samples import Samples
-from edgeloop.convert.worst_layer import LayerSnr, worst
 from edgeloop.edge.parity import Where, compare, failed, floor_of
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, ParityError, TargetError
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeloop.convert.rounding import _columns, _patches, _round
+from edgeloop.convert.forms.rounding import _columns, _patches, _round
 
 
 def test_two_inputs_that_always_agree_share_one_weight():

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from edgeloop.bundle import Scheme
-from edgeloop.convert.candidate import Measured
-from edgeloop.convert.journal import Journal
-from edgeloop.convert.search import Layer, SearchOptions, search
+from edgeloop.convert.search.candidate import Measured
+from edgeloop.convert.search.journal import Journal
+from edgeloop.convert.search.search import Layer, SearchOptions, search
 from edgeloop.errors import BudgetError, ModelError, OptionsError, TargetError
 
 INT8, INT16X8, FLOAT16, FLOAT32 = Scheme.INT8, Scheme.INT16X8, Scheme.FLOAT16, Scheme.FLOAT32

@@ -16,17 +16,17 @@ import numpy as np
 
 from edgeloop.bundle import MANIFEST, Format, Manifest, Signature, TensorSpec, Weight, file_entries
 from edgeloop.convert.batches import in_batches
-from edgeloop.convert.describe import describe
 from edgeloop.convert.exports import Draft, exports
-from edgeloop.convert.input_range import mismatch
+from edgeloop.convert.forms.describe import describe
+from edgeloop.convert.forms.metadata import with_metadata
+from edgeloop.convert.forms.preprocess import wrap
 from edgeloop.convert.limited_child import Teller
-from edgeloop.convert.metadata import with_metadata
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import Plan, proof_samples, read_calibration, settle
-from edgeloop.convert.preprocess import wrap
+from edgeloop.convert.proof.input_range import mismatch
 from edgeloop.convert.samples import Samples
-from edgeloop.convert.source import Source, open_source
-from edgeloop.convert.trainable import weight_table
+from edgeloop.convert.sources.source import Source, open_source
+from edgeloop.convert.training.trainable import weight_table
 from edgeloop.edge.flatbuffer import read_tflite
 from edgeloop.errors import DataError, OptionsError
 

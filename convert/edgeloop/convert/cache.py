@@ -25,7 +25,7 @@ from typing import Any
 from edgeloop.atomic import new_folder
 from edgeloop.bundle import MANIFEST, PROOF, Bundle, is_bundle, read_bundle
 from edgeloop.canonical import canonical_json
-from edgeloop.convert.identify import digest
+from edgeloop.convert.sources.identify import digest
 from edgeloop.errors import EdgeloopError, WriteError
 
 FOLDER = "EDGELOOP_CACHE"

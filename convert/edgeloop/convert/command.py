@@ -12,7 +12,7 @@ import typer
 
 from edgeloop.answer import Answer, Table
 from edgeloop.bundle import Bundle, Format, Scheme
-from edgeloop.convert.parity import passed_on
+from edgeloop.convert.proof.parity import passed_on
 from edgeloop.convert.words import byte_count, choice, choices, label_file, numbers, pair, size
 from edgeloop.errors import OptionsError
 
@@ -107,18 +107,18 @@ def convert(
     cache: Annotated[bool, typer.Option(help="Take an unchanged conversion from the cache.")] = True,
 ) -> Answer:
     """Turn a model (.keras, .h5, SavedModel, .onnx, .tflite) into every form a device runs, and prove each one."""
-    from edgeloop.convert.compress import CompressOptions
+    from edgeloop.convert.compression.compress import CompressOptions
     from edgeloop.convert.convert import convert as run
+    from edgeloop.convert.forms.preprocess import Preprocessing
+    from edgeloop.convert.forms.recipes import Io
+    from edgeloop.convert.forms.tfjs import TfjsOptions, Weights
     from edgeloop.convert.limited import Limits
     from edgeloop.convert.options import ConvertOptions
-    from edgeloop.convert.preprocess import Preprocessing
-    from edgeloop.convert.prove import ProveOptions
-    from edgeloop.convert.recipes import Io
-    from edgeloop.convert.search import SearchOptions
-    from edgeloop.convert.tfjs import TfjsOptions, Weights
-    from edgeloop.convert.trainable import TrainableOptions
+    from edgeloop.convert.proof.prove import ProveOptions
+    from edgeloop.convert.search.search import SearchOptions
     from edgeloop.convert.training.losses import Loss
     from edgeloop.convert.training.optimizers import Optimizer
+    from edgeloop.convert.training.trainable import TrainableOptions
     from edgeloop.edge.device import parse_device
 
     weights = choice(Weights, tfjs_weights, "--tfjs-weights")
@@ -183,7 +183,7 @@ def verify(
     on: Annotated[list[str] | None, typer.Option(help="One more device: local:PYTHON.")] = None,
 ) -> Answer:
     """Check a bundle again: every hash, and every variant against the source's answers, in its own runtime."""
-    from edgeloop.convert.verify import verify as run
+    from edgeloop.convert.proof.verify import verify as run
     from edgeloop.edge.device import parse_device
 
     checked = run(bundle, ctx.obj, tuple(parse_device(text) for text in on or ()))

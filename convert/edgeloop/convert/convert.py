@@ -34,18 +34,18 @@ from edgeloop.bundle import (
 from edgeloop.canonical import canonical_json, read_json
 from edgeloop.convert import cache
 from edgeloop.convert.build import JOURNAL, Job
-from edgeloop.convert.compress import compress
+from edgeloop.convert.compression.compress import compress
+from edgeloop.convert.forms.tfjs import check_tensorflowjs
 from edgeloop.convert.limited import run_limited
-from edgeloop.convert.onnx_environment import onnx2tf_python
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.parity import check, stamped
 from edgeloop.convert.plan import proof_samples, read_calibration, wanted_formats
-from edgeloop.convert.prove import prove
-from edgeloop.convert.safety_onnx import external_files
+from edgeloop.convert.proof.parity import check, stamped
+from edgeloop.convert.proof.prove import prove
+from edgeloop.convert.proof.worst_layer import layer_names
 from edgeloop.convert.samples import Samples
-from edgeloop.convert.source import SourceKind, digest, identify
-from edgeloop.convert.tfjs import check_tensorflowjs
-from edgeloop.convert.worst_layer import layer_names
+from edgeloop.convert.sources.onnx_environment import onnx2tf_python
+from edgeloop.convert.sources.safety_onnx import external_files
+from edgeloop.convert.sources.source import SourceKind, digest, identify
 from edgeloop.edge.device import device_environment
 from edgeloop.edge.parity import Parity
 from edgeloop.errors import MissingExtra, OptionsError, WriteError

@@ -10,19 +10,19 @@ from pathlib import Path
 from edgeloop.answer import Progress
 from edgeloop.bundle import Format, Scheme, Variant
 from edgeloop.canonical import canonical_json
-from edgeloop.convert import onnx, tflite
-from edgeloop.convert.freeze import Frozen, freeze
-from edgeloop.convert.mix import Job as MixJob
-from edgeloop.convert.mix import find_mix
-from edgeloop.convert.onnx_int8 import left_in_float_onnx, to_int8
-from edgeloop.convert.pareto import report_html, search_document
+from edgeloop.convert.forms import onnx, tflite
+from edgeloop.convert.forms.freeze import Frozen, freeze
+from edgeloop.convert.forms.onnx_int8 import left_in_float_onnx, to_int8
+from edgeloop.convert.forms.preprocess import tensors
+from edgeloop.convert.forms.recipes import Io
+from edgeloop.convert.forms.tfjs import to_tfjs
+from edgeloop.convert.forms.tflite_file import ends, stored_scheme
 from edgeloop.convert.plan import Plan, Say, needs_ranges
-from edgeloop.convert.preprocess import tensors
-from edgeloop.convert.recipes import Io
-from edgeloop.convert.source import Source
-from edgeloop.convert.tfjs import to_tfjs
-from edgeloop.convert.tflite_file import ends, stored_scheme
-from edgeloop.convert.trainable import to_trainable
+from edgeloop.convert.search.mix import Job as MixJob
+from edgeloop.convert.search.mix import find_mix
+from edgeloop.convert.search.pareto import report_html, search_document
+from edgeloop.convert.sources.source import Source
+from edgeloop.convert.training.trainable import to_trainable
 from edgeloop.edge.flatbuffer import read_tflite
 from edgeloop.errors import ModelError
 

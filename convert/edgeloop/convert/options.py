@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeloop.bundle import Format, Scheme
-from edgeloop.convert.compress import CompressOptions
+from edgeloop.convert.compression.compress import CompressOptions
+from edgeloop.convert.forms.preprocess import Preprocessing
+from edgeloop.convert.forms.recipes import Io
+from edgeloop.convert.forms.tfjs import TfjsOptions
 from edgeloop.convert.limited import Limits
-from edgeloop.convert.preprocess import Preprocessing
-from edgeloop.convert.prove import ProveOptions
-from edgeloop.convert.recipes import Io
-from edgeloop.convert.search import SearchOptions
-from edgeloop.convert.tfjs import TfjsOptions
-from edgeloop.convert.trainable import TrainableOptions
+from edgeloop.convert.proof.prove import ProveOptions
+from edgeloop.convert.search.search import SearchOptions
+from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.errors import OptionsError
 
 MEASURED = (Scheme.INT8, Scheme.INT16X8)  # schemes whose activations need ranges

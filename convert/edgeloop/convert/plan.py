@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import Format, Scheme, TensorSpec
+from edgeloop.convert.forms.tflite_file import as_it_is
 from edgeloop.convert.options import MEASURED, ConvertOptions
 from edgeloop.convert.samples import Samples, read_samples, synthetic
-from edgeloop.convert.source import Source, SourceKind
-from edgeloop.convert.tflite_file import as_it_is
+from edgeloop.convert.sources.source import Source, SourceKind
 from edgeloop.errors import DataError, ModelError, OptionsError
 
 PROOF_SAMPLES = 256

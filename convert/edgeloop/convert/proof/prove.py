@@ -1,0 +1,252 @@
+"""Variants and the source's answers in, parity of each in every runtime at hand out.
+
+Each runs in a process of its own, because the same file can be right on one runtime, garbage on a second and the death
+of a third. What happens there is a record; what the records mean is for `parity.py` to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.answer import Progress, silent
+from edgeloop.bundle import Format, Scheme, Signature, Variant
+from edgeloop.convert.proof.worst_layer import layer_snr, worst
+from edgeloop.convert.samples import Samples
+from edgeloop.edge.device import Device
+from edgeloop.edge.parity import Parity, Where, compare, failed, floor_of, is_classifier
+from edgeloop.edge.quantization import from_io, to_io
+from edgeloop.edge.runners import AgentRunner, Session, runners
+from edgeloop.errors import DeviceError, MissingExtra, ModelError, OptionsError, TargetError
+
+# In this order: the first that is there and agrees answers all samples, and so says the accuracy.
+RUNTIMES: dict[Format, tuple[str, ...]] = {
+    Format.TFLITE: ("litert", "tflite-runtime"),
+    Format.ONNX: ("onnxruntime",),
+    Format.TFJS: ("tfjs",),
+}
+TRAIN = "train"
+# On the other runtimes: of 1,000 samples a share has a standard error below 1.6 points, and SNR a far smaller one.
+# Their accuracy is left out, since it would be another number than that of all samples. Measured on 13,000 MNIST
+# images, 6 variants: tflite-runtime 22 s -> 3 s. TF.js is its format's only runtime, so it answers all of them: 25 s,
+# of which its plain JavaScript kernels take nine tenths.
+AGREEMENT_SAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProveOptions:
+    """Where to prove, and how strictly.
+
+    Attributes:
+        on: Devices to try beside this interpreter and the device environment.
+        unproved: Formats that are written, marked so, where no runtime of theirs is installed.
+        min_snr_db: Raises the floor of every quantized scheme to this.
+    """
+
+    on: tuple[Device, ...] = ()
+    unproved: frozenset[Format] = frozenset()
+    min_snr_db: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_snr_db is not None and not (math.isfinite(self.min_snr_db) and self.min_snr_db > 0):
+            raise OptionsError(f"--min-snr {self.min_snr_db} is no floor. Expected decibels above 0, e.g. 20.")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A runtime on a device. `device` None: this machine, by a program that is no Python (Node)."""
+
+    runtime: str
+    device: Device | None
+    open: Callable[[Path, str], contextlib.AbstractContextManager[Session]]
+
+    @property
+    def label(self) -> str:
+        return self.device.label if self.device else "local"
+
+
+def prove(
+    folder: Path,
+    variants: Sequence[Variant],
+    signatures: Mapping[str, Signature],
+    samples: Samples,
+    expected: Mapping[str, np.ndarray],
+    options: ProveOptions = ProveOptions(),
+    progress: Progress = silent,
+    *,
+    layers: Collection[str] = (),
+) -> list[Parity]:
+    """Run every variant on `samples` in every runtime of its format at hand.
+
+    `expected` {output: [n, ...]} are the source's answers, by the signature that takes these inputs. `layers` are the
+    Keras model's own names, to name the worst one by. A variant of a format that no runtime runs is skipped.
+
+    Raises:
+        MissingExtra: No runtime of a format is installed, and it is not among `options.unproved`.
+        DeviceError: A device that was named has no runtime for any of the variants.
+        ModelError: A variant has no signature with these inputs.
+    """
+    formats = dict.fromkeys(v.format for v in variants if v.format in RUNTIMES)
+    places, missing = places_of(tuple(formats), options)
+    classifier = is_classifier(expected, _labelled(samples, signatures, expected))
+    job = _Job(folder, tuple(variants), signatures, expected, options, classifier, tuple(layers))
+    rows: list[Parity] = []
+    for done, variant in enumerate(variants):
+        own: list[Parity] = []
+        for place in places.get(variant.format, []):
+            whole = not own or not any(row.passed for row in own)
+            try:
+                own += _on(job, variant, place, samples if whole else _some(samples))
+            except MissingExtra as e:
+                missing.setdefault(variant.format, e)
+        if not own and variant.format in missing and variant.format not in options.unproved:
+            raise missing[variant.format]
+        rows += own
+        progress("prove", done + 1, len(variants))
+    return rows
+
+
+def places_of(
+    formats: Sequence[Format], options: ProveOptions
+) -> tuple[dict[Format, list[Place]], dict[Format, MissingExtra]]:
+    """Where each format can run, and why not for the first runtime that is missing.
+
+    Raises:
+        DeviceError: A device of `options.on` has no runtime for any of `formats`.
+    """
+    available = runners()
+    places: dict[Format, list[Place]] = {format: [] for format in formats}
+    missing: dict[Format, MissingExtra] = {}
+    used: dict[Device, str] = {}
+    for format in formats:
+        for name in RUNTIMES[format]:
+            runner = available[name]
+            if not isinstance(runner, AgentRunner):
+                places[format].append(Place(name, None, runner.open))
+                continue
+            devices = dict.fromkeys(options.on)
+            try:
+                devices = dict.fromkeys([runner.device(), *devices])
+            except MissingExtra as e:
+                missing.setdefault(format, e)
+            for device in devices:
+                lacks = runner.lacks(device)
+                if not lacks:
+                    places[format].append(Place(name, device, partial(runner.open, device=device)))
+                used[device] = "" if not lacks else used.get(device, lacks)
+    for device in options.on:
+        if used.get(device):
+            raise DeviceError(f"{device.name} runs none of these files: {used[device]}. Name a Python that can.")
+    return places, missing
+
+
+def run(
+    session: Session, variant: Variant, signatures: Mapping[str, Signature], samples: Samples
+) -> dict[str, np.ndarray]:
+    """All samples through the inference signature of one variant; real numbers in, real numbers out.
+
+    Raises:
+        ModelError: No signature of the variant takes these inputs.
+    """
+    name = inference(variant, signatures, samples.inputs)
+    # a variant with a training signature runs every signature at that batch (docs/trainable.md)
+    batched = signatures[TRAIN if TRAIN in variant.signatures else name].inputs  # sorted: `lr` may come first
+    fixed = next(t for t in batched if t.name in samples.inputs).shape[0]
+    ends = signatures[name]
+    # where the source itself takes or gives integers, those are the numbers to compare
+    real = {t.name for t in (*ends.inputs, *ends.outputs) if t.dtype.startswith("float")}
+    io = {tensor: stored for tensor, stored in variant.io.items() if tensor in real}
+    key = name if variant.format is Format.TFLITE else None
+    parts = [
+        from_io(session.infer(to_io(batch, io), key), io)
+        for batch in samples.batches(fixed or _batch(samples), fill=fixed is not None)
+    ]
+    return {n: np.concatenate([part[n] for part in parts])[: len(samples)] for n in parts[0]}
+
+
+def _batch(samples: Samples) -> int:
+    """Up to 64 samples, of 2 million values together: Node takes a second for one image of 224 x 224."""
+    values = sum(int(np.prod(array.shape[1:])) for array in samples.inputs.values())
+    return max(1, min(64, 2_000_000 // max(1, values)))
+
+
+def inference(variant: Variant, signatures: Mapping[str, Signature], inputs: Collection[str]) -> str:
+    """The signature of the variant that takes these inputs.
+
+    Raises:
+        ModelError: It has none.
+    """
+    for name in variant.signatures:
+        if name != TRAIN and set(inputs) == {t.name for t in signatures[name].inputs}:
+            return name
+    raise ModelError(f"variant {variant.id!r} has no signature with the inputs {sorted(inputs)}. Convert it again.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    folder: Path
+    variants: tuple[Variant, ...]
+    signatures: Mapping[str, Signature]
+    expected: Mapping[str, np.ndarray]
+    options: ProveOptions
+    classifier: bool
+    layers: tuple[str, ...]
+
+
+def _on(job: _Job, variant: Variant, place: Place, samples: Samples) -> list[Parity]:
+    """The records of one variant at one place; a refusal and a crash are records too."""
+    expected = {name: value[: len(samples)] for name, value in job.expected.items()}
+    version = None
+    try:
+        with place.open(job.folder, variant.entry) as session:
+            version = session.version
+            got = run(session, variant, job.signatures, samples)
+    except (TargetError, DeviceError) as e:
+        return failed(Where(variant.id, place.runtime, version, place.label), expected, _words(e, job.folder))
+    where = Where(variant.id, place.runtime, version, place.label)
+    floor = floor_of(variant.scheme, job.options.min_snr_db)
+    rows = compare(where, floor, expected, got, samples.labels, classifier=job.classifier)
+    if all(row.passed for row in rows):
+        return rows
+    blame = _worst_layer(job, variant, place, samples)
+    return [row if row.passed else replace(row, worst_layer=blame) for row in rows]
+
+
+def _worst_layer(job: _Job, variant: Variant, place: Place, samples: Samples) -> str | None:
+    """Where the error enters, in words; None where there is no float .tflite to compare with, or it cannot be seen."""
+    floats = [v for v in job.variants if v.format is Format.TFLITE and v.scheme is Scheme.FLOAT32]
+    floats = [v for v in floats if TRAIN not in v.signatures and v.id != variant.id]
+    if variant.format is not Format.TFLITE or not floats or place.device is None:
+        return None
+    name = inference(variant, job.signatures, samples.inputs)
+    float32, quantized = ((job.folder / v.entry).read_bytes() for v in (floats[0], variant))
+    try:
+        rows = layer_snr(
+            float32, quantized, samples.inputs, name, runtime=place.runtime, device=place.device, layers=job.layers
+        )
+    except (TargetError, DeviceError):  # it runs only with its delegate there; that it fails is on record already
+        return None
+    found = worst(rows)
+    return found.text if found else None
+
+
+def _labelled(samples: Samples, signatures: Mapping[str, Signature], expected: Mapping[str, np.ndarray]) -> bool:
+    named = {t.name for s in signatures.values() for t in s.outputs if t.labels}
+    return samples.labels is not None or bool(named & set(expected))
+
+
+def _some(samples: Samples) -> Samples:
+    return samples if len(samples) <= AGREEMENT_SAMPLES else replace(samples.take(AGREEMENT_SAMPLES), labels=None)
+
+
+def _words(e: Exception, folder: Path) -> str:
+    """An error without the paths of this machine, which a proof that others read does not carry."""
+    text = str(e)
+    head, _, rest = text.partition(": ")
+    return (rest if " on local:" in head or " in /" in head else text).replace(f"{folder}/", "").rstrip(".")

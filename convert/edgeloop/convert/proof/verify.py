@@ -1,0 +1,73 @@
+"""A bundle in, everything about it checked again on this machine: hashes, then the parity of every variant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.answer import Progress, silent
+from edgeloop.bundle import PROOF, REFERENCE, Bundle, read_bundle
+from edgeloop.canonical import read_json
+from edgeloop.convert.proof.parity import Parity, check_listed
+from edgeloop.convert.proof.prove import ProveOptions, prove
+from edgeloop.convert.proof.worst_layer import layer_names
+from edgeloop.convert.samples import Samples
+from edgeloop.edge.device import Device
+from edgeloop.edge.reference import read_reference
+from edgeloop.errors import DataError, IntegrityError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A bundle that holds, and one record for each variant, runtime, device and output: also of those not listed."""
+
+    bundle: Bundle
+    parity: tuple[Parity, ...]
+
+
+def verify(path: str | Path, progress: Progress = silent, on: tuple[Device, ...] = ()) -> Verified:
+    """Check a bundle with what is in it: no source model, no TensorFlow.
+
+    A runtime that the manifest says a variant was proved on must agree here too; what others do is in the records.
+
+    Raises:
+        ModelError: No bundle, or one that breaks its format.
+        IntegrityError: A file or the proof does not belong to the manifest.
+        DataError: The bundle was written without reference.npz, so there is nothing to compare with.
+        ParityError: A variant no longer computes what the source did.
+        MissingExtra: No runtime is installed for the format of a variant that was proved.
+    """
+    bundle = read_bundle(path)
+    proof = bundle.file(PROOF)
+    if proof.is_file():
+        stated = read_json(proof.read_bytes(), PROOF).get("manifest_sha256")
+        if stated != bundle.manifest_sha256:
+            raise IntegrityError(f"{proof} is about another manifest ({str(stated)[:12]}…). Convert the model again.")
+    samples, expected = _reference(bundle)
+    listed = {variant.id: variant.requires.runtimes for variant in bundle.variants}
+    # what was written unproved has nothing to repeat where its runtime is still missing
+    unproved = {v.format for v in bundle.variants} - {v.format for v in bundle.variants if listed[v.id]}
+    options = ProveOptions(on=on, unproved=frozenset(unproved))
+    layers = layer_names(bundle.manifest.weights)
+    rows = prove(
+        bundle.path, bundle.variants, bundle.manifest.signatures, samples, expected, options, progress, layers=layers
+    )
+    check_listed(rows, listed, "Do not use the bundle on a device like this; convert the model again.")
+    return Verified(bundle=bundle, parity=tuple(rows))
+
+
+def _reference(bundle: Bundle) -> tuple[Samples, Mapping[str, np.ndarray]]:
+    found = read_reference(bundle)
+    if found is None:
+        raise DataError(
+            f"{bundle.path} has no {REFERENCE}, so its variants cannot be checked. Convert without --no-reference."
+        )
+    inputs, outputs = found
+    ends = [({t.name for t in s.inputs}, {t.name for t in s.outputs}) for s in bundle.manifest.signatures.values()]
+    if (set(inputs), set(outputs)) not in ends:
+        named = f"inputs {sorted(inputs)} and outputs {sorted(outputs)}"
+        raise DataError(f"{bundle.file(REFERENCE)} has {named}, those of no signature. Convert the model again.")
+    return Samples(inputs=inputs), outputs

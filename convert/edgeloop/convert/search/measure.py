@@ -1,0 +1,126 @@
+"""A .tflite in, its accuracy on the samples and its latency beside float32's out, both on LiteRT in agents.
+
+On a shared machine only a ratio holds: every candidate alternates with the float32 file, which stays loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.bundle import Scheme
+from edgeloop.convert.samples import Samples
+from edgeloop.convert.search.candidate import Measure, Measured
+from edgeloop.edge.client import Agent, agent
+from edgeloop.edge.parity import Parity, Where, compare, floor_of, is_classifier
+from edgeloop.edge.runners import LITERT
+
+Arrays = Mapping[str, np.ndarray]
+BATCH = 64  # samples of one call, where the model's batch is free
+ROUNDS = 8  # turns each of the two files takes
+TURN_MS, TURN_RUNS = 50.0, 10  # a turn is 10 calls, or as many as fit into 50 ms
+
+
+class Metric(enum.StrEnum):
+    """What the budget is on, in the words of a report."""
+
+    ACCURACY = "accuracy"
+    AGREEMENT = "top-1 agreement with the source"
+    SIGNAL = "share of the output's power that is not error"
+
+
+def metric_for(expected: Arrays, labels: np.ndarray | None) -> Metric:
+    """Of a classifier its accuracy where there are labels, else its agreement; of anything else 1 - noise / signal,
+    the worst output's: 23 dB of SNR are 99.5%."""
+    if not is_classifier(expected, labels is not None):
+        return Metric.SIGNAL
+    return Metric.AGREEMENT if labels is None else Metric.ACCURACY
+
+
+def reference_score(expected: Arrays, labels: np.ndarray | None) -> float:
+    """What the source itself scores, 0..1."""
+    if metric_for(expected, labels) is not Metric.ACCURACY:
+        return 1.0
+    (output,) = expected.values()
+    return float(np.mean(output.argmax(-1) == labels))
+
+
+@contextlib.contextmanager
+def measuring(
+    float32: bytes,
+    signature: str,
+    samples: Samples,
+    expected: Arrays,
+    batch: int | None,
+    *,
+    min_snr_db: float | None = None,
+    timeout_s: float = 120.0,
+) -> Iterator[Measure]:
+    """A function that measures files of the same signature as `float32`, with float inputs and outputs.
+
+    `expected` {output: [n, ...]} are the source's answers to `samples`; `batch` is the model's own, None if free;
+    `min_snr_db` raises the floors as it does in the proof.
+
+    Raises:
+        TargetError: LiteRT refuses the float32 file; from the function: the file it is given.
+        DeviceError: An agent died, or a call took longer than `timeout_s`.
+    """
+    python = LITERT.device().python
+    metric = metric_for(expected, samples.labels)
+    where, classifier = Where("candidate", LITERT.name), metric is not Metric.SIGNAL
+    one = next(samples.batches(batch or 1, fill=batch is not None))
+    with tempfile.TemporaryDirectory() as folder, agent(python, LITERT.name, folder, timeout_s) as base:
+        Path(folder, "float32.tflite").write_bytes(float32)
+        base.prepare("float32.tflite")
+        base.run(one, signature, warmup=2)
+
+        def measure(data: bytes, scheme: Scheme) -> Measured:
+            Path(folder, "candidate.tflite").write_bytes(data)
+            with agent(python, LITERT.name, folder, timeout_s) as own:
+                own.prepare("candidate.tflite")
+                got = _answers(own, samples, signature, batch)
+                floor = floor_of(scheme, min_snr_db)
+                rows = compare(where, floor, expected, got, samples.labels, classifier=classifier)
+                latency_ms, latency_ratio = _interleaved(own, base, one, signature)
+            known = [row.snr_db for row in rows if row.snr_db is not None]
+            return Measured(
+                accuracy=_score(rows, metric),
+                latency_ms=latency_ms,
+                latency_ratio=latency_ratio,
+                snr_db=min(known, default=None),
+                passed=all(row.passed for row in rows),
+            )
+
+        yield measure
+
+
+def _answers(own: Agent, samples: Samples, signature: str, batch: int | None) -> dict[str, np.ndarray]:
+    parts = [own.run(arrays, signature).outputs for arrays in samples.batches(batch or BATCH, fill=batch is not None)]
+    return {name: np.concatenate([part[name] for part in parts])[: len(samples)] for name in parts[0]}
+
+
+def _score(rows: list[Parity], metric: Metric) -> float:
+    if metric is Metric.SIGNAL:
+        return min(1.0 if row.snr_db is None else max(0.0, 1 - 10 ** (-row.snr_db / 10)) for row in rows)
+    (row,) = rows
+    score = row.accuracy if metric is Metric.ACCURACY else row.top1_agreement
+    return 0.0 if score is None else score
+
+
+def _interleaved(own: Agent, base: Agent, one: Arrays, signature: str) -> tuple[float, float]:
+    """Median milliseconds of one call, and its ratio to float32's."""
+    last = own.run(one, signature, warmup=2).wall_ms[0]
+    runs = max(1, min(TURN_RUNS, int(TURN_MS / max(last, 1e-3))))
+    own_ms: list[float] = []
+    base_ms: list[float] = []
+    for _ in range(ROUNDS):
+        own_ms += own.run(one, signature, runs=runs).wall_ms
+        base_ms += base.run(one, signature, runs=runs).wall_ms
+    latency_ms = statistics.median(own_ms)
+    return latency_ms, latency_ms / statistics.median(base_ms)

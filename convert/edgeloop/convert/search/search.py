@@ -1,0 +1,202 @@
+"""Layers and what quantizing damages in them in, the smallest mix of schemes that holds an accuracy budget out.
+
+The plain schemes first. Where int8 costs too much: bisect how many of the worst layers have to stay in float32, give
+back what need not, try cheaper schemes for the rest. NNCF's accuracy-aware quantization does the like (rank, revert,
+stop at `max_drop`); here the ranking costs no evaluation, because rank.py reads it off one run.
+
+Nothing is random: a search that starts again takes the same steps, and the journal answers those taken before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+from edgeloop.answer import Progress, silent
+from edgeloop.bundle import Scheme
+from edgeloop.convert.search.candidate import Budget, Candidate, Measure, Quantize, Refusal, Spent, Trials
+from edgeloop.convert.search.journal import Journal
+from edgeloop.convert.search.pareto import pareto_front
+from edgeloop.errors import BudgetError, OptionsError
+
+PLAIN = (Scheme.INT8, Scheme.INT16X8, Scheme.DYNAMIC, Scheme.FLOAT16, Scheme.FLOAT32)
+SAME_SIZE = 1.01  # one QUANTIZE more or less is some hundred bytes: within 1% the faster mix is the better one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """What to search for.
+
+    Attributes:
+        max_drop_pp: Percentage points of accuracy that may be lost against the source.
+        evaluations: Mixes tried at most, the plain schemes and those in the journal included.
+        max_slowdown: A mix that takes more than this many times float32's latency wins only where no faster one
+            holds the budget (int16x8 took 15 times as long on LiteRT). None: size alone decides.
+    """
+
+    max_drop_pp: float
+    evaluations: int = 50
+    max_slowdown: float | None = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drop_pp <= 100:
+            raise OptionsError(f"a drop of {self.max_drop_pp:g} points is none. Expected --max-drop from 0 to 100.")
+        if self.evaluations < len(PLAIN):
+            raise OptionsError(
+                f"{self.evaluations} evaluations are too few: the plain schemes take {len(PLAIN)}. Allow more."
+            )
+        if self.max_slowdown is not None and not self.max_slowdown >= 1:
+            raise OptionsError(f"a slowdown of {self.max_slowdown:g} leaves float32 itself out. Expected 1 or more.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One operator that computes, and those that only pass its values on: they stay in float together.
+
+    Attributes:
+        tensor: The name of its first output tensor.
+        operators: First output tensors of all its operators, the keys of a mix.
+        inputs: `tensor` of the layers it reads. A value that arrives in int8 is damaged before it is used.
+        damage: The noise it adds when quantized, over the signal, both as powers.
+        bytes: Of its constants in float32.
+    """
+
+    tensor: str
+    operators: tuple[str, ...]
+    inputs: tuple[str, ...]
+    damage: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """`front` is Pareto's over bytes, accuracy and latency; `tried` in order; `resumed` were read from the journal."""
+
+    best: Candidate
+    front: tuple[Candidate, ...]
+    tried: tuple[Candidate, ...]
+    refused: tuple[Refusal, ...]
+    resumed: int
+    budget: Budget
+
+
+def search(
+    layers: Sequence[Layer],
+    quantize: Quantize,
+    measure: Measure,
+    reference_accuracy: float,
+    options: SearchOptions,
+    journal: Journal,
+    progress: Progress = silent,
+) -> Found:
+    """The smallest mix that loses at most `max_drop_pp` points, and all that was tried on the way.
+
+    `quantize(scheme, keep)` makes the file; `measure(file, scheme)` runs it, `scheme` MIXED where anything is kept.
+    A mix that either refuses counts as an evaluation.
+
+    Raises:
+        BudgetError: No mix holds the budget; the best one is named.
+        WriteError: The journal cannot be written.
+    """
+    budget = Budget(reference=reference_accuracy, max_drop_pp=options.max_drop_pp)
+    trials = Trials(quantize, measure, budget, options.evaluations, journal, progress)
+    try:
+        plain = {scheme for scheme in PLAIN if trials.holds(scheme, {})}
+        # where float32 is over budget, no layer kept in it helps
+        if Scheme.INT8 not in plain and Scheme.FLOAT32 in plain:
+            _search_mixes(layers, plain, trials)
+    except Spent:
+        progress("search", options.evaluations, options.evaluations)
+    tried = tuple(trials.candidates.values())
+    return Found(
+        best=_best(trials, options.max_slowdown),
+        front=pareto_front(tried),
+        tried=tried,
+        refused=tuple(trials.refusals.values()),
+        resumed=trials.resumed,
+        budget=budget,
+    )
+
+
+def _search_mixes(layers: Sequence[Layer], plain: Set[Scheme], trials: Trials) -> None:
+    """By two rankings: the most damage first, and the most damage a byte, which spares a large layer."""
+    by_damage = sorted(layers, key=lambda layer: (-layer.damage, layer.tensor))
+    by_density = sorted(layers, key=_density, reverse=True)
+    floats = Scheme.FLOAT16 if Scheme.FLOAT16 in plain else Scheme.FLOAT32
+    starts = [_bisect(order, floats, trials) for order in (by_damage, by_density)]
+    for kept in sorted(starts, key=lambda start: sum(layer.bytes for layer in start)):
+        _cheapen(_give_back(kept, floats, trials), floats, trials)
+
+
+def _bisect(order: Sequence[Layer], floats: Scheme, trials: Trials) -> list[Layer]:
+    """The fewest of the worst layers, and those they read, that hold the budget in float; the worst first."""
+    fails, holds = 0, len(order)  # none kept is int8, all kept is float
+    while holds - fails > 1:
+        middle = (fails + holds) // 2
+        if _holds(dict.fromkeys(_worst(order, middle), floats), trials):
+            holds = middle
+        else:
+            fails = middle
+    return _worst(order, holds)
+
+
+def _worst(order: Sequence[Layer], count: int) -> list[Layer]:
+    read = {name for layer in order[:count] for name in layer.inputs}
+    return [*order[:count], *(layer for layer in order[count:] if layer.tensor in read)]
+
+
+def _give_back(kept: Sequence[Layer], floats: Scheme, trials: Trials) -> list[Layer]:
+    """Take halves, quarters, ..., single layers out wherever the rest still holds, what saves most for
+    the least damage first.
+
+    Delta debugging: Zeller and Hildebrandt 2002, https://doi.org/10.1109/32.988498
+    """
+    left = sorted(kept, key=_density)
+    size = len(left) // 2
+    while size:
+        for part in [left[start : start + size] for start in range(0, len(left), size)]:
+            rest = [layer for layer in left if layer not in part]
+            if _holds(dict.fromkeys(rest, floats), trials):
+                left = rest
+        size //= 2
+    return left
+
+
+def _cheapen(kept: Sequence[Layer], floats: Scheme, trials: Trials) -> None:
+    """int16x8 for each layer that bears it, the one that saves most first."""
+    mix = dict.fromkeys(kept, floats)
+    for layer in sorted(kept, key=lambda layer: (-layer.bytes, layer.tensor)):
+        if _holds({**mix, layer: Scheme.INT16X8}, trials):
+            mix[layer] = Scheme.INT16X8
+
+
+def _density(layer: Layer) -> tuple[float, str]:
+    return layer.damage / (layer.bytes + 1), layer.tensor
+
+
+def _holds(mix: dict[Layer, Scheme], trials: Trials) -> bool:
+    return trials.holds(Scheme.INT8, {name: scheme for layer, scheme in mix.items() for name in layer.operators})
+
+
+def _best(trials: Trials, max_slowdown: float | None) -> Candidate:
+    holding = [candidate for candidate in trials.candidates.values() if trials.budget.holds(candidate)]
+    if not holding:
+        raise BudgetError(_over_budget(trials))
+    fast = [c for c in holding if max_slowdown is None or c.measured.latency_ratio <= max_slowdown] or holding
+    smallest = min(candidate.bytes for candidate in fast)
+    alike = [candidate for candidate in fast if candidate.bytes <= SAME_SIZE * smallest]
+    return min(alike, key=lambda candidate: (candidate.measured.latency_ratio, candidate.bytes))
+
+
+def _over_budget(trials: Trials) -> str:
+    found = f"no mix holds the budget of {trials.budget.max_drop_pp:g} points"
+    if not trials.candidates:
+        reason = next(iter(trials.refusals.values())).reason
+        return f"{found}: none of {len(trials)} could be run, the first because {reason}"
+    best = max(trials.candidates.values(), key=lambda c: (c.measured.passed, c.measured.accuracy, -c.bytes))
+    drop = f"{trials.budget.drop_pp(best):.2f} points below the source's {trials.budget.reference:.2%}"
+    floors = "" if best.measured.passed else " and below the floors of the proof"
+    return (
+        f"{found}: the best of {len(trials)} tried is {best.label} ({best.bytes:,} bytes), {drop}{floors}. "
+        "Allow more with --max-drop, or calibrate with more real inputs."
+    )

@@ -1,0 +1,121 @@
+"""A .keras or .h5 file as a source. An .h5 that Keras 3 does not load is loaded by tf_keras, which wrote it.
+
+Both live in one process: `tf_keras` is imported by its own name, and `tf.keras` is touched by neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeloop.convert.sources.finite import refuse_not_finite
+from edgeloop.convert.sources.identify import SourceKind, digest
+from edgeloop.convert.sources.names import identifiers
+from edgeloop.convert.sources.source_value import INFER, Arrays, Source, tensor_specs
+from edgeloop.errors import ModelError
+from edgeloop.extras import need
+
+
+def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
+    """Load a file that `safety.check` has looked at: tf_keras runs a Lambda while it loads.
+
+    Raises:
+        ModelError: Neither Keras can load it, it has no declared inputs, keeps state, or holds NaN weights.
+    """
+    if signature not in (None, INFER):
+        raise ModelError(f"{path} is a Keras model: its only signature is {INFER!r}, not {signature!r}.")
+    keras = need("keras", extra="convert")
+    try:
+        return keras_source(path, functional(keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe)))
+    except ModelError:
+        raise
+    except Exception as e:  # Keras raises many types here; each means the file cannot be loaded
+        reason = f"Keras {keras.__version__}: {_line(e)}"
+        if path.open("rb").read(2) == b"PK":
+            raise ModelError(f"{path} cannot be loaded by {reason}") from e
+    tf_keras = need("tf_keras", extra="convert")
+    try:
+        model = tf_keras.models.load_model(path, compile=False)
+    except Exception as e:
+        raise ModelError(f"{path} cannot be loaded by {reason} Nor by tf_keras: {_line(e)}") from e
+    return _source(path, model, None, (f"{path.name} was read by tf_keras: Keras 3 does not load it.",))
+
+
+def keras_source(path: Path, model: Any) -> Source:
+    """A loaded functional Keras 3 model as a `Source`. One output keeps its layer's name, as several do.
+
+    Raises:
+        ModelError: It has no declared inputs, keeps state, or holds NaN weights.
+    """
+    return _source(path, model, model, ())
+
+
+def functional(model: Any) -> Any:
+    """A Keras model as one with named ends: a Sequential becomes the functional model of its layers and weights."""
+    keras = need("keras", extra="convert")
+    if isinstance(model, keras.Sequential) and model.inputs:
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    return model
+
+
+def _source(path: Path, loaded: Any, model: Any, notes: tuple[str, ...]) -> Source:
+    tf = need("tensorflow", extra="convert")
+    _check(path, loaded)
+    in_names, out_names = identifiers([t.name for t in loaded.inputs]), identifiers(loaded.output_names)
+
+    def graph(**tensors: Any) -> list[Any]:
+        packed = tf.nest.pack_sequence_as(loaded.input, [tensors[name] for name in in_names])
+        return tf.nest.flatten(loaded(packed, training=False))
+
+    @cache
+    def traced() -> Any:
+        """Once, when it is first called: layer by layer 100 samples of MobileNetV2-224 took 11 CPU seconds, so 3."""
+        specs = {n: tf.TensorSpec(t.shape, t.dtype) for n, t in zip(in_names, loaded.inputs, strict=True)}
+        return tf.function(graph, autograph=False).get_concrete_function(**specs)
+
+    def call(arrays: Arrays) -> dict[str, np.ndarray]:
+        values = traced()(**{name: tf.convert_to_tensor(arrays[name]) for name in in_names})
+        return dict(zip(out_names, (np.asarray(v) for v in values), strict=True))
+
+    sides = [[(tuple(t.shape), tf.as_dtype(t.dtype).name) for t in side] for side in (loaded.inputs, loaded.outputs)]
+    return Source(
+        path=path,
+        kind=SourceKind.KERAS,
+        sha256=digest(path),
+        signature=INFER,
+        inputs=tensor_specs(in_names, sides[0]),
+        outputs=tensor_specs(out_names, sides[1]),
+        call=call,
+        graph=graph,
+        model=model,
+        notes=notes,
+    )
+
+
+def _check(path: Path, model: Any) -> None:
+    if not getattr(model, "inputs", None):
+        raise ModelError(f"{path} is a subclassed model without declared inputs. Use model.export() and convert that.")
+    for layer in _layers(model):
+        if getattr(layer, "stateful", False) is True:
+            raise ModelError(
+                f"{path} keeps state from call to call in the layer {layer.name!r}. Build it with stateful=False."
+            )
+    for variable in model.variables:
+        values = np.asarray(variable)
+        if values.dtype.kind == "f":
+            refuse_not_finite(path, getattr(variable, "path", variable.name), values)
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    for layer in getattr(model, "layers", ()):
+        yield layer
+        yield from _layers(layer)
+
+
+def _line(e: Exception) -> str:
+    reason = str(e).rpartition("Exception encountered: ")[2]  # Keras prints whole configs before it
+    return " ".join(reason.split())[:300].rstrip(".") + "."

@@ -1,0 +1,90 @@
+"""An .onnx file in, a SavedModel with the same inputs and outputs out. onnx2tf does it, in its own environment."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from edgeloop.answer import Progress, silent
+from edgeloop.convert.sources.names import identifiers
+from edgeloop.convert.sources.onnx_environment import onnx2tf_python
+from edgeloop.edge.process import owned
+from edgeloop.errors import MissingExtra, ModelError
+from edgeloop.extras import need
+
+CHILD = Path(__file__).with_name("onnx2tf_child.py")
+
+
+def onnx_to_saved_model(path: Path, folder: Path, progress: Progress = silent, timeout_s: float = 300.0) -> Path:
+    """Convert the .onnx at `path`, whose external data was checked before, into the SavedModel `folder`.
+
+    Its signature `serving_default` has the inputs and outputs of the ONNX graph: names as `onnx_names` gives them,
+    shapes in ONNX's order of dimensions (a free dimension stays free), dtypes. It answered two sets of made-up inputs
+    as ONNX Runtime did. The environment of onnx2tf is made on first use.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        ModelError: The file is damaged, has an operator that onnx2tf lacks, computes something else once converted,
+            or takes longer than `timeout_s`.
+        MissingExtra: There is no environment with onnx2tf and none can be made, with the line that makes it.
+    """
+    inputs, outputs = onnx_names(path)
+    job = {
+        "model": str(path.resolve()),
+        "folder": str(folder.resolve()),
+        "inputs": list(inputs.values()),
+        "outputs": list(outputs.values()),
+    }
+    python = onnx2tf_python(progress)
+    progress(f"{path.name}: onnx2tf", 0, 1)
+    answer = _ask(python, job, path, timeout_s)
+    if "missing" in answer:
+        raise MissingExtra(f"{python} does not load onnx2tf: {answer['missing']}. Run: edgeloop setup onnx2tf")
+    if "refused" in answer:
+        raise ModelError(f"{path}: {answer['refused']}.")
+    progress(f"{path.name}: onnx2tf", 1, 1)
+    return folder
+
+
+def onnx_names(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Inputs and outputs: ONNX's own name of each, in its order, to the one it has in the SavedModel.
+
+    Raises:
+        ModelError: The file is no ONNX model.
+    """
+    onnx = need("onnx", extra="convert")
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception as e:  # protobuf's DecodeError is another class in each of its implementations
+        raise ModelError(f"{path} is no ONNX model ({type(e).__name__}). Export or fetch it again.") from e
+    constants = {tensor.name for tensor in graph.initializer}  # before IR 4 these are listed as inputs too
+    sides = [[v.name for v in graph.input if v.name not in constants], [v.name for v in graph.output]]
+    if not all(sides):
+        raise ModelError(
+            f"{path} has {len(sides[0])} inputs and {len(sides[1])} outputs. Expected one of each or more."
+        )
+    inputs, outputs = (dict(zip(side, identifiers(side), strict=True)) for side in sides)
+    return inputs, outputs
+
+
+def _ask(python: Path, job: dict[str, Any], path: Path, timeout_s: float) -> dict[str, str]:
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as log:
+        command = [str(python), "-I", str(CHILD)]
+        pipe = subprocess.PIPE
+        try:
+            with owned(command, stdin=pipe, stdout=pipe, stderr=log, cwd=Path(scratch)) as child:
+                printed, _ = child.communicate(json.dumps(job).encode() + b"\n", timeout=timeout_s)
+        except subprocess.TimeoutExpired as e:
+            raise ModelError(f"{path}: onnx2tf did not finish in {timeout_s:g} s. Give it more time.") from e
+        except OSError as e:
+            raise MissingExtra(f"{python} does not start ({e.strerror}). Run: edgeloop setup onnx2tf") from e
+        if child.returncode == 0:
+            return json.loads(printed)
+        log.seek(0)
+        last = log.read().decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
+        raise ModelError(f"{path}: onnx2tf ended with {child.returncode}: {last[0][:300]}. Export the model again.")

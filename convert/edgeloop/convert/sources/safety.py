@@ -1,0 +1,56 @@
+"""A model file, looked at by code that cannot run it. Loads no framework.
+
+What could harm while a file is merely opened (a path that leads out, a bomb, damage) is refused always. What runs code,
+or reads and writes files, when the model is loaded or called is refused unless the user allows it, and named if so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edgeloop.convert.sources.identify import SourceKind
+from edgeloop.convert.sources.safety_graph import look_at_saved_model
+from edgeloop.convert.sources.safety_keras import look_at_keras
+from edgeloop.convert.sources.safety_onnx import look_at_onnx
+from edgeloop.convert.sources.safety_tflite import look_at_tflite
+from edgeloop.edge.inspect import DAMAGE
+from edgeloop.errors import ModelError
+
+# each says, in half a sentence about the file, what in it runs code or touches files
+LOOKERS: dict[SourceKind, Callable[[Path], list[str]]] = {
+    SourceKind.KERAS: look_at_keras,
+    SourceKind.SAVEDMODEL: look_at_saved_model,
+    SourceKind.TFLITE: look_at_tflite,
+    SourceKind.ONNX: look_at_onnx,
+}
+
+
+def check(path: str | Path, kind: SourceKind, allow_unsafe: bool = False) -> tuple[str, ...]:
+    """Look at a model before any loader sees it.
+
+    Args:
+        kind: As `identify` said.
+        allow_unsafe: Let code and file operations through.
+
+    Returns:
+        What was allowed, one sentence each; empty unless `allow_unsafe`.
+
+    Raises:
+        ModelError: Damaged, over a limit, leads out of itself, holds NaN weights, or runs code; names what was found.
+        MissingExtra: h5py or the flatbuffer schema is not installed.
+    """
+    path = Path(path)
+    try:
+        unsafe = LOOKERS[kind](path)
+    except DAMAGE as e:
+        reason = " ".join(str(e).split())[:200]
+        raise ModelError(
+            f"{path} is a damaged {kind} model ({type(e).__name__}: {reason}). Save or fetch it again."
+        ) from e
+    if unsafe and not allow_unsafe:
+        more = f" So do {len(unsafe) - 1} more." if len(unsafe) > 1 else ""
+        raise ModelError(
+            f"{path} {unsafe[0]}.{more} Take it out of the model, or pass --allow-unsafe if you trust who made it."
+        )
+    return tuple(f"--allow-unsafe: {path.name} {what}." for what in unsafe)

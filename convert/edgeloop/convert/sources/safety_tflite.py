@@ -1,0 +1,118 @@
+"""A .tflite: what an interpreter would trust and crash on. LiteRT checks little of a flatbuffer before it reads it.
+
+Source: the schema inside ai-edge-litert, https://github.com/google-ai-edge/LiteRT (tflite/schema/schema.fbs)
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeloop.convert.sources.finite import refuse_not_finite
+from edgeloop.convert.sources.identify import LIMIT_BYTES
+from edgeloop.edge.flatbuffer import BUILTIN_CUSTOM, Tflite, read_tflite
+from edgeloop.errors import ModelError
+from edgeloop.extras import need
+
+BITS = {  # of an element; strings, resources and variants have no size of their own
+    **dict.fromkeys(("complex128",), 128),
+    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 64),
+    **dict.fromkeys(("float32", "int32", "uint32"), 32),
+    **dict.fromkeys(("float16", "int16", "uint16", "bfloat16"), 16),
+    **dict.fromkeys(("int8", "uint8", "bool"), 8),
+    **dict.fromkeys(("int4", "uint4"), 4),
+    **dict.fromkeys(("int2",), 2),
+}
+FLOATS = {"float32": "<f4", "float16": "<f2", "float64": "<f8"}
+
+
+def look_at_tflite(path: Path) -> list[str]:
+    """Nothing in a .tflite of builtin operators runs code, so the list is empty.
+
+    Raises:
+        ModelError: Offsets out of range, shapes and scales that cannot be, NaN weights, operators no runtime has.
+    """
+    size = path.stat().st_size
+    if size > LIMIT_BYTES:
+        raise ModelError(f"{path} has {size} bytes, more than the {LIMIT_BYTES} of a flatbuffer. It is not loaded.")
+    data = path.read_bytes()
+    model = read_tflite(data, str(path))
+    if not model.graphs:
+        raise ModelError(f"{path} is a .tflite without a graph. Convert the model again.")
+    _refuse_operators(path, model)
+    schema = need("ai_edge_litert.schema_py_generated", extra="edge")
+    raw = schema.Model.GetRootAs(data, 0)
+    for position, graph in enumerate(model.graphs):
+        table = raw.Subgraphs(position)
+        ends = {*graph.inputs, *graph.outputs}
+        for i, tensor in enumerate(graph.tensors):
+            name = f"{tensor.name!r} ({i} of graph {position})"
+            shape = _shape(path, name, table.Tensors(i), tensor.dtype, i in ends)
+            _check_quantization(path, name, table.Tensors(i), shape)
+            _check_data(path, name, raw, table.Tensors(i), tensor.dtype, shape, len(data))
+    return []
+
+
+def _refuse_operators(path: Path, model: Tflite) -> None:
+    custom = {op.name for graph in model.graphs for op in graph.operators if op.custom} - BUILTIN_CUSTOM
+    flex = sorted(name.removeprefix("Flex") for name in custom if name.startswith("Flex"))
+    if flex:
+        raise ModelError(
+            f"{path} needs TensorFlow itself for {', '.join(flex)} (Flex), which no device runtime has. "
+            "Convert the model again with builtin operators only."
+        )
+    unknown = {op.name for graph in model.graphs for op in graph.operators if op.name.startswith("UNKNOWN_")}
+    if custom | unknown:
+        raise ModelError(
+            f"{path} has the custom operators {', '.join(sorted(custom | unknown))}, which no runtime here has. "
+            "Start from the model before it was compiled or extended."
+        )
+
+
+def _shape(path: Path, name: str, tensor: Any, dtype: str, end: bool) -> list[int]:
+    """The sizes an interpreter allocates."""
+    sizes = [int(tensor.Shape(i)) for i in range(tensor.ShapeLength())]
+    signed = [int(tensor.ShapeSignature(i)) for i in range(tensor.ShapeSignatureLength())]
+    if any(d < 0 for d in sizes) or any(d < -1 for d in signed):
+        raise ModelError(f"{path}: the tensor {name} has the shape {sizes} {signed or ''}. Sizes are 0 or more.")
+    if signed and len(signed) != len(sizes):
+        raise ModelError(f"{path}: the tensor {name} has the shapes {sizes} and {signed}, which differ in rank.")
+    if end and 0 in sizes:
+        raise ModelError(f"{path}: the input or output {name} has the shape {sizes}, which holds nothing.")
+    total = math.prod(sizes) * BITS.get(dtype, 8) // 8
+    if total > LIMIT_BYTES:
+        raise ModelError(f"{path}: the tensor {name} of shape {sizes} has {total} bytes, more than {LIMIT_BYTES}.")
+    return sizes
+
+
+def _check_quantization(path: Path, name: str, tensor: Any, shape: list[int]) -> None:
+    quantization = tensor.Quantization()
+    if not quantization or not quantization.ScaleLength():
+        return
+    scales, zeros = quantization.ScaleAsNumpy(), quantization.ZeroPointLength()
+    wrong = scales[~(np.isfinite(scales) & (scales > 0))]
+    if wrong.size:
+        raise ModelError(f"{path}: the tensor {name} has the scale {wrong[0]}. Scales are above 0; convert it again.")
+    axis = quantization.QuantizedDimension()
+    per_channel = len(scales) > 1
+    if per_channel and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
+        raise ModelError(f"{path}: the tensor {name} of shape {shape} has {len(scales)} scales along dimension {axis}.")
+    if zeros not in (0, 1, len(scales)):
+        raise ModelError(f"{path}: the tensor {name} has {len(scales)} scales and {zeros} zero points.")
+
+
+def _check_data(path: Path, name: str, model: Any, tensor: Any, dtype: str, shape: list[int], size: int) -> None:
+    buffer = model.Buffers(tensor.Buffer())
+    if buffer.Size() > 1 and not 0 < buffer.Offset() <= size - buffer.Size():  # data after the flatbuffer
+        raise ModelError(f"{path}: the tensor {name} lies at byte {buffer.Offset()}, beyond the file of {size}.")
+    held = buffer.DataLength()
+    if not held or dtype not in BITS or tensor.Sparsity():
+        return
+    expected = (math.prod(shape) * BITS[dtype] + 7) // 8
+    if held != expected:
+        raise ModelError(f"{path}: the tensor {name}, {dtype} {shape}, holds {held} bytes, expected {expected}.")
+    if dtype in FLOATS:
+        refuse_not_finite(path, name, buffer.DataAsNumpy().view(FLOATS[dtype]))

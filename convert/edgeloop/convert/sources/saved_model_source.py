@@ -1,0 +1,98 @@
+"""One signature of a SavedModel folder as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeloop.convert.sources.finite import refuse_not_finite
+from edgeloop.convert.sources.identify import SourceKind, digest
+from edgeloop.convert.sources.source_value import Arrays, Shape, Source, tensor_specs
+from edgeloop.errors import ModelError
+from edgeloop.extras import need
+
+DEFAULT = "serving_default"
+# operations that change what the next call sees, by how their names begin
+STATE = (
+    *("Assign", "Scatter", "ResourceScatter", "ResourceApply", "ResourceSparseApply", "LookupTableInsert"),
+    *("LookupTableImport", "MutableHashTable", "QueueEnqueue", "QueueDequeue", "IteratorGetNext", "Stage", "Unstage"),
+)
+NO_STATE = ("ScatterNd",)  # makes a new tensor
+
+
+def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = False) -> Source:
+    """Load a folder that `safety.check` has looked at.
+
+    Args:
+        signature: None: serving_default, or the only one.
+        allow_unsafe: Changes nothing here; every opener takes it.
+
+    Raises:
+        ModelError: TensorFlow cannot load it, there is no such signature, it keeps state, holds NaN weights, or a
+            tensor has no rank.
+    """
+    tf = need("tensorflow", extra="convert")
+    try:
+        loaded = tf.saved_model.load(str(path))
+        signatures = dict(loaded.signatures)
+    except Exception as e:  # TensorFlow raises many types here; each means the folder cannot be loaded
+        raise ModelError(f"{path} cannot be loaded as a SavedModel: {' '.join(str(e).split())[:300]}") from e
+    name = _choose(path, sorted(n for n in signatures if not n.startswith("__")), signature)
+    function = signatures[name]
+    _refuse_state(path, name, function)
+    for variable in getattr(loaded, "variables", ()):
+        if variable.dtype.is_floating and variable.dtype != tf.bfloat16:
+            refuse_not_finite(path, variable.name, variable.numpy())
+    specs_in, specs_out = function.structured_input_signature[1], function.structured_outputs
+    # sorted: TensorFlow keeps the inputs in a set, so their order is another in every process
+    in_names, out_names = sorted(specs_in), sorted(specs_out)
+
+    def graph(**tensors: Any) -> list[Any]:
+        out = function(**tensors)
+        return [out[n] for n in out_names]
+
+    def call(arrays: Arrays, keep: Any = loaded) -> dict[str, np.ndarray]:  # or its variables would be freed
+        out = graph(**{n: tf.constant(arrays[n], specs_in[n].dtype) for n in in_names})
+        return {n: np.asarray(v) for n, v in zip(out_names, out, strict=True)}
+
+    return Source(
+        path=path,
+        kind=SourceKind.SAVEDMODEL,
+        sha256=digest(path),
+        signature=name,
+        inputs=tensor_specs(in_names, _shapes(path, specs_in, in_names)),
+        outputs=tensor_specs(out_names, _shapes(path, specs_out, out_names)),
+        call=call,
+        graph=graph,
+    )
+
+
+def _choose(path: Path, names: Sequence[str], signature: str | None) -> str:
+    has = ", ".join(names) or "none"
+    if signature is None and DEFAULT not in names and len(names) > 1:
+        raise ModelError(f"{path} has the signatures {has}. Choose one with --signature NAME.")
+    name = signature or (DEFAULT if DEFAULT in names or not names else names[0])
+    if name not in names:
+        raise ModelError(f"{path} has no signature {name!r}. It has: {has}.")
+    return name
+
+
+def _refuse_state(path: Path, name: str, function: Any) -> None:
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
+    found = sorted({node.op for node in nodes if node.op.startswith(STATE) and not node.op.startswith(NO_STATE)})
+    if found:
+        raise ModelError(
+            f"{path}: the signature {name!r} keeps state from call to call ({', '.join(found)}). Stateful models are "
+            "not converted: export a function that takes the state in and gives it out."
+        )
+
+
+def _shapes(path: Path, specs: Mapping[str, Any], order: Sequence[str]) -> list[tuple[Shape, str]]:
+    for name in order:
+        if specs[name].shape.rank is None:
+            raise ModelError(f"{path}: tensor {name!r} has no rank. Export it with an input signature.")
+    return [(tuple(specs[name].shape.as_list()), specs[name].dtype.name) for name in order]

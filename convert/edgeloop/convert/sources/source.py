@@ -1,0 +1,104 @@
+"""A model file in, one uniform value out: what it is called with, what it answers, how to freeze it.
+
+Nothing of a file runs before `safety.check` has looked at it: a Lambda layer is Python code, a SavedModel may write
+files, and both would while being loaded or called.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.bundle import TensorSpec
+from edgeloop.convert.sources.identify import LIMIT_BYTES, SourceKind, digest, identify
+from edgeloop.convert.sources.keras_source import functional, keras_source, open_keras
+from edgeloop.convert.sources.names import identifiers
+from edgeloop.convert.sources.safety import check
+from edgeloop.convert.sources.saved_model_source import open_saved_model
+from edgeloop.convert.sources.source_value import INFER, Arrays, Call, Source
+from edgeloop.convert.sources.tflite_source import open_tflite
+from edgeloop.errors import ModelError
+
+DTYPES = frozenset({"float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"})
+
+
+def open_source(path: str | Path, signature: str | None = None, *, allow_unsafe: bool = False) -> Source:
+    """Look at a .keras, .h5, .onnx, .tflite or SavedModel folder, then load it.
+
+    Args:
+        allow_unsafe: Load it even though it runs code or touches files; `notes` of the result say what was allowed.
+
+    Raises:
+        ModelError: Missing, empty, damaged, another format, hostile, stateful, over a limit, or no such signature.
+        MissingExtra: A package that this format needs, or onnx2tf's environment, is not there.
+    """
+    path = Path(path)
+    kind = identify(path)
+    notes = check(path, kind, allow_unsafe)
+    source = OPENERS[kind](path, signature, allow_unsafe)
+    for spec in (*source.inputs, *source.outputs):
+        _check_tensor(path, spec)
+    return replace(source, call=_guarded(path, source.call), notes=(*notes, *source.notes))
+
+
+def _check_tensor(path: Path, spec: TensorSpec) -> None:
+    if not spec.shape:
+        raise ModelError(f"{path}: the tensor {spec.name!r} is a scalar. Each needs a batch dimension first.")
+    if spec.dtype not in DTYPES:
+        raise ModelError(f"{path}: the tensor {spec.name!r} is {spec.dtype}. Supported: {', '.join(sorted(DTYPES))}.")
+    size = math.prod(1 if d is None else d for d in spec.shape) * np.dtype(spec.dtype).itemsize
+    if not 0 < size <= LIMIT_BYTES:
+        raise ModelError(
+            f"{path}: the tensor {spec.name!r} of shape {list(spec.shape)} has {size} bytes. "
+            f"Expected 1 to {LIMIT_BYTES}."
+        )
+
+
+def _guarded(path: Path, call: Call) -> Call:
+    def run(arrays: Arrays) -> dict[str, np.ndarray]:
+        try:
+            return call(arrays)
+        except Exception as e:  # of TensorFlow or LiteRT: a graph that loads need not run
+            reason = " ".join(str(e).split())[:300]
+            raise ModelError(f"{path} cannot be run ({type(e).__name__}: {reason}). Check it where it was made.") from e
+
+    return run
+
+
+def _open_onnx(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
+    from edgeloop.convert.sources.onnx_source import onnx_to_saved_model
+
+    if signature not in (None, INFER):
+        raise ModelError(f"{path} is an ONNX model: its only signature is {INFER!r}, not {signature!r}.")
+    with tempfile.TemporaryDirectory() as folder:
+        saved_model = onnx_to_saved_model(path, Path(folder) / "saved_model")
+        check(saved_model, SourceKind.SAVEDMODEL)
+        source = open_saved_model(saved_model, None)
+    return replace(source, path=path, kind=SourceKind.ONNX, sha256=digest(path), signature=INFER)
+
+
+OPENERS: dict[SourceKind, Callable[[Path, str | None, bool], Source]] = {
+    SourceKind.KERAS: open_keras,
+    SourceKind.SAVEDMODEL: open_saved_model,
+    SourceKind.TFLITE: open_tflite,
+    SourceKind.ONNX: _open_onnx,
+}
+
+__all__ = [
+    "INFER",
+    "OPENERS",
+    "Arrays",
+    "Source",
+    "SourceKind",
+    "digest",
+    "functional",
+    "identifiers",
+    "identify",
+    "keras_source",
+    "open_source",
+]

@@ -1,0 +1,57 @@
+"""What every kind of source becomes: one signature, with its tensors, its answers and its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeloop.bundle import Kind, TensorSpec
+from edgeloop.convert.sources.identify import SourceKind
+
+INFER = "infer"  # the signature of a model that has no name for it
+
+Arrays = Mapping[str, np.ndarray]
+Call = Callable[[Arrays], dict[str, np.ndarray]]
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One signature of one model.
+
+    Attributes:
+        signature: Its name. "infer" for Keras and ONNX models and for .tflite files without one.
+        call: Runs the original: named arrays with the batch in, named arrays out. ModelError where it cannot.
+        graph: Named tensors in, list of tensors in the order of `outputs` out, to be traced. None for a .tflite.
+        model: The Keras 3 model. None for every other source, and for an .h5 that only tf_keras could load.
+        flatbuffer: The .tflite itself, with its signature, where that is the source.
+        notes: What a user should know of how it was read: what was allowed, which Keras read it.
+    """
+
+    path: Path
+    kind: SourceKind
+    sha256: str
+    signature: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    call: Call
+    graph: Callable[..., list[Any]] | None = None
+    model: Any = None
+    flatbuffer: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+
+def tensor_specs(names: Sequence[str], shapes: Sequence[tuple[Shape, str]]) -> tuple[TensorSpec, ...]:
+    """Names with their (shape, dtype). Four dimensions with 1, 3 or 4 channels last are taken for an image."""
+    return tuple(
+        TensorSpec(name, tuple(shape), dtype, _kind(shape), layout="NHWC" if _kind(shape) is Kind.IMAGE else None)
+        for name, (shape, dtype) in zip(names, shapes, strict=True)
+    )
+
+
+def _kind(shape: Shape) -> Kind:
+    return Kind.IMAGE if len(shape) == 4 and shape[3] in (1, 3, 4) else Kind.OTHER

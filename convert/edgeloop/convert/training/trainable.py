@@ -1,0 +1,172 @@
+"""Keras model in, ONE .tflite out that a device can train, evaluate, run, read and write: builtin ops only.
+
+The five signatures are specified in docs/trainable.md.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeloop.bundle import TensorSpec, Weight
+from edgeloop.convert.sources.source import functional, identifiers
+from edgeloop.convert.training.losses import Loss, objective
+from edgeloop.convert.training.optimizers import RULES, Optimizer
+from edgeloop.convert.training.twin import Twin, frozen_layers, twin
+from edgeloop.errors import ModelError, OptionsError
+from edgeloop.extras import need
+
+RESERVED = frozenset({"y", "lr", "dummy"})
+
+Tensors = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainableOptions:
+    """How a device trains.
+
+    Attributes:
+        batch: Samples of one step. Static: a free batch would need Flex's BroadcastGradientArgs.
+        optimizer: Its state lies in the file's variables and is zero after set_weights.
+        loss: None: binary for an output that ends in a sigmoid, sparse for any other of several units, else mse.
+        train_last: How many of the last layers with weights learn; those before run in inference mode. None: all.
+    """
+
+    batch: int = 16
+    optimizer: Optimizer = Optimizer.SGD
+    loss: Loss | None = None
+    train_last: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise OptionsError(f"a training batch of {self.batch} is no batch. Expected at least 1.")
+        if self.train_last is not None and self.train_last < 1:
+            raise OptionsError(f"--train-last {self.train_last} trains nothing. Expected at least 1.")
+
+
+def weight_table(model: Any, train_last: int | None = None) -> tuple[Weight, ...]:
+    """The arrays of a Keras model in `get_weights` order, by the names the signatures use.
+
+    Raises:
+        OptionsError: The model has fewer than `train_last` layers with weights.
+    """
+    frozen = {id(v) for layer in frozen_layers(model, train_last) for v in layer.weights}
+    trained = {id(v) for v in model.trainable_variables} - frozen
+    return tuple(
+        Weight(f"w{i:03d}", v.path, tuple(int(d) for d in v.shape), str(v.dtype), id(v) in trained)
+        for i, v in enumerate(model.weights)
+    )
+
+
+def to_trainable(
+    model: Any,
+    options: TrainableOptions = TrainableOptions(),
+    *,
+    preprocess: Callable[[Tensors], Tensors] | None = None,
+    inputs: Sequence[TensorSpec] | None = None,
+) -> bytes:
+    """A flatbuffer with the signatures train, evaluate, infer, get_weights and set_weights.
+
+    `model` is a Keras 3 model with one output. `preprocess` turns what devices have, named tensors of the shapes and
+    dtypes in `inputs` (None: the model's own), into the model's inputs by name; it is traced first in train,
+    evaluate and infer, and must lower to builtin ops.
+
+    Raises:
+        ModelError: A layer without device gradients, an output the loss does not fit, a free dimension beside the
+            batch, an op that needs Flex.
+        OptionsError: `train_last` or `batch` does not fit the model.
+    """
+    tensorflow = need("tensorflow", extra="convert")
+    model = functional(model)
+    names = identifiers([t.name for t in model.inputs])
+    if inputs is None:
+        inputs = [TensorSpec(n, tuple(t.shape), str(t.dtype)) for n, t in zip(names, model.inputs, strict=True)]
+    given = _input_specs(tensorflow, inputs, options.batch)
+    copy = twin(model, options.loss, options.train_last)
+    module, signatures = _module(tensorflow, model, copy, options, given, preprocess or (lambda x: x))
+    with tempfile.TemporaryDirectory() as folder:
+        # train holds its gradients already: tracing those of every custom gradient again took most of the time
+        save = tensorflow.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tensorflow.saved_model.save(module, folder, signatures=signatures, options=save)
+        converter = tensorflow.lite.TFLiteConverter.from_saved_model(folder)
+        converter.experimental_enable_resource_variables = True
+        converter.target_spec.supported_ops = [tensorflow.lite.OpsSet.TFLITE_BUILTINS]
+        try:
+            return converter.convert()
+        except Exception as e:  # the converter's own error type is private to it
+            reason = " ".join(str(e).split())[:300]
+            raise ModelError(f"the training step does not lower to builtin ops: {reason}") from e
+
+
+def _input_specs(tf: Any, inputs: Sequence[TensorSpec], batch: int) -> Tensors:
+    """The signature's inputs, with the static batch."""
+    for t in inputs:
+        if t.name in RESERVED:
+            raise ModelError(f"an input named {t.name!r} collides with the training signature. Rename the input.")
+        if None in t.shape[1:]:
+            raise ModelError(f"input {t.name!r} has the free shape {list(t.shape)}. Give all but the batch a size.")
+        if t.shape[0] not in (None, batch):
+            raise OptionsError(f"input {t.name!r} has a batch of {t.shape[0]}. Pass --train-batch {t.shape[0]}.")
+    return {t.name: tf.TensorSpec([batch, *t.shape[1:]], t.dtype) for t in inputs}
+
+
+def _module(
+    tf: Any, model: Any, copy: Twin, options: TrainableOptions, given: Tensors, preprocess: Callable
+) -> tuple[Any, dict[str, Any]]:
+    """A tf.Module that owns the weights, and its five concrete functions by name."""
+    names, table = identifiers([t.name for t in model.inputs]), weight_table(model)
+    (output,) = identifiers(model.output_names)
+    answer = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, "": tf.identity}[copy.end]
+    goal = objective(copy.loss, (options.batch, *model.outputs[0].shape[1:]))
+    weights = [v.value for v in copy.model.weights]
+    trained = [v.value for v in copy.model.trainable_variables]
+    rule = RULES[options.optimizer](trained)
+
+    def outcome(x: Tensors, training: bool) -> Any:
+        x = preprocess(x)
+        return copy.model([x[n] for n in names], training=training)
+
+    def train(y: Any, lr: Any, **x: Any) -> Tensors:
+        with tf.GradientTape() as tape:
+            z = outcome(x, training=True)
+            value = goal.value(z, y)
+        # zero: a recurrent kernel that sees a single time step has no part in the loss
+        rule.apply(tape.gradient(value, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO), lr)
+        return {"loss": value, **goal.trained(z, y)}
+
+    def evaluate(y: Any, **x: Any) -> Tensors:
+        z = outcome(x, training=False)
+        return {"loss": goal.value(z, y), **goal.evaluated(z, y)}
+
+    def infer(**x: Any) -> Tensors:
+        return {output: answer(outcome(x, training=False))}
+
+    def get_weights(dummy: Any) -> Tensors:  # some runtimes cannot call a signature without an input
+        return {w.name: value + 0.0 * dummy for w, value in zip(table, weights, strict=True)}
+
+    def set_weights(**w: Any) -> Tensors:
+        for entry, variable in zip(table, weights, strict=True):
+            variable.assign(w[entry.name])
+        total = tf.reduce_sum(w[table[0].name])
+        zero = tf.cast(total > float("inf"), tf.float32)  # known only to the device: constants would double the file
+        for slot in rule.state:
+            slot.assign(tf.fill(slot.shape, zero))
+        return {"ok": total}
+
+    module = tf.Module()
+    # Keras 3 variables are invisible to tf.saved_model.save: without this the weights are NaN
+    module.kept = [*weights, *rule.state]
+
+    def concrete(f: Any, **specs: Any) -> Any:
+        return tf.function(f, autograph=False).get_concrete_function(**specs)
+
+    number = tf.TensorSpec([], tf.float32)
+    return module, {
+        "train": concrete(train, **given, y=goal.y, lr=number),
+        "evaluate": concrete(evaluate, **given, y=goal.y),
+        "infer": concrete(infer, **given),
+        "get_weights": concrete(get_weights, dummy=number),
+        "set_weights": concrete(set_weights, **{w.name: tf.TensorSpec(w.shape, w.dtype) for w in table}),
+    }
