@@ -8,7 +8,7 @@ import pytest
 from edgeloop.atomic import new_folder
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.batches import in_batches
-from edgeloop.convert.samples import read_samples, synthetic
+from edgeloop.convert.samples import Labels, read_samples, synthetic
 from edgeloop.errors import DataError, WriteError
 
 X = (TensorSpec("x", (None, 2), "float32"),)
@@ -56,7 +56,7 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path, data):
 def test_labels_are_integers_as_many_as_samples(tmp_path, y):
     np.savez(tmp_path / "s.npz", x=np.zeros((2, 2), np.float32), y=y)
     with pytest.raises(DataError, match=r"Expected integer labels y \[2\]"):
-        read_samples(tmp_path / "s.npz", X, labels=True)
+        read_samples(tmp_path / "s.npz", X, labels=Labels.NEEDED)
 
 
 def test_a_folder_of_npz_files_is_read_in_the_order_of_their_names(tmp_path):

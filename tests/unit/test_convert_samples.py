@@ -11,7 +11,7 @@ import pytest
 
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert import npz
-from edgeloop.convert.samples import Samples, read_samples
+from edgeloop.convert.samples import Labels, Samples, read_samples
 from edgeloop.errors import DataError
 
 X = (TensorSpec("x", (None, 3), "float32"),)
@@ -27,7 +27,7 @@ VALUES = np.arange(30, dtype=np.float32).reshape(10, 3)
 )
 def test_what_is_read_is_what_was_saved(tmp_path, save, array):
     save(tmp_path / "s.npz", x=array, y=np.arange(10))
-    samples = read_samples(tmp_path / "s.npz", X, labels=True)
+    samples = read_samples(tmp_path / "s.npz", X, labels=Labels.NEEDED)
     assert samples.inputs["x"].dtype == np.float32
     np.testing.assert_array_equal(samples.inputs["x"], VALUES)
     np.testing.assert_array_equal(samples.labels, np.arange(10))
@@ -42,6 +42,23 @@ def test_batches_cover_all_samples_in_order_and_the_last_may_be_filled_up(tmp_pa
     filled = [batch["x"] for batch in samples.batches(4, fill=True)]
     np.testing.assert_array_equal(filled[-1], VALUES[[8, 9, 0, 1]])
     assert all(b.flags.aligned and b.flags.c_contiguous for b in filled)
+
+
+def test_labels_are_read_where_there_are_some(tmp_path):
+    np.savez(tmp_path / "with.npz", x=np.zeros((2, 2), np.float32), y=np.array([1, 0]))
+    np.savez(tmp_path / "without.npz", x=np.zeros((2, 2), np.float32))
+    specs = [TensorSpec("x", (None, 2), "float32")]
+    assert read_samples(tmp_path / "with.npz", specs, labels=Labels.IF_ANY).labels.tolist() == [1, 0]
+    assert read_samples(tmp_path / "without.npz", specs, labels=Labels.IF_ANY).labels is None
+    assert read_samples(tmp_path / "with.npz", specs).labels is None
+
+
+def test_spans_reach_from_the_smallest_value_to_the_largest_wherever_they_stand(tmp_path):
+    x = np.zeros((130, 2), np.float32)
+    x[129, 1], x[64, 0] = 3.5, -2.0
+    np.savez(tmp_path / "s.npz", x=x)
+    samples = read_samples(tmp_path / "s.npz", [TensorSpec("x", (None, 2), "float32")])
+    assert samples.spans() == {"x": (-2.0, 3.5)}
 
 
 def test_the_digest_is_about_values_and_not_about_how_they_are_stored(tmp_path):

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import MANIFEST, Format, Manifest, Signature, TensorSpec, Weight, file_entries
-from edgeloop.convert.batches import in_batches
 from edgeloop.convert.exports import Draft, exports
 from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.metadata import with_metadata
@@ -31,6 +30,7 @@ from edgeloop.edge.flatbuffer import read_tflite
 from edgeloop.errors import DataError, OptionsError
 
 JOURNAL = "search.jsonl"
+BATCH = 64  # samples the source answers at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,9 @@ def _own_first(draft: Draft, source: Source) -> list[str]:
 
 
 def _answers(source: Source, samples: Samples) -> dict[str, np.ndarray]:
-    expected = in_batches(source.call, samples.inputs, source.inputs[0].shape[0])
+    fixed = source.inputs[0].shape[0]
+    parts = [source.call(batch) for batch in samples.batches(fixed or BATCH, fill=fixed is not None)]
+    expected = {t.name: np.concatenate([part[t.name] for part in parts])[: len(samples)] for t in source.outputs}
     for name, value in expected.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             what = (
@@ -140,7 +142,7 @@ def _signatures(
     """
     inputs = source.inputs
     if samples.real:
-        spans = {n: (float(a.min()), float(a.max())) for n, a in samples.inputs.items()}
+        spans = samples.spans()
         inputs = tuple(replace(t, range=spans[t.name]) for t in inputs)
     signatures = {source.signature: Signature(inputs, outputs)}
     for draft in drafts:

@@ -44,7 +44,7 @@ def convert(
         Path | None, typer.Option(help="Real inputs (.npz): needed by int8.", rich_help_panel=DATA)
     ] = None,
     evaluation: Annotated[
-        Path | None, typer.Option("--eval", help="Inputs and labels y (.npz).", rich_help_panel=DATA)
+        Path | None, typer.Option("--eval", help="Inputs to prove on; labels y if any (.npz).", rich_help_panel=DATA)
     ] = None,
     train_data: Annotated[
         Path | None, typer.Option(help="Inputs and labels y for --prune, --cluster, --qat.", rich_help_panel=DATA)

@@ -11,7 +11,7 @@ import numpy as np
 from edgeloop.bundle import Format, Scheme, TensorSpec
 from edgeloop.convert.forms.tflite_file import as_it_is
 from edgeloop.convert.options import MEASURED, ConvertOptions
-from edgeloop.convert.samples import Samples, read_samples, synthetic
+from edgeloop.convert.samples import Labels, Samples, read_samples, synthetic
 from edgeloop.convert.sources.source import Source, SourceKind
 from edgeloop.errors import DataError, ModelError, OptionsError
 
@@ -112,7 +112,7 @@ def proof_samples(options: ConvertOptions, inputs: Sequence[TensorSpec], calibra
     """What the proof runs on: all of the evaluation data, for accuracy is about the whole; else calibration data;
     else made-up values."""
     if options.evaluation is not None:
-        return read_samples(options.evaluation, inputs, labels=True)
+        return read_samples(options.evaluation, inputs, labels=Labels.IF_ANY)
     if calibration is not None:
         return calibration.take(PROOF_SAMPLES)
     return synthetic(inputs)

@@ -5,6 +5,7 @@ However many samples there are, few of them are in memory at a time: `Samples.in
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,14 @@ from edgeloop.errors import DataError
 
 SYNTHETIC = 16  # samples made up where a user gives none
 FREE_SIZE = 32  # of a made-up sample along a free dimension other than the batch
+
+
+class Labels(enum.Enum):
+    """Whether to read the array `y`."""
+
+    NONE = enum.auto()
+    IF_ANY = enum.auto()
+    NEEDED = enum.auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +78,15 @@ class Samples:
         for pages in self.maps:
             pages.madvise(mmap.MADV_DONTNEED)  # pages that were read count as resident memory until then
 
+    def spans(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest value of each input."""
+        found: dict[str, tuple[float, float]] = {}
+        for batch in self.batches(64):
+            for name, array in batch.items():
+                low, high = found.get(name, (np.inf, -np.inf))
+                found[name] = min(low, float(array.min())), max(high, float(array.max()))
+        return found
+
     def digest(self) -> str:
         """sha256 of the inputs by name; the same for maps and arrays of equal values."""
         digest = hashlib.sha256()
@@ -79,7 +97,7 @@ class Samples:
         return digest.hexdigest()
 
 
-def read_samples(path: str | Path, specs: Sequence[TensorSpec], *, labels: bool = False) -> Samples:
+def read_samples(path: str | Path, specs: Sequence[TensorSpec], *, labels: Labels = Labels.NONE) -> Samples:
     """A .npz, or a folder of them, with `in/NAME`, `NAME` or (for one input) `x`; `y` where labels are wanted.
 
     Every value is looked at once, a quarter of a mebibyte at a time.
@@ -97,7 +115,8 @@ def read_samples(path: str | Path, specs: Sequence[TensorSpec], *, labels: bool 
     counts = {name: sum(member.shape[0] for member in each) for name, each in found.items()}
     if len(set(counts.values())) > 1 or 0 in counts.values():
         raise DataError(f"{path} holds samples {counts}. Expected as many of each input, and at least one.")
-    y = _labels(parts, next(iter(counts.values())), path) if labels else None
+    wanted = labels is Labels.NEEDED or (labels is Labels.IF_ANY and any("y" in part for part in parts))
+    y = _labels(parts, next(iter(counts.values())), path) if wanted else None
     inputs, maps = {}, []
     for spec in specs:
         inputs[spec.name], pages = _read(found[spec.name], spec)

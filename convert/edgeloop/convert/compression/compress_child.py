@@ -25,7 +25,7 @@ from edgeloop.convert.compression.legacy import Twin, rebuild
 from edgeloop.convert.compression.qat import quantization_aware
 from edgeloop.convert.compression.tfmot import Weights, cluster, kernels, layer_weights, prune
 from edgeloop.convert.limited import READ
-from edgeloop.convert.samples import Samples, read_samples
+from edgeloop.convert.samples import Labels, Samples, read_samples
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.errors import EdgeloopError, ModelError
 from edgeloop.extras import need
@@ -46,7 +46,7 @@ def compressed(job: CompressJob, tell: Tell) -> dict[str, Any]:
     """
     tf, keras = need("tensorflow", extra="convert"), need("keras", extra="convert")
     source, options = _open(job), job.options
-    samples = read_samples(job.train, source.inputs, labels=True)
+    samples = read_samples(job.train, source.inputs, labels=Labels.NEEDED)
     tell({READ: True})
     tf.config.experimental.enable_op_determinism()
     labels, answers = np.asarray(samples.labels), _answers(source, samples)
