@@ -49,6 +49,7 @@ def test_the_document_has_every_part_of_the_loop(digits):
         "dynamic",
         "int8",
         "onnx",
+        "onnx-int8",
         "tfjs",
         "trainable",
     ]

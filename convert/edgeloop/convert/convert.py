@@ -38,7 +38,7 @@ from edgeloop.convert.compression.compress import compress
 from edgeloop.convert.forms.tfjs import check_tensorflowjs
 from edgeloop.convert.limited import run_limited
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.plan import proof_samples, read_calibration, wanted_formats
+from edgeloop.convert.plan import Say, proof_samples, read_calibration, wanted_formats
 from edgeloop.convert.proof.parity import check, stamped
 from edgeloop.convert.proof.prove import prove
 from edgeloop.convert.proof.worst_layer import layer_names
@@ -137,32 +137,7 @@ def convert(
             out=out,
         )
         done = run_limited(WORKER, job, options.limits, progress, notes.append)
-        draft = parse_manifest((folder / MANIFEST).read_bytes())
-        signature = draft.signatures[done["signature"]]
-        samples = proof_samples(options, signature.inputs, read_calibration(options, signature.inputs))
-        expected = {t.name: np.load(Path(scratch) / f"{i}.npy", mmap_mode="r") for i, t in enumerate(signature.outputs)}
-        parity = prove(
-            folder,
-            draft.variants,
-            draft.signatures,
-            samples,
-            expected,
-            options.prove,
-            progress,
-            layers=layer_names(draft.weights),
-        )
-        check(parity, "Nothing was written; leave that scheme out, or change the model.")
-        if options.reference:
-            notes.append(_write_reference(folder, samples.take(REFERENCE_SAMPLES), expected))
-        manifest = replace(
-            draft,
-            files=file_entries(folder),
-            variants=stamped(draft.variants, parity),
-            toolchain=cache.versions(PACKAGES),
-        )
-        data = manifest.to_bytes()
-        (folder / MANIFEST).write_bytes(data)
-        (folder / PROOF).write_bytes(canonical_json(_proof(data, samples, parity)))
+        parity = _prove(job, done["signature"], progress, notes.append)
         beside = {name: (Path(scratch) / name).read_bytes() for name in BESIDE if (Path(scratch) / name).is_file()}
     bundle = read_bundle(out)
     _write_beside(out, beside)
@@ -172,6 +147,29 @@ def convert(
         except WriteError as e:  # the bundle is there; only the next conversion takes as long
             notes.append(f"it was not kept: {e}")
     return Converted(bundle=bundle, parity=tuple(parity), notes=tuple(notes), search=_search(beside))
+
+
+def _prove(job: Job, name: str, progress: Progress, say: Say) -> list[Parity]:
+    """Prove what the worker left in `job.folder`, and write manifest.json, proof.json and reference.npz there.
+
+    `name` is the signature that was converted. Raises as `prove` and `check`.
+    """
+    draft = parse_manifest((job.folder / MANIFEST).read_bytes())
+    signature, options = draft.signatures[name], job.options
+    samples = proof_samples(options, signature.inputs, read_calibration(options, signature.inputs))
+    expected = {t.name: np.load(job.scratch / f"{i}.npy", mmap_mode="r") for i, t in enumerate(signature.outputs)}
+    layers = layer_names(draft.weights)
+    variants, signatures = draft.variants, draft.signatures
+    parity = prove(job.folder, variants, signatures, samples, expected, options.prove, progress, layers=layers)
+    check(parity, "Nothing was written; leave that scheme out, or change the model.")
+    if options.reference:
+        say(_write_reference(job.folder, samples.take(REFERENCE_SAMPLES), expected))
+    toolchain = cache.versions(PACKAGES)
+    files, proved = file_entries(job.folder), stamped(variants, parity)
+    data = replace(draft, files=files, variants=proved, toolchain=toolchain).to_bytes()
+    (job.folder / MANIFEST).write_bytes(data)
+    (job.folder / PROOF).write_bytes(canonical_json(_proof(data, samples, parity)))
+    return parity
 
 
 def read_proof(bundle: Bundle) -> tuple[Parity, ...]:
