@@ -19,6 +19,7 @@ from edgeloop.convert.forms.bias import channel_means, correct_biases
 from edgeloop.convert.forms.freeze import Frozen
 from edgeloop.convert.forms.leftover import left_in_float
 from edgeloop.convert.forms.pooling import pools_as_means
+from edgeloop.convert.forms.ranges import useful
 from edgeloop.convert.forms.recipes import Io, recipe
 from edgeloop.convert.forms.rounding import Inputs, int8_steps, round_weights, watched
 from edgeloop.convert.forms.weighted import inputs_of, read, weighted
@@ -118,7 +119,7 @@ def calibrate(float32: bytes, source: Source, samples: Samples, progress: Progre
     }
     factors = inputs.factors()
     return Calibration(
-        ranges=ranges,
+        ranges=useful(float32, ranges),
         means={graph.Tensors(i).Name().decode(): mean for i, mean in means.items()},
         factors=factors,
         steps=int8_steps(float32, factors),
