@@ -9,17 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.atomic import write_file
+from edgeloop.convert.search.pareto import STYLE
 from edgeloop.extras import need
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-figure { margin: 1rem 0; background: #fff; border-radius: 8px; padding: .5rem; } svg { width: 100%; height: auto; }
-figcaption { color: #333; padding: 0 1rem .5rem; } .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; }
-"""
 
 
 def write_report(path: Path, document: Mapping[str, Any]) -> None:
