@@ -24,6 +24,7 @@ import click
 import typer
 import typer.core
 import typer.main
+import typer.utils
 
 from edgeloop.answer import Answer
 from edgeloop.bundle import Format
@@ -59,10 +60,21 @@ class Verbs(typer.core.TyperGroup):
         app = importlib.import_module(VERBS[cmd_name]).app
         group = typer.main.get_group(app)
         command = group.commands[cmd_name]
+        _restore_help(command)
         _add_json(command)
         if cmd_name in TAKE_MODELS:
             command.params[0].callback = as_bundle
         return command
+
+
+def _restore_help(command: click.Command) -> None:
+    """click 8.5 made `help` a parameter of its own Argument, which overwrites with None what Typer 0.20 set before."""
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _restore_help(inner)
+    declared = typer.utils.get_params_from_function(command.callback) if command.callback is not None else {}
+    for parameter in command.params:
+        if isinstance(parameter, typer.core.TyperArgument) and parameter.help is None and parameter.name in declared:
+            parameter.help = declared[parameter.name].default.help
 
 
 def _add_json(command: click.Command) -> None:
