@@ -7,8 +7,7 @@ import pytest
 
 from edgeloop.atomic import new_folder
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.batches import in_batches
-from edgeloop.convert.samples import Labels, read_samples, synthetic
+from edgeloop.convert.samples import Labels, Samples, in_batches, read_samples, synthetic
 from edgeloop.errors import DataError, WriteError
 
 X = (TensorSpec("x", (None, 2), "float32"),)
@@ -22,7 +21,7 @@ def test_a_fixed_batch_is_filled_up_and_the_filling_is_cut_off():
         seen.append(batch["x"].tolist())
         return {"y": batch["x"] * 10}
 
-    out = in_batches(call, {"x": np.array([1, 2, 3])}, fixed=2)
+    out = in_batches(call, Samples(inputs={"x": np.array([1, 2, 3])}), fixed=2)
     assert seen == [[1, 2], [3, 1]] and out["y"].tolist() == [10, 20, 30]
 
 

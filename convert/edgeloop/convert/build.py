@@ -23,14 +23,13 @@ from edgeloop.convert.limited_child import Teller
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import Plan, proof_samples, read_calibration, settle
 from edgeloop.convert.proof.input_range import mismatch
-from edgeloop.convert.samples import Samples
+from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.convert.training.trainable import weight_table
 from edgeloop.edge.flatbuffer import read_tflite
 from edgeloop.errors import DataError, OptionsError
 
 JOURNAL = "search.jsonl"
-BATCH = 64  # samples the source answers at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +118,7 @@ def _own_first(draft: Draft, source: Source) -> list[str]:
 
 
 def _answers(source: Source, samples: Samples) -> dict[str, np.ndarray]:
-    fixed = source.inputs[0].shape[0]
-    parts = [source.call(batch) for batch in samples.batches(fixed or BATCH, fill=fixed is not None)]
-    expected = {t.name: np.concatenate([part[t.name] for part in parts])[: len(samples)] for t in source.outputs}
+    expected = in_batches(source.call, samples, source.inputs[0].shape[0])
     for name, value in expected.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             what = (

@@ -119,7 +119,7 @@ def _searched(
     say: Say,
     progress: Progress,
 ) -> Iterator[Draft]:
-    """The smallest mix within the budget, unless it is a plain scheme that is made already."""
+    """The smallest mix within the budget; under the name `best` where it is a plain scheme that is made already."""
     assert plan.options.search is not None and calibration is not None  # ConvertOptions sees to it
     job = MixJob(
         float32=float32,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,9 @@ import numpy as np
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.npz import Member, Spool, mapped, members
 from edgeloop.errors import DataError
+
+Arrays = Mapping[str, np.ndarray]
+Outputs = dict[str, np.ndarray]
 
 SYNTHETIC = 16  # samples made up where a user gives none
 FREE_SIZE = 32  # of a made-up sample along a free dimension other than the batch
@@ -122,6 +125,12 @@ def read_samples(path: str | Path, specs: Sequence[TensorSpec], *, labels: Label
         inputs[spec.name], pages = _read(found[spec.name], spec)
         maps.append(pages)
     return Samples(inputs=inputs, labels=y, maps=tuple(maps))
+
+
+def in_batches(call: Callable[[Arrays], Arrays], samples: Samples, fixed: int | None, size: int = 64) -> Outputs:
+    """Every output of `call` for all samples, each [n, ...]: `size` at a time, or exactly the model's own `fixed`."""
+    parts = [call(batch) for batch in samples.batches(fixed or size, fill=fixed is not None)]
+    return {name: np.concatenate([np.asarray(part[name]) for part in parts])[: len(samples)] for name in parts[0]}
 
 
 def synthetic(specs: Sequence[TensorSpec], seed: int = 0) -> Samples:

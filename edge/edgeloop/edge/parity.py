@@ -6,7 +6,7 @@ SNR in dB is 10 log10(sum ref^2 / sum (ref - out)^2).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -155,10 +155,7 @@ def _nothing_to_compare(reference: np.ndarray, value: np.ndarray | None) -> str 
 def _failed(where: Where, output: str, reference: np.ndarray, error: str | None) -> Parity:
     most = float(np.finfo(np.float32).max)  # JSON has no infinity
     return Parity(
-        variant=where.variant,
-        runtime=where.runtime,
-        runtime_version=where.runtime_version,
-        device=where.device,
+        **asdict(where),
         output=output,
         samples=len(reference),
         max_abs=most,
@@ -193,10 +190,7 @@ def _row(
         and len(r) - same <= max(1.0, (1 - floor.top1) * len(r))
     )
     return Parity(
-        variant=where.variant,
-        runtime=where.runtime,
-        runtime_version=where.runtime_version,
-        device=where.device,
+        **asdict(where),
         output=output,
         samples=len(r),
         max_abs=max_abs,

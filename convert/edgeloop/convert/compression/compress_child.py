@@ -1,5 +1,4 @@
-"""Run as a program by `compress.py`: reads one pickled job from stdin, writes a compressed .keras file, and tells of it
-in JSON lines on stdout.
+"""Run as a program by `compress.py`: a .keras file in, a compressed one out, in a limited child (`limited.py`).
 
 TF-MOT wants tf_keras under the name tf.keras, which TensorFlow decides once, while it loads.
 """
@@ -8,29 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import os
-import pickle
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.batches import in_batches
 from edgeloop.convert.compression.compress import CompressJob, CompressOptions
 from edgeloop.convert.compression.fit import Fit, accuracy, loss
 from edgeloop.convert.compression.legacy import Twin, rebuild
 from edgeloop.convert.compression.qat import quantization_aware
 from edgeloop.convert.compression.tfmot import Weights, cluster, kernels, layer_weights, prune
-from edgeloop.convert.limited import READ
-from edgeloop.convert.samples import Labels, Samples, read_samples
+from edgeloop.convert.limited_child import Teller, serve
+from edgeloop.convert.samples import Labels, Samples, in_batches, read_samples
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.errors import EdgeloopError, ModelError
 from edgeloop.extras import need
 
-Tell = Callable[[dict[str, Any]], None]
 # two frameworks, the same float32 sums in another order: measured 1e-6 on a digits net, 1e-4 leaves room for 100 of
 # those; a setting that tf_keras does not know is to show here
 SAME = 1e-4
@@ -38,7 +31,7 @@ NAMED = 5  # layers in one note
 LOOK = 64  # samples on which two models are compared
 
 
-def compressed(job: CompressJob, tell: Tell) -> dict[str, Any]:
+def compressed(job: CompressJob, tell: Teller) -> dict[str, Any]:
     """Do the job, and say what is in the file that was written.
 
     Raises:
@@ -47,7 +40,7 @@ def compressed(job: CompressJob, tell: Tell) -> dict[str, Any]:
     tf, keras = need("tensorflow", extra="convert"), need("keras", extra="convert")
     source, options = _open(job), job.options
     samples = read_samples(job.train, source.inputs, labels=Labels.NEEDED)
-    tell({READ: True})
+    tell.read()
     tf.config.experimental.enable_op_determinism()
     labels, answers = np.asarray(samples.labels), _answers(source, samples)
     _same(rebuild(source.model), source, samples)
@@ -58,7 +51,7 @@ def compressed(job: CompressJob, tell: Tell) -> dict[str, Any]:
         batch=options.batch,
         learning_rate=options.learning_rate,
         seed=options.seed,
-        told=lambda what, done, total: tell({"progress": [what, done, total]}),
+        told=tell.progress,
     )
     size = _gzip_bytes(source.model.get_weights())
     weights, pruned, clustered, notes = _steps(source.model, options, fit)
@@ -188,7 +181,7 @@ def _same(twin: Twin, source: Source, samples: Samples) -> None:
 
 
 def _answers(source: Source, samples: Samples) -> np.ndarray:
-    return in_batches(source.call, samples.inputs, source.inputs[0].shape[0])[source.outputs[0].name]
+    return in_batches(source.call, samples, source.inputs[0].shape[0])[source.outputs[0].name]
 
 
 def _rows(twin: Twin, pruned: frozenset[str], clustered: frozenset[str]) -> Iterator[dict[str, Any]]:
@@ -211,23 +204,7 @@ def _gzip_bytes(arrays: Iterable[np.ndarray]) -> int:
     return len(gzip.compress(b"".join(array.tobytes() for array in arrays), mtime=0))
 
 
-def main() -> None:
-    job = pickle.load(sys.stdin.buffer)
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the frameworks print goes where their logs go
-
-    def tell(event: dict[str, Any]) -> None:
-        print(json.dumps(event), file=answers, flush=True)
-
-    try:
-        tell({"done": compressed(job, tell)})
-    except EdgeloopError as e:
-        tell({"error": type(e).__name__, "message": str(e)})
-    except Exception:
-        tell({"bug": traceback.format_exc()})
-
-
 if __name__ == "__main__":
     os.environ["TF_USE_LEGACY_KERAS"] = "1"  # before TensorFlow is imported
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    main()
+    serve(compressed)

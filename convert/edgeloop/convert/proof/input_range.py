@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.batches import in_batches
-from edgeloop.convert.samples import Samples
+from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.extras import need
 
 Arrays = Mapping[str, np.ndarray]
@@ -148,7 +147,7 @@ def _variance_fits(model: Any, other: np.ndarray, given: np.ndarray) -> bool:
 
 def _accuracy(call: Callable[[Arrays], Arrays], batch: int | None, inputs: Arrays, labels: np.ndarray) -> float | None:
     """Of a classifier with one output; None for any other model."""
-    outputs = list(in_batches(call, inputs, batch).values())
+    outputs = list(in_batches(call, Samples(inputs=dict(inputs)), batch).values())
     if len(outputs) != 1 or outputs[0].ndim != 2 or outputs[0].shape[1] < 2:
         return None
     return float(np.mean(outputs[0].argmax(-1) == labels))

@@ -18,7 +18,7 @@ import numpy as np
 from edgeloop.answer import Progress, silent
 from edgeloop.bundle import Format, Scheme, Signature, Variant
 from edgeloop.convert.proof.worst_layer import layer_snr, worst
-from edgeloop.convert.samples import Samples
+from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.edge.device import Device
 from edgeloop.edge.parity import Parity, Where, compare, failed, floor_of, is_classifier
 from edgeloop.edge.quantization import from_io, to_io
@@ -163,11 +163,11 @@ def run(
     real = {t.name for t in (*ends.inputs, *ends.outputs) if t.dtype.startswith("float")}
     io = {tensor: stored for tensor, stored in variant.io.items() if tensor in real}
     key = name if variant.format is Format.TFLITE else None
-    parts = [
-        from_io(session.infer(to_io(batch, io), key), io)
-        for batch in samples.batches(fixed or _batch(samples), fill=fixed is not None)
-    ]
-    return {n: np.concatenate([part[n] for part in parts])[: len(samples)] for n in parts[0]}
+
+    def call(batch: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        return from_io(session.infer(to_io(batch, io), key), io)
+
+    return in_batches(call, samples, fixed, _batch(samples))
 
 
 def _batch(samples: Samples) -> int:

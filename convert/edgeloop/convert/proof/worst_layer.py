@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import Weight
-from edgeloop.convert.batches import batches
+from edgeloop.convert.samples import Samples
 from edgeloop.edge.client import agent
 from edgeloop.edge.device import Device, parse_device
 from edgeloop.edge.flatbuffer import Graph, Operator, Signature, Tensor, read_tflite
@@ -101,8 +101,8 @@ def layer_snr(
             left.prepare("float.tflite", keep=True)
             right.prepare("quantized.tflite", keep=True)
             fixed = reference.tensors[next(iter(theirs.inputs.values()))].shape[0]
-            few = {name: array[:SAMPLES] for name, array in samples.items()}
-            for batch in batches(few, fixed, size=1):
+            few = Samples(inputs={name: array[:SAMPLES] for name, array in samples.items()})
+            for batch in few.batches(fixed or 1, fill=fixed is not None):
                 expected = left.tensors(batch, sorted(set(pairs.values())), theirs.graph, signature)
                 given = {n: _stored(a, graph.tensors[ours.inputs[n]]) for n, a in batch.items()}
                 got = right.tensors(given, sorted(pairs), ours.graph, signature)

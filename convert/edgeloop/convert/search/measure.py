@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import Scheme
-from edgeloop.convert.samples import Samples
+from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.convert.search.candidate import Measure, Measured
 from edgeloop.edge.client import Agent, agent
 from edgeloop.edge.parity import Parity, Where, compare, floor_of, is_classifier
 from edgeloop.edge.runners import LITERT
 
 Arrays = Mapping[str, np.ndarray]
-BATCH = 64  # samples of one call, where the model's batch is free
 ROUNDS = 8  # turns each of the two files takes
 TURN_MS, TURN_RUNS = 50.0, 10  # a turn is 10 calls, or as many as fit into 50 ms
 
@@ -84,7 +83,7 @@ def measuring(
             Path(folder, "candidate.tflite").write_bytes(data)
             with agent(python, LITERT.name, folder, timeout_s) as own:
                 own.prepare("candidate.tflite")
-                got = _answers(own, samples, signature, batch)
+                got = in_batches(lambda arrays: own.run(arrays, signature).outputs, samples, batch)
                 floor = floor_of(scheme, min_snr_db)
                 rows = compare(where, floor, expected, got, samples.labels, classifier=classifier)
                 latency_ms, latency_ratio = _interleaved(own, base, one, signature)
@@ -98,11 +97,6 @@ def measuring(
             )
 
         yield measure
-
-
-def _answers(own: Agent, samples: Samples, signature: str, batch: int | None) -> dict[str, np.ndarray]:
-    parts = [own.run(arrays, signature).outputs for arrays in samples.batches(batch or BATCH, fill=batch is not None)]
-    return {name: np.concatenate([part[name] for part in parts])[: len(samples)] for name in parts[0]}
 
 
 def _score(rows: list[Parity], metric: Metric) -> float:
