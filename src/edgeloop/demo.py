@@ -39,9 +39,9 @@ from edgeloop.convert.exports import TRAINABLE
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.sources.source import INFER
 from edgeloop.convert.training.trainable import TrainableOptions, weight_table
-from edgeloop.edge.bench import BenchOptions, Latency, bench, targets
 from edgeloop.edge.command import latency_table
 from edgeloop.edge.device import device_environment
+from edgeloop.edge.measure.bench import BenchOptions, Latency, bench, targets
 from edgeloop.edge.runners import LITERT, TFLITE_RUNTIME
 from edgeloop.errors import ParityError
 from edgeloop.federated.network import Network, network

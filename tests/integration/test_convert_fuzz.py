@@ -17,7 +17,7 @@ import pytest
 
 from edgeloop.convert.sources.identify import identify
 from edgeloop.convert.sources.safety import check
-from edgeloop.edge.inspect import inspect
+from edgeloop.edge.files.inspect import inspect
 from edgeloop.edge.process import owned
 from edgeloop.errors import EdgeloopError
 

@@ -7,8 +7,8 @@ import pytest
 
 from edgeloop.convert.forms.metadata import with_metadata
 from edgeloop.convert.sources.source import open_source
-from edgeloop.edge.flatbuffer import read_tflite
-from edgeloop.edge.metadata import Metadata, TensorMetadata, read_metadata
+from edgeloop.edge.files.flatbuffer import read_tflite
+from edgeloop.edge.files.metadata import Metadata, TensorMetadata, read_metadata
 
 pytestmark = pytest.mark.integration
 

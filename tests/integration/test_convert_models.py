@@ -148,7 +148,7 @@ def test_a_tflite_is_requantized_and_becomes_onnx(two, tmp_path):
 
 
 def test_int8_has_no_float_operator_and_float_ends(models, tmp_path):
-    from edgeloop.edge.flatbuffer import float_operators, read_tflite
+    from edgeloop.edge.files.flatbuffer import float_operators, read_tflite
 
     rng = np.random.default_rng(2)
     calibration = tmp_path / "c.npz"

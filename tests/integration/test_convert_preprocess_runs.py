@@ -14,7 +14,7 @@ from edgeloop.convert.forms.tfjs import to_tfjs
 from edgeloop.convert.forms.tflite import calibrate, lower, quantize
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import open_source
-from edgeloop.edge.flatbuffer import float_operators, read_tflite
+from edgeloop.edge.files.flatbuffer import float_operators, read_tflite
 
 pytestmark = pytest.mark.integration
 

@@ -14,8 +14,8 @@ from edgeloop.convert.proof.prove import ProveOptions, prove
 from edgeloop.convert.proof.verify import verify
 from edgeloop.convert.proof.worst_layer import layer_snr, worst
 from edgeloop.convert.samples import Samples
-from edgeloop.edge.bench import BenchOptions, bench, targets
 from edgeloop.edge.device import parse_device
+from edgeloop.edge.measure.bench import BenchOptions, bench, targets
 from edgeloop.edge.parity import Where
 from edgeloop.edge.runners import LITERT, TFLITE_RUNTIME
 from edgeloop.edge.self_check import Reference, self_check
@@ -153,7 +153,7 @@ def test_a_variant_with_int8_ends_is_asked_and_answers_in_real_numbers(files):
 
 def with_io(folder, variant):
     from edgeloop.bundle import Quantization
-    from edgeloop.edge.flatbuffer import read_tflite
+    from edgeloop.edge.files.flatbuffer import read_tflite
 
     model = read_tflite((folder / variant.entry).read_bytes())
     (signature,) = model.signatures

@@ -73,7 +73,7 @@ def quantized(net, scheme, **options):
 
 
 def dtypes(data):
-    from edgeloop.edge.flatbuffer import read_tflite
+    from edgeloop.edge.files.flatbuffer import read_tflite
 
     graph = read_tflite(data).graphs[0]
     return [
@@ -130,7 +130,7 @@ def test_a_scheme_that_needs_ranges_says_so_without_them(net):
 
 
 def first_outputs(float32):
-    from edgeloop.edge.flatbuffer import read_tflite
+    from edgeloop.edge.files.flatbuffer import read_tflite
 
     graph = read_tflite(float32).graphs[0]
     return {op.name: graph.tensors[op.outputs[0]].name for op in graph.operators}

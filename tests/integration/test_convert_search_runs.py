@@ -13,7 +13,7 @@ from edgeloop.convert.search.mix import Job, find_mix
 from edgeloop.convert.search.pareto import report_html, search_document
 from edgeloop.convert.search.rank import rank_layers
 from edgeloop.convert.search.search import SearchOptions
-from edgeloop.edge.flatbuffer import read_tflite
+from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.errors import BudgetError
 
 pytestmark = pytest.mark.integration

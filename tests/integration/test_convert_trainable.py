@@ -95,7 +95,7 @@ def test_twenty_steps_on_a_device_give_keras_own_losses_and_weights(trained, dev
 
 
 def test_the_file_has_five_signatures_and_only_builtin_operators(trained):
-    from edgeloop.edge.flatbuffer import read_tflite
+    from edgeloop.edge.files.flatbuffer import read_tflite
 
     model = read_tflite((trained[0] / "t.tflite").read_bytes())
     assert sorted(s.name for s in model.signatures) == ["evaluate", "get_weights", "infer", "set_weights", "train"]

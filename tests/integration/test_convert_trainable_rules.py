@@ -147,7 +147,7 @@ def test_six_steps_of_a_loss_are_keras_own_and_evaluate_says_what_keras_says(cas
 def test_frozen_layers_keep_every_bit_and_the_last_ones_learn_as_in_keras(runtime, device_python, tmp_path):
     keras = pytest.importorskip("keras")
     from edgeloop.convert.training.trainable import Optimizer, TrainableOptions, to_trainable, weight_table
-    from edgeloop.edge.flatbuffer import read_tflite
+    from edgeloop.edge.files.flatbuffer import read_tflite
 
     model, rng = net(3, "softmax", keras.layers.Dropout(0.5)), np.random.default_rng(2)
     before, reference = model.get_weights(), net(3, "softmax")

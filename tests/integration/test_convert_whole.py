@@ -22,8 +22,8 @@ from edgeloop.convert.convert import convert
 from edgeloop.convert.forms.tflite_file import stored_scheme
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.proof import prove
-from edgeloop.edge.flatbuffer import float_operators, read_tflite
-from edgeloop.edge.metadata import read_metadata
+from edgeloop.edge.files.flatbuffer import float_operators, read_tflite
+from edgeloop.edge.files.metadata import read_metadata
 from edgeloop.errors import MissingExtra, ModelError
 
 pytestmark = pytest.mark.integration

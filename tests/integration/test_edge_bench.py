@@ -7,9 +7,10 @@ from edgeloop.bundle import Format
 from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.training.trainable import TrainableOptions
-from edgeloop.edge.bench import BenchOptions, bench, targets
+from edgeloop.edge.client import agent
 from edgeloop.edge.device import parse_device
-from edgeloop.edge.inspect import inspect
+from edgeloop.edge.files.inspect import inspect
+from edgeloop.edge.measure.bench import BenchOptions, bench, targets
 from edgeloop.edge.runners import LITERT, ONNXRUNTIME, TFLITE_RUNTIME, runners
 from edgeloop.errors import MissingExtra, OptionsError, TargetError
 
@@ -78,9 +79,7 @@ def test_a_damaged_model_is_a_target_error_and_not_a_crash(bundle, tmp_path):
 
 
 def test_the_device_environment_has_no_tensorflow(device_python):
-    from edgeloop.edge.client import agent
-
-    with agent(device_python, "litert", ".") as running:
+    with agent(parse_device(f"local:{device_python}"), "litert", ".") as running:
         assert running.probe()["tensorflow"] is False
     import subprocess
 

@@ -15,7 +15,7 @@ from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.forbidden_ops import FORBIDDEN_OPS, FORBIDDEN_WHEN, RESTORING, SAVING
 from edgeloop.convert.sources.identify import SourceKind, identify
 from edgeloop.convert.sources.safety import check
-from edgeloop.edge.flatbuffer import read_tflite
+from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.errors import DataError, ModelError
 
 

@@ -20,9 +20,9 @@ from edgeloop.bundle import Kind, Signature, TensorSpec
 from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.metadata import with_metadata
 from edgeloop.convert.forms.table_writer import write_table
-from edgeloop.edge.flatbuffer import read_tflite
-from edgeloop.edge.metadata import SCHEMA, Color, Content, Metadata, TensorMetadata, read_metadata
-from edgeloop.edge.stored_zip import packed_files
+from edgeloop.edge.files.flatbuffer import read_tflite
+from edgeloop.edge.files.metadata import SCHEMA, Color, Content, Metadata, TensorMetadata, read_metadata
+from edgeloop.edge.files.stored_zip import packed_files
 from edgeloop.errors import ModelError, OptionsError
 
 IMAGE = TensorMetadata(

@@ -11,7 +11,7 @@ from edgeloop.convert.search.candidate import Budget, Candidate, Measured, Refus
 from edgeloop.convert.search.pareto import pareto_front, pareto_svg, report_html, search_document
 from edgeloop.convert.search.rank import layers_of
 from edgeloop.convert.search.search import Found
-from edgeloop.edge.flatbuffer import Graph, Operator, Tensor
+from edgeloop.edge.files.flatbuffer import Graph, Operator, Tensor
 
 
 def candidate(scheme, size, accuracy, ratio, keep=None):

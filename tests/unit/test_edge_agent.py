@@ -4,7 +4,6 @@ import io
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -12,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop.edge import agent as program
-from edgeloop.edge import client, process
+from edgeloop.edge import client, connection, process
+from edgeloop.edge.device import Device, parse_device
+from edgeloop.edge.on_device import frames
 from edgeloop.edge.process import owned
 from edgeloop.errors import DeviceError, TargetError
 
+HERE = parse_device("local")
 ECHO = """
-import importlib.util, os, sys, time
-spec = importlib.util.spec_from_file_location("agent", {agent!r})
-agent = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(agent)
+import os, sys, time
+from edgeloop.edge.on_device import agent, runtimes
 
 class Echo:
     version = "1"
@@ -35,14 +34,14 @@ class Echo:
             raise ValueError("no such operator")
         print("a runtime that prints", flush=True)
         os.write(1, b"and one that writes to descriptor 1\\n")
-        return {{"infer": {{"inputs": {{}}, "outputs": {{}}}}}}
+        return {"infer": {"inputs": {}, "outputs": {}}}
     def call(self, signature, inputs):
-        return {{name: value * 2 for name, value in inputs.items()}}
+        return {name: value * 2 for name, value in inputs.items()}
     def tensors(self, signature, inputs, graph, indices):
-        return {{str(i): inputs["x"] + 10 * graph + i for i in indices}}
+        return {str(i): inputs["x"] + 10 * graph + i for i in indices}
 
-agent.RUNTIMES["echo"] = Echo
-agent.main()
+runtimes.RUNTIMES["echo"] = Echo
+agent.main(sys.argv[2:])
 """
 
 
@@ -50,22 +49,22 @@ agent.main()
 def echo(tmp_path, monkeypatch):
     """An agent whose runtime doubles its inputs, and crashes, hangs or refuses on a model that says so."""
     stand_in = tmp_path / "agent.py"
-    stand_in.write_text(ECHO.format(agent=str(client.AGENT)))
-    monkeypatch.setattr(client, "AGENT", stand_in)
+    stand_in.write_text(ECHO)
+    monkeypatch.setattr(connection, "local_program", lambda: stand_in)
     models = tmp_path / "models"
     models.mkdir()
     for name in ("good", "crash", "hang", "refuse"):
         (models / name).write_text(name)
-    return lambda timeout_s=20.0: client.agent(sys.executable, "echo", models, timeout_s)
+    return lambda timeout_s=20.0: client.agent(HERE, "echo", models, timeout_s)
 
 
 def test_a_frame_comes_back_as_it_went():
     stream = io.BytesIO()
-    program.write_frame(stream, {"id": 7, "op": "run"}, b"\0\n\xff")
+    frames.write_frame(stream, {"id": 7, "op": "run"}, b"\0\n\xff")
     stream.seek(0)
-    header, payload = program.read_frame(stream)
+    header, payload = frames.read_frame(stream)
     assert (header["v"], header["id"], header["op"], header["bytes"], payload) == (1, 7, "run", 3, b"\0\n\xff")
-    assert program.read_frame(stream) is None
+    assert frames.read_frame(stream) is None
 
 
 @pytest.mark.parametrize(
@@ -76,13 +75,13 @@ def test_a_frame_comes_back_as_it_went():
         b'{"bytes": "9"}\n',
         b"no json\n",
         b'{"op": "probe"}',
-        b" " * (program.HEADER_LIMIT_BYTES + 1),
+        b" " * (frames.HEADER_LIMIT_BYTES + 1),
     ],
     ids=["payload ends early", "negative", "text", "no json", "no newline", "too long"],
 )
 def test_bytes_that_are_no_frame_are_refused(data):
     with pytest.raises(ValueError):
-        program.read_frame(io.BytesIO(data))
+        frames.read_frame(io.BytesIO(data))
 
 
 def test_what_a_runtime_prints_does_not_land_between_frames(echo):
@@ -150,12 +149,12 @@ def test_a_tensor_may_have_the_name_of_a_parameter_of_savez(echo):
 
 def test_a_packed_payload_is_an_npz_and_an_npz_is_unpacked():
     arrays = {"file": np.arange(6.0).reshape(2, 3).T, "in/é": np.array(7), "none": np.zeros((0, 2), np.int8)}
-    with np.load(io.BytesIO(program.pack(arrays))) as loaded:
+    with np.load(io.BytesIO(frames.pack(arrays))) as loaded:
         assert {name: loaded[name].tolist() for name in loaded.files} == {n: a.tolist() for n, a in arrays.items()}
     for save in (np.savez, np.savez_compressed):
         packed = io.BytesIO()
         save(packed, a=np.arange(3), b=np.float32(1))
-        unpacked = program.unpack(packed.getvalue())
+        unpacked = frames.unpack(packed.getvalue())
         assert {name: (a.dtype, a.tolist()) for name, a in unpacked.items()} == {
             "a": (np.arange(3).dtype, [0, 1, 2]),
             "b": (np.float32, 1.0),
@@ -164,11 +163,11 @@ def test_a_packed_payload_is_an_npz_and_an_npz_is_unpacked():
 
 def test_a_pickle_is_neither_packed_nor_unpacked():
     with pytest.raises(ValueError, match="allow_pickle"):
-        program.pack({"x": np.array([object()])})
+        frames.pack({"x": np.array([object()])})
     packed = io.BytesIO()
     np.savez(packed, x=np.array([{}]))
     with pytest.raises(ValueError, match="allow_pickle"):
-        program.unpack(packed.getvalue())
+        frames.unpack(packed.getvalue())
 
 
 @pytest.mark.parametrize("answer", ["hello", "[]", '{"id": 9, "bytes": 0}', '{"id": 1, "bytes": -1}', '{"id": 1}'])
@@ -176,7 +175,7 @@ def test_a_program_that_is_no_agent_is_a_device_error_with_what_it_said(tmp_path
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\nread line\necho '{answer}'\nread line\n")
     program.chmod(0o755)
-    with client.agent(program, "litert", ".", 10) as agent, pytest.raises(DeviceError) as refused:
+    with client.agent(Device("x", program), "litert", ".", 10) as agent, pytest.raises(DeviceError) as refused:
         agent.probe()
     assert repr(answer.encode()) in str(refused.value) and "Expected a frame" in str(refused.value)
 
@@ -184,7 +183,7 @@ def test_a_program_that_is_no_agent_is_a_device_error_with_what_it_said(tmp_path
 def test_a_file_that_is_no_program_is_a_device_error(tmp_path):
     (tmp_path / "passwd").write_text("root")
     refused = pytest.raises(DeviceError, match=r"passwd does not start \(Permission denied\)")
-    with refused, client.agent(tmp_path / "passwd", "litert", "."):
+    with refused, client.agent(Device("x", tmp_path / "passwd"), "litert", "."):
         pass
 
 
@@ -196,7 +195,7 @@ def test_an_error_of_the_caller_is_not_taken_for_one_of_the_start(echo):
 def test_an_interpreter_that_does_not_exist_is_named():
     with (
         pytest.raises(DeviceError, match="no Python at /nowhere/python"),
-        client.agent("/nowhere/python", "litert", "."),
+        client.agent(Device("x", Path("/nowhere/python")), "litert", "."),
     ):
         pass
 

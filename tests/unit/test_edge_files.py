@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import REFERENCE, Bundle, Format, Manifest, Scheme, Signature, TensorSpec, Variant, file_entries
-from edgeloop.edge.bench import BenchOptions, Target, bench, targets
-from edgeloop.edge.device import parse_device
-from edgeloop.edge.inspect import inspect
-from edgeloop.edge.keras_config import code_layers
-from edgeloop.edge.protobuf import fields, text, whole
+from edgeloop.edge.device import Host, parse_device
+from edgeloop.edge.files.inspect import inspect
+from edgeloop.edge.files.keras_config import code_layers
+from edgeloop.edge.files.protobuf import fields, text, whole
+from edgeloop.edge.measure.bench import BenchOptions, Target, bench, targets
 from edgeloop.edge.reference import read_reference
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
 
@@ -24,10 +24,52 @@ def test_local_is_this_interpreter_and_local_python_another():
     assert parse_device(f"local:{sys.executable}").python.samefile(sys.executable)
 
 
-@pytest.mark.parametrize("text", ["", "remote", "local:", "ssh://pi@host"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "remote",
+            "local:",
+            "ssh:",
+            "ssh://",
+            "ssh://-oProxyCommand=x",
+            "ssh://-l@host",
+            "ssh://a b",
+            "ssh://h:0",
+        ),
+        *(
+            "ssh://h:70000",
+            "ssh://h:22:22",
+            "ssh://h/python;reboot",
+            "ssh://h/$(reboot)",
+            "ssh://u:secret@h",
+            "ssh://h\n",
+        ),
+    ],
+)
 def test_another_form_of_device_is_refused(text):
-    with pytest.raises(OptionsError, match="Expected local or local:PYTHON"):
+    with pytest.raises(OptionsError, match="Expected local, local:PYTHON or ssh://"):
         parse_device(text)
+
+
+@pytest.mark.parametrize(
+    "text, host, python, label",
+    [
+        ("ssh://pi", Host("pi"), "python3", "ssh:pi"),
+        ("ssh://pi@rasp-4.local:2222", Host("rasp-4.local", "pi", 2222), "python3", "ssh:rasp-4.local:2222"),
+        (
+            "ssh://u0_a1@[fe80::1%eth0]/opt/v/bin/python3.11",
+            Host("fe80::1%eth0", "u0_a1"),
+            "/opt/v/bin/python3.11",
+            None,
+        ),
+    ],
+)
+def test_a_machine_behind_ssh_is_read(text, host, python, label):
+    device = parse_device(text)
+    assert (device.ssh, str(device.python)) == (host, python)
+    assert label is None or device.label == label
 
 
 def test_an_interpreter_that_is_not_there_is_refused():

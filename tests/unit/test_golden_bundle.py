@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import MANIFEST, PROOF, parse_manifest, read_bundle
-from edgeloop.edge.flatbuffer import float_operators, read_tflite
+from edgeloop.edge.files.flatbuffer import float_operators, read_tflite
 from edgeloop.edge.reference import read_reference
 
 

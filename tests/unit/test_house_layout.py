@@ -94,15 +94,20 @@ def test_no_tensorflow_in_the_device_lock(root):
     assert "tensorflow" not in (root / "src/edgeloop/locks/device.txt").read_text()
 
 
-@pytest.mark.parametrize("file", [f"src/edgeloop/{n}.py" for n in GROUND_FLOOR] + ["edge/edgeloop/edge/agent.py"])
-def test_what_a_device_reads_and_runs_is_python_3_9(root, file):
-    tree = ast.parse((root / file).read_text(), file, feature_version=(3, 9))
-    future = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert "annotations" in future, "`int | None` in a signature is evaluated by Python 3.9 unless it is postponed"
-    newer = {
-        keyword.arg for node in ast.walk(tree) if isinstance(node, ast.Call) for keyword in node.keywords
-    } & {"slots", "kw_only", "strict"}  # of dataclass and zip: newer than 3.9, and no matter of syntax  # fmt: skip
-    assert not newer
+ON_DEVICE = ("edge/edgeloop/edge/on_device/*.py", "edge/edgeloop/edge/parity.py", "edge/edgeloop/edge/quantization.py")
+
+
+@pytest.mark.parametrize("files", [*(f"src/edgeloop/{n}.py" for n in GROUND_FLOOR), *ON_DEVICE])
+def test_what_a_device_reads_and_runs_is_python_3_9(root, files):
+    found = sorted(root.glob(files))
+    assert found
+    for file in found:
+        tree = ast.parse(file.read_text(), str(file), feature_version=(3, 9))
+        future = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+        assert "annotations" in future, "`int | None` in a signature is evaluated by Python 3.9 unless it is postponed"
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        # of dataclass and zip: newer than 3.9, and no matter of syntax
+        assert not {keyword.arg for call in calls for keyword in call.keywords} & {"slots", "kw_only", "strict"}
 
 
 def test_test_files_have_names_of_their_own(root):

@@ -1,4 +1,4 @@
-"""The program that holds the page in headless Chromium, over the frames of edge's agent (edge/agent.py).
+"""The program that holds the page in headless Chromium, over the frames of edge's agent (edge/on_device/frames.py).
 
     python -m edgeloop.browser.agent CHROMIUM URL TIMEOUT_S
 
@@ -25,7 +25,7 @@ from urllib.parse import quote
 import numpy as np
 
 from edgeloop.browser.chromium import first_line, open_page
-from edgeloop.edge.agent import pack, read_frame, unpack, write_frame
+from edgeloop.edge.on_device.frames import pack, read_frame, unpack, write_frame
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

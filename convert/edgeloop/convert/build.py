@@ -26,7 +26,7 @@ from edgeloop.convert.proof.input_range import mismatch
 from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.convert.training.trainable import weight_table
-from edgeloop.edge.flatbuffer import read_tflite
+from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.errors import DataError, OptionsError
 
 JOURNAL = "search.jsonl"

@@ -23,7 +23,7 @@ from edgeloop.convert.search.mix import find_mix
 from edgeloop.convert.search.pareto import report_html, search_document
 from edgeloop.convert.sources.source import Source
 from edgeloop.convert.training.trainable import to_trainable
-from edgeloop.edge.flatbuffer import read_tflite
+from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.errors import ModelError
 
 TRAINABLE = "trainable"

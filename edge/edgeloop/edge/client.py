@@ -17,11 +17,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from edgeloop.edge.agent import HEADER_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES, pack, unpack
-from edgeloop.edge.process import owned
-from edgeloop.errors import DeviceError, TargetError
+from edgeloop import errors
+from edgeloop.edge.connection import connect
+from edgeloop.edge.device import Device
+from edgeloop.edge.on_device.frames import HEADER_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES, pack, unpack
+from edgeloop.edge.on_device.receive import digest
+from edgeloop.errors import DeviceError, EdgeloopError, TargetError
 
-AGENT = Path(__file__).with_name("agent.py")
+PIECE_BYTES = 4 << 20  # of a file at a time: what a broken upload loses at most
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,16 @@ class Answer:
 
 @dataclass
 class Agent:
-    """A running agent. Made by `agent()`; not thread-safe: one question at a time."""
+    """A running agent. Made by `agent()`; not thread-safe: one question at a time.
+
+    `source`: the folder of this machine that a device elsewhere is sent its files from; None: it opens them itself.
+    """
 
     child: subprocess.Popen
     where: str
     timeout_s: float
     log: IO[bytes]
+    source: Path | None = None
     _ids: int = field(default=0)
     _buffer: bytes = field(default=b"")
 
@@ -51,23 +58,46 @@ class Agent:
         Raises:
             DeviceError: The runtime does not load there, or the agent died or did not answer in time.
         """
-        return self._ask("probe")[0]
+        return self.ask("probe")[0]
 
-    def prepare(self, path: str, threads: int = 1, keep: bool = False) -> dict[str, Any]:
+    def push(self, file: Path, path: str) -> str:
+        """Bring a file below the agent's root; what is there already, whole or in part, does not travel again.
+
+        Raises:
+            IntegrityError: It arrived damaged.
+            DeviceError: The agent died or did not answer in time.
+        """
+        header = {"path": path, "size": file.stat().st_size, "sha256": digest(str(file))}
+        answer = self.ask("push", header)[0]
+        with file.open("rb") as source:
+            while not answer["done"]:
+                source.seek(answer["have"])
+                piece = source.read(PIECE_BYTES)
+                answer = self.ask("push", {**header, "offset": answer["have"]}, piece)[0]
+        return path
+
+    def prepare(self, path: str, threads: int = 1, keep: bool = False, files: Sequence[str] = ()) -> dict[str, Any]:
         """Load the model at `path`, relative to the agent's root; `keep` its inner tensors, for `tensors`.
+
+        `files` are those it needs besides: a device elsewhere is sent them, into a folder named by the model's hash.
 
         Raises:
             TargetError: The runtime refuses the model.
             DeviceError: The agent died or did not answer in time.
         """
-        return self._ask("prepare", {"path": path, "threads": threads, "keep": keep}, refused=TargetError)[0]
+        if self.source is not None:
+            folder = digest(str(self.source / path))[:16]
+            for name in {path, *files}:
+                self.push(self.source / name, f"{folder}/{name}")
+            path = f"{folder}/{path}"
+        return self.ask("prepare", {"path": path, "threads": threads, "keep": keep}, refused=TargetError)[0]
 
     def run(
         self, inputs: Mapping[str, np.ndarray], signature: str | None = None, warmup: int = 0, runs: int = 1
     ) -> Answer:
         """Run a signature `warmup` + `runs` times on the same inputs. Raises as `prepare`."""
         fields = {"signature": signature, "warmup": warmup, "runs": runs}
-        header, payload = self._ask("run", fields, pack(inputs), refused=TargetError)
+        header, payload = self.ask("run", fields, pack(inputs), refused=TargetError)
         outputs = self._arrays(payload, "run")
         return Answer(outputs, tuple(header["wall_ms"]), tuple(header["cpu_ms"]), header["rss_peak_bytes"])
 
@@ -79,7 +109,7 @@ class Agent:
         Raises as `prepare`.
         """
         fields = {"signature": signature, "graph": graph, "indices": list(indices)}
-        _, payload = self._ask("tensors", fields, pack(inputs), refused=TargetError)
+        _, payload = self.ask("tensors", fields, pack(inputs), refused=TargetError)
         return {int(name): array for name, array in self._arrays(payload, "tensors").items()}
 
     def _arrays(self, payload: bytes, op: str) -> dict[str, np.ndarray]:
@@ -88,13 +118,19 @@ class Agent:
         except ValueError as e:
             raise DeviceError(f"{self.where}: {op} answered with no .npz file of plain arrays ({e}).") from e
 
-    def _ask(
+    def ask(
         self,
         op: str,
         fields: Mapping[str, Any] | None = None,
         payload: bytes = b"",
-        refused: type[TargetError] | type[DeviceError] = DeviceError,
+        refused: type[EdgeloopError] = DeviceError,
     ) -> tuple[dict[str, Any], bytes]:
+        """One question, header and payload, and its answer.
+
+        Raises:
+            EdgeloopError: The class of that name where the device raised one; `refused` for any other failure there.
+            DeviceError: The agent died or did not answer in time.
+        """
         self._ids += 1
         header = {**(fields or {}), "v": 1, "id": self._ids, "op": op, "bytes": len(payload)}
         deadline = time.monotonic() + self.timeout_s
@@ -105,6 +141,9 @@ class Agent:
         if "error" in answer:
             error = answer["error"]
             reason = " ".join(error["message"].split())[:400] or "no reason given"
+            ours = getattr(errors, str(error["type"]), None)
+            if isinstance(ours, type) and issubclass(ours, EdgeloopError):
+                raise ours(f"{self.where}: {reason}")
             raise refused(f"{self.where}: {op} failed with {error['type']}: {reason}")
         return answer, data
 
@@ -172,7 +211,9 @@ class Agent:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.child.wait(timeout=2)
         code = self.child.returncode
-        how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+        number = 0 if code is None else -code if code < 0 else code - 128  # a shell, as behind ssh, adds 128
+        known = number in {member.value for member in signal.Signals}
+        how = f"signal {signal.Signals(number).name}" if known else f"exit code {code}"
         self.log.seek(0)
         last = self.log.read()[-400:].decode(errors="replace").strip().splitlines()
         return DeviceError(
@@ -181,23 +222,16 @@ class Agent:
 
 
 @contextlib.contextmanager
-def agent(python: str | Path, runtime: str, root: str | Path, timeout_s: float = 120.0) -> Iterator[Agent]:
-    """An agent for `runtime` under the interpreter `python`, able to open files below `root`.
-
-    `-I` keeps PYTHONPATH and the user's own packages out of it.
+def agent(device: Device, runtime: str, folder: str | Path, timeout_s: float = 120.0) -> Iterator[Agent]:
+    """An agent for `runtime` on a device, able to open files below this machine's `folder`.
 
     Raises:
-        DeviceError: No such interpreter, or no program at all.
+        DeviceError: The device cannot be reached, no such interpreter there, or no program at all.
     """
-    where = f"{runtime} on local:{python}"
+    where = f"{runtime} on {device.name}"
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
-        command = [str(python), "-I", str(AGENT), runtime, str(root)]
-        try:
-            process = owned(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
-            child = stack.enter_context(process)
-        except FileNotFoundError as e:
-            raise DeviceError(f"no Python at {python}. Name an interpreter that exists: local:PYTHON.") from e
-        except OSError as e:
-            raise DeviceError(f"{python} does not start ({e.strerror}). Name a Python: local:PYTHON.") from e
-        yield Agent(child, where, timeout_s, log)
+        connection = stack.enter_context(connect(device))
+        root = "files" if connection.remote else str(Path(folder).absolute())
+        child = stack.enter_context(connection.start(["agent", runtime, root], log))
+        yield Agent(child, where, timeout_s, log, Path(folder) if connection.remote else None)

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from edgeloop.answer import Answer, Table
-from edgeloop.edge.bench import BenchOptions, Latency, targets
-from edgeloop.edge.bench import bench as measure
 from edgeloop.edge.device import parse_device
-from edgeloop.edge.inspect import inspect as look
+from edgeloop.edge.files.inspect import inspect as look
+from edgeloop.edge.measure.bench import BenchOptions, Latency, targets
+from edgeloop.edge.measure.bench import bench as measure
 
 app = typer.Typer()
 

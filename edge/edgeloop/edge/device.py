@@ -1,12 +1,14 @@
-"""Where a model can run: this interpreter, another one on this machine.
+"""Where a model can run: this interpreter, another one on this machine, a machine behind ssh.
 
-local            the interpreter that runs edgeloop
-local:PYTHON     another interpreter, with other packages
+local                           the interpreter that runs edgeloop
+local:PYTHON                    another interpreter, with other packages
+ssh://[USER@]HOST[:PORT][/PYTHON]   a machine that OpenSSH reaches without a password; PYTHON: its interpreter's path
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -15,37 +17,67 @@ from pathlib import Path
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError
 
 DEVICE_PYTHON = "EDGELOOP_DEVICE_PYTHON"
+EXPECTED = "Expected local, local:PYTHON or ssh://[USER@]HOST[:PORT][/PATH/TO/PYTHON]."
+# no name begins with a dash, or ssh would take it for an option; what else a name may be, ssh itself decides
+SSH = re.compile(
+    r"ssh://(?:(?P<user>[A-Za-z_][\w.-]*)@)?(?P<host>[A-Za-z0-9][\w.-]*|\[[0-9a-fA-F:.]+(?:%[\w.-]+)?\])"
+    r"(?::(?P<port>\d{1,5}))?(?P<python>/[\w./+-]+)?/?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine behind ssh; None: what the user's ssh_config says."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
 
 
 @dataclass(frozen=True)
 class Device:
-    """A place to run an agent. `name` is what the user wrote."""
+    """A place to run an agent. `name` is what the user wrote; `python` lies on the device."""
 
     name: str
     python: Path
+    ssh: Host | None = None
 
     @property
     def label(self) -> str:
-        """For records that others read: which environment, not where it lies on this disk."""
+        """For records that others read: which machine or environment, not who or where on a disk."""
+        if self.ssh is not None:
+            return f"ssh:{self.ssh.host}" + (f":{self.ssh.port}" if self.ssh.port else "")
         return "local" if self.name == "local" else f"local:{self.python.parent.parent.name}"
 
 
 def parse_device(text: str) -> Device:
-    """Read `local` or `local:PYTHON`.
+    """Read a device's name as the user writes it.
 
     Raises:
         OptionsError: Another form.
-        DeviceError: No such interpreter.
+        DeviceError: No such interpreter on this machine.
     """
+    if text.startswith("ssh:"):
+        return _behind_ssh(text)
     kind, _, python = text.partition(":")
     if kind != "local" or (":" in text and not python):
-        raise OptionsError(f"no device {text!r}. Expected local or local:PYTHON.")
+        raise OptionsError(f"no device {text!r}. {EXPECTED}")
     if not python:
         return Device("local", Path(sys.executable))
     found = shutil.which(python)
     if found is None:
         raise DeviceError(f"{text}: no program at {python}. Name a Python that exists.")
     return Device(text, Path(found).absolute())
+
+
+def _behind_ssh(text: str) -> Device:
+    match = SSH.fullmatch(text)
+    port = int(match["port"]) if match and match["port"] else None
+    if match is None or (port is not None and not 0 < port < 65536):
+        raise OptionsError(f"no device {text!r}. {EXPECTED}")
+    host = Host(match["host"].strip("[]"), match["user"], port)
+    return Device(text, Path(match["python"] or "python3"), host)
 
 
 def device_environment() -> Device:

@@ -15,7 +15,7 @@ from edgeloop.bundle import Scheme
 LIMIT_DB = 200.0  # of what is garbage beyond measure: JSON has no infinity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class Floor:
     """What a scheme must reach. `max_abs` is relative to max(1, the largest reference); None: SNR alone decides.
 
@@ -57,7 +57,7 @@ def floor_of(scheme: Scheme, min_snr_db: float | None = None) -> Floor:
     return replace(floor, snr_db=max(floor.snr_db, min_snr_db))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Where:
     """Which variant ran, in what, on which device (a label without a path)."""
 
@@ -67,7 +67,7 @@ class Where:
     device: str = "local"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class Parity:
     """One output of one variant on one runtime of one device against the source.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeloop.bundle import REFERENCE, Bundle
-from edgeloop.edge.agent import unpack
+from edgeloop.edge.on_device.frames import unpack
 from edgeloop.errors import DataError
 
 

@@ -64,7 +64,7 @@ class AgentRunner:
         self, folder: Path, entry: str, timeout_s: float = 120.0, device: Device | None = None
     ) -> Iterator[Session]:
         """As `Runner.open`. `device` None: where this runtime is found first."""
-        with agent((device or self.device()).python, self.name, folder, timeout_s) as running:
+        with agent(device or self.device(), self.name, folder, timeout_s) as running:
             version = running.probe()["version"]
             running.prepare(entry)
             yield AgentSession(running, version)
@@ -108,7 +108,7 @@ def _lacks(device: Device, runtime: str, module: str) -> str:
     if device.name == "local":
         return "" if importlib.util.find_spec(module) is not None else f"{runtime} is not installed here"
     try:
-        with agent(device.python, runtime, Path.cwd(), timeout_s=60) as running:
+        with agent(device, runtime, Path.cwd(), timeout_s=60) as running:
             running.probe()
     except DeviceError as e:
         return str(e).rstrip(".")

@@ -21,7 +21,7 @@ def initial_weights(model: Path, device: Device) -> dict[str, np.ndarray]:
     """
     refusals = []
     for runtime in RUNTIMES:
-        with agent(device.python, runtime, model.parent) as running:
+        with agent(device, runtime, model.parent) as running:
             try:
                 running.probe()
             except DeviceError as e:  # this runtime is not there: the next one may be

@@ -1,4 +1,4 @@
-// node tfjs_runner.mjs ROOT: edge's agent protocol (see edge/agent.py) for TF.js graph models below ROOT.
+// node tfjs_runner.mjs ROOT: edge's agent protocol (see edge/on_device/frames.py) for TF.js graph models below ROOT.
 //
 //   probe    -> {runtime, version, node, backend}
 //   prepare  {path}                          -> {load_ms, signatures}

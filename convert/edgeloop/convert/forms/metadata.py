@@ -1,6 +1,6 @@
 """TFLite metadata and label files written into a .tflite, as tflite-support and Android Studio read them.
 
-Sources: those of `edgeloop.edge.metadata`, which holds the schema and reads back what this writes.
+Sources: those of `edgeloop.edge.files.metadata`, which holds the schema and reads back what this writes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
 from edgeloop.convert.forms.table_writer import write_table
-from edgeloop.edge.flatbuffer import Graph, Tflite, read_tflite
-from edgeloop.edge.metadata import (
+from edgeloop.edge.files.flatbuffer import Graph, Tflite, read_tflite
+from edgeloop.edge.files.metadata import (
     AXIS_LABELS,
     IDENTIFIER,
     NAME,

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeloop.convert.forms.freeze import Frozen
 from edgeloop.convert.sources.source import Source
-from edgeloop.edge.flatbuffer import read_tflite
+from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeloop.bundle import Scheme
-from edgeloop.edge.flatbuffer import read_tflite
+from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.errors import OptionsError
 from edgeloop.extras import need
 

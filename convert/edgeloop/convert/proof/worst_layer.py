@@ -21,7 +21,7 @@ from edgeloop.bundle import Weight
 from edgeloop.convert.samples import Samples
 from edgeloop.edge.client import agent
 from edgeloop.edge.device import Device, parse_device
-from edgeloop.edge.flatbuffer import Graph, Operator, Signature, Tensor, read_tflite
+from edgeloop.edge.files.flatbuffer import Graph, Operator, Signature, Tensor, read_tflite
 from edgeloop.edge.parity import LIMIT_DB, snr_db
 from edgeloop.edge.quantization import to_real, to_stored
 from edgeloop.errors import ModelError
@@ -95,8 +95,8 @@ def layer_snr(
         for name, data in (("float.tflite", float32), ("quantized.tflite", quantized)):
             (Path(folder) / name).write_bytes(data)
         with (
-            agent(here.python, "litert", folder, timeout_s) as left,
-            agent((device or here).python, runtime, folder, timeout_s) as right,
+            agent(here, "litert", folder, timeout_s) as left,
+            agent(device or here, runtime, folder, timeout_s) as right,
         ):
             left.prepare("float.tflite", keep=True)
             right.prepare("quantized.tflite", keep=True)

@@ -70,18 +70,18 @@ def measuring(
         TargetError: LiteRT refuses the float32 file; from the function: the file it is given.
         DeviceError: An agent died, or a call took longer than `timeout_s`.
     """
-    python = LITERT.device().python
+    device = LITERT.device()
     metric = metric_for(expected, samples.labels)
     where, classifier = Where("candidate", LITERT.name), metric is not Metric.SIGNAL
     one = next(samples.batches(batch or 1, fill=batch is not None))
-    with tempfile.TemporaryDirectory() as folder, agent(python, LITERT.name, folder, timeout_s) as base:
+    with tempfile.TemporaryDirectory() as folder, agent(device, LITERT.name, folder, timeout_s) as base:
         Path(folder, "float32.tflite").write_bytes(float32)
         base.prepare("float32.tflite")
         base.run(one, signature, warmup=2)
 
         def measure(data: bytes, scheme: Scheme) -> Measured:
             Path(folder, "candidate.tflite").write_bytes(data)
-            with agent(python, LITERT.name, folder, timeout_s) as own:
+            with agent(device, LITERT.name, folder, timeout_s) as own:
                 own.prepare("candidate.tflite")
                 got = in_batches(lambda arrays: own.run(arrays, signature).outputs, samples, batch)
                 floor = floor_of(scheme, min_snr_db)

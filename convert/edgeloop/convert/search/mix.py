@@ -19,7 +19,7 @@ from edgeloop.convert.search.journal import Journal, search_key
 from edgeloop.convert.search.measure import Metric, measuring, metric_for, reference_score
 from edgeloop.convert.search.rank import rank_layers
 from edgeloop.convert.search.search import Found, SearchOptions, search
-from edgeloop.edge.flatbuffer import read_tflite
+from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.errors import ModelError
 
 Arrays = Mapping[str, np.ndarray]

@@ -10,7 +10,7 @@ import hashlib
 import string
 from pathlib import Path
 
-from edgeloop.edge.protobuf import fields
+from edgeloop.edge.files.protobuf import fields
 from edgeloop.errors import ModelError
 
 EXPECTED = "Expected a .keras, .h5, .onnx or .tflite file, or a SavedModel folder."

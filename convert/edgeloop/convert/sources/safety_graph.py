@@ -15,7 +15,7 @@ import numpy as np
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.forbidden_ops import RESTORING, SAVING, forbidden
 from edgeloop.convert.sources.identify import LIMIT_BYTES
-from edgeloop.edge.protobuf import fields, messages, text, whole
+from edgeloop.edge.files.protobuf import fields, messages, text, whole
 from edgeloop.errors import ModelError
 
 MAIN = ""  # the place of nodes that are in no function

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from edgeloop.convert.sources.identify import LIMIT_BYTES
-from edgeloop.edge.keras_config import code_in
+from edgeloop.edge.files.keras_config import code_in
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 

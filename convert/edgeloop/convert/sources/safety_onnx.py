@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.identify import LIMIT_BYTES, ONNX_GRAPH
-from edgeloop.edge.protobuf import fields, messages, text, whole
+from edgeloop.edge.files.protobuf import fields, messages, text, whole
 from edgeloop.errors import ModelError
 
 # TensorProto.DataType to bytes an element; 4-bit types count one, which is enough for a limit

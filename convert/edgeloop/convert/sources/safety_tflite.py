@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.identify import LIMIT_BYTES
-from edgeloop.edge.flatbuffer import BUILTIN_CUSTOM, Tflite, read_tflite
+from edgeloop.edge.files.flatbuffer import BUILTIN_CUSTOM, Tflite, read_tflite
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 

@@ -200,7 +200,7 @@ def _unfit(target: Target, runner: AgentRunner, device: Device, options: BenchOp
     if target.reference is None:
         return "it was not proved there, and the bundle has no reference.npz to check it with"
     try:
-        with agent(device.python, runner.name, target.folder, options.timeout_s) as running:
+        with agent(device, runner.name, target.folder, options.timeout_s) as running:
             signature, specs = _inference(running.prepare(target.entry, options.threads)["signatures"], target)
             where = Where(target.variant, runner.name, device=device.label)
             rows = self_check(running, where, target.reference, signature, _batch(specs))
@@ -267,7 +267,7 @@ class _Pair:
 
 @contextlib.contextmanager
 def _opened(target: Target, runner: AgentRunner, device: Device, options: BenchOptions):  # type: ignore[no-untyped-def]
-    with agent(device.python, runner.name, target.folder, options.timeout_s) as running:
+    with agent(device, runner.name, target.folder, options.timeout_s) as running:
         yield _Pair(target, runner, device, running, options)
 
 

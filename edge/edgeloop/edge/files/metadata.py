@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.edge.stored_zip import packed_files
-from edgeloop.edge.tables import Tables
+from edgeloop.edge.files.stored_zip import packed_files
+from edgeloop.edge.files.tables import Tables
 from edgeloop.errors import ModelError
 
 NAME, IDENTIFIER = "TFLITE_METADATA", b"M001"

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.bundle import is_bundle, read_bundle
-from edgeloop.edge.flatbuffer import Graph, read_tflite
-from edgeloop.edge.keras_config import code_layers
-from edgeloop.edge.protobuf import fields, messages, text, whole
+from edgeloop.edge.files.flatbuffer import Graph, read_tflite
+from edgeloop.edge.files.keras_config import code_layers
+from edgeloop.edge.files.protobuf import fields, messages, text, whole
 from edgeloop.errors import ModelError
 
 CONFIG_LIMIT_BYTES = 64 << 20

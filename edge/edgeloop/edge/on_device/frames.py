@@ -1,0 +1,97 @@
+"""What host and device say to each other: frames, and named arrays in them. Python 3.9 syntax.
+
+A frame is one JSON line {"v": 1, "id", "op", "bytes", ...} of at most 1 MiB, then `bytes` bytes of payload.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import threading
+import time
+import zipfile
+import zlib
+
+import numpy as np
+
+HEADER_LIMIT_BYTES = 1 << 20
+PAYLOAD_LIMIT_BYTES = 1 << 31
+GRACE_S = 1.0
+
+
+def serve(operations):
+    """Answer frames on stdin until it ends or says `close`; `operations` {op: (header, payload) -> (answer, payload)}.
+
+    An answer with "error" carries {type, message} and leaves the program running. What is printed goes to stderr.
+    """
+    requests = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # before a runtime loads: its prints must not land between frames
+    threading.Thread(target=_end_with_host, daemon=True).start()
+    while True:
+        frame = read_frame(requests)
+        if frame is None or frame[0].get("op") == "close":
+            return
+        header, payload = frame
+        try:
+            answer, data = operations[header["op"]](header, payload)
+        except Exception as error:  # every failure travels to the host, which names and raises it
+            answer, data = {"error": {"type": type(error).__name__, "message": str(error)}}, b""
+        write_frame(answers, dict(answer, id=header.get("id"), op=header.get("op")), data)
+
+
+def _end_with_host():
+    """Behind ssh no signal tells that the host is gone; a runtime that hangs would never see the end of stdin."""
+    stdin = select.poll()
+    stdin.register(0, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
+    stdin.poll()
+    time.sleep(GRACE_S)  # for an answer that is nearly there, and an orderly end
+    os._exit(1)
+
+
+def pack(arrays):
+    """Named arrays as the bytes of an .npz. Not np.savez: to it, a tensor named `file` is its own first parameter."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, value in arrays.items():
+            with archive.open(name + ".npy", "w", force_zip64=True) as entry:  # an entry may exceed 2 GiB
+                np.lib.format.write_array(entry, np.asarray(value), allow_pickle=False)
+    return packed.getvalue()
+
+
+def unpack(data):
+    """Named arrays of the bytes of an .npz. ValueError for anything else, and for pickles."""
+    arrays = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as entry:
+                    array = np.lib.format.read_array(entry, allow_pickle=False)
+                arrays[name[: -len(".npy")] if name.endswith(".npy") else name] = array
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, MemoryError) as e:
+        raise ValueError(f"{type(e).__name__}: {e}") from e  # RuntimeError: encrypted, or an unknown compression
+    return arrays
+
+
+def read_frame(stream):
+    """Header and payload, or None at the end of the stream. ValueError for anything that is no frame."""
+    line = stream.readline(HEADER_LIMIT_BYTES + 1)
+    if not line:
+        return None
+    if len(line) > HEADER_LIMIT_BYTES or not line.endswith(b"\n"):
+        raise ValueError("a frame header is one line of at most 1 MiB")
+    header = json.loads(line)
+    size = header.get("bytes", 0)
+    if not isinstance(size, int) or not 0 <= size <= PAYLOAD_LIMIT_BYTES:
+        raise ValueError(f"a payload of {size!r} bytes")
+    payload = stream.read(size)
+    if len(payload) != size:
+        raise ValueError("the payload ended early")
+    return header, payload
+
+
+def write_frame(stream, header, payload=b""):
+    stream.write(json.dumps(dict(header, v=1, bytes=len(payload))).encode() + b"\n" + payload)
+    stream.flush()

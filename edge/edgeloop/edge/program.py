@@ -1,0 +1,58 @@
+"""The one file that travels to a device: its programs and the ground floor they use, as a zip that Python runs.
+
+Source: https://docs.python.org/3/library/zipapp.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from functools import cache
+from pathlib import Path
+
+import edgeloop.errors
+from edgeloop.atomic import write_file
+
+ON_DEVICE = Path(__file__).with_name("on_device")
+GROUND = ("canonical", "bundle", "errors")
+EDGE = ("parity", "quantization")
+MAIN = b"from edgeloop.edge.on_device.__main__ import main\n\nmain()\n"
+BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first moment of a zip: same sources, same bytes
+
+
+@cache
+def program() -> bytes:
+    """The file's bytes."""
+    ground, edge = Path(edgeloop.errors.__file__).parent, ON_DEVICE.parent
+    sources = {f"edgeloop/{name}.py": ground / f"{name}.py" for name in GROUND}
+    sources |= {f"edgeloop/edge/{name}.py": edge / f"{name}.py" for name in EDGE}
+    sources |= {f"edgeloop/edge/on_device/{path.name}": path for path in ON_DEVICE.glob("*.py")}
+    # folders have entries of their own: before Python 3.13 zipimport finds a namespace package by nothing else
+    entries = {"edgeloop/": b"", "edgeloop/edge/": b"", "edgeloop/edge/on_device/": b"", "__main__.py": MAIN}
+    entries |= {name: path.read_bytes() for name, path in sorted(sources.items())}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(zipfile.ZipInfo(name, BEGINNING), data)
+    return packed.getvalue()
+
+
+def program_name() -> str:
+    """Named by its content, so that a device has the right one or none."""
+    return f"agent-{hashlib.sha256(program()).hexdigest()[:16]}.pyz"
+
+
+def local_program() -> Path:
+    """The file on this machine, for agents that run here: in $EDGELOOP_CACHE, or the user's cache folder.
+
+    Raises:
+        WriteError: It cannot be written there.
+    """
+    named = os.environ.get("EDGELOOP_CACHE")
+    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeloop"
+    path = base / "programs" / program_name()
+    if not (path.is_file() and path.read_bytes() == program()):
+        write_file(path, program())
+    return path
