@@ -207,7 +207,7 @@ def prepare(name: str, folder: Path) -> tuple[Path, Path]:
     if name == "resnet8":
         model = folder / "resnet8.h5"
         shutil.copyfile(Path(os.environ["EDGELOOP_DATA"]) / "models" / "mlperf_tiny_ic" / "pretrainedResnet.h5", model)
-        np.savez(calibration, x=crops(Path(os.environ["EDGELOOP_DATA"]) / "data" / "images", 500, 32))
+        np.savez(calibration, x=crops(photographs(Path(os.environ["EDGELOOP_DATA"]) / "data" / "images"), 500, 32))
     else:
         import keras
 
@@ -226,9 +226,8 @@ def prepare(name: str, folder: Path) -> tuple[Path, Path]:
     return model, calibration
 
 
-def crops(folder: Path, count: int, size: int) -> Any:
-    """float32 [count, size, size, 3] in 0..255: squares of every scale from the photographs in `folder` (24-bit .bmp,
-    whose rows go bottom up, blue first)."""
+def photographs(folder: Path) -> list[Any]:
+    """uint8 [height, width, 3] of every 24-bit .bmp in `folder`, whose rows go bottom up, blue first."""
     import numpy as np
 
     photos = []
@@ -238,7 +237,14 @@ def crops(folder: Path, count: int, size: int) -> Any:
         row = (width * 3 + 3) // 4 * 4
         pixels = np.frombuffer(data, np.uint8, row * height, start).reshape(height, row)[::-1, : width * 3]
         photos.append(pixels.reshape(height, width, 3)[..., ::-1])
-    rng = np.random.default_rng(0)
+    return photos
+
+
+def crops(photos: list[Any], count: int, size: int, seed: int = 0) -> Any:
+    """float32 [count, size, size, 3] in 0..255: squares of every scale from the photographs."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
     squares = []
     for i in range(count):
         photo = photos[i % len(photos)]

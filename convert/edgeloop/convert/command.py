@@ -92,7 +92,7 @@ def convert(
         typer.Option(help="sparse, binary or mse; default: by what the model answers.", rich_help_panel=TRAIN),
     ] = None,
     prove_on: Annotated[
-        list[str] | None, typer.Option(help="One more device: local:PYTHON.", rich_help_panel=PROOF)
+        list[str] | None, typer.Option(help="One more device: local:PYTHON or ssh://HOST.", rich_help_panel=PROOF)
     ] = None,
     unproved: Annotated[
         list[str] | None, typer.Option(help="Write this format without proof, marked so.", rich_help_panel=PROOF)
@@ -180,7 +180,7 @@ def convert(
 def verify(
     ctx: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="A bundle folder.")],
-    on: Annotated[list[str] | None, typer.Option(help="One more device: local:PYTHON.")] = None,
+    on: Annotated[list[str] | None, typer.Option(help="One more device: local:PYTHON or ssh://HOST.")] = None,
 ) -> Answer:
     """Check a bundle again: every hash, and every variant against the source's answers, in its own runtime."""
     from edgeloop.convert.proof.verify import verify as run

@@ -246,7 +246,8 @@ def _some(samples: Samples) -> Samples:
 
 
 def _words(e: Exception, folder: Path) -> str:
-    """An error without the paths of this machine, which a proof that others read does not carry."""
+    """An error without this machine's paths and another's user, which a proof that others read does not carry."""
     text = str(e)
     head, _, rest = text.partition(": ")
-    return (rest if " on local:" in head or " in /" in head else text).replace(f"{folder}/", "").rstrip(".")
+    named = any(mark in head for mark in (" on local:", " on ssh:", " in /"))
+    return (rest if named else text).replace(f"{folder}/", "").rstrip(".")
