@@ -6,6 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from devices import (  # noqa: F401  fixtures
+    arm64_place,
+    device_keys,
+    new_arm64_device,
+    new_ssh_device,
+    ssh_device,
+    ssh_keys,
+    sshd_program,
+)
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"tensorflow", "keras", "tf_keras", "tensorflowjs"}  # seconds to load; a unit test takes milliseconds
@@ -38,8 +47,10 @@ def device_python() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _a_cache_of_its_own(tmp_path_factory):
-    """What tests convert is neither taken from the user's cache nor left in it."""
+    """What tests convert is neither taken from the user's cache nor left in it; their devices join no fleet of his."""
     os.environ["EDGELOOP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["EDGELOOP_FLEET"] = str(tmp_path_factory.mktemp("fleet") / "fleet.json")
+    os.environ["EDGELOOP_HOME"] = str(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(autouse=True)

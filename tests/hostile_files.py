@@ -422,7 +422,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     ".tflite: an operator of TensorFlow": (_tflite(_set_custom("FlexWriteFile")), r"for WriteFile \(Flex\)"),
     ".tflite: one graph 15,000 times": (
         lambda f: _write(f / "m.tflite", aliased_tflite()),
-        "more entries than it has bytes",
+        "more to read than such a file holds",
     ),
     ".keras: 1 MB that grows to 1 GB": (lambda f: zip_bomb(f / "m.keras"), "unpacks 'w0' from .* to 1073741824 bytes"),
     ".keras: 262 kB that grow to 1 GB": (

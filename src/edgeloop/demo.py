@@ -4,6 +4,7 @@ Everything it makes lies below `out`:
     devices/device-K.npz   a device's own data; no other step reads it
     models/*.keras         what the cloud trained       rounds/    what federation gave
     release-1/ release-2/  the bundles                  bench.json report.html demo.json
+    device/                what the demo's device has installed, and the key it trusts
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
+import os
+import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,9 +43,19 @@ from edgeloop.convert.exports import TRAINABLE
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.sources.source import INFER
 from edgeloop.convert.training.trainable import TrainableOptions, weight_table
-from edgeloop.edge.command import latency_table
+from edgeloop.edge.deploy.enroll import enroll, read_signers
+from edgeloop.edge.deploy.fleet import FLEET
+from edgeloop.edge.deploy.outcome import DeployOptions
+from edgeloop.edge.deploy.rollout import deploy
+from edgeloop.edge.deploy.sign import need_ssh_keygen, sign_bundle
 from edgeloop.edge.device import device_environment
-from edgeloop.edge.measure.bench import BenchOptions, Latency, bench, targets
+from edgeloop.edge.environment import run
+from edgeloop.edge.measure.bench import bench
+from edgeloop.edge.measure.plan import BenchOptions
+from edgeloop.edge.measure.records import Bench, write_bench
+from edgeloop.edge.measure.tables import latency_table
+from edgeloop.edge.measure.targets import targets
+from edgeloop.edge.on_device.places import HOME
 from edgeloop.edge.runners import LITERT, TFLITE_RUNTIME
 from edgeloop.errors import ParityError
 from edgeloop.federated.network import Network, network
@@ -60,6 +74,7 @@ DEVICES = 2
 # of them are drawn from Dir(1, ..., 1), so some are rare on one device and common on the other. At 1.0 most labels live
 # on one device only, and three rounds closed 48% of the gap for one seed in four.
 ALPHA = 10.0
+DEVICE_HOME, KEY = "device", "demo-key"
 CALIBRATION = 256  # samples of the cloud's own share
 PAGE_IMAGES = 64
 # Same arithmetic in WebAssembly: float32 may sum in another order (the floor of every float32 variant); int8 may round
@@ -98,9 +113,11 @@ def demo(
     """Go once around the loop: train, convert, prove, measure, federate, fold back, show in a page."""
     start = time.perf_counter()
     device = device_environment()  # what is missing is said before minutes of work
+    need_ssh_keygen()
     find_chromium()
     need_assets(TFJS_RUNNER)
     loop = Loop(out=out, seed=seed, say=ctx.obj.say, progress=ctx.obj)
+    _enroll(loop)
     parts = split(load(data), seed)
     shards = _write_shards(loop, parts.devices)
     if serve:
@@ -112,11 +129,15 @@ def demo(
         with loop.step("convert"):
             first = _convert(loop, model, parts, release=1)
         with loop.step("edge"):
-            latencies = _edge(loop, first.bundle)
+            measured = _edge(loop, first.bundle)
+        with loop.step("deploy"):
+            deployed = [_deploy(loop, first.bundle)]
         with loop.step("federated"):
             federated, model = _federated(loop, model, parts, first.bundle, flower, shards, rounds)
     with loop.step("convert again"):
         second = _convert(loop, model, parts, release=2)
+    with loop.step("deploy again"):
+        deployed.append(_deploy(loop, second.bundle))
     with loop.step("browser"):
         page = _browser(loop, second.bundle, parts.test)
     loop.seconds["total"] = round(time.perf_counter() - start, 1)
@@ -125,14 +146,15 @@ def demo(
         "train": {"before": before, "central": central},
         "bundle": str(out / "release-2"),
         "variants": variant_rows(second.bundle, second.parity),
-        "bench": [asdict(record) for record in latencies],
+        "bench": measured.to_json()["bench"],
+        "deployed": deployed,
         "federated": {**federated, "before": before},
         "browser": page,
         "seconds": loop.seconds,
     }
     write_file(out / "demo.json", json.dumps(document, indent=1).encode() + b"\n")
     write_report(out / "report.html", document)
-    answer = _answer(out, document, latencies)
+    answer = _answer(out, document, measured)
     if not serve:
         return answer
     ctx.obj.show(answer)  # now: what follows ends with Ctrl-C
@@ -213,18 +235,50 @@ def _convert(loop: Loop, model: Any, parts: Split, release: int) -> Converted:
     return made
 
 
-def _edge(loop: Loop, bundle: Bundle) -> list[Latency]:
+def _edge(loop: Loop, bundle: Bundle) -> Bench:
     device = device_environment()
     runtimes = tuple(r.name for r in (LITERT, TFLITE_RUNTIME) if r.on(device))
     what = [target for target in targets(bundle.path) if target.format is Format.TFLITE]
-    records = bench(what, BenchOptions(devices=(device,), runtimes=runtimes), loop.progress)
-    write_file(loop.out / "bench.json", json.dumps({"bench": [asdict(r) for r in records]}, indent=1).encode() + b"\n")
-    fastest = min((r for r in records if r.batch == 1), key=lambda r: r.p50_ms)
+    measured = bench(what, BenchOptions(devices=(device,), runtimes=runtimes), loop.progress)
+    write_bench(measured.to_json(), loop.out / "bench.json")
+    fastest = min((r for r in measured.records if r.batch == 1), key=lambda r: r.p50_ms or math.inf)
     loop.say(
-        f"3 edge       {len(records)} measurements on {', '.join(runtimes)}; fastest {fastest.variant} on "
+        f"3 edge       {len(measured.records)} measurements on {', '.join(runtimes)}; fastest {fastest.variant} on "
         f"{fastest.runtime}: p50 {fastest.p50_ms:.3f} ms, {fastest.bytes / 1e3:.0f} kB"
     )
-    return records
+    return measured
+
+
+def _enroll(loop: Loop) -> None:
+    """A device of the demo's own, in its folder, that takes bundles of one key alone."""
+    home = (loop.out / DEVICE_HOME).resolve()
+    shutil.rmtree(home, ignore_errors=True)  # an earlier demo's releases: this one begins at release 1 again
+    home.mkdir(parents=True)
+    os.environ.update({HOME: str(home), FLEET: str(home / "fleet.json")})
+    key = loop.out / DEVICE_HOME / KEY
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f", key], timeout_s=30)
+    signers = home / "signers"
+    write_file(signers, b"demo " + key.with_suffix(".pub").read_bytes())
+    for enrolled in enroll([device_environment()], read_signers(signers)):
+        if enrolled.error:
+            raise enrolled.error
+
+
+def _deploy(loop: Loop, bundle: Bundle) -> dict[str, Any]:
+    """Sign a release and see it through every gate of the device.
+
+    Raises:
+        EdgeloopError: The gate that stayed shut.
+    """
+    sign_bundle(bundle, loop.out / DEVICE_HOME / KEY)
+    (outcome,) = deploy(bundle.path, [device_environment()], DeployOptions(), progress=loop.progress)
+    if outcome.error:
+        raise outcome.error
+    loop.say(
+        f"  deploy     release {outcome.version}, signed: {outcome.variant} on {outcome.runtime}, "
+        f"{outcome.sent_bytes / 1e3:.0f} kB travelled, tried on real inputs, {outcome.result.value}"
+    )
+    return {"release": outcome.version, "variant": outcome.variant, "runtime": outcome.runtime}
 
 
 def _federated(
@@ -311,7 +365,7 @@ def _serve(loop: Loop, bundle: Bundle, port: int) -> None:
         threading.Event().wait()
 
 
-def _answer(out: Path, document: dict[str, Any], latencies: list[Latency]) -> Answer:
+def _answer(out: Path, document: dict[str, Any], measured: Bench) -> Answer:
     federated, trained = document["federated"], document["train"]
     path = [
         ("cloud alone", trained["before"]),
@@ -327,7 +381,8 @@ def _answer(out: Path, document: dict[str, Any], latencies: list[Latency]) -> An
         f"{document['seconds']['total']:.0f} s. Report: {out / 'report.html'}. "
         f"The page: edgeloop browse {document['bundle']}",
     ]
-    return Answer(document, [variant_table(title, document["variants"]), latency_table(latencies), summary], notes)
+    tables = [variant_table(title, document["variants"]), latency_table(measured.records), summary]
+    return Answer(document, tables, notes)
 
 
 def _write_npz(path: Path, **arrays: np.ndarray) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeloop.atomic import write_file
-from edgeloop.convert.search.pareto import STYLE
-from edgeloop.extras import need
+from edgeloop.edge.measure.plots import figure
+from edgeloop.page import page, table
 
 
 def write_report(path: Path, document: Mapping[str, Any]) -> None:
@@ -23,21 +22,27 @@ def write_report(path: Path, document: Mapping[str, Any]) -> None:
     rounds = document["federated"]["rounds"]
     parts = [
         f"<h1>edgeloop: once around the loop on {html.escape(document['data'])}</h1>",
-        _figure(_rounds_plot, document, "Accuracy on the test images: the cloud alone, each round, and the ceiling."),
-        _figure(_size_plot, document, "Each variant's size against its accuracy. Smaller and higher is better."),
+        figure(
+            lambda axes: _rounds_plot(axes, document),
+            "Accuracy on the test images: the cloud alone, each round, and the ceiling.",
+        ),
+        figure(
+            lambda axes: _size_plot(axes, document),
+            "Each variant's size against its accuracy. Smaller and higher is better.",
+        ),
         "<h2>Variants</h2>",
-        _table(
+        table(
             ("variant", "format", "bytes", "max abs", "SNR dB", "top-1", "accuracy", "proved on"),
             [_variant_row(variant) for variant in document["variants"]],
         ),
         "<h2>Latency in the device environment</h2>",
         "<p>Interleaved in one run; compare within this table only.</p>",
-        _table(
+        table(
             ("variant", "runtime", "batch", "p50 ms", "p90 ms", "CPU p50 ms", "load ms", "first ms", "peak RSS MB"),
             [_bench_row(record) for record in document["bench"]],
         ),
         "<h2>Rounds</h2>",
-        _table(
+        table(
             ("round", "replies", "examples", "train loss", "accuracy"),
             [
                 (r["round"], r["replies"], r["examples"], f"{r['train_loss']:.4f}", f"{r['accuracy']:.1%}")
@@ -45,10 +50,9 @@ def write_report(path: Path, document: Mapping[str, Any]) -> None:
             ],
         ),
         "<h2>Seconds</h2>",
-        _table(("step", "s"), list(document["seconds"].items())),
+        table(("step", "s"), list(document["seconds"].items())),
     ]
-    page = f"<!doctype html><html lang=en><meta charset=utf-8><title>edgeloop report</title><style>{STYLE}</style>"
-    write_file(path, (page + "\n".join(parts) + "</html>\n").encode())
+    write_file(path, page("edgeloop report", parts).encode())
 
 
 def _rounds_plot(axes: Any, document: Mapping[str, Any]) -> None:
@@ -78,18 +82,6 @@ def _size_plot(axes: Any, document: Mapping[str, Any]) -> None:
     axes.set_ylabel("accuracy, %")
 
 
-def _figure(draw: Callable[[Any, Mapping[str, Any]], None], document: Mapping[str, Any], caption: str) -> str:
-    figures = need("matplotlib.figure", extra="cloud")  # no pyplot: no global state and no window system
-    figure = figures.Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.grid(alpha=0.3)
-    draw(axes, document)
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg")
-    picture = drawn.getvalue()
-    return f"<figure>{picture[picture.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
-
-
 def _variant_row(variant: Mapping[str, Any]) -> tuple[Any, ...]:
     parity = variant["parity"]
     snr = "exact" if parity["snr_db"] is None else f"{parity['snr_db']:.1f}"
@@ -114,9 +106,3 @@ def _bench_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
         *("insufficient" if value is None else f"{value:.3f}" for value in times),
         "unknown" if rss is None else f"{rss / 1e6:.0f}",
     )
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<div class=scroll><table><tr>{head}</tr>{body}</table></div>"

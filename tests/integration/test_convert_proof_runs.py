@@ -15,7 +15,9 @@ from edgeloop.convert.proof.verify import verify
 from edgeloop.convert.proof.worst_layer import layer_snr, worst
 from edgeloop.convert.samples import Samples
 from edgeloop.edge.device import parse_device
-from edgeloop.edge.measure.bench import BenchOptions, bench, targets
+from edgeloop.edge.measure.bench import bench
+from edgeloop.edge.measure.plan import BenchOptions
+from edgeloop.edge.measure.targets import targets
 from edgeloop.edge.parity import Where
 from edgeloop.edge.runners import LITERT, TFLITE_RUNTIME
 from edgeloop.edge.self_check import Reference, self_check
@@ -215,7 +217,7 @@ def test_verify_refuses_a_runtime_that_is_listed_and_disagrees(bundle, needs_tfl
 def test_bench_proves_on_the_spot_what_was_not_proved_there(bundle, needs_tflite_runtime):
     path = bundle(float32=("litert",), channelwise=("litert",))
     told = []
-    records = bench(targets(path), BenchOptions(runs=11, warmup=1), say=told.append)
+    records = bench(targets(path), BenchOptions(runs=11, warmup=1), say=told.append).records
     pairs = {(r.variant, r.runtime) for r in records}
     assert ("float32", "tflite-runtime") in pairs  # unlisted, and right
     assert ("channelwise", "tflite-runtime") not in pairs and ("channelwise", "litert") in pairs

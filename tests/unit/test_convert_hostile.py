@@ -174,7 +174,7 @@ def test_a_bound_and_a_mask_may_be_infinite(tmp_path, values):
 
 
 def test_reading_a_flatbuffer_whose_graphs_are_all_one_ends(tmp_path):
-    with pytest.raises(ModelError, match="more entries than it has bytes"):
+    with pytest.raises(ModelError, match="more to read than such a file holds"):
         read_tflite(made.aliased_tflite())
 
 

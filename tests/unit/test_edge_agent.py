@@ -14,6 +14,7 @@ import pytest
 from edgeloop.edge import client, connection, process
 from edgeloop.edge.device import Device, parse_device
 from edgeloop.edge.on_device import frames
+from edgeloop.edge.on_device.agent import RUNS_LIMIT, timed
 from edgeloop.edge.process import owned
 from edgeloop.errors import DeviceError, TargetError
 
@@ -23,8 +24,8 @@ import os, sys, time
 from edgeloop.edge.on_device import agent, runtimes
 
 class Echo:
-    version = "1"
-    def load(self, path, threads, keep=False):
+    version, delegated = "1", None
+    def load(self, path, threads, keep=False, delegate=None):
         content = open(path).read()
         if content == "crash":
             os.kill(os.getpid(), 11)
@@ -35,8 +36,12 @@ class Echo:
         print("a runtime that prints", flush=True)
         os.write(1, b"and one that writes to descriptor 1\\n")
         return {"infer": {"inputs": {}, "outputs": {}}}
-    def call(self, signature, inputs):
-        return {name: value * 2 for name, value in inputs.items()}
+    def arena_bytes(self):
+        return 4096
+    def ready(self, signature, inputs):
+        calls = []
+        outputs = lambda: {**{n: v * 2 for n, v in inputs.items()}, "calls": len(calls)}
+        return runtimes.Call(lambda: calls.append(time.sleep(0.002)), outputs)
     def tensors(self, signature, inputs, graph, indices):
         return {str(i): inputs["x"] + 10 * graph + i for i in indices}
 
@@ -89,7 +94,55 @@ def test_what_a_runtime_prints_does_not_land_between_frames(echo):
         agent.prepare("good")
         answer = agent.run({"x": np.array([1.0, 2.0])}, warmup=1, runs=3)
         np.testing.assert_array_equal(answer.outputs["x"], [2, 4])
-        assert len(answer.wall_ms) == len(answer.cpu_ms) == 3
+
+
+def test_a_run_answers_with_the_times_of_its_runs_and_not_of_its_warm_up(echo):
+    with echo() as agent:
+        agent.prepare("good")
+        first = agent.run({"x": np.zeros(1)}, warmup=2, runs=3)
+        later = agent.run({"x": np.zeros(1)}, runs=1)
+    assert first.outputs["calls"] == 5
+    assert len(first.wall_ms) == len(first.cpu_ms) == len(first.started_s) == 3
+    assert min(first.wall_ms) >= 2  # each sleeps 2 ms
+    assert first.started_s[0] == 0
+    ends = [start + wall / 1e3 for start, wall in zip(first.started_s, first.wall_ms, strict=True)]
+    starts = [*first.started_s[1:], *later.started_s]
+    assert all(end <= start for end, start in zip(ends, starts, strict=True))  # one clock, one after another
+    assert first.involuntary_switches >= 0
+    assert 0 < first.rss_bytes <= first.rss_peak_bytes
+
+
+@pytest.mark.parametrize("runs", [0, -1, 10_001])
+def test_a_number_of_runs_whose_times_fit_no_header_is_refused(echo, runs):
+    with echo() as agent:
+        agent.prepare("good")
+        with pytest.raises(TargetError, match=f"{runs} runs at a time. Expected 1 to 10000"):
+            agent.run({"x": np.zeros(1)}, runs=runs)
+
+
+def test_the_longest_series_of_times_fits_a_header():
+    longest = {name: [123456.789012345] * RUNS_LIMIT for name in ("wall_ms", "cpu_ms", "started_s")}
+    stream = io.BytesIO()
+    frames.write_frame(stream, longest)
+    stream.seek(0)
+    assert frames.read_frame(stream)[0]["started_s"][-1] == 123456.789012345
+
+
+def test_an_answer_has_no_fields_of_its_frame(echo):
+    with echo() as agent:
+        assert set(agent.prepare("good")) == {"import_ms", "load_ms", "signatures", "arena_bytes", "delegated"}
+
+
+def test_each_run_is_timed_by_itself(monkeypatch):
+    """A wall clock that a run alone moves on, by 1000 and then 5000 ns; a CPU clock that each reading moves by 1 ns."""
+    now, cpu_now, takes = [100], iter(range(100)), iter([1000, 5000])
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr(time, "process_time_ns", lambda: next(cpu_now))
+
+    def invoke():
+        now[0] += next(takes)
+
+    assert timed(invoke, 2) == ([100, 1100], [1000, 5000], [1, 1])
 
 
 def test_inner_tensors_arrive_by_their_index(echo):
@@ -145,6 +198,20 @@ def test_a_tensor_may_have_the_name_of_a_parameter_of_savez(echo):
     with echo() as agent:
         agent.prepare("good")
         assert agent.run({"file": np.ones(2), "allow_pickle": np.ones(1)}).outputs["file"].tolist() == [2, 2]
+
+
+def test_the_state_of_the_device_is_told_between_runs(echo):
+    with echo() as agent:
+        told = agent.conditions()
+    assert {"governor", "frequency_mhz", "temperature_c", "throttled", "load"} <= set(told)
+    assert len(told["load"]) == 3
+
+
+def test_a_probe_tells_what_the_device_can(echo):
+    with echo() as agent:
+        told = agent.probe()["capabilities"]
+    assert told["emulated"] is False and told["ram_total_bytes"] >= told["ram_available_bytes"] > 0
+    assert told["delegates"]["edgetpu"] in ("unsupported", "unknown") or told["delegates"]["edgetpu"]
 
 
 def test_a_packed_payload_is_an_npz_and_an_npz_is_unpacked():

@@ -5,16 +5,21 @@ import json
 import struct
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeloop.bundle import REFERENCE, Bundle, Format, Manifest, Scheme, Signature, TensorSpec, Variant, file_entries
 from edgeloop.edge.device import Host, parse_device
+from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.edge.files.inspect import inspect
 from edgeloop.edge.files.keras_config import code_layers
 from edgeloop.edge.files.protobuf import fields, text, whole
-from edgeloop.edge.measure.bench import BenchOptions, Target, bench, targets
+from edgeloop.edge.files.tables import Tables
+from edgeloop.edge.measure.bench import bench
+from edgeloop.edge.measure.plan import BenchOptions
+from edgeloop.edge.measure.targets import Target, targets
 from edgeloop.edge.reference import read_reference
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
 
@@ -153,7 +158,7 @@ def test_a_device_without_a_runtime_is_named_with_the_reason(tmp_path):
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # -S: an environment without packages
     python.chmod(0o755)
-    target = Target(variant="m", folder=tmp_path, entry="m.tflite", format=Format.TFLITE, bytes=1)
+    target = Target(variant="m", folder=tmp_path, entry="m.tflite", format=Format.TFLITE, bytes=1, sha256="0" * 64)
     with pytest.raises(DeviceError, match=rf"^local:{python} runs none of these files: .*No module named 'numpy'"):
         bench([target], BenchOptions(devices=(parse_device(f"local:{python}"),)))
 
@@ -247,3 +252,39 @@ def test_a_keras_file_that_cannot_be_unpacked_is_damaged(tmp_path, offset, value
     file.write_bytes(data)
     with pytest.raises(ModelError, match=r"m.keras is damaged \((RuntimeError|NotImplementedError|error)"):
         inspect(file)
+
+
+# A table by hand, https://flatbuffers.dev/internals/: root offset, vtable of two slots, the table, then two vectors
+ROOT, VTABLE = struct.pack("<I", 12), struct.pack("<HHHH", 8, 12, 4, 8)
+TABLE = struct.pack("<iII", 8, 8, 12)  # 8 back to its vtable; fields at 16 and 20 lead to 24 and 32
+BYTES, LONGS = struct.pack("<I3sx", 3, b"abc"), struct.pack("<I2q", 2, -1, 1 << 40)
+
+
+def test_a_span_is_where_bytes_lie_and_numbers_of_64_bits_are_read_whole():
+    schema = {"T": (("span", "span"), ("longs", "[i64]"))}
+    found = Tables(ROOT + VTABLE + TABLE + BYTES + LONGS, schema).root("T")
+    assert found == {"span": (28, 3), "longs": (-1, 1 << 40)}
+
+
+@pytest.mark.parametrize("cut", range(1, len(LONGS) + len(BYTES)))
+def test_a_vector_that_leads_out_of_the_file_is_a_value_error(cut):
+    schema = {"T": (("span", "span"), ("longs", "[i64]"))}
+    with pytest.raises(ValueError):
+        Tables((ROOT + VTABLE + TABLE + BYTES + LONGS)[:-cut], schema).root("T")
+
+
+def test_a_vtable_that_leads_out_of_the_file_is_a_value_error():
+    with pytest.raises(ValueError, match="a vtable of 65532 bytes"):
+        wide = {"T": tuple((str(i), "u8") for i in range(40))}
+        Tables(ROOT + struct.pack("<HHHH", 65532, 12, 4, 8) + TABLE, wide).root("T")
+
+
+def test_a_tflite_is_read_without_a_framework():
+    data = (Path(__file__).parents[1] / "golden" / "bundle-1" / "int8.tflite").read_bytes()
+    model = read_tflite(data)
+    (graph,) = model.graphs
+    assert [op.name for op in graph.operators] == ["QUANTIZE", "FULLY_CONNECTED", "SOFTMAX", "DEQUANTIZE"]
+    weights = graph.tensors[graph.operators[1].inputs[1]]
+    assert (weights.dtype, weights.shape, weights.sizes, weights.constant_bytes) == ("int8", (3, 4), (3, 4), 12)
+    assert (graph.tensors[0].shape, graph.tensors[0].sizes) == ((None, 4), (1, 4))
+    assert data[weights.constant_at - 4 : weights.constant_at] == struct.pack("<I", weights.constant_bytes)

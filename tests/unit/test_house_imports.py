@@ -10,8 +10,9 @@ import pytest
 HEAVY = {
     "tensorflow", "keras", "tf_keras", "tensorflowjs", "torch", "jax", "flwr", "ray", "onnx", "onnxruntime", "tf2onnx",
     "ai_edge_litert", "ai_edge_quantizer", "tflite_runtime", "sklearn", "scipy", "matplotlib", "h5py", "playwright",
+    "mlperf_loadgen",
 }  # fmt: skip
-GROUND_FLOOR = {f"edgeloop.{name}" for name in ("answer", "atomic", "bundle", "canonical", "errors", "extras")}
+GROUND_FLOOR = {f"edgeloop.{name}" for name in ("answer", "atomic", "bundle", "canonical", "errors", "extras", "page")}
 NOT_ON_A_DEVICE = {"tensorflow", "keras", "tf_keras", "tensorflowjs"}
 
 

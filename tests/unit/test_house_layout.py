@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-GROUND_FLOOR = ["answer", "atomic", "bundle", "canonical", "errors", "extras"]
+GROUND_FLOOR = ["answer", "atomic", "bundle", "canonical", "errors", "extras", "page"]
 # Spelled as patterns, so that this file does not name them either
 ADDRESSES = re.compile(
     r"pypi\.org|pythonhosted\.org|registry\.npmjs\.|registry\.yarnpkg\.|[-]-index-url[ =]|^(extra-)?index-url"

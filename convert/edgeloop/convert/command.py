@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeloop.answer import Answer, Table
-from edgeloop.bundle import Bundle, Format, Scheme
+from edgeloop.bundle import Bundle, Format, Scheme, read_bundle
 from edgeloop.convert.proof.parity import passed_on
 from edgeloop.convert.words import byte_count, choice, choices, label_file, numbers, pair, size
 from edgeloop.errors import OptionsError
@@ -104,6 +104,7 @@ def convert(
     allow_unsafe: Annotated[
         bool, typer.Option("--allow-unsafe", help="Load models that run code or touch files; says what.")
     ] = False,
+    sign: Annotated[Path | None, typer.Option(help="Sign the manifest with this OpenSSH key.", metavar="KEY")] = None,
     cache: Annotated[bool, typer.Option(help="Take an unchanged conversion from the cache.")] = True,
 ) -> Answer:
     """Turn a model (.keras, .h5, SavedModel, .onnx, .tflite) into every form a device runs, and prove each one."""
@@ -119,6 +120,7 @@ def convert(
     from edgeloop.convert.training.losses import Loss
     from edgeloop.convert.training.optimizers import Optimizer
     from edgeloop.convert.training.trainable import TrainableOptions
+    from edgeloop.edge.deploy.sign import sign_bundle
     from edgeloop.edge.device import parse_device
 
     weights = choice(Weights, tfjs_weights, "--tfjs-weights")
@@ -173,6 +175,8 @@ def convert(
         cache=cache,
     )
     made = run(model, out, options, ctx.obj)
+    if sign is not None:
+        sign_bundle(made.bundle, sign)
     return _answer(made.bundle, made.parity, made.notes, made.search)
 
 
@@ -181,13 +185,22 @@ def verify(
     ctx: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="A bundle folder.")],
     on: Annotated[list[str] | None, typer.Option(help="One more device: local:PYTHON or ssh://HOST.")] = None,
+    signers: Annotated[
+        Path | None, typer.Option(help="An OpenSSH allowed_signers file: one of them must have signed it.")
+    ] = None,
 ) -> Answer:
     """Check a bundle again: every hash, and every variant against the source's answers, in its own runtime."""
     from edgeloop.convert.proof.verify import verify as run
+    from edgeloop.edge.deploy.enroll import read_signers
+    from edgeloop.edge.deploy.sign import verify_signature
     from edgeloop.edge.device import parse_device
 
+    notes = []
+    if signers is not None:
+        read_signers(signers)
+        notes.append(f"signed by {verify_signature(read_bundle(bundle), signers)}")
     checked = run(bundle, ctx.obj, tuple(parse_device(text) for text in on or ()))
-    return _answer(checked.bundle, checked.parity, ())
+    return _answer(checked.bundle, checked.parity, notes)
 
 
 @app.command("cache")

@@ -24,16 +24,31 @@ from edgeloop.edge.on_device.frames import HEADER_LIMIT_BYTES, PAYLOAD_LIMIT_BYT
 from edgeloop.edge.on_device.receive import digest
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
 
+FRAME = ("v", "id", "op", "bytes")  # what a header says of itself; the rest is the answer
 PIECE_BYTES = 4 << 20  # of a file at a time: what a broken upload loses at most
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Outputs of the last of `len(wall_ms)` runs; times in milliseconds, one per run, in order."""
+    """Outputs of the last of `len(wall_ms)` runs, and what each run took, in order.
+
+    A time is one invoke: inputs are in place before it, outputs are copied out after it. Programs that prove and do
+    not measure (TF.js in Node, the page) leave out what follows the times.
+
+    Attributes:
+        cpu_ms: Of all threads of the agent together.
+        started_s: When each began, in seconds since the agent's first run.
+        involuntary_switches: How often the kernel took the CPU away, warm-up included; None: unknown.
+        rss_bytes: Of the agent after the last run; None: unknown.
+        rss_peak_bytes: Of the agent since its start; None: unknown.
+    """
 
     outputs: Mapping[str, np.ndarray]
     wall_ms: tuple[float, ...]
     cpu_ms: tuple[float, ...]
+    started_s: tuple[float, ...]
+    involuntary_switches: int | None
+    rss_bytes: int | None
     rss_peak_bytes: int | None
 
 
@@ -60,14 +75,16 @@ class Agent:
         """
         return self.ask("probe")[0]
 
-    def push(self, file: Path, path: str) -> str:
+    def push(self, file: Path, path: str, fields: Mapping[str, Any] | None = None) -> str:
         """Bring a file below the agent's root; what is there already, whole or in part, does not travel again.
+
+        `fields`: what else each question says, for a part that keeps files in more than one place.
 
         Raises:
             IntegrityError: It arrived damaged.
             DeviceError: The agent died or did not answer in time.
         """
-        header = {"path": path, "size": file.stat().st_size, "sha256": digest(str(file))}
+        header = {**(fields or {}), "path": path, "size": file.stat().st_size, "sha256": digest(str(file))}
         answer = self.ask("push", header)[0]
         with file.open("rb") as source:
             while not answer["done"]:
@@ -76,21 +93,36 @@ class Agent:
                 answer = self.ask("push", {**header, "offset": answer["have"]}, piece)[0]
         return path
 
-    def prepare(self, path: str, threads: int = 1, keep: bool = False, files: Sequence[str] = ()) -> dict[str, Any]:
+    def prepare(
+        self,
+        path: str,
+        threads: int = 1,
+        keep: bool = False,
+        files: Sequence[str] = (),
+        delegate: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Load the model at `path`, relative to the agent's root; `keep` its inner tensors, for `tensors`.
 
         `files` are those it needs besides: a device elsewhere is sent them, into a folder named by the model's hash.
+        `delegate` {library: "edgetpu", or a library's name or path there; options: {key: value}; allow_cpu_ops: false}.
+
+        Returns:
+            {import_ms, load_ms, signatures: {name: {inputs, outputs: {tensor: {shape, dtype}}}}, arena_bytes (or
+            "unknown"), delegated: indices of the operators the delegate took, None without one}.
 
         Raises:
-            TargetError: The runtime refuses the model.
-            DeviceError: The agent died or did not answer in time.
+            TargetError: The runtime or the delegate refuses the model, or the delegate leaves operators on the CPU.
+            DeviceError: The delegate's device is missing or its library does not load; the agent died or did not
+                answer in time.
+            OptionsError: The runtime takes no delegates.
         """
         if self.source is not None:
             folder = digest(str(self.source / path))[:16]
             for name in {path, *files}:
                 self.push(self.source / name, f"{folder}/{name}")
             path = f"{folder}/{path}"
-        return self.ask("prepare", {"path": path, "threads": threads, "keep": keep}, refused=TargetError)[0]
+        fields = {"path": path, "threads": threads, "keep": keep, "delegate": delegate}
+        return self.ask("prepare", fields, refused=TargetError)[0]
 
     def run(
         self, inputs: Mapping[str, np.ndarray], signature: str | None = None, warmup: int = 0, runs: int = 1
@@ -99,7 +131,42 @@ class Agent:
         fields = {"signature": signature, "warmup": warmup, "runs": runs}
         header, payload = self.ask("run", fields, pack(inputs), refused=TargetError)
         outputs = self._arrays(payload, "run")
-        return Answer(outputs, tuple(header["wall_ms"]), tuple(header["cpu_ms"]), header["rss_peak_bytes"])
+        return Answer(
+            outputs,
+            wall_ms=tuple(header["wall_ms"]),
+            cpu_ms=tuple(header["cpu_ms"]),
+            started_s=tuple(header.get("started_s", ())),
+            involuntary_switches=header.get("involuntary_switches"),
+            rss_bytes=header.get("rss_bytes"),
+            rss_peak_bytes=header.get("rss_peak_bytes"),
+        )
+
+    def conditions(self) -> dict[str, Any]:
+        """Governor, clock, temperature, throttling, load: each a value or "unknown" (on_device/conditions.py).
+
+        Raises:
+            DeviceError: The agent died or did not answer in time.
+        """
+        return self.ask("conditions")[0]
+
+    def profile(
+        self, inputs: Mapping[str, np.ndarray], signature: str | None = None, runs: int = 100, xnnpack: bool = True
+    ) -> dict[str, Any]:
+        """Time of each operator of a .tflite, from `runs` runs of their own of the model, loaded once more beside it.
+
+        With `xnnpack` operators are those of XNNPACK, which are what `run` runs; without it those of the model, on
+        slower kernels. Ask after everything else was measured: it leaves the agent larger.
+
+        Returns:
+            {ops: [{index, graph, name, delegated, calls, mean_us, p50_us, share}], source, kernels, runs, run_us,
+            invoke_us, ops_us} (on_device/profiler.py); ops is "unsupported" where there is no profiler, with `why`.
+
+        Raises:
+            TargetError: LiteRT refuses the model.
+            DeviceError: The agent died or did not answer in time.
+        """
+        fields = {"signature": signature, "runs": runs, "xnnpack": xnnpack}
+        return self.ask("profile", fields, pack(inputs), refused=TargetError)[0]
 
     def tensors(
         self, inputs: Mapping[str, np.ndarray], indices: Sequence[int], graph: int, signature: str | None = None
@@ -145,7 +212,7 @@ class Agent:
             if isinstance(ours, type) and issubclass(ours, EdgeloopError):
                 raise ours(f"{self.where}: {reason}")
             raise refused(f"{self.where}: {op} failed with {error['type']}: {reason}")
-        return answer, data
+        return {name: value for name, value in answer.items() if name not in FRAME}, data
 
     def _send(self, data: bytes, deadline: float, op: str) -> None:
         """The agent reads a whole frame before it answers, so nothing need be read meanwhile."""
@@ -235,3 +302,15 @@ def agent(device: Device, runtime: str, folder: str | Path, timeout_s: float = 1
         root = "files" if connection.remote else str(Path(folder).absolute())
         child = stack.enter_context(connection.start(["agent", runtime, root], log))
         yield Agent(child, where, timeout_s, log, Path(folder) if connection.remote else None)
+
+
+def survey(device: Device, timeout_s: float = 60.0) -> dict[str, str]:
+    """{runtime: version} of the runtimes a device has, in one start and without loading any.
+
+    Raises:
+        DeviceError: The device cannot be reached, no such interpreter there, or no program at all.
+    """
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(tempfile.TemporaryFile())
+        child = stack.enter_context(stack.enter_context(connect(device)).start(["survey"], log))
+        return Agent(child, device.name, timeout_s, log).ask("runtimes")[0]["runtimes"]

@@ -7,13 +7,19 @@ import ctypes
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded before any fork: the child may only call, not load
+_running: set[subprocess.Popen] = set()
 
 
 @contextlib.contextmanager
@@ -35,7 +41,8 @@ def owned(
     Raises:
         OSError: The program cannot be started.
     """
-    child = subprocess.Popen(
+    start = partial(
+        subprocess.Popen,
         [os.fspath(part) for part in command],
         stdin=stdin,
         stdout=stdout,
@@ -45,10 +52,22 @@ def owned(
         start_new_session=True,
         preexec_fn=_die_with_parent,
     )
+    # "parent" is the THREAD that forks: a child that another thread goes on using must not end with a worker of a pool
+    main = threading.current_thread() is threading.main_thread()
+    child = start() if main else _lasting_thread(os.getpid()).submit(start).result()
+    _running.add(child)
     try:
         yield child
     finally:
+        _running.discard(child)
         end(child, grace_s)
+
+
+def interrupt_children() -> None:
+    """SIGTERM to every child that a block of some thread owns. Only the main thread sees Ctrl-C: this way the others
+    see their children end, leave their blocks and clean up."""
+    for child in tuple(_running):
+        _signal_group(child.pid, signal.SIGTERM)
 
 
 def end(child: subprocess.Popen, grace_s: float = 3.0) -> None:
@@ -82,6 +101,14 @@ def _group_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@cache
+def _lasting_thread(process: int) -> ThreadPoolExecutor:
+    """One thread that lives as long as this process; a fork has none, hence the parameter."""
+    from concurrent.futures import ThreadPoolExecutor  # few need it, and devices load this module too
+
+    return ThreadPoolExecutor(1, "edgeloop-start")
 
 
 def _die_with_parent() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from edgeloop.bundle import Format
-from edgeloop.edge.client import Agent, agent
+from edgeloop.edge.client import Agent, agent, survey
 from edgeloop.edge.device import Device, device_environment, parse_device
 from edgeloop.errors import DeviceError, MissingExtra
 
@@ -53,11 +53,19 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class AgentRunner:
-    """A runtime that edge's agent drives."""
+    """A runtime that edge's agent drives.
+
+    Attributes:
+        module: What is imported of it.
+        comparison: It is no runtime for devices, but something to compare them with: used only when asked for by name.
+        install: The line that installs it.
+    """
 
     name: str
     formats: frozenset[Format]
     module: str
+    comparison: bool = False
+    install: str = "edgeloop setup device"
 
     @contextlib.contextmanager
     def open(
@@ -79,17 +87,18 @@ class AgentRunner:
         device = local if self.on(local) else device_environment()
         if self.on(device):
             return device
-        raise MissingExtra(
-            f"{self.name} is not installed here nor in the device environment. Run: edgeloop setup device"
-        )
+        raise MissingExtra(f"{self.name} is not installed here nor in the device environment. Run: {self.install}")
 
     def on(self, device: Device) -> bool:
         """Whether this runtime loads there."""
         return not self.lacks(device)
 
     def lacks(self, device: Device) -> str:
-        """Why this runtime does not load there; empty where it does."""
-        return _lacks(device, self.name, self.module)
+        """Why this runtime cannot run there; empty where it is installed. A device is asked once, for all runtimes."""
+        if device.name == "local":
+            return "" if importlib.util.find_spec(self.module) is not None else f"{self.name} is not installed here"
+        installed, why = _survey(device)
+        return why or ("" if self.name in installed else f"{self.name} is not installed on {device.name}")
 
 
 @dataclass(frozen=True)
@@ -104,22 +113,24 @@ class AgentSession:
 
 
 @cache
-def _lacks(device: Device, runtime: str, module: str) -> str:
-    if device.name == "local":
-        return "" if importlib.util.find_spec(module) is not None else f"{runtime} is not installed here"
+def _survey(device: Device) -> tuple[Mapping[str, str], str]:
+    """{runtime: version}, and why nothing is known of the device; empty where it answered."""
     try:
-        with agent(device, runtime, Path.cwd(), timeout_s=60) as running:
-            running.probe()
+        return survey(device), ""
     except DeviceError as e:
-        return str(e).rstrip(".")
-    return ""
+        return {}, str(e).rstrip(".")
 
 
 LITERT = AgentRunner("litert", frozenset({Format.TFLITE}), "ai_edge_litert")
 TFLITE_RUNTIME = AgentRunner("tflite-runtime", frozenset({Format.TFLITE}), "tflite_runtime")
 ONNXRUNTIME = AgentRunner("onnxruntime", frozenset({Format.ONNX}), "onnxruntime")
+TENSORFLOW = AgentRunner(
+    "tensorflow", frozenset({Format.TFLITE}), "tensorflow", comparison=True, install="pip install 'edgeloop[convert]'"
+)
 
 
-def runners() -> dict[str, Runner]:
-    """Every runner of this installation, by name."""
-    return {point.name: point.load() for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)}
+def runners(named: Collection[str] = ()) -> dict[str, Runner]:
+    """Every runner of this installation, by name; one that is for comparison alone, only if it is `named`."""
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    found = {point.name: point.load() for point in points}
+    return {n: r for n, r in found.items() if n in named or not getattr(r, "comparison", False)}

@@ -7,19 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.page import page, table
+
 if TYPE_CHECKING:
     from edgeloop.convert.search.candidate import Candidate
     from edgeloop.convert.search.search import Found
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-figure { margin: 1rem 0; background: #fff; border-radius: 8px; padding: .5rem; } svg { width: 100%; height: auto; }
-figcaption { color: #333; padding: 0 1rem .5rem; } .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; } .best { font-weight: 700; }
-"""
 WIDTH, HEIGHT = 900, 380
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 20, 50  # of the drawing, room for the axes
 NAME_PX = 150, 13  # room of one name
@@ -83,20 +76,19 @@ def report_html(name: str, found: Found, metric: str) -> str:
     ordered = sorted(found.tried, key=_costs)
     picture = pareto_svg(found.tried, found.budget.reference, found.best)
     parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(name)}</title><style>{STYLE}</style>",
         f"<h1>{html.escape(name)}: the smallest mix within budget</h1><p>{html.escape(intro)}</p>",
         f"<figure>{picture}<figcaption>{caption}</figcaption></figure>",
         "<p>Latencies are medians of runs interleaved with float32's; the ratio holds, milliseconds on a shared "
         "machine do not.</p>",
-        _table(columns, [_row(candidate, found) for candidate in ordered], ordered.index(found.best)),
+        table(columns, [_row(candidate, found) for candidate in ordered], ordered.index(found.best)),
         f"<h2>What stays out of {html.escape(found.best.scheme.value)}</h2>" if found.best.keep else "",
-        _table(("operator", "scheme"), [(k, s.value) for k, s in found.best.keep.items()]) if found.best.keep else "",
+        table(("operator", "scheme"), [(k, s.value) for k, s in found.best.keep.items()]) if found.best.keep else "",
         "<h2>Refused</h2>" if found.refused else "",
-        _table(("scheme", "kept", "why"), [(r.scheme.value, len(r.keep), r.reason) for r in found.refused])
+        table(("scheme", "kept", "why"), [(r.scheme.value, len(r.keep), r.reason) for r in found.refused])
         if found.refused
         else "",
     ]
-    return "\n".join(part for part in parts if part) + "\n</html>\n"
+    return page(name, parts)
 
 
 def search_document(found: Found, metric: str) -> dict[str, Any]:
@@ -202,12 +194,3 @@ def _line(x1: float, y1: float, x2: float, y2: float, color: str, dashed: bool =
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#333">{html.escape(text)}</text>'
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], best: int | None = None) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join(
-        f"<tr{' class=best' if k == best else ''}>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>"
-        for k, row in enumerate(rows)
-    )
-    return f"<div class=scroll><table><tr>{head}</tr>{body}</table></div>"

@@ -1,25 +1,33 @@
-"""The structure of a .tflite, read without running it: operators, tensors, signatures.
+"""The structure of a .tflite, read without running it and without a framework: operators, tensors, signatures.
 
-Source: the schema inside ai-edge-litert, https://github.com/google-ai-edge/LiteRT (tflite/schema/schema.fbs)
+Source: https://github.com/google-ai-edge/LiteRT (tflite/schema/schema.fbs), of which schema.py holds what is read
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from edgeloop.edge.files.schema import MODEL, OPERATORS, TENSOR_TYPES
+from edgeloop.edge.files.tables import BUDGET_BYTES, TABLE_BYTES, Tables
 from edgeloop.errors import ModelError
-from edgeloop.extras import need
 
 CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 # custom operators that LiteRT's Python interpreter brings along
 BUILTIN_CUSTOM = frozenset({"TFLite_Detection_PostProcess", "AudioSpectrogram", "Mfcc", "NumericVerify"})
+# of one table: a position in a vector, and an offset to a vtable that others share. It bounds what an honest file holds
+LEAST_TABLE_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
-    """`shape` has None where a dimension is free; `scale` and `zero_point` hold one entry a channel, or none."""
+    """`shape` has None where a dimension is free, `sizes` what the file allots, as a rule 1; `scale` and
+    `zero_point` hold one entry a channel, or none.
+
+    `constant_at` is where a constant's `constant_bytes` begin in the file, 0 where they lie behind the flatbuffer.
+    """
 
     name: str
     shape: tuple[int | None, ...]
@@ -27,16 +35,23 @@ class Tensor:
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     constant_bytes: int
+    sizes: tuple[int, ...] = ()
+    constant_at: int = field(default=0, compare=False)  # the same tensor may lie elsewhere
+    variable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """`inputs` and `outputs` are positions in the graph's `tensors`; an absent optional input is left out."""
+    """`inputs` and `outputs` are positions in the graph's `tensors`; an absent optional input is left out.
+
+    `options_at` is where the operator's own options begin in the file, 0 where it has none.
+    """
 
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     custom: bool = False
+    options_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,20 +86,17 @@ def read_tflite(data: bytes, name: str = "the model") -> Tflite:
     Raises:
         ModelError: Another identifier, offsets out of range, positions that name no tensor.
     """
-    schema = need("ai_edge_litert.schema_py_generated", extra="edge")
     if len(data) < 8 or data[4:8] != b"TFL3":
         raise ModelError(f"{name} is no .tflite file: its identifier is {data[4:8]!r}, expected b'TFL3'.")
-    budget = _Budget(len(data))
     try:
-        model = schema.Model.GetRootAs(data, 0)
+        model = Tables(data, MODEL, BUDGET_BYTES + len(data) * TABLE_BYTES // LEAST_TABLE_BYTES).root("Model")
+        codes, buffers = model.get("operator_codes", ()), model.get("buffers", ())
         read = Tflite(
-            graphs=tuple(_graph(schema, budget, model, model.Subgraphs(i)) for i in budget(model.SubgraphsLength())),
-            signatures=tuple(_signature(budget, model.SignatureDefs(i)) for i in budget(model.SignatureDefsLength())),
+            graphs=tuple(_graph(graph, codes, buffers) for graph in model.get("subgraphs", ())),
+            signatures=tuple(_signature(signature) for signature in model.get("signature_defs", ())),
         )
-    except Exception as e:  # flatbuffers raises struct, index, attribute and type errors on damaged offsets
-        raise ModelError(
-            f"{name} is a damaged .tflite file ({type(e).__name__}: {e}). Fetch or convert it again."
-        ) from e
+    except ValueError as e:
+        raise ModelError(f"{name} is a damaged .tflite file ({e}). Fetch or convert it again.") from e
     _check(read, name)
     return read
 
@@ -100,85 +112,64 @@ def float_operators(data: bytes) -> list[str]:
     return found
 
 
-class _Budget:
-    """What may still be read. An honest file has fewer entries than bytes; a crafted one lets many vectors lie in the
-    same place, and reading it would not end.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.left = size
-
-    def __call__(self, count: int) -> range:
-        self.left -= count
-        if self.left < 0:
-            raise ValueError("it claims more entries than it has bytes")
-        return range(count)
-
-    def text(self, value: bytes | None) -> str:
-        self(len(value or b""))
-        return (value or b"").decode("utf-8", "replace")
-
-
-def _graph(schema: Any, budget: _Budget, model: Any, graph: Any) -> Graph:
+def _graph(graph: Mapping[str, Any], codes: Sequence[Mapping[str, Any]], buffers: Sequence[Mapping[str, Any]]) -> Graph:
     return Graph(
-        name=budget.text(graph.Name()),
-        tensors=tuple(_tensor(schema, budget, model, graph.Tensors(i)) for i in budget(graph.TensorsLength())),
-        operators=tuple(_operator(schema, budget, model, graph.Operators(i)) for i in budget(graph.OperatorsLength())),
-        inputs=tuple(int(graph.Inputs(i)) for i in budget(graph.InputsLength())),
-        outputs=tuple(int(graph.Outputs(i)) for i in budget(graph.OutputsLength())),
+        name=graph.get("name", ""),
+        tensors=tuple(_tensor(tensor, buffers) for tensor in graph.get("tensors", ())),
+        operators=tuple(_operator(operator, codes) for operator in graph.get("operators", ())),
+        inputs=graph.get("inputs", ()),
+        outputs=graph.get("outputs", ()),
     )
 
 
-def _tensor(schema: Any, budget: _Budget, model: Any, tensor: Any) -> Tensor:
-    signed = tensor.ShapeSignatureLength() or 0
-    get = tensor.ShapeSignature if signed else tensor.Shape
-    sizes = [int(get(i)) for i in budget(signed or tensor.ShapeLength())]
-    quantization = tensor.Quantization()
-    scales = quantization.ScaleLength() if quantization else 0
-    zeros = quantization.ZeroPointLength() if scales else 0
-    if tensor.Buffer() >= model.BuffersLength():
-        raise ValueError(f"a tensor names the buffer {tensor.Buffer()} of {model.BuffersLength()}")
-    budget(scales + zeros)
-    buffer = model.Buffers(tensor.Buffer())
+def _tensor(tensor: Mapping[str, Any], buffers: Sequence[Mapping[str, Any]]) -> Tensor:
+    index, kind = tensor.get("buffer", 0), tensor.get("type", 0)
+    if index >= len(buffers):
+        raise ValueError(f"a tensor names the buffer {index} of {len(buffers)}")
+    start, size = buffers[index].get("data", (0, 0))
+    quantization = tensor.get("quantization", {})
+    scale = quantization.get("scale", ())
     return Tensor(
-        name=budget.text(tensor.Name()),
-        shape=tuple(None if size < 0 else size for size in sizes),
-        dtype=_names(schema.TensorType).get(tensor.Type(), "unknown").lower(),
-        # as a whole: one by one, 35,000 channels of MobileNetV2 took a second in which nothing else happened
-        scale=tuple(quantization.ScaleAsNumpy().tolist()) if scales else (),
-        zero_point=tuple(quantization.ZeroPointAsNumpy().tolist()) if zeros else (),
+        name=tensor.get("name", ""),
+        shape=tuple(None if d < 0 else d for d in tensor.get("shape_signature") or tensor.get("shape", ())),
+        dtype=TENSOR_TYPES[kind] if 0 <= kind < len(TENSOR_TYPES) else "unknown",
+        scale=scale,
+        zero_point=quantization.get("zero_point", ()) if scale else (),
         # the quantizer puts the buffers of a larger file behind the flatbuffer: they have a size, and no data in it
-        constant_bytes=(buffer.DataLength() or buffer.Size()) if buffer else 0,
+        constant_bytes=size or buffers[index].get("size", 0),
+        sizes=tensor.get("shape", ()),
+        constant_at=start if size else 0,
+        variable=bool(tensor.get("is_variable", 0)),
     )
 
 
-def _operator(schema: Any, budget: _Budget, model: Any, operator: Any) -> Operator:
-    code = model.OperatorCodes(operator.OpcodeIndex())
-    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    name = _names(schema.BuiltinOperator).get(number, f"UNKNOWN_{number}")
+def _operator(operator: Mapping[str, Any], codes: Sequence[Mapping[str, Any]]) -> Operator:
+    index = operator.get("opcode_index", 0)
+    if index >= len(codes):
+        raise ValueError(f"an operator names the code {index} of {len(codes)}")
+    # a file from before operator 127 has the first alone, a later one both, 127 standing for "look at the other"
+    number = max(codes[index].get("builtin_code", 0), codes[index].get("deprecated_builtin_code", 0))
+    name = OPERATORS[number] if 0 <= number < len(OPERATORS) else f"UNKNOWN_{number}"
     custom = name == "CUSTOM"
-    inputs = [int(operator.Inputs(i)) for i in budget(operator.InputsLength())]
     return Operator(
-        name=budget.text(code.CustomCode()) if custom else name,
-        inputs=tuple(i for i in inputs if i >= 0),
-        outputs=tuple(int(operator.Outputs(i)) for i in budget(operator.OutputsLength())),
+        name=codes[index].get("custom_code", "") if custom else name,
+        inputs=tuple(i for i in operator.get("inputs", ()) if i >= 0),
+        outputs=operator.get("outputs", ()),
         custom=custom,
+        options_at=operator.get("builtin_options", 0),
     )
 
 
-def _signature(budget: _Budget, signature: Any) -> Signature:
-    maps = [
-        {budget.text(get(i).Name()): int(get(i).TensorIndex()) for i in budget(count())}
-        for get, count in (
-            (signature.Inputs, signature.InputsLength),
-            (signature.Outputs, signature.OutputsLength),
-        )
-    ]
+def _signature(signature: Mapping[str, Any]) -> Signature:
+    inputs, outputs = (
+        {entry.get("name", ""): entry.get("tensor_index", 0) for entry in signature.get(side, ())}
+        for side in ("inputs", "outputs")
+    )
     return Signature(
-        name=budget.text(signature.SignatureKey()),
-        graph=int(signature.SubgraphIndex()),
-        inputs=maps[0],
-        outputs=maps[1],
+        name=signature.get("signature_key", ""),
+        graph=signature.get("subgraph_index", 0),
+        inputs=inputs,
+        outputs=outputs,
     )
 
 
@@ -193,7 +184,3 @@ def _check(model: Tflite, name: str) -> None:
         positions = {*signature.inputs.values(), *signature.outputs.values()}
         if any(not 0 <= i < len(model.graphs[signature.graph].tensors) for i in positions):
             raise ModelError(f"{name} is a damaged .tflite file: a signature names a tensor that is not there.")
-
-
-def _names(enum: Any) -> dict[int, str]:
-    return {value: key for key, value in vars(enum).items() if isinstance(value, int)}

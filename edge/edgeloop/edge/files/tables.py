@@ -16,7 +16,8 @@ Schema = Mapping[str, Sequence[tuple[str, str]]]  # table: (field, kind) in the 
 
 BUDGET_BYTES = 1 << 20
 TABLE_BYTES = 64  # what one table costs of it, whatever its size: reading one takes some microseconds
-NUMBERS = {"u8": "<B", "i8": "<b", "u32": "<I", "i32": "<i", "f32": "<f"}
+NUMBERS = {"u8": "<B", "i8": "<b", "u32": "<I", "i32": "<i", "f32": "<f", "i64": "<q", "u64": "<Q"}
+WIDTH = {form: struct.calcsize(form) for form in (*NUMBERS.values(), "<H")}
 TAG = "_type"  # of a union: the field before it, whose value is the position in the union, from 1
 
 
@@ -24,7 +25,8 @@ class Tables:
     """Reads tables of `schema` from `data`.
 
     A kind is a number ("u8"), "text", a table's name, a vector ("[f32]", "[u8]" as bytes, "[Name]"), a union of tables
-    ("A|B|C"), or "" for a field that is not looked at.
+    ("A|B|C"), "span" for a vector of bytes that stays where it is: its start and length, "at" for where a table begins,
+    or "" for a field that is not looked at.
 
     Raises:
         ValueError: From every method: an offset that leads out of the bytes, or more than the budget.
@@ -40,9 +42,10 @@ class Tables:
         """The fields that are there. A union appears under its own name once its tag is known."""
         self._spend(TABLE_BYTES)
         found: dict[str, Any] = {}
-        for slot, (field, kind) in enumerate(self.schema[name]):
-            where = self.field(at, slot)
-            if where is None or not kind:
+        fields = self.schema[name]
+        for (field, kind), offset in zip(fields, self._offsets(at, len(fields)), strict=False):  # later ones are absent
+            where = at + offset
+            if not offset or not kind:
                 continue
             if "|" in kind:
                 members, tag = kind.split("|"), found.get(field + TAG, 0)
@@ -54,11 +57,17 @@ class Tables:
 
     def field(self, at: int, slot: int) -> int | None:
         """Where the field of the table at `at` lies; None when it is absent."""
+        offsets = self._offsets(at, slot + 1)
+        return at + offsets[slot] if slot < len(offsets) and offsets[slot] else None
+
+    def _offsets(self, at: int, count: int) -> tuple[int, ...]:
+        """Of the first `count` fields, from `at`, 0 for an absent one; as many as the vtable has."""
         vtable = at - self.number("<i", at)
         size = self.number("<H", vtable)
-        entry = 4 + 2 * slot
-        offset = self.number("<H", vtable + entry) if entry + 2 <= size else 0
-        return at + offset if offset else None
+        count = max(0, min(count, (size - 4) // 2))
+        if vtable + 4 + 2 * count > len(self.data):
+            raise ValueError(f"a vtable of {size} bytes at byte {vtable} of {len(self.data)}")
+        return struct.unpack_from(f"<{count}H", self.data, vtable + 4)
 
     def vector(self, at: int, width: int) -> tuple[int, int]:
         """Start and length of the vector that the field at `at` points to, its items of `width` bytes all there."""
@@ -72,7 +81,7 @@ class Tables:
         return at + self.number("<I", at)
 
     def number(self, form: str, at: int) -> Any:
-        if not 0 <= at <= len(self.data) - struct.calcsize(form):
+        if not 0 <= at <= len(self.data) - WIDTH[form]:
             raise ValueError(f"an offset to byte {at} of {len(self.data)}")
         return struct.unpack_from(form, self.data, at)[0]
 
@@ -84,10 +93,15 @@ class Tables:
             self._spend(count)
             value = self.data[start : start + count]
             return value.decode("utf-8", "replace") if kind == "text" else value
-        if kind == "[f32]":
-            start, count = self.vector(at, 4)
-            self._spend(4 * count)
-            return struct.unpack_from(f"<{count}f", self.data, start)
+        if kind == "span":
+            return self.vector(at, 1)
+        if kind == "at":
+            return self.follow(at)
+        if kind[1:-1] in NUMBERS:
+            form = NUMBERS[kind[1:-1]]
+            start, count = self.vector(at, WIDTH[form])
+            self._spend(WIDTH[form] * count)
+            return struct.unpack_from(f"<{count}{form[1]}", self.data, start)
         if kind.startswith("["):
             start, count = self.vector(at, 4)
             return tuple(self.table(kind[1:-1], self.follow(start + 4 * i)) for i in range(count))

@@ -8,7 +8,12 @@ from __future__ import annotations
 import importlib
 import sys
 
-PARTS = {"agent": "edgeloop.edge.on_device.agent"}
+PARTS = {
+    "agent": "edgeloop.edge.on_device.agent",
+    "survey": "edgeloop.edge.on_device.survey",
+    "keep": "edgeloop.edge.on_device.keep",
+    "answer": "edgeloop.edge.on_device.answer",
+}
 
 
 def main() -> None:

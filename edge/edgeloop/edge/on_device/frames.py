@@ -1,6 +1,7 @@
 """What host and device say to each other: frames, and named arrays in them. Python 3.9 syntax.
 
 A frame is one JSON line {"v": 1, "id", "op", "bytes", ...} of at most 1 MiB, then `bytes` bytes of payload.
+What handles arrays loads NumPy itself: a program that only speaks starts in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ import os
 import select
 import threading
 import time
-import zipfile
-import zlib
+from collections.abc import Callable, Mapping
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+
+Header = Mapping[str, Any]
+Operation = Callable[[Header, bytes], "tuple[Mapping[str, Any], bytes]"]
 
 HEADER_LIMIT_BYTES = 1 << 20
 PAYLOAD_LIMIT_BYTES = 1 << 31
 GRACE_S = 1.0
 
 
-def serve(operations):
+def serve(operations: Mapping[str, Operation]) -> None:
     """Answer frames on stdin until it ends or says `close`; `operations` {op: (header, payload) -> (answer, payload)}.
 
     An answer with "error" carries {type, message} and leaves the program running. What is printed goes to stderr.
@@ -42,7 +47,7 @@ def serve(operations):
         write_frame(answers, dict(answer, id=header.get("id"), op=header.get("op")), data)
 
 
-def _end_with_host():
+def _end_with_host() -> None:
     """Behind ssh no signal tells that the host is gone; a runtime that hangs would never see the end of stdin."""
     stdin = select.poll()
     stdin.register(0, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
@@ -51,8 +56,12 @@ def _end_with_host():
     os._exit(1)
 
 
-def pack(arrays):
+def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Named arrays as the bytes of an .npz. Not np.savez: to it, a tensor named `file` is its own first parameter."""
+    import zipfile
+
+    import numpy as np
+
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name, value in arrays.items():
@@ -61,21 +70,25 @@ def pack(arrays):
     return packed.getvalue()
 
 
-def unpack(data):
+def unpack(data: bytes) -> dict[str, np.ndarray]:
     """Named arrays of the bytes of an .npz. ValueError for anything else, and for pickles."""
-    arrays = {}
+    import zipfile
+
+    import numpy as np
+
+    arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for name in archive.namelist():
                 with archive.open(name) as entry:
                     array = np.lib.format.read_array(entry, allow_pickle=False)
                 arrays[name[: -len(".npy")] if name.endswith(".npy") else name] = array
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, MemoryError) as e:
-        raise ValueError(f"{type(e).__name__}: {e}") from e  # RuntimeError: encrypted, or an unknown compression
+    except Exception as e:  # of damaged bytes zipfile, zlib and NumPy raise a dozen kinds, a tokenizer's among them
+        raise ValueError(f"{type(e).__name__}: {e}") from e
     return arrays
 
 
-def read_frame(stream):
+def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     """Header and payload, or None at the end of the stream. ValueError for anything that is no frame."""
     line = stream.readline(HEADER_LIMIT_BYTES + 1)
     if not line:
@@ -92,6 +105,6 @@ def read_frame(stream):
     return header, payload
 
 
-def write_frame(stream, header, payload=b""):
+def write_frame(stream: IO[bytes], header: Header, payload: bytes = b"") -> None:
     stream.write(json.dumps(dict(header, v=1, bytes=len(payload))).encode() + b"\n" + payload)
     stream.flush()

@@ -21,13 +21,15 @@ def receive(root: str, header: Mapping[str, Any], piece: bytes) -> dict[str, Any
         {have, done}: bytes that need not be sent again, and whether the file stands under its name.
 
     Raises:
-        ValueError: The path leads out of `root`, or the piece is not the next one.
+        ValueError: The path leads out of `root` or to a folder, or the piece is not the next one.
         IntegrityError: The whole has another sha256; nothing of it is kept.
     """
     path, size, sha256 = confined(root, header["path"]), int(header["size"]), header["sha256"]
     if os.path.isfile(path) and os.path.getsize(path) == size and digest(path) == sha256:
         return {"have": size, "done": True}
-    part = f"{path}.{sha256[:16]}.part"
+    if os.path.isdir(path):  # the root is one too, and what is being uploaded would lie beside it
+        raise ValueError(f"{header['path']!r} is a folder there")
+    part = part_name(path, sha256)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     have = os.path.getsize(part) if os.path.exists(part) else 0
     if have > size:
@@ -46,6 +48,11 @@ def receive(root: str, header: Mapping[str, Any], piece: bytes) -> dict[str, Any
         return {"have": have, "done": False}
     _finish(part, path, sha256)
     return {"have": size, "done": True}
+
+
+def part_name(path: str, sha256: str) -> str:
+    """Where a file lies until all of it has come."""
+    return f"{path}.{sha256[:16]}.part"
 
 
 def digest(path: str) -> str:

@@ -1,0 +1,81 @@
+"""The devices this machine has enrolled or deployed to: a small list of names, so that `edgeloop devices` can ask them.
+
+It says nothing of what runs there: the devices know, and are asked. Nor how to log in: that is ssh's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgeloop.atomic import write_file
+from edgeloop.edge.device import Device, parse_device
+from edgeloop.errors import DataError, DeviceError, OptionsError, WriteError
+
+FLEET = "EDGELOOP_FLEET"
+
+
+def fleet_file() -> Path:
+    """$EDGELOOP_FLEET, else edgeloop/fleet.json in $XDG_DATA_HOME or ~/.local/share."""
+    named = os.environ.get(FLEET)
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(named) if named else Path(base) / "edgeloop" / "fleet.json"
+
+
+def known_devices() -> list[Device]:
+    """In the order they came.
+
+    Raises:
+        DataError: The list is damaged, or names something that is no device.
+    """
+    return [_device(name) for name in _names(fleet_file())]
+
+
+def remember(devices: Iterable[Device]) -> None:
+    """Add those that are not in the list; two edgeloops at once lose nobody.
+
+    Raises:
+        DataError: The list is damaged.
+        WriteError: It may not be written.
+    """
+    file = fleet_file()
+    new = [_absolute(device) for device in devices]
+    if not set(new) - set(_names(file)):
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.with_name(file.name + ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # held for one small write: nobody waits long
+            names = list(dict.fromkeys([*_names(file), *new]))
+            write_file(file, json.dumps({"devices": names}, indent=1).encode() + b"\n")
+    except OSError as e:
+        raise WriteError(f"cannot write {file} ({e.strerror}). Name another list in {FLEET}.") from e
+
+
+def _names(file: Path) -> list[str]:
+    try:
+        names = json.loads(file.read_bytes())["devices"]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise DataError(f"{file} is no list of devices ({type(e).__name__}: {e}). Mend it, or remove it.") from e
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f'{file} is no list of devices. Expected {{"devices": [NAME...]}}: mend it, or remove it.')
+    return names
+
+
+def _device(name: str) -> Device:
+    try:
+        return parse_device(name)
+    except OptionsError as e:
+        raise DataError(f"{fleet_file()} names a device that is none: {e}") from e
+    except DeviceError:  # an interpreter that is no more: it is said when the device is asked
+        return Device(name, Path(name.partition(":")[2]))
+
+
+def _absolute(device: Device) -> str:
+    """The name from anywhere: a relative local:PYTHON means something else in another folder."""
+    return f"local:{device.python}" if device.ssh is None and device.name != "local" else device.name

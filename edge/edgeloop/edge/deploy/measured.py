@@ -1,0 +1,93 @@
+"""How fast a bundle's variants are on a device: measured there once, remembered here for device and manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from edgeloop.answer import Progress, silent
+from edgeloop.atomic import write_file
+from edgeloop.bundle import Bundle
+from edgeloop.edge.deploy.choose import RUNNERS, Fit, Speed
+from edgeloop.edge.device import Device
+from edgeloop.errors import TargetError
+
+RUNS = 64  # supports a p90 too, should anybody look into the file
+Speeds = dict[tuple[str, str], Speed]  # by variant id and runtime
+
+
+def speeds_of(
+    bundle: Bundle, device: Device, fitting: Sequence[Fit], threads: int, progress: Progress = silent
+) -> Speeds:
+    """Of every fit whose runtime the device has; what is remembered is not measured again.
+
+    Raises:
+        TargetError: The device has none of the runtimes.
+        DeviceError: It died or did not answer in time.
+        WriteError: The cache folder may not be written to.
+    """
+    there = runtimes_there(device, list(dict.fromkeys(fit.runtime for fit in fitting)))
+    file = _file(bundle, device, threads)
+    known = _read(file)
+    wanted = [fit for fit in fitting if fit.runtime in there]
+    if all((fit.variant.id, fit.runtime) in known for fit in wanted):
+        return known
+    known |= _measure(bundle, device, wanted, threads, progress)
+    rows = [{"variant": id, "runtime": runtime, **asdict(speed)} for (id, runtime), speed in known.items()]
+    write_file(file, json.dumps({"device": device.label, "speeds": rows}, indent=1).encode() + b"\n")
+    return known
+
+
+def runtimes_there(device: Device, names: Sequence[str]) -> list[str]:
+    """Those of `names` that load on the device, in their order; at least one.
+
+    Raises:
+        TargetError: It has none of them.
+    """
+    lacks = {name: RUNNERS[name].lacks(device) for name in names}
+    there = [name for name in names if not lacks[name]]
+    if not there:
+        raise TargetError(
+            f"{device.name} has no runtime for this bundle: {next(iter(lacks.values()))}. Install one there."
+        )
+    return there
+
+
+def _measure(bundle: Bundle, device: Device, fitting: Sequence[Fit], threads: int, progress: Progress) -> Speeds:
+    # here: a deploy that changes nothing measures nothing
+    from edgeloop.edge.measure.bench import bench
+    from edgeloop.edge.measure.plan import BenchOptions
+    from edgeloop.edge.measure.targets import targets
+
+    names = dict.fromkeys(fit.runtime for fit in fitting)
+    ids = {fit.variant.id for fit in fitting}
+    what = [target for target in targets(bundle.path) if target.variant in ids]
+    options = BenchOptions(devices=(device,), runtimes=tuple(names), threads=threads, runs=RUNS)
+    records = bench(what, options, progress).records
+    return {
+        (r.variant, r.runtime): Speed(ms=r.p50_ms / r.batch, rss_peak_bytes=r.rss_peak_bytes)
+        for r in records
+        if r.valid and r.p50_ms is not None
+    }
+
+
+def _file(bundle: Bundle, device: Device, threads: int) -> Path:
+    named = os.environ.get("EDGELOOP_CACHE")
+    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeloop"
+    key = hashlib.sha256(f"{device.ssh}\n{device.python}\n{bundle.manifest_sha256}\n{threads}".encode()).hexdigest()[
+        :16
+    ]
+    return base / "measured" / f"{key}.json"
+
+
+def _read(file: Path) -> Speeds:
+    """Nothing where the file is not there, or is no such file any more: a cache may always be thrown away."""
+    try:
+        rows: Sequence[Mapping] = json.loads(file.read_bytes())["speeds"]
+        return {(r["variant"], r["runtime"]): Speed(ms=r["ms"], rss_peak_bytes=r["rss_peak_bytes"]) for r in rows}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,58 @@
+"""What proof.json says about how good each variant's answers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeloop.bundle import PROOF, Bundle
+from edgeloop.canonical import read_json
+from edgeloop.errors import IntegrityError, ModelError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proved:
+    """Shares of 0 to 1; None: the model is no classifier or, for `accuracy`, there were no labels."""
+
+    accuracy: float | None
+    top1_agreement: float | None
+    samples: int
+
+
+def read_proof(bundle: Bundle) -> dict[str, Proved]:
+    """By variant id, of the runs over the most samples: a second runtime proves on a part of them, which compares with
+    nothing. Empty where the bundle carries no proof.
+
+    Raises:
+        IntegrityError: It is another bundle's.
+        ModelError: It breaks the format.
+    """
+    file = bundle.file(PROOF)
+    if not file.is_file():
+        return {}
+    raw = read_json(file.read_bytes(), PROOF)
+    if raw.get("manifest_sha256") != bundle.manifest_sha256:
+        raise IntegrityError(f"{file} belongs to another manifest. Fetch the bundle again, or take the proof away.")
+    try:
+        evaluated = raw["evaluation"]["samples"]
+        rows: dict[str, list[tuple[int, dict]]] = {}
+        for row in raw["parity"]:
+            if row["passed"]:
+                rows.setdefault(row["variant"], []).append((int(row.get("samples", evaluated)), row))
+        return {variant: _proved(found) for variant, found in rows.items()}
+    except (KeyError, TypeError, ValueError) as e:
+        raise ModelError(f"{file} breaks the format ({type(e).__name__}: {e}); see docs/bundle.md.") from e
+
+
+def _proved(rows: list[tuple[int, dict]]) -> Proved:
+    most = max(samples for samples, _ in rows)
+    whole = [row for samples, row in rows if samples == most]
+    return Proved(
+        accuracy=_worst([row["accuracy"] for row in whole]),
+        top1_agreement=_worst([row["top1_agreement"] for row in whole]),
+        samples=most,
+    )
+
+
+def _worst(shares: list[float | None]) -> float | None:
+    known = [float(share) for share in shares if share is not None]
+    return min(known) if known else None

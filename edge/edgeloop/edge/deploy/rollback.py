@@ -1,0 +1,60 @@
+"""Back to the release that a device kept: the one before, checked when it was installed and again now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeloop.edge.deploy.crew import Step, refuse_twice, together
+from edgeloop.edge.deploy.keeper_client import Status, keeper
+from edgeloop.edge.device import Device
+from edgeloop.errors import EdgeloopError, OptionsError
+
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolledBack:
+    """What runs on a device now. `version` None: it is as it was, `error` says why."""
+
+    device: Device
+    slot: str | None = None
+    was: int | None = None
+    version: int | None = None
+    variant: str | None = None
+    error: EdgeloopError | None = None
+
+
+def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: float = TIMEOUT_S) -> list[RolledBack]:
+    """Each device to its release before. `slot` None: the only one it has.
+
+    Raises:
+        OptionsError: No device, or one twice.
+        Interrupted: Ctrl-C; its `results` are those of the devices that had begun.
+    """
+    refuse_twice(devices)
+
+    def work(device: Device, step: Step) -> RolledBack:
+        return _back(device, slot, timeout_s, step)
+
+    return together(devices, work, lambda device, step: None)
+
+
+def _back(device: Device, slot: str | None, timeout_s: float, step: Step) -> RolledBack:
+    try:
+        step("rollback")
+        with keeper(device, timeout_s) as keep:
+            status = keep.status()
+            name = slot or _only(device, status)
+            was = status.slots[name].current if name in status.slots else None
+            now = keep.rollback(name)
+    except EdgeloopError as e:
+        return RolledBack(device=device, slot=slot, error=e)
+    return RolledBack(device=device, slot=name, was=was, version=now.get("version"), variant=now.get("variant"))
+
+
+def _only(device: Device, status: Status) -> str:
+    if len(status.slots) == 1:
+        return next(iter(status.slots))
+    have = ", ".join(status.slots) or "none"
+    raise OptionsError(f"{device.name} has {len(status.slots)} slots, so which one? Pass --slot NAME. It has: {have}.")

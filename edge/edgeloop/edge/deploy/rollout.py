@@ -1,0 +1,74 @@
+"""A bundle to many devices, in waves; the first gate that stays shut keeps the waves after it from starting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgeloop.answer import Progress, silent
+from edgeloop.bundle import read_bundle
+from edgeloop.edge.deploy.crew import Interrupted, Step, refuse_twice, together
+from edgeloop.edge.deploy.deploy import deploy_to
+from edgeloop.edge.deploy.outcome import STEPS, DeployOptions, Outcome, Result
+from edgeloop.edge.deploy.waves import wave_sizes
+from edgeloop.edge.device import Device
+
+ALL = "100%"
+
+
+def deploy(
+    path: Path,
+    devices: Sequence[Device],
+    options: DeployOptions,
+    waves: str = ALL,
+    progress: Progress = silent,
+) -> list[Outcome]:
+    """Read and check the bundle here first, then each wave's devices at once; outcomes in the devices' order.
+
+    A device whose gate stays shut keeps its release, or has gone back to it by itself; the others of its wave finish.
+
+    Raises:
+        ModelError, IntegrityError: The bundle is none, or was changed: nothing travels.
+        OptionsError: Waves or devices contradict each other.
+        Interrupted: Ctrl-C; its `results` are the outcomes of all devices.
+    """
+    refuse_twice(devices)
+    sizes = wave_sizes(waves, len(devices))
+    bundle = read_bundle(path)
+
+    def work(device: Device, step: Step) -> Outcome:
+        return deploy_to(bundle, device, options, step)
+
+    def tell(device: Device, step: str) -> None:
+        progress(f"deploy to {device.label}", STEPS.index(step), len(STEPS))
+
+    outcomes = [_not_started(device, bundle.manifest.version, wave) for device, wave in _waves(devices, sizes)]
+    for wave in range(1, len(sizes) + 1):
+        begun = [device for device, number in _waves(devices, sizes) if number == wave]
+        try:
+            done = together(begun, work, tell)
+        except Interrupted as e:
+            raise Interrupted(_with(outcomes, e.results)) from e
+        outcomes = _with(outcomes, done)
+        for outcome in done:
+            progress(f"deploy to {outcome.device.label}", len(STEPS), len(STEPS))
+        if any(outcome.error for outcome in done):
+            break
+    return outcomes
+
+
+def _waves(devices: Sequence[Device], sizes: Sequence[int]) -> list[tuple[Device, int]]:
+    """Each device with the number of its wave, from 1."""
+    numbers = [wave for wave, size in enumerate(sizes, 1) for _ in range(size)]
+    return list(zip(devices, numbers, strict=True))
+
+
+def _not_started(device: Device, version: int, wave: int) -> Outcome:
+    return Outcome(device=device, result=Result.NOT_STARTED, version=version, wave=wave, reason="nothing was changed")
+
+
+def _with(outcomes: Sequence[Outcome], done: Sequence[Outcome]) -> list[Outcome]:
+    """`outcomes`, those of `done` in the place of what was known of their devices."""
+    new = {outcome.device: outcome for outcome in done}
+    return [replace(new[o.device], wave=o.wave) if o.device in new else o for o in outcomes]

@@ -1,0 +1,40 @@
+"""What runs where: every device is asked, at once, and one that does not answer says why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeloop.edge.deploy.crew import Step, together
+from edgeloop.edge.deploy.keeper_client import Status, keeper
+from edgeloop.edge.device import Device
+from edgeloop.errors import EdgeloopError
+
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A device's own words; `status` None: there were none, `error` says why."""
+
+    device: Device
+    status: Status | None = None
+    error: EdgeloopError | None = None
+
+
+def survey(devices: Sequence[Device], timeout_s: float = TIMEOUT_S) -> list[Found]:
+    """Ask each, none longer than `timeout_s` after it is connected.
+
+    Raises:
+        Interrupted: Ctrl-C.
+    """
+
+    def work(device: Device, step: Step) -> Found:
+        try:
+            step("status")
+            with keeper(device, timeout_s) as keep:
+                return Found(device=device, status=keep.status())
+        except EdgeloopError as e:
+            return Found(device=device, error=e)
+
+    return together(devices, work, lambda device, step: None)

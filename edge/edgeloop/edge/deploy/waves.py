@@ -1,0 +1,44 @@
+"""`1,10%,100%` and a number of devices in, how many of them each wave reaches out."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from edgeloop.errors import OptionsError
+
+FORM = "Expected rising counts or percentages of all devices, the last one reaching all, as 1,10%,100%."
+STEP = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<percent>%?)")
+
+
+def wave_sizes(text: str, devices: int) -> list[int]:
+    """Devices of each wave, 1 or more, together `devices`. Each step of `text` is how many shall be done by its end.
+
+    A percentage is rounded up. A step that a small fleet has already reached, as 10% of 5 after 1, is no wave.
+
+    Raises:
+        OptionsError: Another form, a falling step, or the last one leaves devices out.
+    """
+    reached, sizes = 0, []
+    for step in text.split(","):
+        match = STEP.fullmatch(step.strip())
+        if match is None or (not match["percent"] and "." in match["number"]):
+            raise OptionsError(f"no wave {step.strip()!r} in {text!r}. {FORM}")
+        end = _devices(float(match["number"]), bool(match["percent"]), devices, text)
+        if end < reached:
+            raise OptionsError(
+                f"wave {step.strip()} of {text!r} is {end} of {devices} devices, after {reached}. {FORM}"
+            )
+        if end > reached:
+            sizes.append(end - reached)
+        reached = end
+    if reached < devices:
+        raise OptionsError(f"the waves {text!r} reach {reached} of {devices} devices. {FORM}")
+    return sizes
+
+
+def _devices(number: float, percent: bool, devices: int, text: str) -> int:
+    if number <= 0 or (percent and number > 100):
+        raise OptionsError(f"{number:g}{'%' if percent else ''} in {text!r} is no part of a fleet. {FORM}")
+    # to whole devices upwards, but 7% of 100 is 7 in binary too
+    return math.ceil(round(number * devices / 100, 9)) if percent else min(int(number), devices)

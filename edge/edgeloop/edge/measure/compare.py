@@ -1,0 +1,242 @@
+"""Two documents of `edgeloop bench` in, a verdict a row out: faster, slower, cannot tell, or not comparable.
+
+A verdict is about the second document: its time over the first one's. Rows pair by variant, runtime and delegate; the
+device may be another one, unless a document has several. `faster` and `slower` are said only where the whole 95%
+interval of the ratio lies beyond the margin. The two did not alternate, so the interval comes from drawing turns of
+each by itself (ratios.unpaired), and holds what happened within each run. What changed on a machine in between it
+cannot see; one plan that measures both can.
+
+Where the runs waited for something else (wall time above CPU time), or nobody knows, the CPU times must say the same.
+Where one of the
+two never settled, every turn of it must: the slowest of one side against the fastest of the other.
+
+Measured by simulation, 150 pairs of runs of one and the same thing at 100 to 400 runs each, margin 2%: "faster" or
+"slower" came out never for even noise with or without rare spikes up to four times as long, in 1% where neighbouring
+runs hang together (correlation 0.9), and in 13% at 100 runs, 1% at 400, where spells of 50 runs are half as slow again:
+such runs are contended, and then the CPU times decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from edgeloop.canonical import read_json
+from edgeloop.edge.measure.ratios import unpaired
+from edgeloop.edge.measure.records import Interval
+from edgeloop.edge.measure.statistics import turn_medians
+from edgeloop.errors import DataError, ModelError, OptionsError
+
+LIMIT_BYTES = 1 << 28  # raw samples: 60 bytes a run
+TURN = 5  # runs: what a longer turn of one plan is cut into, so that 50 steady runs suffice
+SAME = ("format", "bytes", "sha256", "batch", "threads", "scenario")
+TEXTS = ("variant", "runtime", "device")
+FLAGS = ("valid", "functional_only")
+TIMES = ("wall_ms", "cpu_ms")
+
+Record = Mapping[str, Any]
+Key = tuple[str, str, str | None]
+
+
+class Verdict(Enum):
+    FASTER = "faster"
+    SLOWER = "slower"
+    CANNOT_TELL = "cannot tell"
+    NOT_COMPARABLE = "not comparable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareOptions:
+    """`margin`: a difference that does not matter, as a share: 0.02 is 2%, either way."""
+
+    margin: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < 1:
+            raise OptionsError(f"a margin is a share from 0 to below 1, got {self.margin:g}. 0.02 is 2%.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One row of both documents. `wall`, `cpu`: time of the second over time of the first; None: not comparable."""
+
+    variant: str
+    runtime: str
+    delegate: str | None
+    devices: tuple[str, str]
+    verdict: Verdict
+    why: str
+    wall: Interval | None = None
+    cpu: Interval | None = None
+
+
+def read_bench(path: Path) -> Mapping[str, Any]:
+    """A document that `edgeloop bench --json` or `-o` wrote.
+
+    Raises:
+        DataError: It is not one.
+    """
+    try:
+        document = read_json(path.read_bytes(), str(path), LIMIT_BYTES)
+    except OSError as e:
+        raise DataError(f"cannot read {path}: {e.strerror or e}. Name a file that `edgeloop bench -o` wrote.") from e
+    except ModelError as e:
+        raise DataError(f"{str(e).partition(' Make it')[0]} Name a file that `edgeloop bench -o` wrote.") from e
+    wrong = _wrong(document.get("bench"))
+    if wrong:
+        raise DataError(f"{path} has {wrong}. Expected the document that `edgeloop bench --json` prints.")
+    return document
+
+
+def compare(
+    first: Mapping[str, Any], second: Mapping[str, Any], options: CompareOptions = CompareOptions()
+) -> list[Compared]:
+    """Every row that both documents (of `read_bench`) have, in the order of the first.
+
+    Raises:
+        DataError: They have no row in common, or one of them has the same row twice.
+    """
+    one, other = _rows(first["bench"], "first"), _rows(second["bench"], "second")
+    pairs = [
+        (a, b)
+        for key, rows in one.items()
+        for device, a in rows.items()
+        if (b := _partner(device, rows, other.get(key, {})))
+    ]
+    if not pairs:
+        named = " and ".join(", ".join(" on ".join(key[:2]) for key in rows) for rows in (one, other))
+        raise DataError(f"the documents have no row in common: {named}. Compare runs of the same variants.")
+    return [_compared(a, b, options) for a, b in pairs]
+
+
+def _wrong(records: Any) -> str:
+    if not isinstance(records, list):
+        return "no list `bench`"
+    found = (f"row {k} without {lack}" for k, record in enumerate(records) if (lack := _lacks(record)))
+    return next(found, "") if records else "no row"
+
+
+def _lacks(record: Any) -> str:
+    """What of a record is missing or of another kind; empty where it is whole."""
+    if not isinstance(record, dict):
+        return "names"
+    missing = [name for name in TEXTS if not isinstance(record.get(name), str)]
+    missing += [name for name in FLAGS if not isinstance(record.get(name), bool)]
+    times = [record.get(name) for name in TIMES]
+    missing += [name for name, values in zip(TIMES, times, strict=True) if not _are_times(values)]
+    if not missing and len(set(map(len, times))) > 1:  # type: ignore[arg-type]
+        missing.append("as many wall_ms as cpu_ms")
+    if record.get("contended") not in (True, False, "unknown"):
+        missing.append("contended")
+    if not isinstance(record.get("block"), int) or record["block"] < 1:
+        missing.append("block")
+    start = record["steady"].get("from") if isinstance(record.get("steady"), dict) else "none"
+    if start is not None and (not isinstance(start, int) or start < 0):
+        missing.append("steady")
+    if not isinstance(record.get("delegate"), str | None):
+        missing.append("delegate")
+    return missing[0] if missing else ""
+
+
+def _are_times(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(v, int | float) and 0 <= v < math.inf for v in values)
+
+
+def _rows(records: Sequence[Record], which: str) -> dict[Key, dict[str, Record]]:
+    rows: dict[Key, dict[str, Record]] = {}
+    for r in records:
+        same = rows.setdefault((r["variant"], r["runtime"], r["delegate"]), {})
+        if r["device"] in same:
+            named = f"{r['variant']} on {r['runtime']} on {r['device']}"
+            raise DataError(f"the {which} document has {named} twice. Compare documents of one plan each.")
+        same[r["device"]] = r
+    return rows
+
+
+def _partner(device: str, rows: Mapping[str, Record], others: Mapping[str, Record]) -> Record | None:
+    """The same device, or another one where there is no choice on either side."""
+    if device in others:
+        return others[device]
+    return next(iter(others.values())) if len(rows) == len(others) == 1 else None
+
+
+def _compared(a: Record, b: Record, options: CompareOptions) -> Compared:
+    wall = cpu = None
+    why = _incomparable(a, b)
+    verdict = Verdict.NOT_COMPARABLE
+    if not why:
+        wall = unpaired(_turns(b, "wall_ms"), _turns(a, "wall_ms"), options.seed)
+        ticked = all(
+            min(_turns(r, "cpu_ms")) > 0 for r in (a, b)
+        )  # not so where the clock is too coarse for these runs
+        cpu = unpaired(_turns(b, "cpu_ms"), _turns(a, "cpu_ms"), options.seed) if ticked else None
+        alone = a["contended"] is False and b["contended"] is False
+        verdict, why = judge(wall, cpu, alone, options.margin)
+        unsettled = [which for which, r in (("first", a), ("second", b)) if r["steady"]["from"] is None]
+        if not why and unsettled and _beyond(_extremes(a, b), options.margin) is not verdict:
+            verdict, why = Verdict.CANNOT_TELL, f"the {unsettled[0]} never settled, and not all of its turns say so"
+    return Compared(
+        variant=a["variant"],
+        runtime=a["runtime"],
+        delegate=a["delegate"],
+        devices=(a["device"], b["device"]),
+        verdict=verdict,
+        why=why,
+        wall=wall,
+        cpu=cpu,
+    )
+
+
+def _incomparable(a: Record, b: Record) -> str:
+    for which, r in (("first", a), ("second", b)):
+        if not r["valid"]:
+            return f"the {which} is invalid: {r.get('invalid_because') or 'no reason given'}"
+        if r["functional_only"]:
+            return f"the {which} ran on an emulated device: that it answers is real, how fast is not"
+        if not len(_turns(r, "wall_ms")) or not min(_turns(r, "wall_ms")) > 0:
+            return f"the {which} has no turn of runs that took any time"
+    for name in SAME:
+        if a.get(name) != b.get(name):
+            return f"{name} {a.get(name)} against {b.get(name)}"
+    return ""
+
+
+def _turns(record: Record, name: str) -> Any:
+    """Medians of the steady turns, or of all of them where no steady state was reached; in milliseconds."""
+    return turn_medians(record[name][record["steady"]["from"] or 0 :], min(TURN, record["block"]))
+
+
+def _extremes(a: Record, b: Record) -> Interval:
+    """The ratio of wall times, as low and as high as any two turns have it."""
+    of, to = _turns(b, "wall_ms"), _turns(a, "wall_ms")
+    return Interval(ratio=float(of[0] / to[0]), low=float(min(of) / max(to)), high=float(max(of) / min(to)))
+
+
+def judge(wall: Interval, cpu: Interval | None, alone: bool, margin: float) -> tuple[Verdict, str]:
+    """What may be said of a ratio, and why no more than that; `why` is empty for a plain verdict.
+
+    `alone`: no run waited for anything else.
+    """
+    if wall.low is None or wall.high is None:
+        return Verdict.CANNOT_TELL, "too few turns for an interval: measure again with more --runs"
+    found = _beyond(wall, margin)
+    if found is None:
+        if wall.high <= 1 + margin and wall.low >= 1 / (1 + margin):
+            return Verdict.CANNOT_TELL, f"no difference above {margin:.0%}"
+        return Verdict.CANNOT_TELL, "the interval reaches into the margin: measure again with more --runs"
+    if not alone and (cpu is None or _beyond(cpu, margin) is not found):
+        return Verdict.CANNOT_TELL, "the runs may have waited for something else: CPU time does not say the same"
+    return found, ""
+
+
+def _beyond(ratio: Interval, margin: float) -> Verdict | None:
+    if ratio.low is None or ratio.high is None:
+        return None
+    if ratio.low > 1 + margin:
+        return Verdict.SLOWER
+    return Verdict.FASTER if ratio.high < 1 / (1 + margin) else None

@@ -1,0 +1,76 @@
+"""A path in, the model files in it that an agent can run out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeloop.bundle import Format, is_bundle, read_bundle
+from edgeloop.edge.on_device.receive import digest
+from edgeloop.edge.reference import read_reference
+from edgeloop.edge.self_check import Reference
+from edgeloop.errors import ModelError
+
+SUFFIXES = {".tflite": Format.TFLITE, ".onnx": Format.ONNX}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A file to measure, inside `folder`.
+
+    Attributes:
+        bytes: Of all its files; `sha256`: of `entry`.
+        reference: Real inputs and the source's answers; None: inputs are made up.
+        proved_on: Runtimes by name; None for a bare file, of which nobody claims anything.
+    """
+
+    variant: str
+    folder: Path
+    entry: str
+    format: Format
+    bytes: int
+    sha256: str
+    reference: Reference | None = None
+    proved_on: tuple[str, ...] | None = None
+
+
+def targets(path: Path) -> list[Target]:
+    """What of a bundle, .tflite or .onnx an agent can run.
+
+    Raises:
+        ModelError: Neither of these.
+        DataError: The bundle's reference.npz is not what it should be.
+    """
+    if is_bundle(path):
+        return _of_bundle(path)
+    if not path.is_file() or path.suffix not in SUFFIXES:
+        found = "does not exist" if not path.exists() else "is none of these"
+        raise ModelError(f"{path} {found}. Expected a bundle, a .tflite or an .onnx file.")
+    file = Target(
+        variant=path.stem,
+        folder=path.parent,
+        entry=path.name,
+        format=SUFFIXES[path.suffix],
+        bytes=path.stat().st_size,
+        sha256=digest(str(path)),
+    )
+    return [file]
+
+
+def _of_bundle(path: Path) -> list[Target]:
+    bundle = read_bundle(path)
+    real = read_reference(bundle)
+    return [
+        Target(
+            variant=v.id,
+            folder=bundle.path,
+            entry=v.entry,
+            format=v.format,
+            bytes=sum(bundle.manifest.files[name].bytes for name in v.files),
+            sha256=bundle.manifest.files[v.entry].sha256,
+            reference=Reference(inputs=real[0], outputs=real[1], scheme=v.scheme, io=v.io) if real else None,
+            proved_on=v.requires.runtimes,
+        )
+        for v in bundle.variants
+        if v.format in SUFFIXES.values()
+    ]

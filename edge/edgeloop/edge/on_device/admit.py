@@ -1,0 +1,105 @@
+"""Whether what lies in `staging` may become a release: who signed it, every hash, its name, its version, its needs.
+
+Python 3.9 syntax, the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Bundle, FileEntry, Manifest, Variant, read_bundle
+from edgeloop.edge.on_device.requirements import meet
+from edgeloop.edge.on_device.store import Slot, State
+from edgeloop.edge.on_device.trust import enrolled, signers_file, verify
+from edgeloop.errors import IntegrityError, OptionsError
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A checked bundle with one variant; `signer` None: no signers are enrolled here, so nothing was verified."""
+
+    bundle: Bundle
+    variant: Variant
+    signer: str | None
+
+
+def admit(slot: Slot, state: State, runtime: str) -> Admitted:
+    """Check the whole of `staging`. Nothing of it is run.
+
+    Raises:
+        OptionsError: Nothing is staged.
+        IntegrityError: Unsigned or wrongly signed, changed, damaged, incomplete, not listed, of another slot, too old.
+        TargetError: This device or runtime is not what the variant needs.
+    """
+    if state.staged is None or not os.path.isdir(slot.staging):
+        raise OptionsError(f"nothing is staged for {slot.name}. Begin a deploy first.")
+    manifest = _manifest_bytes(slot.staging, state.staged.manifest_sha256)
+    signer = verify(signers_file(slot.home), slot.staging, manifest) if enrolled(slot.home) else None
+    bundle = whole(slot.staging, state.staged.manifest_sha256, state.staged.variant)
+    belongs(slot, bundle.manifest)
+    is_new(state, bundle.manifest, bundle.manifest_sha256)
+    variant = bundle.variant(state.staged.variant)
+    meet(variant, runtime)
+    return Admitted(bundle, variant, signer)
+
+
+def belongs(slot: Slot, manifest: Manifest) -> None:
+    """A bundle goes to the slot of its own name, so that no signed bundle takes the place of another model.
+
+    Raises:
+        IntegrityError: It has another name.
+    """
+    if manifest.name != slot.name:
+        raise IntegrityError(f"the manifest is of {manifest.name!r}, the slot of {slot.name!r}. Deploy it to its own.")
+
+
+def is_new(state: State, manifest: Manifest, manifest_sha256: str) -> None:
+    """Above the floor, or exactly the current one: as a repair, or in another variant.
+
+    Raises:
+        IntegrityError: Neither.
+    """
+    if state.current is not None and state.current.manifest_sha256 == manifest_sha256:
+        return
+    if manifest.version <= state.floor:
+        raise IntegrityError(
+            f"version {manifest.version} is not above {state.floor}, which this device has committed once. "
+            f"Convert with --release {state.floor + 1} or more."
+        )
+
+
+def wanted(manifest: Manifest, variant: Variant) -> dict[str, FileEntry]:
+    """What a device holds of a bundle besides the manifest and its signature: one variant, and the reference."""
+    names = [*variant.files, *([REFERENCE] if REFERENCE in manifest.files else [])]
+    return {name: manifest.files[name] for name in names}
+
+
+def whole(folder: str, manifest_sha256: str, variant: str) -> Bundle:
+    """A folder with exactly this manifest, all files of that variant, the reference, and nothing else.
+
+    Raises:
+        IntegrityError: Anything differs, is missing or is too much.
+    """
+    _manifest_bytes(folder, manifest_sha256)
+    bundle = read_bundle(folder)
+    expected = {MANIFEST, *wanted(bundle.manifest, bundle.variant(variant))}
+    present = {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()} - {SIGNATURE}
+    if present != expected:
+        odd = sorted(present ^ expected)[0]
+        how = "misses" if odd in expected else f"has, besides variant {variant!r},"
+        raise IntegrityError(f"{folder} {how} {odd!r}. Deploy it again.")
+    return bundle
+
+
+def _manifest_bytes(folder: str, sha256: str) -> bytes:
+    path = os.path.join(folder, MANIFEST)
+    if not os.path.isfile(path):
+        raise IntegrityError(f"{folder} has no {MANIFEST}. Deploy it again.")
+    with open(path, "rb") as file:
+        data = file.read()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise IntegrityError(f"{path} was changed since it was sent. Deploy it again.")
+    return data

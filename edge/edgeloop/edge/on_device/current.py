@@ -1,0 +1,134 @@
+"""A slot, or a bundle's folder, in; what answers out: one variant of one release on one runtime. Python 3.9 syntax.
+
+slots/NAME/current is a link to the installed release, which holds one variant's files; a deploy replaces the link in
+one step. A bundle's folder is read in place and may hold many variants.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+
+from edgeloop.bundle import Bundle, Format, Manifest, Variant, read_bundle
+from edgeloop.edge.on_device.store import Release, Slot, read_state, slots
+from edgeloop.errors import MissingExtra, ModelError, OptionsError
+
+INFERENCE = ("infer", "serving_default")  # in this order; else a variant's first signature
+# best first: tflite-runtime 2.14 computes int8 some 20 times slower than LiteRT (it has no XNNPACK for it)
+RUNTIMES = {
+    "litert": (Format.TFLITE, "ai_edge_litert"),
+    "tflite-runtime": (Format.TFLITE, "tflite_runtime"),
+    "onnxruntime": (Format.ONNX, "onnxruntime"),
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to run and how. Empty, and 0 threads: as it was deployed; of a folder: what fits first, one thread."""
+
+    slot: Slot | None = None
+    folder: str = ""
+    variant: str = ""
+    runtime: str = ""
+    threads: int = 0
+
+    @property
+    def path(self) -> str:
+        """What names the release: the slot's link, or the bundle's folder."""
+        return self.slot.current if self.slot else self.folder
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """`folder` has no links left in it, so that it names the same release for good."""
+
+    folder: str
+    manifest: Manifest
+    variant: Variant
+    runtime: str
+    threads: int
+
+    @property
+    def signature(self) -> str:
+        own = self.variant.signatures
+        return next((name for name in INFERENCE if name in own), own[0])
+
+
+def find_slot(home: str, name: str) -> Slot:
+    """The slot of that name; the only one there is, where `name` is empty.
+
+    Raises:
+        OptionsError: No such slot, none at all, or several and no name.
+    """
+    have = [slot for slot in slots(home) if os.path.islink(slot.current)]
+    names = ", ".join(slot.name for slot in have)
+    if not have:
+        raise OptionsError("nothing is deployed on this device. Run: edgeloop deploy BUNDLE --to DEVICE")
+    if not name and len(have) > 1:
+        raise OptionsError(f"this device has the slots {names}. Choose one with --slot.")
+    for slot in have:
+        if slot.name == (name or have[0].name):
+            return slot
+    raise OptionsError(f"no release in slot {name!r} of this device. It has: {names}.")
+
+
+def key(path: str) -> tuple[str, int]:
+    """What `path` names now: another release, or the same one installed anew, has another key. Two system calls.
+
+    Raises:
+        OSError: It leads nowhere.
+    """
+    return (os.readlink(path) if os.path.islink(path) else ""), os.stat(path).st_ino
+
+
+def choose(wanted: Wanted) -> Chosen:
+    """The release that is there now, every file checked against its manifest.
+
+    Raises:
+        ModelError: No bundle there, or not that variant.
+        IntegrityError: A file is damaged, missing or not listed.
+        MissingExtra: Nothing on this device runs it.
+    """
+    folder = os.path.realpath(wanted.path)
+    installed = _installed(wanted.slot, folder)
+    bundle = read_bundle(folder)
+    asked = wanted.variant or (installed.variant if installed else "")
+    runtime = wanted.runtime or (installed.runtime if installed else "")
+    threads = wanted.threads or (installed.threads if installed else 1)
+    fitting = _variants(bundle, asked)
+    for variant in fitting:
+        found = _runtime(variant, runtime)
+        if found:
+            return Chosen(folder, bundle.manifest, variant, found, threads)
+    forms = {variant.format for variant in fitting}
+    names = runtime or " or ".join(name for name, (form, _) in RUNTIMES.items() if form in forms) or "a runtime for it"
+    raise MissingExtra(
+        f"{bundle.manifest.name} is here as {', '.join(v.id for v in fitting)}, and {names} is not installed for this "
+        "device's Python. Install it there, or deploy another variant."
+    )
+
+
+def _installed(slot: Slot | None, folder: str) -> Release | None:
+    """What the slot's state knows of the release in that folder: the runtime it was tried on."""
+    if slot is None:
+        return None
+    state = read_state(slot)
+    known = (state.current, state.probation, state.previous)
+    return next((one for one in known if one and one.folder == os.path.basename(folder)), None)
+
+
+def _variants(bundle: Bundle, asked: str) -> tuple[Variant, ...]:
+    here = bundle.variants
+    found = tuple(variant for variant in here if asked in ("", variant.id))
+    if not found:
+        have = ", ".join(variant.id for variant in here)
+        raise ModelError(f"{bundle.manifest.name} {bundle.manifest.version} has no variant {asked!r} here: {have}.")
+    return found
+
+
+def _runtime(variant: Variant, asked: str) -> str:
+    """An installed one: the one asked for, or the best of those the variant was proved on. Empty: there is none."""
+    fitting = [name for name, (form, _) in RUNTIMES.items() if form is variant.format and asked in ("", name)]
+    installed = [name for name in fitting if importlib.util.find_spec(RUNTIMES[name][1]) is not None]
+    return next((name for name in installed if name in (asked, *variant.requires.runtimes)), "")

@@ -1,0 +1,65 @@
+"""Writes that a power cut leaves whole, and a lock that a death lets go of. Python 3.9 syntax, the standard library."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+
+from edgeloop.edge.on_device.receive import sync_folder
+from edgeloop.errors import DeviceError
+
+LOCK_S = 3.0
+NEW = ".new"  # of what takes another's place by a rename
+
+
+def write(path: str, data: bytes) -> None:
+    """Replace a file: a temporary sibling, fsync, rename, fsync of the folder."""
+    with open(path + NEW, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + NEW, path)
+    sync_folder(os.path.dirname(path))
+
+
+def make_folder(path: str) -> None:
+    """With its parents, each on the disk when it returns."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    make_folder(parent)
+    with contextlib.suppress(FileExistsError):  # another deployer makes the same ones
+        os.mkdir(path, 0o700)
+    sync_folder(parent)
+
+
+def sync_tree(folder: str) -> None:
+    """All files and folders below, and the folder itself, are on the disk when it returns."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            sync_folder(os.path.join(root, name))  # a file is opened and synced as a folder is
+        sync_folder(root)
+
+
+@contextlib.contextmanager
+def locked(folder: str, what: str) -> Iterator[None]:
+    """Nobody else holds the lock of that folder while the block runs; a process that dies lets go of it.
+
+    Raises:
+        DeviceError: Somebody does, and still after LOCK_S: a program whose host has gone needs a second to see it.
+    """
+    make_folder(folder)
+    deadline = time.monotonic() + LOCK_S
+    with open(os.path.join(folder, "lock"), "ab") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as e:
+                if time.monotonic() > deadline:
+                    raise DeviceError(f"{what}: another deployer is at work there. Try again when it has ended.") from e
+                time.sleep(0.05)
+        yield

@@ -1,0 +1,70 @@
+"""The disk made to follow `state.json`: whatever a kill or a power cut left half done is undone. Python 3.9 syntax.
+
+Every start of `keep` and `answer` does this first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import replace
+
+from edgeloop.edge.on_device.durable import NEW, locked
+from edgeloop.edge.on_device.receive import sync_folder
+from edgeloop.edge.on_device.store import Last, Release, Slot, State, read_state, slots, write_state
+from edgeloop.errors import DeviceError, IntegrityError
+
+
+def recover(home: str) -> None:
+    """All slots, but those that a living deployer holds: its probation is not interrupted."""
+    for slot in slots(home):
+        # IntegrityError: a damaged state.json; `status` names it, and guessing could run what was rolled back
+        with contextlib.suppress(DeviceError, IntegrityError), locked(slot.path, slot.name):
+            reconcile(slot)
+
+
+def reconcile(slot: Slot) -> State:
+    """One slot, whose lock is held: `current` names what was committed last, and nothing else is kept but the previous.
+
+    Raises:
+        IntegrityError: state.json is damaged.
+    """
+    state = read_state(slot)
+    point(slot, state.current)
+    if state.probation is not None:
+        last = Last("deploy", state.probation.version, "rolled back", "it was interrupted before it was committed")
+        state = replace(state, probation=None, last=last)
+        write_state(slot, state)
+    sweep(slot, state)
+    return state
+
+
+def point(slot: Slot, release: Release | None) -> None:
+    """Let `current` name this release, in one step; None: nothing."""
+    target = os.path.join("releases", release.folder) if release else None
+    found = os.readlink(slot.current) if os.path.islink(slot.current) else None
+    if found == target:
+        return
+    if target is None:
+        os.unlink(slot.current)
+    else:
+        _discard(slot.current + NEW)
+        os.symlink(target, slot.current + NEW)
+        os.replace(slot.current + NEW, slot.current)
+    sync_folder(slot.path)
+
+
+def sweep(slot: Slot, state: State) -> None:
+    """Remove releases that nobody can go back to, and files that were to take another's place."""
+    kept = {release.folder for release in (state.current, state.previous) if release}
+    if os.path.isdir(slot.releases):
+        for name in sorted(set(os.listdir(slot.releases)) - kept):
+            shutil.rmtree(os.path.join(slot.releases, name))
+    for path in (slot.current + NEW, slot.state + NEW):
+        _discard(path)
+
+
+def _discard(path: str) -> None:
+    if os.path.lexists(path):
+        os.unlink(path)

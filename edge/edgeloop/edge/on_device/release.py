@@ -1,0 +1,121 @@
+"""A staged bundle made the current release, on probation, and committed or taken back; or the previous one again.
+
+What is on the disk at each step (recover.py undoes whatever stands before the commit):
+
+    1  state.json says: on probation N          `current` is the old one
+    2  staging is renamed to releases/N         the old one
+    3  `current` is replaced by a rename        the new one, until the probation ends
+    4  state.json says: current N, floor N      committed, in one write
+
+Python 3.9 syntax, the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from edgeloop.edge.on_device.admit import Admitted, whole
+from edgeloop.edge.on_device.durable import make_folder, sync_tree
+from edgeloop.edge.on_device.receive import sync_folder
+from edgeloop.edge.on_device.recover import point, reconcile, sweep
+from edgeloop.edge.on_device.store import Last, Release, Slot, State, read_state, write_state
+from edgeloop.edge.on_device.trust import enrolled
+from edgeloop.errors import EdgeloopError, IntegrityError, OptionsError
+
+
+def activate(
+    slot: Slot, admitted: Admitted, runtime: str, threads: int, probation: Callable[[str], EdgeloopError | None]
+) -> EdgeloopError | None:
+    """Install what was admitted, and keep it if `probation(folder)` has nothing against it.
+
+    Returns:
+        None: committed. Else what it was rolled back for.
+
+    Raises:
+        OSError: The disk refuses; the old release is current again.
+    """
+    state = read_state(slot)
+    new = Release(
+        folder=_free_folder(slot, admitted.bundle.manifest.version),
+        version=admitted.bundle.manifest.version,
+        variant=admitted.variant.id,
+        runtime=runtime,
+        threads=threads,
+        manifest_sha256=admitted.bundle.manifest_sha256,
+        signer=admitted.signer,
+    )
+    try:
+        _install(slot, state, new)
+        against = probation(slot.release(new))
+        if against is None:
+            _commit(slot, state, new)
+    except BaseException:
+        reconcile(slot)
+        raise
+    if against is not None:
+        last = Last("deploy", new.version, "rolled back", str(against))
+        _take_back(slot, replace(state, staged=None, last=last))
+    return against
+
+
+def roll_back(slot: Slot) -> Release:
+    """The previous release again, once its hashes were checked. The floor stays.
+
+    Raises:
+        OptionsError: None is kept.
+        IntegrityError: It was changed or damaged, or installed unsigned on a device that has signers enrolled since.
+    """
+    state = read_state(slot)
+    if state.current is None or state.previous is None:
+        raise OptionsError(
+            f"{slot.name} has no previous release to go back to. Deploy the old weights under a new version instead."
+        )
+    if enrolled(slot.home) and state.previous.signer is None:
+        raise IntegrityError(
+            f"release {state.previous.version} was installed before signers were enrolled, and is signed by none. "
+            "Deploy a signed one under a new version instead."
+        )
+    whole(slot.release(state.previous), state.previous.manifest_sha256, state.previous.variant)
+    last = Last("rollback", state.previous.version, "committed")
+    _take_back(slot, replace(state, current=state.previous, previous=None, last=last))
+    return state.previous
+
+
+def _free_folder(slot: Slot, version: int) -> str:
+    folder, again = str(version), 0
+    while os.path.lexists(os.path.join(slot.releases, folder)):  # a repair, or another variant of this version
+        again += 1
+        folder = f"{version}.{again}"
+    return folder
+
+
+def _install(slot: Slot, state: State, new: Release) -> None:
+    make_folder(slot.releases)
+    sync_tree(slot.staging)
+    write_state(slot, replace(state, probation=new))
+    os.rename(slot.staging, slot.release(new))
+    sync_folder(slot.releases)
+    sync_folder(slot.path)
+    point(slot, new)
+
+
+def _commit(slot: Slot, state: State, new: Release) -> None:
+    old = state.current
+    repaired = old is not None and (old.manifest_sha256, old.variant) == (new.manifest_sha256, new.variant)
+    committed = State(
+        floor=max(state.floor, new.version),
+        current=new,
+        previous=state.previous if repaired else old,  # what was damaged is nothing to go back to
+        last=Last("deploy", new.version, "committed"),
+    )
+    write_state(slot, committed)
+    sweep(slot, committed)
+
+
+def _take_back(slot: Slot, state: State) -> None:
+    """The state first: `current` follows it, now or at the next start."""
+    write_state(slot, state)
+    point(slot, state.current)
+    sweep(slot, state)

@@ -1,0 +1,60 @@
+"""What a variant needs of a device, and whether this one has it. Python 3.9 syntax, the standard library."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+from edgeloop.bundle import Format, Variant
+from edgeloop.edge.on_device.capabilities import cpu_features
+from edgeloop.edge.on_device.memory import ram
+from edgeloop.edge.on_device.sysfs import UNKNOWN
+from edgeloop.errors import TargetError
+
+RUNS = {
+    "litert": Format.TFLITE,
+    "tflite-runtime": Format.TFLITE,
+    "tensorflow": Format.TFLITE,
+    "onnxruntime": Format.ONNX,
+}
+
+
+def machine(root: str = "/") -> dict[str, Any]:
+    """What a deployer chooses a variant by. `root` is where proc and sys lie."""
+    return {
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "cpu_features": cpu_features(root),
+        **ram(root),
+    }
+
+
+def meet(variant: Variant, runtime: str, root: str = "/") -> None:
+    """A device that has less than the manifest asks for must not run it, and one that cannot tell neither.
+
+    Raises:
+        TargetError: Another runtime, CPU or memory is needed.
+    """
+    needs, have = variant.requires, machine(root)
+    if RUNS.get(runtime) is not variant.format:
+        able = [name for name, format in RUNS.items() if format is variant.format]
+        raise TargetError(
+            f"{runtime} does not run {variant.id}, a {variant.format.value} file. Expected {able or 'no runtime here'}."
+        )
+    if needs.runtimes and runtime not in needs.runtimes:
+        raise TargetError(
+            f"{variant.id} was not proved on {runtime}, only on {', '.join(needs.runtimes)}. Take one of these."
+        )
+    features, ram_bytes = have["cpu_features"], have["ram_available_bytes"]
+    lacking = sorted(set(needs.cpu_features) - (set() if features == UNKNOWN else set(features)))
+    if lacking:
+        raise TargetError(
+            f"{variant.id} needs the CPU features {', '.join(lacking)}, which this device "
+            f"{'may lack: it does not tell' if features == UNKNOWN else 'lacks'}. Take another variant."
+        )
+    if needs.ram_bytes and (ram_bytes == UNKNOWN or ram_bytes < needs.ram_bytes):
+        raise TargetError(
+            f"{variant.id} needs {needs.ram_bytes} bytes of memory, here are {ram_bytes}. Take a smaller variant."
+        )

@@ -1,0 +1,148 @@
+"""A bundle's files brought to the device: only what is not there yet, and only what its manifest lists.
+
+Python 3.9 syntax, the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from edgeloop.bundle import MANIFEST, SIGNATURE, FileEntry, Manifest, Variant, parse_manifest
+from edgeloop.edge.on_device.admit import is_new, wanted, whole
+from edgeloop.edge.on_device.durable import make_folder, write
+from edgeloop.edge.on_device.receive import digest, part_name, receive
+from edgeloop.edge.on_device.store import Slot, Staged, read_state, write_state
+from edgeloop.edge.on_device.trust import LIMIT_BYTES, enrolled
+from edgeloop.errors import IntegrityError, ModelError, OptionsError
+
+
+def begin(
+    slot: Slot,
+    data: bytes,
+    manifest: Manifest,
+    variant: Variant,
+    runtime: str | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Make `staging` ready for these bytes of a manifest and one variant, or go on where an upload of it broke off.
+
+    Files that the current or the previous release has are taken over. `runtime` and `threads` are those it shall run
+    with; None: any.
+
+    Returns:
+        {missing: what must be pushed, unchanged: exactly this is current and whole, so nothing is to be done}.
+
+    Raises:
+        IntegrityError: Its version is too old.
+    """
+    state, sha256 = read_state(slot), hashlib.sha256(data).hexdigest()
+    is_new(state, manifest, sha256)
+    current = state.current
+    as_asked = current and runtime in (None, current.runtime) and threads in (None, current.threads)
+    if as_asked and _is_current(slot, sha256, variant.id):
+        return {"missing": [], "unchanged": True}
+    staged = Staged(sha256, variant.id)
+    if state.staged is None or (state.staged.manifest_sha256, state.staged.variant) != (sha256, variant.id):
+        _remove(slot.staging)
+    write_state(slot, replace(state, staged=staged))  # a trial of earlier content is none of this
+    make_folder(slot.staging)
+    files = wanted(manifest, variant)
+    missing = _tidy(slot.staging, files)
+    for release in filter(None, (state.current, state.previous)):
+        missing = [name for name in missing if not _take_over(slot, slot.release(release), name, files[name])]
+    write(os.path.join(slot.staging, MANIFEST), data)
+    return {"missing": missing, "unchanged": False}
+
+
+def push(slot: Slot, header: Mapping[str, Any], piece: bytes) -> dict[str, Any]:
+    """One piece of one file of the set that `begin` named, or of the signature. Answers as `receive`.
+
+    Raises:
+        OptionsError: Nothing was begun.
+        IntegrityError: The manifest does not list it so, or it arrived damaged.
+    """
+    path, size = header["path"], int(header["size"])
+    if path == SIGNATURE:
+        if size > LIMIT_BYTES:
+            raise IntegrityError(f"{SIGNATURE} has {size} bytes. Expected what ssh-keygen -Y sign writes.")
+    else:
+        listed = _files_begun(slot).get(path)
+        if listed != FileEntry(size, header["sha256"]):
+            raise IntegrityError(
+                f"{path!r} is not in the manifest with {size} bytes and this hash. Send what the manifest lists."
+            )
+    return receive(slot.staging, header, piece)
+
+
+def variant_of(manifest: Manifest, id: str) -> Variant:
+    """One of its variants.
+
+    Raises:
+        ModelError: There is none of that id.
+    """
+    for variant in manifest.variants:
+        if variant.id == id:
+            return variant
+    raise ModelError(f"the manifest has no variant {id!r}. It has: {', '.join(v.id for v in manifest.variants)}.")
+
+
+def _files_begun(slot: Slot) -> dict[str, FileEntry]:
+    staged, path = read_state(slot).staged, os.path.join(slot.staging, MANIFEST)
+    if staged is None or not os.path.isfile(path):
+        raise OptionsError(f"nothing is staged for {slot.name}. Begin a deploy first.")
+    with open(path, "rb") as file:
+        manifest = parse_manifest(file.read())
+    return wanted(manifest, variant_of(manifest, staged.variant))
+
+
+def _is_current(slot: Slot, sha256: str, variant: str) -> bool:
+    current = read_state(slot).current
+    if current is None or (current.manifest_sha256, current.variant) != (sha256, variant):
+        return False
+    if enrolled(slot.home) and current.signer is None:
+        return False  # installed before anybody was enrolled
+    try:
+        whole(slot.release(current), sha256, variant)
+    except (IntegrityError, ModelError):  # damaged: this deploy repairs it
+        return False
+    return True
+
+
+def _remove(folder: str) -> None:
+    if os.path.isdir(folder):
+        shutil.rmtree(folder)
+
+
+def _tidy(staging: str, files: Mapping[str, FileEntry]) -> list[str]:
+    """Remove what is not of this upload, signatures of earlier attempts too; the files that are still to come."""
+    parts = {part_name(name, entry.sha256) for name, entry in files.items()}
+    missing = set(files)
+    for root, folders, names in os.walk(staging):
+        for name in [*names, *(folder for folder in folders if os.path.islink(os.path.join(root, folder)))]:
+            path = os.path.join(root, name)
+            listed = os.path.relpath(path, staging)
+            if listed in missing and _is(path, files[listed]):
+                missing.discard(listed)
+            elif listed not in parts:
+                os.unlink(path)
+    return sorted(missing)
+
+
+def _take_over(slot: Slot, release: str, name: str, entry: FileEntry) -> bool:
+    source, target = os.path.join(release, name), os.path.join(slot.staging, name)
+    if not _is(source, entry):
+        return False
+    make_folder(os.path.dirname(target))
+    shutil.copyfile(source, target)  # no hard link: what damages one release must not damage the other
+    return True
+
+
+def _is(path: str, entry: FileEntry) -> bool:
+    if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) != entry.bytes:
+        return False
+    return digest(path) == entry.sha256

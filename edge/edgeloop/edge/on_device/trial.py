@@ -1,0 +1,140 @@
+"""A bundle's golden inputs through a child on this device: are the outputs right, and how long does it take.
+
+Python 3.9 syntax, NumPy. Percentiles by MLPerf's early stopping: 11 runs support a p50, 64 a p90.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeloop.bundle import Bundle, Variant
+from edgeloop.edge.on_device.child import Model, Ran
+from edgeloop.edge.parity import Parity, Where, reason
+from edgeloop.edge.reference import read_reference
+from edgeloop.edge.self_check import Reference, batch_of, inference, sample, self_check
+from edgeloop.errors import EdgeloopError, OptionsError, ParityError, TargetError
+
+P50_RUNS, P90_RUNS = 11, 64
+TRIAL_MS = 2000.0  # a trial of this length at most goes on until it supports a p90
+
+# (runtime, folder, entry, threads, timeout_s) -> a loaded model; child.loaded, or a test's own
+Start = Callable[[str, str, str, int, float], AbstractContextManager[Model]]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the runs gave.
+
+    Attributes:
+        parity: One record an output; none where the bundle has no reference.
+        wrong: Why the outputs are not right; None: they are.
+        wall_ms: Of every run but the first.
+    """
+
+    parity: Sequence[Parity]
+    wrong: str | None
+    wall_ms: Sequence[float]
+    rss_peak_bytes: int | None
+
+    @property
+    def p50_ms(self) -> float | None:
+        return percentile(self.wall_ms, 50) if len(self.wall_ms) >= P50_RUNS else None
+
+    @property
+    def p90_ms(self) -> float | None:
+        return percentile(self.wall_ms, 90) if len(self.wall_ms) >= P90_RUNS else None
+
+
+@dataclass(frozen=True)
+class How:
+    """How to run a variant; `runs` None: as many as support a p90 where that is quick, else a p50."""
+
+    runtime: str
+    threads: int = 1
+    timeout_s: float = 120.0
+    runs: int | None = None
+
+
+def tried(start: Start, bundle: Bundle, variant: Variant, how: How) -> Tried:
+    """Run whole passes over the reference, or one made-up input again and again where the bundle has none.
+
+    Raises:
+        TargetError: The runtime refuses the model, or the child died of a signal.
+        DeviceError: The child did not end within the time, or the runtime does not load here.
+        DataError: reference.npz is not what it should be.
+    """
+    real = read_reference(bundle)
+    reference = Reference(real[0], real[1], variant.scheme, variant.io) if real else None
+    with start(how.runtime, str(bundle.path), variant.entry, how.threads, how.timeout_s) as model:
+        where = Where(variant.id, how.runtime, model.version)
+        timed = _Timed(model)
+        signature, specs = inference(model.signatures, reference)
+        first_ms = timed.run(sample(specs, reference), signature).wall_ms
+        timed.wall_ms.clear()  # a first run is none of the steady ones
+        enough = how.runs or (P90_RUNS if first_ms * P90_RUNS <= TRIAL_MS else P50_RUNS)
+        rows: Sequence[Parity] = ()
+        wrong = None
+        while wrong is None and len(timed.wall_ms) < enough:
+            if reference is not None:
+                rows = self_check(timed, where, reference, signature, batch_of(specs))
+                wrong = next((reason(row) for row in rows if not row.passed), None)
+            else:
+                wrong = _not_finite(timed.run(sample(specs, None), signature).outputs)
+    return Tried(rows, wrong, timed.wall_ms, timed.rss_peak_bytes)
+
+
+@dataclass(frozen=True)
+class Probation:
+    """What a release must do under `current` before it is kept: `runs` right answers, and a p90 within the budget.
+
+    Raises:
+        OptionsError: A budget for a p90 that so few runs do not support, or no runs.
+    """
+
+    runs: int = P90_RUNS
+    p90_budget_ms: float | None = None
+    timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.runs < 1:
+            raise OptionsError(f"a probation of {self.runs} runs shows nothing. Expected 1 or more.")
+        if self.p90_budget_ms is not None and self.runs < P90_RUNS:
+            raise OptionsError(f"{self.runs} runs do not support a p90. Expected {P90_RUNS} or more with a budget.")
+
+    def against(self, seen: Tried) -> EdgeloopError | None:
+        """What speaks against keeping the release; None: nothing."""
+        if seen.wrong is not None:
+            return ParityError(seen.wrong)
+        if self.p90_budget_ms is not None and seen.p90_ms is not None and seen.p90_ms > self.p90_budget_ms:
+            return TargetError(f"p90 is {seen.p90_ms:.3g} ms, more than the budget of {self.p90_budget_ms:g} ms")
+        return None
+
+
+def percentile(values: Sequence[float], q: int) -> float:
+    """One of the values, the higher neighbour where the percentile falls between two."""
+    return sorted(values)[math.ceil(q / 100 * (len(values) - 1))]
+
+
+class _Timed:
+    """A model that notes how long its runs took."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.wall_ms: list[float] = []
+        self.rss_peak_bytes: int | None = None
+
+    def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> Ran:
+        ran = self.model.run(inputs, signature)
+        self.wall_ms.append(ran.wall_ms)
+        self.rss_peak_bytes = ran.rss_peak_bytes
+        return ran
+
+
+def _not_finite(outputs: Mapping[str, np.ndarray]) -> str | None:
+    odd = [name for name, value in outputs.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+    return f"output {odd[0]!r} of a made-up input holds NaN or infinity" if odd else None

@@ -1,0 +1,150 @@
+"""Who may sign what runs here. Signers are enrolled once; from then on an unsigned bundle is refused.
+
+Python 3.9 syntax, the standard library and OpenSSH.
+OpenSSH verifies, so the device needs no cryptography of Python's: `ssh-keygen -Y find-principals`, then
+`ssh-keygen -Y verify`. Whether a signer has expired goes by the device's clock.
+
+Sources
+    https://man.openbsd.org/ssh-keygen (ALLOWED SIGNERS)
+    https://github.com/openssh/openssh-portable/blob/master/PROTOCOL.sshsig
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import shutil
+import struct
+import subprocess
+
+from edgeloop.bundle import SIGNATURE
+from edgeloop.edge.on_device.durable import locked, write
+from edgeloop.errors import IntegrityError, OptionsError
+
+NAMESPACE = "edgeloop-bundle"
+TIMEOUT_S = 60.0  # an emulated device takes half a second
+LIMIT_BYTES = 64 << 10  # of signers and of a signature: OpenSSH's are some 300 bytes
+BEGIN, END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+# principals, options, key type, key, comment
+SIGNER = re.compile(r"\S.*?\s(?P<type>(?:ssh|ecdsa|sk)-[\w@.-]+)\s+(?P<key>[A-Za-z0-9+/]+=*)(?:\s.*)?")
+
+
+def signers_file(home: str) -> str:
+    return os.path.join(home, "trust", "allowed_signers")
+
+
+def enrolled(home: str) -> bool:
+    return os.path.lexists(signers_file(home))
+
+
+def ssh_keygen() -> str | None:
+    """The verifier's path; None: this device cannot verify."""
+    return shutil.which("ssh-keygen")
+
+
+def enroll(home: str, signers: bytes) -> None:
+    """Trust these signers (an OpenSSH allowed_signers file) from now on.
+
+    Raises:
+        OptionsError: It names no signer, or a line is none: nobody could take it back later.
+        IntegrityError: Others are enrolled already.
+    """
+    _check_signers(signers)
+    file = signers_file(home)
+    with locked(os.path.dirname(file), "enrolling"):
+        if not enrolled(home):
+            write(file, signers)
+            return
+        with open(file, "rb") as old:
+            if old.read() != signers:
+                raise IntegrityError(
+                    f"{file} holds other signers, and a device is enrolled once. Who may log in there may remove it."
+                )
+
+
+def verify(signers: str, folder: str, manifest: bytes) -> str:
+    """Which signer of the file `signers` signed these bytes of a manifest, by the signature beside it in `folder`.
+
+    Raises:
+        IntegrityError: No signature, a bad one, one of nobody who is listed or no longer valid; or no ssh-keygen.
+    """
+    signature = os.path.join(folder, SIGNATURE)
+    if not os.path.isfile(signature):
+        raise IntegrityError(f"the bundle has no {SIGNATURE}, so nobody vouches for it. Sign it: convert --sign KEY.")
+    _check_armor(signature)
+    signed = ["-s", signature, "-f", signers]
+    code, principals, words = _ssh_keygen(["find-principals", *signed])
+    if code:
+        raise IntegrityError(f"{SIGNATURE} is of no enrolled signer ({_first(words)}). Sign with an enrolled key.")
+    for principal in principals.splitlines():
+        code, _, words = _ssh_keygen(["verify", "-n", NAMESPACE, "-I", principal, *signed], manifest)
+        if code == 0:
+            return principal
+    raise IntegrityError(f"{SIGNATURE} does not sign this manifest ({_first(words)}). Fetch the bundle again.")
+
+
+def _check_signers(signers: bytes) -> None:
+    lines = signers[:LIMIT_BYTES].decode(errors="replace").splitlines()
+    lines = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    if not lines or len(signers) > LIMIT_BYTES:
+        raise OptionsError(
+            f"{len(lines)} signers in {len(signers)} bytes. Expected an allowed_signers file, not empty."
+        )
+    for line in lines:
+        match = SIGNER.fullmatch(line)
+        if match is None or not _is_key(match["type"], match["key"]):
+            raise OptionsError(
+                f"{line[:60]!r} is no line of an allowed_signers file. Expected: PRINCIPAL KEYTYPE KEY, as in a .pub."
+            )
+
+
+def _is_key(kind: str, text: str) -> bool:
+    """A public key begins with its own type (RFC 4253, 6.6)."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return False
+    return key.startswith(struct.pack(">I", len(kind)) + kind.encode())
+
+
+def _check_armor(file: str) -> None:
+    """One signature has one file: ssh-keygen skips white space and what follows the end, and a change there is one."""
+    with open(file, "rb") as opened:
+        text = opened.read(LIMIT_BYTES).decode("ascii", errors="replace")
+    lines = text.split("\n")
+    blob = "".join(lines[1:-2])
+    try:
+        whole = base64.b64encode(base64.b64decode(blob, validate=True)).decode() == blob
+    except (binascii.Error, ValueError):
+        whole = False
+    width = max(1, len(lines[1])) if len(lines) > 1 else 1
+    wrapped = [blob[start : start + width] for start in range(0, len(blob), width)]
+    if not whole or lines != [BEGIN, *wrapped, END, ""]:
+        raise IntegrityError(
+            f"{SIGNATURE} is damaged. Expected what ssh-keygen -Y sign writes: fetch the bundle again."
+        )
+
+
+def _ssh_keygen(arguments: list[str], data: bytes = b"") -> tuple[int, str, str]:
+    """Exit code, output and words of `ssh-keygen -Y ARGUMENTS`."""
+    program = ssh_keygen()
+    if program is None:
+        raise IntegrityError("there is no ssh-keygen, so no signature can be verified. Install openssh-client.")
+    limited = {"PATH": os.path.dirname(program), "LC_ALL": "C"}
+    if "TZ" in os.environ:  # dates of signers without a zone are local time
+        limited["TZ"] = os.environ["TZ"]
+    try:
+        done = subprocess.run(
+            [program, "-Y", *arguments], input=data, capture_output=True, env=limited, timeout=TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as e:
+        raise IntegrityError(f"{program} did not verify in {TIMEOUT_S:g} s. Try again.") from e
+    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+
+
+def _first(words: str) -> str:
+    """Where a key has expired, ssh-keygen says so first and last only that nothing matched."""
+    lines = words.strip().splitlines()
+    return lines[0].strip().rstrip(".") if lines else "no reason given"

@@ -1,0 +1,87 @@
+"""What the Edge TPU compiler would do with a graph: which operators it maps, how much weight stays on the chip.
+
+The compiler takes one partition: an operator that needs the result of a mapped one through another that is not mapped
+stays on the CPU, whatever it is. Operators before the partition (a cast and a quantization of float inputs) do not end
+it: seen in google-coral/test_data, movenet_single_pose_lightning_ptq.
+
+Source: https://coral.ai/docs/edgetpu/compiler/#parameter-data-caching; the rules have theirs in edgetpu_rules.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgeloop.edge.targets.arena import arena_bytes
+from edgeloop.edge.targets.edgetpu_rules import EVERY, RULES, Reason
+from edgeloop.edge.targets.facts import Facts, Step
+from edgeloop.edge.targets.verdict import Refusal, rows
+
+SRAM_BYTES = 8 << 20
+COMPILED = "edgetpu-custom-op"  # of a model that the compiler already wrote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """`refusals` has one entry an operator, None where it is mapped."""
+
+    refusals: tuple[Refusal | None, ...]
+    on_chip_bytes: int
+    off_chip_bytes: int
+    reserved_bytes: int
+
+
+def predict(graph: Facts) -> Prediction:
+    """What the compiler would do with the graph."""
+    refusals = partition(graph)
+    mapped = [step for step, refusal in zip(graph.steps, refusals, strict=True) if refusal is None]
+    constants = {i for step in mapped for i in step.inputs if graph.values[i].constant_bytes}
+    weights = sum(graph.values[i].constant_bytes for i in constants)
+    # the documentation says the executable comes first; the activations do too: docs/targets.md compares with real logs
+    reserved = arena_bytes(graph, tuple(mapped)) or 0
+    on_chip = min(weights, max(0, SRAM_BYTES - reserved))
+    return Prediction(
+        refusals=refusals, on_chip_bytes=on_chip, off_chip_bytes=weights - on_chip, reserved_bytes=reserved
+    )
+
+
+def partition(graph: Facts) -> tuple[Refusal | None, ...]:
+    """For each operator None, or why it stays on the CPU."""
+    if any(step.op == COMPILED for step in graph.steps):
+        left = Refusal(why=Reason.COMPILED, found="the compiler left it on the CPU")
+        return tuple(None if step.op == COMPILED else left for step in graph.steps)
+    maker = {output: index for index, step in enumerate(graph.steps) for output in step.outputs}
+    refusals: list[Refusal | None] = []
+    behind: set[int] = set()  # operators on the CPU that need a result of the partition
+    for index, step in enumerate(graph.steps):
+        before = {maker[i] for i in step.inputs if maker.get(i, index) < index}
+        ended = behind & before
+        refusal = _after(graph, min(ended)) if ended else _refuse(graph, step)
+        if refusal and (ended or any(refusals[i] is None for i in before)):
+            behind.add(index)
+        refusals.append(refusal)
+    return tuple(refusals)
+
+
+def report(graph: Facts) -> dict[str, Any]:
+    """What `--json` prints of one graph."""
+    found = predict(graph)
+    mapped = [index for index, refusal in enumerate(found.refusals) if refusal is None]
+    return {
+        **rows(graph, found.refusals, "mapped"),
+        "partition": {"first": mapped[0], "last": mapped[-1]} if mapped else None,
+        "on_chip_bytes": found.on_chip_bytes,
+        "off_chip_bytes": found.off_chip_bytes,
+        "reserved_bytes": found.reserved_bytes,
+        "compiled": any(step.op == COMPILED for step in graph.steps),
+    }
+
+
+def _refuse(graph: Facts, step: Step) -> Refusal | None:
+    if step.custom or step.op not in RULES:
+        return Refusal(why=Reason.OPERATOR, found=f"the Edge TPU has no {step.op}")
+    return next((found for rule in (*EVERY, *RULES[step.op]) if (found := rule(graph, step))), None)
+
+
+def _after(graph: Facts, index: int) -> Refusal:
+    return Refusal(why=Reason.AFTER, found=f"it needs the result of {index} {graph.steps[index].op}, on the CPU")

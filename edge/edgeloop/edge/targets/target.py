@@ -1,0 +1,61 @@
+"""A .tflite or a bundle in, what a target would make of it out. Nothing is run, no framework is loaded."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Any
+
+from edgeloop.bundle import Format, is_bundle, read_bundle
+from edgeloop.edge.files.flatbuffer import read_tflite
+from edgeloop.edge.targets import cortex_m, edgetpu
+from edgeloop.edge.targets.facts import facts
+from edgeloop.errors import ModelError, OptionsError
+
+
+class Target(enum.StrEnum):
+    EDGETPU = "edgetpu"
+    CORTEX_M = "cortex-m"
+
+    @property
+    def key(self) -> str:
+        """Its name in a JSON document."""
+        return self.value.replace("-", "_")
+
+
+def look(path: str | Path, target: Target, variant: str | None = None) -> dict[str, dict[str, Any]]:
+    """The target's report on the first graph of each .tflite, by variant; "" for a file that is no bundle.
+
+    Raises:
+        ModelError: The file is damaged.
+        OptionsError: It is no .tflite and no bundle with one, or the bundle has no such variant.
+    """
+    path = Path(path)
+    if not is_bundle(path):
+        if variant is not None:
+            raise OptionsError(f"--variant {variant} is for a bundle, and {path} is none. Leave it out.")
+        return {"": _file(path, target)}
+    entries = {v.id: v.entry for v in read_bundle(path).manifest.variants if v.format is Format.TFLITE}
+    if not entries:
+        raise OptionsError(f"{path} has no .tflite variant, which --target {target.value} needs. Convert --to tflite.")
+    if variant is not None and variant not in entries:
+        raise OptionsError(f"{path} has no .tflite variant {variant!r}. Choose one of: {', '.join(entries)}.")
+    return {name: _file(path / entry, target) for name, entry in entries.items() if variant in (None, name)}
+
+
+def _file(path: Path, target: Target) -> dict[str, Any]:
+    if path.is_dir() or (path.is_file() and path.suffix in (".onnx", ".keras", ".h5")):
+        raise OptionsError(f"--target {target.value} looks at .tflite files, and {path} is none. Convert it first.")
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise ModelError(f"{path} cannot be read: {e.strerror}. Expected a .tflite file.") from e
+    model = read_tflite(data, str(path))
+    if not model.graphs:
+        raise ModelError(f"{path} has no graph. Fetch or convert it again.")
+    try:
+        graph = facts(model.graphs[0], data)
+        report = edgetpu.report(graph) if target is Target.EDGETPU else cortex_m.report(graph, len(data))
+    except (ValueError, IndexError) as e:  # options out of the file, operators without the inputs they must have
+        raise ModelError(f"{path} is a damaged .tflite file ({e}). Fetch or convert it again.") from e
+    return {**report, "graphs": len(model.graphs)}

@@ -1,0 +1,37 @@
+"""What a target says of each operator: nothing, or a refusal with its reason."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeloop.edge.targets.facts import Facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """`why` is a member of the target's own Reason, whose value is what to do about it; `found` has the numbers."""
+
+    why: enum.Enum
+    found: str
+
+
+def rows(graph: Facts, refusals: Sequence[Refusal | None], accepted: str) -> dict[str, Any]:
+    """`ops` for `--json`, and how many are `accepted`, the word of that target."""
+    return {
+        "ops": [
+            {
+                "index": index,
+                "op": step.op,
+                accepted: refusal is None,
+                "reason": None if refusal is None else refusal.found,
+                "kind": None if refusal is None else refusal.why.name.lower(),
+                "advice": None if refusal is None else refusal.why.value,
+            }
+            for index, (step, refusal) in enumerate(zip(graph.steps, refusals, strict=True))
+        ],
+        accepted: sum(refusal is None for refusal in refusals),
+        "total": len(refusals),
+    }

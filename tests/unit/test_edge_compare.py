@@ -1,0 +1,252 @@
+"""What may be said of two measurements, and what not."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeloop import cli
+from edgeloop.edge.measure.compare import CompareOptions, Verdict, compare, judge, read_bench
+from edgeloop.edge.measure.records import Interval
+from edgeloop.errors import DataError, OptionsError
+
+N = 200
+
+
+def record(scale=1.0, seed=0, **changes) -> dict:
+    """200 runs around `scale` milliseconds, each within 1%; CPU time is 0.98 of wall time."""
+    wall = scale * (1 + 0.01 * np.random.default_rng(seed).uniform(-1, 1, N))
+    made = {
+        "variant": "int8",
+        "format": "tflite",
+        "bytes": 1000,
+        "runtime": "litert",
+        "device": "local",
+        "threads": 1,
+        "delegate": None,
+        "scenario": "single-stream",
+        "batch": 1,
+        "block": 10,
+        "steady": {"reached": True, "from": 0, "why": ""},
+        "contended": False,
+        "valid": True,
+        "invalid_because": None,
+        "functional_only": False,
+        "wall_ms": wall.tolist(),
+        "cpu_ms": (0.98 * wall).tolist(),
+    }
+    return made | changes
+
+
+def document(*records) -> dict:
+    return {"bench": list(records)}
+
+
+def verdicts(first, second, **options) -> list[tuple]:
+    return [(r.verdict, r.why) for r in compare(document(first), document(second), CompareOptions(**options))]
+
+
+def test_the_verdict_is_about_the_second_document():
+    assert verdicts(record(1.0), record(1.25, 1)) == [(Verdict.SLOWER, "")]
+    assert verdicts(record(1.25), record(1.0, 1)) == [(Verdict.FASTER, "")]
+
+
+def test_the_ratio_is_that_of_the_medians_and_its_interval_holds_it():
+    (row,) = compare(document(record(2.0)), document(record(3.0, 1)))
+    for ratio in (row.wall, row.cpu):
+        # each median lies within 1% of its scale, so their ratio within 2% of 3 / 2
+        assert ratio.ratio == pytest.approx(1.5, rel=0.02)
+        assert ratio.low <= ratio.ratio <= ratio.high
+
+
+def test_the_same_again_cannot_be_told_apart():
+    assert verdicts(record(1.0), record(1.0, 1)) == [(Verdict.CANNOT_TELL, "no difference above 2%")]
+
+
+def test_a_difference_inside_the_margin_does_not_count_and_beyond_it_does():
+    # 10% slower, known to about 0.5%
+    assert verdicts(record(1.0), record(1.1, 1), margin=0.2) == [(Verdict.CANNOT_TELL, "no difference above 20%")]
+    assert verdicts(record(1.0), record(1.1, 1), margin=0.05) == [(Verdict.SLOWER, "")]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict", "why"),
+    [
+        (1.03, 1.5, Verdict.SLOWER, ""),
+        (1.01, 1.5, Verdict.CANNOT_TELL, "reaches into the margin"),
+        (0.7, 1.5, Verdict.CANNOT_TELL, "reaches into the margin"),
+        (0.7, 0.99, Verdict.CANNOT_TELL, "reaches into the margin"),
+        (0.7, 0.98, Verdict.FASTER, ""),  # 1 / 1.02 = 0.9804
+        (0.99, 1.01, Verdict.CANNOT_TELL, "no difference above 2%"),
+        (None, None, Verdict.CANNOT_TELL, "too few turns"),
+    ],
+)
+def test_the_whole_interval_must_lie_beyond_the_margin(low, high, verdict, why):
+    ratio = Interval(ratio=1.0, low=low, high=high)
+    said, because = judge(ratio, ratio, alone=True, margin=0.02)
+    assert said is verdict
+    assert because == "" if not why else why in because
+
+
+def test_of_contended_runs_the_cpu_time_must_say_the_same():
+    slower, even = Interval(ratio=2.0, low=1.9, high=2.1), Interval(ratio=1.0, low=0.9, high=1.1)
+    assert judge(slower, slower, alone=False, margin=0.02)[0] is Verdict.SLOWER
+    assert judge(slower, even, alone=True, margin=0.02)[0] is Verdict.SLOWER
+    assert judge(slower, None, alone=True, margin=0.02)[0] is Verdict.SLOWER
+    for cpu in (even, None):
+        said, why = judge(slower, cpu, alone=False, margin=0.02)
+        assert said is Verdict.CANNOT_TELL and "may have waited for something else" in why
+    # as records have it: wall time doubled by waiting, CPU time the same
+    for contended in (True, "unknown"):
+        waited = record(2.0, 1, contended=contended, cpu_ms=record(1.0, 1)["cpu_ms"])
+        assert verdicts(record(1.0), waited)[0][0] is Verdict.CANNOT_TELL
+        assert verdicts(waited, record(1.0))[0][0] is Verdict.CANNOT_TELL
+
+
+def test_a_cpu_clock_too_coarse_for_the_runs_leaves_the_wall_time():
+    (row,) = compare(document(record(1.0)), document(record(2.0, 1, cpu_ms=[0.0] * N)))
+    assert row.verdict is Verdict.SLOWER and row.cpu is None
+
+
+def test_too_few_runs_are_never_enough_for_a_verdict():
+    few = {name: record(2.0)[name][:45] for name in ("wall_ms", "cpu_ms")}  # 9 turns of 5
+    said, why = verdicts(record(1.0), record(2.0, **few))[0]
+    assert said is Verdict.CANNOT_TELL and "too few turns" in why
+
+
+def test_only_steady_runs_are_compared():
+    wall = [9.0] * 150 + record(1.0, 1)["wall_ms"][:50]
+    late = record(1.0, 1, wall_ms=wall, steady={"reached": True, "from": 150, "why": ""})
+    assert verdicts(record(1.0), late)[0][0] is Verdict.CANNOT_TELL
+
+
+def test_of_a_run_that_never_settled_every_turn_must_say_the_same():
+    never = {"steady": {"reached": False, "from": None, "why": ""}}
+    assert verdicts(record(1.0), record(2.0, 1, **never)) == [(Verdict.SLOWER, "")]
+    wall = record(2.0, 1)["wall_ms"]
+    wall[100:105] = [1.0] * 5  # one turn of 40
+    times = {"wall_ms": wall, "cpu_ms": wall}
+    assert verdicts(record(1.0), record(**times)) == [(Verdict.SLOWER, "")]
+    said, why = verdicts(record(1.0), record(**times, **never))[0]
+    assert (said, why) == (Verdict.CANNOT_TELL, "the second never settled, and not all of its turns say so")
+    said, why = verdicts(record(**times, **never), record(1.0))[0]
+    assert (said, why) == (Verdict.CANNOT_TELL, "the first never settled, and not all of its turns say so")
+    wall = record(1.0)["wall_ms"]
+    wall[100:105] = [2.0] * 5
+    assert verdicts(record(wall_ms=wall, cpu_ms=wall, **never), record(2.0))[0][0] is Verdict.CANNOT_TELL
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"bytes": 1001}, "bytes 1000 against 1001"),
+        ({"format": "onnx"}, "format tflite against onnx"),
+        ({"batch": 8}, "batch 1 against 8"),
+        ({"threads": 4}, "threads 1 against 4"),
+        ({"scenario": "offline"}, "scenario single-stream against offline"),
+        ({"sha256": "ab"}, "sha256 None against ab"),
+        ({"valid": False, "invalid_because": "throttled"}, "the second is invalid: throttled"),
+        ({"functional_only": True}, "the second ran on an emulated device"),
+        ({"wall_ms": [0.0] * N}, "the second has no turn of runs that took any time"),
+        ({"steady": {"from": N}}, "the second has no turn"),
+    ],
+)
+def test_what_is_not_comparable_is_not_compared_and_says_why(change, why):
+    (row,) = compare(document(record()), document(record(2.0) | change))
+    assert row.verdict is Verdict.NOT_COMPARABLE and row.wall is None
+    assert why in row.why
+
+
+def test_rows_pair_by_variant_runtime_and_delegate():
+    first = document(record(), record(variant="float32"), record(delegate="edgetpu"), record(runtime="gone"))
+    second = document(record(delegate="edgetpu"), record(variant="float32"), record(), record(runtime="new"))
+    found = [(r.variant, r.runtime, r.delegate) for r in compare(first, second)]
+    assert found == [("int8", "litert", None), ("float32", "litert", None), ("int8", "litert", "edgetpu")]
+
+
+def test_another_device_will_do_unless_there_are_several():
+    assert [r.devices for r in compare(document(record()), document(record(device="ssh:pi")))] == [("local", "ssh:pi")]
+    both = document(record(), record(device="ssh:pi"))
+    assert [r.devices for r in compare(both, both)] == [("local", "local"), ("ssh:pi", "ssh:pi")]
+    with pytest.raises(DataError, match=r"no row in common: int8 on litert and int8 on litert\."):
+        compare(document(record(device="a"), record(device="b")), document(record(device="c")))
+
+
+def test_documents_without_a_common_row_and_with_a_row_twice_are_refused():
+    with pytest.raises(DataError, match=r"no row in common: int8 on litert and int4 on litert\. Compare"):
+        compare(document(record()), document(record(variant="int4")))
+    with pytest.raises(DataError, match="the second document has int8 on litert on local twice"):
+        compare(document(record()), document(record(), record()))
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "is not valid JSON"),
+        (b"[" * 100_000, "is not valid JSON"),
+        (b'{"compared": []}', "has no list `bench`"),
+        (b'{"bench": []}', "has no row"),
+        (b'{"bench": [1]}', "has row 0 without names"),
+        (json.dumps(document(record(), record(runtime=1))).encode(), "has row 1 without runtime"),
+        (json.dumps(document(record(wall_ms=["1"]))).encode(), "has row 0 without wall_ms"),
+        (json.dumps(document(record(wall_ms=[-1.0]))).encode(), "has row 0 without wall_ms"),
+        (json.dumps(document(record(cpu_ms=[1.0]))).encode(), "has row 0 without as many wall_ms as cpu_ms"),
+        (json.dumps(document(record(valid="no"))).encode(), "has row 0 without valid"),
+        (json.dumps(document(record(block=0))).encode(), "has row 0 without block"),
+        (json.dumps(document(record(contended="perhaps"))).encode(), "has row 0 without contended"),
+        (json.dumps(document(record(steady=None))).encode(), "has row 0 without steady"),
+        (json.dumps(document(record(steady={"from": -1}))).encode(), "has row 0 without steady"),
+        (json.dumps(document(record(delegate=1))).encode(), "has row 0 without delegate"),
+    ],
+)
+def test_a_file_that_is_no_bench_document_is_refused_with_what_it_lacks(tmp_path, content, found):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DataError) as refused:
+        read_bench(tmp_path / "a.json")
+    assert found in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_refused():
+    with pytest.raises(DataError, match=r"cannot read nowhere\.json: No such file"):
+        read_bench(Path("nowhere.json"))
+
+
+@pytest.mark.parametrize("margin", [-0.1, 1.0, float("nan")])
+def test_a_margin_is_a_share(margin):
+    with pytest.raises(OptionsError, match="a margin is a share"):
+        CompareOptions(margin=margin)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Before; after, 1.9 times as long."""
+    for name, scale in (("a.json", 1.0), ("b.json", 1.9)):
+        (tmp_path / name).write_text(json.dumps(document(record(scale, int(scale)))))
+    return [str(tmp_path / name) for name in ("a.json", "b.json")]
+
+
+def test_the_verb_prints_one_document_and_ends_well_whatever_the_verdict(files, capfd):
+    assert cli.run(["compare", *files, "--json"]) == 0
+    printed = json.loads(capfd.readouterr().out)
+    assert [(row["verdict"], row["devices"]) for row in printed["compared"]] == [("slower", ["local", "local"])]
+    assert printed["compared"][0]["wall"]["low"] > 1.8
+    assert cli.run(["compare", *files]) == 0
+    assert "slower" in capfd.readouterr().out
+    assert cli.run(["compare", *files, "--margin", "0.99", "--json"]) == 0  # 1.9, give or take 2%, is below 1.99
+    assert json.loads(capfd.readouterr().out)["compared"][0]["verdict"] == "cannot tell"
+
+
+def test_fail_if_is_exit_6_with_the_document_all_the_same(files, capfd):
+    assert cli.run(["compare", *files, "--json", "--fail-if", "slower", "--fail-if", "not-comparable"]) == 6
+    printed = capfd.readouterr()
+    assert json.loads(printed.out)["compared"][0]["verdict"] == "slower"
+    assert "int8 on litert is slower. Expected none of them, as --fail-if says." in printed.err
+    assert cli.run(["compare", *reversed(files), "--fail-if", "slower"]) == 0
+    assert cli.run(["compare", *files, "--fail-if", "slow"]) == 2
+    assert "--fail-if 'slow' is no verdict. Choose from faster, slower, cannot-tell" in capfd.readouterr().err
+
+
+def test_bad_input_is_exit_10(files, tmp_path):
+    (tmp_path / "c.json").write_text("{}")
+    assert cli.run(["compare", files[0], str(tmp_path / "c.json")]) == 10
