@@ -19,9 +19,9 @@ from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.edge.connection import connect
 from edgeloop.edge.device import parse_device
-from edgeloop.edge.on_device.durable import make_folder
-from edgeloop.edge.on_device.recover import point
-from edgeloop.edge.on_device.store import Release, Slot, State, write_state
+from edgeloop.edge.on_device.releases.durable import make_folder
+from edgeloop.edge.on_device.releases.recover import point
+from edgeloop.edge.on_device.releases.store import Release, Slot, State, write_state
 
 LABELS = ("cat", "dog", "eel")
 RELEASES = {1: "float32", 2: "int8-io"}  # by the same weights: what they answer differs by int8's roundings

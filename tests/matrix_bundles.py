@@ -29,9 +29,9 @@ from edgeloop.bundle import (
 )
 from edgeloop.edge.on_device.child import Ran
 from edgeloop.edge.on_device.frames import pack
-from edgeloop.edge.on_device.keep import Keep
 from edgeloop.edge.on_device.receive import digest
-from edgeloop.edge.on_device.store import Slot
+from edgeloop.edge.on_device.releases.keep import Keep
+from edgeloop.edge.on_device.releases.store import Slot
 
 X = np.array([[1, 0], [0, 1], [2, -1]], np.float32)
 NAME, VARIANT, ENTRY, LABELS = "tiny", "float32", "float32.tflite", "labels/en.txt"

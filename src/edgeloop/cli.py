@@ -1,7 +1,7 @@
 """The command line: finds the verb's folder, runs it, prints its answer, turns errors into exit codes.
 
-Each folder's `command.py` holds `app`, a Typer with its verbs; it is imported when it is needed. A verb returns an
-`Answer` and prints nothing itself.
+Each folder's `command.py` (edge's `commands/`) holds `app`, a Typer with its verbs, imported when one is called. A
+verb returns an `Answer` and prints nothing itself.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from edgeloop.errors import INTERRUPTED, EdgeloopError, OptionsError, WriteError
 VERBS = {  # in the order of the loop, which is the order of --help
     "demo": "edgeloop.demo",
     "convert": "edgeloop.convert.command",
-    "inspect": "edgeloop.edge.inspect_command",
+    "inspect": "edgeloop.edge.commands.inspect",
     "verify": "edgeloop.convert.command",
-    "bench": "edgeloop.edge.command",
-    "enroll": "edgeloop.edge.deploy_command",
-    "deploy": "edgeloop.edge.deploy_command",
-    "rollback": "edgeloop.edge.deploy_command",
-    "devices": "edgeloop.edge.deploy_command",
-    "run": "edgeloop.edge.run_command",
-    "compare": "edgeloop.edge.compare_command",
+    "bench": "edgeloop.edge.commands.bench",
+    "compare": "edgeloop.edge.commands.compare",
+    "enroll": "edgeloop.edge.commands.deploy",
+    "deploy": "edgeloop.edge.commands.deploy",
+    "rollback": "edgeloop.edge.commands.deploy",
+    "devices": "edgeloop.edge.commands.deploy",
+    "run": "edgeloop.edge.commands.run",
     "federate": "edgeloop.federated.command",
     "browse": "edgeloop.browser.command",
     "cache": "edgeloop.convert.command",

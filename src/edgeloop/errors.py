@@ -8,7 +8,7 @@ Library code raises; only `edgeloop.cli` turns an error into an exit code. The t
     |- MissingExtra       3   a package, runtime or browser that is not installed
     |- ModelError         4   a model or bundle refused: unreadable, hostile, unsupported, over a limit
     |- ParityError        5   a variant does not compute what its source computes
-    |- BudgetError        6   the accuracy budget is not met
+    |- BudgetError        6   a budget is not met: of accuracy, or of time
     |- TargetError        7   the target cannot run this model
     |- DeviceError        8   a device or server failed or cannot be reached; a port is in use
     |- IntegrityError     9   a hash or a signature does not hold

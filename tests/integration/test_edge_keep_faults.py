@@ -113,7 +113,7 @@ def test_nothing_is_published_before_it_is_on_the_disk(tmp_path):
 
 MODELS = """
 import os, sys, time
-from edgeloop.edge.on_device import agent, runtimes
+from edgeloop.edge.on_device.models import agent, runtimes
 
 class Acts:
     version = "1"
@@ -208,8 +208,8 @@ import sys
 sys.path.append({numpy!r})
 program = sys.argv[1]
 sys.path.insert(0, program)
-import edgeloop.edge.on_device.trial
-import edgeloop.edge.on_device.keep
+import edgeloop.edge.on_device.releases.trial
+import edgeloop.edge.on_device.releases.keep
 files = [m.__file__ or "" for name, m in sys.modules.items() if name.startswith("edgeloop.") and hasattr(m, "__file__")]
 print([file for file in files if file and not file.startswith(program)])
 """
@@ -238,7 +238,8 @@ def test_a_device_without_numpy_answers_all_but_a_trial(tmp_path):
 # the program from this checkout, with a LiteRT that waits for a file to go, and files of a limited size
 STAND_IN = """
 import os, resource, sys, time
-from edgeloop.edge.on_device import __main__, child, runtimes
+from edgeloop.edge.on_device import __main__, child
+from edgeloop.edge.on_device.models import runtimes
 
 litert = runtimes.RUNTIMES["litert"]
 

@@ -12,9 +12,9 @@ from edgeloop.edge.client import agent
 from edgeloop.edge.device import Device, parse_device
 from edgeloop.edge.measure.loadgen import measure_with_loadgen
 from edgeloop.edge.measure.scenarios import Query, Scenario, minimum_queries, outcome, query_ms, query_of
-from edgeloop.edge.on_device.agent import Agent as DeviceSide
 from edgeloop.edge.on_device.frames import pack, unpack
-from edgeloop.edge.on_device.loadgen import drive
+from edgeloop.edge.on_device.models.agent import Agent as DeviceSide
+from edgeloop.edge.on_device.models.loadgen import drive
 from edgeloop.errors import MissingExtra, TargetError
 
 pytestmark = pytest.mark.integration

@@ -16,7 +16,7 @@ import pytest
 from answering import LABELS, deployed, golden, tiny  # noqa: F401  a fixture
 from devices import eventually
 
-from edgeloop.edge.on_device.camera import HEIGHT, WIDTH
+from edgeloop.edge.on_device.answers.camera import HEIGHT, WIDTH
 from edgeloop.edge.on_device.places import HOME
 from edgeloop.edge.process import owned
 from edgeloop.edge.run.options import RunOptions

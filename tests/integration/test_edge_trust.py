@@ -11,7 +11,7 @@ from devices import make_key
 from matrix_bundles import NAME, Deployer, running, slot, write_bundle
 
 from edgeloop.bundle import MANIFEST, SIGNATURE
-from edgeloop.edge.on_device import trust
+from edgeloop.edge.on_device.releases import trust
 from edgeloop.errors import IntegrityError, OptionsError
 
 pytestmark = [

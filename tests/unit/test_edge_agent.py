@@ -14,14 +14,14 @@ import pytest
 from edgeloop.edge import client, connection, process
 from edgeloop.edge.device import Device, parse_device
 from edgeloop.edge.on_device import frames
-from edgeloop.edge.on_device.agent import RUNS_LIMIT, timed
+from edgeloop.edge.on_device.models.agent import RUNS_LIMIT, timed
 from edgeloop.edge.process import owned
 from edgeloop.errors import DeviceError, TargetError
 
 HERE = parse_device("local")
 ECHO = """
 import os, sys, time
-from edgeloop.edge.on_device import agent, runtimes
+from edgeloop.edge.on_device.models import agent, runtimes
 
 class Echo:
     version, delegated = "1", None

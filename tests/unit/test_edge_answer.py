@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Kind, TensorSpec
-from edgeloop.edge.on_device import camera, follow, frames, pictures, questions
-from edgeloop.edge.on_device.camera import camera_frames, cameras, yuv420
-from edgeloop.edge.on_device.current import Wanted
-from edgeloop.edge.on_device.follow import Follower
-from edgeloop.edge.on_device.frames_folder import frame_files, read_frame_file
-from edgeloop.edge.on_device.pictures import netpbm, resize, to_input
+from edgeloop.edge.on_device import frames
+from edgeloop.edge.on_device.answers import camera, follow, pictures, questions
+from edgeloop.edge.on_device.answers.camera import camera_frames, cameras, yuv420
+from edgeloop.edge.on_device.answers.current import Wanted
+from edgeloop.edge.on_device.answers.follow import Follower
+from edgeloop.edge.on_device.answers.frames_folder import frame_files, read_frame_file
+from edgeloop.edge.on_device.answers.pictures import netpbm, resize, to_input
 from edgeloop.errors import (
     DataError,
     DeviceError,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from edgeloop.edge.on_device.answer import options
+from edgeloop.edge.on_device.answers.answer import options
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.edge.run.run import place
 from edgeloop.edge.run.systemd import unit, unit_name

@@ -4,8 +4,9 @@ import struct
 
 import pytest
 
-from edgeloop.edge.on_device import capabilities, conditions, delegates, memory
-from edgeloop.edge.on_device.profiler import Totals
+from edgeloop.edge.on_device.machine import capabilities, conditions, memory
+from edgeloop.edge.on_device.models import delegates
+from edgeloop.edge.on_device.models.profiler import Totals
 from edgeloop.errors import DeviceError, TargetError
 
 MIB = 1 << 20

@@ -23,9 +23,9 @@ from matrix_bundles import (
 )
 
 from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Requires, Variant, read_bundle
-from edgeloop.edge.on_device.requirements import meet
-from edgeloop.edge.on_device.store import Slot, read_state, slots, write_state
-from edgeloop.edge.on_device.trial import percentile
+from edgeloop.edge.on_device.releases.requirements import meet
+from edgeloop.edge.on_device.releases.store import Slot, read_state, slots, write_state
+from edgeloop.edge.on_device.releases.trial import percentile
 from edgeloop.errors import (
     DeviceError,
     IntegrityError,

@@ -8,7 +8,7 @@ from edgeloop.bundle import Format
 from edgeloop.edge import runners
 from edgeloop.edge.client import survey
 from edgeloop.edge.device import Device, parse_device
-from edgeloop.edge.on_device.survey import PACKAGES
+from edgeloop.edge.on_device.models.survey import PACKAGES
 from edgeloop.errors import DeviceError, MissingExtra
 
 FAR = Device("ssh://far", "python3")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeloop.edge import program
+
 GROUND_FLOOR = ["answer", "atomic", "bundle", "canonical", "errors", "extras", "page"]
 # Spelled as patterns, so that this file does not name them either
 ADDRESSES = re.compile(
@@ -94,10 +96,11 @@ def test_no_tensorflow_in_the_device_lock(root):
     assert "tensorflow" not in (root / "src/edgeloop/locks/device.txt").read_text()
 
 
-ON_DEVICE = ("edge/edgeloop/edge/on_device/*.py", "edge/edgeloop/edge/parity.py", "edge/edgeloop/edge/quantization.py")
+ON_DEVICE = ("on_device/**/*.py", *(f"{name}.py" for name in program.EDGE))
+TRAVELS = [f"src/edgeloop/{name}.py" for name in GROUND_FLOOR] + [f"edge/edgeloop/edge/{name}" for name in ON_DEVICE]
 
 
-@pytest.mark.parametrize("files", [*(f"src/edgeloop/{n}.py" for n in GROUND_FLOOR), *ON_DEVICE])
+@pytest.mark.parametrize("files", TRAVELS)
 def test_what_a_device_reads_and_runs_is_python_3_9(root, files):
     found = sorted(root.glob(files))
     assert found

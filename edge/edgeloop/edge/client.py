@@ -142,7 +142,7 @@ class Agent:
         )
 
     def conditions(self) -> dict[str, Any]:
-        """Governor, clock, temperature, throttling, load: each a value or "unknown" (on_device/conditions.py).
+        """Governor, clock, temperature, throttling, load: each a value or "unknown" (on_device/machine/conditions.py).
 
         Raises:
             DeviceError: The agent died or did not answer in time.
@@ -159,7 +159,7 @@ class Agent:
 
         Returns:
             {ops: [{index, graph, name, delegated, calls, mean_us, p50_us, share}], source, kernels, runs, run_us,
-            invoke_us, ops_us} (on_device/profiler.py); ops is "unsupported" where there is no profiler, with `why`.
+            invoke_us, ops_us} (on_device/models/profiler.py); ops "unsupported", with `why`, where none is.
 
         Raises:
             TargetError: LiteRT refuses the model.

@@ -10,7 +10,7 @@ import io
 import os
 import zipfile
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import edgeloop.errors
 from edgeloop.atomic import write_file
@@ -28,9 +28,10 @@ def program() -> bytes:
     ground, edge = Path(edgeloop.errors.__file__).parent, ON_DEVICE.parent
     sources = {f"edgeloop/{name}.py": ground / f"{name}.py" for name in GROUND}
     sources |= {f"edgeloop/edge/{name}.py": edge / f"{name}.py" for name in EDGE}
-    sources |= {f"edgeloop/edge/on_device/{path.name}": path for path in ON_DEVICE.glob("*.py")}
+    sources |= {f"edgeloop/edge/{path.relative_to(edge).as_posix()}": path for path in ON_DEVICE.rglob("*.py")}
     # folders have entries of their own: before Python 3.13 zipimport finds a namespace package by nothing else
-    entries = {"edgeloop/": b"", "edgeloop/edge/": b"", "edgeloop/edge/on_device/": b"", "__main__.py": MAIN}
+    folders = {f"{folder}/" for name in sources for folder in PurePosixPath(name).parents if folder.name}
+    entries = {"__main__.py": MAIN, **dict.fromkeys(sorted(folders), b"")}
     entries |= {name: path.read_bytes() for name, path in sorted(sources.items())}
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

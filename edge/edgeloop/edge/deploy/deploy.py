@@ -1,7 +1,7 @@
 """One bundle, one device: status, choose, begin, push, check, trial, activate. The device decides, the host reports.
 
 Whatever ends this (a signal, a dead line, a full disk) leaves the device with its old release or the new one, whole:
-the work of on_device/keep.py. What was pushed stays there, and the next deploy goes on with it.
+the work of on_device/releases/keep.py. What was pushed stays there, and the next deploy goes on with it.
 """
 
 from __future__ import annotations

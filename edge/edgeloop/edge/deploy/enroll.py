@@ -16,7 +16,7 @@ from edgeloop.edge.deploy.crew import Step, refuse_twice, together
 from edgeloop.edge.deploy.fleet import remember
 from edgeloop.edge.deploy.keeper_client import keeper
 from edgeloop.edge.device import Device
-from edgeloop.edge.on_device.trust import NAMESPACE
+from edgeloop.edge.on_device.releases.trust import NAMESPACE
 from edgeloop.errors import DataError, EdgeloopError
 
 LIMIT_BYTES = 64 << 10

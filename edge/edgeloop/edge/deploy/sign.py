@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgeloop.atomic import write_file
 from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
-from edgeloop.edge.on_device.trust import NAMESPACE, verify
+from edgeloop.edge.on_device.releases.trust import NAMESPACE, verify
 from edgeloop.edge.process import owned
 from edgeloop.errors import DataError, MissingExtra
 

@@ -21,10 +21,12 @@ from typing import Any
 
 from edgeloop.answer import Progress, silent
 from edgeloop.edge.measure.loaded import Loaded
+from edgeloop.edge.measure.loadgen import measure_with_loadgen
 from edgeloop.edge.measure.opening import Opening
 from edgeloop.edge.measure.plan import BenchOptions, Candidate, plan
 from edgeloop.edge.measure.profile import profile
 from edgeloop.edge.measure.records import Bench
+from edgeloop.edge.measure.scenarios import Driver, Outcome
 from edgeloop.edge.measure.summary import ratio, summarize
 from edgeloop.edge.measure.targets import Target
 
@@ -44,6 +46,7 @@ def bench(
         MissingExtra: Nothing installed can run any of the targets, or a runtime asked for by name is not installed.
         ParityError, TargetError, DeviceError: A device or a runtime that was named runs none of the targets, or no
             target can be measured at all: the class says why. With a delegate: any of the pairs.
+        MissingExtra: LoadGen was asked for, and a device's Python has none.
         DeviceError: A named device cannot be reached, or an agent died or hung while it was measured.
     """
     candidates = plan(what, options)
@@ -51,6 +54,7 @@ def bench(
     groups = _groups(candidates, options.together, order)
     pairs: list[tuple[Loaded, int]] = []  # with the runs of the first pair that came before its group
     profiles: dict[int, Any] = {}
+    driven: dict[int, Outcome] = {}
     with contextlib.ExitStack() as stack:
         opening = Opening(candidates, options, stack, say)
         for done, group in enumerate(groups):
@@ -61,12 +65,14 @@ def bench(
                 progress("bench", done * members[0].turns + turn, len(groups) * members[0].turns)
             for pair in opened:
                 profiles[id(pair)] = profile(pair, opening.note) if options.profile else None
+                if options.driver is Driver.LOADGEN:
+                    driven[id(pair)] = _by_loadgen(pair)
             for pair in members[1:]:
                 pair.close()
     (first, _), *rest = pairs
     rest.sort(key=lambda found: candidates.index(found[0].candidate))
-    to = summarize(first, profiles[id(first)])
-    others = [(summarize(pair, profiles[id(pair)]), skipped) for pair, skipped in rest]
+    to = summarize(first, profiles[id(first)], driven.get(id(first)))
+    others = [(summarize(pair, profiles[id(pair)], driven.get(id(pair))), skipped) for pair, skipped in rest]
     return Bench(
         records=(to, *(of for of, _ in others)),
         ratios=tuple(ratio(of, to, skipped, options.seed) for of, skipped in others),
@@ -75,6 +81,10 @@ def bench(
         seed=options.seed,
         notes=tuple(opening.notes),
     )
+
+
+def _by_loadgen(pair: Loaded) -> Outcome:
+    return measure_with_loadgen(pair.agent, pair.inputs, pair.signature, pair.query, pair.queries).outcome
 
 
 def _groups(candidates: Sequence[Candidate], together: int, order: random.Random) -> list[Sequence[Candidate]]:

@@ -1,7 +1,7 @@
 """A loaded model in, the same figure as ours out, by MLPerf's own LoadGen: an optional driver, and the check of ours.
 
-LoadGen runs on the device, in the agent (on_device/loadgen.py), so that neither driver measures a pipe. Its clock
-starts before and stops after ours by what it costs to call a Python function, some microseconds.
+LoadGen runs on the device, in the agent (on_device/models/loadgen.py), so that neither driver measures a pipe. Its
+clock starts before and stops after ours by what it costs to call a Python function, some microseconds.
 
 Source: https://github.com/mlcommons/inference/tree/master/loadgen
 """

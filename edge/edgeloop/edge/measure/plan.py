@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeloop.bundle import Format
 from edgeloop.edge.device import Device, device_environment, parse_device
-from edgeloop.edge.measure.scenarios import Scenario
+from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.edge.measure.statistics import FEWEST_RUNS
 from edgeloop.edge.measure.targets import Target
 from edgeloop.edge.runners import LITERT, AgentRunner, runners
@@ -28,6 +28,7 @@ class BenchOptions:
         runs: Measured queries of each pair; a query is one call, but for the scenarios that say otherwise. Offline:
             samples of the one query.
         warmup: Calls before them.
+        driver: LoadGen asks as many queries once more, in a run of its own; the samples of the record stay ours.
         together: Pairs loaded at a time, each a process; more are measured in groups that share the first pair.
         profile: Ask for the time of each operator, after everything else.
         timeout_s: For one answer of a device.
@@ -41,6 +42,7 @@ class BenchOptions:
     runs: int = 130  # of which half support a p90, so it is there wherever a steady state is
     warmup: int = 10
     scenario: Scenario = Scenario.SINGLE_STREAM
+    driver: Driver = Driver.EDGELOOP
     together: int = 8
     profile: bool = False
     timeout_s: float = 120.0

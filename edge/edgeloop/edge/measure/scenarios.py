@@ -33,6 +33,13 @@ MLPERF_DURATION_S = 600.0
 MLPERF_OFFLINE_SAMPLES = 24_576
 
 
+class Driver(Enum):
+    """Who asks the queries that the figure of the scenario is made of."""
+
+    EDGELOOP = "edgeloop"
+    LOADGEN = "loadgen"
+
+
 class Scenario(Enum):
     SINGLE_STREAM = "single-stream"
     MULTI_STREAM = "multi-stream"

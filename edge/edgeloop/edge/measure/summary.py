@@ -11,14 +11,16 @@ import numpy as np
 from edgeloop.edge.measure.loaded import Loaded
 from edgeloop.edge.measure.ratios import paired
 from edgeloop.edge.measure.records import Conditions, Latency, Pair, Ratio, Reading, Unknown
-from edgeloop.edge.measure.scenarios import outcome, query_ms
+from edgeloop.edge.measure.scenarios import Outcome, outcome, query_ms
 from edgeloop.edge.measure.statistics import percentile, turn_medians
 from edgeloop.edge.measure.steady import steady
 
 CONTENDED = 1.1
 
 
-def summarize(loaded: Loaded, profile: Sequence[Mapping[str, Any]] | None = None) -> Latency:
+def summarize(
+    loaded: Loaded, profile: Sequence[Mapping[str, Any]] | None = None, driven: Outcome | None = None
+) -> Latency:
     """The record of a pair whose turns are over."""
     s = loaded.samples
     settled = steady(s.wall_ms, loaded.block)
@@ -27,7 +29,7 @@ def summarize(loaded: Loaded, profile: Sequence[Mapping[str, Any]] | None = None
     because = _invalid(s.readings)
     return Latency(
         **_what(loaded),
-        outcome=outcome(loaded.query, query_ms(loaded.query, s.wall_ms, s.started_s)),
+        outcome=driven or outcome(loaded.query, query_ms(loaded.query, s.wall_ms, s.started_s)),
         n=len(s.wall_ms),
         p50_ms=percentile(wall, 50),
         p90_ms=percentile(wall, 90),

@@ -9,10 +9,10 @@ import importlib
 import sys
 
 PARTS = {
-    "agent": "edgeloop.edge.on_device.agent",
-    "survey": "edgeloop.edge.on_device.survey",
-    "keep": "edgeloop.edge.on_device.keep",
-    "answer": "edgeloop.edge.on_device.answer",
+    "agent": "edgeloop.edge.on_device.models.agent",
+    "survey": "edgeloop.edge.on_device.models.survey",
+    "keep": "edgeloop.edge.on_device.releases.keep",
+    "answer": "edgeloop.edge.on_device.answers.answer",
 }
 
 

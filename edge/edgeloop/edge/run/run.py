@@ -1,6 +1,6 @@
 """A device or a bundle in, its answers out, as they come: the model runs there, and only results travel.
 
-The device's program (on_device/answer.py) does the work; here its input is handed on and its words are read.
+The device's program (on_device/answers/answer.py) does the work; here its input is handed on and its words are read.
 """
 
 from __future__ import annotations

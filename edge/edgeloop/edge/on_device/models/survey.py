@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from edgeloop.edge.on_device.frames import serve
-from edgeloop.edge.on_device.sysfs import UNKNOWN
+from edgeloop.edge.on_device.machine.sysfs import UNKNOWN
 
 # by the runtime's name: what is imported, and what is installed
 PACKAGES = {

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from edgeloop.bundle import Kind, TensorSpec
-from edgeloop.edge.on_device.pictures import decode, picture
-from edgeloop.edge.on_device.questions import sample
+from edgeloop.edge.on_device.answers.pictures import decode, picture
+from edgeloop.edge.on_device.answers.questions import sample
 from edgeloop.errors import DataError, OptionsError
 
 LOOK_S = 0.2  # between two looks for new files; a file must rest that long before it is read

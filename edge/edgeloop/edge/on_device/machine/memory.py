@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from edgeloop.edge.on_device.sysfs import UNKNOWN, integer, lines
+from edgeloop.edge.on_device.machine.sysfs import UNKNOWN, integer, lines
 
 # of each version: the limit, the use, and the page cache that is given back before anything is killed
 FILES = {

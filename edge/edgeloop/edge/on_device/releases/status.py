@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from edgeloop.edge.on_device.requirements import machine
-from edgeloop.edge.on_device.store import Slot, read_state, slots
-from edgeloop.edge.on_device.trust import enrolled, ssh_keygen
+from edgeloop.edge.on_device.releases.requirements import machine
+from edgeloop.edge.on_device.releases.store import Slot, read_state, slots
+from edgeloop.edge.on_device.releases.trust import enrolled, ssh_keygen
 from edgeloop.errors import IntegrityError
 
 

@@ -10,9 +10,9 @@ import os
 import shutil
 from dataclasses import replace
 
-from edgeloop.edge.on_device.durable import NEW, locked
 from edgeloop.edge.on_device.receive import sync_folder
-from edgeloop.edge.on_device.store import Last, Release, Slot, State, read_state, slots, write_state
+from edgeloop.edge.on_device.releases.durable import NEW, locked
+from edgeloop.edge.on_device.releases.store import Last, Release, Slot, State, read_state, slots, write_state
 from edgeloop.errors import DeviceError, IntegrityError
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Bundle, FileEntry, Manifest, Variant, read_bundle
-from edgeloop.edge.on_device.requirements import meet
-from edgeloop.edge.on_device.store import Slot, State
-from edgeloop.edge.on_device.trust import enrolled, signers_file, verify
+from edgeloop.edge.on_device.releases.requirements import meet
+from edgeloop.edge.on_device.releases.store import Slot, State
+from edgeloop.edge.on_device.releases.trust import enrolled, signers_file, verify
 from edgeloop.errors import IntegrityError, OptionsError
 
 

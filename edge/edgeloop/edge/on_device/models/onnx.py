@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.edge.on_device.profiler import unsupported
-from edgeloop.edge.on_device.runtimes import Arrays, Call, Signatures
-from edgeloop.edge.on_device.sysfs import UNKNOWN
+from edgeloop.edge.on_device.machine.sysfs import UNKNOWN
+from edgeloop.edge.on_device.models.profiler import unsupported
+from edgeloop.edge.on_device.models.runtimes import Arrays, Call, Signatures
 from edgeloop.errors import OptionsError
 
 DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # of the rest, NumPy's name stands in brackets

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.edge.on_device.sysfs import UNSUPPORTED
+from edgeloop.edge.on_device.machine.sysfs import UNSUPPORTED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def profile(
     Raises:
         TargetError: LiteRT refuses the model or the inputs.
     """
-    from edgeloop.edge.on_device.litert_c import CompiledModel
+    from edgeloop.edge.on_device.models.litert_c import CompiledModel
 
     kernels = "xnnpack" if xnnpack else "builtin"
     totals, run_us, invoke_us = Totals(), 0.0, 0

@@ -13,7 +13,7 @@ from edgeloop.edge.measure.bench import bench as measure
 from edgeloop.edge.measure.plan import BenchOptions
 from edgeloop.edge.measure.plots import write_bench_report
 from edgeloop.edge.measure.records import write_bench
-from edgeloop.edge.measure.scenarios import Scenario
+from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.edge.measure.tables import tables
 from edgeloop.edge.measure.targets import targets
 
@@ -33,6 +33,9 @@ def bench(
     runs: Annotated[int, typer.Option(help="Measured queries of each pair; offline: samples.")] = 130,
     warmup: Annotated[int, typer.Option(help="Calls before them.")] = 10,
     scenario: Annotated[Scenario, typer.Option(help="How queries come, as MLPerf names it.")] = Scenario.SINGLE_STREAM,
+    driver: Annotated[
+        Driver, typer.Option(help="Whose queries the scenario's figure is of: ours, or MLPerf's LoadGen on the device.")
+    ] = Driver.EDGELOOP,
     together: Annotated[int, typer.Option(help="Pairs loaded at a time; more are measured in groups.")] = 8,
     profile: Annotated[bool, typer.Option("--profile", help="Time of each operator, on LiteRT.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of turns.")] = 0,
@@ -48,6 +51,7 @@ def bench(
         runs=runs,
         warmup=warmup,
         scenario=scenario,
+        driver=driver,
         together=together,
         profile=profile,
         seed=seed,

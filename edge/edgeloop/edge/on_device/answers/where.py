@@ -8,10 +8,10 @@ import shutil
 import sys
 from typing import Any
 
+from edgeloop.edge.on_device.answers.current import Wanted, choose
 from edgeloop.edge.on_device.child import PROGRAM
-from edgeloop.edge.on_device.current import Wanted, choose
-from edgeloop.edge.on_device.durable import NEW
 from edgeloop.edge.on_device.places import home
+from edgeloop.edge.on_device.releases.durable import NEW
 
 
 def where(wanted: Wanted) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.edge.on_device.current import Chosen, Wanted, choose, key
-from edgeloop.edge.on_device.resident import Resident, resident
+from edgeloop.edge.on_device.answers.current import Chosen, Wanted, choose, key
+from edgeloop.edge.on_device.answers.resident import Resident, resident
 from edgeloop.edge.quantization import from_io, to_io
 from edgeloop.errors import TargetError
 

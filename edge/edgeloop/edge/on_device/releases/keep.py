@@ -28,21 +28,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import parse_manifest
-from edgeloop.edge.on_device.admit import admit, belongs
 from edgeloop.edge.on_device.child import loaded
-from edgeloop.edge.on_device.durable import locked, make_folder
 from edgeloop.edge.on_device.frames import serve
 from edgeloop.edge.on_device.places import home
-from edgeloop.edge.on_device.recover import reconcile, recover
-from edgeloop.edge.on_device.release import activate, roll_back
-from edgeloop.edge.on_device.stage import begin, push, variant_of
-from edgeloop.edge.on_device.status import status
-from edgeloop.edge.on_device.store import Slot, Staged, read_state, write_state
-from edgeloop.edge.on_device.trust import enroll
+from edgeloop.edge.on_device.releases.admit import admit, belongs
+from edgeloop.edge.on_device.releases.durable import locked, make_folder
+from edgeloop.edge.on_device.releases.recover import reconcile, recover
+from edgeloop.edge.on_device.releases.release import activate, roll_back
+from edgeloop.edge.on_device.releases.stage import begin, push, variant_of
+from edgeloop.edge.on_device.releases.status import status
+from edgeloop.edge.on_device.releases.store import Slot, Staged, read_state, write_state
+from edgeloop.edge.on_device.releases.trust import enroll
 from edgeloop.errors import EdgeloopError, OptionsError, ParityError, WriteError
 
 if TYPE_CHECKING:
-    from edgeloop.edge.on_device.trial import Start, Tried
+    from edgeloop.edge.on_device.releases.trial import Start, Tried
 
 OPERATIONS = ("status", "enroll", "begin", "push", "check", "trial", "activate", "rollback")
 # what a write fails with when it is the disk's fault, or the permissions'
@@ -90,7 +90,10 @@ class Keep:
         return {"signer": admitted.signer, "version": admitted.bundle.manifest.version}
 
     def trial(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        from edgeloop.edge.on_device.trial import How, tried  # with NumPy, which a deploy without changes never needs
+        from edgeloop.edge.on_device.releases.trial import (  # with NumPy, which a deploy without changes never needs
+            How,
+            tried,
+        )
 
         slot = self._hold(Slot(self.home, header["slot"]))
         how = How(header["runtime"], int(header.get("threads", 1)), float(header.get("timeout_s", 120)))
@@ -104,7 +107,7 @@ class Keep:
         return {"parity": parity, "rss_peak_bytes": seen.rss_peak_bytes, **_latency(seen)}
 
     def activate(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        from edgeloop.edge.on_device.trial import How, Probation, tried
+        from edgeloop.edge.on_device.releases.trial import How, Probation, tried
 
         terms = Probation(**(header.get("probation") or {}))
         slot = self._hold(Slot(self.home, header["slot"]))

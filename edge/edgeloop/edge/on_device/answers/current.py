@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from edgeloop.bundle import Bundle, Format, Manifest, Variant, read_bundle
-from edgeloop.edge.on_device.store import Release, Slot, read_state, slots
+from edgeloop.edge.on_device.releases.store import Release, Slot, read_state, slots
 from edgeloop.errors import MissingExtra, ModelError, OptionsError
 
 INFERENCE = ("infer", "serving_default")  # in this order; else a variant's first signature

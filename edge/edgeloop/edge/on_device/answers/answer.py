@@ -23,13 +23,13 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, BinaryIO
 
-from edgeloop.edge.on_device.current import Wanted, find_slot
-from edgeloop.edge.on_device.follow import Follower, Made
-from edgeloop.edge.on_device.loaded import Loaded
-from edgeloop.edge.on_device.notify import keep_watchdog, notify
+from edgeloop.edge.on_device.answers.current import Wanted, find_slot
+from edgeloop.edge.on_device.answers.follow import Follower, Made
+from edgeloop.edge.on_device.answers.loaded import Loaded
+from edgeloop.edge.on_device.answers.notify import keep_watchdog, notify
+from edgeloop.edge.on_device.answers.questions import answer, parse, sample
 from edgeloop.edge.on_device.places import home
-from edgeloop.edge.on_device.questions import answer, parse, sample
-from edgeloop.edge.on_device.recover import recover
+from edgeloop.edge.on_device.releases.recover import recover
 from edgeloop.errors import DataError, EdgeloopError, MissingExtra, OptionsError, WriteError
 
 LINE_LIMIT_BYTES = 64 << 20
@@ -78,7 +78,7 @@ def run(asked: argparse.Namespace, answers: BinaryIO) -> None:
     slot = None if asked.bundle else find_slot(home(), asked.slot)
     wanted = Wanted(slot, asked.bundle, asked.variant, asked.runtime, asked.threads)
     if asked.where:
-        from edgeloop.edge.on_device.where import where
+        from edgeloop.edge.on_device.answers.where import where
 
         write(answers, where(wanted))
         return
@@ -124,7 +124,7 @@ class Ending:
 
 
 def _serve(asked: argparse.Namespace, follower: Follower, ending: Ending, answers: BinaryIO) -> None:
-    from edgeloop.edge.on_device.http_answer import Server, describe
+    from edgeloop.edge.on_device.answers.http_answer import Server, describe
 
     ending.busy = True  # it looks by itself
     server = Server(asked.host, asked.http, follower)
@@ -174,14 +174,14 @@ def _questions(asked: argparse.Namespace) -> Generator[Any, None, None]:
     if asked.input == "-":
         yield from _lines()
     elif asked.input.partition(":")[0] == "camera":
-        from edgeloop.edge.on_device.camera import camera_frames
-        from edgeloop.edge.on_device.pictures import picture
+        from edgeloop.edge.on_device.answers.camera import camera_frames
+        from edgeloop.edge.on_device.answers.pictures import picture
 
         with contextlib.closing(camera_frames(asked.input.partition(":")[2], say)) as frames:
             for number, pixels in frames:
                 yield number, lambda loaded, pixels=pixels: picture(loaded.inputs, pixels, asked.pixels)
     else:
-        from edgeloop.edge.on_device.frames_folder import frame_files, read_frame_file
+        from edgeloop.edge.on_device.answers.frames_folder import frame_files, read_frame_file
 
         for path in frame_files(asked.input, asked.follow, say):
             name = os.path.basename(path)

@@ -13,11 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 from edgeloop.bundle import MANIFEST, SIGNATURE, FileEntry, Manifest, Variant, parse_manifest
-from edgeloop.edge.on_device.admit import is_new, wanted, whole
-from edgeloop.edge.on_device.durable import make_folder, write
 from edgeloop.edge.on_device.receive import digest, part_name, receive
-from edgeloop.edge.on_device.store import Slot, Staged, read_state, write_state
-from edgeloop.edge.on_device.trust import LIMIT_BYTES, enrolled
+from edgeloop.edge.on_device.releases.admit import is_new, wanted, whole
+from edgeloop.edge.on_device.releases.durable import make_folder, write
+from edgeloop.edge.on_device.releases.store import Slot, Staged, read_state, write_state
+from edgeloop.edge.on_device.releases.trust import LIMIT_BYTES, enrolled
 from edgeloop.errors import IntegrityError, ModelError, OptionsError
 
 

@@ -7,9 +7,9 @@ import platform
 from typing import Any
 
 from edgeloop.bundle import Format, Variant
-from edgeloop.edge.on_device.capabilities import cpu_features
-from edgeloop.edge.on_device.memory import ram
-from edgeloop.edge.on_device.sysfs import UNKNOWN
+from edgeloop.edge.on_device.machine.capabilities import cpu_features
+from edgeloop.edge.on_device.machine.memory import ram
+from edgeloop.edge.on_device.machine.sysfs import UNKNOWN
 from edgeloop.errors import TargetError
 
 RUNS = {

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.edge.on_device import delegates
-from edgeloop.edge.on_device.runtimes import Arrays, Call, Signatures
-from edgeloop.edge.on_device.sysfs import UNKNOWN
+from edgeloop.edge.on_device.machine.sysfs import UNKNOWN
+from edgeloop.edge.on_device.models import delegates
+from edgeloop.edge.on_device.models.runtimes import Arrays, Call, Signatures
 from edgeloop.errors import TargetError
 
 
@@ -82,7 +82,7 @@ class TFLite:
 
     def profile(self, signature: str, inputs: Arrays, runs: int, xnnpack: bool) -> dict[str, Any]:
         """As profiler.py says."""
-        from edgeloop.edge.on_device import profiler
+        from edgeloop.edge.on_device.models import profiler
 
         self.ready(signature, inputs)  # refuses what it does not take, in words
         package, _, _ = self.module.__name__.partition(".")

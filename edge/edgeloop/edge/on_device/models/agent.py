@@ -32,7 +32,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeloop.edge.on_device.frames import Header, pack, serve, unpack
-from edgeloop.edge.on_device.memory import own_bytes
+from edgeloop.edge.on_device.machine.memory import own_bytes
 from edgeloop.edge.on_device.places import confined, resolved
 
 OPERATIONS = ("probe", "push", "prepare", "run", "conditions", "profile", "loadgen", "tensors")
@@ -52,14 +52,14 @@ class Agent:
     def _runtime(self) -> Any:
         if self.runtime is None:
             start = time.perf_counter()
-            from edgeloop.edge.on_device.runtimes import RUNTIMES
+            from edgeloop.edge.on_device.models.runtimes import RUNTIMES
 
             self.runtime = RUNTIMES[self.name]()
             self.import_ms = (time.perf_counter() - start) * 1e3
         return self.runtime
 
     def probe(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
-        from edgeloop.edge.on_device.capabilities import capabilities
+        from edgeloop.edge.on_device.machine.capabilities import capabilities
 
         version = self._runtime().version
         return {
@@ -105,7 +105,7 @@ class Agent:
 
     def conditions(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
         if self.weather is None:
-            from edgeloop.edge.on_device.conditions import Conditions
+            from edgeloop.edge.on_device.machine.conditions import Conditions
 
             self.weather = Conditions()
         return self.weather.read(), b""
@@ -117,7 +117,7 @@ class Agent:
         ), b""
 
     def loadgen(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
-        from edgeloop.edge.on_device.loadgen import drive
+        from edgeloop.edge.on_device.models.loadgen import drive
 
         call = self.runtime.ready(header.get("signature") or "", unpack(payload))
         queries, samples, calls = (int(header[name]) for name in ("queries", "samples", "calls"))

@@ -15,7 +15,7 @@ import os
 from dataclasses import asdict, dataclass
 from urllib.parse import quote, unquote
 
-from edgeloop.edge.on_device.durable import write
+from edgeloop.edge.on_device.releases.durable import write
 from edgeloop.errors import IntegrityError, OptionsError
 
 NAME_LIMIT_BYTES = 200  # a file system takes 255, and names get endings here

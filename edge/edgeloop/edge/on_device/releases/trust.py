@@ -20,7 +20,7 @@ import struct
 import subprocess
 
 from edgeloop.bundle import SIGNATURE
-from edgeloop.edge.on_device.durable import locked, write
+from edgeloop.edge.on_device.releases.durable import locked, write
 from edgeloop.errors import IntegrityError, OptionsError
 
 NAMESPACE = "edgeloop-bundle"

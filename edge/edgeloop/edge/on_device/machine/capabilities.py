@@ -12,9 +12,9 @@ import platform
 import sys
 from typing import Any
 
-from edgeloop.edge.on_device.delegates import EDGETPU, edge_tpus
-from edgeloop.edge.on_device.memory import ram
-from edgeloop.edge.on_device.sysfs import UNKNOWN, UNSUPPORTED, lines, text
+from edgeloop.edge.on_device.machine.memory import ram
+from edgeloop.edge.on_device.machine.sysfs import UNKNOWN, UNSUPPORTED, lines, text
+from edgeloop.edge.on_device.models.delegates import EDGETPU, edge_tpus
 
 FEATURES = ("flags", "Features")
 ELF_MACHINE_AT, ELF_HEADER_BYTES = 18, 20

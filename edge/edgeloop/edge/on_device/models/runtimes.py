@@ -30,13 +30,13 @@ class Call:
 
 
 def _tflite(module: str, package: str) -> Any:
-    from edgeloop.edge.on_device.tflite import TFLite
+    from edgeloop.edge.on_device.models.tflite import TFLite
 
     return TFLite(module, package)
 
 
 def _onnx() -> Any:
-    from edgeloop.edge.on_device.onnx import Onnx
+    from edgeloop.edge.on_device.models.onnx import Onnx
 
     return Onnx()
 

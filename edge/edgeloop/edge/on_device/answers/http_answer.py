@@ -26,9 +26,9 @@ from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from edgeloop.edge.on_device.follow import Follower, Made
-from edgeloop.edge.on_device.loaded import Loaded
-from edgeloop.edge.on_device.questions import columns, parse, predictions, rows
+from edgeloop.edge.on_device.answers.follow import Follower, Made
+from edgeloop.edge.on_device.answers.loaded import Loaded
+from edgeloop.edge.on_device.answers.questions import columns, parse, predictions, rows
 from edgeloop.errors import DataError, DeviceError, EdgeloopError
 
 BODY_LIMIT_BYTES = 32 << 20

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from edgeloop.edge.on_device.sysfs import UNKNOWN, UNSUPPORTED, text
+from edgeloop.edge.on_device.machine.sysfs import UNKNOWN, UNSUPPORTED, text
 from edgeloop.errors import DeviceError, TargetError
 
 EDGETPU = "edgetpu"

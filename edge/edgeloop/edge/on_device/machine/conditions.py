@@ -19,7 +19,7 @@ import shutil
 import subprocess
 from typing import Any
 
-from edgeloop.edge.on_device.sysfs import UNKNOWN, integer, lines, text
+from edgeloop.edge.on_device.machine.sysfs import UNKNOWN, integer, lines, text
 
 VCGENCMD_TIMEOUT_S = 2.0
 FLAGS = {  # bits of get_throttled; the same ones 16 higher say that it has happened since the start

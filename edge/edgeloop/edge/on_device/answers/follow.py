@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.edge.on_device.current import Wanted, key
-from edgeloop.edge.on_device.loaded import Loaded, load
+from edgeloop.edge.on_device.answers.current import Wanted, key
+from edgeloop.edge.on_device.answers.loaded import Loaded, load
 from edgeloop.errors import DeviceError, EdgeloopError
 
 LOOK_S = 1.0  # how often an idle follower looks for a new release
