@@ -49,6 +49,15 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
     return {name: round(float(value), digits) for name, value in found.items()}
 
 
+def ratios(of: Sequence[float], to: Sequence[float]) -> dict[str, float]:
+    """Their spread, and the 95% interval of their median."""
+    from edgeloop.edge.measure.ratios import paired
+
+    found = paired(np.array(of), np.array(to))
+    assert found.low is not None and found.high is not None
+    return {**spread(np.divide(of, to)), "low": round(found.low, 4), "high": round(found.high, 4)}
+
+
 # Models
 
 
@@ -156,7 +165,7 @@ def our_loop(model: Path) -> Iterator[Callable[[int], Any]]:
 
 def beside_the_runtime(model: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """`overhead` and `memory` of one model."""
-    reported, cpu, loop, raw_ms, more_mb = [], [], [], [], []
+    reported, cpu, loop, raw_ms, raw_cpu_ms, more_mb = [], [], [], [], [], []
     for _ in range(PROCESSES):
         with raw_loop(model) as raw, our_loop(model) as ours:
             calls = int(min(2000, max(5, BLOCK_S / (raw(20)[0] / 1e3))))
@@ -168,12 +177,13 @@ def beside_the_runtime(model: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                     answer, (bare, used, peak) = ours(calls), raw(calls)
                 whole = answer.started_s[-1] - answer.started_s[0] + (answer.wall_ms[-1] / 1e3)
                 raw_ms.append(bare)
-                reported.append(float(np.mean(answer.wall_ms)) / bare)
-                cpu.append(float(np.mean(answer.cpu_ms)) / used)
-                loop.append(1e3 * whole / calls / bare)
+                raw_cpu_ms.append(used)
+                reported.append(float(np.mean(answer.wall_ms)))
+                cpu.append(float(np.mean(answer.cpu_ms)))
+                loop.append(1e3 * whole / calls)
             more_mb.append((answer.rss_peak_bytes - peak) / 1e6)
     count = {"processes": PROCESSES, "pairs": len(loop), "calls_a_block": calls}
-    times = {"wall": spread(reported), "cpu": spread(cpu), "loop": spread(loop)}
+    times = {"wall": ratios(reported, raw_ms), "cpu": ratios(cpu, raw_cpu_ms), "loop": ratios(loop, raw_ms)}
     return {"raw_p50_ms": round(float(np.median(raw_ms)), 5), **times, **count}, {
         "agent_peak_mb": round(answer.rss_peak_bytes / 1e6, 1),
         "more_mb": spread(more_mb, 2),

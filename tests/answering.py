@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def deployed(bundle: Path, home: Path, name: str = "tiny") -> Deployed:
         files = next(v.files for v in parse_manifest(data).variants if v.id == variant)
         for file in (*files, REFERENCE):
             shutil.copy(bundle / file, folder / file)
-        found[version] = Release(str(version), version, variant, "litert", 1, "", None)
+        found[version] = Release(str(version), version, variant, "litert", 1, hashlib.sha256(data).hexdigest(), None)
     made = Deployed(home, slot, found)
     made.to(1)
     return made

@@ -7,6 +7,7 @@ import faulthandler
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ import rich.table
 import rich.text
 
 from edgeloop.answer import Answer, Table
+
+# what moves a terminal's cursor, sets its title or turns text around (UAX 9); a device's words may hold it
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @contextlib.contextmanager
@@ -87,22 +91,23 @@ class Console:
 
     def say(self, line: str) -> None:
         """One line of news, on stderr."""
-        self._err.print(line, markup=False)
+        self._err.print(_shown(line), markup=False)
 
     def error(self, message: str) -> None:
         self.close()
         one_line = " ".join(message.split())
-        print(f"edgeloop: {one_line}", file=self._stderr, flush=True)
+        print(f"edgeloop: {_shown(one_line)}", file=self._stderr, flush=True)
 
     def show(self, answer: Answer) -> None:
         self.close()
         if self.json:
             print(json.dumps(answer.document, allow_nan=False), flush=True)
         else:
-            for table in answer.tables:
+            for table in answer.tables:  # a title is as wide as the screen, not as its table
+                self._out.print(rich.text.Text(_shown(table.title), style="italic"))
                 self._out.print(_rich(table))
         for note in answer.notes:
-            print(note, file=self._stderr if self.json else sys.stdout, flush=True)
+            print(_shown(note), file=self._stderr if self.json else sys.stdout, flush=True)
 
     def close(self) -> None:
         if self._progress is not None:
@@ -111,9 +116,13 @@ class Console:
 
 
 def _rich(table: Table) -> rich.table.Table:
-    drawn = rich.table.Table(title=table.title, title_justify="left", box=rich.box.SIMPLE)
+    drawn = rich.table.Table(box=rich.box.SIMPLE)
     for index, name in enumerate(table.columns):
         drawn.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in table.rows:
-        drawn.add_row(*map(rich.text.Text, row))
+        drawn.add_row(*(rich.text.Text(_shown(cell)) for cell in row))
     return drawn
+
+
+def _shown(text: str) -> str:
+    return CONTROL.sub("?", text)

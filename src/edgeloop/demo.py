@@ -53,7 +53,7 @@ from edgeloop.edge.environment import run
 from edgeloop.edge.measure.bench import bench
 from edgeloop.edge.measure.plan import BenchOptions
 from edgeloop.edge.measure.records import Bench, write_bench
-from edgeloop.edge.measure.tables import latency_table
+from edgeloop.edge.measure.tables import latency_table, start_table
 from edgeloop.edge.measure.targets import targets
 from edgeloop.edge.on_device.places import HOME
 from edgeloop.edge.runners import LITERT, TFLITE_RUNTIME
@@ -117,12 +117,12 @@ def demo(
     find_chromium()
     need_assets(TFJS_RUNNER)
     loop = Loop(out=out, seed=seed, say=ctx.obj.say, progress=ctx.obj)
-    _enroll(loop)
     parts = split(load(data), seed)
     shards = _write_shards(loop, parts.devices)
     if serve:
         with serve_files({}, port):  # a port in use is said before minutes of work, too
             pass
+    _enroll(loop)
     with network(device, shards) as flower:  # started now, so that the devices are up when they are needed
         with loop.step("cloud"):
             before, central, model = _cloud(loop, parts)
@@ -153,7 +153,7 @@ def demo(
         "seconds": loop.seconds,
     }
     write_file(out / "demo.json", json.dumps(document, indent=1).encode() + b"\n")
-    write_report(out / "report.html", document)
+    write_report(out / "report.html", document, [latency_table(measured.records), start_table(measured.records)])
     answer = _answer(out, document, measured)
     if not serve:
         return answer

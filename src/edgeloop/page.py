@@ -6,6 +6,8 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
+from edgeloop.answer import Table
+
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -21,6 +23,11 @@ def page(title: str, parts: Sequence[str]) -> str:
     """A whole document of HTML parts; empty ones are left out."""
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
     return "\n".join([head, *(part for part in parts if part), "</html>"]) + "\n"
+
+
+def titled(shown: Table) -> str:
+    """What a person sees in a terminal, as HTML."""
+    return f"<p>{html.escape(shown.title)}</p>{table(shown.columns, shown.rows)}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], best: int | None = None) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeloop.answer import Table
 from edgeloop.atomic import write_file
-from edgeloop.edge.measure.plots import figure
-from edgeloop.page import page, table
+from edgeloop.edge.measure.plots import figure, legend_beside
+from edgeloop.page import page, table, titled
+
+MARKERS = "osD^v<>PX*"  # forms of one size and accuracy lie on each other
 
 
-def write_report(path: Path, document: Mapping[str, Any]) -> None:
-    """Write `report.html` for a document as `edgeloop demo --json` prints it.
+def write_report(path: Path, document: Mapping[str, Any], measured: Sequence[Table]) -> None:
+    """Write `report.html` for a document as `edgeloop demo --json` prints it, with the tables of what was measured.
 
     Raises:
         MissingExtra: Matplotlib is not installed.
@@ -36,11 +39,7 @@ def write_report(path: Path, document: Mapping[str, Any]) -> None:
             [_variant_row(variant) for variant in document["variants"]],
         ),
         "<h2>Latency in the device environment</h2>",
-        "<p>Interleaved in one run; compare within this table only.</p>",
-        table(
-            ("variant", "runtime", "batch", "p50 ms", "p90 ms", "CPU p50 ms", "load ms", "first ms", "peak RSS MB"),
-            [_bench_row(record) for record in document["bench"]],
-        ),
+        *map(titled, measured),
         "<h2>Rounds</h2>",
         table(
             ("round", "replies", "examples", "train loss", "accuracy"),
@@ -67,13 +66,10 @@ def _rounds_plot(axes: Any, document: Mapping[str, Any]) -> None:
 
 
 def _size_plot(axes: Any, document: Mapping[str, Any]) -> None:
-    for k, variant in enumerate(sorted(document["variants"], key=lambda variant: variant["bytes"])):
+    for k, variant in enumerate(document["variants"]):
         point = variant["bytes"] / 1e3, 100 * variant["accuracy"]
-        axes.scatter(*point)
-        # every second name points down: forms of one size would write over each other
-        up = 1 if k % 2 else -1
-        place = {"xytext": (4, 6 * up), "rotation": 40 * up, "va": "bottom" if up > 0 else "top"}
-        axes.annotate(variant["id"], point, textcoords="offset points", rotation_mode="anchor", **place)
+        axes.scatter(*point, s=70, alpha=0.8, marker=MARKERS[k % len(MARKERS)], label=variant["id"])
+    legend_beside(axes)
     accuracies = [100 * variant["accuracy"] for variant in document["variants"]]
     room = max(1.0, max(accuracies) - min(accuracies))  # points: equal forms must not blow up to a zoomed-in line
     axes.set_ylim(min(accuracies) - room, max(accuracies) + room)
@@ -93,16 +89,4 @@ def _variant_row(variant: Mapping[str, Any]) -> tuple[Any, ...]:
         snr,
         *("-" if share is None else f"{share:.1%}" for share in (parity["top1_agreement"], variant["accuracy"])),
         ", ".join(variant["runtimes"]),
-    )
-
-
-def _bench_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    times = [record[key] for key in ("p50_ms", "p90_ms", "cpu_p50_ms", "load_ms", "first_ms")]
-    rss = record["rss_peak_bytes"]
-    return (
-        record["variant"],
-        f"{record['runtime']} {record['runtime_version']}",
-        record["batch"],
-        *("insufficient" if value is None else f"{value:.3f}" for value in times),
-        "unknown" if rss is None else f"{rss / 1e6:.0f}",
     )

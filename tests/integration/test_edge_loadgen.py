@@ -8,10 +8,15 @@ import time
 import numpy as np
 import pytest
 
+from edgeloop.cli import run
 from edgeloop.edge.client import agent
 from edgeloop.edge.device import Device, parse_device
+from edgeloop.edge.measure.bench import bench
 from edgeloop.edge.measure.loadgen import measure_with_loadgen
-from edgeloop.edge.measure.scenarios import Query, Scenario, minimum_queries, outcome, query_ms, query_of
+from edgeloop.edge.measure.plan import BenchOptions
+from edgeloop.edge.measure.scenarios import Driver, Query, Scenario, minimum_queries, outcome, query_ms, query_of
+from edgeloop.edge.measure.tables import overview
+from edgeloop.edge.measure.targets import targets
 from edgeloop.edge.on_device.frames import pack, unpack
 from edgeloop.edge.on_device.models.agent import Agent as DeviceSide
 from edgeloop.edge.on_device.models.loadgen import drive
@@ -212,3 +217,19 @@ def test_a_device_without_loadgen_says_what_to_install(model, device_python):
             measure_with_loadgen(
                 loaded, {next(iter(spec["inputs"])): inputs["x"]}, name, query_of(SINGLE, 1), queries=64
             )
+
+
+def test_bench_shows_the_figure_of_the_scenario_and_that_loadgen_asked(model):
+    options = BenchOptions(devices=(LOCAL,), runtimes=("litert",), runs=64, driver=Driver.LOADGEN)
+    result = bench(targets(model[0]), options)
+    (record,) = result.records
+    assert (record.outcome.driver, record.outcome.queries, record.n) == ("loadgen 6.0.17", 64, 64)
+    shown = overview(result)[2]
+    assert "asked by loadgen 6.0.17" in shown.title and "queries 64" in shown.title
+    assert shown.columns[-1] == "p90 ms" and float(shown.rows[0][-1]) == pytest.approx(record.outcome.value, rel=5e-3)
+
+
+def test_bench_on_a_device_without_loadgen_is_exit_3_with_what_to_install_there(model, device_python, capfd):
+    code = run(["bench", str(model[0]), "--driver", "loadgen", "--on", f"local:{device_python}", "--runtime", "litert"])
+    assert code == MissingExtra.exit_code == 3
+    assert "Run there: pip install mlcommons-loadgen" in capfd.readouterr().err

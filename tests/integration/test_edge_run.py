@@ -10,17 +10,21 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from answering import LABELS, deployed, golden, tiny  # noqa: F401  a fixture
 from devices import eventually
 
+from edgeloop.edge import connection
 from edgeloop.edge.on_device.answers.camera import HEIGHT, WIDTH
 from edgeloop.edge.on_device.places import HOME
+from edgeloop.edge.on_device.releases.store import read_state, write_state
 from edgeloop.edge.process import owned
+from edgeloop.edge.program import local_program
 from edgeloop.edge.run.options import RunOptions
-from edgeloop.edge.run.run import run
+from edgeloop.edge.run.run import ask, run
 from edgeloop.errors import DataError, DeviceError, MissingExtra, ModelError, OptionsError
 
 pytestmark = pytest.mark.integration
@@ -145,6 +149,28 @@ def test_a_slot_is_found_by_its_name_or_by_being_alone(tiny, tmp_path, monkeypat
         answers("local", lines=[image])
     with pytest.raises(OptionsError, match="no release in slot 'three'"):
         answers("local", RunOptions(slot="three"), [image])
+
+
+def test_a_disk_that_takes_no_byte_stops_no_answers(tiny, tmp_path, device_python):  # noqa: F811
+    device = deployed(tiny, tmp_path)
+    state = read_state(device.slot)
+    write_state(device.slot, replace(state, probation=replace(state.current, folder="9", version=9)))  # interrupted
+    image = json.dumps(golden(tiny)[0][0].tolist()).encode() + b"\n"
+    # no process below writes to a file, temporary ones included: EFBIG, as a full disk's ENOSPC
+    command = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", device_python, "-I", local_program(), "answer"]
+    with owned(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, HOME: str(tmp_path)}
+    ) as child:
+        said = child.communicate(image, WAIT_S)[0]
+    assert json.loads(said)["release"] == 1
+    assert read_state(device.slot).probation is not None  # it could not be written, and stays to be done
+
+
+def test_a_device_that_never_says_where_is_given_up(tmp_path, monkeypatch):
+    (tmp_path / "agent.py").write_text("import time; time.sleep(600)")
+    monkeypatch.setattr(connection, "local_program", lambda: tmp_path / "agent.py")
+    with pytest.raises(DeviceError, match="gave no answer in 1 s"):
+        ask("local", RunOptions(http=0, timeout_s=1), "--where")
 
 
 def test_behind_ssh_questions_go_there_and_answers_come_back(tiny, ssh_device):  # noqa: F811

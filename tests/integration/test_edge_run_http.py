@@ -1,5 +1,6 @@
 """HTTP on a device: what is answered and refused, and that no request is lost while releases change or models die."""
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -129,11 +130,44 @@ def test_a_body_without_a_length_or_over_the_limit_is_refused_unread(one_server)
         (b"Transfer-Encoding: chunked", b"411"),
         (b"Content-Length: 99999999999", b"413"),
         (b"Content-Length: -1", b"411"),
+        (b"Content-Length: " + b"9" * 5000, b"413"),
+        (b"Content-Length: 2\r\nContent-Length: 3", b"411"),
     ):
         with socket.create_connection(("127.0.0.1", one_server.port), timeout=WAIT_S) as raw:
-            raw.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
+            raw.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n\r\n")
             answer = raw.makefile("rb").read()  # to the end: the connection is closed
         assert answer.split()[1] == status and b'{"error": ' in answer
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ("Host: localhost:8000", 200),
+        ("Host: [::1]", 200),
+        ("Host: 127.0.0.1\r\nOrigin: http://localhost:3000", 200),
+        ("Accept: */*", 200),  # no browser leaves Host out
+        ("Host: rebound.example:8000", 403),
+        ("Host: localhost.rebound.example", 403),
+        ("Host: 127.0.0.1\r\nHost: rebound.example", 403),
+        ("Host: 127.0.0.1\r\nOrigin: https://elsewhere.example", 403),
+        ("Host: 127.0.0.1\r\nOrigin: null", 403),
+    ],
+)
+def test_a_page_of_a_stranger_gets_no_answer_from_loopback(one_server, headers, status):
+    body = json.dumps({"instances": [IMAGE]}).encode()
+    asked = f"POST /v1/predict HTTP/1.1\r\n{headers}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", one_server.port), timeout=WAIT_S) as raw:
+        raw.sendall(asked.encode() + body)
+        assert int(raw.recv(12).split()[1]) == status
+
+
+def test_the_body_of_a_get_is_not_taken_for_the_next_request(one_server):
+    inner = b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", one_server.port), timeout=WAIT_S) as raw:
+        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(inner) + inner)
+        with contextlib.suppress(ConnectionResetError):  # what was not read is thrown away
+            answers = b"".join(iter(lambda: raw.recv(1 << 16), b""))
+            assert answers.count(b"HTTP/1.1 200") == 1 and b"Connection: close" in answers
 
 
 def test_slow_clients_hold_up_nobody(one_server):
@@ -253,7 +287,7 @@ def test_a_model_that_hangs_is_ended_and_loaded_again(serving):
 def test_a_request_that_is_arriving_when_the_end_is_asked_for_is_answered(serving):
     with serving() as server:
         body = json.dumps({"instances": server.images[:1].tolist()}).encode()
-        head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
         idle = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
         with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as raw, idle:
             raw.sendall(head + body[:10])

@@ -423,10 +423,15 @@ def test_what_a_user_configured_for_his_own_sessions_is_not_taken_over(ssh_devic
         RequestTTY="force",
         LocalForward=f"{free_port()} {LOOPBACK}:1",
         LogLevel="DEBUG3",
+        ForwardAgent="yes",
     )
     with agent(ssh_device.device, "litert", ".") as running:
         assert running.probe()["runtime"] == "litert"
     assert not persistent.exists() and not clients(ssh_device.port)
+    host = ssh_device.device.ssh
+    asked = [*ssh_login.ssh_words(host, persistent), "-G", "--", host.host]
+    settled = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "forwardagent no" in settled  # the device would have the user's keys
 
 
 def test_a_folder_with_spaces_and_quotes_in_its_name_holds_the_files(new_ssh_device, tmp_path):

@@ -239,6 +239,16 @@ def test_a_device_may_hold_one_whole_variant_only(bundle):
     assert read_bundle(bundle.path).variant("int8").entry == "int8.tflite"
 
 
+def test_an_absent_variant_may_share_files_with_the_one_a_device_holds(bundle, manifest):
+    manifest["variants"].append(variant("tfjs-8", "tfjs/model8.json", ["tfjs/model8.json", "tfjs/w.bin"], "tfjs"))
+    manifest["files"]["tfjs/model8.json"] = {"bytes": 2, "sha256": hashlib.sha256(b"[]").hexdigest()}
+    bundle.write(manifest)
+    assert [v.id for v in read_bundle(bundle.path).variants] == ["float32", "int8", "tfjs"]
+    (bundle.path / "tfjs/model.json").unlink()  # now nothing explains w.bin
+    with pytest.raises(IntegrityError, match=r"misses 'tfjs/model.json' of variant 'tfjs'"):
+        read_bundle(bundle.path)
+
+
 def test_unknown_keys_are_ignored(manifest):
     known = parse_manifest(canonical_json(manifest))
     for place in (manifest, manifest["files"]["int8.tflite"], manifest["variants"][0], manifest["weights"][0],

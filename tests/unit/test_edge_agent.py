@@ -16,7 +16,7 @@ from edgeloop.edge.device import Device, parse_device
 from edgeloop.edge.on_device import frames
 from edgeloop.edge.on_device.models.agent import RUNS_LIMIT, timed
 from edgeloop.edge.process import owned
-from edgeloop.errors import DeviceError, TargetError
+from edgeloop.errors import DeviceError, EdgeloopError, TargetError
 
 HERE = parse_device("local")
 ECHO = """
@@ -172,8 +172,39 @@ def test_a_model_the_runtime_refuses_is_a_target_error_with_its_words(echo):
 
 
 def test_a_model_that_kills_the_runtime_kills_the_agent_and_not_the_tool(echo):
-    with echo() as agent, pytest.raises(DeviceError, match=r"ended during prepare \(signal SIGSEGV"):
+    with (
+        echo() as agent,
+        pytest.raises(DeviceError, match=r"ended during prepare \(signal SIGSEGV.*The runtime crashes"),
+    ):
         agent.prepare("crash")
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [(-9, "SIGKILL"), (137, "SIGKILL"), (-4, "SIGILL"), (0, ""), (1, ""), (127, ""), (-50, ""), (None, "")],
+)
+def test_a_signal_is_told_from_a_return_code_of_a_child_and_of_a_shell(code, name):
+    assert process.signal_of(code) == name
+
+
+@pytest.mark.parametrize("error", ["no dictionary", {"type": 7}, {"type": "EdgeloopError", "message": ["x"]}, None])
+def test_an_error_of_any_form_is_an_error_of_the_device(tmp_path, monkeypatch, error):
+    program = "import json, sys\nasked = json.loads(sys.stdin.readline())\n"
+    program += f"print(json.dumps({{'id': asked['id'], 'bytes': 0, 'error': {error!r}}}), flush=True)"
+    (tmp_path / "agent.py").write_text(program)
+    monkeypatch.setattr(connection, "local_program", lambda: tmp_path / "agent.py")
+    with client.agent(HERE, "litert", ".") as agent, pytest.raises(EdgeloopError, match="litert on local: "):
+        agent.probe()
+
+
+def test_a_device_that_takes_an_upload_and_never_has_it_is_given_up(tmp_path, monkeypatch):
+    program = "import json, sys\nwhile line := sys.stdin.readline():\n    asked = json.loads(line)\n"
+    program += "    sys.stdin.read(asked['bytes'])\n"
+    program += "    print(json.dumps({'id': asked['id'], 'bytes': 0, 'done': False, 'have': 0}), flush=True)\n"
+    (tmp_path / "agent.py").write_text(program)
+    monkeypatch.setattr(connection, "local_program", lambda: tmp_path / "agent.py")
+    with client.agent(HERE, "litert", ".") as agent, pytest.raises(DeviceError, match="stays at 0 bytes"):
+        agent.push(tmp_path / "agent.py", "file")
 
 
 def test_a_runtime_that_hangs_is_ended_when_its_time_is_up(echo):
@@ -226,6 +257,15 @@ def test_a_packed_payload_is_an_npz_and_an_npz_is_unpacked():
             "a": (np.arange(3).dtype, [0, 1, 2]),
             "b": (np.float32, 1.0),
         }
+
+
+def test_an_archive_that_unpacks_to_more_than_a_payload_is_not_unpacked(monkeypatch):
+    packed = io.BytesIO()
+    np.savez_compressed(packed, x=np.zeros(100_000))
+    assert len(packed.getvalue()) < 2000 and frames.unpack(packed.getvalue())["x"].size == 100_000
+    monkeypatch.setattr(frames, "PAYLOAD_LIMIT_BYTES", 700_000)
+    with pytest.raises(ValueError, match="800128 bytes in an archive of"):
+        frames.unpack(packed.getvalue())
 
 
 def test_a_pickle_is_neither_packed_nor_unpacked():

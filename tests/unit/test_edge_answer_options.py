@@ -101,8 +101,9 @@ def test_nothing_in_a_path_is_expanded_or_ends_a_word():
     assert f'Environment="EDGELOOP_HOME={quoted}"' in text  # systemd expands no variables here
     assert f'-I "{quoted.replace("$", "$$")}/a.pyz" answer' in text
     assert 'WorkingDirectory=/home/p "i"/$HOME %%h\\' in text
-    with pytest.raises(OptionsError, match="no unit file can hold"):
-        unit({**WHERE, "slot": "a\nUser=root"}, RunOptions(http=1))
+    for field in ("slot", "user", "home", "python"):
+        with pytest.raises(OptionsError, match="no unit file can hold"):
+            unit({**WHERE, field: "a\nExecStartPre=/bin/evil"}, RunOptions(http=1))
 
 
 def test_a_service_has_no_standard_input():

@@ -237,6 +237,13 @@ def test_the_verb_prints_one_document_and_ends_well_whatever_the_verdict(files, 
     assert json.loads(capfd.readouterr().out)["compared"][0]["verdict"] == "cannot tell"
 
 
+def test_what_cannot_be_told_has_its_reason_below_the_table(files, capfd):
+    assert cli.run(["compare", *files, "--margin", "0.99"]) == 0
+    printed = capfd.readouterr().out
+    assert "time of the second over time of the first: litert on local" in printed
+    assert "cannot tell   (1)" in printed and "\n(1) no difference above 99%\n" in printed
+
+
 def test_fail_if_is_exit_6_with_the_document_all_the_same(files, capfd):
     assert cli.run(["compare", *files, "--json", "--fail-if", "slower", "--fail-if", "not-comparable"]) == 6
     printed = capfd.readouterr()

@@ -1,6 +1,7 @@
 """Releases on a device: what is taken, what is refused, what is kept, and what comes back."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -23,6 +24,9 @@ from matrix_bundles import (
 )
 
 from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Requires, Variant, read_bundle
+from edgeloop.edge.on_device.answers.current import Wanted, choose
+from edgeloop.edge.on_device.releases import store
+from edgeloop.edge.on_device.releases.recover import recover
 from edgeloop.edge.on_device.releases.requirements import meet
 from edgeloop.edge.on_device.releases.store import Slot, read_state, slots, write_state
 from edgeloop.edge.on_device.releases.trial import percentile
@@ -33,6 +37,7 @@ from edgeloop.errors import (
     OptionsError,
     ParityError,
     TargetError,
+    WriteError,
 )
 
 
@@ -434,6 +439,86 @@ def test_a_slot_of_any_name_lies_in_a_folder_of_its_own(tmp_path, name):
 def test_a_name_that_no_folder_can_have_is_refused(tmp_path, name):
     with pytest.raises(OptionsError, match="cannot be a folder's name"):
         Slot(str(tmp_path), name)
+
+
+def test_a_folder_beside_the_slots_is_none_and_stops_nothing(deployer, bundle, home):
+    deployer.deploy(bundle(1))
+    for name in (".tmp", "a b", "%FF", "x" * 250, os.fsdecode(b"\xff")):
+        (home / "slots" / name).mkdir()
+    assert [one.name for one in slots(str(home))] == [NAME]
+    assert list(deployer.ask("status")["slots"]) == [NAME]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS])
+def test_on_a_disk_that_takes_nothing_what_runs_is_told_and_a_deploy_says_why_not(bundle, home, monkeypatch, error):
+    Deployer(home).deploy(bundle(1))
+    state = read_state(slot(home))
+    write_state(slot(home), replace(state, probation=replace(state.current, folder="2", version=2)))  # interrupted
+
+    def refuse(path, data):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(store, "write", refuse)
+    recover(str(home))
+    assert running(home) == 1
+    deployer = Deployer(home)
+    assert deployer.ask("status")["slots"][NAME]["current"] == 1
+    with pytest.raises(WriteError, match=os.strerror(error)):
+        deployer.stage(bundle(2))
+    monkeypatch.undo()
+    assert Deployer(home).deploy(bundle(3))["result"] == "committed"
+
+
+def test_what_is_no_release_among_them_is_removed_whatever_it_is(deployer, bundle, home):
+    deployer.deploy(bundle(1))
+    deployer.end()
+    folder = Path(slot(home).releases)
+    (folder / "file").write_bytes(b"x")
+    (folder / "link").symlink_to(home)
+    (folder / "7").mkdir()
+    recover(str(home))
+    assert releases(home) == ["1"] and running(home) == 1
+
+
+def test_room_is_made_before_an_interrupted_probation_is_noted(bundle, home, monkeypatch):
+    Deployer(home).deploy(bundle(1))
+    state, left = read_state(slot(home)), Path(slot(home).releases) / "2"
+    write_state(slot(home), replace(state, probation=replace(state.current, folder="2", version=2)))
+    left.mkdir()
+    wrote, real = [], store.write
+    monkeypatch.setattr(store, "write", lambda path, data: (wrote.append(left.exists()), real(path, data)))
+    recover(str(home))
+    assert wrote == [False]
+
+
+@pytest.mark.parametrize("sha256", ["", "/../../../../../a", "0" * 63, "0" * 64 + "\n", "A" * 64])
+def test_a_hash_that_is_none_becomes_no_part_of_a_path(deployer, bundle, home, sha256):
+    made = bundle(1)
+    deployer.ask("begin", (made / MANIFEST).read_bytes(), slot=NAME, variant=VARIANT)
+    before = sorted(home.rglob("*"))
+    with pytest.raises(ValueError, match="no sha256"):
+        deployer.ask("push", b"x", slot=NAME, path=SIGNATURE, size=1, sha256=sha256, offset=0)
+    assert sorted(home.rglob("*")) == before
+
+
+def test_only_what_a_deploy_installed_is_answered_with(deployer, bundle, home, tmp_path):
+    deployer.deploy(bundle(1))
+    found = Wanted(slot(home))
+    installed = Path(os.path.realpath(found.path))
+
+    manifest = installed / MANIFEST
+    old = manifest.read_bytes()
+    manifest.write_bytes(old.replace(b'"version":1', b'"version":9'))  # every listed hash still holds
+    with pytest.raises(IntegrityError, match="was changed"):
+        choose(found)
+    manifest.write_bytes(old)
+
+    shutil.copytree(installed, tmp_path / "1")  # under the same name elsewhere
+    current = Path(found.path)
+    current.unlink()
+    current.symlink_to(tmp_path / "1")
+    with pytest.raises(IntegrityError, match="which no deploy installed"):
+        choose(found)
 
 
 def test_a_damaged_state_is_told_and_nothing_is_guessed(deployer, bundle, home):

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ from edgeloop.edge.measure.bench import bench
 from edgeloop.edge.measure.loaded import ENTRY, QUERIES_A_TURN
 from edgeloop.edge.measure.plan import BenchOptions
 from edgeloop.edge.measure.profile import with_shapes
-from edgeloop.edge.measure.scenarios import Scenario
-from edgeloop.edge.measure.tables import latency_table, ratio_table
+from edgeloop.edge.measure.records import Bench
+from edgeloop.edge.measure.scenarios import Driver, Scenario
+from edgeloop.edge.measure.tables import latency_table, notes, overview, ratio_table, start_table, telling
 from edgeloop.edge.measure.targets import Target
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, TargetError
 
@@ -41,6 +42,7 @@ class Lab:
     delegates: list = field(default_factory=list)
     readings: object = field(default_factory=lambda: itertools.repeat(QUIET))
     cpu_share: float = 1.0
+    switches: object = 2  # in each answer
     cold: int = 0  # of the calls that do not begin a turn, this many are slow at first
 
     @contextlib.contextmanager
@@ -68,7 +70,9 @@ class Fake:
     def conditions(self):
         return next(self.lab.readings)
 
-    def ask(self, op, refused):
+    def ask(self, op, fields=None, payload=b"", refused=None):
+        if op == "loadgen":
+            raise MissingExtra("LoadGen does not load. Run there: pip install mlcommons-loadgen")
         assert op == "probe"
         if (self.runtime, self.device) in self.lab.lacks:
             raise refused(f"{self.runtime} on {self.device}: probe failed with ModuleNotFoundError: none")
@@ -85,6 +89,7 @@ class Fake:
         return {**known, "signatures": signatures}
 
     def profile(self, inputs, signature, runs):
+        self.lab.calls.append((self.variant, self.runtime, self.device, "profile"))
         raise TargetError("no library.")
 
     def run(self, inputs, signature, runs):
@@ -97,7 +102,7 @@ class Fake:
             self.turned += QUERIES_A_TURN
             self.lab.open_in_turns.add(len(self.lab.open))
         times = (9.0,) * min(ENTRY, runs) + (in_turn or (1.0,) * max(0, runs - ENTRY))
-        return Answer({}, times, tuple(self.lab.cpu_share * t for t in times), started, 2, 1000, 2000)
+        return Answer({}, times, tuple(self.lab.cpu_share * t for t in times), started, self.lab.switches, 1000, 2000)
 
 
 @pytest.fixture
@@ -137,6 +142,8 @@ def test_calls_that_begin_a_turn_are_kept_and_counted_in_no_figure(lab):
     assert (record.import_ms, record.load_ms, record.arena_bytes, record.delegated) == (1.0, 2.0, 77, None)
     assert (record.rss_bytes, record.rss_peak_bytes) == (1000, 2000)
     assert record.involuntary_switches == 20  # 2 in each of 10 turns
+    lab.switches = None
+    assert bench([A], options()).records[0].involuntary_switches is None
 
 
 def test_figures_are_those_of_the_steady_runs_and_every_sample_is_kept(lab):
@@ -177,7 +184,7 @@ def test_a_device_that_slowed_itself_down_at_any_time_makes_its_records_invalid(
         assert not record.valid and "throttled (frequency capped)" in record.invalid_because
         assert sum(reading["throttled"] for reading in record.conditions.during) == 1
     assert "invalid: the device was throttled" in latency_table(result.records).rows[0][-1]
-    assert not result.ratios[0].valid and ratio_table(result.ratios).rows[0][-1] == "invalid"
+    assert not result.ratios[0].valid and ratio_table(result).rows[0][-1] == "invalid"
 
 
 def test_a_device_whose_state_nobody_knows_is_not_called_throttled(lab):
@@ -209,14 +216,78 @@ def test_an_emulated_device_is_functional_only(lab):
     lab.emulated = True
     result = bench([A, B], options())
     assert result.records[0].functional_only and "functional only" in latency_table(result.records).rows[0][-1]
-    assert result.ratios[0].functional_only and ratio_table(result.ratios).rows[0][-1] == "functional only"
+    assert result.ratios[0].functional_only and ratio_table(result).rows[0][-1] == "functional only"
 
 
-def test_what_too_few_runs_support_is_insufficient_in_the_table(lab):
+def test_what_too_few_runs_support_is_insufficient_or_no_column_and_a_note_says_why(lab):
     result = bench([A, B], options(runs=11))
-    row = latency_table(result.records).rows[0]
-    assert row[4:7] == ("1.000", "insufficient", "insufficient")
-    assert "(insufficient)" in ratio_table(result.ratios).rows[0][3]
+    shown = latency_table(result.records)
+    assert tuple(shown.columns) == ("variant", "p50 ms", "p90 ms", "CPU ms", "steady")
+    assert shown.rows[0] == ("a", "1.00", "insufficient", "1.00", "not reached")
+    assert notes(result.records) == [
+        "Not every row has steady calls enough: p90 takes 64, p95 takes 130, p99 takes 662. See --runs."
+    ]
+    assert "(insufficient)" in ratio_table(result).rows[0][1]
+    assert "p99 ms" in latency_table(bench([A], options(runs=662)).records).columns
+
+
+def test_what_is_the_same_in_every_row_is_said_once(lab):
+    result = bench([A, B], options())
+    assert latency_table(result.records).title == (
+        "single-stream: litert 1.0 on local:, 1 thread, turns of 5 calls after 10, batch 1, calls 50; "
+        "compare within this table only"
+    )
+    assert tuple(ratio_table(result).columns) == ("variant", "wall", "CPU")
+    both = bench([A], options(runtimes=("litert", "tflite-runtime")))
+    assert tuple(latency_table(both.records).columns)[:2] == ("variant", "runtime")
+    assert tuple(start_table(both.records).columns)[:2] == ("variant", "runtime")
+
+
+def test_how_many_operators_a_delegate_took_is_said(lab):
+    records = bench([A, B], options(delegate="/opt/libnpu.so", runs=11)).records
+    assert records[0].delegated == (0, 2)
+    assert "litert 1.0 on local: with libnpu.so" in latency_table(records).title
+    assert "operators delegated 2;" in latency_table(records).title
+
+
+def test_a_device_is_named_in_a_row_where_its_runtime_does_not_tell():
+    one, other, third = ("litert", "here"), ("litert", "there"), ("onnxruntime", "there")
+    assert telling([one, one]) == ["variant"]
+    assert telling([one, third]) == ["variant", "runtime"]
+    assert telling([one, other]) == ["variant", "device"]
+    assert telling([one, other, third]) == ["variant", "runtime", "device"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0021, "0.00210"), (0.478, "0.478"), (3.75, "3.75"), (99.9, "99.9"), (3550.4, "3550"), (0, "0")],
+)
+def test_a_time_has_three_significant_digits(lab, value, text):
+    (record,) = bench([A], options()).records
+    assert latency_table([replace(record, p50_ms=value)]).rows[0][1] == text
+
+
+def test_the_table_of_a_scenario_has_its_figure_and_who_asked(lab, monkeypatch):
+    (record,) = bench([A], options(scenario=Scenario.OFFLINE)).records
+    by_ours = overview(Bench(records=(record,), ratios=(), devices={}, host={}, seed=0))[2]
+    assert "offline by MLPerf's rules, asked by edgeloop, too short for an MLPerf result" in by_ours.title
+    assert "samples a query 50" in by_ours.title and tuple(by_ours.columns) == ("variant", "samples/s")
+    driven = replace(record.outcome, metric="p90_ms", driver="loadgen 6.0", value=None, minimum_queries=64)
+    by_loadgen = overview(Bench(records=(replace(record, outcome=driven),), ratios=(), devices={}, host={}, seed=0))[2]
+    assert "asked by loadgen 6.0" in by_loadgen.title and by_loadgen.rows[0][-1] == "insufficient, takes 64"
+
+
+def test_a_driver_that_a_device_lacks_is_said_before_anything_is_measured(lab):
+    with pytest.raises(MissingExtra, match="pip install mlcommons-loadgen"):
+        bench([A, B], options(driver=Driver.LOADGEN))
+    assert not lab.open_in_turns and not lab.open
+
+
+def test_profiles_are_taken_when_a_pair_has_had_its_last_turn(lab):
+    bench([target(name) for name in "abcde"], options(together=3, profile=True))
+    for name in "abcde":
+        asked = [call[3] for call in lab.calls if call[0] == name]
+        assert asked.index("profile") == len(asked) - 1
 
 
 def test_a_named_device_that_cannot_be_reached_ends_the_plan(lab):

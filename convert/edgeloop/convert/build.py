@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.bundle import MANIFEST, Format, Manifest, Signature, TensorSpec, Weight, file_entries
+from edgeloop.bundle import MANIFEST, Format, Manifest, Signature, TensorSpec, Variant, Weight, file_entries
 from edgeloop.convert.exports import Draft, exports
 from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.metadata import with_metadata
@@ -27,6 +27,7 @@ from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.convert.training.trainable import weight_table
 from edgeloop.edge.files.flatbuffer import read_tflite
+from edgeloop.edge.targets.memory import ram_bytes
 from edgeloop.errors import DataError, OptionsError
 
 JOURNAL = "search.jsonl"
@@ -88,6 +89,7 @@ def build(job: Job, tell: Teller) -> dict[str, Any]:
     drafts = list(exports(source, plan, tell.say, tell.progress))
     signatures = _signatures(source, outputs, drafts, samples)
     name = options.name or Path(job.origin["file"]).stem
+    variants = []
     for draft in drafts:
         files = draft.files
         # one that is taken as it is keeps what it says of itself
@@ -99,17 +101,25 @@ def build(job: Job, tell: Teller) -> dict[str, Any]:
             (job.folder / path).write_bytes(content)
         for path, content in draft.beside.items():
             (job.scratch / path).write_bytes(content)
+        variants.append(_sized(draft.variant, files))
     manifest = Manifest(
         name=name,
         version=options.release,
         source=job.origin,
         files=file_entries(job.folder),
         signatures=signatures,
-        variants=tuple(draft.variant for draft in drafts),
+        variants=tuple(variants),
         weights=_weights(source, options),
     )
     (job.folder / MANIFEST).write_bytes(manifest.to_bytes())
     return {"signature": source.signature}
+
+
+def _sized(variant: Variant, files: Mapping[str, bytes]) -> Variant:
+    """With the memory that it takes, where that can be told: of a .tflite whose tensors have fixed sizes."""
+    if variant.format is not Format.TFLITE:
+        return variant
+    return replace(variant, requires=replace(variant.requires, ram_bytes=ram_bytes(files[variant.entry])))
 
 
 def _own_first(draft: Draft, source: Source) -> list[str]:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import selectors
-import signal
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,8 @@ from edgeloop.edge.connection import connect
 from edgeloop.edge.device import Device
 from edgeloop.edge.on_device.frames import HEADER_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES, pack, unpack
 from edgeloop.edge.on_device.receive import digest
+from edgeloop.edge.process import meaning, signal_of
+from edgeloop.edge.ssh_login import last_line
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
 
 FRAME = ("v", "id", "op", "bytes")  # what a header says of itself; the rest is the answer
@@ -88,9 +89,12 @@ class Agent:
         answer = self.ask("push", header)[0]
         with file.open("rb") as source:
             while not answer["done"]:
-                source.seek(answer["have"])
+                have = answer["have"]
+                source.seek(have)
                 piece = source.read(PIECE_BYTES)
-                answer = self.ask("push", {**header, "offset": answer["have"]}, piece)[0]
+                answer = self.ask("push", {**header, "offset": have}, piece)[0]
+                if not answer["done"] and answer["have"] <= have:
+                    raise DeviceError(f"{self.where}: {path} stays at {have} bytes there, whatever is sent.")
         return path
 
     def prepare(
@@ -206,13 +210,16 @@ class Agent:
         answer = self._header(self._read_until(b"\n", deadline, op), op)
         data = self._read_exactly(answer["bytes"], deadline, op)
         if "error" in answer:
-            error = answer["error"]
-            reason = " ".join(error["message"].split())[:400] or "no reason given"
-            ours = getattr(errors, str(error["type"]), None)
-            if isinstance(ours, type) and issubclass(ours, EdgeloopError):
-                raise ours(f"{self.where}: {reason}")
-            raise refused(f"{self.where}: {op} failed with {error['type']}: {reason}")
+            raise self._error(answer["error"], op, refused)
         return {name: value for name, value in answer.items() if name not in FRAME}, data
+
+    def _error(self, said: Any, op: str, refused: type[EdgeloopError]) -> EdgeloopError:
+        error = said if isinstance(said, dict) else {"message": said}
+        reason = " ".join(str(error.get("message")).split())[:400] or "no reason given"
+        ours = getattr(errors, str(error.get("type")), None)
+        if isinstance(ours, type) and issubclass(ours, EdgeloopError):
+            return ours(f"{self.where}: {reason}")
+        return refused(f"{self.where}: {op} failed with {error.get('type')}: {reason}")
 
     def _send(self, data: bytes, deadline: float, op: str) -> None:
         """The agent reads a whole frame before it answers, so nothing need be read meanwhile."""
@@ -277,15 +284,13 @@ class Agent:
     def _died(self, op: str) -> DeviceError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.child.wait(timeout=2)
-        code = self.child.returncode
-        number = 0 if code is None else -code if code < 0 else code - 128  # a shell, as behind ssh, adds 128
-        known = number in {member.value for member in signal.Signals}
-        how = f"signal {signal.Signals(number).name}" if known else f"exit code {code}"
+        name = signal_of(self.child.returncode)
+        how = f"signal {name}" if name else f"exit code {self.child.returncode}"
         self.log.seek(0)
-        last = self.log.read()[-400:].decode(errors="replace").strip().splitlines()
-        return DeviceError(
-            f"{self.where}: the agent ended during {op} ({how})" + (f"; its last words: {last[-1]}" if last else ".")
-        )
+        last = last_line(self.log.read()[-400:])
+        words = f"; its last words: {last}" if last else ""
+        advice = f" {meaning(name)}" if name else ""
+        return DeviceError(f"{self.where}: the agent ended during {op} ({how}){words}.{advice}")
 
 
 @contextlib.contextmanager

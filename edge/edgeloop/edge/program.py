@@ -5,15 +5,19 @@ Source: https://docs.python.org/3/library/zipapp.html
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import io
 import os
+import shutil
+import tempfile
 import zipfile
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 import edgeloop.errors
 from edgeloop.atomic import write_file
+from edgeloop.errors import WriteError
 
 ON_DEVICE = Path(__file__).with_name("on_device")
 GROUND = ("canonical", "bundle", "errors")
@@ -46,14 +50,33 @@ def program_name() -> str:
 
 
 def local_program() -> Path:
-    """The file on this machine, for agents that run here: in $EDGELOOP_CACHE, or the user's cache folder.
+    """The file on this machine, for agents that run here: in $EDGELOOP_CACHE, or the user's cache folder; where neither
+    may be written to, in the temporary folder for as long as this process runs.
 
     Raises:
-        WriteError: It cannot be written there.
+        WriteError: It can be written nowhere.
     """
     named = os.environ.get("EDGELOOP_CACHE")
     base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeloop"
     path = base / "programs" / program_name()
-    if not (path.is_file() and path.read_bytes() == program()):
+    try:
+        return _written(path)
+    except WriteError:
+        return _written(_scratch() / path.name)
+
+
+def _written(path: Path) -> Path:
+    try:
+        there = path.read_bytes() == program()
+    except OSError:
+        there = False
+    if not there:
         write_file(path, program())
     return path
+
+
+@cache
+def _scratch() -> Path:
+    folder = tempfile.mkdtemp(prefix="edgeloop-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

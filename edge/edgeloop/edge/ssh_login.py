@@ -32,7 +32,9 @@ OPTIONS = (
     "ServerAliveCountMax=3",
     "LogLevel=ERROR",
     "RemoteCommand=none",
-    "ClearAllForwardings=yes",
+    "ClearAllForwardings=yes",  # of ports
+    "ForwardAgent=no",  # a device that was taken over could sign bundles with the user's keys
+    "ForwardX11=no",
     "ControlMaster=no",
     "ControlPersist=no",
 )

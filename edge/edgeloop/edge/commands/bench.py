@@ -14,7 +14,7 @@ from edgeloop.edge.measure.plan import BenchOptions
 from edgeloop.edge.measure.plots import write_bench_report
 from edgeloop.edge.measure.records import write_bench
 from edgeloop.edge.measure.scenarios import Driver, Scenario
-from edgeloop.edge.measure.tables import tables
+from edgeloop.edge.measure.tables import notes, overview, tables
 from edgeloop.edge.measure.targets import targets
 
 app = typer.Typer()
@@ -61,5 +61,5 @@ def bench(
     if out is not None:
         write_bench(document, out)
     if report is not None:
-        write_bench_report(document, report)
-    return Answer(document, tables(result), result.notes)
+        write_bench_report(document, overview(result), report)
+    return Answer(document, tables(result), [*result.notes, *notes(result.records)])

@@ -12,6 +12,7 @@ from edgeloop.answer import Answer, Table
 from edgeloop.edge.measure.compare import Compared, CompareOptions, Verdict, read_bench
 from edgeloop.edge.measure.compare import compare as run
 from edgeloop.edge.measure.records import Interval
+from edgeloop.edge.measure.tables import compact, telling
 from edgeloop.errors import BudgetError, OptionsError
 
 app = typer.Typer()
@@ -31,8 +32,10 @@ def compare(
     """Say of each row whether the second measurement is faster, slower, or cannot be told from the first."""
     failing = {_verdict(text) for text in fail_if or ()}
     rows = run(read_bench(first), read_bench(second), CompareOptions(margin=margin))
-    notes = ["The intervals know what happened within each run, not what changed on the machine between the two."]
-    answer = Answer({"compared": [_document(row) for row in rows], "margin": margin}, [_table(rows)], notes)
+    reasons = list(dict.fromkeys(row.why for row in rows if row.why))
+    notes = [f"({k}) {why}" for k, why in enumerate(reasons, 1)]
+    notes += ["The intervals know what happened within each run, not what changed on the machine between the two."]
+    answer = Answer({"compared": [_document(row) for row in rows], "margin": margin}, [_table(rows, reasons)], notes)
     failed = [f"{row.variant} on {row.runtime} is {row.verdict.value}" for row in rows if row.verdict in failing]
     if failed:
         ctx.obj.show(answer)  # an error prints its message alone
@@ -51,21 +54,21 @@ def _document(row: Compared) -> dict[str, Any]:
     return {**asdict(row), "devices": list(row.devices), "verdict": row.verdict.value}
 
 
-def _table(rows: list[Compared]) -> Table:
-    cells = [
-        (
-            row.variant,
-            row.runtime + (f" + {row.delegate}" if row.delegate else ""),
-            " -> ".join(dict.fromkeys(row.devices)),
-            _ratio(row.wall),
-            _ratio(row.cpu),
-            row.verdict.value,
-            row.why,
-        )
-        for row in rows
-    ]
-    columns = ("variant", "runtime", "device", "wall, 95%", "CPU, 95%", "second is", "why")
-    return Table("time of the second over time of the first", columns, cells)
+def _table(rows: list[Compared], reasons: list[str]) -> Table:
+    runtimes = [row.runtime + (f" + {row.delegate}" if row.delegate else "") for row in rows]
+    devices = [" -> ".join(dict.fromkeys(row.devices)) for row in rows]
+    names = {"variant": [row.variant for row in rows], "runtime": runtimes, "device": devices}
+    places = dict.fromkeys(f"{runtime} on {device}" for runtime, device in zip(runtimes, devices, strict=True))
+    return compact(
+        f"time of the second over time of the first: {', '.join(places)}",
+        {
+            **{name: names[name] for name in telling(zip(runtimes, devices, strict=True))},
+            "wall, 95%": [_ratio(row.wall) for row in rows],
+            "CPU, 95%": [_ratio(row.cpu) for row in rows],
+            "second is": [row.verdict.value for row in rows],
+            "why": [f"({reasons.index(row.why) + 1})" if row.why else "" for row in rows],
+        },
+    )
 
 
 def _ratio(ratio: Interval | None) -> str:

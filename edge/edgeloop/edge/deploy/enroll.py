@@ -1,12 +1,10 @@
 """Devices told once whose bundles they take. From then on they refuse all others, and another list of names too.
 
-Source: https://man.openbsd.org/ssh-keygen (ALLOWED SIGNERS); key blobs: RFC 4253, section 6.6
+Source: https://man.openbsd.org/ssh-keygen (ALLOWED SIGNERS); key blobs: trust.py
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +14,9 @@ from edgeloop.edge.deploy.crew import Step, refuse_twice, together
 from edgeloop.edge.deploy.fleet import remember
 from edgeloop.edge.deploy.keeper_client import keeper
 from edgeloop.edge.device import Device
-from edgeloop.edge.on_device.releases.trust import NAMESPACE
+from edgeloop.edge.on_device.releases.trust import LIMIT_BYTES, NAMESPACE, is_key
 from edgeloop.errors import DataError, EdgeloopError
 
-LIMIT_BYTES = 64 << 10
 KEY_TYPES = frozenset(
     {
         "ssh-ed25519",
@@ -96,17 +93,8 @@ def _check(path: Path, number: int, line: str) -> bool:
         raise DataError(f"{path}, line {number}: no key of a type that OpenSSH signs with. {FORM}")
     if at == 0:
         raise DataError(f"{path}, line {number}: no name before the key, as in a .pub file. {FORM}")
-    if at > 2 or not _is_blob(words[at + 1], words[at]):
+    if at > 2 or not is_key(words[at], words[at + 1]):
         raise DataError(f"{path}, line {number}: the key is damaged or has blanks before it. {FORM}")
     options = words[1] if at == 2 else ""
     namespaces = re.search(r'namespaces="([^"]*)"', options, re.IGNORECASE)
     return namespaces is None or NAMESPACE in namespaces[1].split(",") or "*" in namespaces[1]
-
-
-def _is_blob(text: str, kind: str) -> bool:
-    """Whether base64 `text` is a key whose own first field, a length and a name, says `kind`."""
-    try:
-        blob = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return blob.startswith(len(kind).to_bytes(4, "big") + kind.encode()) and len(blob) > 4 + len(kind) + 32

@@ -61,15 +61,16 @@ def bench(
             opened = opening.load(group)
             members = [*(pair for pair, _ in pairs[:1]), *opened]
             pairs += [(pair, len(members[0].samples.wall_ms)) for pair in opened]
+            if options.driver is Driver.LOADGEN:  # before the turns: that a device has none is known within a second
+                driven |= {id(pair): _by_loadgen(pair) for pair in opened}
             for turn in _rounds(members, order):
                 progress("bench", done * members[0].turns + turn, len(groups) * members[0].turns)
-            for pair in opened:
-                profiles[id(pair)] = profile(pair, opening.note) if options.profile else None
-                if options.driver is Driver.LOADGEN:
-                    driven[id(pair)] = _by_loadgen(pair)
             for pair in members[1:]:
+                profiles[id(pair)] = profile(pair, opening.note) if options.profile else None
                 pair.close()
-    (first, _), *rest = pairs
+        (first, _), *rest = pairs
+        # last, for it has turns in every group and a profile takes memory: 44 MB became 120
+        profiles[id(first)] = profile(first, opening.note) if options.profile else None
     rest.sort(key=lambda found: candidates.index(found[0].candidate))
     to = summarize(first, profiles[id(first)], driven.get(id(first)))
     others = [(summarize(pair, profiles[id(pair)], driven.get(id(pair))), skipped) for pair, skipped in rest]

@@ -97,7 +97,7 @@ class Loaded:
             samples.wall_ms += answer.wall_ms[entry:]
             samples.cpu_ms += answer.cpu_ms[entry:]
             samples.started_s += answer.started_s[entry:]
-            samples.switches.append(answer.involuntary_switches or 0)
+            samples.switches.append(answer.involuntary_switches)
             samples.rss_bytes, samples.rss_peak_bytes = answer.rss_bytes, answer.rss_peak_bytes
             left, entry = left - runs, 0
 

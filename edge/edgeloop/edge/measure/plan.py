@@ -28,7 +28,8 @@ class BenchOptions:
         runs: Measured queries of each pair; a query is one call, but for the scenarios that say otherwise. Offline:
             samples of the one query.
         warmup: Calls before them.
-        driver: LoadGen asks as many queries once more, in a run of its own; the samples of the record stay ours.
+        driver: LoadGen asks as many queries before the turns, in a run of its own; the samples of the record stay ours,
+            its peak memory is with LoadGen's, some 2 MB.
         together: Pairs loaded at a time, each a process; more are measured in groups that share the first pair.
         profile: Ask for the time of each operator, after everything else.
         timeout_s: For one answer of a device.

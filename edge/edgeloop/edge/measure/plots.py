@@ -14,21 +14,24 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.answer import Table
 from edgeloop.atomic import write_file
+from edgeloop.edge.measure.tables import profile_table, telling
 from edgeloop.extras import need
-from edgeloop.page import page, table
+from edgeloop.page import page, titled
 
 WIDE = 5.0  # slowest over fastest, above which an axis is logarithmic
 FEW_LABELS = 30  # last over first mark of a logarithmic axis, above which every second one would hide the next
 MANY_POINTS = 3000  # above it a cloud of points is a bitmap within the picture: as shapes it would be megabytes
 MOST_OPERATORS = 25  # bars that can be read; the rest is one bar
+LINES = ("-", "--", ":", "-.")  # one for each round of Matplotlib's ten colours
 BLUE, GREY, RED, GREEN = "#06c", "#888", "#c22", "#282"
 
 Record = Mapping[str, Any]
 
 
-def write_bench_report(document: Mapping[str, Any], path: Path) -> None:
-    """Write a page about a document as `edgeloop bench --json` prints it.
+def write_bench_report(document: Mapping[str, Any], tables: Sequence[Table], path: Path) -> None:
+    """Write a page about a document as `edgeloop bench --json` prints it, below the tables of its overview.
 
     Raises:
         MissingExtra: Matplotlib is not installed.
@@ -41,12 +44,14 @@ def write_bench_report(document: Mapping[str, Any], path: Path) -> None:
         f"<p>Rows took turns in one plan, in an order of seed {document['seed']}; compare within this page only. "
         f"Asked from: {html.escape(host)}.</p>",
         *(f"<p>{html.escape(note)}</p>" for note in document.get("notes", ())),
-        _latencies(records),
+        *map(titled, tables),
         figure(lambda axes: _shares(axes, records), "Share of runs that took no longer. Further left is faster."),
     ]
     if ratios:
-        caption = "Ratios of times, turn by turn, with 95% intervals: above 1, the first takes longer than the second."
-        parts.append(figure(lambda axes: _ratios(axes, ratios), caption, 1.2 + 0.35 * len(ratios)))
+        caption = "Ratios of times, turn by turn, with 95% intervals. Left of the line is faster."
+        parts.append(
+            figure(lambda axes: _ratios(axes, ratios, _labels(records)[1:]), caption, 1.2 + 0.35 * len(ratios))
+        )
     for record in records:
         parts += _row(record)
     write_file(path, page("edgeloop bench", parts).encode())
@@ -73,20 +78,27 @@ def figure(draw: Callable[[Any], None], caption: str, height_in: float = 3.6) ->
     return f"<figure>{picture[picture.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
+def legend_beside(axes: Any) -> None:
+    """Right of the axes, where it hides nothing."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
+
+
 def _row(record: Record) -> list[str]:
     """The pictures of one record."""
+    steady = " of the steady ones" if record["steady"]["reached"] else ""
     parts = [
         f"<h2>{html.escape(_name(record))}</h2>",
         "" if record["valid"] else f"<p class=best>Invalid: {html.escape(record['invalid_because'])}</p>",
         "<p class=best>An emulated device: that it answers is real, how fast is not.</p>"
         if record["functional_only"]
         else "",
-        figure(lambda axes: _histogram(axes, record), f"{record['n']} runs; the lines are percentiles."),
+        figure(lambda axes: _histogram(axes, record), f"All {record['n']} runs; the lines are percentiles{steady}."),
         figure(lambda axes: _series(axes, record), _series_caption(record)),
     ]
     if record["profile"]:
         bars = 1.2 + 0.22 * min(MOST_OPERATORS + 1, len(record["profile"]))
         caption = "Mean time of each operator, the longest first, as the runtime's own profiler has it."
+        parts.append(titled(profile_table(_name(record), record["profile"])))
         parts.append(figure(lambda axes: _operators(axes, record["profile"]), caption, bars))
     return parts
 
@@ -96,18 +108,26 @@ def _name(record: Record) -> str:
     return f"{record['variant']} on {record['runtime']}{delegate} on {record['device']}"
 
 
+def _labels(records: Sequence[Record]) -> list[str]:
+    """As short as tells the rows apart."""
+    names = telling((record["runtime"], record["device"]) for record in records)
+    return [", ".join(record[name] for name in names) for record in records]
+
+
 def _shares(axes: Any, records: Sequence[Record]) -> None:
     """The empirical distribution of each record's steady runs."""
     slowest, fastest = 0.0, np.inf
-    for record in records:
+    for k, (record, label) in enumerate(zip(records, _labels(records), strict=True)):
         times = np.sort(record["wall_ms"][record["steady"]["from"] or 0 :])
-        axes.step(times, np.arange(1, len(times) + 1) / len(times), where="post", label=_name(record))
+        axes.step(
+            times, np.arange(1, len(times) + 1) / len(times), where="post", label=label, linestyle=LINES[k // 10 % 4]
+        )
         slowest, fastest = max(slowest, times[-1]), min(fastest, times[0])
     if slowest > WIDE * fastest:
         axes.set_xscale("log")
     axes.set_xlabel("milliseconds a run")
     axes.set_ylabel("share of runs")
-    axes.legend(fontsize="small")
+    legend_beside(axes)
 
 
 def _histogram(axes: Any, record: Record) -> None:
@@ -192,7 +212,7 @@ def _operators(axes: Any, profile: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xlabel("microseconds a run")
 
 
-def _ratios(axes: Any, ratios: Sequence[Mapping[str, Any]]) -> None:
+def _ratios(axes: Any, ratios: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> None:
     """Wall and CPU time one above the other, a row a pair; an interval of too few turns is not drawn."""
     for kind, color, shift in (("wall", BLUE, -0.12), ("cpu", GREY, 0.12)):
         for k, ratio in enumerate(ratios):
@@ -202,32 +222,10 @@ def _ratios(axes: Any, ratios: Sequence[Mapping[str, Any]]) -> None:
             label = {"wall": "wall time", "cpu": "CPU time"}[kind] if k == 0 else None
             axes.plot(found["ratio"], k + shift, "o", color=color, label=label)
             axes.plot([found["low"], found["high"]], [k + shift] * 2, color=color)  # draws nothing from None to None
-    names = [f"{_pair(ratio['of'])} / {_pair(ratio['to'])}" for ratio in ratios]
-    axes.set_yticks(range(len(ratios)), names, fontsize="small")
+    axes.set_yticks(range(len(ratios)), labels, fontsize="small")
     axes.axvline(1, color=RED, linestyle="--")
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlabel("ratio")
-    axes.legend(loc="upper right", fontsize="small")
-
-
-def _pair(pair: Mapping[str, Any]) -> str:
-    return f"{pair['variant']} {pair['runtime']} {pair['device']}"
-
-
-def _latencies(records: Sequence[Record]) -> str:
-    columns = ("row", "p50 ms", "p90 ms", "p95 ms", "p99 ms", "CPU p50 ms", "import", "load", "first", "peak RSS MB")
-    rows = []
-    for record in records:
-        times = [record[name] for name in ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "cpu_p50_ms")]
-        starts = [record[name] for name in ("import_ms", "load_ms", "first_ms")]
-        rss = record["rss_peak_bytes"]
-        rows.append(
-            (
-                _name(record),
-                *("insufficient" if value is None else f"{value:.3f}" for value in times),
-                *(f"{value:.1f}" for value in starts),
-                "unknown" if rss is None else f"{rss / 1e6:.0f}",
-            )
-        )
-    return table(columns, rows)
+    to = ratios[0]["to"]
+    axes.set_xlabel(f"time over that of {to['variant']} on {to['runtime']} on {to['device']}")
+    legend_beside(axes)

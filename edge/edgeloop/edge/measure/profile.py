@@ -35,6 +35,8 @@ KINDS = (  # how XNNPACK's names begin, and the operators of a model that become
 def profile(loaded: Loaded, say: Callable[[str], None]) -> list[dict[str, Any]] | None:
     """Operators in the order they ran; None where they cannot be timed: `say` is told why, the measured times stand.
 
+    It is also told where other kernels answered than usual.
+
     Returns:
         [{index, graph, name, delegated, calls, mean_us, share (of all operators), operator, inputs, output}]: the last
         three are the model's name for it and its shapes, null where unknown; a free dimension is null.
@@ -50,6 +52,8 @@ def profile(loaded: Loaded, say: Callable[[str], None]) -> list[dict[str, Any]] 
     if not isinstance(ops, list):
         say(f"{target.variant} on {loaded.candidate.runner.name} has no profile: {why.rstrip('.')}.")
         return None
+    if why:
+        say(f"profile of {target.variant} on {loaded.candidate.runner.name}: {why}")
     return with_shapes(ops, read_tflite((target.folder / target.entry).read_bytes()).graphs)
 
 

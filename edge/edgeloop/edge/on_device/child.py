@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeloop.edge.on_device.frames import pack, read_frame, unpack, write_frame
-from edgeloop.edge.process import owned
+from edgeloop.edge.process import meaning, owned, signal_of
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
 
 if TYPE_CHECKING:
@@ -91,12 +90,19 @@ class Model:
         if self._overdue.is_set():
             return DeviceError(f"{self._what}: {op} did not end within {self._timeout_s:g} s. The child was ended.")
         code = self._process.returncode
-        if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            return TargetError(f"{self._what}: the child died of {name} during {op}. {_meaning(name)}")
+        name = signal_of(code)
+        if name:
+            return TargetError(f"{self._what}: the child died of {name} during {op}. {meaning(name)}")
         self._log.seek(0)
-        words = self._log.read()[-400:].decode(errors="replace").strip().splitlines()
-        return DeviceError(f"{self._what}: the child ended during {op} (exit code {code}): {words[-1:]}.")
+        words = self._log.read()[-400:].decode(errors="replace").strip().splitlines() or ["no last words"]
+        return DeviceError(f"{self._what}: the child ended during {op} (exit code {code}): {words[-1].rstrip('.')}.")
+
+
+def words_file() -> IO[bytes]:
+    """Where a child's words go: memory where the system has such files, for a full disk takes not even an empty one."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("words"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 @contextlib.contextmanager
@@ -109,7 +115,7 @@ def loaded(runtime: str, folder: str, entry: str, threads: int = 1, timeout_s: f
     """
     command = [sys.executable, "-I", *PROGRAM, "agent", runtime, os.path.abspath(folder)]
     pipe = subprocess.PIPE
-    with tempfile.TemporaryFile() as log, owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=1) as process:
+    with words_file() as log, owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=1) as process:
         model = Model(process, log, f"{entry} on {runtime}", timeout_s)
         watch = threading.Timer(timeout_s, model.stop)
         watch.daemon = True
@@ -121,11 +127,3 @@ def loaded(runtime: str, folder: str, entry: str, threads: int = 1, timeout_s: f
             yield model
         finally:
             watch.cancel()
-
-
-def _meaning(name: str) -> str:
-    return {
-        "SIGILL": "This CPU lacks an instruction that the runtime uses: take another runtime or variant.",
-        "SIGSEGV": "The runtime crashes on this model: take another runtime or variant.",
-        "SIGKILL": "Something else ended it, the kernel when memory ran out as a rule: take a smaller variant.",
-    }.get(name, "Take another runtime or variant.")

@@ -79,6 +79,9 @@ def unpack(data: bytes) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+            if size > PAYLOAD_LIMIT_BYTES:  # zeros are packed a thousand to one
+                raise ValueError(f"{size} bytes in an archive of {len(data)}")
             for name in archive.namelist():
                 with archive.open(name) as entry:
                     array = np.lib.format.read_array(entry, allow_pickle=False)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from edgeloop.edge.on_device.places import confined
 from edgeloop.errors import IntegrityError
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def receive(root: str, header: Mapping[str, Any], piece: bytes) -> dict[str, Any]:
@@ -21,10 +24,12 @@ def receive(root: str, header: Mapping[str, Any], piece: bytes) -> dict[str, Any
         {have, done}: bytes that need not be sent again, and whether the file stands under its name.
 
     Raises:
-        ValueError: The path leads out of `root` or to a folder, or the piece is not the next one.
+        ValueError: The path leads out of `root` or to a folder, the piece is not the next one, or `sha256` is none.
         IntegrityError: The whole has another sha256; nothing of it is kept.
     """
     path, size, sha256 = confined(root, header["path"]), int(header["size"]), header["sha256"]
+    if not SHA256.fullmatch(sha256):  # it becomes a part of a path
+        raise ValueError(f"{sha256[:80]!r} is no sha256 in hex")
     if os.path.isfile(path) and os.path.getsize(path) == size and digest(path) == sha256:
         return {"have": size, "done": True}
     if os.path.isdir(path):  # the root is one too, and what is being uploaded would lie beside it

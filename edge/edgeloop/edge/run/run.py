@@ -89,16 +89,17 @@ def run(target: str, options: RunOptions, stdin: int, say: Say) -> Generator[dic
 def ask(target: str, options: RunOptions, question: str) -> dict[str, Any]:
     """What the device's program says to a question that has one answer, such as --where. Raises as `run`."""
     where = place(target, options)
-    said: list[str] = []
     with contextlib.ExitStack() as stack:
-        words = stack.enter_context(_Words(said.append))
+        words = stack.enter_context(_Words(lambda news: None))
         connection = stack.enter_context(connect(where.device))
         child = stack.enter_context(connection.start(["answer", *where.arguments, question], words.log))
         words.handed_over()
-        assert child.stdout is not None
-        lines = child.stdout.readlines()
+        try:
+            said = child.communicate(timeout=options.timeout_s)[0]
+        except subprocess.TimeoutExpired as e:
+            raise DeviceError(f"{where.device.name} gave no answer in {options.timeout_s:g} s. Is it alive?") from e
         _ended(child, words, where.device)
-    return _document(lines[0] if lines else b"", where.device)
+    return _document(said.partition(b"\n")[0], where.device)
 
 
 def _runs_here(bundle: Bundle, options: RunOptions) -> tuple[Variant, AgentRunner]:
@@ -174,8 +175,8 @@ def _hand_on(source: int, sink: int) -> None:
             rest = memoryview(block)
             while rest:
                 rest = rest[os.write(sink, rest) :]
-    except BrokenPipeError:
-        return  # the program there has ended, and says why itself
+    except (BrokenPipeError, BlockingIOError):
+        return  # the program there has ended, and says why itself; or it is being ended (process.py)
     finally:
         os.close(sink)
 

@@ -34,7 +34,7 @@ def unit(where: Mapping[str, Any], options: RunOptions) -> str:
     command = [where["python"], "-I", where["program"], "answer", *what, *own]
     service = [
         "Type=notify",
-        f"User={where['user']}",
+        f"User={_text(where['user'])}",
         f"WorkingDirectory={_text(where['home'])}",  # one path, taken as it stands: quotes would be part of it
         f"Environment={_word('EDGELOOP_HOME=' + where['home'])}",
         # of these settings only a command expands variables

@@ -135,7 +135,8 @@ class _Newest:
 
     def _read(self, pipe: int) -> None:
         with os.fdopen(pipe, "rb") as frames:
-            while len(frame := frames.read(self.camera.frame_bytes)) == self.camera.frame_bytes:
+            # None: whoever ends the child lets nobody wait at the pipe any more
+            while len(frame := frames.read(self.camera.frame_bytes) or b"") == self.camera.frame_bytes:
                 with self.news:
                     self.count, self.frame = self.count + 1, frame
                     self.news.notify_all()

@@ -1,7 +1,8 @@
 """A slot, or a bundle's folder, in; what answers out: one variant of one release on one runtime. Python 3.9 syntax.
 
 slots/NAME/current is a link to the installed release, which holds one variant's files; a deploy replaces the link in
-one step. A bundle's folder is read in place and may hold many variants.
+one step. Nothing else is answered with: what the link names must be, to the byte, what the slot's state says was
+checked. A bundle's folder is read in place and may hold many variants.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import os
 from dataclasses import dataclass
 
 from edgeloop.bundle import Bundle, Format, Manifest, Variant, read_bundle
+from edgeloop.edge.on_device.releases.admit import whole
 from edgeloop.edge.on_device.releases.store import Release, Slot, read_state, slots
-from edgeloop.errors import MissingExtra, ModelError, OptionsError
+from edgeloop.errors import IntegrityError, MissingExtra, ModelError, OptionsError
 
 INFERENCE = ("infer", "serving_default")  # in this order; else a variant's first signature
 # best first: tflite-runtime 2.14 computes int8 some 20 times slower than LiteRT (it has no XNNPACK for it)
@@ -87,12 +89,12 @@ def choose(wanted: Wanted) -> Chosen:
 
     Raises:
         ModelError: No bundle there, or not that variant.
-        IntegrityError: A file is damaged, missing or not listed.
+        IntegrityError: A file is damaged, missing or not listed, or the link leads to what no deploy installed.
         MissingExtra: Nothing on this device runs it.
     """
     folder = os.path.realpath(wanted.path)
-    installed = _installed(wanted.slot, folder)
-    bundle = read_bundle(folder)
+    installed = _installed(wanted.slot, folder) if wanted.slot else None
+    bundle = whole(folder, installed.manifest_sha256, installed.variant) if installed else read_bundle(folder)
     asked = wanted.variant or (installed.variant if installed else "")
     runtime = wanted.runtime or (installed.runtime if installed else "")
     threads = wanted.threads or (installed.threads if installed else 1)
@@ -109,13 +111,13 @@ def choose(wanted: Wanted) -> Chosen:
     )
 
 
-def _installed(slot: Slot | None, folder: str) -> Release | None:
-    """What the slot's state knows of the release in that folder: the runtime it was tried on."""
-    if slot is None:
-        return None
+def _installed(slot: Slot, folder: str) -> Release:
+    """The release in that folder, as the slot's state has it."""
     state = read_state(slot)
-    known = (state.current, state.probation, state.previous)
-    return next((one for one in known if one and one.folder == os.path.basename(folder)), None)
+    for one in (state.current, state.probation, state.previous):
+        if one and os.path.realpath(slot.release(one)) == folder:
+            return one
+    raise IntegrityError(f"{slot.current} leads to {folder}, which no deploy installed. Deploy again.")
 
 
 def _variants(bundle: Bundle, asked: str) -> tuple[Variant, ...]:

@@ -24,7 +24,8 @@ ARRAYS = (".npy", ".npz")
 
 
 def frame_files(folder: str, follow: bool, say: Callable[[str], None]) -> Iterator[str]:
-    """Paths of frames, by name (numbers in a name count as numbers), each once.
+    """Paths of frames, by name (numbers in a name count as numbers), each once; one that is taken away and comes again
+    is another.
 
     Raises:
         OptionsError: No such folder on the device, or no frame in it.
@@ -42,7 +43,9 @@ def frame_files(folder: str, follow: bool, say: Callable[[str], None]) -> Iterat
     seen: dict[str, tuple[int, int] | None] = {}
     while follow:
         time.sleep(LOOK_S)
-        here = {name: _stamp(os.path.join(folder, name)) for name in _names(folder) if name not in done}
+        names = _names(folder)
+        done.intersection_update(names)  # a camera's folder is emptied and filled for months
+        here = {name: _stamp(os.path.join(folder, name)) for name in names if name not in done}
         resting = [name for name, stamp in here.items() if stamp is not None and seen.get(name) == stamp]
         for name in resting:
             done.add(name)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import select
 import socket
 import sys
@@ -36,6 +37,7 @@ REQUEST_S = 15.0  # for all of a request to arrive, and for its answer to leave;
 LOOK_S = 0.2  # how often a connection that waits for a request looks whether the server ends
 CONNECTIONS = 64
 RELEASE_HEADER = "X-Edgeloop-Release"
+LOCAL = re.compile(r"(?:https?://)?(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?", re.IGNORECASE)
 
 
 class Server(ThreadingHTTPServer):
@@ -58,6 +60,7 @@ class Server(ThreadingHTTPServer):
         except (OSError, OverflowError) as e:
             why = getattr(e, "strerror", None) or e
             raise DeviceError(f"cannot listen on {host} port {port} ({why}). Choose another with --http.") from e
+        self.loopback = self.server_address[0] == "::1" or str(self.server_address[0]).startswith("127.")
 
     @property
     def url(self) -> str:
@@ -118,6 +121,19 @@ class Handler(BaseHTTPRequestHandler):
         self.arriving.next()
         super().handle_one_request()
 
+    def parse_request(self) -> bool:
+        """Whether the request is to be answered. A page of a stranger in a browser on this machine reaches loopback
+        too, under its own name that it lets lead here (DNS rebinding) or as a form: both name it."""
+        if not super().parse_request():
+            return False
+        named = [*self.headers.get_all("Host", []), *self.headers.get_all("Origin", [])]
+        if self.server.loopback and not all(map(LOCAL.fullmatch, named)):
+            self._refuse(403, "this server is this machine's own: ask http://localhost. --host makes it another's too.")
+            return False
+        if self.command != "POST" and ("Content-Length" in self.headers or "Transfer-Encoding" in self.headers):
+            self.close_connection = True  # a body that nobody reads would be taken for the next request
+        return True
+
     def do_GET(self) -> None:
         if self.path == "/healthz":
             self._reply(*_health(self.server.follower))
@@ -161,13 +177,15 @@ class Handler(BaseHTTPRequestHandler):
         """What was sent; None: it was answered with what is wrong with it."""
         loaded = self.server.follower.peek()
         names = ("/v1/predict", f"/v1/models/{loaded.chosen.manifest.name}:predict" if loaded else "")
-        length = self.headers.get("Content-Length", "")
+        length = ",".join(self.headers.get_all("Content-Length", []))  # two are as bad as none
         if self.path not in names:
             self._refuse(404, f"no {self.path}. Post to /v1/predict.")
         elif not length.isdecimal() or "Transfer-Encoding" in self.headers:
             self._refuse(411, "a request says its Content-Length, and is not chunked.")
-        elif int(length) > BODY_LIMIT_BYTES:
-            self._refuse(413, f"{length} bytes are more than the limit of {BODY_LIMIT_BYTES}. Send fewer at a time.")
+        elif len(length) > 20 or int(length) > BODY_LIMIT_BYTES:
+            self._refuse(
+                413, f"{length[:20]} bytes are more than the limit of {BODY_LIMIT_BYTES}. Send fewer at a time."
+            )
         else:
             body = self.rfile.read(int(length))
             if len(body) == int(length):

@@ -10,16 +10,15 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edgeloop.edge.on_device.child import PROGRAM, Model
+from edgeloop.edge.on_device.child import PROGRAM, Model, words_file
 from edgeloop.edge.process import owned
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
 
-LOG_LIMIT_BYTES = 1 << 20  # a runtime that prints at every call must not fill the disk
+LOG_LIMIT_BYTES = 1 << 20  # a runtime that prints at every call must not fill the memory
 
 
 class Resident(Model):
@@ -51,7 +50,7 @@ def resident(runtime: str, folder: str, entry: str, threads: int, timeout_s: flo
     command = [sys.executable, "-I", *PROGRAM, "agent", runtime, folder]
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(tempfile.TemporaryFile())
+        log = stack.enter_context(words_file())
         try:
             process = stack.enter_context(owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=1))
         except OSError as e:

@@ -12,15 +12,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.edge.on_device.machine.sysfs import UNSUPPORTED
+from edgeloop.errors import TargetError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from edgeloop.edge.on_device.models.litert_c import CompiledModel
 
 VERIFIED = ("2.3.0",)  # of ai-edge-litert: litert_c.py
 OPERATOR, INSIDE_DELEGATE, OF_DELEGATE = 2, 4, 8  # LiteRtProfilerEventType of what is one operator
 INVOKE = ("Invoke", 1)  # name and kind of the event that spans all operators
 CONTAINERS = ("WHILE", "IF", "CALL", "CALL_ONCE")  # the operators in their graphs have events of their own
 WARMUP = 3
+XNNPACK, BUILTIN = "xnnpack", "builtin"  # LiteRT's names of kernel modes
+# cpuinfo reads /sys/devices/system/cpu/{possible,present}; a folder that is somebody's root may be without /sys
+NO_XNNPACK = "XNNPACK does not start there, so these are LiteRT's own kernels, as in its runs; is /sys mounted?"
 
 
 def unsupported(why: str) -> dict[str, Any]:
@@ -34,23 +40,22 @@ def profile(
     """Load the model anew and run it `runs` times; `package` is the folder of ai_edge_litert.
 
     With XNNPACK an operator is one of XNNPACK's own, with its own index and name: it fuses some and splits others.
-    Without it, an operator is one of the model's, and runs on the slower kernels of the runtime itself.
+    Without it, an operator is one of the model's, and runs on the slower kernels of the runtime itself. Where XNNPACK
+    does not start, these are the ones that answer, and "why" says so.
 
     Returns:
         {ops: [{index, graph, name, delegated, calls, mean_us, p50_us, share}], in the order they ran; kernels:
-        "xnnpack" or "builtin"; runs; run_us: mean of a whole run; invoke_us: of that, in the interpreter; ops_us: of
-        that, in operators}. Of one call the profiler counts whole microseconds, XNNPACK's operators rounded down.
-        Where the machine is busy, means tell of interruptions too; p50_us (the lower median) does not.
+        "xnnpack" or "builtin"; why: where these are not the kernels that were asked for; runs; run_us: mean of a whole
+        run; invoke_us: of that, in the interpreter; ops_us: of that, in operators}. Of one call the profiler counts
+        whole microseconds, XNNPACK's operators rounded down. Where the machine is busy, means tell of interruptions
+        too; p50_us (the lower median) does not.
 
     Raises:
         TargetError: LiteRT refuses the model or the inputs.
     """
-    from edgeloop.edge.on_device.models.litert_c import CompiledModel
-
-    kernels = "xnnpack" if xnnpack else "builtin"
     totals, run_us, invoke_us = Totals(), 0.0, 0
     with contextlib.ExitStack() as stack:
-        model = CompiledModel(package, stack, path, signature, threads, kernels)
+        model, kernels = _compiled(stack, xnnpack, package, path, signature, threads)
         model.feed(inputs)
         for _ in range(WARMUP):
             model.run()
@@ -62,7 +67,7 @@ def profile(
             events = model.stop_profiler()
             invoke_us += sum(elapsed_us for name, kind, _, _, elapsed_us in events if (name, kind) == INVOKE)
             totals.add(events)
-    return {
+    answer = {
         "ops": totals.ops(),
         "kernels": kernels,
         "runs": runs,
@@ -70,6 +75,23 @@ def profile(
         "invoke_us": invoke_us / runs,
         "ops_us": totals.whole_us() / runs,
     }
+    return dict(answer, why=NO_XNNPACK) if xnnpack and kernels == BUILTIN else answer
+
+
+def _compiled(
+    stack: contextlib.ExitStack, xnnpack: bool, package: str, path: str, signature: str, threads: int
+) -> tuple[CompiledModel, str]:
+    """The model, and whose kernels it runs on.
+
+    Where XNNPACK does not start, `Interpreter` takes the builtin kernels and says nothing; `CompiledModel` fails with
+    status 3. Then what `Interpreter` runs there is timed.
+    """
+    from edgeloop.edge.on_device.models.litert_c import CompiledModel
+
+    if xnnpack:
+        with contextlib.suppress(TargetError):
+            return CompiledModel(package, stack, path, signature, threads, XNNPACK), XNNPACK
+    return CompiledModel(package, stack, path, signature, threads, BUILTIN), BUILTIN
 
 
 class Totals:

@@ -85,6 +85,8 @@ def whole(folder: str, manifest_sha256: str, variant: str) -> Bundle:
     """
     _manifest_bytes(folder, manifest_sha256)
     bundle = read_bundle(folder)
+    if bundle.manifest_sha256 != manifest_sha256:  # what counts is what was parsed
+        raise IntegrityError(f"{folder} changes while it is read. Deploy it again.")
     expected = {MANIFEST, *wanted(bundle.manifest, bundle.variant(variant))}
     present = {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()} - {SIGNATURE}
     if present != expected:

@@ -17,10 +17,13 @@ from edgeloop.errors import DeviceError, IntegrityError
 
 
 def recover(home: str) -> None:
-    """All slots, but those that a living deployer holds: its probation is not interrupted."""
+    """All slots, but those that a living deployer holds: its probation is not interrupted.
+
+    A damaged state.json is left as it is: `status` names it, and guessing could run what was rolled back. So is what
+    the disk refuses, full or read-only: `current` names a whole release all the time, and who would change it is told.
+    """
     for slot in slots(home):
-        # IntegrityError: a damaged state.json; `status` names it, and guessing could run what was rolled back
-        with contextlib.suppress(DeviceError, IntegrityError), locked(slot.path, slot.name):
+        with contextlib.suppress(DeviceError, IntegrityError, OSError), locked(slot.path, slot.name):
             reconcile(slot)
 
 
@@ -32,11 +35,11 @@ def reconcile(slot: Slot) -> State:
     """
     state = read_state(slot)
     point(slot, state.current)
+    sweep(slot, state)  # first: a full disk may need this room for what follows
     if state.probation is not None:
         last = Last("deploy", state.probation.version, "rolled back", "it was interrupted before it was committed")
         state = replace(state, probation=None, last=last)
         write_state(slot, state)
-    sweep(slot, state)
     return state
 
 
@@ -60,11 +63,13 @@ def sweep(slot: Slot, state: State) -> None:
     kept = {release.folder for release in (state.current, state.previous) if release}
     if os.path.isdir(slot.releases):
         for name in sorted(set(os.listdir(slot.releases)) - kept):
-            shutil.rmtree(os.path.join(slot.releases, name))
+            _discard(os.path.join(slot.releases, name))
     for path in (slot.current + NEW, slot.state + NEW):
         _discard(path)
 
 
 def _discard(path: str) -> None:
-    if os.path.lexists(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
         os.unlink(path)

@@ -109,10 +109,11 @@ class Slot:
 
 
 def slots(home: str) -> list[Slot]:
-    """Those that are there, by name."""
+    """Those that are there, by name; a folder that is no slot's is none."""
     folder = os.path.join(home, "slots")
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    return [Slot(home, unquote(name)) for name in names if os.path.isdir(os.path.join(folder, name))]
+    own = [n for n in names if n.isascii() and len(n) <= NAME_LIMIT_BYTES and _folder_name(unquote(n)) == n]
+    return [Slot(home, unquote(name)) for name in own if os.path.isdir(os.path.join(folder, name))]
 
 
 def read_state(slot: Slot) -> State:

@@ -85,6 +85,16 @@ def verify(signers: str, folder: str, manifest: bytes) -> str:
     raise IntegrityError(f"{SIGNATURE} does not sign this manifest ({_first(words)}). Fetch the bundle again.")
 
 
+def is_key(kind: str, text: str) -> bool:
+    """Whether base64 `text` is a public key: it begins with its own type (RFC 4253, 6.6), and goes on."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        return False
+    head = struct.pack(">I", len(kind)) + kind.encode()
+    return key.startswith(head) and len(key) > len(head) + 32
+
+
 def _check_signers(signers: bytes) -> None:
     lines = signers[:LIMIT_BYTES].decode(errors="replace").splitlines()
     lines = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
@@ -94,19 +104,10 @@ def _check_signers(signers: bytes) -> None:
         )
     for line in lines:
         match = SIGNER.fullmatch(line)
-        if match is None or not _is_key(match["type"], match["key"]):
+        if match is None or not is_key(match["type"], match["key"]):
             raise OptionsError(
                 f"{line[:60]!r} is no line of an allowed_signers file. Expected: PRINCIPAL KEYTYPE KEY, as in a .pub."
             )
-
-
-def _is_key(kind: str, text: str) -> bool:
-    """A public key begins with its own type (RFC 4253, 6.6)."""
-    try:
-        key = base64.b64decode(text, validate=True)
-    except binascii.Error:
-        return False
-    return key.startswith(struct.pack(">I", len(kind)) + kind.encode())
 
 
 def _check_armor(file: str) -> None:
