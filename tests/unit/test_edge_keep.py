@@ -568,6 +568,10 @@ def test_a_device_that_does_not_tell_its_features_is_none_that_has_them(bundle, 
         meet(_variant(bundle(requires=Requires((), ("asimd",)))), "litert", device(None, 128))
 
 
+def test_memory_that_a_device_does_not_tell_is_left_to_the_trial(bundle, tmp_path):
+    meet(_variant(bundle(requires=Requires((), (), 1 << 40))), "litert", str(tmp_path))
+
+
 def test_a_device_that_has_what_a_variant_needs_takes_it(bundle, device):
     requires = Requires(("litert", "tflite-runtime"), ("asimd",), 128 << 20)
     meet(_variant(bundle(requires=requires)), "tflite-runtime", device("fp asimd", 128))

@@ -9,13 +9,11 @@
     ends         inputs and outputs on their way through the agent
     structures   what the runtime keeps of each tensor and operator
 
-The larger of LiteRT, which computes with XNNPACK, and tflite-runtime, whose wheel does not and unrolls its
-convolutions instead. A free batch counts as 1. docs/bundle.md compares with what was measured.
+The larger of LiteRT, which computes with XNNPACK, and tflite-runtime 2.14, which by the memory it takes does not and
+unrolls its convolutions instead. A free batch counts as 1. The planner is LiteRT's; the other parts are what fitted the
+models in docs/bundle.md, which compares with what was measured.
 
-Sources
-    planner      https://github.com/tensorflow/tensorflow (lite/arena_planner.cc; the alignment is that of lite/util.h)
-    scratch      the same (lite/kernels/conv.cc: im2col, input_quantized; transpose_conv.cc: col2im)
-    XNNPACK      https://github.com/google/XNNPACK (operators/convolution-nhwc.c: packed weights, indirection buffer)
+Source: https://github.com/tensorflow/tensorflow (lite/arena_planner.cc; the alignment is that of lite/util.h)
 """
 
 from __future__ import annotations

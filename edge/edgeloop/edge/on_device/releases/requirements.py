@@ -32,7 +32,8 @@ def machine(root: str = "/") -> dict[str, Any]:
 
 
 def meet(variant: Variant, runtime: str, root: str = "/") -> None:
-    """A device that has less than the manifest asks for must not run it, and one that cannot tell neither.
+    """A device that has less than the manifest asks for must not run it, and one that cannot tell its CPU features
+    neither. Memory that it cannot tell is left to the trial, whose child alone is ended where it runs out.
 
     Raises:
         TargetError: Another runtime, CPU or memory is needed.
@@ -54,7 +55,7 @@ def meet(variant: Variant, runtime: str, root: str = "/") -> None:
             f"{variant.id} needs the CPU features {', '.join(lacking)}, which this device "
             f"{'may lack: it does not tell' if features == UNKNOWN else 'lacks'}. Take another variant."
         )
-    if needs.ram_bytes and (ram_bytes == UNKNOWN or ram_bytes < needs.ram_bytes):
+    if needs.ram_bytes and ram_bytes != UNKNOWN and ram_bytes < needs.ram_bytes:
         raise TargetError(
             f"{variant.id} needs {needs.ram_bytes} bytes of memory, here are {ram_bytes}. Take a smaller variant."
         )
