@@ -123,6 +123,8 @@ class Acts:
             os.kill(os.getpid(), getattr(__import__("signal"), word))
         if word == "hang":
             time.sleep(600)
+        if word == "tell":
+            raise ValueError("goes at " + open("/proc/self/oom_score_adj").read())
         raise ValueError("no such operator")
 
 runtimes.RUNTIMES["acts"] = Acts
@@ -148,6 +150,11 @@ def acts(tmp_path, monkeypatch):
 def test_a_model_that_dies_of_a_signal_kills_its_child_alone(acts, name):
     with pytest.raises(TargetError, match=f"died of {name} during prepare"):
         acts(name)
+
+
+def test_where_memory_runs_out_the_models_child_goes_before_its_watcher(acts):
+    with pytest.raises(TargetError, match="goes at 500"):
+        acts("tell")
 
 
 def test_a_model_that_hangs_is_ended_in_time(acts):
