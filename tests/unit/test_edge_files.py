@@ -238,8 +238,12 @@ def test_inspect_counts_the_files_of_a_saved_model_and_nothing_else(tmp_path):
     assert inspect(tmp_path)["bytes"] == 12
 
 
-@pytest.mark.parametrize(("offset", "value"), [(6, 1), (8, 99), (None, 0)], ids=["encrypted", "unknown", "deflate"])
-def test_a_keras_file_that_cannot_be_unpacked_is_damaged(tmp_path, offset, value):
+@pytest.mark.parametrize(
+    ("offset", "value", "why"),
+    [(6, 1, "RuntimeError: File .* is encrypted"), (8, 99, "NotImplementedError: "), (None, 0, "error: ")],
+    ids=["encrypted", "unknown", "deflate"],
+)
+def test_a_keras_file_that_cannot_be_unpacked_is_damaged(tmp_path, offset, value, why):
     file = tmp_path / "m.keras"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", json.dumps(_layer("Sequential", "m" * 100)))
@@ -250,7 +254,7 @@ def test_a_keras_file_that_cannot_be_unpacked_is_damaged(tmp_path, offset, value
     else:  # flags and method of the local header, and 2 bytes further in the central directory's
         data[offset] = data[data.index(b"PK\x01\x02") + 2 + offset] = value
     file.write_bytes(data)
-    with pytest.raises(ModelError, match=r"m.keras is damaged \((RuntimeError|NotImplementedError|error)"):
+    with pytest.raises(ModelError, match=rf"m\.keras is damaged \({why}"):
         inspect(file)
 
 
