@@ -29,7 +29,7 @@ from edgeloop.edge.on_device.releases import store
 from edgeloop.edge.on_device.releases.recover import recover
 from edgeloop.edge.on_device.releases.requirements import meet
 from edgeloop.edge.on_device.releases.store import Slot, read_state, slots, write_state
-from edgeloop.edge.on_device.releases.trial import percentile
+from edgeloop.edge.percentiles import percentile
 from edgeloop.errors import (
     DeviceError,
     IntegrityError,
@@ -264,7 +264,7 @@ def test_percentiles_are_given_where_the_runs_support_them(deployer, bundle):
     deployer.stage(bundle())
     assert deployer.trial()["p90_ms"] == 1.0  # 66 runs of 1 ms are quick
     assert deployer.ask("activate", slot=NAME, probation={"runs": 10})["p50_ms"] == 1.0  # 12: whole passes over 3
-    assert percentile([3, 1, 2, 4], 50) == 3  # the higher neighbour
+    assert percentile([*range(11, -1, -1)], 50) == 6  # rank 5.5 of 0 to 11: the higher neighbour
     assert percentile(list(range(1, 65)), 90) == 58  # rank 56.7 of 0 to 63
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edgeloop.edge.measure.ratios import paired, unpaired
-from edgeloop.edge.measure.statistics import FEWEST_RUNS, percentile, turn_medians
+from edgeloop.edge.measure.statistics import turn_medians
+from edgeloop.edge.percentiles import FEWEST_RUNS, percentile
 
 
 @pytest.mark.parametrize(("q", "runs"), FEWEST_RUNS.items())

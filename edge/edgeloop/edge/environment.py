@@ -6,18 +6,17 @@ Packages come from wherever the machine's uv and pip are configured to look.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import edgeloop.errors
+from edgeloop.edge.exclusive import exclusive
 from edgeloop.edge.process import owned
 from edgeloop.errors import MissingExtra, WriteError
 
@@ -64,20 +63,15 @@ def one_at_a_time(folder: Path, timeout_s: float = INSTALL_TIMEOUT_S) -> Iterato
         WriteError: The mark cannot be written.
     """
     mark = folder.with_name(folder.name + ".lock")
-    deadline = time.monotonic() + timeout_s
-    try:
-        file = mark.open("a")
-    except OSError as e:
-        raise WriteError(f"cannot write {mark} ({e.strerror}). Run edgeloop from an environment of your own.") from e
-    with file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as e:
-                if time.monotonic() > deadline:
-                    raise MissingExtra(f"another process has been making {folder} for {timeout_s:g} s. End it.") from e
-                time.sleep(0.2)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(mark, timeout_s))
+        except TimeoutError as e:
+            raise MissingExtra(f"another process has been making {folder} for {timeout_s:g} s. End it.") from e
+        except OSError as e:
+            raise WriteError(
+                f"cannot write {mark} ({e.strerror}). Run edgeloop from an environment of your own."
+            ) from e
         yield
 
 

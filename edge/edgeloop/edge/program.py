@@ -21,7 +21,7 @@ from edgeloop.errors import WriteError
 
 ON_DEVICE = Path(__file__).with_name("on_device")
 GROUND = ("canonical", "bundle", "errors")
-EDGE = ("parity", "process", "quantization", "reference", "self_check")
+EDGE = ("exclusive", "parity", "percentiles", "process", "quantization", "reference", "self_check")
 MAIN = b"from edgeloop.edge.on_device.__main__ import main\n\nmain()\n"
 BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first moment of a zip: same sources, same bytes
 

@@ -5,7 +5,6 @@ It says nothing of what runs there: the devices know, and are asked. Nor how to 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable
@@ -13,9 +12,11 @@ from pathlib import Path
 
 from edgeloop.atomic import write_file
 from edgeloop.edge.device import Device, parse_device
+from edgeloop.edge.exclusive import exclusive
 from edgeloop.errors import DataError, DeviceError, OptionsError, WriteError
 
 FLEET = "EDGELOOP_FLEET"
+LOCK_S = 10.0  # held for one small write
 
 
 def fleet_file() -> Path:
@@ -47,10 +48,11 @@ def remember(devices: Iterable[Device]) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.with_name(file.name + ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # held for one small write: nobody waits long
+        with exclusive(file.with_name(file.name + ".lock"), LOCK_S):
             names = list(dict.fromkeys([*_names(file), *new]))
             write_file(file, json.dumps({"devices": names}, indent=1).encode() + b"\n")
+    except TimeoutError as e:
+        raise WriteError(f"{e}, by another edgeloop. End it, or name another list in {FLEET}.") from e
     except OSError as e:
         raise WriteError(f"cannot write {file} ({e.strerror}). Name another list in {FLEET}.") from e
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from edgeloop.edge.deploy.choose import Wish
 from edgeloop.edge.device import Device
+from edgeloop.edge.percentiles import FEWEST_RUNS
 from edgeloop.errors import EdgeloopError, OptionsError
 
 STEPS = ("connect", "choose", "begin", "push", "check", "trial", "activate")
-P90_RUNS = 64  # MLPerf's early stopping: fewer do not support a 90th percentile
+P90_RUNS = FEWEST_RUNS[90]
 
 
 class Result(enum.StrEnum):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from edgeloop.bundle import Format
 from edgeloop.edge.device import Device, device_environment, parse_device
 from edgeloop.edge.measure.scenarios import Driver, Scenario
-from edgeloop.edge.measure.statistics import FEWEST_RUNS
 from edgeloop.edge.measure.targets import Target
+from edgeloop.edge.percentiles import FEWEST_RUNS
 from edgeloop.edge.runners import LITERT, AgentRunner, runners
 from edgeloop.errors import MissingExtra, OptionsError
 

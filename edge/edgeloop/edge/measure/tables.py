@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeloop.answer import Table
 from edgeloop.edge.measure.records import Bench, Interval, Latency
-from edgeloop.edge.measure.statistics import FEWEST_RUNS
+from edgeloop.edge.percentiles import FEWEST_RUNS
 
 OPERATORS = 15  # rows of a profile: the slowest
 UNKNOWN, INSUFFICIENT = "unknown", "insufficient"

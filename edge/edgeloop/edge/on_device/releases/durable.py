@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 
+from edgeloop.edge.exclusive import exclusive
 from edgeloop.edge.on_device.receive import sync_folder
 from edgeloop.errors import DeviceError
 
@@ -52,14 +51,9 @@ def locked(folder: str, what: str) -> Iterator[None]:
         DeviceError: Somebody does, and still after LOCK_S: a program whose host has gone needs a second to see it.
     """
     make_folder(folder)
-    deadline = time.monotonic() + LOCK_S
-    with open(os.path.join(folder, "lock"), "ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as e:
-                if time.monotonic() > deadline:
-                    raise DeviceError(f"{what}: another deployer is at work there. Try again when it has ended.") from e
-                time.sleep(0.05)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(os.path.join(folder, "lock"), LOCK_S))
+        except TimeoutError as e:
+            raise DeviceError(f"{what}: another deployer is at work there. Try again when it has ended.") from e
         yield

@@ -1,11 +1,10 @@
 """A bundle's golden inputs through a child on this device: are the outputs right, and how long does it take.
 
-Python 3.9 syntax, NumPy. Percentiles by MLPerf's early stopping: 11 runs support a p50, 64 a p90.
+Python 3.9 syntax, NumPy.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ import numpy as np
 from edgeloop.bundle import Bundle, Variant
 from edgeloop.edge.on_device.child import Model, Ran
 from edgeloop.edge.parity import Parity, Where, reason
+from edgeloop.edge.percentiles import FEWEST_RUNS, percentile
 from edgeloop.edge.reference import read_reference
 from edgeloop.edge.self_check import Reference, batch_of, inference, sample, self_check
 from edgeloop.errors import EdgeloopError, OptionsError, ParityError, TargetError
 
-P50_RUNS, P90_RUNS = 11, 64
+P50_RUNS, P90_RUNS = FEWEST_RUNS[50], FEWEST_RUNS[90]
 TRIAL_MS = 2000.0  # a trial of this length at most goes on until it supports a p90
 
 # (runtime, folder, entry, threads, timeout_s) -> a loaded model; child.loaded, or a test's own
@@ -43,11 +43,11 @@ class Tried:
 
     @property
     def p50_ms(self) -> float | None:
-        return percentile(self.wall_ms, 50) if len(self.wall_ms) >= P50_RUNS else None
+        return percentile(self.wall_ms, 50)
 
     @property
     def p90_ms(self) -> float | None:
-        return percentile(self.wall_ms, 90) if len(self.wall_ms) >= P90_RUNS else None
+        return percentile(self.wall_ms, 90)
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,6 @@ class Probation:
         if self.p90_budget_ms is not None and seen.p90_ms is not None and seen.p90_ms > self.p90_budget_ms:
             return TargetError(f"p90 is {seen.p90_ms:.3g} ms, more than the budget of {self.p90_budget_ms:g} ms")
         return None
-
-
-def percentile(values: Sequence[float], q: int) -> float:
-    """One of the values, the higher neighbour where the percentile falls between two."""
-    return sorted(values)[math.ceil(q / 100 * (len(values) - 1))]
 
 
 class _Timed:
