@@ -24,10 +24,10 @@ demo: setup-use ## the whole loop on real data: train, convert, prove, measure, 
 	@$(BIN)/edgeloop demo $(ARGS)
 
 test: setup ## unit and integration tests
-	@$(BIN)/pytest tests/unit tests/integration --durations=15 $(ARGS)
+	@$(BIN)/pytest tests --durations=15 $(ARGS)
 
 unit: setup-cloud ## unit tests alone: no TensorFlow, seconds
-	@$(BIN)/pytest tests/unit -m 'not integration' $(ARGS)
+	@$(BIN)/pytest tests/*/unit $(ARGS)
 
 lint: setup-cloud ## ruff, mypy, who may import whom
 	@$(BIN)/ruff check $(PY)
@@ -39,7 +39,7 @@ bench: setup ## every ratio the README quotes, measured here: benchmarks/results
 	@for script in benchmarks/*.py; do $(BIN)/python $$script $(ARGS); done
 
 coverage: setup-cloud ## which lines the unit tests reach
-	@$(BIN)/coverage run -m pytest tests/unit -q
+	@$(BIN)/coverage run -m pytest tests/*/unit -q
 	@$(BIN)/coverage report
 
 lock: setup-cloud ## resolve the locks again

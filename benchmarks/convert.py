@@ -104,9 +104,9 @@ def our_whole(model: Path, calibration: Path, out: Path) -> None:
     from edgeloop.convert.build import Job
     from edgeloop.convert.convert import WORKER
     from edgeloop.convert.forms.recipes import Io
-    from edgeloop.convert.limited import run_limited
     from edgeloop.convert.options import ConvertOptions
     from edgeloop.convert.plan import WRITABLE
+    from edgeloop.processes.job import run_limited
 
     schemes = tuple(map(Scheme, SCHEMES.split(",")))
     options = ConvertOptions(schemes=schemes, io=tuple(Io), calibration=calibration)

@@ -131,7 +131,7 @@ def child_raw(model: Path) -> None:
 @contextmanager
 def raw_loop(model: Path) -> Iterator[Callable[[int], tuple[float, float, int]]]:
     """calls -> (milliseconds a call, of CPU a call, peak RSS in bytes)."""
-    from edgeloop.edge.process import owned
+    from edgeloop.processes.owned import owned
 
     # as small a program as does this: what this file imports would count as the runtime's
     text = Path(__file__).read_text()
@@ -154,8 +154,8 @@ def raw_loop(model: Path) -> Iterator[Callable[[int], tuple[float, float, int]]]
 @contextmanager
 def our_loop(model: Path) -> Iterator[Callable[[int], Any]]:
     """calls -> the agent's answer."""
-    from edgeloop.edge.client import agent
-    from edgeloop.edge.device import parse_device
+    from edgeloop.runtime.client import agent
+    from edgeloop.runtime.device import parse_device
 
     with agent(parse_device("local"), "litert", model.parent) as running:
         (signature, spec), *_ = running.prepare(model.name)["signatures"].items()
@@ -195,10 +195,10 @@ def beside_the_runtime(model: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def int8(model: Path) -> dict[str, Any]:
     """LiteRT over tflite-runtime, where both are installed."""
-    from edgeloop.edge.device import device_environment
     from edgeloop.edge.measure.bench import bench
     from edgeloop.edge.measure.plan import BenchOptions
     from edgeloop.edge.measure.targets import targets
+    from edgeloop.runtime.device import device_environment
 
     options = BenchOptions(devices=(device_environment(),), runtimes=("tflite-runtime", "litert"), runs=500)
     document = bench(targets(model), options).to_json()
@@ -208,10 +208,10 @@ def int8(model: Path) -> dict[str, Any]:
 
 
 def drivers(model: Path) -> dict[str, Any]:
-    from edgeloop.edge.client import agent
-    from edgeloop.edge.device import parse_device
     from edgeloop.edge.measure.loadgen import measure_with_loadgen
     from edgeloop.edge.measure.scenarios import Scenario, outcome, query_of
+    from edgeloop.runtime.client import agent
+    from edgeloop.runtime.device import parse_device
 
     query, queries = query_of(Scenario.SINGLE_STREAM, 1), 200
     in_turns, same_queries = [], []
@@ -248,7 +248,7 @@ def both(times: Sequence[tuple[float, float]]) -> dict[str, dict[str, float]]:
 
 WATCHED = """
 import sys, time
-from edgeloop.edge.client import Agent
+from edgeloop.runtime.client import Agent
 run, notes = Agent.run, sys.argv.pop(1)
 def watched(self, *positions, **names):
     answer = run(self, *positions, **names)
@@ -306,7 +306,7 @@ def deploy(bundle: Path, folder: Path) -> dict[str, Any]:
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from devices import make_keys, serving
 
-    from edgeloop.edge.device import device_environment
+    from edgeloop.runtime.device import device_environment
 
     sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if sshd is None:

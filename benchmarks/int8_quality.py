@@ -76,7 +76,7 @@ def answers(data: bytes, images: Any) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     from edgeloop.bundle import Quantization
-    from edgeloop.edge.quantization import from_io, to_io
+    from edgeloop.runtime.parity.quantization import from_io, to_io
 
     interpreter = Interpreter(model_content=data)
     run = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))

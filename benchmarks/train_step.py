@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py        writes benchmarks/results.json
 
-Both do the same arithmetic on the same batch (tests/integration/test_convert_trainable.py), one thread each, in blocks
+Both do the same arithmetic on the same batch (tests/convert/integration/test_trainable.py), one thread each, in blocks
 that alternate within one process. The figure is the ratio of the blocks' CPU times, median and quartiles over pairs.
 """
 

@@ -18,11 +18,11 @@ from edgeloop.canonical import canonical_json
 from edgeloop.convert.convert import convert
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.edge.connection import connect
-from edgeloop.edge.device import parse_device
 from edgeloop.edge.on_device.releases.durable import make_folder
 from edgeloop.edge.on_device.releases.recover import point
 from edgeloop.edge.on_device.releases.store import Release, Slot, State, write_state
+from edgeloop.runtime.connection import connect
+from edgeloop.runtime.device import parse_device
 
 LABELS = ("cat", "dog", "eel")
 RELEASES = {1: "float32", 2: "int8-io"}  # by the same weights: what they answer differs by int8's roundings
@@ -101,6 +101,6 @@ def program(python: Path, log: Path, *arguments: str) -> Iterator:
     with (
         connect(parse_device(f"local:{python}")) as device,
         log.open("wb") as words,
-        device.start(["answer", *arguments], words) as child,
+        device.start(["edge.on_device.serving.serve", *arguments], words) as child,
     ):
         yield child

@@ -23,10 +23,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.edge.device import Device, parse_device
-from edgeloop.edge.on_device.places import HOME
-from edgeloop.edge.process import owned
-from edgeloop.edge.ssh_login import CONFIG
+from edgeloop.processes.owned import owned
+from edgeloop.runtime.agent.paths import HOME
+from edgeloop.runtime.device import Device, parse_device
+from edgeloop.runtime.ssh_login import CONFIG
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 20.0

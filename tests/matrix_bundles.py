@@ -27,11 +27,11 @@ from edgeloop.bundle import (
     Variant,
     read_bundle,
 )
-from edgeloop.edge.on_device.child import Ran
-from edgeloop.edge.on_device.frames import pack
-from edgeloop.edge.on_device.receive import digest
-from edgeloop.edge.on_device.releases.keep import Keep
+from edgeloop.edge.on_device.releases.release_agent import Keep
 from edgeloop.edge.on_device.releases.store import Slot
+from edgeloop.processes.frames import pack
+from edgeloop.runtime.agent.child import Ran
+from edgeloop.runtime.agent.receive import digest
 
 X = np.array([[1, 0], [0, 1], [2, -1]], np.float32)
 NAME, VARIANT, ENTRY, LABELS = "tiny", "float32", "float32.tflite", "labels/en.txt"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import MANIFEST, REFERENCE, Bundle, FileEntry, read_bundle
-from edgeloop.edge.on_device.frames import pack, unpack
+from edgeloop.processes.frames import pack, unpack
 
 GOLDEN = Path(__file__).parent / "golden" / "bundle-1"
 NAME = "linear"  # of the bundle, and so of its slot on a device

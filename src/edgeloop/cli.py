@@ -1,7 +1,7 @@
 """The command line: finds the verb's folder, runs it, prints its answer, turns errors into exit codes.
 
 Each folder's `command.py` (edge's `commands/`) holds `app`, a Typer with its verbs, imported when one is called. A
-verb returns an `Answer` and prints nothing itself.
+verb returns an `CommandResult` and prints nothing itself.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ import typer.core
 import typer.main
 import typer.utils
 
-from edgeloop.answer import Answer
 from edgeloop.bundle import Format
 from edgeloop.console import Console, own_stderr
 from edgeloop.errors import INTERRUPTED, EdgeloopError, OptionsError, WriteError
+from edgeloop.result import CommandResult
 
 VERBS = {  # in the order of the loop, which is the order of --help
-    "demo": "edgeloop.demo",
+    "demo": "edgeloop.demo.command",
     "convert": "edgeloop.convert.command",
     "inspect": "edgeloop.edge.commands.inspect",
     "verify": "edgeloop.convert.command",
@@ -144,7 +144,7 @@ def _run(arguments: list[str], console: Console, noise: IO[bytes]) -> int:
         # Not command.main: it takes every broken pipe for that of stdout, and ends the process without a word
         with command.make_context("edgeloop", arguments, obj=console) as ctx:
             answer = command.invoke(ctx)
-            if isinstance(answer, Answer):
+            if isinstance(answer, CommandResult):
                 console.show(answer)
         if console.interrupted:
             raise KeyboardInterrupt

@@ -19,7 +19,7 @@ import rich.progress
 import rich.table
 import rich.text
 
-from edgeloop.answer import Answer, Table
+from edgeloop.result import CommandResult, Table
 
 # what moves a terminal's cursor, sets its title or turns text around (UAX 9); a device's words may hold it
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -98,7 +98,7 @@ class Console:
         one_line = " ".join(message.split())
         print(f"edgeloop: {_shown(one_line)}", file=self._stderr, flush=True)
 
-    def show(self, answer: Answer) -> None:
+    def show(self, answer: CommandResult) -> None:
         self.close()
         if self.json:
             print(json.dumps(answer.document, allow_nan=False), flush=True)

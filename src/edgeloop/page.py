@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from edgeloop.answer import Table
+from edgeloop.result import Table
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; }

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import typer
 
-from edgeloop.answer import Answer
 from edgeloop.browser.chromium import find_chromium
 from edgeloop.convert.sources.onnx_environment import ONNX2TF_FOLDER, build_onnx2tf_environment
-from edgeloop.edge.environment import INSTALL_TIMEOUT_S, LOCKS, beside, install, new_environment, run
 from edgeloop.errors import MissingExtra
+from edgeloop.result import CommandResult
+from edgeloop.runtime.environment import INSTALL_TIMEOUT_S, LOCKS, beside, install, new_environment, run
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True, help="Install what extras cannot carry, pinned with hashes.")
@@ -27,28 +27,30 @@ app.add_typer(group, name="setup")
 
 
 @group.command()
-def device(ctx: typer.Context) -> Answer:
+def device(ctx: typer.Context) -> CommandResult:
     """Build the device environment, which has no TensorFlow, beside the one edgeloop runs in."""
     return build_device_environment(beside(".venv-device"))
 
 
 @group.command()
-def tfjs(ctx: typer.Context) -> Answer:
+def tfjs(ctx: typer.Context) -> CommandResult:
     """Install tensorflowjs beside TensorFlow, without its own requirements, which contradict it."""
     install(Path(sys.executable), ["--no-deps", "--require-hashes", "-r", LOCKS / "tfjs.txt"])
     found = version("tensorflowjs")
-    return Answer({"tensorflowjs": found, "environment": sys.prefix}, notes=[f"tensorflowjs {found} in {sys.prefix}"])
+    return CommandResult(
+        {"tensorflowjs": found, "environment": sys.prefix}, notes=[f"tensorflowjs {found} in {sys.prefix}"]
+    )
 
 
 @group.command()
-def onnx2tf(ctx: typer.Context) -> Answer:
+def onnx2tf(ctx: typer.Context) -> CommandResult:
     """Build anew the environment that reads .onnx files, beside the one edgeloop runs in."""
     python, found = build_onnx2tf_environment(beside(ONNX2TF_FOLDER))
-    return Answer({"python": str(python), "onnx2tf": found}, notes=[f"onnx2tf {found} for {python}"])
+    return CommandResult({"python": str(python), "onnx2tf": found}, notes=[f"onnx2tf {found} for {python}"])
 
 
 @group.command()
-def browser(ctx: typer.Context) -> Answer:
+def browser(ctx: typer.Context) -> CommandResult:
     """Say which Chromium shows pages to programs and tests; where there is none, let Playwright bring one."""
     try:
         chromium = find_chromium()
@@ -58,10 +60,10 @@ def browser(ctx: typer.Context) -> Answer:
         run([sys.executable, "-m", "playwright", "install", "--no-shell", *system, "chromium"], INSTALL_TIMEOUT_S)
         chromium = find_chromium()
     found = run([chromium, "--version"], timeout_s=60).strip().splitlines()[-1]  # a missing library shows here
-    return Answer({"chromium": str(chromium), "version": found}, notes=[f"{found} at {chromium}"])
+    return CommandResult({"chromium": str(chromium), "version": found}, notes=[f"{found} at {chromium}"])
 
 
-def build_device_environment(folder: Path) -> Answer:
+def build_device_environment(folder: Path) -> CommandResult:
     """Make `folder` anew: `locks/device.txt`, and this very edgeloop without its requirements.
 
     Raises:
@@ -77,7 +79,7 @@ def build_device_environment(folder: Path) -> Answer:
     notes = [f"device environment: {python} has {', '.join(found)}"]
     if "tflite_runtime" not in found:
         notes.append(f"LiteRT alone on Python {sysconfig.get_python_version()}: tflite-runtime ends at 3.11.")
-    return Answer({"python": str(python), "modules": found}, notes=notes)
+    return CommandResult({"python": str(python), "modules": found}, notes=notes)
 
 
 def copy_edgeloop(site_packages: Path) -> None:

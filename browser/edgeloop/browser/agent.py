@@ -25,7 +25,7 @@ from urllib.parse import quote
 import numpy as np
 
 from edgeloop.browser.chromium import first_line, open_page
-from edgeloop.edge.on_device.frames import pack, read_frame, unpack, write_frame
+from edgeloop.processes.frames import pack, read_frame, unpack, write_frame
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

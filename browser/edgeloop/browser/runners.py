@@ -21,11 +21,11 @@ from edgeloop.browser.assets import TFJS_RUNNER, need_assets
 from edgeloop.browser.chromium import find_chromium
 from edgeloop.browser.server import BUNDLE, serve_files
 from edgeloop.bundle import Format
-from edgeloop.edge.client import Agent
-from edgeloop.edge.process import owned
-from edgeloop.edge.runners import AgentSession, Session
 from edgeloop.errors import MissingExtra, TargetError
 from edgeloop.extras import need
+from edgeloop.processes.owned import owned
+from edgeloop.runtime.client import Agent
+from edgeloop.runtime.runners import AgentSession, Session
 
 CLOSE_S = 5.0
 

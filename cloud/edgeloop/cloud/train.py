@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.answer import Progress, silent
 from edgeloop.cloud.data import Dataset
 from edgeloop.errors import DataError, OptionsError
 from edgeloop.extras import need
+from edgeloop.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

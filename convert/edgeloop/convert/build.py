@@ -19,16 +19,16 @@ from edgeloop.convert.exports import Draft, exports
 from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.metadata import with_metadata
 from edgeloop.convert.forms.preprocess import wrap
-from edgeloop.convert.limited_child import Teller
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import Plan, proof_samples, read_calibration, settle
 from edgeloop.convert.proof.input_range import mismatch
 from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.convert.training.trainable import weight_table
-from edgeloop.edge.files.flatbuffer import read_tflite
-from edgeloop.edge.targets.memory import ram_bytes
 from edgeloop.errors import DataError, OptionsError
+from edgeloop.files.flatbuffer import read_tflite
+from edgeloop.files.ram_estimate import ram_bytes
+from edgeloop.processes.job_child import Teller
 
 JOURNAL = "search.jsonl"
 

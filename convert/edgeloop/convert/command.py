@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeloop.answer import Answer, Table
 from edgeloop.bundle import Bundle, Format, Scheme, read_bundle
+from edgeloop.convert.parse_options import byte_count, choice, choices, label_file, numbers, pair, size
 from edgeloop.convert.proof.parity import passed_on
-from edgeloop.convert.words import byte_count, choice, choices, label_file, numbers, pair, size
 from edgeloop.errors import OptionsError
+from edgeloop.result import CommandResult, Table
 
 if TYPE_CHECKING:
-    from edgeloop.edge.parity import Parity
+    from edgeloop.runtime.parity.compare import Parity
 
 app = typer.Typer()
 DATA, SHRINK, INSIDE, PROOF, TRAIN = "Data", "Smaller", "Preprocessing inside", "Proof", "Training on devices"
@@ -106,22 +106,22 @@ def convert(
     ] = False,
     sign: Annotated[Path | None, typer.Option(help="Sign the manifest with this OpenSSH key.", metavar="KEY")] = None,
     cache: Annotated[bool, typer.Option(help="Take an unchanged conversion from the cache.")] = True,
-) -> Answer:
+) -> CommandResult:
     """Turn a model (.keras, .h5, SavedModel, .onnx, .tflite) into every form a device runs, and prove each one."""
     from edgeloop.convert.compression.compress import CompressOptions
     from edgeloop.convert.convert import convert as run
     from edgeloop.convert.forms.preprocess import Preprocessing
     from edgeloop.convert.forms.recipes import Io
     from edgeloop.convert.forms.tfjs import TfjsOptions, Weights
-    from edgeloop.convert.limited import Limits
     from edgeloop.convert.options import ConvertOptions
     from edgeloop.convert.proof.prove import ProveOptions
     from edgeloop.convert.search.search import SearchOptions
     from edgeloop.convert.training.losses import Loss
     from edgeloop.convert.training.optimizers import Optimizer
     from edgeloop.convert.training.trainable import TrainableOptions
-    from edgeloop.edge.deploy.sign import sign_bundle
-    from edgeloop.edge.device import parse_device
+    from edgeloop.processes.job import Limits
+    from edgeloop.registry.signatures.sign import sign_bundle
+    from edgeloop.runtime.device import parse_device
 
     weights = choice(Weights, tfjs_weights, "--tfjs-weights")
     automatic = schemes == ["auto"]
@@ -188,12 +188,12 @@ def verify(
     signers: Annotated[
         Path | None, typer.Option(help="An OpenSSH allowed_signers file: one of them must have signed it.")
     ] = None,
-) -> Answer:
+) -> CommandResult:
     """Check a bundle again: every hash, and every variant against the source's answers, in its own runtime."""
     from edgeloop.convert.proof.verify import verify as run
-    from edgeloop.edge.deploy.enroll import read_signers
-    from edgeloop.edge.deploy.sign import verify_signature
-    from edgeloop.edge.device import parse_device
+    from edgeloop.registry.signatures.sign import verify_signature
+    from edgeloop.registry.signatures.signers import read_signers
+    from edgeloop.runtime.device import parse_device
 
     notes = []
     if signers is not None:
@@ -209,7 +209,7 @@ def show_cache(
     prune: Annotated[bool, typer.Option("--prune", help="Remove all, or what the next two say.")] = False,
     older_than: Annotated[float | None, typer.Option(help="What was not used so long.", metavar="DAYS")] = None,
     keep_mb: Annotated[float | None, typer.Option(help="The oldest, until so much is left.", metavar="MB")] = None,
-) -> Answer:
+) -> CommandResult:
     """List the conversions that are kept, or remove some: an unchanged convert takes its bundle from here."""
     from edgeloop.convert import cache
 
@@ -230,7 +230,7 @@ def show_cache(
         for e in kept
     ]
     table = Table(str(cache.cache_folder()), ("key", "model", "size", "last used"), cells)
-    return Answer(document, [table], [f"{len(removed)} removed"] if prune else [])
+    return CommandResult(document, [table], [f"{len(removed)} removed"] if prune else [])
 
 
 def variant_rows(bundle: Bundle, parity: Sequence[Parity]) -> list[dict[str, Any]]:
@@ -290,7 +290,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _answer(
     bundle: Bundle, parity: Sequence[Parity], notes: Sequence[str], search: Mapping[str, Any] | None = None
-) -> Answer:
+) -> CommandResult:
     rows = variant_rows(bundle, parity)
     document = {
         "bundle": str(bundle.path),
@@ -303,7 +303,7 @@ def _answer(
     if search is not None:
         document["search"] = search
     title = f"{bundle.path}: {bundle.manifest.name}, release {bundle.manifest.version}"
-    return Answer(document, [variant_table(title, rows)], notes)
+    return CommandResult(document, [variant_table(title, rows)], notes)
 
 
 def _percent(share: float | None) -> str:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.answer import Progress, silent
 from edgeloop.atomic import new_folder, write_file
 from edgeloop.bundle import (
     MANIFEST,
@@ -36,7 +35,6 @@ from edgeloop.convert import cache
 from edgeloop.convert.build import JOURNAL, Job
 from edgeloop.convert.compression.compress import compress
 from edgeloop.convert.forms.tfjs import check_tensorflowjs
-from edgeloop.convert.limited import run_limited
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import Say, proof_samples, read_calibration, wanted_formats
 from edgeloop.convert.proof.parity import check, stamped
@@ -46,9 +44,11 @@ from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.onnx_environment import onnx2tf_python
 from edgeloop.convert.sources.safety_onnx import external_files
 from edgeloop.convert.sources.source import SourceKind, digest, identify
-from edgeloop.edge.device import device_environment
-from edgeloop.edge.parity import Parity
 from edgeloop.errors import MissingExtra, OptionsError, WriteError
+from edgeloop.processes.job import run_limited
+from edgeloop.progress import Progress, silent
+from edgeloop.runtime.device import device_environment
+from edgeloop.runtime.parity.compare import Parity
 
 WORKER = ("-m", "edgeloop.convert.worker")
 SEARCH, REPORT = "search.json", "report.html"

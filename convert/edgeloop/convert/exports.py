@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgeloop.answer import Progress
 from edgeloop.bundle import Format, Scheme, Variant
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.forms import onnx, tflite
@@ -23,8 +22,9 @@ from edgeloop.convert.search.mix import find_mix
 from edgeloop.convert.search.pareto import report_html, search_document
 from edgeloop.convert.sources.source import Source
 from edgeloop.convert.training.trainable import to_trainable
-from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.errors import ModelError
+from edgeloop.files.flatbuffer import read_tflite
+from edgeloop.progress import Progress
 
 TRAINABLE = "trainable"
 STEPS = 6  # open, lower, quantize, ONNX, TF.js, trainable

@@ -10,11 +10,11 @@ from edgeloop.convert.compression.compress import CompressOptions
 from edgeloop.convert.forms.preprocess import Preprocessing
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.forms.tfjs import TfjsOptions
-from edgeloop.convert.limited import Limits
 from edgeloop.convert.proof.prove import ProveOptions
 from edgeloop.convert.search.search import SearchOptions
 from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.errors import OptionsError
+from edgeloop.processes.job import Limits
 
 MEASURED = (Scheme.INT8, Scheme.INT16X8)  # schemes whose activations need ranges
 

@@ -1,4 +1,4 @@
-"""Run as a program by `convert.py`: builds one bundle in a process of its own (`limited.py`)."""
+"""Run as a program by `convert.py`: builds one bundle in a process of its own (`processes/job.py`)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ if __name__ == "__main__":
         sys.modules[package] = None  # type: ignore[assignment]  # importing it now raises ModuleNotFoundError
 
     from edgeloop.convert.build import build
-    from edgeloop.convert.limited_child import serve
+    from edgeloop.processes.job_child import serve
 
     serve(build)

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from edgeloop.answer import Answer, Table
 from edgeloop.bundle import read_bundle
-from edgeloop.edge.device import device_environment, parse_device
 from edgeloop.errors import ModelError
 from edgeloop.federated.initial import initial_weights
 from edgeloop.federated.records import RoundRecord
 from edgeloop.federated.rounds import RoundsOptions, run_rounds
+from edgeloop.result import CommandResult, Table
+from edgeloop.runtime.device import device_environment, parse_device
 
 VARIANT = "trainable"
 
@@ -39,7 +39,7 @@ def run(
     lr_decay: Annotated[float, typer.Option(help="Factor on it after every round.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Fixes every shuffle.")] = 0,
     device: Annotated[str | None, typer.Option(help="local:PYTHON; the device environment if not given.")] = None,
-) -> Answer:
+) -> CommandResult:
     """Run rounds of FedAvg on devices of this machine, one process group per shard."""
     read = read_bundle(bundle)
     if VARIANT not in [variant.id for variant in read.manifest.variants]:
@@ -59,7 +59,7 @@ def run(
         seed=seed,
     )
     records = run_rounds(options, lambda record, _: ctx.obj("rounds", record.round, rounds))
-    return Answer({"rounds": [r.to_json() for r in records], "out": str(out)}, [_table(records)])
+    return CommandResult({"rounds": [r.to_json() for r in records], "out": str(out)}, [_table(records)])
 
 
 def _table(records: tuple[RoundRecord, ...]) -> Table:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeloop.edge.client import agent
-from edgeloop.edge.device import Device
-from edgeloop.edge.trainer import RUNTIMES
 from edgeloop.errors import DeviceError
+from edgeloop.runtime.agent.trainer import RUNTIMES
+from edgeloop.runtime.client import agent
+from edgeloop.runtime.device import Device
 
 
 def initial_weights(model: Path, device: Device) -> dict[str, np.ndarray]:

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeloop.edge.device import Device
-from edgeloop.edge.process import owned
 from edgeloop.errors import DeviceError
 from edgeloop.federated.flower_app import CONNECTION, write_app, write_connection
 from edgeloop.federated.processes import commands, environment, free_ports, home, program
+from edgeloop.processes.owned import owned
+from edgeloop.runtime.device import Device
 
 START_S = 60.0  # to a listening SuperLink: 4 s on two idle cores
 FLWR_S = 60.0  # for one call of Flower's command line: 2 s

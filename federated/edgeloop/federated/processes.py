@@ -16,9 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeloop.edge.device import Device
 from edgeloop.errors import MissingExtra
 from edgeloop.federated.flower_app import toml_text
+from edgeloop.runtime.device import Device
 
 
 def commands(device: Device, shards: Sequence[Path], port: int, ports: Sequence[int]) -> dict[str, tuple]:

@@ -15,7 +15,6 @@ from typing import TypeAlias
 import numpy as np
 
 from edgeloop.atomic import write_file
-from edgeloop.edge.device import Device
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
 from edgeloop.federated.network import Network, network
 from edgeloop.federated.records import (
@@ -30,6 +29,7 @@ from edgeloop.federated.records import (
     rounds_bytes,
     weights_bytes,
 )
+from edgeloop.runtime.device import Device
 
 LOOK_S = 0.1  # between two looks at the folder and the processes
 QUIET_S = 10.0  # without a ServerApp, before Flower is asked what became of the run

@@ -1,5 +1,5 @@
 // The source's answers and a variant's in, whether they agree out: what edge/parity.py does, for a variant that proves
-// itself in this tab. tests/unit/test_browser_parity.py runs the two beside each other. Why the floors are what they are
+// itself in this tab. tests/browser/unit/test_page_parity.py runs the two beside each other. Why the floors are what they are
 // stands in edge/parity.py.
 
 import type { Tensor } from "../npy";

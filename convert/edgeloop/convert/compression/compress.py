@@ -11,9 +11,9 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeloop.answer import Progress, silent
-from edgeloop.convert.limited import Limits, run_limited
 from edgeloop.errors import MissingExtra, OptionsError
+from edgeloop.processes.job import Limits, run_limited
+from edgeloop.progress import Progress, silent
 
 CHILD = ("-m", "edgeloop.convert.compression.compress_child")
 PACKAGES = ("tensorflow_model_optimization", "tf_keras")

@@ -18,11 +18,11 @@ from edgeloop.convert.compression.fit import Fit, accuracy, loss
 from edgeloop.convert.compression.legacy import Twin, rebuild
 from edgeloop.convert.compression.qat import quantization_aware
 from edgeloop.convert.compression.tfmot import Weights, cluster, kernels, layer_weights, prune
-from edgeloop.convert.limited_child import Teller, serve
 from edgeloop.convert.samples import Labels, Samples, in_batches, read_samples
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.errors import EdgeloopError, ModelError
 from edgeloop.extras import need
+from edgeloop.processes.job_child import Teller, serve
 
 # two frameworks, the same float32 sums in another order: measured 1e-6 on a digits net, 1e-4 leaves room for 100 of
 # those; a setting that tf_keras does not know is to show here

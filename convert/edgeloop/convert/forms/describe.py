@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edgeloop.bundle import Kind, Signature, TensorSpec
-from edgeloop.edge.files.metadata import Color, Content, Metadata, TensorMetadata
+from edgeloop.files.metadata import Color, Content, Metadata, TensorMetadata
 
 CONTENTS = {Kind.IMAGE: Content.IMAGE, Kind.AUDIO: Content.AUDIO}
 COLORS = {3: Color.RGB, 1: Color.GRAYSCALE}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeloop.edge.files.flatbuffer import CONVERSIONS, Graph, Operator, read_tflite
+from edgeloop.files.flatbuffer import CONVERSIONS, Graph, Operator, read_tflite
 
 FLOATS = frozenset({"float32", "float16"})
 # the quantizer has rules for about fifty ops; these are those of the others that models ask for

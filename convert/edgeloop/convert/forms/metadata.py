@@ -1,6 +1,6 @@
 """TFLite metadata and label files written into a .tflite, as tflite-support and Android Studio read them.
 
-Sources: those of `edgeloop.edge.files.metadata`, which holds the schema and reads back what this writes.
+Sources: those of `edgeloop.files.metadata`, which holds the schema and reads back what this writes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import numpy as np
 
 from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
 from edgeloop.convert.forms.table_writer import write_table
-from edgeloop.edge.files.flatbuffer import Graph, Tflite, read_tflite
-from edgeloop.edge.files.metadata import (
+from edgeloop.errors import ModelError, OptionsError
+from edgeloop.extras import need
+from edgeloop.files.flatbuffer import Graph, Tflite, read_tflite
+from edgeloop.files.metadata import (
     AXIS_LABELS,
     IDENTIFIER,
     NAME,
@@ -26,8 +28,6 @@ from edgeloop.edge.files.metadata import (
     Metadata,
     TensorMetadata,
 )
-from edgeloop.errors import ModelError, OptionsError
-from edgeloop.extras import need
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date a zip knows: the same model, the same bytes
 Ends = tuple[list[tuple[str, int]], list[tuple[str, int]]]  # inputs and outputs of a graph: (name, position)

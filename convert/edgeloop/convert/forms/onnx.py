@@ -9,9 +9,9 @@ from typing import Any
 
 from edgeloop.convert.forms.freeze import Frozen
 from edgeloop.convert.sources.source import Source
-from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
+from edgeloop.files.flatbuffer import read_tflite
 
 OPSET = 18
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeloop.bundle import Scheme
-from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.errors import OptionsError
 from edgeloop.extras import need
+from edgeloop.files.flatbuffer import read_tflite
 
 KEPT = frozenset({Scheme.FLOAT32, Scheme.FLOAT16, Scheme.INT16X8})  # what an operator may keep
 EVERY, ENDS = (

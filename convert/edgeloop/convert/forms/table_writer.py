@@ -1,4 +1,4 @@
-"""Nested dicts out as a flatbuffer, by the small schema that `edgeloop.edge.files.tables` reads with.
+"""Nested dicts out as a flatbuffer, by the small schema that `edgeloop.files.flatbuffer_table` reads with.
 
 Source: https://flatbuffers.dev/internals/. What a table points to is written before it.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgeloop.edge.files.tables import TAG, Schema
 from edgeloop.extras import need
+from edgeloop.files.flatbuffer_table import TAG, Schema
 
 NUMBERS = {"u8": "Uint8", "i8": "Int8", "u32": "Uint32"}
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.answer import Progress, silent
 from edgeloop.bundle import Scheme
 from edgeloop.convert.forms.bias import channel_means, correct_biases
 from edgeloop.convert.forms.freeze import Frozen
@@ -28,6 +27,7 @@ from edgeloop.convert.sources.source import Source
 from edgeloop.convert.sources.tflite_source import add_signature
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.extras import need
+from edgeloop.progress import Progress, silent
 
 BATCH, BATCH_BYTES = 16, 1 << 18  # a calibration batch: as many samples, but no more bytes
 INTEGER = frozenset({Scheme.INT8, Scheme.INT16X8})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeloop.bundle import Quantization, Scheme
-from edgeloop.edge.files.flatbuffer import float_operators, read_tflite
+from edgeloop.files.flatbuffer import float_operators, read_tflite
 
 STATE = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 

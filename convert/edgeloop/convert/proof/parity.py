@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edgeloop.bundle import Variant
-from edgeloop.edge.parity import Parity, reason
 from edgeloop.errors import ParityError
+from edgeloop.runtime.parity.compare import Parity, reason
 
 UNPROVED = "unproved: no runtime of its format was there when it was made"
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeloop.answer import Progress, silent
 from edgeloop.bundle import Format, Scheme, Signature, Variant
 from edgeloop.convert.proof.worst_layer import layer_snr, worst
 from edgeloop.convert.samples import Samples, in_batches
-from edgeloop.edge.device import Device
-from edgeloop.edge.parity import Parity, Where, compare, failed, floor_of, is_classifier
-from edgeloop.edge.quantization import from_io, to_io
-from edgeloop.edge.runners import AgentRunner, Session, runners
 from edgeloop.errors import DeviceError, MissingExtra, ModelError, OptionsError, TargetError
+from edgeloop.progress import Progress, silent
+from edgeloop.runtime.device import Device
+from edgeloop.runtime.parity.compare import Parity, Where, compare, failed, floor_of, is_classifier
+from edgeloop.runtime.parity.quantization import from_io, to_io
+from edgeloop.runtime.runners import AgentRunner, Session, runners
 
 # In this order: the first that is there and agrees answers all samples, and so says the accuracy.
 RUNTIMES: dict[Format, tuple[str, ...]] = {

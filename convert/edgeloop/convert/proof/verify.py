@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeloop.answer import Progress, silent
 from edgeloop.bundle import PROOF, REFERENCE, Bundle, read_bundle
 from edgeloop.canonical import read_json
 from edgeloop.convert.proof.parity import Parity, check_listed
 from edgeloop.convert.proof.prove import ProveOptions, prove
 from edgeloop.convert.proof.worst_layer import layer_names
 from edgeloop.convert.samples import Samples
-from edgeloop.edge.device import Device
-from edgeloop.edge.reference import read_reference
 from edgeloop.errors import DataError, IntegrityError
+from edgeloop.progress import Progress, silent
+from edgeloop.runtime.device import Device
+from edgeloop.runtime.parity.reference import read_reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

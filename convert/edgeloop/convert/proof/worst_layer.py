@@ -19,12 +19,12 @@ import numpy as np
 
 from edgeloop.bundle import Weight
 from edgeloop.convert.samples import Samples
-from edgeloop.edge.client import agent
-from edgeloop.edge.device import Device, parse_device
-from edgeloop.edge.files.flatbuffer import Graph, Operator, Signature, Tensor, read_tflite
-from edgeloop.edge.parity import LIMIT_DB, snr_db
-from edgeloop.edge.quantization import to_real, to_stored
 from edgeloop.errors import ModelError
+from edgeloop.files.flatbuffer import Graph, Operator, Signature, Tensor, read_tflite
+from edgeloop.runtime.client import agent
+from edgeloop.runtime.device import Device, parse_device
+from edgeloop.runtime.parity.compare import LIMIT_DB, snr_db
+from edgeloop.runtime.parity.quantization import to_real, to_stored
 
 SAMPLES = 8  # each sends every activation through a pipe: 27 MB a sample for MobileNetV2-224
 NUMBER = re.compile(r"_\d+$")

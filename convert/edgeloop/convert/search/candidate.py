@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgeloop.answer import Progress
 from edgeloop.bundle import Scheme
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.search.journal import Journal
 from edgeloop.errors import DeviceError, ModelError, TargetError
+from edgeloop.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,9 @@ import numpy as np
 from edgeloop.bundle import Scheme
 from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.convert.search.candidate import Measure, Measured
-from edgeloop.edge.client import Agent, agent
-from edgeloop.edge.parity import Parity, Where, compare, floor_of, is_classifier
-from edgeloop.edge.runners import LITERT
+from edgeloop.runtime.client import Agent, agent
+from edgeloop.runtime.parity.compare import Parity, Where, compare, floor_of, is_classifier
+from edgeloop.runtime.runners import LITERT
 
 Arrays = Mapping[str, np.ndarray]
 ROUNDS = 8  # turns each of the two files takes

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeloop.answer import Progress, silent
 from edgeloop.bundle import Scheme
 from edgeloop.convert.forms.tflite import Calibration, quantize
 from edgeloop.convert.samples import Samples
@@ -19,8 +18,9 @@ from edgeloop.convert.search.journal import Journal, search_key
 from edgeloop.convert.search.measure import Metric, measuring, metric_for, reference_score
 from edgeloop.convert.search.rank import rank_layers
 from edgeloop.convert.search.search import Found, SearchOptions, search
-from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.errors import ModelError
+from edgeloop.files.flatbuffer import read_tflite
+from edgeloop.progress import Progress, silent
 
 Arrays = Mapping[str, np.ndarray]
 PACKAGES = ("edgeloop", "ai-edge-quantizer", "ai-edge-litert", "numpy")  # another version may measure otherwise

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeloop.convert.proof.worst_layer import LayerSnr, layer_snr
 from edgeloop.convert.search.search import Layer
-from edgeloop.edge.files.flatbuffer import Graph, Operator, read_tflite
+from edgeloop.files.flatbuffer import Graph, Operator, read_tflite
 
 
 def rank_layers(float32: bytes, int8: bytes, samples: Mapping[str, np.ndarray], signature: str) -> tuple[Layer, ...]:

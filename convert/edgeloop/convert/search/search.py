@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
-from edgeloop.answer import Progress, silent
 from edgeloop.bundle import Scheme
 from edgeloop.convert.search.candidate import Budget, Candidate, Measure, Quantize, Refusal, Spent, Trials
 from edgeloop.convert.search.journal import Journal
 from edgeloop.convert.search.pareto import pareto_front
 from edgeloop.errors import BudgetError, OptionsError
+from edgeloop.progress import Progress, silent
 
 PLAIN = (Scheme.INT8, Scheme.INT16X8, Scheme.DYNAMIC, Scheme.FLOAT16, Scheme.FLOAT32)
 SAME_SIZE = 1.01  # one QUANTIZE more or less is some hundred bytes: within 1% the faster mix is the better one

@@ -10,8 +10,8 @@ import hashlib
 import string
 from pathlib import Path
 
-from edgeloop.edge.files.protobuf import fields
 from edgeloop.errors import ModelError
+from edgeloop.files.protobuf import fields
 
 EXPECTED = "Expected a .keras, .h5, .onnx or .tflite file, or a SavedModel folder."
 LIMIT_BYTES = 2 << 30  # of one tensor, of a file read whole, and of what an archive unpacks to

@@ -6,9 +6,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from edgeloop.answer import Progress, silent
-from edgeloop.edge.environment import LOCKS, beside, install, new_environment, one_at_a_time, run
 from edgeloop.errors import MissingExtra, WriteError
+from edgeloop.progress import Progress, silent
+from edgeloop.runtime.environment import LOCKS, beside, install, new_environment, one_at_a_time, run
 
 ONNX2TF_FOLDER = ".venv-onnx2tf"
 STAMP = "edgeloop-lock.sha256"

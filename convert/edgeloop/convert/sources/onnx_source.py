@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edgeloop.answer import Progress, silent
 from edgeloop.convert.sources.names import identifiers
 from edgeloop.convert.sources.onnx_environment import onnx2tf_python
-from edgeloop.edge.process import owned
 from edgeloop.errors import MissingExtra, ModelError
 from edgeloop.extras import need
+from edgeloop.processes.owned import owned
+from edgeloop.progress import Progress, silent
 
 CHILD = Path(__file__).with_name("onnx2tf_child.py")
 

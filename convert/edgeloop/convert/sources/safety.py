@@ -14,8 +14,8 @@ from edgeloop.convert.sources.safety_graph import look_at_saved_model
 from edgeloop.convert.sources.safety_keras import look_at_keras
 from edgeloop.convert.sources.safety_onnx import look_at_onnx
 from edgeloop.convert.sources.safety_tflite import look_at_tflite
-from edgeloop.edge.files.inspect import DAMAGE
 from edgeloop.errors import ModelError
+from edgeloop.files.inspect import DAMAGE
 
 # each says, in half a sentence about the file, what in it runs code or touches files
 LOOKERS: dict[SourceKind, Callable[[Path], list[str]]] = {

@@ -15,8 +15,8 @@ import numpy as np
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.forbidden_ops import RESTORING, SAVING, forbidden
 from edgeloop.convert.sources.identify import LIMIT_BYTES
-from edgeloop.edge.files.protobuf import fields, messages, text, whole
 from edgeloop.errors import ModelError
+from edgeloop.files.protobuf import fields, messages, text, whole
 
 MAIN = ""  # the place of nodes that are in no function
 ITEM_BYTES = {1: 4, 2: 8, 3: 4, 4: 1, 5: 2, 6: 1, 9: 8, 10: 1, 14: 2, 17: 2, 19: 2, 22: 4, 23: 8}  # by DataType

@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from edgeloop.convert.sources.identify import LIMIT_BYTES
-from edgeloop.edge.files.keras_config import code_in
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
+from edgeloop.files.keras_config import code_in
 
 CONFIG_LIMIT_BYTES = 64 << 20
 # weights hardly shrink (normal float32 noise by 7%, zlib), zeros shrink 1000 times: below this size a bomb does no harm

@@ -14,8 +14,8 @@ import numpy as np
 
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.identify import LIMIT_BYTES, ONNX_GRAPH
-from edgeloop.edge.files.protobuf import fields, messages, text, whole
 from edgeloop.errors import ModelError
+from edgeloop.files.protobuf import fields, messages, text, whole
 
 # TensorProto.DataType to bytes an element; 4-bit types count one, which is enough for a limit
 ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2}

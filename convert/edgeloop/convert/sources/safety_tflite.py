@@ -13,9 +13,9 @@ import numpy as np
 
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.identify import LIMIT_BYTES
-from edgeloop.edge.files.flatbuffer import BUILTIN_CUSTOM, Tflite, read_tflite
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
+from edgeloop.files.flatbuffer import BUILTIN_CUSTOM, Tflite, read_tflite
 
 BITS = {  # of an element; strings, resources and variants have no size of their own
     **dict.fromkeys(("complex128",), 128),

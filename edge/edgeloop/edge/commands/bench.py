@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from edgeloop.answer import Answer
-from edgeloop.edge.device import parse_device
 from edgeloop.edge.measure.bench import bench as measure
+from edgeloop.edge.measure.latency_tables import notes, overview, tables
 from edgeloop.edge.measure.plan import BenchOptions
 from edgeloop.edge.measure.plots import write_bench_report
 from edgeloop.edge.measure.records import write_bench
 from edgeloop.edge.measure.scenarios import Driver, Scenario
-from edgeloop.edge.measure.tables import notes, overview, tables
 from edgeloop.edge.measure.targets import targets
+from edgeloop.result import CommandResult
+from edgeloop.runtime.device import parse_device
 
 app = typer.Typer()
 
@@ -41,7 +41,7 @@ def bench(
     seed: Annotated[int, typer.Option(min=0, help="Of the order of turns.")] = 0,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the JSON document here, too.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page with plots here, too.")] = None,
-) -> Answer:
+) -> CommandResult:
     """Measure how long each variant takes, on every runtime of every device that runs it, side by side."""
     options = BenchOptions(
         devices=tuple(parse_device(text) for text in on or ()),
@@ -62,4 +62,4 @@ def bench(
         write_bench(document, out)
     if report is not None:
         write_bench_report(document, overview(result), report)
-    return Answer(document, tables(result), [*result.notes, *notes(result.records)])
+    return CommandResult(document, tables(result), [*result.notes, *notes(result.records)])

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeloop.answer import Answer, Table
 from edgeloop.edge.measure.compare import Compared, CompareOptions, Verdict, read_bench
 from edgeloop.edge.measure.compare import compare as run
+from edgeloop.edge.measure.latency_tables import compact, telling
 from edgeloop.edge.measure.records import Interval
-from edgeloop.edge.measure.tables import compact, telling
 from edgeloop.errors import BudgetError, OptionsError
+from edgeloop.result import CommandResult, Table
 
 app = typer.Typer()
 
@@ -28,14 +28,16 @@ def compare(
         list[str] | None,
         typer.Option(help="Exit 6 at this verdict: faster, slower, cannot-tell, not-comparable; repeat."),
     ] = None,
-) -> Answer:
+) -> CommandResult:
     """Say of each row whether the second measurement is faster, slower, or cannot be told from the first."""
     failing = {_verdict(text) for text in fail_if or ()}
     rows = run(read_bench(first), read_bench(second), CompareOptions(margin=margin))
     reasons = list(dict.fromkeys(row.why for row in rows if row.why))
     notes = [f"({k}) {why}" for k, why in enumerate(reasons, 1)]
     notes += ["The intervals know what happened within each run, not what changed on the machine between the two."]
-    answer = Answer({"compared": [_document(row) for row in rows], "margin": margin}, [_table(rows, reasons)], notes)
+    answer = CommandResult(
+        {"compared": [_document(row) for row in rows], "margin": margin}, [_table(rows, reasons)], notes
+    )
     failed = [f"{row.variant} on {row.runtime} is {row.verdict.value}" for row in rows if row.verdict in failing]
     if failed:
         ctx.obj.show(answer)  # an error prints its message alone

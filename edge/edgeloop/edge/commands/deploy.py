@@ -8,20 +8,20 @@ from typing import Annotated
 
 import typer
 
-from edgeloop.answer import Answer
 from edgeloop.edge.deploy.choose import Wish
-from edgeloop.edge.deploy.crew import Interrupted
 from edgeloop.edge.deploy.enroll import enroll as enroll_all
-from edgeloop.edge.deploy.enroll import read_signers
 from edgeloop.edge.deploy.fleet import known_devices
 from edgeloop.edge.deploy.outcome import DeployOptions
+from edgeloop.edge.deploy.parallel import Interrupted
+from edgeloop.edge.deploy.present import of_deploy, of_enroll, of_rollback, of_survey, state
 from edgeloop.edge.deploy.rollback import rollback as roll_back
 from edgeloop.edge.deploy.rollout import ALL
 from edgeloop.edge.deploy.rollout import deploy as roll_out
 from edgeloop.edge.deploy.survey import survey
-from edgeloop.edge.deploy.words import of_deploy, of_enroll, of_rollback, of_survey, state
-from edgeloop.edge.device import parse_device
 from edgeloop.errors import EdgeloopError, OptionsError
+from edgeloop.registry.signatures.signers import read_signers
+from edgeloop.result import CommandResult
+from edgeloop.runtime.device import parse_device
 
 app = typer.Typer()
 DEVICES = "local, local:PYTHON or ssh://[USER@]HOST[:PORT][/PATH/TO/PYTHON]; several."
@@ -32,7 +32,7 @@ def enroll(
     ctx: typer.Context,
     device: Annotated[list[str], typer.Argument(help=DEVICES)],
     signers: Annotated[Path, typer.Option(help="An OpenSSH allowed_signers file: whose bundles they take.")],
-) -> Answer:
+) -> CommandResult:
     """Tell devices, once, whose bundles they take; from then on they refuse all others."""
     enrolled = enroll_all([parse_device(name) for name in device], read_signers(signers))
     return _told(ctx, of_enroll(enrolled), [e.error for e in enrolled])
@@ -54,7 +54,7 @@ def deploy(
     p90_budget_ms: Annotated[float | None, typer.Option(help="Of one of these runs; slower is rolled back.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of the runtime.")] = 1,
     timeout_s: Annotated[float, typer.Option(help="Of one step on a device.")] = 300.0,
-) -> Answer:
+) -> CommandResult:
     """Bring a bundle to devices: checked, tried, activated and, if it fails its probation, taken back."""
     max_ram_bytes = None if max_ram_mb is None else int(max_ram_mb * 1e6)
     options = DeployOptions(
@@ -78,7 +78,7 @@ def rollback(
     ctx: typer.Context,
     device: Annotated[list[str], typer.Argument(help=DEVICES)],
     slot: Annotated[str | None, typer.Option(help="The bundle's name; needed where a device has several.")] = None,
-) -> Answer:
+) -> CommandResult:
     """Let devices go back to the release before, which they keep."""
     done = roll_back([parse_device(name) for name in device], slot)
     return _told(ctx, of_rollback(done), [d.error for d in done])
@@ -88,7 +88,7 @@ def rollback(
 def devices(
     ctx: typer.Context,
     device: Annotated[list[str] | None, typer.Argument(help=f"{DEVICES} Without any: all known here.")] = None,
-) -> Answer:
+) -> CommandResult:
     """Say what runs where, by asking."""
     asked = [parse_device(name) for name in device or ()] or known_devices()
     if not asked:
@@ -96,7 +96,7 @@ def devices(
     return of_survey(survey(asked))
 
 
-def _told(ctx: typer.Context, answer: Answer, errors: Sequence[EdgeloopError | None]) -> Answer:
+def _told(ctx: typer.Context, answer: CommandResult, errors: Sequence[EdgeloopError | None]) -> CommandResult:
     """The answer, where every device did what was asked; else it is shown, and the first error ends the command."""
     first = next((error for error in errors if error is not None), None)
     if first is None:

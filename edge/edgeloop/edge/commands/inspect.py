@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeloop.answer import Answer, Table
-from edgeloop.edge.files.inspect import inspect as look
-from edgeloop.edge.targets.tables import target_answer
 from edgeloop.edge.targets.target import Target
 from edgeloop.edge.targets.target import look as look_at_target
+from edgeloop.edge.targets.target_tables import target_answer
 from edgeloop.errors import OptionsError
+from edgeloop.files.inspect import inspect as look
+from edgeloop.result import CommandResult, Table
 
 app = typer.Typer()
 
@@ -24,7 +24,7 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="A bundle, a .tflite, .keras or .onnx file, or a SavedModel folder.")],
     target: Annotated[Target | None, typer.Option(help="Say which operators this chip would run, and why not.")] = None,
     variant: Annotated[str | None, typer.Option(help="With --target: this .tflite variant of a bundle alone.")] = None,
-) -> Answer:
+) -> CommandResult:
     """Say what a file holds, without running it; with --target, what a chip would make of it."""
     if target is not None:
         return target_answer(path, target, look_at_target(path, target, variant))
@@ -41,7 +41,7 @@ def inspect(
         ids = [(v["id"], v["format"], v["scheme"], ", ".join(v["requires"]["runtimes"])) for v in found["variants"]]
         tables.append(Table("variants", ("variant", "format", "scheme", "proved on"), ids))
     title = f"{path}: {found['format']}, {found['bytes'] / 1e3:,.1f} kB"
-    return Answer(found, tables, [title])
+    return CommandResult(found, tables, [title])
 
 
 def _signatures(name: str, signature: dict[str, Any]) -> Table:

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from edgeloop.answer import Answer
 from edgeloop.atomic import write_file
 from edgeloop.edge.run.options import LOOPBACK, RunOptions
 from edgeloop.edge.run.run import ask
 from edgeloop.edge.run.run import run as answers
 from edgeloop.edge.run.systemd import unit, unit_name
 from edgeloop.errors import OptionsError
+from edgeloop.result import CommandResult
 
 app = typer.Typer()
 
@@ -39,7 +39,7 @@ def run(
     timeout: Annotated[float, typer.Option(help="Seconds to load the model, and for each answer.")] = 60.0,
     systemd: Annotated[bool, typer.Option("--systemd", help="Print a unit file for the device instead.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where --systemd writes to.")] = None,
-) -> Answer | None:
+) -> CommandResult | None:
     """Answer with the deployed model, on the device: results travel, not the video."""
     options = RunOptions(
         input=input,
@@ -67,17 +67,19 @@ def run(
                 collected.append(line)
             else:
                 print(json.dumps(line), flush=True)
-    return Answer({"answers": collected}) if ctx.obj.json and options.http is None else None
+    return CommandResult({"answers": collected}) if ctx.obj.json and options.http is None else None
 
 
-def _service(ctx: typer.Context, target: str, options: RunOptions, output: Path | None) -> Answer | None:
+def _service(ctx: typer.Context, target: str, options: RunOptions, output: Path | None) -> CommandResult | None:
     where = ask(target, options, "--where")
     text, name = unit(where, options), unit_name(where)
     if output is not None:
         write_file(output, text.encode())
-        return Answer({"unit": name, "file": str(output)}, notes=[f"{output}: copy it to /etc/systemd/system/{name}"])
+        return CommandResult(
+            {"unit": name, "file": str(output)}, notes=[f"{output}: copy it to /etc/systemd/system/{name}"]
+        )
     if ctx.obj.json:
-        return Answer({"unit": name, "text": text})
+        return CommandResult({"unit": name, "text": text})
     print(text, end="", flush=True)
     return None
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from edgeloop.bundle import Bundle, Scheme, Variant
 from edgeloop.edge.deploy.proof import Proved, read_proof
-from edgeloop.edge.runners import LITERT, ONNXRUNTIME, TFLITE_RUNTIME
 from edgeloop.errors import BudgetError, DeviceError, OptionsError, TargetError
+from edgeloop.runtime.runners import LITERT, ONNXRUNTIME, TFLITE_RUNTIME
 
 RUNNERS = {runner.name: runner for runner in (LITERT, TFLITE_RUNTIME, ONNXRUNTIME)}
 FLOATS = (Scheme.FLOAT32, Scheme.FLOAT16)

@@ -11,13 +11,13 @@ from dataclasses import replace
 
 from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
 from edgeloop.edge.deploy.choose import Fit, fastest, fits
-from edgeloop.edge.deploy.crew import Step
 from edgeloop.edge.deploy.fleet import remember
-from edgeloop.edge.deploy.keeper_client import Keeper, Slot, Status, keeper
 from edgeloop.edge.deploy.measured import runtimes_there, speeds_of
 from edgeloop.edge.deploy.outcome import DeployOptions, Outcome, Result
-from edgeloop.edge.device import Device
+from edgeloop.edge.deploy.parallel import Step
+from edgeloop.edge.deploy.release_client import Keeper, Slot, Status, keeper
 from edgeloop.errors import DataError, DeviceError, EdgeloopError, IntegrityError, ParityError, TargetError
+from edgeloop.runtime.device import Device
 
 CAUSES = {error.__name__: error for error in (ParityError, TargetError, DeviceError, DataError)}
 

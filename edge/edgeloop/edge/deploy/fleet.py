@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgeloop.atomic import write_file
-from edgeloop.edge.device import Device, parse_device
-from edgeloop.edge.exclusive import exclusive
 from edgeloop.errors import DataError, DeviceError, OptionsError, WriteError
+from edgeloop.processes.file_lock import exclusive
+from edgeloop.runtime.device import Device, parse_device
 
 FLEET = "EDGELOOP_FLEET"
 LOCK_S = 10.0  # held for one small write

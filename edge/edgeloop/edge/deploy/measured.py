@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from edgeloop.answer import Progress, silent
 from edgeloop.atomic import write_file
 from edgeloop.bundle import Bundle
 from edgeloop.edge.deploy.choose import RUNNERS, Fit, Speed
-from edgeloop.edge.device import Device
 from edgeloop.errors import TargetError
+from edgeloop.progress import Progress, silent
+from edgeloop.runtime.device import Device
 
 RUNS = 64  # supports a p90 too, should anybody look into the file
 Speeds = dict[tuple[str, str], Speed]  # by variant id and runtime

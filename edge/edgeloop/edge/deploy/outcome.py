@@ -6,9 +6,9 @@ import enum
 from dataclasses import dataclass, field
 
 from edgeloop.edge.deploy.choose import Wish
-from edgeloop.edge.device import Device
-from edgeloop.edge.percentiles import FEWEST_RUNS
+from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import EdgeloopError, OptionsError
+from edgeloop.runtime.device import Device
 
 STEPS = ("connect", "choose", "begin", "push", "check", "trial", "activate")
 P90_RUNS = FEWEST_RUNS[90]

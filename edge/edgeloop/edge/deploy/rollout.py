@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgeloop.answer import Progress, silent
 from edgeloop.bundle import read_bundle
-from edgeloop.edge.deploy.crew import Interrupted, Step, refuse_twice, together
 from edgeloop.edge.deploy.deploy import deploy_to
 from edgeloop.edge.deploy.outcome import STEPS, DeployOptions, Outcome, Result
+from edgeloop.edge.deploy.parallel import Interrupted, Step, refuse_twice, together
 from edgeloop.edge.deploy.waves import wave_sizes
-from edgeloop.edge.device import Device
+from edgeloop.progress import Progress, silent
+from edgeloop.runtime.device import Device
 
 ALL = "100%"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeloop.edge.deploy.crew import Step, together
-from edgeloop.edge.deploy.keeper_client import Status, keeper
-from edgeloop.edge.device import Device
+from edgeloop.edge.deploy.parallel import Step, together
+from edgeloop.edge.deploy.release_client import Status, keeper
 from edgeloop.errors import EdgeloopError
+from edgeloop.runtime.device import Device
 
 TIMEOUT_S = 30.0
 

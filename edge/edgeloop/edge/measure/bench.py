@@ -19,16 +19,16 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from edgeloop.answer import Progress, silent
-from edgeloop.edge.measure.loaded import Loaded
 from edgeloop.edge.measure.loadgen import measure_with_loadgen
 from edgeloop.edge.measure.opening import Opening
 from edgeloop.edge.measure.plan import BenchOptions, Candidate, plan
+from edgeloop.edge.measure.prepared_model import Loaded
 from edgeloop.edge.measure.profile import profile
 from edgeloop.edge.measure.records import Bench
 from edgeloop.edge.measure.scenarios import Driver, Outcome
 from edgeloop.edge.measure.summary import ratio, summarize
 from edgeloop.edge.measure.targets import Target
+from edgeloop.progress import Progress, silent
 
 
 def bench(

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.edge.client import Agent
 from edgeloop.edge.measure.scenarios import Outcome, Query, Scenario, outcome
-from edgeloop.edge.on_device.frames import pack, unpack
 from edgeloop.errors import DeviceError, TargetError
+from edgeloop.processes.frames import pack, unpack
+from edgeloop.runtime.client import Agent
 
 ESTIMATES = {Scenario.SINGLE_STREAM: "early_stopping_latency_ss", Scenario.MULTI_STREAM: "early_stopping_latency_ms"}
 PLAIN = {

@@ -9,10 +9,10 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from edgeloop.edge.client import agent
-from edgeloop.edge.measure.loaded import Loaded
 from edgeloop.edge.measure.plan import BenchOptions, Candidate
+from edgeloop.edge.measure.prepared_model import Loaded
 from edgeloop.errors import DeviceError, EdgeloopError, MissingExtra, ParityError, TargetError
+from edgeloop.runtime.client import agent
 
 
 class Opening:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeloop.bundle import Format
-from edgeloop.edge.device import Device, device_environment, parse_device
 from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.edge.measure.targets import Target
-from edgeloop.edge.percentiles import FEWEST_RUNS
-from edgeloop.edge.runners import LITERT, AgentRunner, runners
+from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import MissingExtra, OptionsError
+from edgeloop.runtime.device import Device, device_environment, parse_device
+from edgeloop.runtime.runners import LITERT, AgentRunner, runners
 
 LOCAL = "local"
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.answer import Table
 from edgeloop.atomic import write_file
-from edgeloop.edge.measure.tables import profile_table, telling
+from edgeloop.edge.measure.latency_tables import profile_table, telling
 from edgeloop.extras import need
 from edgeloop.page import page, titled
+from edgeloop.result import Table
 
 WIDE = 5.0  # slowest over fastest, above which an axis is logarithmic
 FEW_LABELS = 30  # last over first mark of a logarithmic axis, above which every second one would hide the next

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeloop.bundle import Format
-from edgeloop.edge.files.flatbuffer import Graph, Operator, read_tflite
-from edgeloop.edge.measure.loaded import Loaded
+from edgeloop.edge.measure.prepared_model import Loaded
 from edgeloop.errors import DeviceError, TargetError
+from edgeloop.files.flatbuffer import Graph, Operator, read_tflite
 
 RUNS = 50
 KINDS = (  # how XNNPACK's names begin, and the operators of a model that become these

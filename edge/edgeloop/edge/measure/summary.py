@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.edge.measure.loaded import Loaded
+from edgeloop.edge.measure.prepared_model import Loaded
 from edgeloop.edge.measure.ratios import paired
 from edgeloop.edge.measure.records import Conditions, Latency, Pair, Ratio, Reading, Unknown
 from edgeloop.edge.measure.scenarios import Outcome, outcome, query_ms
 from edgeloop.edge.measure.statistics import turn_medians
 from edgeloop.edge.measure.steady import steady
-from edgeloop.edge.percentiles import percentile
+from edgeloop.edge.on_device.percentiles import percentile
 
 CONTENDED = 1.1
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.bundle import Format, is_bundle, read_bundle
-from edgeloop.edge.on_device.receive import digest
-from edgeloop.edge.reference import read_reference
-from edgeloop.edge.self_check import Reference
 from edgeloop.errors import ModelError
+from edgeloop.runtime.agent.receive import digest
+from edgeloop.runtime.parity.reference import read_reference
+from edgeloop.runtime.parity.self_check import Reference
 
 SUFFIXES = {".tflite": Format.TFLITE, ".onnx": Format.ONNX}
 

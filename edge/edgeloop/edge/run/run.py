@@ -18,11 +18,11 @@ from typing import IO, Any
 
 from edgeloop import errors
 from edgeloop.bundle import Bundle, Variant, is_bundle, read_bundle
-from edgeloop.edge.connection import connect
-from edgeloop.edge.device import EXPECTED, Device, parse_device
 from edgeloop.edge.run.options import RunOptions
-from edgeloop.edge.runners import AgentRunner, runners
 from edgeloop.errors import DeviceError, EdgeloopError, MissingExtra, OptionsError
+from edgeloop.runtime.connection import connect
+from edgeloop.runtime.device import EXPECTED, Device, parse_device
+from edgeloop.runtime.runners import AgentRunner, runners
 
 NEWS, REASON = "edgeloop: ", "edgeloop: error: "  # how lines of the device's standard error begin
 END_S = 15.0  # for the device's program to end after its last answer
@@ -73,7 +73,7 @@ def run(target: str, options: RunOptions, stdin: int, say: Say) -> Generator[dic
     with contextlib.ExitStack() as stack:
         words = stack.enter_context(_Words(say))
         connection = stack.enter_context(connect(where.device))
-        child = stack.enter_context(connection.start(["answer", *where.arguments], words.log))
+        child = stack.enter_context(connection.start(["edge.on_device.serving.serve", *where.arguments], words.log))
         words.handed_over()
         assert child.stdin is not None
         assert child.stdout is not None
@@ -92,7 +92,9 @@ def ask(target: str, options: RunOptions, question: str) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         words = stack.enter_context(_Words(lambda news: None))
         connection = stack.enter_context(connect(where.device))
-        child = stack.enter_context(connection.start(["answer", *where.arguments, question], words.log))
+        child = stack.enter_context(
+            connection.start(["edge.on_device.serving.serve", *where.arguments, question], words.log)
+        )
         words.handed_over()
         try:
             said = child.communicate(timeout=options.timeout_s)[0]

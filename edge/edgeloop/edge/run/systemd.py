@@ -31,7 +31,7 @@ def unit(where: Mapping[str, Any], options: RunOptions) -> str:
         raise OptionsError("a service has no standard input. Add --http PORT, --input camera or --input DIR.")
     what = [f"--slot={where['slot']}"] if where["slot"] else [f"--bundle={where['bundle']}"]
     own = [word for word in options.arguments() if not word.startswith("--slot=")]
-    command = [where["python"], "-I", where["program"], "answer", *what, *own]
+    command = [where["python"], "-I", where["program"], "edge.on_device.serving.serve", *what, *own]
     service = [
         "Type=notify",
         f"User={_text(where['user'])}",

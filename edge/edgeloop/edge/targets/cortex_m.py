@@ -13,9 +13,9 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
-from edgeloop.edge.targets.arena import arena_bytes
-from edgeloop.edge.targets.facts import Facts, Step
 from edgeloop.edge.targets.verdict import Refusal, rows
+from edgeloop.files.arena import arena_bytes
+from edgeloop.files.graph_facts import Facts, Step
 
 RESOLVER = "tflite-micro 0.dev20261023"
 RESOLVED = """

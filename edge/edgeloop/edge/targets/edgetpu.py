@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.edge.targets.arena import arena_bytes
 from edgeloop.edge.targets.edgetpu_rules import EVERY, RULES, Reason
-from edgeloop.edge.targets.facts import Facts, Step
 from edgeloop.edge.targets.verdict import Refusal, rows
+from edgeloop.files.arena import arena_bytes
+from edgeloop.files.graph_facts import Facts, Step
 
 SRAM_BYTES = 8 << 20
 COMPILED = "edgetpu-custom-op"  # of a model that the compiler already wrote

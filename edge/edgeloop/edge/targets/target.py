@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.bundle import Format, is_bundle, read_bundle
-from edgeloop.edge.files.flatbuffer import read_tflite
 from edgeloop.edge.targets import cortex_m, edgetpu
-from edgeloop.edge.targets.facts import facts
 from edgeloop.errors import ModelError, OptionsError
+from edgeloop.files.flatbuffer import read_tflite
+from edgeloop.files.graph_facts import facts
 
 
 class Target(enum.StrEnum):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.edge.targets.facts import Facts
+from edgeloop.files.graph_facts import Facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a device does in a round: Flower's ClientApp over edge's trainer. Ground floor and edge only, never TensorFlow.
+"""What a device does in a round: Flower's ClientApp over the agent's trainer. The base layer only, never TensorFlow.
 
 Flower starts a new process for every message, so nothing is kept here between rounds. The node's configuration names
 the shard; the model and how to train it arrive with the message.
@@ -16,9 +16,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from edgeloop.edge.trainer import Trainer
 from edgeloop.errors import DataError, EdgeloopError, IntegrityError
 from edgeloop.federated.device.metrics import DEVICE, EXAMPLES, LOSS, SECONDS
+from edgeloop.runtime.agent.trainer import Trainer
 
 app = ClientApp()
 

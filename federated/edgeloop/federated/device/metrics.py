@@ -1,5 +1,7 @@
 """Keys of the metrics in a device's reply, known to both ends."""
 
+from __future__ import annotations
+
 EXAMPLES = "num-examples"  # the weight of a reply; Flower's own name for it
 LOSS = "train_loss"
 SECONDS = "seconds"

@@ -13,8 +13,9 @@ from pathlib import Path
 from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Bundle, FileEntry, Manifest, Variant, read_bundle
 from edgeloop.edge.on_device.releases.requirements import meet
 from edgeloop.edge.on_device.releases.store import Slot, State
-from edgeloop.edge.on_device.releases.trust import enrolled, signers_file, verify
+from edgeloop.edge.on_device.releases.trust import enrolled, signers_file
 from edgeloop.errors import IntegrityError, OptionsError
+from edgeloop.registry.signatures.verify import verify
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from edgeloop.edge.exclusive import exclusive
-from edgeloop.edge.on_device.receive import sync_folder
 from edgeloop.errors import DeviceError
+from edgeloop.processes.file_lock import exclusive
+from edgeloop.runtime.agent.receive import sync_folder
 
 LOCK_S = 3.0
 NEW = ".new"  # of what takes another's place by a rename

@@ -10,10 +10,10 @@ import os
 import shutil
 from dataclasses import replace
 
-from edgeloop.edge.on_device.receive import sync_folder
 from edgeloop.edge.on_device.releases.durable import NEW, locked
 from edgeloop.edge.on_device.releases.store import Last, Release, Slot, State, read_state, slots, write_state
 from edgeloop.errors import DeviceError, IntegrityError
+from edgeloop.runtime.agent.receive import sync_folder
 
 
 def recover(home: str) -> None:

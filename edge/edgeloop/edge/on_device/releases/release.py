@@ -16,13 +16,13 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgeloop.edge.on_device.receive import sync_folder
 from edgeloop.edge.on_device.releases.admit import Admitted, whole
 from edgeloop.edge.on_device.releases.durable import make_folder, sync_tree
 from edgeloop.edge.on_device.releases.recover import point, reconcile, sweep
 from edgeloop.edge.on_device.releases.store import Last, Release, Slot, State, read_state, write_state
 from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import EdgeloopError, IntegrityError, OptionsError
+from edgeloop.runtime.agent.receive import sync_folder
 
 
 def activate(

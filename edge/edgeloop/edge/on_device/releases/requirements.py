@@ -7,10 +7,10 @@ import platform
 from typing import Any
 
 from edgeloop.bundle import Format, Variant
-from edgeloop.edge.on_device.machine.capabilities import cpu_features
-from edgeloop.edge.on_device.machine.memory import ram
-from edgeloop.edge.on_device.machine.sysfs import UNKNOWN
 from edgeloop.errors import TargetError
+from edgeloop.runtime.agent.machine.capabilities import cpu_features
+from edgeloop.runtime.agent.machine.memory import ram
+from edgeloop.runtime.agent.machine.sysfs import UNKNOWN
 
 RUNS = {
     "litert": Format.TFLITE,

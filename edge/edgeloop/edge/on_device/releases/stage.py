@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from edgeloop.bundle import MANIFEST, SIGNATURE, FileEntry, Manifest, Variant, parse_manifest
-from edgeloop.edge.on_device.receive import digest, part_name, receive
 from edgeloop.edge.on_device.releases.admit import is_new, wanted, whole
 from edgeloop.edge.on_device.releases.durable import make_folder, write
 from edgeloop.edge.on_device.releases.store import Slot, Staged, read_state, write_state
-from edgeloop.edge.on_device.releases.trust import LIMIT_BYTES, enrolled
+from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import IntegrityError, ModelError, OptionsError
+from edgeloop.registry.signatures.verify import LIMIT_BYTES
+from edgeloop.runtime.agent.receive import digest, part_name, receive
 
 
 def begin(

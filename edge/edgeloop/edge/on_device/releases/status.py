@@ -7,8 +7,9 @@ from typing import Any
 
 from edgeloop.edge.on_device.releases.requirements import machine
 from edgeloop.edge.on_device.releases.store import Slot, read_state, slots
-from edgeloop.edge.on_device.releases.trust import enrolled, ssh_keygen
+from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import IntegrityError
+from edgeloop.registry.signatures.verify import ssh_keygen
 
 
 def status(home: str) -> dict[str, Any]:

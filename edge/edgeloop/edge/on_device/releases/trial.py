@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeloop.bundle import Bundle, Variant
-from edgeloop.edge.on_device.child import Model, Ran
-from edgeloop.edge.parity import Parity, Where, reason
-from edgeloop.edge.percentiles import FEWEST_RUNS, percentile
-from edgeloop.edge.reference import read_reference
-from edgeloop.edge.self_check import Reference, batch_of, inference, sample, self_check
+from edgeloop.edge.on_device.percentiles import FEWEST_RUNS, percentile
 from edgeloop.errors import EdgeloopError, OptionsError, ParityError, TargetError
+from edgeloop.runtime.agent.child import Model, Ran
+from edgeloop.runtime.parity.compare import Parity, Where, reason
+from edgeloop.runtime.parity.reference import read_reference
+from edgeloop.runtime.parity.self_check import Reference, batch_of, inference, sample, self_check
 
 P50_RUNS, P90_RUNS = FEWEST_RUNS[50], FEWEST_RUNS[90]
 TRIAL_MS = 2000.0  # a trial of this length at most goes on until it supports a p90

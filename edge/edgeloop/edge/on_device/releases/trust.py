@@ -1,32 +1,17 @@
 """Who may sign what runs here. Signers are enrolled once; from then on an unsigned bundle is refused.
 
-Python 3.9 syntax, the standard library and OpenSSH.
-OpenSSH verifies, so the device needs no cryptography of Python's: `ssh-keygen -Y find-principals`, then
-`ssh-keygen -Y verify`. Whether a signer has expired goes by the device's clock.
-
-Sources
-    https://man.openbsd.org/ssh-keygen (ALLOWED SIGNERS)
-    https://github.com/openssh/openssh-portable/blob/master/PROTOCOL.sshsig
+Python 3.9 syntax, the standard library.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import re
-import shutil
-import struct
-import subprocess
 
-from edgeloop.bundle import SIGNATURE
 from edgeloop.edge.on_device.releases.durable import locked, write
 from edgeloop.errors import IntegrityError, OptionsError
+from edgeloop.registry.signatures.verify import LIMIT_BYTES, is_key
 
-NAMESPACE = "edgeloop-bundle"
-TIMEOUT_S = 60.0  # an emulated device takes half a second
-LIMIT_BYTES = 64 << 10  # of signers and of a signature: OpenSSH's are some 300 bytes
-BEGIN, END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 # principals, options, key type, key, comment
 SIGNER = re.compile(r"\S.*?\s(?P<type>(?:ssh|ecdsa|sk)-[\w@.-]+)\s+(?P<key>[A-Za-z0-9+/]+=*)(?:\s.*)?")
 
@@ -37,11 +22,6 @@ def signers_file(home: str) -> str:
 
 def enrolled(home: str) -> bool:
     return os.path.lexists(signers_file(home))
-
-
-def ssh_keygen() -> str | None:
-    """The verifier's path; None: this device cannot verify."""
-    return shutil.which("ssh-keygen")
 
 
 def enroll(home: str, signers: bytes) -> None:
@@ -64,37 +44,6 @@ def enroll(home: str, signers: bytes) -> None:
                 )
 
 
-def verify(signers: str, folder: str, manifest: bytes) -> str:
-    """Which signer of the file `signers` signed these bytes of a manifest, by the signature beside it in `folder`.
-
-    Raises:
-        IntegrityError: No signature, a bad one, one of nobody who is listed or no longer valid; or no ssh-keygen.
-    """
-    signature = os.path.join(folder, SIGNATURE)
-    if not os.path.isfile(signature):
-        raise IntegrityError(f"the bundle has no {SIGNATURE}, so nobody vouches for it. Sign it: convert --sign KEY.")
-    _check_armor(signature)
-    signed = ["-s", signature, "-f", signers]
-    code, principals, words = _ssh_keygen(["find-principals", *signed])
-    if code:
-        raise IntegrityError(f"{SIGNATURE} is of no enrolled signer ({_first(words)}). Sign with an enrolled key.")
-    for principal in principals.splitlines():
-        code, _, words = _ssh_keygen(["verify", "-n", NAMESPACE, "-I", principal, *signed], manifest)
-        if code == 0:
-            return principal
-    raise IntegrityError(f"{SIGNATURE} does not sign this manifest ({_first(words)}). Fetch the bundle again.")
-
-
-def is_key(kind: str, text: str) -> bool:
-    """Whether base64 `text` is a public key: it begins with its own type (RFC 4253, 6.6), and goes on."""
-    try:
-        key = base64.b64decode(text, validate=True)
-    except ValueError:
-        return False
-    head = struct.pack(">I", len(kind)) + kind.encode()
-    return key.startswith(head) and len(key) > len(head) + 32
-
-
 def _check_signers(signers: bytes) -> None:
     lines = signers[:LIMIT_BYTES].decode(errors="replace").splitlines()
     lines = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
@@ -108,44 +57,3 @@ def _check_signers(signers: bytes) -> None:
             raise OptionsError(
                 f"{line[:60]!r} is no line of an allowed_signers file. Expected: PRINCIPAL KEYTYPE KEY, as in a .pub."
             )
-
-
-def _check_armor(file: str) -> None:
-    """One signature has one file: ssh-keygen skips white space and what follows the end, and a change there is one."""
-    with open(file, "rb") as opened:
-        text = opened.read(LIMIT_BYTES).decode("ascii", errors="replace")
-    lines = text.split("\n")
-    blob = "".join(lines[1:-2])
-    try:
-        whole = base64.b64encode(base64.b64decode(blob, validate=True)).decode() == blob
-    except (binascii.Error, ValueError):
-        whole = False
-    width = max(1, len(lines[1])) if len(lines) > 1 else 1
-    wrapped = [blob[start : start + width] for start in range(0, len(blob), width)]
-    if not whole or lines != [BEGIN, *wrapped, END, ""]:
-        raise IntegrityError(
-            f"{SIGNATURE} is damaged. Expected what ssh-keygen -Y sign writes: fetch the bundle again."
-        )
-
-
-def _ssh_keygen(arguments: list[str], data: bytes = b"") -> tuple[int, str, str]:
-    """Exit code, output and words of `ssh-keygen -Y ARGUMENTS`."""
-    program = ssh_keygen()
-    if program is None:
-        raise IntegrityError("there is no ssh-keygen, so no signature can be verified. Install openssh-client.")
-    limited = {"PATH": os.path.dirname(program), "LC_ALL": "C"}
-    if "TZ" in os.environ:  # dates of signers without a zone are local time
-        limited["TZ"] = os.environ["TZ"]
-    try:
-        done = subprocess.run(
-            [program, "-Y", *arguments], input=data, capture_output=True, env=limited, timeout=TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired as e:
-        raise IntegrityError(f"{program} did not verify in {TIMEOUT_S:g} s. Try again.") from e
-    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-
-
-def _first(words: str) -> str:
-    """Where a key has expired, ssh-keygen says so first and last only that nothing matched."""
-    lines = words.strip().splitlines()
-    return lines[0].strip().rstrip(".") if lines else "no reason given"

@@ -1,0 +1,135 @@
+"""A candidate in, a model that is loaded and answers rightly out; then its turns, one after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeloop.edge.measure.plan import BenchOptions, Candidate
+from edgeloop.edge.measure.records import Reading
+from edgeloop.edge.measure.scenarios import Query, Scenario, query_of
+from edgeloop.errors import MissingExtra, ParityError
+from edgeloop.runtime.client import Agent, RunResult
+from edgeloop.runtime.parity.compare import Where, reason
+from edgeloop.runtime.parity.self_check import batch_of, inference, sample, self_check
+
+QUERIES_A_TURN = 5  # 100 runs are 20 turns: the bootstrap and the change-point test have something to draw from
+# A turn begins with calls that find the caches, and the agent asleep, as the turns of others left them. Measured with
+# four models of 12 to 550 us taking turns: the first call took 1.1 to 3.6 times the median of the fifth to tenth, the
+# second 1.01 to 1.2 times, the third 1.0 to 1.1. With the first one counted, every p90 was its time.
+ENTRY = 2
+CALLS_AT_ONCE = 4000  # of one question: three times each, as JSON, in a frame header of 1 MiB
+
+
+@dataclass
+class Samples:
+    """What was measured of one pair, in order; the fields are those of `Latency`, but that `started_s` counts from
+    the agent's first run, which was `epoch_s` seconds after the plan's start or a little later."""
+
+    first_ms: float
+    epoch_s: float
+    warmup_ms: tuple[float, ...] = ()
+    entry_ms: list[float] = field(default_factory=list)
+    wall_ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+    started_s: list[float] = field(default_factory=list)
+    switches: list[int | None] = field(default_factory=list)  # involuntary ones, of each question
+    rss_bytes: int | None = None
+    rss_peak_bytes: int | None = None
+    readings: list[Reading] = field(default_factory=list)
+
+
+class Loaded:
+    """A model in an agent. `began_s`: the plan's start on this machine's monotonic clock; `close` ends the agent."""
+
+    def __init__(
+        self, candidate: Candidate, agent: Agent, options: BenchOptions, began_s: float, close: Callable[[], None]
+    ) -> None:
+        """Load, run once, check against the reference where nobody did before, warm up.
+
+        Raises:
+            MissingExtra: The runtime does not load there.
+            DeviceError: The agent died or did not answer in time.
+            TargetError: The runtime or the delegate refuses the model.
+            ParityError: It computes something else there than its source.
+        """
+        self.candidate, self.agent, self.options = candidate, agent, options
+        self.began_s, self.close = began_s, close
+        self.about = agent.ask("probe", refused=MissingExtra)[0]
+        target, delegate = candidate.target, None if options.delegate is None else {"library": options.delegate}
+        self.prepared = agent.prepare(target.entry, options.threads, delegate=delegate)
+        self.signature, specs = inference(self.prepared["signatures"], target.reference)
+        self.query, self.inputs = _query(specs, candidate, options)
+        self.queries = 1 if options.scenario is Scenario.OFFLINE else options.runs
+        self.queries_a_turn = min(QUERIES_A_TURN, self.queries)
+        asked_s = time.monotonic() - began_s
+        self.samples = Samples(first_ms=self._run(1).wall_ms[0], epoch_s=asked_s)
+        self._check(batch_of(specs))
+        self.samples.warmup_ms = self._run(options.warmup).wall_ms
+
+    @property
+    def turns(self) -> int:
+        return -(-self.queries // self.queries_a_turn)
+
+    @property
+    def block(self) -> int:
+        """Runs of a turn."""
+        return self.queries_a_turn * self.query.calls
+
+    def take_turn(self) -> None:
+        """Measure the next turn.
+
+        Raises:
+            DeviceError: The agent died or did not answer in time.
+            TargetError: The runtime fails.
+        """
+        samples, runs_of_a_group = self.samples, self.queries * self.query.calls
+        left, entry = min(self.block, runs_of_a_group - len(samples.wall_ms) % runs_of_a_group), ENTRY
+        while left:
+            runs, asked_s = min(left, CALLS_AT_ONCE), time.monotonic() - self.began_s
+            answer = self._run(entry + runs)
+            # no run began before it was asked for: the latest of these bounds is the closest
+            samples.epoch_s = max(samples.epoch_s, asked_s - answer.started_s[0])
+            samples.entry_ms += answer.wall_ms[:entry]
+            samples.wall_ms += answer.wall_ms[entry:]
+            samples.cpu_ms += answer.cpu_ms[entry:]
+            samples.started_s += answer.started_s[entry:]
+            samples.switches.append(answer.involuntary_switches)
+            samples.rss_bytes, samples.rss_peak_bytes = answer.rss_bytes, answer.rss_peak_bytes
+            left, entry = left - runs, 0
+
+    def read_conditions(self) -> Reading:
+        """The device's state now, with `at_s` since the plan's start."""
+        return {"at_s": time.monotonic() - self.began_s, **self.agent.conditions()}
+
+    def _run(self, runs: int) -> RunResult:
+        return self.agent.run(self.inputs, self.signature, runs=runs)
+
+    def _check(self, batch: int) -> None:
+        target, runtime = self.candidate.target, self.candidate.runner.name
+        if target.proved_on is None or runtime in target.proved_on:
+            return
+        if target.reference is None:
+            raise ParityError("it was not proved there, and the bundle has no reference.npz to check it with")
+        where = Where(target.variant, runtime, device=self.candidate.device.label)
+        rows = self_check(self.agent, where, target.reference, self.signature, batch)
+        wrong = [reason(row) for row in rows if not row.passed]
+        if wrong:
+            raise ParityError(wrong[0])
+
+
+def _query(
+    specs: Mapping[str, dict], candidate: Candidate, options: BenchOptions
+) -> tuple[Query, dict[str, np.ndarray]]:
+    """What one query is on this model, and the inputs of one of its calls."""
+    free = next(iter(specs.values()))["shape"][:1] == [None]
+    samples = options.runs if options.scenario is Scenario.OFFLINE else None
+    query = query_of(options.scenario, None if free else batch_of(specs), samples)
+    inputs = sample(specs, candidate.target.reference)
+    for name, spec in specs.items():
+        if spec["shape"][:1] == [None]:
+            inputs[name] = np.repeat(inputs[name], query.samples_per_call, axis=0)
+    return query, inputs

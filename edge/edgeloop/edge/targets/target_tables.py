@@ -1,0 +1,56 @@
+"""What `inspect --target` shows: JSON as it is, and for people counts by reason before the operators they are about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeloop.edge.targets.target import Target
+from edgeloop.result import CommandResult, Table
+
+SHOWN = 30
+
+
+def target_answer(path: Path, target: Target, reports: Mapping[str, Mapping[str, Any]]) -> CommandResult:
+    """The reports of target.look. A file's stands alone, a bundle's stand under `variants`."""
+    document = {"file": str(path), target.key: reports.get("", {"variants": reports})}
+    tables = [table for name, report in reports.items() for table in _tables(name, report)]
+    return CommandResult(document, tables, [_sentence(name, target, report) for name, report in reports.items()])
+
+
+def _tables(name: str, report: Mapping[str, Any]) -> list[Table]:
+    refused = [op for op in report["ops"] if op["reason"] is not None]
+    why = Counter((op["kind"], op["advice"]) for op in refused)
+    alike = Counter((op["op"], op["reason"]) for op in refused)
+    first = {(op["op"], op["reason"]): str(op["index"]) for op in reversed(refused)}
+    shown = list(alike.items())[:SHOWN]
+    rest = f", the first {SHOWN} kinds; --json has all" if len(alike) > SHOWN else ""
+    what = f"{name}: " if name else ""
+    tables = [
+        Table(
+            f"{what}why not", ("reason", "operators", "what to do"), [(k, str(n), a) for (k, a), n in why.most_common()]
+        ),
+        Table(
+            f"{what}operators left out{rest}",
+            ("operator", "count", "first", "found"),
+            [(op, str(count), first[op, reason], reason) for (op, reason), count in shown],
+        ),
+    ]
+    return tables if refused else []
+
+
+def _sentence(name: str, target: Target, report: Mapping[str, Any]) -> str:
+    what = f"{name}: " if name else ""
+    if target is Target.EDGETPU:
+        return (
+            f"{what}{report['mapped']} of {report['total']} operators map to the Edge TPU; of their weights about "
+            f"{report['on_chip_bytes'] / 1e3:,.1f} kB stay on the chip, {report['off_chip_bytes'] / 1e3:,.1f} kB are "
+            "streamed at every run"
+        )
+    arena = "unknown" if report["arena_bytes"] is None else f"about {report['arena_bytes'] / 1e3:,.1f} kB"
+    return (
+        f"{what}{report['supported']} of {report['total']} operators are in TensorFlow Lite Micro; flash "
+        f"{report['flash_bytes'] / 1e3:,.1f} kB for the model, RAM {arena} for the arena, kernels' scratch aside"
+    )

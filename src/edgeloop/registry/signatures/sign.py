@@ -1,0 +1,85 @@
+"""A bundle's signature: made and checked by OpenSSH, which devices have. Keys are files that only ssh-keygen reads.
+
+Source: https://man.openbsd.org/ssh-keygen (-Y sign, find-principals, verify; ALLOWED SIGNERS)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from edgeloop.atomic import write_file
+from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
+from edgeloop.errors import DataError, MissingExtra
+from edgeloop.processes.owned import owned
+from edgeloop.registry.signatures.verify import NAMESPACE, verify
+
+TIMEOUT_S = 30.0  # a key in an agent may wait for a finger on its button
+
+
+def sign_bundle(bundle: Bundle, key: Path) -> Path:
+    """Write manifest.json.sig, made with `key`: a private key file, or a public one whose private half an agent holds.
+
+    Raises:
+        DataError: The key cannot be used: no such file, readable by others, behind a passphrase that no agent knows.
+        MissingExtra: No ssh-keygen here.
+        WriteError: The bundle's folder may not be written to.
+    """
+    manifest = bundle.file(MANIFEST).read_bytes()
+    code, signature, words = _ssh_keygen(["sign", "-f", key, "-n", NAMESPACE], manifest)
+    if code != 0 or not signature.startswith(b"-----BEGIN SSH SIGNATURE-----"):
+        raise DataError(f"{key} does not sign: {_why_not(key, words)}")
+    write_file(bundle.file(SIGNATURE), signature)
+    return bundle.file(SIGNATURE)
+
+
+def verify_signature(bundle: Bundle, signers: Path) -> str:
+    """Who signed this manifest, by the name that the allowed_signers file `signers` gives that key: as a device does.
+
+    Raises:
+        IntegrityError: No signature, one of another manifest, or by nobody who is listed and valid now; no ssh-keygen.
+    """
+    return verify(str(signers), str(bundle.path), bundle.file(MANIFEST).read_bytes())
+
+
+def need_ssh_keygen() -> str:
+    """Where ssh-keygen is.
+
+    Raises:
+        MissingExtra: Not here.
+    """
+    program = shutil.which("ssh-keygen")
+    if program is None:
+        raise MissingExtra("OpenSSH's ssh-keygen is not installed. Run: apt-get install openssh-client")
+    return program
+
+
+def _ssh_keygen(arguments: list[str | Path], data: bytes = b"") -> tuple[int, bytes, str]:
+    program = need_ssh_keygen()
+    # without these it asks for a passphrase, and takes the first line of the manifest for the answer
+    never_ask = {"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "force"}
+    pipe, environment = subprocess.PIPE, {**os.environ, **never_ask}
+    command = [program, "-Y", *arguments]
+    with owned(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as child:
+        try:
+            out, words = child.communicate(data, TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return 1, b"", f"no answer in {TIMEOUT_S:g} s"
+        return child.returncode, out, words.decode(errors="replace")
+
+
+def _why_not(key: Path, words: str) -> str:
+    if not key.is_file():
+        return "there is no such file. Make a key: ssh-keygen -t ed25519 -f KEY"
+    if "passphrase" in words:
+        return "it has a passphrase, and edgeloop never asks. Load it first: ssh-add KEY"
+    if "UNPROTECTED" in words:
+        return "others can read it. Run: chmod 600 KEY"
+    return f"{_last(words)}. Expected an OpenSSH key file."
+
+
+def _last(words: str) -> str:
+    lines = words.strip().splitlines()
+    return lines[-1].strip().rstrip(".") if lines else ""

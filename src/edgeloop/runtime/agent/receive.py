@@ -1,0 +1,92 @@
+"""Files from the host, piece by piece, whole or not at all; an upload that broke off goes on where it ended.
+
+Python 3.9 syntax, the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from edgeloop.errors import IntegrityError
+from edgeloop.runtime.agent.paths import confined
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def receive(root: str, header: Mapping[str, Any], piece: bytes) -> dict[str, Any]:
+    """One `push`: {path, size, sha256} asks how much is there, with `offset` and a payload it brings more.
+
+    Returns:
+        {have, done}: bytes that need not be sent again, and whether the file stands under its name.
+
+    Raises:
+        ValueError: The path leads out of `root` or to a folder, the piece is not the next one, or `sha256` is none.
+        IntegrityError: The whole has another sha256; nothing of it is kept.
+    """
+    path, size, sha256 = confined(root, header["path"]), int(header["size"]), header["sha256"]
+    if not SHA256.fullmatch(sha256):  # it becomes a part of a path
+        raise ValueError(f"{sha256[:80]!r} is no sha256 in hex")
+    if os.path.isfile(path) and os.path.getsize(path) == size and digest(path) == sha256:
+        return {"have": size, "done": True}
+    if os.path.isdir(path):  # the root is one too, and what is being uploaded would lie beside it
+        raise ValueError(f"{header['path']!r} is a folder there")
+    part = part_name(path, sha256)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    have = os.path.getsize(part) if os.path.exists(part) else 0
+    if have > size:
+        os.unlink(part)
+        have = 0
+    offset = header.get("offset")
+    if offset is None and have < size:
+        return {"have": have, "done": False}
+    if offset is not None:
+        if offset != have or offset + len(piece) > size:
+            raise ValueError(f"a piece of {len(piece)} bytes at {offset} of {size}, where {have} are here")
+        with open(part, "ab") as file:
+            file.write(piece)
+        have += len(piece)
+    if have < size:
+        return {"have": have, "done": False}
+    _finish(part, path, sha256)
+    return {"have": size, "done": True}
+
+
+def part_name(path: str, sha256: str) -> str:
+    """Where a file lies until all of it has come."""
+    return f"{path}.{sha256[:16]}.part"
+
+
+def digest(path: str) -> str:
+    """sha256 of a file, in hex."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            found.update(block)
+    return found.hexdigest()
+
+
+def sync_folder(path: str) -> None:
+    """A rename is on the disk only when its folder is."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _finish(part: str, path: str, sha256: str) -> None:
+    if not os.path.exists(part):  # an empty file never had a piece
+        open(part, "wb").close()
+    if digest(part) != sha256:
+        os.unlink(part)
+        raise IntegrityError(
+            f"{os.path.basename(path)} arrived damaged: its sha256 is not the announced one. Send again."
+        )
+    with open(part, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    sync_folder(os.path.dirname(path))

@@ -1,0 +1,49 @@
+"""Runtimes on a device by name, each imported when it is asked for. Python 3.9 syntax, the standard library.
+
+A runtime has `version`, and once `load` has opened a model:
+
+    delegated -> indices of the first graph's operators that a delegate took, None without one
+    ready(signature, inputs) -> a `Call`
+    tensors(signature, inputs, graph, indices) -> inner tensors after one run (.tflite alone)
+    profile(signature, inputs, runs, xnnpack) -> time of each operator, or "unsupported" (profiler.py)
+    arena_bytes() -> memory planned for tensors, or "unknown"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Arrays = Mapping[str, Any]  # NumPy arrays by the name of their tensor
+Signatures = Mapping[str, Mapping[str, Any]]  # {signature: {inputs, outputs: {tensor: {shape, dtype}}}}
+
+
+class Call:
+    """A signature with its inputs in place: `invoke()` runs once and costs what the runtime itself does, `outputs()`
+    copies out what the last run made."""
+
+    def __init__(self, invoke: Callable[[], object], outputs: Callable[[], dict[str, np.ndarray]]) -> None:
+        self.invoke, self.outputs = invoke, outputs
+
+
+def _tflite(module: str, package: str) -> Any:
+    from edgeloop.runtime.agent.tflite import TFLite
+
+    return TFLite(module, package)
+
+
+def _onnx() -> Any:
+    from edgeloop.runtime.agent.onnx import Onnx
+
+    return Onnx()
+
+
+RUNTIMES: dict[str, Callable[[], Any]] = {
+    "litert": lambda: _tflite("ai_edge_litert.interpreter", "ai-edge-litert"),
+    "tflite-runtime": lambda: _tflite("tflite_runtime.interpreter", "tflite-runtime"),
+    "onnxruntime": _onnx,
+    "tensorflow": lambda: _tflite("tensorflow.lite.python.interpreter", "tensorflow"),
+}

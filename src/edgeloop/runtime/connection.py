@@ -1,0 +1,70 @@
+"""A device in, a way to start edgeloop's program there out. What differs between this machine and another ends here."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, Protocol
+
+from edgeloop.errors import DeviceError
+from edgeloop.processes.owned import owned
+from edgeloop.runtime.device import Device
+from edgeloop.runtime.program import local_program
+from edgeloop.runtime.ssh import connect_ssh
+
+
+class Connection(Protocol):
+    """A device that can be reached.
+
+    Attributes:
+        remote: Its files are not this machine's: what a program there opens must be pushed first.
+    """
+
+    remote: bool
+
+    def start(self, arguments: Sequence[str], log: IO[bytes]) -> AbstractContextManager[subprocess.Popen]:
+        """`python edgeloop-agent.pyz ARGUMENTS` on the device: stdin and stdout piped, stderr to `log`, ended with the
+        block.
+
+        Raises:
+            DeviceError: The interpreter does not start, or the program cannot be put there.
+        """
+
+
+class Here:
+    """This machine, with one of its interpreters. `-I` keeps PYTHONPATH and the user's own packages out of it."""
+
+    remote = False
+
+    def __init__(self, python: Path) -> None:
+        self.python = python
+
+    @contextlib.contextmanager
+    def start(self, arguments: Sequence[str], log: IO[bytes]) -> Iterator[subprocess.Popen]:
+        command = [str(self.python), "-I", str(local_program()), *arguments]
+        with contextlib.ExitStack() as stack:
+            try:
+                process = owned(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+                child = stack.enter_context(process)
+            except FileNotFoundError as e:
+                raise DeviceError(f"no Python at {self.python}. Name an interpreter that exists: local:PYTHON.") from e
+            except OSError as e:
+                raise DeviceError(f"{self.python} does not start ({e.strerror}). Name a Python: local:PYTHON.") from e
+            yield child
+
+
+@contextlib.contextmanager
+def connect(device: Device) -> Iterator[Connection]:
+    """Reach a device for as long as the block runs. Within it, further connects to the same device share the line.
+
+    Raises:
+        DeviceError: It cannot be reached; with ssh's own reason.
+    """
+    if device.ssh is None:
+        yield Here(device.python)
+    else:
+        with connect_ssh(device.ssh, device.python) as connection:
+            yield connection

@@ -1,0 +1,119 @@
+"""Python environments beside the one edgeloop runs in: each made from a lock with hashes, whole or not at all.
+
+Packages come from wherever the machine's uv and pip are configured to look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import edgeloop.errors
+from edgeloop.errors import MissingExtra, WriteError
+from edgeloop.processes.file_lock import exclusive
+from edgeloop.processes.owned import owned
+
+LOCKS = Path(edgeloop.errors.__file__).with_name("locks")
+INSTALL_TIMEOUT_S = 1800.0
+
+
+def beside(name: str) -> Path:
+    """Where an environment of that name belongs: next to the one edgeloop runs in."""
+    return Path(sys.prefix).parent / name
+
+
+@contextlib.contextmanager
+def new_environment(folder: Path, instead: str) -> Iterator[Path]:
+    """Make `folder` anew, an environment without packages, and yield its interpreter to install with.
+
+    If the block fails or is interrupted, the folder is taken away: half an environment would be taken for a whole one.
+
+    Args:
+        instead: What a user can do where `folder` cannot be written.
+
+    Raises:
+        WriteError: The place may not be written to.
+        MissingExtra: Python's venv does not work here.
+    """
+    if not os.access(folder.parent, os.W_OK):
+        raise WriteError(
+            f"cannot write {folder}. Run edgeloop from a virtual environment of your own, or name {instead}."
+        )
+    try:
+        run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], timeout_s=120)
+        yield folder / "bin" / "python"
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path, timeout_s: float = INSTALL_TIMEOUT_S) -> Iterator[None]:
+    """Keep other processes from making `folder` meanwhile; the mark is a file `folder`.lock, which stays.
+
+    Raises:
+        MissingExtra: Another process still had it after `timeout_s`.
+        WriteError: The mark cannot be written.
+    """
+    mark = folder.with_name(folder.name + ".lock")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(mark, timeout_s))
+        except TimeoutError as e:
+            raise MissingExtra(f"another process has been making {folder} for {timeout_s:g} s. End it.") from e
+        except OSError as e:
+            raise WriteError(
+                f"cannot write {mark} ({e.strerror}). Run edgeloop from an environment of your own."
+            ) from e
+        yield
+
+
+def install(python: Path, arguments: Sequence[str | Path]) -> None:
+    """`pip install ARGUMENTS` into the environment of `python`: by uv where there is one, else by pip.
+
+    pip is the second try where both exist: a package index may be named in pip's configuration alone.
+
+    Raises:
+        MissingExtra: Neither is there, or both failed, each with its reason.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    uv = shutil.which("uv", path=path)
+    commands: list[list[str | Path]] = [[uv, "pip", "install", "--python", python, *arguments]] if uv else []
+    if importlib.util.find_spec("pip"):
+        commands.append([sys.executable, "-m", "pip", "--python", python, "install", *arguments])
+    if not commands:
+        raise MissingExtra(f"neither uv nor pip is installed in {sys.prefix}. Run: {sys.executable} -m ensurepip")
+    failures = []
+    for command in commands:
+        try:
+            run(command, INSTALL_TIMEOUT_S)
+            return
+        except MissingExtra as e:
+            failures.append(str(e))
+    raise MissingExtra(" ".join(failures))
+
+
+def run(command: Sequence[str | Path], timeout_s: float) -> str:
+    """What the command printed.
+
+    Raises:
+        MissingExtra: It failed or took too long, with its last line.
+    """
+    with tempfile.TemporaryFile("w+") as log, owned(command, stdout=log, stderr=subprocess.STDOUT) as child:
+        try:
+            code: int | str = child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            code = f"no end after {timeout_s:g} s"
+        log.seek(0)
+        printed = log.read()
+    if code != 0:
+        last = (printed.strip().splitlines() or ["it printed nothing"])[-1]
+        raise MissingExtra(f"{' '.join(map(str, command[:4]))} … failed ({code}): {last}. Mend that and try again.")
+    return printed

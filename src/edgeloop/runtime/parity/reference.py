@@ -1,0 +1,36 @@
+"""The real inputs a bundle carries, and its source's answers to them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeloop.bundle import REFERENCE, Bundle
+from edgeloop.errors import DataError
+from edgeloop.processes.frames import unpack
+
+
+def read_reference(bundle: Bundle) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+    """Inputs and outputs by tensor name, every array [n, ...] with the same n, at least 1. None: it carries none.
+
+    Raises:
+        DataError: reference.npz is no .npz of such arrays, or has no inputs or no outputs.
+    """
+    file = bundle.file(REFERENCE)
+    if not file.is_file():
+        return None
+    again = "Convert the model again."
+    try:
+        arrays = unpack(file.read_bytes())
+    except ValueError as e:
+        raise DataError(f"{file} is no .npz file of plain arrays ({e}). {again}") from e
+    inputs = {name[3:]: array for name, array in arrays.items() if name.startswith("in/")}
+    outputs = {name[4:]: array for name, array in arrays.items() if name.startswith("out/")}
+    if not inputs or not outputs:
+        raise DataError(
+            f"{file} holds {sorted(arrays)}. Expected inputs named in/NAME and outputs named out/NAME. {again}"
+        )
+    n = max(len(np.atleast_1d(array)) for array in inputs.values())
+    for name, array in [*inputs.items(), *outputs.items()]:
+        if not n or array.ndim == 0 or len(array) != n:
+            raise DataError(f"{file}: {name} has shape {list(array.shape)}. Expected {n or 1} samples first. {again}")
+    return inputs, outputs

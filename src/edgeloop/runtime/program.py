@@ -1,0 +1,89 @@
+"""The one file that travels to a device: the folders it runs and the ground floor they use, as a zip that Python runs.
+
+Source: https://docs.python.org/3/library/zipapp.html
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import edgeloop
+import edgeloop.errors
+from edgeloop.atomic import write_file
+from edgeloop.errors import WriteError
+
+# All that travels of the namespace `edgeloop`: whole folders, and of the ground floor what they use. Each file of it is
+# Python 3.9 and imports no more than the standard library, NumPy and a runtime (tests/house).
+GROUND_FLOOR = ("atomic", "bundle", "canonical", "errors", "progress")
+FOLDERS = ("processes", "runtime/agent", "runtime/parity", "registry/signatures", "http", "edge/on_device")
+MAIN = b"from edgeloop.runtime.agent.__main__ import main\n\nmain()\n"
+BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first moment of a zip: same sources, same bytes
+
+
+@cache
+def program() -> bytes:
+    """The file's bytes."""
+    sources = {f"edgeloop/{name}.py": Path(edgeloop.errors.__file__).with_name(f"{name}.py") for name in GROUND_FLOOR}
+    for folder in FOLDERS:
+        base = _folder(folder)
+        sources |= {f"edgeloop/{folder}/{path.relative_to(base).as_posix()}": path for path in base.rglob("*.py")}
+    # folders have entries of their own: before Python 3.13 zipimport finds a namespace package by nothing else
+    folders = {f"{folder}/" for name in sources for folder in PurePosixPath(name).parents if folder.name}
+    entries = {"__main__.py": MAIN, **dict.fromkeys(sorted(folders), b"")}
+    entries |= {name: path.read_bytes() for name, path in sorted(sources.items())}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(zipfile.ZipInfo(name, BEGINNING), data)
+    return packed.getvalue()
+
+
+def _folder(name: str) -> Path:
+    """Where a folder of the namespace lies: beside the others in a wheel, elsewhere in a checkout."""
+    return next(path for portion in edgeloop.__path__ if (path := Path(portion, name)).is_dir())
+
+
+def program_name() -> str:
+    """Named by its content, so that a device has the right one or none."""
+    return f"agent-{hashlib.sha256(program()).hexdigest()[:16]}.pyz"
+
+
+def local_program() -> Path:
+    """The file on this machine, for agents that run here: in $EDGELOOP_CACHE, or the user's cache folder; where neither
+    may be written to, in the temporary folder for as long as this process runs.
+
+    Raises:
+        WriteError: It can be written nowhere.
+    """
+    named = os.environ.get("EDGELOOP_CACHE")
+    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeloop"
+    path = base / "programs" / program_name()
+    try:
+        return _written(path)
+    except WriteError:
+        return _written(_scratch() / path.name)
+
+
+def _written(path: Path) -> Path:
+    try:
+        there = path.read_bytes() == program()
+    except OSError:
+        there = False
+    if not there:
+        write_file(path, program())
+    return path
+
+
+@cache
+def _scratch() -> Path:
+    folder = tempfile.mkdtemp(prefix="edgeloop-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

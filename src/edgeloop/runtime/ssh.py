@@ -1,0 +1,123 @@
+"""A machine behind OpenSSH: one login to it, over which every program and file goes."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from edgeloop.errors import DeviceError
+from edgeloop.processes.owned import owned
+from edgeloop.runtime.agent.paths import DEFAULT_HOME, HOME
+from edgeloop.runtime.device import Host
+from edgeloop.runtime.program import program, program_name
+from edgeloop.runtime.ssh_login import last_line, logged_in, ssh_env, ssh_words
+
+COMMAND_TIMEOUT_S = 60.0
+FOLDER = f'"${{{HOME}:-{DEFAULT_HOME.replace("~", "$HOME")}}}"'
+AT_HOME = f"cd {FOLDER}"
+
+_shared: dict[Host, _Shared] = {}
+_lock = threading.Lock()  # of the table alone: one host that hangs keeps no other waiting
+
+
+@dataclass
+class _Shared:
+    """A line that several use at once, in as many threads."""
+
+    users: int = 0
+    socket: Path | None = None
+    has_program: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    close: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+
+@dataclass
+class Line:
+    """A connection to a host and port that other ssh commands use, until its last user closes it."""
+
+    host: Host
+    python: Path
+    shared: _Shared
+    remote = True
+
+    @contextlib.contextmanager
+    def start(self, arguments: Sequence[str], log: IO[bytes]) -> Iterator[subprocess.Popen]:
+        """As `Connection.start`. A death by signal comes back as 128 + its number: the remote shell says so."""
+        self._bring_program()
+        python = shlex.quote(str(self.python))
+        words = shlex.join(["-I", program_name(), *arguments])
+        missing = shlex.quote(f"no Python at {self.python}. Name one: ssh://HOST/PATH/TO/PYTHON")
+        # `exit $?`: a shell that ends with its last command makes way for it, and then nobody says which signal it was
+        check = f"command -v {python} >/dev/null || {{ echo {missing} >&2; exit 127; }}"
+        command = f"{check}; {AT_HOME} && {HOME}=$PWD {python} {words}; exit $?"
+        pipe = subprocess.PIPE
+        with owned(self._ssh(command), stdin=pipe, stdout=pipe, stderr=log, env=ssh_env()) as child:
+            yield child
+
+    def run(self, command: str, data: bytes = b"", timeout_s: float = COMMAND_TIMEOUT_S) -> bytes:
+        """What a POSIX shell command printed on the device.
+
+        Raises:
+            DeviceError: It failed, with its last words, or took longer than `timeout_s`.
+        """
+        pipe = subprocess.PIPE
+        with owned(self._ssh(command), stdin=pipe, stdout=pipe, stderr=pipe, env=ssh_env()) as child:
+            try:
+                out, words = child.communicate(data, timeout_s)
+            except subprocess.TimeoutExpired as e:
+                raise DeviceError(f"ssh {self.host.host}: no answer in {timeout_s:g} s. Is the device alive?") from e
+            if child.returncode:
+                raise DeviceError(f"ssh {self.host.host}: {last_line(words) or f'exit code {child.returncode}'}.")
+            return out
+
+    def _bring_program(self) -> None:
+        """Put this edgeloop's program there unless it is: its name is its content's hash."""
+        if self.shared.has_program:
+            return
+        name, size = shlex.quote(program_name()), len(program())
+        whole = f"[ -f {name} ] && [ $(wc -c <{name}) -eq {size} ]"
+        said = self.run(f"mkdir -p -m 700 {FOLDER} && {AT_HOME} && if {whole}; then echo here; fi")
+        if not said.endswith(b"here\n"):  # a login shell may have greeted before
+            # under a name of its own, and counted: the end of a broken upload looks like the end of a whole one
+            new = f"new=$(mktemp {name}.XXXXXX) && trap 'rm -f \"$new\"' EXIT"
+            keep = f'[ $(wc -c <"$new") -eq {size} ] && {{ sync "$new" || sync; }} && mv -f "$new" {name}'
+            self.run(f'{AT_HOME} && {new} && cat >"$new" && {keep}', program())
+        self.shared.has_program = True
+
+    def _ssh(self, command: str) -> list[str]:
+        # `sh -c`: the login shell may be none that knows this syntax
+        assert self.shared.socket is not None  # from the moment that there is a Line
+        words = ssh_words(self.host, self.shared.socket)
+        return [*words, "-T", "--", self.host.host, f"sh -c {shlex.quote(command)}"]
+
+
+@contextlib.contextmanager
+def connect_ssh(host: Host, python: Path) -> Iterator[Line]:
+    """A line to the host; the first to come opens it, the last to leave closes it. Safe from several threads.
+
+    Raises:
+        MissingExtra: No ssh on this machine.
+        DeviceError: The host cannot be reached or refuses us.
+    """
+    with _lock:
+        shared = _shared.setdefault(host, _Shared())
+        shared.users += 1
+    try:
+        with shared.lock:
+            if shared.socket is None:
+                shared.socket = shared.close.enter_context(logged_in(host))
+        yield Line(host, python, shared)
+    finally:
+        with _lock:
+            shared.users -= 1
+            last = shared.users == 0
+            if last:
+                del _shared[host]
+        if last:
+            shared.close.close()

@@ -1,0 +1,115 @@
+"""The child that meets the model: its events, its errors, and what happens at a limit. No framework; small programs."""
+
+import os
+import signal
+import textwrap
+import time
+
+import pytest
+
+from edgeloop.errors import DataError, ModelError, OptionsError
+from edgeloop.processes.job import Limits, WorkerBug, resident_bytes, run_limited
+
+MB = 1 << 20
+# the interpreter itself is some 10 MB resident
+SMALL = Limits(read_bytes=100 * MB, work_bytes=300 * MB, read_s=20, work_s=20)
+
+
+@pytest.fixture
+def program(tmp_path):
+    def write(body: str) -> list[str]:
+        file = tmp_path / "program.py"
+        start = "import json, pickle, sys, time, os\ndef send(**e): print(json.dumps(e), flush=True)\n"
+        file.write_text(start + "job = pickle.load(sys.stdin.buffer)\n" + textwrap.dedent(body))
+        return [str(file)]
+
+    return write
+
+
+def test_the_job_goes_in_and_the_answer_comes_out_with_progress_and_words(program):
+    seen, said = [], []
+    done = run_limited(
+        program("send(progress=['x', 1, 2]); send(say='hello'); send(done={'twice': job * 2})"),
+        21,
+        SMALL,
+        lambda *p: seen.append(p),
+        said.append,
+    )
+    assert (done, seen, said) == ({"twice": 42}, [("x", 1, 2)], ["hello"])
+
+
+def test_an_error_of_our_tree_keeps_its_kind_and_words(program):
+    with pytest.raises(DataError, match=r"^too few\.$"):
+        run_limited(program("send(error='DataError', message='too few.')"), None, SMALL)
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "EdgeloopErrorX", "__name__"])
+def test_an_error_of_no_known_kind_is_a_refused_model(program, kind):
+    with pytest.raises(ModelError, match="words"):
+        run_limited(program(f"send(error={kind!r}, message='words')"), None, SMALL)
+
+
+def test_a_bug_in_the_child_is_a_bug_here_with_its_traceback(program):
+    with pytest.raises(WorkerBug, match="line 7"):
+        run_limited(program("send(bug='line 7')"), None, SMALL)
+
+
+HOG = "block = bytearray({size}); time.sleep(20)"
+
+
+def test_reading_that_takes_too_much_memory_is_ended(program):
+    with pytest.raises(ModelError, match=r"reading the model took 0\.[12] GiB of memory, more than 0\.1"):
+        run_limited(program(HOG.format(size=200 * MB)), None, SMALL)
+
+
+def test_memory_of_a_grandchild_counts(program):
+    body = (
+        f"import subprocess; subprocess.run([sys.executable, '-c', '''{'import time;' + HOG.format(size=200 * MB)}'''])"
+    )
+    with pytest.raises(ModelError, match="reading the model took"):
+        run_limited(program(body), None, SMALL)
+
+
+def test_once_the_model_is_read_the_limit_of_work_holds(program):
+    body = f"send(read=True); block = bytearray({200 * MB}); time.sleep(.3); send(done={{}})"
+    assert run_limited(program(body), None, SMALL) == {}
+    with pytest.raises(ModelError, match=r"converting the model took 0\.[34] GiB"):
+        run_limited(program("send(read=True); " + HOG.format(size=400 * MB)), None, SMALL)
+
+
+def test_a_child_that_does_not_end_is_ended(program):
+    start = time.monotonic()
+    with pytest.raises(ModelError, match="longer than the time limit"):
+        run_limited(program("time.sleep(60)"), None, Limits(read_s=0.5))
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize(("body", "how"), [("os.kill(os.getpid(), 11)", "SIGSEGV"), ("sys.exit(3)", "exit code 3")])
+def test_a_crash_is_a_refused_model_with_how_it_ended(program, body, how):
+    with pytest.raises(ModelError, match=how):
+        run_limited(program(f"print('last words', file=sys.stderr, flush=True); {body}"), None, SMALL)
+
+
+def test_an_interrupt_leaves_no_child(program, tmp_path):
+    body = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); send(say='up'); time.sleep(60)"
+
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_limited(program(body), None, SMALL, say=interrupt)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIG_DFL)
+
+
+def test_what_is_resident_is_measured():
+    before = resident_bytes(os.getpid())
+    block = bytearray(64 * MB)
+    # every page of the block was written to; the rest of the process moves by a few MB at most
+    assert 60 * MB < resident_bytes(os.getpid()) - before < 80 * MB
+    del block
+
+
+def test_a_limit_that_lets_nothing_run_is_refused():
+    with pytest.raises(OptionsError):
+        Limits(read_bytes=1000)

@@ -1,0 +1,66 @@
+"""What `edgeloop setup` promises when packages cannot be had."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeloop import setup
+from edgeloop.errors import MissingExtra, WriteError
+from edgeloop.runtime import environment
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """A `uv` that fails, and a Python whose `-m pip` writes down what it was asked."""
+    (tmp_path / "uv").write_text("#!/bin/sh\necho no index >&2\nexit 7\n")
+    (tmp_path / "python").write_text(f"#!/bin/sh\necho \"$@\" > '{tmp_path}/asked'\n")
+    for name in ("uv", "python"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    return tmp_path
+
+
+def test_pip_is_asked_the_same_where_uv_fails(programs):
+    environment.install(Path("device/bin/python"), ["--require-hashes", "-r", "device.txt"])
+    asked = (programs / "asked").read_text()
+    assert asked == "-m pip --python device/bin/python install --require-hashes -r device.txt\n"
+
+
+def test_where_both_fail_both_reasons_are_named_in_one_line(programs):
+    (programs / "python").write_text("#!/bin/sh\necho no matching distribution\nexit 1\n")
+    with pytest.raises(MissingExtra) as refused:
+        environment.install(Path("device/bin/python"), ["x"])
+    message = str(refused.value)
+    assert "failed (7): no index" in message and "failed (1): no matching distribution" in message
+    assert "\n" not in message
+
+
+def test_a_child_that_does_not_end_is_ended(tmp_path):
+    with pytest.raises(MissingExtra, match=r"no end after 0\.2 s"):
+        environment.run(["sleep", "60"], timeout_s=0.2)
+
+
+def test_an_environment_that_fails_half_way_is_taken_away(tmp_path, monkeypatch):
+    def fails(python, arguments):
+        assert python == tmp_path / "env" / "bin" / "python" and python.exists()
+        raise MissingExtra("no index")
+
+    monkeypatch.setattr(setup, "install", fails)
+    with pytest.raises(MissingExtra, match="no index"):
+        setup.build_device_environment(tmp_path / "env")
+    assert not (tmp_path / "env").exists()
+
+
+def test_a_place_that_may_not_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment.os, "access", lambda *_: False)
+    with pytest.raises(WriteError, match="EDGELOOP_DEVICE_PYTHON"):
+        setup.build_device_environment(tmp_path / "env")
+
+
+def test_the_copy_of_an_editable_edgeloop_is_editable_and_brings_nothing_else(root, tmp_path):
+    setup.copy_edgeloop(tmp_path)
+    copied = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()}
+    assert "_edgeloop.pth" in copied and any(name.endswith(".dist-info") for name in copied)
+    portions = {str(path.parent) for path in root.glob("*/edgeloop")}
+    assert set((tmp_path / "_edgeloop.pth").read_text().split()) == portions

@@ -1,0 +1,260 @@
+"""What a device computes when it trains is what TensorFlow would have computed."""
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+
+from edgeloop.errors import ModelError, OptionsError
+
+pytestmark = pytest.mark.integration
+STEPS, BATCH, RATE = 20, 8, 0.05
+# One step differs by reordered float32 sums: some 1e-7 relative. They grow a little over 20 steps of a net whose
+# batch norm divides by small deviations; measured 7e-7 after 60 steps on weights, 8e-6 on losses.
+WEIGHT, LOSS = 1e-5, 1e-4
+
+DEVICE = """
+import json, sys
+import numpy as np
+runtime, model, data, out = sys.argv[1:]
+if runtime == "litert":
+    from ai_edge_litert.interpreter import Interpreter
+else:
+    from tflite_runtime.interpreter import Interpreter
+run = Interpreter(model_path=model, num_threads=1)
+train = run.get_signature_runner("train")
+d = np.load(data)
+losses = [float(train(image=x, y=y, lr=np.float32(d["rate"]))["loss"]) for x, y in zip(d["x"], d["y"])]
+np.savez(out, **run.get_signature_runner("get_weights")(dummy=np.float32(0)))
+print(json.dumps({"losses": losses, "tensorflow": "tensorflow" in sys.modules}))
+"""
+
+
+def small_net():
+    import keras
+
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((9, 8, 2), name="image"),
+            layers.Conv2D(6, 3, strides=2, padding="same", use_bias=False),
+            layers.BatchNormalization(momentum=0.9),
+            layers.ReLU(6.0),
+            layers.DepthwiseConv2D(3, padding="valid"),
+            layers.Conv2D(4, (2, 1), activation="relu"),
+            layers.AveragePooling2D((2, 2)),
+            layers.Flatten(),
+            layers.Dense(8, activation="tanh"),
+            layers.Dense(3, activation="softmax", name="p"),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the .tflite and the batches, Keras's own losses, and its weights after the last step."""
+    keras = pytest.importorskip("keras")
+    tf = pytest.importorskip("tensorflow")
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
+
+    folder = tmp_path_factory.mktemp("trainable")
+    model = small_net()
+    (folder / "t.tflite").write_bytes(to_trainable(model, TrainableOptions(batch=BATCH)))
+    rng = np.random.default_rng(5)
+    x = rng.random((STEPS, BATCH, 9, 8, 2), np.float32)
+    y = rng.integers(0, 3, (STEPS, BATCH), np.int32)
+    np.savez(folder / "data.npz", x=x, y=y, rate=np.float32(RATE))
+    optimizer, entropy = keras.optimizers.SGD(RATE), keras.losses.SparseCategoricalCrossentropy()
+    losses = []
+    for xs, ys in zip(x, y, strict=True):
+        with tf.GradientTape() as tape:
+            loss = entropy(ys, model(xs, training=True))
+        gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        losses.append(float(loss))
+    return folder, losses, model.get_weights()
+
+
+@pytest.mark.parametrize("runtime", ["litert", "tflite-runtime"])
+def test_twenty_steps_on_a_device_give_keras_own_losses_and_weights(trained, device_python, tmp_path, runtime):
+    folder, losses, weights = trained
+    command = [device_python, "-I", "-c", DEVICE, runtime, folder / "t.tflite", folder / "data.npz", tmp_path / "w.npz"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if runtime == "tflite-runtime" and "No module named 'tflite_runtime'" in done.stderr:
+        pytest.skip("tflite-runtime has no wheel for this Python")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert not said["tensorflow"]
+    np.testing.assert_allclose(said["losses"], losses, atol=LOSS)
+    with np.load(tmp_path / "w.npz") as got:
+        assert sorted(got.files) == [f"w{i:03d}" for i in range(len(weights))]
+        for name, want in zip(sorted(got.files), weights, strict=True):
+            np.testing.assert_allclose(got[name], want, atol=WEIGHT, err_msg=name)
+
+
+def test_the_file_has_five_signatures_and_only_builtin_operators(trained):
+    from edgeloop.files.flatbuffer import read_tflite
+
+    model = read_tflite((trained[0] / "t.tflite").read_bytes())
+    assert sorted(s.name for s in model.signatures) == ["evaluate", "get_weights", "infer", "set_weights", "train"]
+    assert not [op.name for g in model.graphs for op in g.operators if op.name.startswith(("Flex", "UNKNOWN"))]
+
+
+def test_set_weights_then_get_weights_returns_them_to_the_bit(trained):
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(model_path=str(trained[0] / "t.tflite"))
+    weights = {f"w{i:03d}": w for i, w in enumerate(trained[2])}
+    run.get_signature_runner("set_weights")(**weights)
+    back = run.get_signature_runner("get_weights")(dummy=np.float32(0))
+    for name, value in weights.items():
+        np.testing.assert_array_equal(back[name], value)
+
+
+def shapes():
+    for size, window, stride in ((5, 3, 1), (6, 3, 2), (7, 2, 3), (4, 1, 2), (8, 5, 3)):
+        for padding in ("same", "valid"):
+            yield size, window, stride, padding
+
+
+@pytest.mark.parametrize(("size", "window", "stride", "padding"), shapes())
+def test_convolution_gradients_equal_tensorflows_for_every_window_stride_and_padding(size, window, stride, padding):
+    tf = pytest.importorskip("tensorflow")
+    from edgeloop.convert.training import convolutions
+
+    rng = np.random.default_rng(size * 100 + window * 10 + stride)
+    x = tf.constant(rng.normal(size=(2, size, size + 1, 3)), tf.float32)
+    full = tf.constant(rng.normal(size=(window, window, 3, 4)), tf.float32)
+    thin = tf.constant(rng.normal(size=(window, window, 3, 1)), tf.float32)
+    pairs = [
+        (full, convolutions.conv2d, lambda x, w: tf.nn.conv2d(x, w, stride, padding.upper())),
+        (
+            thin,
+            convolutions.depthwise_conv2d,
+            lambda x, w: tf.nn.depthwise_conv2d(x, w, [1, stride, stride, 1], padding.upper()),
+        ),
+    ]
+    for w, ours, theirs in pairs:
+        results = []
+        for f in (lambda x, w, f=ours: f(x, w, (stride, stride), padding), theirs):
+            with tf.GradientTape() as tape:
+                tape.watch([x, w])
+                y = f(x, w)
+                total = tf.reduce_sum(y * tf.cos(y))  # another slope for every output
+            results.append((y, *tape.gradient(total, [x, w])))
+        for mine, real in zip(*results, strict=True):
+            # sums of at most 75 terms of size up to 10: 75 * 10 * 2^-24 = 5e-5
+            np.testing.assert_allclose(mine, real, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"),
+    [((2, 2), (2, 2), "valid"), ((3, 1), (3, 1), "same"), ((3, 3), (2, 1), "same"), ((2, 5), (3, 2), "valid")],
+)
+def test_max_pooling_gives_a_tie_to_its_first_maximum_as_tensorflow_does(window, stride, padding):
+    tf = pytest.importorskip("tensorflow")
+    from edgeloop.convert.training.pooling import max_pool
+
+    x = tf.constant(np.random.default_rng(0).integers(-2, 1, (2, 6, 8, 3)), tf.float32)  # many ties, some with 0
+    slopes = []
+    for pool in (
+        lambda x: max_pool(x, window, stride, padding),
+        lambda x: tf.nn.max_pool2d(x, window, stride, padding.upper()),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = pool(x)
+            total = tf.reduce_sum(y * tf.reshape(tf.range(tf.size(y), dtype=tf.float32), y.shape))
+        slopes.append(tape.gradient(total, x))
+    np.testing.assert_array_equal(*slopes)
+
+
+def test_average_pooling_spreads_its_gradient_evenly():
+    tf = pytest.importorskip("tensorflow")
+    from edgeloop.convert.training.pooling import average_pool
+
+    x = tf.ones((1, 2, 4, 1))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = tf.reduce_sum(average_pool(x, (2, 2), (2, 2), "valid") * tf.constant([[[[4.0], [8.0]]]]))
+    # each of the 4 pixels of a window gets a quarter: 4/4 = 1 on the left, 8/4 = 2 on the right
+    np.testing.assert_array_equal(tape.gradient(total, x)[0, ..., 0], [[1, 1, 2, 2], [1, 1, 2, 2]])
+
+
+def mine(x):
+    return x * x
+
+
+mine.__name__ = "relu"
+REFUSED = {
+    "a layer without device gradients": (lambda L: L.Conv2DTranspose(2, 3), "Conv2DTranspose, which has no device"),
+    "an unknown activation": (lambda L: L.Conv2D(2, 3, activation="elu"), "activation elu"),
+    "a function that is only called relu": (lambda L: L.Conv2D(2, 3, activation=mine), "activation relu"),
+    "a layer as activation": (lambda L: L.Conv2D(2, 3, activation=L.LeakyReLU()), "activation LeakyReLU"),
+    "groups": (lambda L: L.Conv2D(2, 3, groups=2), "2 groups"),
+    "half precision": (lambda L: L.Conv2D(2, 3, dtype="mixed_float16"), "computes in float16"),
+    "batch norm of rows": (lambda L: L.BatchNormalization(axis=1), "axis 1"),
+    "layer norm of rows": (lambda L: L.LayerNormalization(axis=1), r"axes \[1\] of 4"),
+    "softmax of rows": (lambda L: L.Softmax(axis=1), "over axis 1"),
+    "a clipped relu": (lambda L: L.ReLU(3.0), "neither ReLU"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_unsupported_layer_is_refused_by_its_path(case):
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training.trainable import to_trainable
+
+    make, message = REFUSED[case]
+    layer = make(keras.layers)
+    rest = [keras.layers.Flatten(), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((9, 8, 2)), layer, *rest])
+    with pytest.raises(ModelError, match=message) as refused:
+        to_trainable(model)
+    assert (layer.path or layer.name) in str(refused.value) and "\n" not in str(refused.value)
+
+
+SEQUENCES = {
+    "masked": (lambda L: [L.Embedding(5, 2, mask_zero=True), L.Flatten()], "masks zeros"),
+    "stateful": (lambda L: [L.Embedding(5, 2), L.LSTM(2, stateful=True)], "uses stateful"),
+    "dropout within": (lambda L: [L.Embedding(5, 2), L.GRU(2, recurrent_dropout=0.1)], "uses recurrent_dropout"),
+}
+
+
+@pytest.mark.parametrize("case", SEQUENCES)
+def test_an_unsupported_option_of_a_sequence_layer_is_refused(case):
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training.trainable import to_trainable
+
+    make, message = SEQUENCES[case]
+    layers = [keras.Input((4,), batch_size=16), *make(keras.layers), keras.layers.Dense(3)]
+    with pytest.raises(ModelError, match=message):
+        to_trainable(keras.Sequential(layers))
+
+
+def test_an_operation_between_layers_is_refused_by_its_name():
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training.trainable import to_trainable
+
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.Dense(2)(keras.ops.relu(x)))
+    with pytest.raises(ModelError, match=r"keras.ops.Relu, not a layer"):
+        to_trainable(model)
+
+
+def test_a_free_dimension_beside_the_batch_is_refused():
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training.trainable import to_trainable
+
+    layers = [keras.Input((None, None, 1), name="image"), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
+    with pytest.raises(ModelError, match=r"input 'image' has the free shape \[None, None, None, 1\]"):
+        to_trainable(keras.Sequential(layers))
+
+
+def test_a_batch_below_one_is_refused():
+    from edgeloop.convert.training.trainable import TrainableOptions
+
+    with pytest.raises(OptionsError, match="batch of 0"):
+        TrainableOptions(batch=0)

@@ -1,0 +1,240 @@
+"""Each supported layer, one SGD step on the device runtimes against Keras; the table in docs/trainable.md is that.
+
+EDGELOOP_WRITE_LAYERS=1 pytest tests/convert/integration/test_trainable_layers.py     writes the table anew
+"""
+
+import os
+import subprocess
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.integration
+BATCH, RATE = 4, 0.1
+# Weights of size 1 moved by a few sums of 1e2 terms: reordered float32 sums differ by 1e2 * 2^-24 = 6e-6 at worst
+BOUND = 1e-5
+MARKS = "<!-- layers: written by tests/convert/integration/test_trainable_layers.py -->", "<!-- end of layers -->"
+RUNTIMES = "litert", "tflite-runtime"
+SHAPES = {"image": (7, 8, 3), "series": (5, 4), "ids": (6,)}
+
+DEVICE = """
+import sys
+import numpy as np
+runtime, model, data, out = sys.argv[1:]
+if runtime == "litert":
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+else:
+    from tflite_runtime.interpreter import Interpreter, OpResolverType
+d, found = np.load(data), {}
+x = {name[3:]: d[name] for name in d.files if name.startswith("in/")}
+for resolver in (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
+    run = Interpreter(model_path=model, num_threads=1, experimental_op_resolver_type=resolver)
+    answers = run.get_signature_runner("infer")(**x)
+    run.get_signature_runner("train")(**x, y=d["y"], lr=np.float32(d["lr"]))
+    weights = run.get_signature_runner("get_weights")(dummy=np.float32(0))
+    found.update({f"{resolver.name}/{name}": value for name, value in {**answers, **weights}.items()})
+assert "tensorflow" not in sys.modules
+np.savez(out, **found)
+"""
+
+
+def cases(L):
+    """Row of the table: input, and what a branch does to it; at least one a layer, an activation, a line of code."""
+    image = {
+        "Activation": L.Activation("gelu"),
+        "ReLU": L.ReLU(),
+        "ReLU, max_value 6": L.ReLU(6.0),
+        "ReLU, negative_slope": L.ReLU(negative_slope=0.1),
+        "LeakyReLU": L.LeakyReLU(),
+        "Conv2D": L.Conv2D(5, 3, activation="relu"),
+        "Conv2D, strides, same": L.Conv2D(5, (3, 2), strides=(2, 3), padding="same", use_bias=False),
+        "Conv2D, dilation": L.Conv2D(5, 3, dilation_rate=(2, 1)),
+        "Conv2D, dilation, same": L.Conv2D(5, 3, dilation_rate=2, padding="same"),
+        "DepthwiseConv2D": L.DepthwiseConv2D(3, activation="tanh"),
+        "DepthwiseConv2D, strides, same": L.DepthwiseConv2D(3, strides=2, padding="same"),
+        "DepthwiseConv2D, dilation": L.DepthwiseConv2D(3, dilation_rate=2, padding="same"),
+        "DepthwiseConv2D, depth_multiplier": L.DepthwiseConv2D(3, depth_multiplier=2),
+        "SeparableConv2D": L.SeparableConv2D(5, 3, strides=2, padding="same", depth_multiplier=2),
+        "SeparableConv2D, dilation": L.SeparableConv2D(5, 2, dilation_rate=2),
+        "Dense, rank 4": L.Dense(6, use_bias=False),
+        "BatchNormalization": L.BatchNormalization(momentum=0.9),
+        "LayerNormalization, several axes": L.LayerNormalization(axis=[1, 2, 3]),
+        "MaxPooling2D": L.MaxPooling2D((1, 2)),
+        "MaxPooling2D, rest": L.MaxPooling2D(3),
+        "MaxPooling2D, overlapping": L.MaxPooling2D(3, strides=2),
+        "MaxPooling2D, overlapping, same": L.MaxPooling2D(3, strides=2, padding="same"),
+        "AveragePooling2D": L.AveragePooling2D((7, 2)),
+        "AveragePooling2D, overlapping": L.AveragePooling2D(3, strides=(1, 2)),
+        "AveragePooling2D, overlapping, same": L.AveragePooling2D(3, strides=2, padding="same"),
+        "GlobalAveragePooling2D": L.GlobalAveragePooling2D(),
+        "GlobalMaxPooling2D": L.GlobalMaxPooling2D(keepdims=True),
+        "ZeroPadding2D": L.ZeroPadding2D(((1, 0), (0, 2))),
+        "Flatten": L.Flatten(),
+        "Reshape": L.Reshape((8, -1)),
+        "Dense": lambda x: L.Dense(6)(L.Flatten()(x)),
+        "BatchNormalization, rank 2": lambda x: L.BatchNormalization(axis=1, scale=False)(L.Flatten()(x)),
+        "Add": lambda x: L.Add()([x, L.Conv2D(3, 1)(x)]),
+        "Concatenate": lambda x: L.Concatenate(axis=1)([x, L.Conv2D(3, 1)(x)]),
+        "Multiply": lambda x: L.Multiply()([x, L.Conv2D(3, 1)(x)]),
+        "Multiply, broadcast": lambda x: L.Multiply()([x, L.GlobalAveragePooling2D(keepdims=True)(x)]),
+    }
+    series = {
+        **{f"activation {a.__name__}": L.Dense(6, activation=a) for a in activations()},
+        "Softmax": L.Softmax(),
+        "Dense, rank 3": L.Dense(6),
+        "LayerNormalization": L.LayerNormalization(),
+        "GlobalAveragePooling1D": L.GlobalAveragePooling1D(),
+        "GlobalMaxPooling1D": L.GlobalMaxPooling1D(),
+        "LSTM": L.LSTM(3),
+        "LSTM, return_sequences, go_backwards": L.LSTM(3, return_sequences=True, go_backwards=True),
+        "LSTM, initial_state": lambda x: L.LSTM(3)(x, initial_state=[L.Dense(3)(L.Flatten()(x)) for _ in "hc"]),
+        "GRU": L.GRU(3),
+        "GRU, relu, without bias": L.GRU(3, return_sequences=True, activation="relu", use_bias=False),
+        "GRU, reset_after False": L.GRU(3, reset_after=False),
+    }
+    yield from ((row, "image", build) for row, build in image.items())
+    yield from ((row, "series", build) for row, build in series.items())
+    yield "Embedding", "ids", L.Embedding(9, 4)
+
+
+def activations():
+    from edgeloop.convert.training.activations import ACTIVATIONS
+
+    return ACTIVATIONS
+
+
+def every_layer():
+    """One model, a branch a case: weights before the layer, so that the gradient of its input counts, and after it."""
+    import keras
+
+    L = keras.layers
+    keras.utils.set_random_seed(1)
+    inputs = {n: keras.Input(s, name=n, dtype="int32" if n == "ids" else "float32") for n, s in SHAPES.items()}
+    heads = {}
+    for row, name, build in cases(L):
+        x = inputs[name] if name == "ids" else L.Dense(inputs[name].shape[-1], use_bias=False)(inputs[name])
+        heads[row] = L.Dense(3, use_bias=False)(L.Flatten()(build(x)))
+    model = keras.Model(list(inputs.values()), L.Softmax(name="p")(L.Add()(list(heads.values()))))
+    place = {id(v): f"w{i:03d}" for i, v in enumerate(model.weights)}
+    return model, {
+        row: [place[id(v)] for v in keras.Model(list(inputs.values()), head).weights] for row, head in heads.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def stepped(tmp_path_factory, device_python):
+    """Weight names by row, Keras's weights and answers, and those of each runtime and resolver, after one step."""
+    keras = pytest.importorskip("keras")
+    tf = pytest.importorskip("tensorflow")
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
+
+    folder = tmp_path_factory.mktemp("layers")
+    model, rows = every_layer()
+    (folder / "t.tflite").write_bytes(to_trainable(model, TrainableOptions(batch=BATCH)))
+    rng = np.random.default_rng(2)
+    x = {n: rng.normal(size=(BATCH, *s)).astype(np.float32) for n, s in SHAPES.items()}
+    x["ids"] = rng.integers(0, 9, (BATCH, *SHAPES["ids"]), np.int32)
+    y = np.array([0, 1, 2, 1], np.int32)
+    np.savez(folder / "data.npz", y=y, lr=np.float32(RATE), **{f"in/{n}": v for n, v in x.items()})
+    want = {"p": model(list(x.values()), training=False).numpy()}
+    with tf.GradientTape() as tape:
+        loss = keras.losses.SparseCategoricalCrossentropy()(y, model(list(x.values()), training=True))
+    slopes = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    keras.optimizers.SGD(RATE).apply_gradients(zip(slopes, model.trainable_variables, strict=True))
+    want.update({f"w{i:03d}": v.numpy() for i, v in enumerate(model.weights)})
+    found = {}
+    for runtime in RUNTIMES:
+        out = folder / f"{runtime}.npz"
+        command = [device_python, "-I", "-c", DEVICE, runtime, folder / "t.tflite", folder / "data.npz", out]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if runtime == "tflite-runtime" and "No module named 'tflite_runtime'" in done.stderr:
+            pytest.skip("tflite-runtime has no wheel for this Python")
+        assert done.returncode == 0, done.stderr
+        with np.load(out) as arrays:
+            found[runtime] = {name: arrays[name] for name in arrays.files}
+    return rows, want, found
+
+
+def worst(names, want, found):
+    """Largest difference over `names`, with default delegates and without."""
+    modes = {name.split("/")[0] for name in found}
+    assert len(modes) == 2
+    return max(float(np.abs(found[f"{mode}/{name}"] - want[name]).max()) for mode in modes for name in names)
+
+
+def table(rows, want, found):
+    """Markdown: what the runtimes did within BOUND."""
+    lines = ["| layer | " + " | ".join(RUNTIMES) + " |", "|---|" + "---|" * len(RUNTIMES)]
+    for row, names in sorted(rows.items(), key=lambda item: item[0].lower()):
+        said = ["yes" if worst(names, want, found[r]) <= BOUND else "**no**" for r in RUNTIMES]
+        lines.append(f"| {row} | " + " | ".join(said) + " |")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_one_step_of_every_layer_leaves_keras_own_weights(stepped, runtime):
+    rows, want, found = stepped
+    differences = {row: worst(names, want, found[runtime]) for row, names in rows.items()}
+    assert {row: d for row, d in differences.items() if not d <= BOUND} == {}
+    assert worst(["p"], want, found[runtime]) <= BOUND
+
+
+def test_every_layer_moves_its_weights(stepped):
+    model, _ = every_layer()  # the same seed: the weights before the step
+    _, want, _ = stepped
+    still = [v.path for i, v in enumerate(model.weights) if np.array_equal(v.numpy(), want[f"w{i:03d}"])]
+    assert still == []
+
+
+def test_every_supported_layer_and_activation_has_a_row(stepped):
+    from edgeloop.convert.training.layers import LAYERS
+
+    tried = {row.split(",")[0] for row in stepped[0]} | {"Dropout", "InputLayer"}  # a mask is random: tested apart
+    assert {kind.__name__ for kind in LAYERS} - tried == set()
+
+
+def test_the_table_in_the_documentation_is_what_was_found(stepped, root):
+    page = root / "docs" / "trainable.md"
+    before, _, rest = page.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    wanted = f"{before}{MARKS[0]}\n{table(*stepped)}\n{MARKS[1]}{after}"
+    if os.environ.get("EDGELOOP_WRITE_LAYERS"):
+        page.write_text(wanted)
+    assert page.read_text() == wanted
+
+
+MASKS = """
+import sys
+import numpy as np
+runtime, model, out = sys.argv[1:]
+if runtime == "litert":
+    from ai_edge_litert.interpreter import Interpreter
+else:
+    from tflite_runtime.interpreter import Interpreter
+run, moved = Interpreter(model_path=model), []
+for _ in range(2):
+    run.get_signature_runner("set_weights")(w000=np.zeros((1000, 1), np.float32))
+    run.get_signature_runner("train")(x=np.ones((1, 1000), np.float32), y=np.ones(1, np.float32), lr=np.float32(0.1))
+    moved.append(run.get_signature_runner("get_weights")(dummy=np.float32(0))["w000"][:, 0])
+np.save(out, moved)
+"""
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_dropout_scales_what_it_keeps_and_draws_a_new_mask_each_step(runtime, device_python, tmp_path):
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
+
+    layers = [keras.Input((1000,), name="x"), keras.layers.Dropout(0.5), keras.layers.Dense(1, use_bias=False)]
+    model, out = tmp_path / "t.tflite", tmp_path / "moved.npy"
+    model.write_bytes(to_trainable(keras.Sequential(layers), TrainableOptions(batch=1)))
+    done = subprocess.run([device_python, "-I", "-c", MASKS, runtime, model, out], capture_output=True, text=True)
+    if runtime == "tflite-runtime" and "No module named 'tflite_runtime'" in done.stderr:
+        pytest.skip("tflite-runtime has no wheel for this Python")
+    assert done.returncode == 0, done.stderr
+    moved = np.load(out)
+    # from zero weights, (0 - 1)^2 has the slope -2 by z, and 2 * mask by the kernel: a step of 0.1 moves it by 0.4
+    for kernel in moved:
+        np.testing.assert_allclose(np.unique(kernel), [0.0, 0.4], atol=1e-6)
+        assert 420 < (kernel > 0).sum() < 580  # five standard deviations of sqrt(1000 / 4) = 15.8
+    assert not np.array_equal(*moved)

@@ -1,0 +1,209 @@
+"""What proofs mean for a bundle, and how a wrong scale of the inputs shows: without a framework or a runtime."""
+
+import contextlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgeloop.bundle import Format, Quantization, Requires, Scheme, Signature, TensorSpec, Variant
+from edgeloop.convert.proof import prove as proving
+from edgeloop.convert.proof.input_range import mismatch
+from edgeloop.convert.proof.parity import check, check_listed, passed_on, stamped
+from edgeloop.convert.proof.prove import ProveOptions, prove
+from edgeloop.convert.proof.worst_layer import LayerSnr, worst
+from edgeloop.convert.samples import Samples
+from edgeloop.errors import DeviceError, MissingExtra, OptionsError, ParityError, TargetError
+from edgeloop.runtime.parity.compare import Where, compare, failed, floor_of
+
+GOOD, BAD = {"y": np.ones((2, 2))}, {"y": np.full((2, 2), 3.0)}
+V = Variant("v", "v.tflite", ("v.tflite",), Format.TFLITE, Scheme.INT8, ("infer",))
+X = TensorSpec("x", (None, 2), "float32")
+SIGNATURES = {"infer": Signature((X,), (TensorSpec("y", (None, 2), "float32"),))}
+
+
+def row(value, runtime="litert", variant="v", device="local"):
+    return compare(Where(variant, runtime, "1", device), floor_of(Scheme.INT8), GOOD, value)
+
+
+def test_a_variant_runs_where_every_output_passed_on_every_device():
+    rows = [*row(GOOD), *row(GOOD, "tflite-runtime"), *row(BAD, "tflite-runtime", device="local:other")]
+    assert passed_on(rows, "v") == ("litert",)
+    check(rows, "never said")
+
+
+def test_the_manifest_lists_runtimes_that_passed_and_notes_the_others():
+    rows = [*row(GOOD), *failed(Where("v", "tflite-runtime"), GOOD, "signal SIGSEGV")]
+    (made,) = stamped([replace(V, requires=Requires(ram_bytes=9), notes=("first",))], rows)
+    assert made.requires == Requires(runtimes=("litert",), ram_bytes=9)
+    assert made.notes == ("first", "not for tflite-runtime: see proof.json")
+
+
+def test_a_variant_nobody_could_run_is_marked_unproved():
+    (made,) = stamped([V], [])
+    assert made.requires.runtimes == () and made.notes[0].startswith("unproved")
+
+
+def test_a_variant_that_agrees_nowhere_is_an_error_that_names_the_figure_the_layer_and_what_to_do():
+    crashed = failed(Where("v", "tflite-runtime"), GOOD, "signal SIGSEGV")
+    # signal 4, error 4 * 2^2 = 16: 10 log10(1/4) = -6.0 dB
+    wrong = [replace(r, worst_layer="CONV_2D stem") for r in row(BAD)]
+    expected = (
+        r"v on litert does not compute .*: output 'y' has SNR -6.0 dB, max abs error 2; worst layer CONV_2D stem\. "
+        r"1 of 2 variants failed\. Do this\."
+    )
+    with pytest.raises(ParityError, match=expected):
+        check([*row(GOOD, variant="w"), *crashed, *wrong], "Do this.")
+    with pytest.raises(ParityError, match="signal SIGSEGV"):
+        check(crashed, "Do this.")
+
+
+def test_a_runtime_that_was_listed_must_still_agree_and_another_one_need_not():
+    rows = [*row(GOOD), *row(BAD, "tflite-runtime")]
+    check_listed(rows, {"v": ("litert",)}, "never said")
+    with pytest.raises(ParityError, match="v on tflite-runtime does not compute"):
+        check_listed(rows, {"v": ("litert", "tflite-runtime")}, "Do this.")
+
+
+class Fake:
+    """A session whose runtime doubles its inputs, or does what `how` says."""
+
+    version = "7"
+
+    def __init__(self, how):
+        self.how, self.seen = how, []
+
+    def infer(self, inputs, signature):
+        self.seen.append(inputs["x"])
+        if isinstance(self.how, Exception):
+            raise self.how
+        return {"y": inputs["x"] * self.how}
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Let TFLite variants run in these fake sessions, in order."""
+
+    def install(sessions, missing=None):
+        def opener(session):
+            return lambda folder, entry: contextlib.nullcontext(session)
+
+        places = [proving.Place(name, None, opener(s)) for name, s in sessions.items()]
+        found = ({Format.TFLITE: places}, {Format.TFLITE: missing} if missing else {})
+        monkeypatch.setattr(proving, "places_of", lambda formats, options: found)
+
+    return install
+
+
+PLAIN = ProveOptions()
+
+
+def proved(tmp_path, count=4, variant=V, options=PLAIN, labels=None, factor=2.0):
+    x = np.random.default_rng(0).random((count, 2), np.float32) + 0.5
+    return prove(tmp_path, [variant], SIGNATURES, Samples(inputs={"x": x}, labels=labels), {"y": factor * x}, options)
+
+
+def test_a_crash_and_a_refusal_are_records_without_this_machines_paths(at, tmp_path):
+    crash = DeviceError("tflite-runtime on local:/a/b/python: the agent ended during run (signal SIGSEGV).")
+    refusal = TargetError(f"onnx on local:/a/b/python: prepare failed with ValueError: {tmp_path}/v.tflite is odd.")
+    at({"litert": Fake(2.0), "tflite-runtime": Fake(crash), "other": Fake(refusal)})
+    rows = proved(tmp_path)
+    assert [(r.runtime, r.passed) for r in rows] == [("litert", True), ("tflite-runtime", False), ("other", False)]
+    assert rows[0].runtime_version == "7"
+    assert rows[1].error == "the agent ended during run (signal SIGSEGV)"
+    assert rows[2].error == "prepare failed with ValueError: v.tflite is odd"
+
+
+def test_a_runtime_beside_the_first_answers_a_thousand_samples_and_says_no_accuracy(at, tmp_path):
+    sessions = {"litert": Fake(2.0), "tflite-runtime": Fake(2.0)}
+    at(sessions)
+    rows = proved(tmp_path, count=1500, labels=np.zeros(1500, np.int32))
+    assert [r.samples for r in rows] == [1500, 1000]
+    assert rows[0].accuracy is not None and rows[1].accuracy is None and rows[1].top1_agreement == 1.0
+    assert sum(map(len, sessions["tflite-runtime"].seen)) == 1000
+
+
+def test_where_the_first_runtime_fails_the_next_one_answers_all(at, tmp_path):
+    at({"litert": Fake(DeviceError("x on local:p: gone.")), "tflite-runtime": Fake(2.0)})
+    assert [r.samples for r in proved(tmp_path, count=1500) if r.passed] == [1500]
+
+
+def test_a_missing_runtime_is_an_error_unless_its_format_may_stay_unproved(at, tmp_path):
+    at({}, missing=MissingExtra("Run: pip install it"))
+    with pytest.raises(MissingExtra, match="pip install it"):
+        proved(tmp_path)
+    assert proved(tmp_path, options=ProveOptions(unproved=frozenset({Format.TFLITE}))) == []
+
+
+def test_integer_ends_are_fed_integers_and_read_as_real_numbers(at, tmp_path):
+    session = Fake(1)
+    at({"litert": session})
+    io = {"x": Quantization("int8", 0.0125, -128), "y": Quantization("int8", 0.025, -128)}  # y = 2 x
+    (row,) = proved(tmp_path, variant=replace(V, io=io))
+    assert session.seen[0].dtype == np.int8 and row.passed and row.max_abs <= 0.0125 + 1e-6  # half a step of y
+
+
+def test_large_samples_are_sent_a_few_at_a_time(at, tmp_path):
+    session = Fake(1.0)
+    at({"litert": session})
+    x = np.ones((20, 224, 224, 3), np.float32)  # 150,528 values each: 13 are below 2 million
+    free = (None, 224, 224, 3)
+    image = {"infer": Signature((TensorSpec("x", free, "float32"),), (TensorSpec("y", free, "float32"),))}
+    (row,) = prove(tmp_path, [V], image, Samples(inputs={"x": x}), {"y": x})
+    assert [len(batch) for batch in session.seen] == [13, 7] and row.passed
+
+
+def test_a_floor_that_is_asked_for_must_be_a_positive_number():
+    for wrong in (0.0, -3.0, float("nan"), float("inf")):
+        with pytest.raises(OptionsError, match="--min-snr"):
+            ProveOptions(min_snr_db=wrong)
+
+
+def layer(op, before, after):
+    return LayerSnr(tensor=op, op=op, layer="", snr_db=after, input_snr_db=before)
+
+
+def test_the_worst_layer_is_the_one_that_loses_most_and_not_the_last_with_the_lowest_snr():
+    first, guilty, victim = layer("A", 200, 45), layer("B", 45, 3), layer("C", 3, -20)
+    assert worst([first, guilty, victim]) is guilty
+    assert worst([layer("A", 200, 90), layer("B", 90, 60)]).op == "B"  # nobody is to blame: the lowest
+    assert worst([]) is None
+
+
+BRIGHT = np.linspace(0, 255, 512, dtype=np.float32).reshape(256, 2)
+
+
+def classify(inputs):
+    """Right for 0..255: class 1 above 128. On 0..1 it says 0 to everything."""
+    high = inputs["x"].mean(-1) > 128
+    return {"p": np.stack([1 - high, high], -1).astype(np.float32)}
+
+
+def told(calibration, evaluation, labels=None):
+    made = [None if a is None else Samples(inputs={"x": a}) for a in (calibration, evaluation)]
+    return mismatch(classify, (X,), made[0], replace(made[1], labels=labels))
+
+
+def test_sets_that_lie_255_times_apart_are_named():
+    for scaled in (BRIGHT / 255, BRIGHT / 127.5 - 1):
+        assert "calibration data spans" in told(scaled, BRIGHT) and "0..255" in told(scaled, BRIGHT)
+        assert "calibration data spans 0..255" in told(BRIGHT, scaled)
+    assert told(BRIGHT, BRIGHT[:40]) is None and told(BRIGHT / 255, BRIGHT / 200) is None
+
+
+def test_labels_betray_a_scale_that_both_sets_have_wrong():
+    labels = (BRIGHT.mean(-1) > 128).astype(np.int64)
+    labels[:20] = 1 - labels[:20]  # no model is right always
+    found = told(BRIGHT / 255, BRIGHT / 255, labels)
+    assert "92% of x * 255" in found and "spans 0..1" in found
+    assert told(BRIGHT, BRIGHT, labels) is None
+    few = BRIGHT[[0, 64, 192, 255]]
+    assert told(few / 255, few / 255, np.array([1, 0, 1, 1])) is None  # 25% and 75% of four samples are chance
+    assert told(BRIGHT / 255, BRIGHT / 255, np.zeros(256, np.int64)) is None  # right for all: nothing to mend
+
+
+def test_made_up_samples_and_standardized_features_tell_nothing():
+    odd = np.random.default_rng(0).normal(0, 3, (256, 2)).astype(np.float32)
+    assert told(odd, odd, np.ones(256, np.int64)) is None
+    made_up = Samples(inputs={"x": BRIGHT / 255}, real=False)
+    assert mismatch(classify, (X,), Samples(inputs={"x": BRIGHT}), made_up) is None

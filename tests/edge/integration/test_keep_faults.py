@@ -1,0 +1,327 @@
+"""What a device's releases survive: a kill and a full disk at every step, a power cut, models that crash or hang."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+from devices import descendants, eventually
+from fault_points import Disk, points
+from matrix_bundles import ENTRY, LABELS, NAME, VARIANT, Deployer, running, write_bundle
+
+from edgeloop.bundle import MANIFEST, REFERENCE, read_bundle
+from edgeloop.errors import DeviceError, TargetError, WriteError
+from edgeloop.processes import frames
+from edgeloop.processes.owned import owned
+from edgeloop.runtime import connection
+from edgeloop.runtime.agent import child
+from edgeloop.runtime.agent.paths import HOME
+from edgeloop.runtime.agent.receive import digest
+from edgeloop.runtime.client import Agent
+from edgeloop.runtime.device import parse_device
+from edgeloop.runtime.program import local_program
+
+pytestmark = pytest.mark.integration
+
+# what a kill may leave under `current`, and what the same work done again ends with
+SCENARIOS = {
+    "first": ({None, 1}, {"committed", "unchanged"}, ["releases/1"]),
+    "next": ({2, 3}, {"committed", "unchanged"}, ["releases/2", "releases/3"]),
+    "repair": ({3}, {"committed", "unchanged"}, ["releases/2", "releases/3.1"]),
+    "rollback": ({3, 2}, {"2", "done"}, ["releases/2"]),
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_kill_at_every_step_leaves_the_old_or_the_new_release_whole(scenario, root, tmp_path):
+    may_be, results, releases = SCENARIOS[scenario]
+    killed = _kills(scenario, root, tmp_path)
+    assert len(killed) >= {"rollback": 10}.get(scenario, 50), "fewer steps than a deploy has"
+    assert {one["left"] for one in killed} == may_be
+    assert {one["result"] for one in killed} == results
+    last = {"first": 1, "rollback": 2}.get(scenario, 3)
+    for one in killed:
+        assert one["then"] == last, one
+        assert one["rest"] == ["current", "lock", "releases", *releases, "state.json"], one
+
+
+def _kills(scenario: str, root: Path, folder: Path) -> list[dict]:
+    environment = {**os.environ, "PYTHONPATH": str(root / "tests"), "OPENBLAS_NUM_THREADS": "1"}  # it forks
+    command = [sys.executable, root / "tests" / "kill_points.py", scenario, folder]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_full_disk_at_every_step_is_a_write_error_and_the_next_deploy_succeeds(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # hundreds of them, and no power cut here
+    old, new = write_bundle(tmp_path / "old", 1), write_bundle(tmp_path / "new", 2)
+    outcomes = []
+    for point in range(1000):
+        home = tmp_path / f"home-{point}"
+        Deployer(home).deploy(old)
+        outcome = _deploy_on_a_disk_full_at(point, home, new)
+        assert running(home) in (1, 2)
+        Deployer(home).deploy(new)
+        assert running(home) == 2
+        if outcome == "no such step":
+            break
+        outcomes.append(outcome)
+    assert outcomes.count("WriteError") >= 40
+    # os.makedirs of a folder that is there takes no for an answer
+    assert set(outcomes) <= {"WriteError", "committed"}
+
+
+def _deploy_on_a_disk_full_at(point: int, home: Path, bundle: Path) -> str:
+    count = 0
+
+    def before(what: str, paths: tuple[Path, ...]) -> None:
+        nonlocal count
+        if what in ("unlink", "rmdir"):  # what is taken away needs no room
+            return
+        count += 1
+        if count == point + 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    deployer = Deployer(home)
+    try:
+        with points(before):
+            result = deployer.deploy(bundle)["result"]
+    except WriteError:
+        return "WriteError"
+    return result if count > point else "no such step"
+
+
+def test_nothing_is_published_before_it_is_on_the_disk(tmp_path):
+    bundles = [write_bundle(tmp_path / str(version), version) for version in (1, 2, 3)]
+    home, disk = tmp_path / "home", Disk()
+    home.mkdir()
+    with points(disk.before):
+        for bundle in bundles:
+            assert Deployer(home).deploy(bundle)["result"] == "committed"
+        Deployer(home).ask("rollback", slot=NAME)
+    assert (disk.lost, disk.due) == ([], {})
+    # each deploy: 3 x state.json besides the one of `begin`, the release, `current`
+    assert disk.published.count("state.json") >= 3 * 4
+    assert {"current", "1", "2", "3"} <= set(disk.published)
+
+
+MODELS = """
+import os, sys, time
+from edgeloop.runtime.agent import serve_model as agent
+from edgeloop.runtime.agent import runtimes
+
+class Acts:
+    version = "1"
+    def load(self, path, *more, **others):
+        word = open(path).read()
+        if word.startswith("SIG"):
+            os.kill(os.getpid(), getattr(__import__("signal"), word))
+        if word == "hang":
+            time.sleep(600)
+        if word == "tell":
+            raise ValueError("goes at " + open("/proc/self/oom_score_adj").read())
+        raise ValueError("no such operator")
+
+runtimes.RUNTIMES["acts"] = Acts
+agent.main(sys.argv[2:])
+"""
+
+
+@pytest.fixture
+def acts(tmp_path, monkeypatch):
+    """`acts(word)`: a model that does it while it is loaded, in a real child."""
+    (tmp_path / "agent.py").write_text(MODELS)
+    monkeypatch.setattr(child, "PROGRAM", [str(tmp_path / "agent.py")])
+
+    def start(word: str, timeout_s: float = 60.0) -> None:
+        (tmp_path / "model").write_text(word)
+        with child.loaded("acts", str(tmp_path), "model", timeout_s=timeout_s):
+            pass
+
+    return start
+
+
+@pytest.mark.parametrize("name", ["SIGILL", "SIGSEGV", "SIGBUS", "SIGKILL"])
+def test_a_model_that_dies_of_a_signal_kills_its_child_alone(acts, name):
+    with pytest.raises(TargetError, match=f"died of {name} during prepare"):
+        acts(name)
+
+
+def test_where_memory_runs_out_the_models_child_goes_before_its_watcher(acts):
+    with pytest.raises(TargetError, match="goes at 500"):
+        acts("tell")
+
+
+def test_a_model_that_hangs_is_ended_in_time(acts):
+    with pytest.raises(DeviceError, match="did not end within 2 s"):
+        acts("hang", timeout_s=2)
+
+
+def test_a_model_that_the_runtime_refuses_is_the_targets_error(acts):
+    with pytest.raises(TargetError, match="prepare failed with ValueError: no such operator"):
+        acts("refuse")
+
+
+class Remote:
+    """A real `keep` of the device environment, asked as the host asks it."""
+
+    def __init__(self, home: Path, python: Path, stack: ExitStack) -> None:
+        self.log = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  the stack closes it
+        there = stack.enter_context(connection.connect(parse_device(f"local:{python}")))
+        self.process = stack.enter_context(there.start(["edge.on_device.releases.release_agent"], self.log))
+        self.agent = Agent(self.process, "keep", 120, self.log)
+
+    def ask(self, op: str, payload: bytes = b"", **fields) -> dict:
+        return self.agent.ask(op, fields, payload)[0]
+
+    def stage(self, bundle: Path, variant: str, slot: str) -> dict:
+        answer = self.ask("begin", (bundle / MANIFEST).read_bytes(), slot=slot, variant=variant)
+        for path in answer["missing"]:
+            self.agent.push(bundle / path, path, {"slot": slot})
+        return answer
+
+
+@pytest.fixture
+def keep(tmp_path, device_python, monkeypatch):
+    """`keep()` starts one, on one folder for all of a test."""
+    monkeypatch.setenv(HOME, str(tmp_path / "home"))
+    with ExitStack() as stack:
+        yield lambda: Remote(tmp_path / "home", device_python, stack)
+
+
+def test_a_real_release_goes_all_the_way_on_litert(keep, root):
+    bundle, device = root / "tests" / "golden" / "bundle-1", keep()
+    for variant, others in (("float32", [REFERENCE]), ("int8", [])):  # the reference is there already
+        assert device.stage(bundle, variant, "linear")["missing"] == [f"{variant}.tflite", *others]
+        device.ask("check", slot="linear", runtime="litert")
+        seen = device.ask("trial", slot="linear", runtime="litert", threads=1)
+        assert [(row["passed"], row["samples"]) for row in seen["parity"]] == [(True, 16)]
+        assert 0 < seen["p50_ms"] <= seen["p90_ms"]
+        assert seen["rss_peak_bytes"] > 10e6  # an interpreter with NumPy alone has more
+        done = device.ask("activate", slot="linear", probation={"runs": 64, "p90_budget_ms": 10_000})
+        assert (done["result"], done["runs"]) == ("committed", 64)
+    told = device.ask("status")["slots"]["linear"]
+    assert (told["current"], told["previous"], told["floor"], told["variant"]) == (1, 1, 1, "int8")
+    assert device.ask("rollback", slot="linear")["variant"] == "float32"
+
+
+PACKED = """
+import sys
+sys.path.append({numpy!r})
+program = sys.argv[1]
+sys.path.insert(0, program)
+import edgeloop.edge.on_device.releases.trial
+import edgeloop.edge.on_device.releases.release_agent
+files = [m.__file__ or "" for name, m in sys.modules.items() if name.startswith("edgeloop.") and hasattr(m, "__file__")]
+print([file for file in files if file and not file.startswith(program)])
+"""
+
+
+def test_the_packed_program_has_all_that_keeping_releases_needs():
+    """-S: without this checkout, which an editable install would lend it."""
+    numpy = str(Path(np.__file__).parent.parent)
+    command = [sys.executable, "-I", "-S", "-c", PACKED.format(numpy=numpy), local_program()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_a_device_without_numpy_answers_all_but_a_trial(tmp_path):
+    bundle = write_bundle(tmp_path / "b")
+    environment = {HOME: str(tmp_path / "home"), "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-I", "-S", str(local_program()), "edge.on_device.releases.release_agent"]
+    with owned(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as device:
+        frames.write_frame(device.stdin, {"op": "status"})
+        assert frames.read_frame(device.stdout)[0]["slots"] == {}
+        begin = {"op": "begin", "slot": NAME, "variant": VARIANT}
+        frames.write_frame(device.stdin, begin, (bundle / MANIFEST).read_bytes())
+        assert frames.read_frame(device.stdout)[0]["missing"] == [ENTRY, LABELS, REFERENCE]
+
+
+# the program from this checkout, with a LiteRT that waits for a file to go, and files of a limited size
+STAND_IN = """
+import os, resource, sys, time
+from edgeloop.runtime.agent import __main__
+from edgeloop.runtime.agent import child
+from edgeloop.runtime.agent import runtimes
+
+litert = runtimes.RUNTIMES["litert"]
+
+def waiting():
+    while os.path.exists({wait!r}):
+        time.sleep(0.02)
+    return litert()
+
+runtimes.RUNTIMES["litert"] = waiting
+child.PROGRAM = [os.path.abspath(__file__)]
+if {file_bytes} and sys.argv[1] == "edge.on_device.releases.release_agent":
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, {file_bytes}))
+__main__.main()
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """`stand_in(file_bytes)`: what `keep()` starts from then on; `tmp_path/wait` is the file."""
+
+    def use(file_bytes: int = 0) -> Path:
+        program = tmp_path / f"program-{file_bytes}.py"
+        program.write_text(STAND_IN.format(wait=str(tmp_path / "wait"), file_bytes=file_bytes))
+        monkeypatch.setattr(connection, "local_program", lambda: program)
+        return tmp_path / "wait"
+
+    return use
+
+
+def test_a_keep_killed_in_a_probation_leaves_no_child_and_the_next_one_goes_back(keep, stand_in, root, tmp_path):
+    bundle, wait, device = root / "tests" / "golden" / "bundle-1", stand_in(), keep()
+    for variant in ("float32", "int8"):
+        device.stage(bundle, variant, "linear")
+        device.ask("trial", slot="linear", runtime="litert", threads=1)
+        if variant == "float32":
+            device.ask("activate", slot="linear")
+    wait.touch()
+    frames.write_frame(device.process.stdin, {"op": "activate", "slot": "linear"})
+    current = tmp_path / "home" / "slots" / "linear" / "current"
+    assert eventually(lambda: current.readlink().name == "1.1")
+    assert eventually(lambda: descendants(device.process.pid)), "the model's child"
+    children = descendants(device.process.pid)
+    device.process.kill()
+    assert eventually(lambda: not any(map(_runs, children)))
+    assert [v.id for v in read_bundle(current).variants] == ["int8"], "on probation, and whole"
+    told = keep().ask("status")["slots"]["linear"]
+    assert (told["state"], told["variant"], told["last"]["result"]) == ("committed", "float32", "rolled back")
+    assert [v.id for v in read_bundle(current).variants] == ["float32"]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""  # a zombie has none
+    except OSError:
+        return False
+
+
+def test_a_file_the_kernel_refuses_to_write_is_a_write_error_and_goes_on_later(keep, stand_in, tmp_path):
+    """EFBIG, which is to a program what ENOSPC is: part of a write is done, the rest is not."""
+    bundle = write_bundle(tmp_path / "large", labels=b"x" * 200_000)
+    stand_in(file_bytes=100_000)
+    full = keep()
+    with pytest.raises(WriteError, match=r"cannot write below .*File too large"):
+        full.stage(bundle, VARIANT, NAME)
+    full.ask("status")  # it still answers
+    stand_in()
+    full.process.kill()
+    full.process.wait()
+    large = bundle / LABELS
+    asked = {"slot": NAME, "path": LABELS, "size": 200_000, "sha256": digest(str(large))}
+    device = keep()
+    device.ask("begin", (bundle / MANIFEST).read_bytes(), slot=NAME, variant=VARIANT)
+    assert device.ask("push", **asked)["have"] == 100_000
+    assert device.stage(bundle, VARIANT, NAME)["missing"]
+    assert device.ask("check", slot=NAME, runtime="litert")["version"] == 1

@@ -1,0 +1,194 @@
+"""The page of a bench: every run in it, what was steady, throttled or unknown said, nothing fetched from elsewhere."""
+
+import re
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from edgeloop.edge.measure.plots import _series, write_bench_report
+from edgeloop.errors import MissingExtra, WriteError
+from edgeloop.result import Table
+
+pytestmark = pytest.mark.integration
+
+N = 40
+TABLES = [Table("times <of a plan>", ["variant"], [["int8"]])]
+SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
+
+
+def reading(at_s: float, throttled: object = False) -> dict:
+    return {
+        "at_s": at_s,
+        "throttled": throttled,
+        "governor": "ondemand",
+        "frequency_mhz": [600, 1500],
+        "load": "unknown",
+    }
+
+
+def record(**changes) -> dict:
+    made = {
+        "variant": "int8",
+        "runtime": "litert",
+        "delegate": None,
+        "device": "local",
+        "n": N,
+        "p50_ms": 1.0,
+        "p90_ms": None,
+        "p95_ms": None,
+        "p99_ms": None,
+        "cpu_p50_ms": 0.9,
+        "import_ms": 100.0,
+        "load_ms": 2.0,
+        "first_ms": 3.0,
+        "rss_peak_bytes": 50_000_000,
+        "steady": {"reached": True, "from": 10, "why": "the last windows agree within 2%"},
+        "contended": False,
+        "conditions": {"before": reading(0.0), "during": [reading(1.0)], "after": reading(4.0)},
+        "valid": True,
+        "invalid_because": None,
+        "functional_only": False,
+        "wall_ms": [1.0 + 0.001 * k for k in range(N)],
+        "started_s": [0.1 * k for k in range(N)],
+        "profile": None,
+    }
+    return made | changes
+
+
+def document(*records, ratios=()) -> dict:
+    return {
+        "bench": list(records),
+        "ratios": list(ratios),
+        "host": {"machine": "x86_64"},
+        "seed": 7,
+        "notes": ["int4 was left out: <no kernel>."],
+    }
+
+
+@pytest.fixture
+def page_of(tmp_path):
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed: pip install 'edgeloop[plots]'")
+
+    def write(*records, **more) -> str:
+        write_bench_report(document(*records, **more), TABLES, tmp_path / "report.html")
+        return (tmp_path / "report.html").read_text()
+
+    return write
+
+
+def words(picture: str) -> set[str]:
+    """Matplotlib draws letters as shapes, and leaves the text in a comment."""
+    return {text.strip() for text in re.findall(r"<!--(.*?)-->", picture)}
+
+
+def test_a_page_needs_nothing_beside_it_and_each_picture_is_whole(page_of):
+    page = page_of(record(), record(variant="float32"))
+    assert re.findall(r"(?:src|href)=[\"']?(?![\"']?#)[^ >]*", page) == []
+    pictures = SVG.findall(page)
+    assert len(pictures) == 1 + 2 * 2  # the distribution of all, a histogram and a series of each
+    for picture in pictures:
+        ET.fromstring(picture)
+
+
+def test_every_run_is_drawn(page_of):
+    series = SVG.findall(page_of(record()))[2]
+    frame = ET.fromstring(series).findall(".//{*}clipPath/{*}rect")[0]
+    left, width = float(frame.get("x")), float(frame.get("width"))
+    points = [use for use in ET.fromstring(series).iter("{http://www.w3.org/2000/svg}use") if use.get("style")]
+    inside = [p for p in points if p.get("y") and left < float(p.get("x")) < left + width]
+    assert len({(p.get("x"), p.get("y")) for p in inside if "fill: #0066cc" in p.get("style")}) >= N
+
+
+def test_percentiles_that_are_insufficient_are_no_line(page_of):
+    page = page_of(record(p90_ms=1.03))
+    histogram = words(SVG.findall(page)[1])
+    assert {"p50 1 ms", "p90 1.03 ms"} <= histogram
+    assert not any(word.startswith(("p95", "p99")) for word in histogram)
+
+
+def test_profiled_operators_and_ratios_have_pictures_of_their_own(page_of):
+    operators = [{"index": k, "name": f"OP_{k}", "calls": 1, "mean_us": 100.0 - k, "share": 0.03} for k in range(30)]
+    operators = [op | {"delegated": True, "operator": None, "inputs": None, "output": None} for op in operators]
+    pair = {"variant": "int8", "runtime": "litert", "device": "local"}
+    interval = {"ratio": 0.4, "low": 0.38, "high": 0.43}
+    ratio = {"of": pair, "to": pair | {"variant": "float32"}, "wall": interval, "n": 3}
+    ratio["cpu"] = {"ratio": 0.4, "low": None, "high": None}
+    rows = [record(variant="float32"), record(profile=operators), record(variant="float16")]
+    pictures = SVG.findall(page_of(*rows, ratios=[ratio, ratio | {"cpu": None}]))
+    assert len(pictures) == 1 + 1 + 2 + 3 + 2
+    assert {"int8", "time over that of float32 on litert on local", "wall time", "CPU time"} <= words(pictures[1])
+    assert {"0 OP_0", "24 OP_24", "5 others"} <= words(pictures[6])  # 25 bars, and one for the rest
+    assert "25 OP_25" not in words(pictures[6])
+
+
+def test_what_is_invalid_emulated_or_left_out_is_said_and_escaped(page_of):
+    page = page_of(record(valid=False, invalid_because="throttled <hard>", functional_only=True, delegate="edgetpu"))
+    assert "<p class=best>Invalid: throttled &lt;hard&gt;</p>" in page
+    assert "An emulated device" in page
+    assert "<h2>int8 on litert + edgetpu on local</h2>" in page
+    assert "int4 was left out: &lt;no kernel&gt;." in page
+    assert "<p>times &lt;of a plan&gt;</p>" in page and "<td>int8</td>" in page
+
+
+class Drawn:
+    """Axes that note what is asked of them."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda *positions, **style: self.calls.append((name, positions, style))
+
+    def of(self, name) -> list[tuple]:
+        return [positions for called, positions, _ in self.calls if called == name]
+
+
+def series_of(**changes) -> Drawn:
+    axes = Drawn()
+    _series(axes, record(**changes))
+    return axes
+
+
+def test_a_throttled_reading_marks_the_time_since_the_one_before():
+    during = [reading(1.0), reading(2.0, throttled=True), reading(3.0, throttled="unknown")]
+    axes = series_of(conditions={"before": reading(-1.0), "during": during, "after": reading(4.0, throttled=True)})
+    assert axes.of("axvspan") == [(1.0, 2.0), (3.0, 4.0)]
+    assert series_of().of("axvspan") == []
+
+
+def test_the_start_of_the_steady_runs_is_marked_where_there_is_one():
+    assert series_of().of("axvline") == [(1.0,)]  # run 10 began at 1.0 s
+    assert series_of(steady={"reached": False, "from": None, "why": "it drifts"}).of("axvline") == []
+
+
+@pytest.mark.parametrize(("slowest", "scale"), [(4.9, []), (5.1, [("log",)])])
+def test_a_wide_spread_has_a_logarithmic_axis_and_loses_no_run(slowest, scale):
+    axes = series_of(wall_ms=[1.0] * (N - 1) + [slowest])
+    assert axes.of("set_yscale") == scale
+    assert axes.of("plot")[0][1] == [1.0] * (N - 1) + [slowest]
+
+
+def test_conditions_are_values_or_unknown(page_of):
+    page = page_of(record())
+    assert "Throttled: no. Governor: ondemand. Temperature: unknown. Clock: 600 to 1500 MHz." in page
+    assert "Waited for something else: no. " in page
+    assert "Waited for something else: unknown. " in page_of(record(contended="unknown"))
+    nobody_knows = {"before": {}, "during": [{"throttled": "unknown", "governor": "unknown"}], "after": {}}
+    assert "Throttled: unknown. Governor: unknown." in page_of(record(conditions=nobody_knows))
+    somewhen = {"before": {}, "during": [{"throttled": True}], "after": {}}
+    assert "Throttled: yes, nobody knows when." in page_of(record(conditions=somewhen))
+
+
+def test_without_matplotlib_nothing_is_written_and_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match=r"'matplotlib' is not installed\. Run: pip install 'edgeloop\[plots\]'"):
+        write_bench_report(document(record()), TABLES, tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_the_page_cannot_be_written_is_said(tmp_path):
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed: pip install 'edgeloop[plots]'")
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="cannot write"):
+        write_bench_report(document(record()), TABLES, tmp_path / "file" / "report.html")

@@ -1,0 +1,117 @@
+"""What `edgeloop run` is asked, and the unit file it prints."""
+
+import re
+
+import pytest
+
+from edgeloop.edge.on_device.serving.serve import options
+from edgeloop.edge.run.options import RunOptions
+from edgeloop.edge.run.run import place
+from edgeloop.edge.run.systemd import unit, unit_name
+from edgeloop.errors import OptionsError
+
+WHERE = {
+    "python": "/usr/bin/python3",
+    "program": "/home/pi/.edgeloop/agent-0.pyz",
+    "home": "/home/pi/.edgeloop",
+    "user": "pi",
+    "slot": "tiny",
+    "bundle": None,
+    "ram_bytes": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"http": 1, "input": "-"}, "Choose one"),
+        ({"http": 65536}, "does not exist"),
+        ({"host": "0.0.0.0"}, "--http PORT, which is missing"),
+        ({"http": 1, "count": 1}, "a server has no end"),
+        ({"threads": 0}, "--threads 0"),
+        ({"count": 0}, "--count 0"),
+        ({"timeout_s": 0}, "timeout"),
+        ({"follow": True}, "--input DIR"),
+        ({"follow": True, "input": "camera"}, "--input DIR"),
+        ({"pixels": (0, 1)}, "about pictures"),
+        ({"pixels": (1, 1), "input": "camera"}, "no range"),
+    ],
+    ids=str,
+)
+def test_contradictions_are_refused_when_built(asked, words):
+    with pytest.raises(OptionsError, match=words):
+        RunOptions(**asked)
+
+
+def test_the_devices_program_reads_what_was_asked():
+    asked = RunOptions(
+        slot="a slot", input="/a dir", variant="int8", runtime="litert", threads=2, count=3, follow=True, pixels=(-1, 1)
+    )
+    read = options(asked.arguments())
+    assert (read.slot, read.input, read.variant, read.runtime) == ("a slot", "/a dir", "int8", "litert")
+    assert (read.threads, read.count, read.follow, read.pixels, read.timeout) == (2, 3, True, (-1.0, 1.0), 60.0)
+    assert options(RunOptions(slot="--http=1").arguments()).slot == "--http=1"  # a name is never an option
+    server = options(RunOptions(http=0, host="::1").arguments())
+    assert (server.http, server.host, server.input) == (0, "::1", "-")
+
+
+def test_an_input_is_endless_unless_it_is_known_to_end():
+    assert [RunOptions(**asked).endless for asked in (
+        {}, {"input": "-"}, {"input": "d"}, {"input": "camera"}, {"input": "camera:1", "count": 2},
+        {"input": "d", "follow": True}, {"http": 1},
+    )] == [False, False, False, True, False, True, True]  # fmt: skip
+
+
+def test_a_folder_behind_ssh_is_named_from_its_root():
+    with pytest.raises(OptionsError, match="starts with a slash"):
+        place("ssh://pi@10.0.0.9", RunOptions(input="frames"))
+    assert "--input=/frames" in place("ssh://pi@10.0.0.9", RunOptions(input="/frames")).arguments
+    (word,) = [w for w in place("local", RunOptions(input="frames")).arguments if w.startswith("--input")]
+    assert re.fullmatch(r"--input=/.*/frames", word)
+
+
+def test_a_unit_says_when_it_is_ready_is_watched_and_is_confined():
+    text = unit(WHERE, RunOptions(slot="tiny", http=8501))
+    lines = text.splitlines()
+    program = "/home/pi/.edgeloop/agent-0.pyz edge.on_device.serving.serve"
+    command = f"/usr/bin/python3 -I {program} --slot=tiny --http=8501 --timeout=60"
+    assert f"ExecStart={command}" in lines
+    for line in (
+        "Type=notify", "User=pi", "Restart=on-failure", "WatchdogSec=60", "KillMode=mixed", "NoNewPrivileges=yes",
+        "ProtectSystem=strict", "PrivateTmp=yes", "ReadWritePaths=/home/pi/.edgeloop", "PrivateDevices=yes",
+        "IPAddressDeny=any", "IPAddressAllow=localhost", "Environment=EDGELOOP_HOME=/home/pi/.edgeloop",
+    ):  # fmt: skip
+        assert line in lines, line
+    assert not re.search("MemoryMax", text)
+    assert [line for line in lines if line.startswith("[")] == ["[Unit]", "[Service]", "[Install]"]
+    assert unit_name(WHERE) == "edgeloop-tiny.service"
+
+
+def test_memory_camera_and_network_follow_from_what_is_asked():
+    text = unit({**WHERE, "ram_bytes": 100 << 20}, RunOptions(input="camera"))
+    # twice 100 MiB, for while one release takes over from another, and 128 MiB of its own
+    assert f"MemoryMax={328 << 20}" in text
+    assert "SupplementaryGroups=video" in text and "PrivateDevices" not in text
+    assert "IPAddressDeny" not in unit(WHERE, RunOptions(http=1, host="10.0.0.9"))
+
+
+def test_nothing_in_a_path_is_expanded_or_ends_a_word():
+    home = '/home/p "i"/$HOME %h\\'
+    text = unit({**WHERE, "home": home, "program": f"{home}/a.pyz"}, RunOptions(http=1))
+    quoted = '/home/p \\"i\\"/$HOME %%h\\\\'
+    assert f'Environment="EDGELOOP_HOME={quoted}"' in text  # systemd expands no variables here
+    assert f'-I "{quoted.replace("$", "$$")}/a.pyz" edge.on_device.serving.serve' in text
+    assert 'WorkingDirectory=/home/p "i"/$HOME %%h\\' in text
+    for field in ("slot", "user", "home", "python"):
+        with pytest.raises(OptionsError, match="no unit file can hold"):
+            unit({**WHERE, field: "a\nExecStartPre=/bin/evil"}, RunOptions(http=1))
+
+
+def test_a_service_has_no_standard_input():
+    with pytest.raises(OptionsError, match="a service has no standard input"):
+        unit(WHERE, RunOptions())
+
+
+def test_a_units_name_has_no_odd_characters():
+    assert unit_name({**WHERE, "slot": "é/ x"}) == "edgeloop-___x.service"
+    assert unit_name({**WHERE, "slot": None, "bundle": "/b/tiny"}) == "edgeloop-tiny.service"

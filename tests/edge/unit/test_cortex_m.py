@@ -1,0 +1,139 @@
+"""TensorFlow Lite Micro: the planner by hand, then against the real one on real models.
+
+tests/golden/targets/tflite_micro.json holds what PyPI's tflite-micro measured of the models in edgetpu_pairs.jsonl.gz:
+head and tail of the arena, or what its kernels said when they refused.
+"""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeloop.edge.targets.cortex_m import Reason, refusals, report, tail_bytes
+from edgeloop.files.arena import Buffer, arena_bytes, plan
+from edgeloop.files.graph_facts import Facts, Step, Value, from_json
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "targets"
+PAIRS = [json.loads(line) for line in gzip.decompress((GOLDEN / "edgetpu_pairs.jsonl.gz").read_bytes()).splitlines()]
+MEASURED = json.loads((GOLDEN / "tflite_micro.json").read_text())["models"]
+
+
+def buffer(size_bytes, first, last) -> Buffer:
+    return Buffer(size_bytes=size_bytes, first=first, last=last)
+
+
+def test_the_largest_is_placed_first_and_the_others_where_a_gap_is_large_enough():
+    # by size: 100 at 0; 60 lives with it: at 100; 40 lives with the 60 alone: before it, at 0
+    assert plan([buffer(40, 2, 3), buffer(100, 0, 1), buffer(60, 1, 2)]) == ([0, 0, 100], 160)
+
+
+def test_of_equal_sizes_the_later_is_placed_first():
+    assert plan([buffer(16, 0, 1), buffer(16, 0, 1)]) == ([16, 0], 32)
+
+
+def test_buffers_that_never_meet_share_a_place():
+    assert plan([buffer(64, 0, 0), buffer(64, 1, 1), buffer(64, 2, 2)]) == ([0, 0, 0], 64)
+
+
+def test_no_buffers_need_nothing():
+    assert plan([]) == ([], 0)
+
+
+def value(*shape: int, dtype: str = "int8", **more) -> Value:
+    return Value(shape=shape, dtype=dtype, **more)
+
+
+def graph(*steps: Step, values: tuple[Value, ...]) -> Facts:
+    return Facts(values=values, steps=steps, inputs=(0,), outputs=(len(values) - 1,))
+
+
+def test_input_and_output_of_a_step_live_at_once_in_multiples_of_16_bytes():
+    # 100 -> 50 -> 10 bytes, rounded up 112, 64, 16: the first two meet, and so do the last two
+    made = graph(
+        Step(op="RELU", inputs=(0,), outputs=(1,)),
+        Step(op="RELU", inputs=(1,), outputs=(2,)),
+        values=(value(100), value(50), value(10)),
+    )
+    assert arena_bytes(made, made.steps) == 112 + 64
+
+
+def test_weights_and_variables_take_no_place_among_the_activations():
+    made = graph(
+        Step(op="SVDF", inputs=(0, 1, 2), outputs=(3,)),
+        values=(value(16), value(999, constant_bytes=999), value(999, variable=True), value(16)),
+    )
+    assert arena_bytes(made, made.steps) == 32
+
+
+def test_a_free_dimension_beside_the_batch_leaves_the_arena_unknown():
+    made = graph(Step(op="RELU", inputs=(0,), outputs=(1,)), values=(value(1, 1, free=True), value(1, 1, free=True)))
+    assert report(made, 100)["arena_bytes"] is None
+
+
+def one(op, *inputs: Value, out: Value, custom: bool = False) -> Facts:
+    places = tuple(range(len(inputs)))
+    return graph(Step(op=op, inputs=places, outputs=(len(inputs),), custom=custom), values=(*inputs, out))
+
+
+FLOAT = value(1, 8, dtype="float32")
+REFUSED = {
+    "an operator it lacks": (one("TOPK_V2", value(8), out=value(2)), Reason.OPERATOR),
+    "a custom one": (one("PosenetDecoderOp", value(8), out=value(2), custom=True), Reason.OPERATOR),
+    "a builtin name as custom": (one("ADD", value(8), out=value(8), custom=True), Reason.OPERATOR),
+    "uint8": (one("RELU", value(8, dtype="uint8"), out=value(8, dtype="uint8")), Reason.DTYPE),
+    "float16 weights": (one("DEQUANTIZE", value(8, dtype="float16", constant_bytes=16), out=FLOAT), Reason.DTYPE),
+    "weights of 8 bits for floats": (
+        one("FULLY_CONNECTED", FLOAT, value(4, 8, constant_bytes=32), out=FLOAT),
+        Reason.DTYPE,
+    ),
+    "a free height": (one("RELU", value(1, 1, free=True), out=value(1, 1)), Reason.DYNAMIC),
+    "eleven to join": (one("CONCATENATION", *[value(1, 1)] * 11, out=value(1, 11)), Reason.INPUTS),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_it_is_refused_for_that_reason(case):
+    made, reason = REFUSED[case]
+    (refusal,) = refusals(made)
+    assert refusal is not None
+    assert refusal.why is reason
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        one("FULLY_CONNECTED", FLOAT, value(4, 8, dtype="float32", constant_bytes=128), out=FLOAT),
+        one("QUANTIZE", value(8, dtype="uint8"), out=value(8)),
+        one("TFLite_Detection_PostProcess", value(8), out=FLOAT, custom=True),
+        one("SignalRfft", value(8, dtype="int16"), out=value(8, dtype="int16"), custom=True),
+        one("CONCATENATION", *[value(1, 1)] * 10, out=value(1, 10)),
+    ],
+    ids=lambda made: made.steps[0].op,
+)
+def test_it_is_supported(made):
+    assert refusals(made) == (None,)
+
+
+def test_flash_is_the_file_and_the_arena_head_and_tail():
+    found = report(one("RELU", value(16), out=value(16)), 4321)
+    assert found["flash_bytes"] == 4321
+    assert found["activations_bytes"] == 32
+    assert found["arena_bytes"] == 32 + found["persistent_bytes"]
+
+
+def test_the_planned_activations_are_those_of_the_real_planner_to_the_byte():
+    heads = [(from_json(PAIRS[m["pair"]]["facts"]), m["head"]) for m in MEASURED if "head" in m]
+    assert len(heads) == 66
+    assert [arena_bytes(g, g.steps) for g, _ in heads] == [head for _, head in heads]
+
+
+def test_the_rest_of_the_arena_is_within_7_percent_of_what_the_real_interpreter_takes():
+    tails = [(tail_bytes(from_json(PAIRS[m["pair"]]["facts"])), m["tail"]) for m in MEASURED if "tail" in m]
+    assert max(abs(estimate / tail - 1) for estimate, tail in tails) < 0.07
+
+
+def test_a_model_is_supported_where_the_real_interpreter_ran_it():
+    said = [not any(refusals(from_json(PAIRS[m["pair"]]["facts"]))) for m in MEASURED]
+    assert said == ["refused" not in m for m in MEASURED]
+    assert 0 < sum(said) < len(said)

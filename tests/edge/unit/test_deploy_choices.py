@@ -1,0 +1,614 @@
+"""Deploying as the host decides it: waves, the choice of a variant, the list of devices, and what each answer of a
+device leads to. The device is a stand-in here; test_deploy.py has real ones."""
+
+import base64
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgeloop.bundle import read_bundle
+from edgeloop.edge.deploy import deploy, fleet, measured, rollout
+from edgeloop.edge.deploy import parallel as crew
+from edgeloop.edge.deploy.choose import Speed, Wish, fastest, fits
+from edgeloop.edge.deploy.outcome import DeployOptions, Result
+from edgeloop.edge.deploy.release_client import Slot, Status, Verdict
+from edgeloop.edge.deploy.waves import wave_sizes
+from edgeloop.errors import (
+    BudgetError,
+    DataError,
+    DeviceError,
+    IntegrityError,
+    ModelError,
+    OptionsError,
+    ParityError,
+    TargetError,
+    WriteError,
+)
+from edgeloop.processes.owned import owned
+from edgeloop.registry.signatures import signers
+from edgeloop.runtime.device import Device, parse_device
+
+MACHINE = {"ram_available_bytes": 100_000_000, "cpu_features": ["asimd", "fp"]}
+
+
+# waves
+
+
+@pytest.mark.parametrize(
+    ("text", "devices", "sizes"),
+    [
+        ("100%", 3, [3]),
+        ("1,10%,100%", 100, [1, 9, 90]),
+        ("1,10%,100%", 5, [1, 4]),  # 10% of 5 is 1 device, which the first wave had
+        ("1,10%,100%", 1, [1]),
+        ("2,5", 4, [2, 2]),  # 5 is more than there are
+        ("0.07%,100%", 10_000, [7, 9993]),  # in binary, 0.07 * 10,000 is more than 700
+        ("0.5%, 100%", 400, [2, 398]),
+        ("34%,100%", 3, [2, 1]),  # 1.02 devices: rounded up
+    ],
+)
+def test_waves_reach_every_device_once(text, devices, sizes):
+    assert wave_sizes(text, devices) == sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("1,10%", "reach 2 of 20 devices"),
+        ("5,10%,100%", "is 2 of 20 devices, after 5"),
+        ("0,100%", "no part of a fleet"),
+        ("101%", "no part of a fleet"),
+        ("1.5,100%", "no wave '1.5'"),
+        ("-1,100%", "no wave '-1'"),
+        ("", "no wave ''"),
+        ("half", "no wave 'half'"),
+    ],
+)
+def test_waves_that_fall_end_early_or_are_none_are_refused(text, why):
+    with pytest.raises(OptionsError, match=why):
+        wave_sizes(text, 20)
+
+
+# the choice
+
+
+@pytest.fixture
+def bundle(root):
+    """float32, float16, dynamic, int8 on litert and tflite-runtime, onnx on onnxruntime; proved exactly alike."""
+    return read_bundle(root / "tests" / "golden" / "bundle-1")
+
+
+def ids(fitting):
+    return [(fit.variant.id, fit.runtime) for fit in fitting]
+
+
+def with_proof(bundle, folder, accuracy, samples=1000):
+    """The bundle with a proof.json of these accuracies, {variant: share}, beside links to its files."""
+    for file in bundle.path.iterdir():
+        if file.name != "proof.json":
+            (folder / file.name).write_bytes(file.read_bytes())
+    rows = [
+        {"variant": id, "runtime": "litert", "passed": True, "accuracy": share, "top1_agreement": 1, "samples": samples}
+        for id, share in accuracy.items()
+    ]
+    proof = {"manifest_sha256": bundle.manifest_sha256, "evaluation": {"samples": samples}, "parity": rows}
+    (folder / "proof.json").write_text(json.dumps(proof))
+    return read_bundle(folder)
+
+
+def with_requires(bundle, **changed):
+    """The bundle, its int8 variant requiring something else."""
+    variants = tuple(
+        replace(v, requires=replace(v.requires, **changed)) if v.id == "int8" else v for v in bundle.manifest.variants
+    )
+    return replace(bundle, manifest=replace(bundle.manifest, variants=variants))
+
+
+def test_a_variant_fits_only_on_runtimes_that_proved_it(bundle):
+    pairs = ids(fits(bundle, MACHINE, Wish()))
+    assert ("int8", "litert") in pairs and ("onnx", "onnxruntime") in pairs and len(pairs) == 9
+    assert ids(fits(bundle, MACHINE, Wish(variant="onnx"))) == [("onnx", "onnxruntime")]
+    assert ids(fits(bundle, MACHINE, Wish(runtime="onnxruntime"))) == [("onnx", "onnxruntime")]
+    with pytest.raises(TargetError, match=r"no variant 'onnx' that was proved on litert. Proved: onnx on onnxruntime"):
+        fits(bundle, MACHINE, Wish(variant="onnx", runtime="litert"))
+    with pytest.raises(TargetError, match="Proved: none"):
+        fits(with_requires(bundle, runtimes=()), MACHINE, Wish(variant="int8"))
+    with pytest.raises(ModelError, match="no variant 'int7'"):
+        fits(bundle, MACHINE, Wish(variant="int7"))
+
+
+def test_a_variant_that_trains_is_taken_only_by_name(bundle):
+    variants = tuple(
+        replace(v, signatures=("infer", "train")) if v.id == "int8" else v for v in bundle.manifest.variants
+    )
+    trains = replace(bundle, manifest=replace(bundle.manifest, variants=variants))
+    assert "int8" not in dict(ids(fits(trains, MACHINE, Wish())))
+    assert "int8" in dict(ids(fits(trains, MACHINE, Wish(variant="int8"))))
+
+
+def test_memory_and_cpu_features_that_are_lacking_rule_a_variant_out(bundle):
+    for requires in ({"ram_bytes": 100_000_001}, {"cpu_features": ("asimd", "dotprod")}):
+        poor = with_requires(bundle, **requires)
+        assert "int8" not in dict(ids(fits(poor, MACHINE, Wish())))
+        with pytest.raises(TargetError, match=r"int8 needs (100 MB of memory|the CPU features dotprod)"):
+            fits(poor, MACHINE, Wish(variant="int8"))
+    rich = with_requires(bundle, ram_bytes=100_000_000, cpu_features=("asimd",))
+    assert "int8" in dict(ids(fits(rich, MACHINE, Wish())))
+    assert "int8" not in dict(ids(fits(rich, MACHINE, Wish(max_ram_bytes=99_999_999))))
+    unknown = {"ram_available_bytes": "unknown", "cpu_features": "unknown"}
+    assert "int8" in dict(ids(fits(rich, unknown, Wish())))  # the device checks again, and cannot be wrong about itself
+
+
+def test_a_variant_may_lose_one_point_of_the_best_floats_accuracy(bundle, tmp_path):
+    scored = with_proof(bundle, tmp_path, {"float32": 0.95, "float16": 0.96, "dynamic": 0.95, "int8": 0.949})
+    assert {id for id, _ in ids(fits(scored, MACHINE, Wish()))} == {"float32", "float16", "dynamic"}
+    assert {id for id, _ in ids(fits(scored, MACHINE, Wish(min_accuracy=0.949)))} == {
+        "float32",
+        "float16",
+        "dynamic",
+        "int8",
+    }
+    assert {id for id, _ in ids(fits(scored, MACHINE, Wish(variant="int8")))} == {"int8"}
+    with pytest.raises(BudgetError, match=r"96.0% accuracy, 97.0% are wanted"):
+        fits(scored, MACHINE, Wish(min_accuracy=0.97))
+    with pytest.raises(BudgetError, match=r"94.9% accuracy, 95.0% are wanted"):
+        fits(scored, MACHINE, Wish(variant="int8", min_accuracy=0.95))
+
+
+def test_one_sample_of_few_is_no_loss(bundle, tmp_path):
+    # 7, because in binary 1 - 1 / 7 is more than 6 / 7
+    few = with_proof(bundle, tmp_path, {"float32": 1.0, "int8": 6 / 7, "dynamic": 5 / 7}, samples=7)
+    assert {id for id, _ in ids(fits(few, MACHINE, Wish()))} == {"float32", "int8"}
+
+
+def test_an_accuracy_asked_of_a_bundle_without_labels_is_refused(bundle):
+    with pytest.raises(OptionsError, match="Convert it with --eval"):
+        fits(bundle, MACHINE, Wish(min_accuracy=0.9))
+
+
+def test_a_proof_of_another_manifest_is_refused(bundle, tmp_path):
+    scored = with_proof(bundle, tmp_path, {"float32": 1.0})
+    (tmp_path / "proof.json").write_text(
+        (tmp_path / "proof.json").read_text().replace(bundle.manifest_sha256, "0" * 64)
+    )
+    with pytest.raises(IntegrityError, match="another manifest"):
+        fits(scored, MACHINE, Wish())
+
+
+def test_the_fastest_that_was_measured_is_taken(bundle):
+    fitting = fits(bundle, MACHINE, Wish())
+    speeds = {
+        ("float32", "litert"): Speed(ms=2.0, rss_peak_bytes=30_000_000),
+        ("int8", "litert"): Speed(ms=1.0, rss_peak_bytes=60_000_000),
+        ("int8", "tflite-runtime"): Speed(ms=9.0, rss_peak_bytes=20_000_000),
+    }
+    fit, why = fastest(fitting, speeds, Wish())
+    assert (fit.variant.id, fit.runtime, why) == ("int8", "litert", "fastest of 3 measured there: 1 ms a sample")
+    fit, _ = fastest(fitting, speeds, Wish(max_ram_bytes=59_999_999))
+    assert (fit.variant.id, fit.runtime) == ("float32", "litert")
+    with pytest.raises(TargetError, match="takes 20 MB there, 10 MB are wanted"):
+        fastest(fitting, speeds, Wish(max_ram_bytes=10_000_000))
+    with pytest.raises(DeviceError, match="--variant ID"):
+        fastest(fitting, {}, Wish())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"runtime": "tfjs"}, {"min_accuracy": 97.0}, {"min_accuracy": -0.1}, {"max_ram_bytes": 0}]
+)
+def test_wishes_that_nothing_meets_are_refused(wrong):
+    with pytest.raises(OptionsError):
+        Wish(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"threads": 0}, {"probation": 0}, {"timeout_s": 0}, {"p90_budget_ms": 0}, {"p90_budget_ms": 1.0, "probation": 63}],
+)
+def test_options_that_contradict_each_other_are_refused(wrong):
+    with pytest.raises(OptionsError):
+        DeployOptions(**wrong)
+
+
+# what was measured is remembered
+
+
+@pytest.fixture
+def measurements(monkeypatch, tmp_path):
+    """Counts what is measured; every runtime is on the device."""
+    seen = []
+
+    def measure(bundle, device, fitting, threads, progress):
+        seen.append(ids(fitting))
+        return {pair: Speed(ms=1.0, rss_peak_bytes=None) for pair in ids(fitting)}
+
+    monkeypatch.setattr(measured, "_measure", measure)
+    monkeypatch.setattr(measured, "runtimes_there", lambda device, names: [n for n in names if n != "tflite-runtime"])
+    monkeypatch.setenv("EDGELOOP_CACHE", str(tmp_path / "cache"))
+    return seen
+
+
+def test_a_device_is_measured_once_for_a_manifest_and_a_number_of_threads(bundle, measurements):
+    left, right = parse_device("ssh://left"), parse_device("ssh://right")
+    fitting = fits(bundle, MACHINE, Wish())
+    first = measured.speeds_of(bundle, left, fitting, 1)
+    assert measured.speeds_of(bundle, left, fitting, 1) == first
+    assert len(measurements) == 1 and ("int8", "litert") in first and ("int8", "tflite-runtime") not in first
+    measured.speeds_of(bundle, right, fitting, 1)
+    measured.speeds_of(bundle, left, fitting, 2)
+    measured.speeds_of(replace(bundle, manifest_sha256="0" * 64), left, fitting, 1)
+    assert len(measurements) == 4
+
+
+def test_a_damaged_memory_of_measurements_is_measured_anew(bundle, measurements, tmp_path):
+    fitting = fits(bundle, MACHINE, Wish(variant="onnx"))
+    measured.speeds_of(bundle, parse_device("ssh://left"), fitting, 1)
+    for file in (tmp_path / "cache" / "measured").iterdir():
+        file.write_text("{")
+    measured.speeds_of(bundle, parse_device("ssh://left"), fitting, 1)
+    assert len(measurements) == 2
+
+
+# signers
+
+KEY = base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(range(32))).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"me@x ssh-ed25519 {KEY}\n",
+        f"# a comment\n\nme@x,*@y ssh-ed25519 {KEY} a comment with blanks\n",
+        f'me@x namespaces="edgeloop-bundle" ssh-ed25519 {KEY}',
+        f'me@x namespaces="git,edgeloop-bundle",valid-before="20300101" ssh-ed25519 {KEY}',
+        f'old@x namespaces="git" ssh-ed25519 {KEY}\nme@x ssh-ed25519 {KEY}\n',
+    ],
+)
+def test_lines_of_an_allowed_signers_file_are_taken_as_they_are(tmp_path, text):
+    (tmp_path / "signers").write_text(text)
+    assert signers.read_signers(tmp_path / "signers") == text.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "lists no key"),
+        ("# nobody\n", "lists no key"),
+        (f'me@x namespaces="git" ssh-ed25519 {KEY}', "lists no key for the namespace edgeloop-bundle"),
+        (f"ssh-ed25519 {KEY} me@x", "line 1: no name before the key, as in a .pub file"),
+        (f"me@x ssh-ed25519 {KEY}\nme@x ssh-dss {KEY}", "line 2: no key of a type"),
+        (f"me@x ssh-ed25519 {KEY[:-8]}", "line 1: the key is damaged"),
+        (f"me@x ssh-rsa {KEY}", "line 1: the key is damaged"),
+        (f"me@x a b ssh-ed25519 {KEY}", "line 1: the key is damaged or has blanks before it"),
+        ("me@x ssh-ed25519", "line 1: no key of a type"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1\n", "holds a PRIVATE key"),
+        ("x" * 70_000, "more than 65536 bytes"),
+        (None, "cannot be read"),
+    ],
+)
+def test_what_would_lock_a_device_or_give_a_secret_away_is_no_list_of_signers(tmp_path, text, why):
+    if text is not None:
+        (tmp_path / "signers").write_text(text)
+    with pytest.raises(DataError, match=why) as refused:
+        signers.read_signers(tmp_path / "signers")
+    assert "b3BlbnNzaC1" not in str(refused.value)
+
+
+# the list of devices
+
+
+@pytest.fixture
+def own_fleet(tmp_path, monkeypatch):
+    monkeypatch.setenv(fleet.FLEET, str(tmp_path / "fleet" / "fleet.json"))
+    return tmp_path / "fleet" / "fleet.json"
+
+
+def test_devices_are_remembered_once_and_in_order(own_fleet, tmp_path):
+    assert fleet.known_devices() == []
+    one, two = parse_device("ssh://me@one:22/usr/bin/python3"), parse_device("local")
+    fleet.remember([one])
+    fleet.remember([two, one])
+    assert fleet.known_devices() == [one, two]
+    gone = Device("local:gone/python", tmp_path / "gone" / "python")
+    fleet.remember([gone])
+    assert fleet.known_devices()[2] == Device(
+        f"local:{gone.python}", gone.python
+    )  # from anywhere, and though it is gone
+
+
+def test_two_at_once_lose_no_device(own_fleet):
+    names = [f"ssh://device-{n}" for n in range(24)]
+    threads = [threading.Thread(target=lambda name=name: fleet.remember([parse_device(name)])) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(device.name for device in fleet.known_devices()) == sorted(names)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"devices": 1}', '{"devices": ["telnet://x"]}'])
+def test_a_damaged_list_of_devices_is_refused_and_kept(own_fleet, text):
+    own_fleet.parent.mkdir()
+    own_fleet.write_text(text)
+    with pytest.raises(DataError):
+        fleet.known_devices()
+    assert own_fleet.read_text() == text
+
+
+def test_a_list_that_cannot_be_written_is_a_write_error(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(fleet.FLEET, str(tmp_path / "file" / "fleet.json"))
+    with pytest.raises((WriteError, DataError)):
+        fleet.remember([parse_device("local")])
+
+
+# one device, step by step
+
+
+class StandIn:
+    """A `keep` that answers as told, and notes what it was asked."""
+
+    def __init__(self, status, missing=(), verdict=None, error=None, at=""):
+        self.answer, self.missing, self.verdict, self.error, self.at = status, missing, verdict, error, at
+        self.asked = []
+
+    def _ask(self, op, answer=None):
+        self.asked.append(op)
+        if op == self.at:
+            raise self.error
+        return answer
+
+    def status(self):
+        return self._ask("status", self.answer)
+
+    def begin(self, slot, variant, runtime, threads, manifest):
+        return self._ask("begin", self.missing)
+
+    def push(self, slot, file, path):
+        assert file.is_file()
+        self._ask(f"push {path}")
+
+    def check(self, slot, runtime):
+        self._ask("check")
+
+    def trial(self, slot, runtime, threads):
+        self._ask("trial")
+
+    def activate(self, slot, runs, p90_budget_ms):
+        return self._ask("activate", self.verdict)
+
+
+COMMITTED = Verdict(committed=True, reason="", cause=None, p50_ms=1.0, p90_ms=2.0, runs=64)
+EMPTY = Status(enrolled=False, machine=MACHINE, slots={})
+ONLY_INT8 = DeployOptions(wish=Wish(variant="int8", runtime="litert"))
+ALL_STEPS = ["status", "begin", "push int8.tflite", "check", "trial", "activate"]
+
+
+def held(bundle, **changed):
+    """A device that runs this bundle's int8 already, or what `changed` says."""
+    slot = Slot(
+        current=1,
+        previous=None,
+        floor=1,
+        variant="int8",
+        runtime="litert",
+        threads=1,
+        manifest_sha256=bundle.manifest_sha256,
+        state="committed",
+        last={},
+    )
+    return Status(enrolled=False, machine=MACHINE, slots={"linear": replace(slot, **changed)})
+
+
+@pytest.fixture
+def stand_in(monkeypatch, own_fleet):
+    """`stand_in(device name, keep)`: the keep that answers there; an error instead of one is raised on connecting."""
+    keeps = {}
+
+    @contextlib.contextmanager
+    def keeper(device, timeout_s):
+        keep = keeps[device.name]
+        if isinstance(keep, Exception):
+            raise keep
+        yield keep
+
+    monkeypatch.setattr(deploy, "keeper", keeper)
+    return keeps.__setitem__
+
+
+def one(stand_in, bundle, keep, options=ONLY_INT8):
+    stand_in("ssh://one", keep)
+    return deploy.deploy_to(bundle, parse_device("ssh://one"), options, lambda step: None)
+
+
+def test_a_new_release_goes_through_every_step_in_order(stand_in, bundle):
+    keep = StandIn(EMPTY, ["int8.tflite"], COMMITTED)
+    outcome = one(stand_in, bundle, keep)
+    assert keep.asked == ALL_STEPS
+    assert (outcome.result, outcome.before, outcome.variant, outcome.runtime) == ("committed", None, "int8", "litert")
+    assert (outcome.p50_ms, outcome.p90_ms, outcome.sent_bytes, outcome.error) == (1.0, 2.0, 1512, None)
+    assert [device.name for device in fleet.known_devices()] == ["ssh://one"]
+
+
+def test_a_release_that_is_there_already_costs_two_questions(stand_in, bundle):
+    keep = StandIn(held(bundle), missing=None)
+    outcome = one(stand_in, bundle, keep, DeployOptions())
+    assert keep.asked == ["status", "begin"]
+    assert (outcome.result, outcome.variant, outcome.sent_bytes) == ("unchanged", "int8", 0)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"variant": "gone"}, {"state": "probation"}, {"manifest_sha256": "0" * 64, "floor": 0}]
+)
+def test_what_runs_there_is_kept_only_if_it_still_fits(stand_in, bundle, measurements, changed):
+    keep = StandIn(held(bundle, **changed), [], COMMITTED)
+    assert one(stand_in, bundle, keep, DeployOptions()).result == "committed"
+    assert len(measurements) == 1
+
+
+def test_the_signature_travels_with_every_release_that_has_one(stand_in, bundle, tmp_path):
+    for file in bundle.path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "manifest.json.sig").write_text("signed")
+    keep = StandIn(replace(EMPTY, enrolled=True), [], COMMITTED)
+    assert one(stand_in, read_bundle(tmp_path), keep).result == "committed"
+    assert keep.asked == ["status", "begin", "push manifest.json.sig", "check", "trial", "activate"]
+
+
+def test_what_the_device_would_refuse_anyway_is_neither_measured_nor_sent(stand_in, bundle):
+    keep = StandIn(replace(EMPTY, enrolled=True))
+    outcome = one(stand_in, bundle, keep)
+    assert keep.asked == ["status"] and isinstance(outcome.error, IntegrityError) and "is not signed" in outcome.reason
+    keep = StandIn(held(bundle, manifest_sha256="0" * 64, floor=4))
+    outcome = one(stand_in, bundle, keep)
+    assert keep.asked == ["status"] and "Convert it with --release 5" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("named", "error"),
+    [("ParityError", ParityError), ("TargetError", TargetError), ("DeviceError", DeviceError), (None, TargetError)],
+)
+def test_a_probation_that_failed_is_an_error_of_its_own_kind(stand_in, bundle, named, error):
+    verdict = Verdict(committed=False, reason="too slow", cause=named, p50_ms=None, p90_ms=None, runs=64)
+    outcome = one(stand_in, bundle, StandIn(held(bundle, variant="float32"), [], verdict))
+    assert (outcome.result, outcome.reason, type(outcome.error)) == ("rolled back", "too slow", error)
+    assert "release 1 runs there again" in str(outcome.error)
+
+
+@pytest.mark.parametrize("at", ALL_STEPS)
+def test_whatever_fails_at_a_step_is_the_outcomes_error_with_that_step(stand_in, bundle, at):
+    keep = StandIn(EMPTY, ["int8.tflite"], COMMITTED, WriteError("disk full"), at)
+    outcome = one(stand_in, bundle, keep)
+    assert keep.asked[-1] == at and outcome.result == "failed" and isinstance(outcome.error, WriteError)
+    assert outcome.step == {"status": "connect"}.get(at, at.split()[0])
+    assert ("edgeloop devices" in outcome.reason) == (at == "activate")  # the one step whose end may be unknown
+
+
+# many devices
+
+
+def fleet_of(stand_in, keeps):
+    for number, keep in enumerate(keeps):
+        stand_in(f"ssh://d{number}", keep)
+    return [parse_device(f"ssh://d{number}") for number in range(len(keeps))]
+
+
+def good():
+    return StandIn(EMPTY, [], COMMITTED)
+
+
+def test_a_gate_that_stays_shut_keeps_later_waves_from_starting(stand_in, bundle):
+    bad = StandIn(EMPTY, [], COMMITTED, ParityError("wrong"), "trial")
+    keeps = [good(), good(), bad, good(), good()]
+    outcomes = rollout.deploy(bundle.path, fleet_of(stand_in, keeps), ONLY_INT8, "1,80%,100%")
+    assert [outcome.result for outcome in outcomes] == ["committed", "committed", "failed", "committed", "not started"]
+    assert [outcome.wave for outcome in outcomes] == [1, 2, 2, 2, 3]
+    assert keeps[3].asked[-1] == "activate" and keeps[4].asked == []
+
+
+def test_a_device_that_cannot_be_reached_is_a_shut_gate_too(stand_in, bundle):
+    keeps = [DeviceError("no route"), good()]
+    outcomes = rollout.deploy(bundle.path, fleet_of(stand_in, keeps), ONLY_INT8, "1,2")
+    assert [(o.result, o.step) for o in outcomes] == [("failed", "connect"), ("not started", None)]
+    assert fleet.known_devices() == []  # it was never there
+
+
+def test_a_damaged_bundle_reaches_no_device(stand_in, bundle, tmp_path):
+    for file in bundle.path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "int8.tflite").write_bytes(b"TFL3")
+    keep = good()
+    with pytest.raises(IntegrityError):
+        rollout.deploy(tmp_path, fleet_of(stand_in, [keep]), ONLY_INT8)
+    assert keep.asked == []
+
+
+def test_one_machine_is_named_once():
+    for names in (["ssh://a", "ssh://a/usr/bin/python3.9"], ["local", f"local:{Path('/bin/sh')}"], []):
+        with pytest.raises(OptionsError):
+            crew.refuse_twice([parse_device(name) for name in names])
+    crew.refuse_twice([parse_device(name) for name in ("local", "ssh://a", "ssh://b@a", "ssh://a:2222")])
+
+
+def test_a_rollout_names_one_machine_once(stand_in, bundle):
+    with pytest.raises(OptionsError, match="one machine"):
+        rollout.deploy(bundle.path, fleet_of(stand_in, [good()]) * 2, ONLY_INT8)
+
+
+def test_ctrl_c_leaves_devices_alone_whose_turn_has_not_come(monkeypatch):
+    monkeypatch.setattr(crew, "AT_ONCE", 1)
+    begun = threading.Event()
+
+    def work(device, step):
+        step("first")
+        begun.wait(20)
+        return device.name
+
+    def tell(device, name):
+        threading.Timer(0.3, begun.set).start()  # when the interrupt has arrived
+        raise KeyboardInterrupt
+
+    with pytest.raises(crew.Interrupted) as interrupted:
+        crew.together([parse_device(f"ssh://{name}") for name in "abc"], work, tell)
+    assert interrupted.value.results == ["ssh://a"]
+
+
+def test_an_error_nobody_expects_ends_the_call_after_the_others(stand_in, bundle):
+    keeps = [StandIn(EMPTY, [], COMMITTED, ZeroDivisionError("a bug"), "trial"), good()]
+    with pytest.raises(ZeroDivisionError):
+        rollout.deploy(bundle.path, fleet_of(stand_in, keeps), ONLY_INT8)
+    assert keeps[1].asked[-1] == "activate"
+
+
+def test_ctrl_c_ends_the_children_of_every_thread_and_says_how_far_each_device_came(monkeypatch):
+    """Both workers wait for a child; the interrupt arrives with the news of the second."""
+    started = []
+
+    def work(device, step):
+        try:
+            step("first")
+            with owned(["sleep", "60"], stdin=subprocess.PIPE) as child:
+                started.append(child)
+                step("second")
+                child.wait(30)
+            step("third")
+        except DeviceError as e:
+            return f"{device.name} {e}"
+        return "came to its end"
+
+    def tell(device, name):
+        if [name, len(started)] == ["second", 2]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(crew.Interrupted) as interrupted:
+        crew.together([parse_device("ssh://a"), parse_device("ssh://b")], work, tell)
+    assert [child.returncode for child in started] == [-signal.SIGTERM] * 2
+    assert all("interrupted before" in result for result in interrupted.value.results)
+
+
+def test_an_interrupted_rollout_has_an_outcome_for_every_device(stand_in, bundle, monkeypatch):
+    devices = fleet_of(stand_in, [good(), good(), good()])
+
+    def progress(what, done, total):
+        if "d1" in what:
+            raise KeyboardInterrupt
+
+    with pytest.raises(crew.Interrupted) as interrupted:
+        rollout.deploy(bundle.path, devices, ONLY_INT8, "1,2,3", progress)
+    results = interrupted.value.results
+    assert [o.device for o in results] == devices
+    assert (results[0].result, results[2].result) == ("committed", Result.NOT_STARTED)
+
+
+def test_the_verbs_load_neither_a_framework_nor_what_measures():
+    """A deploy that changes nothing shall take as long as its connection: TensorFlow takes seconds to load."""
+    code = "import sys, edgeloop.edge.commands.deploy; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60).stdout.split()
+    heavy = (b"tensorflow", b"matplotlib", b"ai_edge_litert", b"onnxruntime", b"edgeloop.edge.measure.bench")
+    assert not {name for name in loaded if name.startswith(heavy)}

@@ -1,0 +1,196 @@
+"""Real Flower processes on loopback: what a run computes, how it fails, and that nothing outlives it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_entries
+from edgeloop.errors import DeviceError, OptionsError
+from edgeloop.federated.network import network
+from edgeloop.federated.rounds import RoundsOptions, run_rounds
+from edgeloop.runtime.agent.trainer import SIGNATURES, Trainer
+from edgeloop.runtime.device import Device
+
+pytestmark = pytest.mark.integration
+pytest.importorskip("flwr")
+
+BATCH, CLASSES, LR, SEED = 8, 3, 0.2, 11
+EXAMPLES = (40, 25)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """A bundle whose only variant is a trainable model of 27 numbers."""
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
+
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((8,), name="features"), keras.layers.Dense(CLASSES)])
+    folder = tmp_path_factory.mktemp("bundle")
+    (folder / "trainable.tflite").write_bytes(to_trainable(model, TrainableOptions(batch=BATCH)))
+    entry = "trainable.tflite"
+    variant = Variant("trainable", entry, (entry,), Format.TFLITE, Scheme.FLOAT32, SIGNATURES)
+    manifest = Manifest(
+        "tiny", 1, {}, file_entries(folder), {name: Signature((), ()) for name in SIGNATURES}, (variant,)
+    )
+    (folder / "manifest.json").write_bytes(manifest.to_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> tuple[Path, ...]:
+    folder = tmp_path_factory.mktemp("shards with 'quotes' and spaces")
+    generator = np.random.default_rng(0)
+    for index, n in enumerate(EXAMPLES):
+        x = generator.normal(size=(n, 8)).astype("f4")
+        np.savez(folder / f"{index}.npz", x=x, y=np.argmax(x[:, :CLASSES], axis=1) if index else np.arange(n) % CLASSES)
+    return tuple(folder / f"{index}.npz" for index in range(len(EXAMPLES)))
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    """Where temporary folders go, so that the processes of a test are known by their FLWR_HOME."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def living(folder: Path) -> list[str]:
+    """Command lines of the processes whose FLWR_HOME lies in `folder`. A zombie has no environment: it is dead."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"FLWR_HOME={folder}" in (process / "environ").read_text(errors="replace"):
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:  # ended between glob and read, or not ours
+            continue
+    return found
+
+
+def nothing_is_left(folder: Path) -> bool:
+    return living(folder) == [] and not list(folder.glob("edgeloop-rounds-*"))
+
+
+def options(bundle, shards, device_python, out, **more) -> RoundsOptions:
+    model = bundle / "trainable.tflite"
+    given = {"initial": Trainer(model.read_bytes()).get_weights(), "device": Device("local:device", device_python)}
+    return RoundsOptions(trainable=model, shards=shards, out=out, lr=LR, seed=SEED, **{**given, **more})
+
+
+def fedavg_by_hand(bundle, shards, rounds: int) -> list[dict[str, np.ndarray]]:
+    """McMahan et al. 2017 (arXiv:1602.05629), algorithm 1: each device trains from the average, weights by n_k / n."""
+    trainer, averages = Trainer((bundle / "trainable.tflite").read_bytes()), []
+    weights = trainer.get_weights()
+    for number in range(1, rounds + 1):
+        total = {name: np.zeros(array.shape) for name, array in weights.items()}
+        for device, shard in enumerate(shards):
+            data = np.load(shard)
+            trainer.set_weights(weights)
+            trainer.train(
+                {"features": data["x"]}, data["y"], epochs=2, lr=LR * 0.5 ** (number - 1), seed=(SEED, number, device)
+            )
+            for name, array in trainer.get_weights().items():
+                total[name] += array.astype(np.float64) * EXAMPLES[device] / sum(EXAMPLES)
+        weights = {name: array.astype(np.float32) for name, array in total.items()}
+        averages.append(weights)
+    return averages
+
+
+def test_two_rounds_on_two_devices_give_the_average_computed_by_hand(bundle, shards, device_python, temporary):
+    (temporary / "out").mkdir()
+    (temporary / "out" / "round-7.npz").write_bytes(b"of an earlier run")
+    arguments = ["run", bundle, "--shard", shards[0], "--shard", shards[1], "--device", f"local:{device_python}"]
+    numbers = [
+        "--rounds",
+        2,
+        "--epochs",
+        2,
+        "--lr",
+        LR,
+        "--lr-decay",
+        0.5,
+        "--seed",
+        SEED,
+        "-o",
+        temporary / "out",
+        "--json",
+    ]
+    command = [sys.executable, "-m", "edgeloop", "federate", *arguments, *numbers]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert nothing_is_left(temporary)
+    document, written = json.loads(done.stdout), json.loads((temporary / "out" / "rounds.json").read_text())
+    assert document == {"rounds": written["rounds"], "out": str(temporary / "out")}
+    for record in document["rounds"]:
+        assert (record["replies"], record["examples"]) == (2, sum(EXAMPLES))
+        assert [(c["device"], c["examples"]) for c in record["clients"]] == [(0, EXAMPLES[0]), (1, EXAMPLES[1])]
+    assert sorted(path.name for path in (temporary / "out").iterdir()) == ["round-1.npz", "round-2.npz", "rounds.json"]
+    for number, expected in enumerate(fedavg_by_hand(bundle, shards, 2), start=1):
+        with np.load(temporary / "out" / f"round-{number}.npz") as found:
+            assert sorted(found.files) == sorted(expected)
+            for name, array in expected.items():
+                # The steps are the same program on both sides; the average is two float32 products and a sum against
+                # one rounding by hand: 4 * 2**-24 of numbers below 2, carried through at most ten more steps.
+                np.testing.assert_allclose(found[name], array, atol=10 * 4 * 2**-24 * 2, err_msg=name)
+                assert found[name].dtype == np.float32
+
+
+def test_a_killed_supernode_ends_the_run_at_once(bundle, shards, device_python, temporary):
+    killed_at = []
+    with network(Device("local:device", device_python), shards) as running:
+
+        def kill(record, weights):
+            assert all(np.isfinite(array).all() for array in weights.values())
+            os.kill(running.children["device-1"].pid, signal.SIGKILL)
+            killed_at.append(time.monotonic())
+
+        chosen = options(bundle, shards, device_python, temporary / "out", rounds=50)
+        with pytest.raises(DeviceError, match=r"device-1 ended \(signal SIGKILL\); last line of its log: \S"):
+            run_rounds(chosen, kill, running)
+        assert time.monotonic() - killed_at[0] < 10  # Flower itself takes 46 s to notice
+        assert len(living(temporary)) > 3  # the control: the others do live until the block ends
+    assert nothing_is_left(temporary)
+
+
+def test_a_killed_server_ends_the_run_at_once(bundle, shards, device_python, temporary):
+    with pytest.raises(KeyboardInterrupt), network(Device("local:device", device_python), shards) as running:
+        running.submit()
+        deadline = time.monotonic() + 60
+        while not (running.work / "serverapp.lock").is_file() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        (server,) = [p for p in Path("/proc").glob("[0-9]*") if is_serverapp(p, running.work)]
+        assert running.status() == "running"  # and so Flower says for another minute: it is not asked
+        os.kill(int(server.name), signal.SIGKILL)
+        with pytest.raises(DeviceError, match="round 1 of 3: the ServerApp ended"):
+            run_rounds(options(bundle, shards, device_python, temporary / "out"), running=running)
+        with pytest.raises(OptionsError, match="other shards"):
+            run_rounds(options(bundle, shards[:1], device_python, temporary / "out"), running=running)
+        raise KeyboardInterrupt  # as from the terminal: the block ends all the same
+    assert nothing_is_left(temporary)
+
+
+def is_serverapp(process: Path, work: Path) -> bool:
+    try:
+        started_by_us = f"FLWR_HOME={work}" in (process / "environ").read_text(errors="replace")
+        return started_by_us and "flwr-serverapp" in (process / "cmdline").read_text()
+    except OSError:
+        return False
+
+
+def test_a_shard_the_model_does_not_know_ends_the_run_with_its_name(bundle, shards, device_python, temporary):
+    strange = temporary / "strange.npz"
+    np.savez(strange, features=np.zeros((4, 8), np.float32), y=np.array([0, 1, 2, 3]))
+    chosen = options(bundle, (shards[0], strange), device_python, temporary / "out")
+    says = rf"round 1 of 3: a device failed: DataError: {re.escape(str(strange))}: labels run from 0 to 3"
+    with pytest.raises(DeviceError, match=says):
+        run_rounds(chosen)
+    assert nothing_is_left(temporary)
+    assert not list((temporary / "out").glob("round-*.npz"))

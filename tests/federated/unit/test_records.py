@@ -1,0 +1,123 @@
+"""What counts as a reply, what a run needs, and how a path reaches Flower. No Flower is loaded here."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
+from edgeloop.federated.flower_app import toml_text, write_app
+from edgeloop.federated.records import (
+    ROUNDS,
+    ClientRecord,
+    RoundRecord,
+    check_reply,
+    read_rounds,
+    read_weights,
+    rounds_bytes,
+    weights_bytes,
+)
+from edgeloop.federated.rounds import RoundsOptions
+from edgeloop.runtime.device import Device
+
+SHAPES = {"w000": (2, 2), "w001": (2,)}
+ARRAYS = {"w000": np.ones((2, 2), np.float32), "w001": np.zeros(2, np.float32)}
+METRICS = {"num-examples": 3, "train_loss": 0.5, "seconds": 1.5, "device": 1}
+
+
+def test_a_sound_reply_becomes_a_record():
+    assert check_reply(ARRAYS, METRICS, SHAPES, 2) == ClientRecord(1, 3, 0.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "metrics", "says"),
+    [
+        ({"w001": None}, {}, "lacks the weight 'w001'"),
+        ({"w002": np.zeros(1, np.float32)}, {}, "has an unknown weight 'w002'"),
+        ({"w001": np.zeros((), np.float32)}, {}, r"w001 as float32 \(\), expected float32 \(2,\)"),  # would broadcast
+        ({"w000": np.ones((2, 3), np.float32)}, {}, r"\(2, 3\)"),
+        ({"w001": np.zeros(2)}, {}, "float64"),
+        ({"w001": np.array([0, np.nan], np.float32)}, {}, "NaN or Infinity in w001"),
+        ({"w001": np.array([0, np.inf], np.float32)}, {}, "NaN or Infinity in w001"),
+        ({}, {"num-examples": None}, "no metric 'num-examples'"),
+        ({}, {"device": None}, "no metric 'device'"),
+        ({}, {"num-examples": 0}, "trained on 0 examples"),
+        ({}, {"num-examples": 3.5}, "trained on 3.5 examples"),
+        ({}, {"train_loss": float("nan")}, "the loss nan"),
+        ({}, {"device": 2}, "device 2, expected 0 to 1"),
+    ],
+)
+def test_a_reply_that_would_spoil_the_average_is_refused(arrays, metrics, says):
+    arrays = {name: array for name, array in {**ARRAYS, **arrays}.items() if array is not None}
+    metrics = {name: value for name, value in {**METRICS, **metrics}.items() if value is not None}
+    with pytest.raises(DeviceError, match=says):
+        check_reply(arrays, metrics, SHAPES, 2)
+
+
+def test_the_loss_of_a_round_weighs_devices_by_their_examples():
+    record = RoundRecord(1, "round-1.npz", (ClientRecord(0, 1, 4.0, 0.1), ClientRecord(1, 3, 2.0, 0.1)))
+    assert record.examples == 4
+    assert record.train_loss == 2.5  # (1 * 4 + 3 * 2) / 4
+
+
+def test_rounds_and_weights_survive_their_files(tmp_path):
+    rounds = tuple(RoundRecord(n, f"round-{n}.npz", (ClientRecord(0, n, 4.0, 0.1),)) for n in (1, 2))
+    (tmp_path / ROUNDS).write_bytes(rounds_bytes(rounds))
+    (tmp_path / "round-1.npz").write_bytes(weights_bytes(ARRAYS))
+    assert read_rounds(tmp_path) == rounds
+    assert all(np.array_equal(array, ARRAYS[name]) for name, array in read_weights(tmp_path / "round-1.npz").items())
+    assert read_rounds(tmp_path / "nowhere") == ()
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name in ("t.tflite", "a.npz"):
+        (tmp_path / name).write_bytes(b"")
+    return {
+        "trainable": tmp_path / "t.tflite",
+        "initial": ARRAYS,
+        "shards": (tmp_path / "a.npz",),
+        "device": Device("local", Path("python")),
+        "out": tmp_path / "out",
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"rounds": 0}, OptionsError, "0 rounds"),
+        ({"epochs": 0}, OptionsError, "0 epochs"),
+        ({"shards": ()}, OptionsError, "0 shards"),
+        ({"initial": {}}, OptionsError, "0 initial weights"),
+        ({"lr": 0.0}, OptionsError, "lr is 0.0"),
+        ({"lr": float("inf")}, OptionsError, "lr is inf"),
+        ({"timeout_s": -1.0}, OptionsError, "timeout_s is -1.0"),
+        ({"seed": -1}, OptionsError, "seed is -1"),
+        ({"shards": (Path("no-such.npz"),)}, DataError, "no shard at no-such.npz"),
+        ({"trainable": Path("no-such.tflite")}, ModelError, "no model at no-such.tflite"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(files, wrong, error, says):
+    RoundsOptions(**files)
+    with pytest.raises(error, match=says):
+        RoundsOptions(**{**files, **wrong})
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/a.npz", "/my data/b.npz", '/o"dd/c.npz', "/o'dd/d.npz", "/back\\slash\\", "/é/日本"]
+)
+def test_any_path_reaches_flower_unchanged(path):
+    config = f"device=0 shard={toml_text(path)}"
+    # the pattern of flwr.common.config.parse_config_args (1.41), which is stricter than TOML
+    pairs = re.findall(r"(\S+?)=(\'[^\']*\'|\"[^\"]*\"|\S+)", config)
+    assert tomllib.loads("\n".join(f"{key} = {value}" for key, value in pairs)) == {"device": 0, "shard": path}
+
+
+def test_the_flower_app_names_its_work_folder_and_carries_no_code(tmp_path):
+    work = tmp_path / 'a "work" folder'
+    work.mkdir()
+    app = write_app(work)
+    assert [path.name for path in app.iterdir()] == ["pyproject.toml"]
+    assert tomllib.loads((app / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"] == {"work": str(work)}
