@@ -101,7 +101,7 @@ CHILDREN = {f.__name__: f for f in (raw_tflite, raw_onnx, raw_tfjs, our_tflite)}
 def our_whole(model: Path, calibration: Path, out: Path) -> None:
     """All that `edgeloop convert` does up to the proof: its worker, which imports, loads and makes every form."""
     from edgeloop.bundle import Scheme
-    from edgeloop.convert.build import Job
+    from edgeloop.convert.build import ConversionJob
     from edgeloop.convert.convert import WORKER
     from edgeloop.convert.forms.recipes import Io
     from edgeloop.convert.options import ConvertOptions
@@ -113,7 +113,7 @@ def our_whole(model: Path, calibration: Path, out: Path) -> None:
     origin = {"file": model.name, "format": "keras", "sha256": ""}
     for folder in ("b", "scratch"):
         (out / folder).mkdir()
-    job = Job(
+    job = ConversionJob(
         model=model,
         origin=origin,
         options=options,

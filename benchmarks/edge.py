@@ -131,7 +131,7 @@ def child_raw(model: Path) -> None:
 @contextmanager
 def raw_loop(model: Path) -> Iterator[Callable[[int], tuple[float, float, int]]]:
     """calls -> (milliseconds a call, of CPU a call, peak RSS in bytes)."""
-    from edgeloop.processes.owned import owned
+    from edgeloop.processes.children import owned
 
     # as small a program as does this: what this file imports would count as the runtime's
     text = Path(__file__).read_text()

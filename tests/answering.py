@@ -20,7 +20,7 @@ from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.edge.on_device.releases.durable import make_folder
 from edgeloop.edge.on_device.releases.recover import point
-from edgeloop.edge.on_device.releases.store import Release, Slot, State, write_state
+from edgeloop.edge.on_device.releases.store import Release, Slot, SlotState, write_state
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import parse_device
 
@@ -73,7 +73,7 @@ class Deployed:
 
     def to(self, version: int) -> None:
         other = self.releases[3 - version]
-        write_state(self.slot, State(floor=2, current=self.releases[version], previous=other))
+        write_state(self.slot, SlotState(floor=2, current=self.releases[version], previous=other))
         point(self.slot, self.releases[version])
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import Device, parse_device
 from edgeloop.runtime.ssh_login import CONFIG

@@ -27,10 +27,10 @@ from edgeloop.bundle import (
     Variant,
     read_bundle,
 )
-from edgeloop.edge.on_device.releases.release_agent import Keep
+from edgeloop.edge.on_device.releases.release_agent import ReleaseAgent
 from edgeloop.edge.on_device.releases.store import Slot
 from edgeloop.processes.frames import pack
-from edgeloop.runtime.agent.child import Ran
+from edgeloop.runtime.agent.child_model import ChildRun
 from edgeloop.runtime.agent.receive import digest
 
 X = np.array([[1, 0], [0, 1], [2, -1]], np.float32)
@@ -85,8 +85,8 @@ class Matrix:
         self.signatures = {"infer": {"inputs": {"x": {"shape": [None, 2], "dtype": "float32"}}, "outputs": {}}}
         self.matrix, self.wall_ms = np.frombuffer(file.read_bytes(), np.float32).reshape(2, 2), wall_ms
 
-    def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> Ran:
-        return Ran({"y": inputs["x"] @ self.matrix}, self.wall_ms, 1 << 20)
+    def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> ChildRun:
+        return ChildRun({"y": inputs["x"] @ self.matrix}, self.wall_ms, 1 << 20)
 
 
 @contextlib.contextmanager
@@ -101,10 +101,10 @@ class Deployer:
 
     home: Path
     runtime: Callable = matrix_runtime
-    keep: Keep = field(init=False)
+    keep: ReleaseAgent = field(init=False)
 
     def __post_init__(self) -> None:
-        self.keep = Keep(str(self.home), self.runtime)
+        self.keep = ReleaseAgent(str(self.home), self.runtime)
 
     def ask(self, op: str, payload: bytes = b"", **fields) -> dict:
         return self.keep.operations()[op](fields, payload)[0]

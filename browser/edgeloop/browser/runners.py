@@ -23,7 +23,7 @@ from edgeloop.browser.server import BUNDLE, serve_files
 from edgeloop.bundle import Format
 from edgeloop.errors import MissingExtra, TargetError
 from edgeloop.extras import need
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.runtime.client import Agent
 from edgeloop.runtime.runners import AgentSession, Session
 

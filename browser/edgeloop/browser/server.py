@@ -54,7 +54,7 @@ HEADERS = {
 
 
 @dataclass(frozen=True)
-class Served:
+class PageServer:
     """A running server. `url` ends with a slash; files of the bundle are below `url + "bundle/"`."""
 
     url: str
@@ -62,7 +62,7 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve(bundle_folder: str | Path, port: int = 0) -> Iterator[Served]:
+def serve(bundle_folder: str | Path, port: int = 0) -> Iterator[PageServer]:
     """Serve a bundle and the page that shows it, until the block ends. `port` 0 takes any free one.
 
     Raises:
@@ -78,7 +78,7 @@ def serve(bundle_folder: str | Path, port: int = 0) -> Iterator[Served]:
 
 
 @contextlib.contextmanager
-def serve_files(files: Mapping[str, Path], port: int = 0) -> Iterator[Served]:
+def serve_files(files: Mapping[str, Path], port: int = 0) -> Iterator[PageServer]:
     """Serve the page and exactly these files {name: resolved path} below /bundle/. Raises as `serve`."""
     page = need_assets(PAGE).parent.resolve()
     table = {f"/{path.relative_to(page).as_posix()}": path for path in page.rglob("*") if path.is_file()}
@@ -92,7 +92,7 @@ def serve_files(files: Mapping[str, Path], port: int = 0) -> Iterator[Served]:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
-            yield Served(f"http://{HOST}:{server.server_port}/", server.server_port)
+            yield PageServer(f"http://{HOST}:{server.server_port}/", server.server_port)
         finally:
             server.shutdown()
             thread.join()

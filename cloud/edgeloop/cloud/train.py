@@ -45,7 +45,7 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class TrainResult:
     """A Keras model with the weights of its best epoch; `losses` holds each epoch's validation loss."""
 
     model: Any
@@ -70,7 +70,7 @@ def train(
     options: TrainOptions = TrainOptions(),
     progress: Progress = silent,
     what: str = "train",
-) -> Trained:
+) -> TrainResult:
     """Train the model that `build` makes inside the strategy's scope, on Adam and sparse cross entropy.
 
     Raises:
@@ -102,7 +102,7 @@ def train(
         if last:
             break
     model.set_weights(best)
-    return Trained(model=model, losses=tuple(losses[1:]), strategy=type(strategy).__name__)
+    return TrainResult(model=model, losses=tuple(losses[1:]), strategy=type(strategy).__name__)
 
 
 def copy_of(model: Any) -> Any:

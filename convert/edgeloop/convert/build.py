@@ -20,7 +20,7 @@ from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.metadata import with_metadata
 from edgeloop.convert.forms.preprocess import wrap
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.plan import Plan, proof_samples, read_calibration, settle
+from edgeloop.convert.plan import Plan, choose_formats_and_schemes, proof_samples, read_calibration
 from edgeloop.convert.proof.input_range import mismatch
 from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.convert.sources.source import Source, open_source
@@ -28,13 +28,13 @@ from edgeloop.convert.training.trainable import weight_table
 from edgeloop.errors import DataError, OptionsError
 from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.files.ram_estimate import ram_bytes
-from edgeloop.processes.job_child import Teller
+from edgeloop.processes.job_child import Events
 
 JOURNAL = "search.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class ConversionJob:
     """What the parent asks for.
 
     Attributes:
@@ -52,7 +52,7 @@ class Job:
     out: Path
 
 
-def build(job: Job, tell: Teller) -> dict[str, Any]:
+def build(job: ConversionJob, tell: Events) -> dict[str, Any]:
     """Fill `job.folder` and `job.scratch`, and return the name of the signature that was converted.
 
     Raises:
@@ -74,7 +74,7 @@ def build(job: Job, tell: Teller) -> dict[str, Any]:
     expected = _answers(source, samples)
     for index, spec in enumerate(source.outputs):
         np.save(job.scratch / f"{index}.npy", expected[spec.name])
-    formats, schemes = settle(source, job.formats, options, tell.say)
+    formats, schemes = choose_formats_and_schemes(source, job.formats, options, tell.say)
     plan = Plan(
         formats=formats,
         named=frozenset(options.to or ()) | {Format.TFLITE},

@@ -35,7 +35,7 @@ BESIDE = "beside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CacheEntry:
     """One kept conversion. `used_s` is the Unix time of its last use."""
 
     key: str
@@ -47,7 +47,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class CachedBundle:
     """A bundle that came from the cache, and the files that lie beside it."""
 
     bundle: Bundle
@@ -92,7 +92,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def find(key: str, out: Path) -> Kept | None:
+def find(key: str, out: Path) -> CachedBundle | None:
     """Put the kept bundle of `key` at `out`, every hash checked; None when there is none or it is damaged."""
     entry = cache_folder() / key
     try:
@@ -103,7 +103,7 @@ def find(key: str, out: Path) -> Kept | None:
                 shutil.copytree(kept.path, folder, dirs_exist_ok=True)
         os.utime(entry)  # its last use
         beside = {file.name: file.read_bytes() for file in (entry / BESIDE).iterdir()}
-        return Kept(bundle=read_bundle(out), notes=tuple(map(str, record["notes"])), beside=beside)
+        return CachedBundle(bundle=read_bundle(out), notes=tuple(map(str, record["notes"])), beside=beside)
     except (EdgeloopError, OSError, ValueError, KeyError):
         return None  # a damaged entry is no entry: the conversion runs, and replaces it
 
@@ -129,7 +129,7 @@ def keep(key: str, bundle: Bundle, notes: Sequence[str], beside: Mapping[str, by
     prune(limit_bytes=LIMIT_BYTES)
 
 
-def entries() -> list[Entry]:
+def entries() -> list[CacheEntry]:
     """All kept conversions, last used first."""
     found = []
     for path in cache_folder().glob("[0-9a-f]" * 64):
@@ -138,11 +138,13 @@ def entries() -> list[Entry]:
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
             notes = tuple(map(str, record["notes"]))
             used_s = path.stat().st_mtime
-            found.append(Entry(key=path.name, model=record["model"], bytes=size, used_s=used_s, notes=notes, path=path))
+            found.append(
+                CacheEntry(key=path.name, model=record["model"], bytes=size, used_s=used_s, notes=notes, path=path)
+            )
     return sorted(found, key=lambda e: e.used_s, reverse=True)
 
 
-def prune(*, limit_bytes: int | None = None, older_than_s: float | None = None) -> list[Entry]:
+def prune(*, limit_bytes: int | None = None, older_than_s: float | None = None) -> list[CacheEntry]:
     """Remove entries not used for `older_than_s`, then the oldest until the rest fits; returns the removed ones."""
     kept, removed, total = entries(), [], 0
     for entry in kept:

@@ -32,7 +32,7 @@ from edgeloop.bundle import (
 )
 from edgeloop.canonical import canonical_json, read_json
 from edgeloop.convert import cache
-from edgeloop.convert.build import JOURNAL, Job
+from edgeloop.convert.build import JOURNAL, ConversionJob
 from edgeloop.convert.compression.compress import compress
 from edgeloop.convert.forms.tfjs import check_tensorflowjs
 from edgeloop.convert.options import ConvertOptions
@@ -72,7 +72,7 @@ PACKAGES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Converted:
+class ConvertResult:
     """A bundle on disk and the proof in it.
 
     Attributes:
@@ -90,7 +90,7 @@ class Converted:
 
 def convert(
     model: str | Path, out: str | Path, options: ConvertOptions = DEFAULTS, progress: Progress = silent
-) -> Converted:
+) -> ConvertResult:
     """Convert one signature of a Keras model, SavedModel, .onnx or .tflite into the bundle folder `out`.
 
     Raises:
@@ -116,7 +116,9 @@ def convert(
         progress("convert (unchanged, from the cache)", 1, 1)
         _write_beside(out, kept.beside)
         rows = read_proof(kept.bundle)
-        return Converted(bundle=kept.bundle, parity=rows, notes=kept.notes, search=_search(kept.beside), cached=True)
+        return ConvertResult(
+            bundle=kept.bundle, parity=rows, notes=kept.notes, search=_search(kept.beside), cached=True
+        )
     if Format.TFJS in formats:
         check_tensorflowjs()
     if kind is SourceKind.ONNX:
@@ -127,7 +129,7 @@ def convert(
             made = compress(model, options.compress, options.train_data, scratch, progress, options.limits)
             model, origin["compressed"] = made.path, options.compress.label
             notes += made.notes
-        job = Job(
+        job = ConversionJob(
             model=model,
             origin=origin,
             options=options,
@@ -146,10 +148,10 @@ def convert(
             cache.keep(key, bundle, notes, beside)
         except WriteError as e:  # the bundle is there; only the next conversion takes as long
             notes.append(f"it was not kept: {e}")
-    return Converted(bundle=bundle, parity=tuple(parity), notes=tuple(notes), search=_search(beside))
+    return ConvertResult(bundle=bundle, parity=tuple(parity), notes=tuple(notes), search=_search(beside))
 
 
-def _prove(job: Job, name: str, progress: Progress, say: Say) -> list[Parity]:
+def _prove(job: ConversionJob, name: str, progress: Progress, say: Say) -> list[Parity]:
     """Prove what the worker left in `job.folder`, and write manifest.json, proof.json and reference.npz there.
 
     `name` is the signature that was converted. Raises as `prove` and `check`.

@@ -10,15 +10,14 @@ from pathlib import Path
 from edgeloop.bundle import Format, Scheme, Variant
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.forms import onnx, tflite
-from edgeloop.convert.forms.freeze import Frozen, freeze
+from edgeloop.convert.forms.freeze import FrozenGraph, freeze
 from edgeloop.convert.forms.onnx_int8 import left_in_float_onnx, to_int8
 from edgeloop.convert.forms.preprocess import tensors
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.forms.tfjs import to_tfjs
 from edgeloop.convert.forms.tflite_file import ends, stored_scheme
 from edgeloop.convert.plan import Plan, Say, needs_ranges
-from edgeloop.convert.search.mix import Job as MixJob
-from edgeloop.convert.search.mix import find_mix
+from edgeloop.convert.search.mix import MixSearchJob, find_mix
 from edgeloop.convert.search.pareto import report_html, search_document
 from edgeloop.convert.sources.source import Source
 from edgeloop.convert.training.trainable import to_trainable
@@ -69,7 +68,7 @@ def exports(source: Source, plan: Plan, say: Say, progress: Progress) -> Iterato
     progress("convert", STEPS, STEPS)
 
 
-def _tflites(source: Source, frozen: Frozen | None, plan: Plan, say: Say, progress: Progress) -> Iterator[Draft]:
+def _tflites(source: Source, frozen: FrozenGraph | None, plan: Plan, say: Say, progress: Progress) -> Iterator[Draft]:
     if plan.schemes is None and source.flatbuffer is not None:
         scheme = stored_scheme(source.flatbuffer)
         names = tuple(s.name for s in read_tflite(source.flatbuffer).signatures)
@@ -121,7 +120,7 @@ def _searched(
 ) -> Iterator[Draft]:
     """The smallest mix within the budget; under the name `best` where it is a plain scheme that is made already."""
     assert plan.options.search is not None and calibration is not None  # ConvertOptions sees to it
-    job = MixJob(
+    job = MixSearchJob(
         float32=float32,
         calibration=calibration,
         signature=source.signature,
@@ -146,7 +145,7 @@ def _searched(
     yield replace(one, beside=beside)
 
 
-def _onnx(source: Source, frozen: Frozen | None, plan: Plan, say: Say) -> Iterator[Draft]:
+def _onnx(source: Source, frozen: FrozenGraph | None, plan: Plan, say: Say) -> Iterator[Draft]:
     data = onnx.to_onnx(frozen, source) if frozen else onnx.tflite_to_onnx(source.flatbuffer or b"", source)
     yield draft("onnx", Format.ONNX, Scheme.FLOAT32, (source.signature,), {"model.onnx": data})
     if plan.calibration is not None and Scheme.INT8 in (plan.schemes or ()):
@@ -158,7 +157,7 @@ def _onnx(source: Source, frozen: Frozen | None, plan: Plan, say: Say) -> Iterat
         yield draft("onnx-int8", Format.ONNX, Scheme.INT8, (source.signature,), {"model-int8.onnx": data})
 
 
-def _tfjs(source: Source, frozen: Frozen | None, plan: Plan) -> Iterator[Draft]:
+def _tfjs(source: Source, frozen: FrozenGraph | None, plan: Plan) -> Iterator[Draft]:
     assert frozen is not None  # wanted_formats sees to it
     with tempfile.TemporaryDirectory() as scratch:
         to_tfjs(frozen, source, Path(scratch), plan.options.tfjs)

@@ -77,7 +77,7 @@ def read_calibration(options: ConvertOptions, inputs: Sequence[TensorSpec]) -> S
     return samples
 
 
-def settle(
+def choose_formats_and_schemes(
     source: Source, formats: frozenset[Format], options: ConvertOptions, say: Say
 ) -> tuple[frozenset[Format], tuple[Scheme, ...] | None]:
     """Formats and schemes, by what the source holds already and by the data there is.

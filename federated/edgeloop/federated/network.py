@@ -18,7 +18,7 @@ from pathlib import Path
 from edgeloop.errors import DeviceError
 from edgeloop.federated.flower_app import CONNECTION, write_app, write_connection
 from edgeloop.federated.processes import commands, environment, free_ports, home, program
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.runtime.device import Device
 
 START_S = 60.0  # to a listening SuperLink: 4 s on two idle cores

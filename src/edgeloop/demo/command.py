@@ -37,7 +37,7 @@ from edgeloop.cloud.data import Dataset, Split, load, split
 from edgeloop.cloud.model import small_cnn
 from edgeloop.cloud.train import TrainOptions, accuracy, copy_of, train
 from edgeloop.convert.command import variant_rows, variant_table
-from edgeloop.convert.convert import Converted, convert
+from edgeloop.convert.convert import ConvertResult, convert
 from edgeloop.convert.exports import TRAINABLE
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.sources.source import INFER
@@ -211,7 +211,7 @@ def _train_options(samples: int, seed: int, learning_rate: float = 2e-3) -> Trai
     )
 
 
-def _convert(loop: Loop, model: Any, parts: Split, release: int) -> Converted:
+def _convert(loop: Loop, model: Any, parts: Split, release: int) -> ConvertResult:
     folder = loop.out / "data"
     calibration, evaluation = folder / "calibration.npz", folder / "test.npz"
     _write_npz(calibration, x=parts.cloud.x[:CALIBRATION])

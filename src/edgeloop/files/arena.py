@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeloop.files.graph_facts import Facts, Step
+from edgeloop.files.graph_facts import GraphFacts, Step
 
 ALIGNMENT = 16  # MicroArenaBufferAlignment()
 
@@ -50,7 +50,7 @@ def plan(buffers: list[Buffer]) -> tuple[list[int], int]:
     return offsets, max((offsets[i] + buffers[i].size_bytes for i in placed), default=0)
 
 
-def lifetimes(graph: Facts, steps: tuple[Step, ...]) -> list[Buffer] | None:
+def lifetimes(graph: GraphFacts, steps: tuple[Step, ...]) -> list[Buffer] | None:
     """The tensors that `steps` compute with, constants and variables aside; None where a size is not known.
 
     The graph's inputs are written at time 0, the results of the first step at time 1.
@@ -75,7 +75,7 @@ def lifetimes(graph: Facts, steps: tuple[Step, ...]) -> list[Buffer] | None:
     ]
 
 
-def arena_bytes(graph: Facts, steps: tuple[Step, ...]) -> int | None:
+def arena_bytes(graph: GraphFacts, steps: tuple[Step, ...]) -> int | None:
     """Memory for the activations of `steps`; None where a tensor has no fixed size."""
     buffers = lifetimes(graph, steps)
     return None if buffers is None else plan(buffers)[1]

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from edgeloop.errors import ModelError
-from edgeloop.files.flatbuffer_table import BUDGET_BYTES, TABLE_BYTES, Tables
+from edgeloop.files.flatbuffer_table import BUDGET_BYTES, TABLE_BYTES, FlatbufferTable
 from edgeloop.files.schema import MODEL, OPERATORS, TENSOR_TYPES
 
 CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
@@ -64,7 +64,7 @@ class Graph:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signature:
+class TfliteSignature:
     """Names of a signature's tensors to their positions in its graph."""
 
     name: str
@@ -76,7 +76,7 @@ class Signature:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tflite:
     graphs: tuple[Graph, ...]
-    signatures: tuple[Signature, ...]
+    signatures: tuple[TfliteSignature, ...]
 
 
 @lru_cache(maxsize=4)  # one conversion asks the same few files the same a dozen times: 3 of 35 CPU seconds
@@ -89,7 +89,7 @@ def read_tflite(data: bytes, name: str = "the model") -> Tflite:
     if len(data) < 8 or data[4:8] != b"TFL3":
         raise ModelError(f"{name} is no .tflite file: its identifier is {data[4:8]!r}, expected b'TFL3'.")
     try:
-        model = Tables(data, MODEL, BUDGET_BYTES + len(data) * TABLE_BYTES // LEAST_TABLE_BYTES).root("Model")
+        model = FlatbufferTable(data, MODEL, BUDGET_BYTES + len(data) * TABLE_BYTES // LEAST_TABLE_BYTES).root("Model")
         codes, buffers = model.get("operator_codes", ()), model.get("buffers", ())
         read = Tflite(
             graphs=tuple(_graph(graph, codes, buffers) for graph in model.get("subgraphs", ())),
@@ -160,12 +160,12 @@ def _operator(operator: Mapping[str, Any], codes: Sequence[Mapping[str, Any]]) -
     )
 
 
-def _signature(signature: Mapping[str, Any]) -> Signature:
+def _signature(signature: Mapping[str, Any]) -> TfliteSignature:
     inputs, outputs = (
         {entry.get("name", ""): entry.get("tensor_index", 0) for entry in signature.get(side, ())}
         for side in ("inputs", "outputs")
     )
-    return Signature(
+    return TfliteSignature(
         name=signature.get("signature_key", ""),
         graph=signature.get("subgraph_index", 0),
         inputs=inputs,

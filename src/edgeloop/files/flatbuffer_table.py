@@ -21,7 +21,7 @@ WIDTH = {form: struct.calcsize(form) for form in (*NUMBERS.values(), "<H")}
 TAG = "_type"  # of a union: the field before it, whose value is the position in the union, from 1
 
 
-class Tables:
+class FlatbufferTable:
     """Reads tables of `schema` from `data`.
 
     A kind is a number ("u8"), "text", a table's name, a vector ("[f32]", "[u8]" as bytes, "[Name]"), a union of tables

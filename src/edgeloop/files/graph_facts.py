@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeloop.files.flatbuffer import Graph, Operator, Tensor
-from edgeloop.files.flatbuffer_table import Tables
+from edgeloop.files.flatbuffer_table import FlatbufferTable
 from edgeloop.files.schema import OPTIONS
 
 VALUES_LIMIT = 16  # axes, paddings and slices; never weights
@@ -65,7 +65,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class GraphFacts:
     """One graph: `steps` in the order they run, `inputs` and `outputs` as positions in `values`."""
 
     values: tuple[Value, ...]
@@ -78,14 +78,14 @@ class Facts:
         return [value for i in (*step.inputs, *step.outputs) if not (value := self.values[i]).constant_bytes]
 
 
-def facts(graph: Graph, data: bytes) -> Facts:
+def facts(graph: Graph, data: bytes) -> GraphFacts:
     """Reduce a graph that was read from the file `data`.
 
     Raises:
         ValueError: The options of an operator lie outside the file.
     """
-    tables = Tables(data, OPTIONS, len(data) + (1 << 20))
-    return Facts(
+    tables = FlatbufferTable(data, OPTIONS, len(data) + (1 << 20))
+    return GraphFacts(
         values=tuple(_value(tensor, data) for tensor in graph.tensors),
         steps=tuple(_step(operator, tables) for operator in graph.operators),
         inputs=graph.inputs,
@@ -111,7 +111,7 @@ def _value(tensor: Tensor, data: bytes) -> Value:
     )
 
 
-def _step(operator: Operator, tables: Tables) -> Step:
+def _step(operator: Operator, tables: FlatbufferTable) -> Step:
     known = not operator.custom and operator.options_at and operator.name in OPTIONS
     found = tables.table(operator.name, operator.options_at) if known else {}
     return Step(
@@ -123,7 +123,7 @@ def _step(operator: Operator, tables: Tables) -> Step:
     )
 
 
-def to_json(graph: Facts) -> dict[str, Any]:
+def to_json(graph: GraphFacts) -> dict[str, Any]:
     """Short lists, what is usual left out: a model of 100 operators takes about 10 kB."""
     return {
         "values": [_row(value) for value in graph.values],
@@ -133,8 +133,8 @@ def to_json(graph: Facts) -> dict[str, Any]:
     }
 
 
-def from_json(document: Mapping[str, Any]) -> Facts:
-    return Facts(
+def from_json(document: Mapping[str, Any]) -> GraphFacts:
+    return GraphFacts(
         values=tuple(_from_row(*row) for row in document["values"]),
         steps=tuple(
             Step(op=op, inputs=tuple(inputs), outputs=tuple(outputs), options=options, custom=custom)

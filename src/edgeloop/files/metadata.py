@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.errors import ModelError
-from edgeloop.files.flatbuffer_table import Tables
+from edgeloop.files.flatbuffer_table import FlatbufferTable
 from edgeloop.files.stored_zip import packed_files
 
 NAME, IDENTIFIER = "TFLITE_METADATA", b"M001"
@@ -147,7 +147,7 @@ def read_metadata(data: bytes, name: str = "the model") -> Metadata | None:
             return None
         if packed[4:8] != IDENTIFIER:
             raise ValueError(f"identifier {packed[4:8]!r}, expected {IDENTIFIER!r}")
-        raw = Tables(packed, SCHEMA).root("ModelMetadata")
+        raw = FlatbufferTable(packed, SCHEMA).root("ModelMetadata")
         graphs = raw.get("subgraph_metadata", ())
         tensors = [t for graph in graphs for side in SIDES for t in graph.get(side, ())]
         files = packed_files(data, {file for t in tensors if (file := _labels_file(t)) is not None})
@@ -164,7 +164,7 @@ def read_metadata(data: bytes, name: str = "the model") -> Metadata | None:
 
 
 def _buffer(data: bytes) -> bytes | None:
-    tables = Tables(data, MODEL)
+    tables = FlatbufferTable(data, MODEL)
     model = tables.follow(0)
     for entry in tables.table("Model", model).get("metadata", ()):
         if entry.get("name") == NAME:

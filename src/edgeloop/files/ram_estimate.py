@@ -26,9 +26,9 @@ from enum import Enum
 from edgeloop.errors import ModelError
 from edgeloop.files.arena import Buffer, plan
 from edgeloop.files.flatbuffer import Graph, read_tflite
-from edgeloop.files.graph_facts import Facts, Step, facts
+from edgeloop.files.graph_facts import GraphFacts, Step, facts
 
-Graphs = Sequence[tuple[Graph, Facts]]
+Graphs = Sequence[tuple[Graph, GraphFacts]]
 
 ALIGNMENT = 64  # kDefaultTensorAlignment
 POINTER_BYTES = 8
@@ -43,7 +43,7 @@ NARROW = HALVES | {"int4", "uint4", "int2"}
 INTEGERS = frozenset({"int8", "uint8", "int4"})  # of weights and data that integer kernels multiply
 
 
-class Runtime(Enum):
+class EstimatedRuntime(Enum):
     """A runtime; the value is its base in bytes.
 
     With the smallest models Python 3.11 and NumPy 1.26 on x86-64 take 52.5 and 44.5 million, LiteRT with NumPy 2.4
@@ -55,7 +55,7 @@ class Runtime(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class RamEstimate:
     """Bytes of each part that the module's docstring names."""
 
     base: int
@@ -83,23 +83,23 @@ def ram_bytes(data: bytes) -> int | None:
         ModelError: `data` is no .tflite, or a damaged one.
     """
     try:
-        needs = [need(data, runtime) for runtime in Runtime]
+        needs = [need(data, runtime) for runtime in EstimatedRuntime]
     except (ValueError, IndexError) as e:  # options out of the file, operators without the inputs they must have
         raise ModelError(f"the model is a damaged .tflite file ({e}). Fetch or convert it again.") from e
     known = [found.total for found in needs if found is not None]
     return max(known) if len(known) == len(needs) else None
 
 
-def need(data: bytes, runtime: Runtime) -> Need | None:
+def need(data: bytes, runtime: EstimatedRuntime) -> RamEstimate | None:
     """As `ram_bytes`, in its parts, on one runtime."""
     model = read_tflite(data)
     graphs = [(graph, facts(graph, data)) for graph in model.graphs]
     arenas = [arena_bytes(graph, runtime) for _, graph in graphs]
     if None in arenas:
         return None
-    packs = runtime is Runtime.LITERT
+    packs = runtime is EstimatedRuntime.LITERT
     ends = [_bytes(found, i) or 0 for _, found in graphs for i in (*found.inputs, *found.outputs)]
-    return Need(
+    return RamEstimate(
         base=runtime.value,
         file=len(data),
         copies=_copies(graphs, packs),
@@ -112,7 +112,7 @@ def need(data: bytes, runtime: Runtime) -> Need | None:
     )
 
 
-def arena_bytes(graph: Facts, runtime: Runtime = Runtime.LITERT) -> int | None:
+def arena_bytes(graph: GraphFacts, runtime: EstimatedRuntime = EstimatedRuntime.LITERT) -> int | None:
     """Memory for the activations of a graph and its operators' scratch; None where a tensor has no fixed size.
 
     A tensor lives from the operator that writes it to the last that reads it; inputs, outputs and variables to the end.
@@ -142,18 +142,18 @@ def _buffer(size_bytes: int, first: int, last: int) -> Buffer:
     return Buffer(size_bytes=-(-size_bytes // ALIGNMENT) * ALIGNMENT, first=first, last=last)
 
 
-def _bytes(graph: Facts, i: int) -> int | None:
+def _bytes(graph: GraphFacts, i: int) -> int | None:
     return POINTER_BYTES if graph.values[i].dtype in HANDLES else graph.values[i].bytes
 
 
-def _variables(graph: Facts) -> int:
+def _variables(graph: GraphFacts) -> int:
     """What stands behind the handles that a graph reads and writes."""
     read = [i for step in graph.steps if step.op == "READ_VARIABLE" for i in step.outputs]
     written = [step.inputs[1] for step in graph.steps if step.op == "ASSIGN_VARIABLE"]
     return max(sum(graph.values[i].bytes or 0 for i in each) for each in (read, written))
 
 
-def _widened(graph: Facts) -> dict[int, str]:
+def _widened(graph: GraphFacts) -> dict[int, str]:
     """Results of the operators that make float32 of a constant, and its dtype: made once, and kept."""
     steps = (step for step in graph.steps if step.op == "DEQUANTIZE" and step.inputs)
     return {s.outputs[0]: source.dtype for s in steps if (source := graph.values[s.inputs[0]]).constant_bytes}
@@ -179,12 +179,12 @@ def _copies(graphs: Graphs, packs: bool) -> int:
     return widened + (sum(packed.values()) if packs else 0)
 
 
-def _pointers(graph: Facts, step: Step) -> int:
+def _pointers(graph: GraphFacts, step: Step) -> int:
     window = _window(graph, step)
     return POINTER_BYTES * window * _pixels(graph, step.outputs[0]) if window > 1 else 0
 
 
-def _scratch(graph: Facts, step: Step, runtime: Runtime) -> Iterator[int]:
+def _scratch(graph: GraphFacts, step: Step, runtime: EstimatedRuntime) -> Iterator[int]:
     """What an operator needs while it runs: its input as integers, and, without XNNPACK, the input unrolled."""
     if step.op not in WEIGHTED or len(step.inputs) < 2:
         return
@@ -195,7 +195,7 @@ def _scratch(graph: Facts, step: Step, runtime: Runtime) -> Iterator[int]:
     if hybrid:
         yield data.elements
     constant = weights.constant_bytes or place in _widened(graph)  # XNNPACK leaves what is not to the runtime's kernels
-    if (runtime is Runtime.LITERT and constant) or step.op == "DEPTHWISE_CONV_2D" or _window(graph, step) == 1:
+    if (runtime is EstimatedRuntime.LITERT and constant) or step.op == "DEPTHWISE_CONV_2D" or _window(graph, step) == 1:
         return
     if transposed:
         yield 4 * _window(graph, step) * weights.shape[0] * _pixels(graph, step.inputs[2])  # float32 or int32 sums
@@ -207,12 +207,12 @@ def _scratch(graph: Facts, step: Step, runtime: Runtime) -> Iterator[int]:
             yield unrolled + 4 * graph.values[step.outputs[0]].elements
 
 
-def _window(graph: Facts, step: Step) -> int:
+def _window(graph: GraphFacts, step: Step) -> int:
     """Input pixels of one output pixel; 1 for what is no convolution."""
     shape = graph.values[step.inputs[1]].shape if step.op in WINDOWED and len(step.inputs) > 1 else ()
     return math.prod(shape[1:3]) if len(shape) == 4 else 1
 
 
-def _pixels(graph: Facts, i: int) -> int:
+def _pixels(graph: GraphFacts, i: int) -> int:
     """Of the image (batch, height, width, channels) `i`, one of the batch."""
     return math.prod(graph.values[i].shape[1:3])

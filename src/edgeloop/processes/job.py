@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from edgeloop import errors
 from edgeloop.errors import EdgeloopError, ModelError, OptionsError
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.progress import Progress, silent
 
 LOOK_EVERY_S = 0.05

@@ -14,7 +14,7 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.processes.job import READ
 
 
-class Teller:
+class Events:
     """What work tells its parent while it goes on; `progress` is a `Progress`."""
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class Teller:
         self.send(**{READ: True})
 
 
-def serve(work: Callable[[Any, Teller], dict[str, Any]]) -> None:
+def serve(work: Callable[[Any, Events], dict[str, Any]]) -> None:
     """Do one job and end the process; what `work` returns (JSON values) or raises goes to the parent."""
-    teller = Teller()
+    teller = Events()
     try:
         # from our parent, which made it; nothing that a model said is in it
         teller.send(done=work(pickle.load(sys.stdin.buffer), teller))

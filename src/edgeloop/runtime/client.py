@@ -18,8 +18,8 @@ import numpy as np
 
 from edgeloop import errors
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
+from edgeloop.processes.children import meaning, signal_of
 from edgeloop.processes.frames import HEADER_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES, pack, unpack
-from edgeloop.processes.owned import meaning, signal_of
 from edgeloop.runtime.agent.receive import digest
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import Device

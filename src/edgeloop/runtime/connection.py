@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from edgeloop.errors import DeviceError
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.runtime.device import Device
 from edgeloop.runtime.program import local_program
 from edgeloop.runtime.ssh import connect_ssh
@@ -34,7 +34,7 @@ class Connection(Protocol):
         """
 
 
-class Here:
+class LocalConnection:
     """This machine, with one of its interpreters. `-I` keeps PYTHONPATH and the user's own packages out of it."""
 
     remote = False
@@ -64,7 +64,7 @@ def connect(device: Device) -> Iterator[Connection]:
         DeviceError: It cannot be reached; with ssh's own reason.
     """
     if device.ssh is None:
-        yield Here(device.python)
+        yield LocalConnection(device.python)
     else:
         with connect_ssh(device.ssh, device.python) as connection:
             yield connection

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import edgeloop.errors
 from edgeloop.errors import MissingExtra, WriteError
+from edgeloop.processes.children import owned
 from edgeloop.processes.file_lock import exclusive
-from edgeloop.processes.owned import owned
 
 LOCKS = Path(edgeloop.errors.__file__).with_name("locks")
 INSTALL_TIMEOUT_S = 1800.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from edgeloop.errors import DeviceError
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.runtime.agent.paths import DEFAULT_HOME, HOME
 from edgeloop.runtime.device import Host
 from edgeloop.runtime.program import program, program_name
@@ -38,7 +38,7 @@ class _Shared:
 
 
 @dataclass
-class Line:
+class SshConnection:
     """A connection to a host and port that other ssh commands use, until its last user closes it."""
 
     host: Host
@@ -98,7 +98,7 @@ class Line:
 
 
 @contextlib.contextmanager
-def connect_ssh(host: Host, python: Path) -> Iterator[Line]:
+def connect_ssh(host: Host, python: Path) -> Iterator[SshConnection]:
     """A line to the host; the first to come opens it, the last to leave closes it. Safe from several threads.
 
     Raises:
@@ -112,7 +112,7 @@ def connect_ssh(host: Host, python: Path) -> Iterator[Line]:
         with shared.lock:
             if shared.socket is None:
                 shared.socket = shared.close.enter_context(logged_in(host))
-        yield Line(host, python, shared)
+        yield SshConnection(host, python, shared)
     finally:
         with _lock:
             shared.users -= 1

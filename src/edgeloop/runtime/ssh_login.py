@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeloop.errors import DeviceError, MissingExtra
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.runtime.device import Host
 
 CONFIG = "EDGELOOP_SSH_CONFIG"

@@ -18,7 +18,7 @@ import pytest
 from devices import LOOPBACK, SSHD_CONFIG, descendants, eventually, free_port, know, make_key
 
 from edgeloop.errors import DeviceError, IntegrityError
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.runtime import client, ssh_login
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.connection import connect

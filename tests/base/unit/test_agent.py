@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
-from edgeloop.processes import frames
-from edgeloop.processes import owned as process
-from edgeloop.processes.owned import owned
+from edgeloop.processes import children, frames
+from edgeloop.processes.children import owned
 from edgeloop.runtime import client, connection
 from edgeloop.runtime.agent.serve_model import RUNS_LIMIT, timed
 from edgeloop.runtime.device import Device, parse_device
@@ -186,7 +185,7 @@ def test_a_model_that_kills_the_runtime_kills_the_agent_and_not_the_tool(echo):
     [(-9, "SIGKILL"), (137, "SIGKILL"), (-4, "SIGILL"), (0, ""), (1, ""), (127, ""), (-50, ""), (None, "")],
 )
 def test_a_signal_is_told_from_a_return_code_of_a_child_and_of_a_shell(code, name):
-    assert process.signal_of(code) == name
+    assert children.signal_of(code) == name
 
 
 @pytest.mark.parametrize("error", ["no dictionary", {"type": 7}, {"type": "EdgeloopError", "message": ["x"]}, None])
@@ -334,7 +333,7 @@ def test_a_second_interruption_while_ending_leaves_nothing_alive(monkeypatch):
     script = "trap '' TERM; echo ready; while :; do sleep 1; done"
     with pytest.raises(KeyboardInterrupt), owned(["sh", "-c", script], stdout=subprocess.PIPE, grace_s=60) as child:
         child.stdout.readline()
-        monkeypatch.setattr(process.time, "sleep", interrupted)
+        monkeypatch.setattr(children.time, "sleep", interrupted)
     assert child.returncode == -signal.SIGKILL
 
 

@@ -42,7 +42,7 @@ PI = cpus(["ondemand"] * 4, [600000, 600000, 1500000, 600000]) | {
 
 
 def test_a_throttled_pi_says_so_with_its_clock_and_temperature(tree):
-    assert conditions.Conditions(tree(PI)).read() == {
+    assert conditions.ConditionReader(tree(PI)).read() == {
         "governor": "ondemand",
         "frequency_mhz": [600.0, 600.0, 1500.0, 600.0],
         "temperature_c": 82.173,
@@ -58,13 +58,13 @@ def test_a_throttled_pi_says_so_with_its_clock_and_temperature(tree):
 
 
 def test_a_machine_that_tells_nothing_is_unknown_in_everything(tree):
-    told = conditions.Conditions(tree({"sys/devices/system/cpu/cpu0/topology/core_id": "0"})).read()
+    told = conditions.ConditionReader(tree({"sys/devices/system/cpu/cpu0/topology/core_id": "0"})).read()
     assert set(told.values()) == {"unknown"}
 
 
 def test_a_pi_that_was_throttled_between_two_readings_is_so_in_the_second(tree):
     firmware = "sys/devices/platform/soc/soc:firmware/get_throttled"
-    watched = conditions.Conditions(tree({firmware: "20000"}))  # the clock was capped once, before anybody looked
+    watched = conditions.ConditionReader(tree({firmware: "20000"}))  # the clock was capped once, before anybody looked
     assert watched.read()["throttled"] is False
     tree({firmware: "60000"})  # now also: throttled since the start
     assert watched.read()["throttled"] is True
@@ -75,7 +75,7 @@ def test_a_pi_without_the_file_is_asked_through_its_own_tool(tree, tmp_path):
     tool = tmp_path / "vcgencmd"
     tool.write_text('#!/bin/sh\n[ "$1" = get_throttled ] && echo throttled=0x4\n')
     tool.chmod(0o755)
-    told = conditions.Conditions(tree({}), vcgencmd=str(tool)).read()
+    told = conditions.ConditionReader(tree({}), vcgencmd=str(tool)).read()
     assert (told["throttled"], told["throttled_flags"]) == (True, ["throttled"])
 
 
@@ -85,13 +85,13 @@ def test_a_tool_that_fails_or_hangs_tells_nothing(tree, tmp_path, script, monkey
     tool = tmp_path / "vcgencmd"
     tool.write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o755)
-    told = conditions.Conditions(tree({}), vcgencmd=str(tool)).read()
+    told = conditions.ConditionReader(tree({}), vcgencmd=str(tool)).read()
     assert (told["throttled"], told["throttled_flags"]) == ("unknown", "unknown")
 
 
 def test_an_x86_machine_counts_what_happened_between_two_readings(tree):
     counter = "sys/devices/system/cpu/cpu{}/thermal_throttle/core_throttle_count".format
-    watched = conditions.Conditions(tree({counter(0): "7", counter(1): "2"}))
+    watched = conditions.ConditionReader(tree({counter(0): "7", counter(1): "2"}))
     first = watched.read()
     assert (first["throttled"], first["throttle_events"]) == ("unknown", 9)  # seven of what, and when?
     assert watched.read()["throttled"] is False
@@ -111,7 +111,8 @@ def test_an_x86_machine_counts_what_happened_between_two_readings(tree):
 def test_a_cooling_device_that_slows_the_cpu_is_throttling_and_a_fan_is_not(tree, kind, state, throttled):
     at = "sys/class/thermal/cooling_device0/"
     assert (
-        conditions.Conditions(tree({at + "type": kind, at + "cur_state": str(state)})).read()["throttled"] is throttled
+        conditions.ConditionReader(tree({at + "type": kind, at + "cur_state": str(state)})).read()["throttled"]
+        is throttled
     )
 
 
@@ -120,17 +121,17 @@ def test_the_temperature_is_that_of_the_hottest_zone_of_the_cpu(tree):
     at = "sys/class/thermal/thermal_zone{}/{}".format
     files = {at(i, "type"): kind for i, kind in enumerate(zones)}
     files |= {at(i, "temp"): str(value) for i, value in enumerate(zones.values())}
-    assert conditions.Conditions(tree(files)).read()["temperature_c"] == 61.25
+    assert conditions.ConditionReader(tree(files)).read()["temperature_c"] == 61.25
 
 
 def test_cpus_that_differ_are_told_apart(tree):
-    told = conditions.Conditions(tree(cpus(["performance", "powersave"], [2400000]))).read()
+    told = conditions.ConditionReader(tree(cpus(["performance", "powersave"], [2400000]))).read()
     assert told["governor"] == "performance, powersave"
     assert told["frequency_mhz"] == [2400.0, "unknown"]
 
 
 def test_ten_cpus_are_told_in_the_order_of_their_numbers(tree):
-    told = conditions.Conditions(tree(cpus([], [1000 * (i + 1) for i in range(11)]))).read()
+    told = conditions.ConditionReader(tree(cpus([], [1000 * (i + 1) for i in range(11)]))).read()
     assert told["frequency_mhz"] == [float(i + 1) for i in range(11)]
 
 

@@ -13,10 +13,10 @@ import pytest
 from edgeloop.bundle import REFERENCE, Bundle, Format, Manifest, Scheme, Signature, TensorSpec, Variant, file_entries
 from edgeloop.edge.measure.bench import bench
 from edgeloop.edge.measure.plan import BenchOptions
-from edgeloop.edge.measure.targets import Target, targets
+from edgeloop.edge.measure.targets import BenchTarget, targets
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
 from edgeloop.files.flatbuffer import read_tflite
-from edgeloop.files.flatbuffer_table import Tables
+from edgeloop.files.flatbuffer_table import FlatbufferTable
 from edgeloop.files.inspect import inspect
 from edgeloop.files.keras_config import code_layers
 from edgeloop.files.protobuf import fields, text, whole
@@ -158,7 +158,7 @@ def test_a_device_without_a_runtime_is_named_with_the_reason(tmp_path):
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # -S: an environment without packages
     python.chmod(0o755)
-    target = Target(variant="m", folder=tmp_path, entry="m.tflite", format=Format.TFLITE, bytes=1, sha256="0" * 64)
+    target = BenchTarget(variant="m", folder=tmp_path, entry="m.tflite", format=Format.TFLITE, bytes=1, sha256="0" * 64)
     with pytest.raises(DeviceError, match=rf"^local:{python} runs none of these files: .*No module named 'numpy'"):
         bench([target], BenchOptions(devices=(parse_device(f"local:{python}"),)))
 
@@ -266,7 +266,7 @@ BYTES, LONGS = struct.pack("<I3sx", 3, b"abc"), struct.pack("<I2q", 2, -1, 1 << 
 
 def test_a_span_is_where_bytes_lie_and_numbers_of_64_bits_are_read_whole():
     schema = {"T": (("span", "span"), ("longs", "[i64]"))}
-    found = Tables(ROOT + VTABLE + TABLE + BYTES + LONGS, schema).root("T")
+    found = FlatbufferTable(ROOT + VTABLE + TABLE + BYTES + LONGS, schema).root("T")
     assert found == {"span": (28, 3), "longs": (-1, 1 << 40)}
 
 
@@ -274,13 +274,13 @@ def test_a_span_is_where_bytes_lie_and_numbers_of_64_bits_are_read_whole():
 def test_a_vector_that_leads_out_of_the_file_is_a_value_error(cut):
     schema = {"T": (("span", "span"), ("longs", "[i64]"))}
     with pytest.raises(ValueError):
-        Tables((ROOT + VTABLE + TABLE + BYTES + LONGS)[:-cut], schema).root("T")
+        FlatbufferTable((ROOT + VTABLE + TABLE + BYTES + LONGS)[:-cut], schema).root("T")
 
 
 def test_a_vtable_that_leads_out_of_the_file_is_a_value_error():
     with pytest.raises(ValueError, match="a vtable of 65532 bytes"):
         wide = {"T": tuple((str(i), "u8") for i in range(40))}
-        Tables(ROOT + struct.pack("<HHHH", 65532, 12, 4, 8) + TABLE, wide).root("T")
+        FlatbufferTable(ROOT + struct.pack("<HHHH", 65532, 12, 4, 8) + TABLE, wide).root("T")
 
 
 def test_a_tflite_is_read_without_a_framework():

@@ -8,12 +8,12 @@ from edgeloop.bundle import Format, Requires, Scheme, Variant
 from edgeloop.convert.build import _sized
 from edgeloop.errors import ModelError
 from edgeloop.files import arena
-from edgeloop.files.graph_facts import Facts, Step, Value
-from edgeloop.files.ram_estimate import Need, Runtime, _loading, _pointers, arena_bytes, need, ram_bytes
+from edgeloop.files.graph_facts import GraphFacts, Step, Value
+from edgeloop.files.ram_estimate import EstimatedRuntime, RamEstimate, _loading, _pointers, arena_bytes, need, ram_bytes
 
 X = Value(shape=(1, 100), dtype="float32")  # 400 bytes, 448 in steps of 64
 Y = Value(shape=(1, 10), dtype="float32")  # 40 bytes, 64
-CHAIN = Facts(
+CHAIN = GraphFacts(
     values=(X, X, Y),
     steps=(Step(op="RELU", inputs=(0,), outputs=(1,)), Step(op="MEAN", inputs=(1,), outputs=(2,))),
     inputs=(0,),
@@ -26,7 +26,7 @@ WEIGHTS = Value(shape=(8, 3, 3, 3), dtype="float32", constant_bytes=864)
 
 def conv(image=IMAGE, weights=WEIGHTS, maps=MAPS):
     step = Step(op="CONV_2D", inputs=(0, 1), outputs=(2,))
-    return Facts(values=(image, weights, maps), steps=(step,), inputs=(0,), outputs=(2,))
+    return GraphFacts(values=(image, weights, maps), steps=(step,), inputs=(0,), outputs=(2,))
 
 
 def test_an_input_lives_to_the_end_on_litert_and_not_on_a_microcontroller():
@@ -36,15 +36,15 @@ def test_an_input_lives_to_the_end_on_litert_and_not_on_a_microcontroller():
 
 def test_a_tensor_that_was_read_for_the_last_time_makes_room():
     steps = (*(Step(op="RELU", inputs=(i,), outputs=(i + 1,)) for i in range(4)),)
-    chain = Facts(values=(Y, X, X, X, Y), steps=steps, inputs=(0,), outputs=(4,))
+    chain = GraphFacts(values=(Y, X, X, X, Y), steps=steps, inputs=(0,), outputs=(4,))
     assert arena_bytes(chain) == 2 * 448 + 64  # two large ones at a time and the input; the result where one was
 
 
 def test_without_xnnpack_a_convolution_unrolls_its_input():
-    assert arena_bytes(conv(), Runtime.LITERT) == 192 + 512
-    assert arena_bytes(conv(), Runtime.TFLITE_RUNTIME) == 192 + 512 + 16 * 27 * 4
+    assert arena_bytes(conv(), EstimatedRuntime.LITERT) == 192 + 512
+    assert arena_bytes(conv(), EstimatedRuntime.TFLITE_RUNTIME) == 192 + 512 + 16 * 27 * 4
     point = replace(WEIGHTS, shape=(8, 1, 1, 3), constant_bytes=96)
-    assert arena_bytes(conv(weights=point), Runtime.TFLITE_RUNTIME) == 192 + 512
+    assert arena_bytes(conv(weights=point), EstimatedRuntime.TFLITE_RUNTIME) == 192 + 512
 
 
 def test_xnnpack_keeps_a_pointer_for_each_pixel_of_each_window():
@@ -59,7 +59,7 @@ def test_integers_are_packed_once_more_and_summed_in_int32():
     weights = replace(WEIGHTS, dtype="int8", constant_bytes=216)
     assert arena_bytes(conv(image, weights, maps)) == 64 + 128
     # 16 pixels of 27 int8: 432 bytes, 448; again with 128 int32: 944 bytes, 960
-    assert arena_bytes(conv(image, weights, maps), Runtime.TFLITE_RUNTIME) == 64 + 128 + 448 + 960
+    assert arena_bytes(conv(image, weights, maps), EstimatedRuntime.TFLITE_RUNTIME) == 64 + 128 + 448 + 960
 
 
 def test_int8_weights_on_float_data_need_the_data_as_integers_too():
@@ -70,7 +70,7 @@ def test_int8_weights_on_float_data_need_the_data_as_integers_too():
 def test_weights_that_are_made_float32_once_are_no_activations():
     stored, wide = Value(shape=(8, 3, 3, 3), dtype="float16", constant_bytes=432), replace(WEIGHTS, constant_bytes=0)
     steps = (Step(op="DEQUANTIZE", inputs=(3,), outputs=(1,)), Step(op="CONV_2D", inputs=(0, 1), outputs=(2,)))
-    graph = Facts(values=(IMAGE, wide, MAPS, stored), steps=steps, inputs=(0,), outputs=(2,))
+    graph = GraphFacts(values=(IMAGE, wide, MAPS, stored), steps=steps, inputs=(0,), outputs=(2,))
     assert arena_bytes(graph) == 192 + 512
     assert _loading([(None, graph)]) == 2 * 864
     four = replace(stored, dtype="int4", constant_bytes=108)
@@ -80,7 +80,7 @@ def test_weights_that_are_made_float32_once_are_no_activations():
 def test_a_handle_is_a_pointer_and_a_free_size_is_none():
     handle = Value(shape=(), dtype="resource")
     read = Step(op="READ_VARIABLE", inputs=(0,), outputs=(1,))
-    graph = Facts(values=(handle, Y), steps=(read,), inputs=(0,), outputs=(1,))
+    graph = GraphFacts(values=(handle, Y), steps=(read,), inputs=(0,), outputs=(1,))
     assert arena_bytes(graph) == 64 + 64
     assert arena_bytes(replace(graph, values=(handle, replace(Y, free=True)))) is None
     assert arena_bytes(replace(graph, values=(handle, replace(Y, dtype="string")))) is None
@@ -93,7 +93,7 @@ def golden(root):
 
 def test_every_part_of_the_golden_model_is_what_a_hand_counts(golden):
     # x (1, 4) and W (3, 4) to (1, 3), and its softmax: 48 bytes of weights, three tensors of one step of 64 each
-    expected = Need(
+    expected = RamEstimate(
         base=62_000_000,
         file=len(golden),
         copies=48,
@@ -103,7 +103,7 @@ def test_every_part_of_the_golden_model_is_what_a_hand_counts(golden):
         ends=4 * (16 + 12),
         structures=4 * 2_000 + 2 * 8_000,
     )
-    assert need(golden, Runtime.LITERT) == expected
+    assert need(golden, EstimatedRuntime.LITERT) == expected
     assert ram_bytes(golden) == expected.total == 62_000_000 + len(golden) + 48 + 192 + 112 + 24_000
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeloop.convert.compression.compress import CompressOptions, compress
-from edgeloop.convert.compression.fit import Fit, loss
+from edgeloop.convert.compression.fit import FitOptions, loss
 from edgeloop.convert.compression.legacy import rebuild
 from edgeloop.convert.compression.qat import quantization_aware
 from edgeloop.convert.compression.tfmot import cluster
@@ -101,7 +101,7 @@ def direct(digits):
 
     def fit(learning_rate):
         loss = tf_keras.losses.SparseCategoricalCrossentropy()
-        return Fit(
+        return FitOptions(
             x=[data["x"][:256]],
             y=data["y"][:256],
             loss=loss,

@@ -19,7 +19,7 @@ from edgeloop.convert.sources.identify import identify
 from edgeloop.convert.sources.safety import check
 from edgeloop.errors import EdgeloopError
 from edgeloop.files.inspect import inspect
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 
 pytestmark = pytest.mark.integration
 EACH = int(os.environ.get("EDGELOOP_FUZZ", "500"))  # x 8 kinds = 4,000

@@ -19,7 +19,7 @@ from edgeloop.edge.measure.plan import BenchOptions
 from edgeloop.edge.measure.targets import targets
 from edgeloop.errors import DeviceError, MissingExtra, ParityError
 from edgeloop.runtime.device import parse_device
-from edgeloop.runtime.parity.compare import Where
+from edgeloop.runtime.parity.compare import RanOn
 from edgeloop.runtime.parity.self_check import Reference, self_check
 from edgeloop.runtime.runners import LITERT, TFLITE_RUNTIME
 
@@ -242,7 +242,7 @@ def test_int8_ends_check_themselves_against_a_float_reference(files):
     made = with_io(folder, WHOLE)
     reference = Reference(inputs={"image": x[:4]}, outputs=first(answers(folder, x), 4), scheme=made.scheme, io=made.io)
     with LITERT.open(folder, made.entry) as session:
-        rows = self_check(session.agent, Where("int8_io", "litert"), reference, INFER, 1)
+        rows = self_check(session.agent, RanOn("int8_io", "litert"), reference, INFER, 1)
     assert [row.samples for row in rows] == [4] and all(row.passed for row in rows)
 
 

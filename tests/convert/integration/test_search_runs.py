@@ -9,7 +9,7 @@ from edgeloop.bundle import Scheme
 from edgeloop.convert.forms.tflite import calibrate, lower, quantize
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.search.measure import Metric
-from edgeloop.convert.search.mix import Job, find_mix
+from edgeloop.convert.search.mix import MixSearchJob, find_mix
 from edgeloop.convert.search.pareto import report_html, search_document
 from edgeloop.convert.search.rank import rank_layers
 from edgeloop.convert.search.search import SearchOptions
@@ -23,7 +23,7 @@ OPTIONS = SearchOptions(max_drop_pp=0.5, max_slowdown=None)
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory) -> Job:
+def job(tmp_path_factory) -> MixSearchJob:
     """Handwritten digits by three convolutions, of which the second has one channel scaled up by 1000 that the third
     scales down again. In float nothing changes, bar rounding; int8 has one scale for all channels of an activation."""
     keras = pytest.importorskip("keras")
@@ -50,7 +50,7 @@ def job(tmp_path_factory) -> Job:
     model.save(path)
     source = open_source(path, None)
     float32 = lower(freeze(source), source)
-    return Job(
+    return MixSearchJob(
         float32=float32,
         calibration=calibrate(float32, source, Samples(inputs={"image": x[:200]})),
         signature=source.signature,

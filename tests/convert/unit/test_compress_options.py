@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from edgeloop.convert.compression.compress import Compressed, CompressOptions, Kernel, compress
+from edgeloop.convert.compression.compress import CompressOptions, CompressResult, Kernel, compress
 from edgeloop.errors import MissingExtra, OptionsError
 
 
@@ -47,7 +47,7 @@ def test_sparsity_is_of_all_kernels_and_clusters_of_the_clustered_ones(tmp_path)
         Kernel(name="a", values=30, zeros=15, distinct=8, pruned=True, clustered=True),
         Kernel(name="b", values=10, zeros=0, distinct=10, pruned=False, clustered=False),
     )
-    made = Compressed(
+    made = CompressResult(
         path=tmp_path, notes=(), accuracy_before=1.0, accuracy_after=1.0, kernels=kernels, gzip_bytes=(2, 1)
     )
     assert made.sparsity == 15 / 40 and made.clusters == 8

@@ -7,16 +7,16 @@ import pytest
 
 from edgeloop.bundle import Scheme
 from edgeloop.convert.proof.worst_layer import LayerSnr
-from edgeloop.convert.search.candidate import Budget, Candidate, Measured, Refusal
+from edgeloop.convert.search.candidate import Budget, MixCandidate, MixMeasurement, MixRefusal
 from edgeloop.convert.search.pareto import pareto_front, pareto_svg, report_html, search_document
 from edgeloop.convert.search.rank import layers_of
-from edgeloop.convert.search.search import Found
+from edgeloop.convert.search.search import SearchResult
 from edgeloop.files.flatbuffer import Graph, Operator, Tensor
 
 
 def candidate(scheme, size, accuracy, ratio, keep=None):
-    measured = Measured(accuracy=accuracy, latency_ms=ratio / 10, latency_ratio=ratio, snr_db=None, passed=True)
-    return Candidate(scheme=scheme, keep=keep or {}, bytes=size, sha256="0" * 64, measured=measured)
+    measured = MixMeasurement(accuracy=accuracy, latency_ms=ratio / 10, latency_ratio=ratio, snr_db=None, passed=True)
+    return MixCandidate(scheme=scheme, keep=keep or {}, bytes=size, sha256="0" * 64, measured=measured)
 
 
 INT8 = candidate(Scheme.INT8, 1000, 0.80, 0.5)
@@ -28,11 +28,11 @@ TRIED = (FLOAT, INT8, SLOW, HALF, MIX)
 
 
 def found():
-    return Found(
+    return SearchResult(
         best=MIX,
         front=pareto_front(TRIED),
         tried=TRIED,
-        refused=(Refusal(scheme=Scheme.DYNAMIC, keep={}, reason="<no> such form"),),
+        refused=(MixRefusal(scheme=Scheme.DYNAMIC, keep={}, reason="<no> such form"),),
         resumed=2,
         budget=Budget(reference=0.905, max_drop_pp=1.0),
     )

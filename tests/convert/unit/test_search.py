@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from edgeloop.bundle import Scheme
-from edgeloop.convert.search.candidate import Measured
+from edgeloop.convert.search.candidate import MixMeasurement
 from edgeloop.convert.search.journal import Journal
 from edgeloop.convert.search.search import Layer, SearchOptions, search
 from edgeloop.errors import BudgetError, ModelError, OptionsError, TargetError
@@ -43,7 +43,9 @@ class World:
     def measure(self, data, scheme):
         self.measured.append(data)
         ratio = self.slow[scheme]
-        return Measured(accuracy=self.accuracy(data), latency_ms=ratio, latency_ratio=ratio, snr_db=20.0, passed=True)
+        return MixMeasurement(
+            accuracy=self.accuracy(data), latency_ms=ratio, latency_ratio=ratio, snr_db=20.0, passed=True
+        )
 
     def search(self, max_drop_pp, journal=None, **options):
         return search(

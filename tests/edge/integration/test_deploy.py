@@ -13,20 +13,20 @@ from releases import NAME, release, runs_on, version_on
 
 from edgeloop.bundle import SIGNATURE, read_bundle
 from edgeloop.cli import run as edgeloop
-from edgeloop.edge.deploy.choose import Wish
+from edgeloop.edge.deploy.choose import DeployConstraints
 from edgeloop.edge.deploy.fleet import FLEET
 from edgeloop.edge.deploy.outcome import DeployOptions
 from edgeloop.edge.deploy.rollout import deploy
 from edgeloop.errors import DataError, IntegrityError
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.registry.signatures.sign import sign_bundle, verify_signature
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import parse_device
 
 pytestmark = pytest.mark.integration
 
-INT8 = DeployOptions(wish=Wish(variant="int8", runtime="litert"), timeout_s=60)
-FLOAT16 = DeployOptions(wish=Wish(variant="float16", runtime="litert"), timeout_s=60)
+INT8 = DeployOptions(wish=DeployConstraints(variant="int8", runtime="litert"), timeout_s=60)
+FLOAT16 = DeployOptions(wish=DeployConstraints(variant="float16", runtime="litert"), timeout_s=60)
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,10 @@ def test_another_runtime_or_number_of_threads_is_a_change_of_the_same_release(lo
     device, home = local
     path = release(tmp_path, 1)
     deploy(path, [device], INT8)
-    for changed in (replace(INT8, threads=2), replace(INT8, wish=Wish(variant="int8", runtime="tflite-runtime"))):
+    for changed in (
+        replace(INT8, threads=2),
+        replace(INT8, wish=DeployConstraints(variant="int8", runtime="tflite-runtime")),
+    ):
         (outcome,) = deploy(path, [device], changed)
         assert (outcome.result, outcome.sent_bytes, outcome.runtime) == ("committed", 0, changed.wish.runtime)
         assert deploy(path, [device], changed)[0].result == "unchanged"

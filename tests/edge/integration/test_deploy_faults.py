@@ -14,19 +14,19 @@ import pytest
 from devices import SshDevice, eventually
 from releases import NAME, release, version_on
 
-from edgeloop.edge.deploy.choose import Wish
+from edgeloop.edge.deploy.choose import DeployConstraints
 from edgeloop.edge.deploy.fleet import FLEET
-from edgeloop.edge.deploy.outcome import DeployOptions, Result
+from edgeloop.edge.deploy.outcome import DeployOptions, DeployStatus
 from edgeloop.edge.deploy.rollout import deploy
 from edgeloop.errors import DeviceError, IntegrityError
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.runtime import client
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import Device, parse_device
 
 pytestmark = pytest.mark.integration
 
-OPTIONS = DeployOptions(wish=Wish(variant="int8", runtime="litert"), probation=1, timeout_s=60)
+OPTIONS = DeployOptions(wish=DeployConstraints(variant="int8", runtime="litert"), probation=1, timeout_s=60)
 # of a deploy to a device that has an older release: one file changed, which is one piece
 QUESTIONS = ("status", "begin", "push", "push", "check", "trial", "activate")
 MEANWHILE_S = (0.05, 0.2, 0.5)  # after `activate` was asked: before, in and after the probation, on any machine
@@ -111,7 +111,7 @@ def kill_at(monkeypatch):
 def survives(target: Target, releases, break_at, points) -> int:
     """At each point, deploy the next version while something is killed; then deploy it again. Returns the points."""
     (outcome,) = deploy(releases(1), [target.device], OPTIONS)
-    assert outcome.result is Result.COMMITTED
+    assert outcome.result is DeployStatus.COMMITTED
     for version, point in enumerate(points, 2):
         path = releases(version)
         break_at(point, path)
@@ -204,7 +204,7 @@ def test_an_upload_that_broke_off_goes_on_where_it_ended(ssh, releases, kill_at,
     assert eventually(lambda: not ssh.processes())
     sent.clear()
     (outcome,) = deploy(path, [ssh.device], OPTIONS)
-    assert (outcome.result, version_on(ssh.home)) == (Result.COMMITTED, 1)
+    assert (outcome.result, version_on(ssh.home)) == (DeployStatus.COMMITTED, 1)
     assert 0 < sum(sent) <= size - client.PIECE_BYTES
 
 
@@ -226,7 +226,7 @@ def test_a_flipped_byte_is_refused_and_sent_again(local, releases, monkeypatch, 
     assert isinstance(outcome.error, IntegrityError) and version_on(local.home) == 1
     monkeypatch.setattr(client.Agent, "ask", ask)
     (outcome,) = deploy(path, [local.device], OPTIONS)
-    assert (outcome.result, version_on(local.home)) == (Result.COMMITTED, 2)
+    assert (outcome.result, version_on(local.home)) == (DeployStatus.COMMITTED, 2)
 
 
 def test_a_truncated_upload_is_never_taken_for_a_whole_one(local, releases):
@@ -238,7 +238,7 @@ def test_a_truncated_upload_is_never_taken_for_a_whole_one(local, releases):
     assert eventually(lambda: not local.processes()) and staged.is_file() and version_on(local.home) is None
     staged.write_bytes(staged.read_bytes()[:-1])
     (outcome,) = deploy(bundle, [local.device], OPTIONS)
-    assert (outcome.result, version_on(local.home)) == (Result.COMMITTED, 1)
+    assert (outcome.result, version_on(local.home)) == (DeployStatus.COMMITTED, 1)
     assert outcome.sent_bytes == (bundle / "int8.tflite").stat().st_size
 
 
@@ -260,7 +260,7 @@ def test_a_device_that_hangs_is_given_up_when_its_time_is_up_with_exit_8(ssh, re
         os.kill(pid, signal.SIGCONT)
     assert eventually(lambda: not ssh.processes())
     (outcome,) = deploy(path, [ssh.device], OPTIONS)
-    assert (outcome.result, version_on(ssh.home)) == (Result.COMMITTED, 2)
+    assert (outcome.result, version_on(ssh.home)) == (DeployStatus.COMMITTED, 2)
 
 
 def test_a_full_disk_is_exit_11_and_what_runs_there_stays(local, releases, tmp_path):

@@ -18,9 +18,9 @@ from matrix_bundles import ENTRY, LABELS, NAME, VARIANT, Deployer, running, writ
 from edgeloop.bundle import MANIFEST, REFERENCE, read_bundle
 from edgeloop.errors import DeviceError, TargetError, WriteError
 from edgeloop.processes import frames
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.runtime import connection
-from edgeloop.runtime.agent import child
+from edgeloop.runtime.agent import child_model
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.agent.receive import digest
 from edgeloop.runtime.client import Agent
@@ -138,11 +138,11 @@ agent.main(sys.argv[2:])
 def acts(tmp_path, monkeypatch):
     """`acts(word)`: a model that does it while it is loaded, in a real child."""
     (tmp_path / "agent.py").write_text(MODELS)
-    monkeypatch.setattr(child, "PROGRAM", [str(tmp_path / "agent.py")])
+    monkeypatch.setattr(child_model, "PROGRAM", [str(tmp_path / "agent.py")])
 
     def start(word: str, timeout_s: float = 60.0) -> None:
         (tmp_path / "model").write_text(word)
-        with child.loaded("acts", str(tmp_path), "model", timeout_s=timeout_s):
+        with child_model.model_in_child("acts", str(tmp_path), "model", timeout_s=timeout_s):
             pass
 
     return start
@@ -248,7 +248,7 @@ def test_a_device_without_numpy_answers_all_but_a_trial(tmp_path):
 STAND_IN = """
 import os, resource, sys, time
 from edgeloop.runtime.agent import __main__
-from edgeloop.runtime.agent import child
+from edgeloop.runtime.agent import child_model
 from edgeloop.runtime.agent import runtimes
 
 litert = runtimes.RUNTIMES["litert"]
@@ -259,7 +259,7 @@ def waiting():
     return litert()
 
 runtimes.RUNTIMES["litert"] = waiting
-child.PROGRAM = [os.path.abspath(__file__)]
+child_model.PROGRAM = [os.path.abspath(__file__)]
 if {file_bytes} and sys.argv[1] == "edge.on_device.releases.release_agent":
     resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, {file_bytes}))
 __main__.main()

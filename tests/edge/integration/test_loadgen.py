@@ -18,7 +18,7 @@ from edgeloop.edge.measure.targets import targets
 from edgeloop.errors import MissingExtra, TargetError
 from edgeloop.processes.frames import pack, unpack
 from edgeloop.runtime.agent.loadgen import drive
-from edgeloop.runtime.agent.serve_model import Agent as DeviceSide
+from edgeloop.runtime.agent.serve_model import ModelOperations as DeviceSide
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import Device, parse_device
 

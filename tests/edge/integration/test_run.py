@@ -22,7 +22,7 @@ from edgeloop.edge.on_device.serving.camera import HEIGHT, WIDTH
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.edge.run.run import ask, run
 from edgeloop.errors import DataError, DeviceError, MissingExtra, ModelError, OptionsError
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.runtime import connection
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.program import local_program

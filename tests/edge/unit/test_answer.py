@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Kind, TensorSpec
-from edgeloop.edge.on_device.serving import camera
-from edgeloop.edge.on_device.serving import hot_reload as follow
-from edgeloop.edge.on_device.serving import images as pictures
+from edgeloop.edge.on_device.serving import camera, hot_reload, images
 from edgeloop.edge.on_device.serving.camera import camera_frames, cameras, yuv420
-from edgeloop.edge.on_device.serving.current_release import Wanted
-from edgeloop.edge.on_device.serving.hot_reload import Follower
+from edgeloop.edge.on_device.serving.current_release import ServeRequest
+from edgeloop.edge.on_device.serving.hot_reload import HotReload
 from edgeloop.edge.on_device.serving.images import netpbm, resize, to_input
 from edgeloop.edge.on_device.serving.input_folder import frame_files, read_frame_file
 from edgeloop.errors import (
@@ -29,7 +27,7 @@ from edgeloop.errors import (
     OptionsError,
     TargetError,
 )
-from edgeloop.http import predict_api as questions
+from edgeloop.http import predict_api
 from edgeloop.processes import frames
 
 X = TensorSpec("x", (None, 2), "float32")
@@ -48,17 +46,17 @@ ZIPPED = base64.b64encode(frames.pack({"x": np.zeros(2)})).decode()
 
 @pytest.mark.parametrize("value", [[1, 2], {"x": [1, 2]}, npy(np.array([1, 2])), {"x": npy(np.array([1.0, 2.0]))}])
 def test_one_sample_gets_a_batch_axis_and_the_signatures_type(value):
-    inputs, batched = questions.sample([X], value)
+    inputs, batched = predict_api.sample([X], value)
     assert (inputs["x"].tolist(), inputs["x"].dtype, batched) == ([[1.0, 2.0]], np.float32, False)
 
 
 def test_a_batch_stays_one_and_all_inputs_have_as_many():
-    inputs, batched = questions.sample([X, N], {"x": [[1, 2], [3, 4]], "n": [[5], [6]]})
+    inputs, batched = predict_api.sample([X, N], {"x": [[1, 2], [3, 4]], "n": [[5], [6]]})
     assert (inputs["n"].tolist(), batched) == ([[5], [6]], True)
     with pytest.raises(DataError, match="as many samples"):
-        questions.sample([X, N], {"x": [[1, 2], [3, 4]], "n": [[5]]})
+        predict_api.sample([X, N], {"x": [[1, 2], [3, 4]], "n": [[5]]})
     with pytest.raises(DataError, match="to all or to none"):
-        questions.sample([X, N], {"x": [[1, 2]], "n": [5]})
+        predict_api.sample([X, N], {"x": [[1, 2]], "n": [5]})
 
 
 @pytest.mark.parametrize(
@@ -88,58 +86,58 @@ def test_a_batch_stays_one_and_all_inputs_have_as_many():
 )
 def test_what_the_signature_does_not_hold_is_refused(spec, value, words):
     with pytest.raises(DataError, match=words):
-        questions.sample([spec], value)
+        predict_api.sample([spec], value)
 
 
 def test_an_npy_that_claims_more_than_it_holds_is_refused():
     claim = b"{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999,), }"
     head = b"\x93NUMPY\x01\x00v\x00" + claim.ljust(117)
     with pytest.raises(DataError):
-        questions.sample([X], {"npy": base64.b64encode(head + b"\n").decode()})
+        predict_api.sample([X], {"npy": base64.b64encode(head + b"\n").decode()})
 
 
 def test_a_question_is_json_without_nan_and_of_bounded_depth():
-    assert questions.parse(b"[1, 2]") == [1, 2]
+    assert predict_api.parse(b"[1, 2]") == [1, 2]
     for bad in (b"[NaN]", b"[" * 100_000, b"\xff", b"1 2", b""):
         with pytest.raises(DataError, match="no JSON"):
-            questions.parse(bad)
+            predict_api.parse(bad)
 
 
 def test_a_labelled_output_of_one_sample_is_a_class_with_its_score():
     spec = TensorSpec("p", (None, 3), "float32", labels=("a", "b", "c"))
-    said = questions.answer([spec], {"p": np.array([[0.25, 0.5, 0.25]], np.float32)}, batched=False)
+    said = predict_api.answer([spec], {"p": np.array([[0.25, 0.5, 0.25]], np.float32)}, batched=False)
     assert (said["label"], said["class"], said["score"]) == ("b", 1, 0.5)
     assert [one["label"] for one in said["top"]] == ["b", "a", "c"]  # of equals the first comes first
-    assert questions.answer([spec], {"p": np.eye(3)[:2]}, batched=True) == {
+    assert predict_api.answer([spec], {"p": np.eye(3)[:2]}, batched=True) == {
         "outputs": {"p": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]}
     }
-    plain = questions.answer([replace(spec, labels=())], {"p": np.array([[1.0, 2.0, 3.0]])}, batched=False)
+    plain = predict_api.answer([replace(spec, labels=())], {"p": np.array([[1.0, 2.0, 3.0]])}, batched=False)
     assert plain == {"outputs": {"p": [1.0, 2.0, 3.0]}}
 
 
 def test_at_most_five_classes_are_named():
     spec = TensorSpec("p", (None, 9), "float32", labels=tuple("abcdefghi"))
-    said = questions.answer([spec], {"p": np.arange(9.0)[np.newaxis]}, batched=False)
+    said = predict_api.answer([spec], {"p": np.arange(9.0)[np.newaxis]}, batched=False)
     assert [one["class"] for one in said["top"]] == [8, 7, 6, 5, 4]
     many = replace(spec, labels=tuple(map(str, range(1000))))
-    said = questions.answer([many], {"p": np.zeros((1, 1000), np.float32)}, batched=False)
+    said = predict_api.answer([many], {"p": np.zeros((1, 1000), np.float32)}, batched=False)
     assert [one["class"] for one in said["top"]] == [0, 1, 2, 3, 4]  # of equals the first, however many
 
 
 def test_nan_is_no_answer():
     with pytest.raises(TargetError, match="'p' holds NaN"):
-        questions.answer([], {"p": np.array([np.nan])}, batched=False)
+        predict_api.answer([], {"p": np.array([np.nan])}, batched=False)
 
 
 def test_predictions_have_the_shape_of_tf_serving():
     p, q = TensorSpec("p", (None, 2), "float32"), TensorSpec("q", (None,), "int32")
     outputs = {"p": np.array([[1.0, 2.0], [3.0, 4.0]]), "q": np.array([5, 6])}
-    assert questions.predictions([p], outputs, by_row=True) == {"predictions": [[1.0, 2.0], [3.0, 4.0]]}
-    assert questions.predictions([p, q], outputs, by_row=True) == {
+    assert predict_api.predictions([p], outputs, by_row=True) == {"predictions": [[1.0, 2.0], [3.0, 4.0]]}
+    assert predict_api.predictions([p, q], outputs, by_row=True) == {
         "predictions": [{"p": [1.0, 2.0], "q": 5}, {"p": [3.0, 4.0], "q": 6}]
     }
-    assert questions.predictions([q], outputs, by_row=False) == {"outputs": [5, 6]}
-    assert set(questions.predictions([p, q], outputs, by_row=False)["outputs"]) == {"p", "q"}
+    assert predict_api.predictions([q], outputs, by_row=False) == {"outputs": [5, 6]}
+    assert set(predict_api.predictions([p, q], outputs, by_row=False)["outputs"]) == {"p", "q"}
 
 
 def test_a_picture_is_resized_with_half_pixel_centres():
@@ -186,7 +184,7 @@ def test_channels_and_layout_are_the_models():
 
 def test_a_model_of_something_else_takes_no_picture():
     with pytest.raises(OptionsError, match=r"x \[None, 2\], which is no single image"):
-        pictures.picture([X], np.zeros((2, 2, 3), np.uint8), None)
+        images.picture([X], np.zeros((2, 2, 3), np.uint8), None)
 
 
 def test_netpbm_of_one_and_three_channels_and_two_bytes():
@@ -203,7 +201,7 @@ def test_a_png_without_pillow_is_one_line_that_says_what_to_do(tmp_path, monkeyp
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
     (tmp_path / "f.png").write_bytes(b"\x89PNG")
     with pytest.raises(MissingExtra, match=r"f\.png needs Pillow.*pip install pillow"):
-        pictures.decode(str(tmp_path / "f.png"))
+        images.decode(str(tmp_path / "f.png"))
 
 
 def test_frames_come_by_name_with_numbers_as_numbers(tmp_path):
@@ -273,10 +271,10 @@ class Releases:
         self.now, self.behave, self.closed, self.loads = "one", {}, [], []
         self.gate = threading.Event()
         self.gate.set()
-        monkeypatch.setattr(follow, "key", lambda path: (self.now, 0))
-        monkeypatch.setattr(follow, "load", self.load)
-        monkeypatch.setattr(follow, "LOOK_S", 0.01)
-        self.follower = Follower(Wanted(), 5.0, lambda line: None)
+        monkeypatch.setattr(hot_reload, "key", lambda path: (self.now, 0))
+        monkeypatch.setattr(hot_reload, "load", self.load)
+        monkeypatch.setattr(hot_reload, "LOOK_S", 0.01)
+        self.follower = HotReload(ServeRequest(), 5.0, lambda line: None)
 
     def load(self, wanted, timeout_s):
         name = self.now
@@ -407,5 +405,5 @@ def test_a_bug_while_loading_is_no_silence(releases):
 
 def test_answers_are_plain_json():
     spec = TensorSpec("p", (None, 2), "float32", labels=("a", "b"))
-    said = questions.answer([spec], {"p": np.array([[0.5, 0.5]], np.float32)}, batched=False)
+    said = predict_api.answer([spec], {"p": np.array([[0.5, 0.5]], np.float32)}, batched=False)
     assert json.loads(json.dumps(said)) == said

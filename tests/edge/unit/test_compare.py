@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeloop import cli
-from edgeloop.edge.measure.compare import CompareOptions, Verdict, compare, judge, read_bench
+from edgeloop.edge.measure.compare import Change, CompareOptions, compare, judge, read_bench
 from edgeloop.edge.measure.records import Interval
 from edgeloop.errors import DataError, OptionsError
 
@@ -48,8 +48,8 @@ def verdicts(first, second, **options) -> list[tuple]:
 
 
 def test_the_verdict_is_about_the_second_document():
-    assert verdicts(record(1.0), record(1.25, 1)) == [(Verdict.SLOWER, "")]
-    assert verdicts(record(1.25), record(1.0, 1)) == [(Verdict.FASTER, "")]
+    assert verdicts(record(1.0), record(1.25, 1)) == [(Change.SLOWER, "")]
+    assert verdicts(record(1.25), record(1.0, 1)) == [(Change.FASTER, "")]
 
 
 def test_the_ratio_is_that_of_the_medians_and_its_interval_holds_it():
@@ -61,25 +61,25 @@ def test_the_ratio_is_that_of_the_medians_and_its_interval_holds_it():
 
 
 def test_the_same_again_cannot_be_told_apart():
-    assert verdicts(record(1.0), record(1.0, 1)) == [(Verdict.CANNOT_TELL, "no difference above 2%")]
+    assert verdicts(record(1.0), record(1.0, 1)) == [(Change.CANNOT_TELL, "no difference above 2%")]
 
 
 def test_a_difference_inside_the_margin_does_not_count_and_beyond_it_does():
     # 10% slower, known to about 0.5%
-    assert verdicts(record(1.0), record(1.1, 1), margin=0.2) == [(Verdict.CANNOT_TELL, "no difference above 20%")]
-    assert verdicts(record(1.0), record(1.1, 1), margin=0.05) == [(Verdict.SLOWER, "")]
+    assert verdicts(record(1.0), record(1.1, 1), margin=0.2) == [(Change.CANNOT_TELL, "no difference above 20%")]
+    assert verdicts(record(1.0), record(1.1, 1), margin=0.05) == [(Change.SLOWER, "")]
 
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict", "why"),
     [
-        (1.03, 1.5, Verdict.SLOWER, ""),
-        (1.01, 1.5, Verdict.CANNOT_TELL, "reaches into the margin"),
-        (0.7, 1.5, Verdict.CANNOT_TELL, "reaches into the margin"),
-        (0.7, 0.99, Verdict.CANNOT_TELL, "reaches into the margin"),
-        (0.7, 0.98, Verdict.FASTER, ""),  # 1 / 1.02 = 0.9804
-        (0.99, 1.01, Verdict.CANNOT_TELL, "no difference above 2%"),
-        (None, None, Verdict.CANNOT_TELL, "too few turns"),
+        (1.03, 1.5, Change.SLOWER, ""),
+        (1.01, 1.5, Change.CANNOT_TELL, "reaches into the margin"),
+        (0.7, 1.5, Change.CANNOT_TELL, "reaches into the margin"),
+        (0.7, 0.99, Change.CANNOT_TELL, "reaches into the margin"),
+        (0.7, 0.98, Change.FASTER, ""),  # 1 / 1.02 = 0.9804
+        (0.99, 1.01, Change.CANNOT_TELL, "no difference above 2%"),
+        (None, None, Change.CANNOT_TELL, "too few turns"),
     ],
 )
 def test_the_whole_interval_must_lie_beyond_the_margin(low, high, verdict, why):
@@ -91,50 +91,50 @@ def test_the_whole_interval_must_lie_beyond_the_margin(low, high, verdict, why):
 
 def test_of_contended_runs_the_cpu_time_must_say_the_same():
     slower, even = Interval(ratio=2.0, low=1.9, high=2.1), Interval(ratio=1.0, low=0.9, high=1.1)
-    assert judge(slower, slower, alone=False, margin=0.02)[0] is Verdict.SLOWER
-    assert judge(slower, even, alone=True, margin=0.02)[0] is Verdict.SLOWER
-    assert judge(slower, None, alone=True, margin=0.02)[0] is Verdict.SLOWER
+    assert judge(slower, slower, alone=False, margin=0.02)[0] is Change.SLOWER
+    assert judge(slower, even, alone=True, margin=0.02)[0] is Change.SLOWER
+    assert judge(slower, None, alone=True, margin=0.02)[0] is Change.SLOWER
     for cpu in (even, None):
         said, why = judge(slower, cpu, alone=False, margin=0.02)
-        assert said is Verdict.CANNOT_TELL and "may have waited for something else" in why
+        assert said is Change.CANNOT_TELL and "may have waited for something else" in why
     # as records have it: wall time doubled by waiting, CPU time the same
     for contended in (True, "unknown"):
         waited = record(2.0, 1, contended=contended, cpu_ms=record(1.0, 1)["cpu_ms"])
-        assert verdicts(record(1.0), waited)[0][0] is Verdict.CANNOT_TELL
-        assert verdicts(waited, record(1.0))[0][0] is Verdict.CANNOT_TELL
+        assert verdicts(record(1.0), waited)[0][0] is Change.CANNOT_TELL
+        assert verdicts(waited, record(1.0))[0][0] is Change.CANNOT_TELL
 
 
 def test_a_cpu_clock_too_coarse_for_the_runs_leaves_the_wall_time():
     (row,) = compare(document(record(1.0)), document(record(2.0, 1, cpu_ms=[0.0] * N)))
-    assert row.verdict is Verdict.SLOWER and row.cpu is None
+    assert row.verdict is Change.SLOWER and row.cpu is None
 
 
 def test_too_few_runs_are_never_enough_for_a_verdict():
     few = {name: record(2.0)[name][:45] for name in ("wall_ms", "cpu_ms")}  # 9 turns of 5
     said, why = verdicts(record(1.0), record(2.0, **few))[0]
-    assert said is Verdict.CANNOT_TELL and "too few turns" in why
+    assert said is Change.CANNOT_TELL and "too few turns" in why
 
 
 def test_only_steady_runs_are_compared():
     wall = [9.0] * 150 + record(1.0, 1)["wall_ms"][:50]
     late = record(1.0, 1, wall_ms=wall, steady={"reached": True, "from": 150, "why": ""})
-    assert verdicts(record(1.0), late)[0][0] is Verdict.CANNOT_TELL
+    assert verdicts(record(1.0), late)[0][0] is Change.CANNOT_TELL
 
 
 def test_of_a_run_that_never_settled_every_turn_must_say_the_same():
     never = {"steady": {"reached": False, "from": None, "why": ""}}
-    assert verdicts(record(1.0), record(2.0, 1, **never)) == [(Verdict.SLOWER, "")]
+    assert verdicts(record(1.0), record(2.0, 1, **never)) == [(Change.SLOWER, "")]
     wall = record(2.0, 1)["wall_ms"]
     wall[100:105] = [1.0] * 5  # one turn of 40
     times = {"wall_ms": wall, "cpu_ms": wall}
-    assert verdicts(record(1.0), record(**times)) == [(Verdict.SLOWER, "")]
+    assert verdicts(record(1.0), record(**times)) == [(Change.SLOWER, "")]
     said, why = verdicts(record(1.0), record(**times, **never))[0]
-    assert (said, why) == (Verdict.CANNOT_TELL, "the second never settled, and not all of its turns say so")
+    assert (said, why) == (Change.CANNOT_TELL, "the second never settled, and not all of its turns say so")
     said, why = verdicts(record(**times, **never), record(1.0))[0]
-    assert (said, why) == (Verdict.CANNOT_TELL, "the first never settled, and not all of its turns say so")
+    assert (said, why) == (Change.CANNOT_TELL, "the first never settled, and not all of its turns say so")
     wall = record(1.0)["wall_ms"]
     wall[100:105] = [2.0] * 5
-    assert verdicts(record(wall_ms=wall, cpu_ms=wall, **never), record(2.0))[0][0] is Verdict.CANNOT_TELL
+    assert verdicts(record(wall_ms=wall, cpu_ms=wall, **never), record(2.0))[0][0] is Change.CANNOT_TELL
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_of_a_run_that_never_settled_every_turn_must_say_the_same():
 )
 def test_what_is_not_comparable_is_not_compared_and_says_why(change, why):
     (row,) = compare(document(record()), document(record(2.0) | change))
-    assert row.verdict is Verdict.NOT_COMPARABLE and row.wall is None
+    assert row.verdict is Change.NOT_COMPARABLE and row.wall is None
     assert why in row.why
 
 

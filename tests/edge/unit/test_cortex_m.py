@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.edge.targets.cortex_m import Reason, refusals, report, tail_bytes
+from edgeloop.edge.targets.cortex_m import CortexMReason, refusals, report, tail_bytes
 from edgeloop.files.arena import Buffer, arena_bytes, plan
-from edgeloop.files.graph_facts import Facts, Step, Value, from_json
+from edgeloop.files.graph_facts import GraphFacts, Step, Value, from_json
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "targets"
 PAIRS = [json.loads(line) for line in gzip.decompress((GOLDEN / "edgetpu_pairs.jsonl.gz").read_bytes()).splitlines()]
@@ -44,8 +44,8 @@ def value(*shape: int, dtype: str = "int8", **more) -> Value:
     return Value(shape=shape, dtype=dtype, **more)
 
 
-def graph(*steps: Step, values: tuple[Value, ...]) -> Facts:
-    return Facts(values=values, steps=steps, inputs=(0,), outputs=(len(values) - 1,))
+def graph(*steps: Step, values: tuple[Value, ...]) -> GraphFacts:
+    return GraphFacts(values=values, steps=steps, inputs=(0,), outputs=(len(values) - 1,))
 
 
 def test_input_and_output_of_a_step_live_at_once_in_multiples_of_16_bytes():
@@ -71,24 +71,27 @@ def test_a_free_dimension_beside_the_batch_leaves_the_arena_unknown():
     assert report(made, 100)["arena_bytes"] is None
 
 
-def one(op, *inputs: Value, out: Value, custom: bool = False) -> Facts:
+def one(op, *inputs: Value, out: Value, custom: bool = False) -> GraphFacts:
     places = tuple(range(len(inputs)))
     return graph(Step(op=op, inputs=places, outputs=(len(inputs),), custom=custom), values=(*inputs, out))
 
 
 FLOAT = value(1, 8, dtype="float32")
 REFUSED = {
-    "an operator it lacks": (one("TOPK_V2", value(8), out=value(2)), Reason.OPERATOR),
-    "a custom one": (one("PosenetDecoderOp", value(8), out=value(2), custom=True), Reason.OPERATOR),
-    "a builtin name as custom": (one("ADD", value(8), out=value(8), custom=True), Reason.OPERATOR),
-    "uint8": (one("RELU", value(8, dtype="uint8"), out=value(8, dtype="uint8")), Reason.DTYPE),
-    "float16 weights": (one("DEQUANTIZE", value(8, dtype="float16", constant_bytes=16), out=FLOAT), Reason.DTYPE),
+    "an operator it lacks": (one("TOPK_V2", value(8), out=value(2)), CortexMReason.OPERATOR),
+    "a custom one": (one("PosenetDecoderOp", value(8), out=value(2), custom=True), CortexMReason.OPERATOR),
+    "a builtin name as custom": (one("ADD", value(8), out=value(8), custom=True), CortexMReason.OPERATOR),
+    "uint8": (one("RELU", value(8, dtype="uint8"), out=value(8, dtype="uint8")), CortexMReason.DTYPE),
+    "float16 weights": (
+        one("DEQUANTIZE", value(8, dtype="float16", constant_bytes=16), out=FLOAT),
+        CortexMReason.DTYPE,
+    ),
     "weights of 8 bits for floats": (
         one("FULLY_CONNECTED", FLOAT, value(4, 8, constant_bytes=32), out=FLOAT),
-        Reason.DTYPE,
+        CortexMReason.DTYPE,
     ),
-    "a free height": (one("RELU", value(1, 1, free=True), out=value(1, 1)), Reason.DYNAMIC),
-    "eleven to join": (one("CONCATENATION", *[value(1, 1)] * 11, out=value(1, 11)), Reason.INPUTS),
+    "a free height": (one("RELU", value(1, 1, free=True), out=value(1, 1)), CortexMReason.DYNAMIC),
+    "eleven to join": (one("CONCATENATION", *[value(1, 1)] * 11, out=value(1, 11)), CortexMReason.INPUTS),
 }
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from edgeloop.bundle import read_bundle
-from edgeloop.edge.deploy import deploy, fleet, measured, rollout
-from edgeloop.edge.deploy import parallel as crew
-from edgeloop.edge.deploy.choose import Speed, Wish, fastest, fits
-from edgeloop.edge.deploy.outcome import DeployOptions, Result
-from edgeloop.edge.deploy.release_client import Slot, Status, Verdict
+from edgeloop.edge.deploy import deploy, fleet, measured, parallel, rollout
+from edgeloop.edge.deploy.choose import DeployConstraints, MeasuredSpeed, fastest, fits
+from edgeloop.edge.deploy.outcome import DeployOptions, DeployStatus
+from edgeloop.edge.deploy.release_client import DeviceStatus, ProbationResult, SlotStatus
 from edgeloop.edge.deploy.waves import wave_sizes
 from edgeloop.errors import (
     BudgetError,
@@ -31,7 +30,7 @@ from edgeloop.errors import (
     TargetError,
     WriteError,
 )
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.registry.signatures import signers
 from edgeloop.runtime.device import Device, parse_device
 
@@ -112,16 +111,16 @@ def with_requires(bundle, **changed):
 
 
 def test_a_variant_fits_only_on_runtimes_that_proved_it(bundle):
-    pairs = ids(fits(bundle, MACHINE, Wish()))
+    pairs = ids(fits(bundle, MACHINE, DeployConstraints()))
     assert ("int8", "litert") in pairs and ("onnx", "onnxruntime") in pairs and len(pairs) == 9
-    assert ids(fits(bundle, MACHINE, Wish(variant="onnx"))) == [("onnx", "onnxruntime")]
-    assert ids(fits(bundle, MACHINE, Wish(runtime="onnxruntime"))) == [("onnx", "onnxruntime")]
+    assert ids(fits(bundle, MACHINE, DeployConstraints(variant="onnx"))) == [("onnx", "onnxruntime")]
+    assert ids(fits(bundle, MACHINE, DeployConstraints(runtime="onnxruntime"))) == [("onnx", "onnxruntime")]
     with pytest.raises(TargetError, match=r"no variant 'onnx' that was proved on litert. Proved: onnx on onnxruntime"):
-        fits(bundle, MACHINE, Wish(variant="onnx", runtime="litert"))
+        fits(bundle, MACHINE, DeployConstraints(variant="onnx", runtime="litert"))
     with pytest.raises(TargetError, match="Proved: none"):
-        fits(with_requires(bundle, runtimes=()), MACHINE, Wish(variant="int8"))
+        fits(with_requires(bundle, runtimes=()), MACHINE, DeployConstraints(variant="int8"))
     with pytest.raises(ModelError, match="no variant 'int7'"):
-        fits(bundle, MACHINE, Wish(variant="int7"))
+        fits(bundle, MACHINE, DeployConstraints(variant="int7"))
 
 
 def test_a_variant_that_trains_is_taken_only_by_name(bundle):
@@ -129,48 +128,50 @@ def test_a_variant_that_trains_is_taken_only_by_name(bundle):
         replace(v, signatures=("infer", "train")) if v.id == "int8" else v for v in bundle.manifest.variants
     )
     trains = replace(bundle, manifest=replace(bundle.manifest, variants=variants))
-    assert "int8" not in dict(ids(fits(trains, MACHINE, Wish())))
-    assert "int8" in dict(ids(fits(trains, MACHINE, Wish(variant="int8"))))
+    assert "int8" not in dict(ids(fits(trains, MACHINE, DeployConstraints())))
+    assert "int8" in dict(ids(fits(trains, MACHINE, DeployConstraints(variant="int8"))))
 
 
 def test_memory_and_cpu_features_that_are_lacking_rule_a_variant_out(bundle):
     for requires in ({"ram_bytes": 100_000_001}, {"cpu_features": ("asimd", "dotprod")}):
         poor = with_requires(bundle, **requires)
-        assert "int8" not in dict(ids(fits(poor, MACHINE, Wish())))
+        assert "int8" not in dict(ids(fits(poor, MACHINE, DeployConstraints())))
         with pytest.raises(TargetError, match=r"int8 needs (100 MB of memory|the CPU features dotprod)"):
-            fits(poor, MACHINE, Wish(variant="int8"))
+            fits(poor, MACHINE, DeployConstraints(variant="int8"))
     rich = with_requires(bundle, ram_bytes=100_000_000, cpu_features=("asimd",))
-    assert "int8" in dict(ids(fits(rich, MACHINE, Wish())))
-    assert "int8" not in dict(ids(fits(rich, MACHINE, Wish(max_ram_bytes=99_999_999))))
+    assert "int8" in dict(ids(fits(rich, MACHINE, DeployConstraints())))
+    assert "int8" not in dict(ids(fits(rich, MACHINE, DeployConstraints(max_ram_bytes=99_999_999))))
     unknown = {"ram_available_bytes": "unknown", "cpu_features": "unknown"}
-    assert "int8" in dict(ids(fits(rich, unknown, Wish())))  # the device checks again, and cannot be wrong about itself
+    assert "int8" in dict(
+        ids(fits(rich, unknown, DeployConstraints()))
+    )  # the device checks again, and cannot be wrong about itself
 
 
 def test_a_variant_may_lose_one_point_of_the_best_floats_accuracy(bundle, tmp_path):
     scored = with_proof(bundle, tmp_path, {"float32": 0.95, "float16": 0.96, "dynamic": 0.95, "int8": 0.949})
-    assert {id for id, _ in ids(fits(scored, MACHINE, Wish()))} == {"float32", "float16", "dynamic"}
-    assert {id for id, _ in ids(fits(scored, MACHINE, Wish(min_accuracy=0.949)))} == {
+    assert {id for id, _ in ids(fits(scored, MACHINE, DeployConstraints()))} == {"float32", "float16", "dynamic"}
+    assert {id for id, _ in ids(fits(scored, MACHINE, DeployConstraints(min_accuracy=0.949)))} == {
         "float32",
         "float16",
         "dynamic",
         "int8",
     }
-    assert {id for id, _ in ids(fits(scored, MACHINE, Wish(variant="int8")))} == {"int8"}
+    assert {id for id, _ in ids(fits(scored, MACHINE, DeployConstraints(variant="int8")))} == {"int8"}
     with pytest.raises(BudgetError, match=r"96.0% accuracy, 97.0% are wanted"):
-        fits(scored, MACHINE, Wish(min_accuracy=0.97))
+        fits(scored, MACHINE, DeployConstraints(min_accuracy=0.97))
     with pytest.raises(BudgetError, match=r"94.9% accuracy, 95.0% are wanted"):
-        fits(scored, MACHINE, Wish(variant="int8", min_accuracy=0.95))
+        fits(scored, MACHINE, DeployConstraints(variant="int8", min_accuracy=0.95))
 
 
 def test_one_sample_of_few_is_no_loss(bundle, tmp_path):
     # 7, because in binary 1 - 1 / 7 is more than 6 / 7
     few = with_proof(bundle, tmp_path, {"float32": 1.0, "int8": 6 / 7, "dynamic": 5 / 7}, samples=7)
-    assert {id for id, _ in ids(fits(few, MACHINE, Wish()))} == {"float32", "int8"}
+    assert {id for id, _ in ids(fits(few, MACHINE, DeployConstraints()))} == {"float32", "int8"}
 
 
 def test_an_accuracy_asked_of_a_bundle_without_labels_is_refused(bundle):
     with pytest.raises(OptionsError, match="Convert it with --eval"):
-        fits(bundle, MACHINE, Wish(min_accuracy=0.9))
+        fits(bundle, MACHINE, DeployConstraints(min_accuracy=0.9))
 
 
 def test_a_proof_of_another_manifest_is_refused(bundle, tmp_path):
@@ -179,24 +180,24 @@ def test_a_proof_of_another_manifest_is_refused(bundle, tmp_path):
         (tmp_path / "proof.json").read_text().replace(bundle.manifest_sha256, "0" * 64)
     )
     with pytest.raises(IntegrityError, match="another manifest"):
-        fits(scored, MACHINE, Wish())
+        fits(scored, MACHINE, DeployConstraints())
 
 
 def test_the_fastest_that_was_measured_is_taken(bundle):
-    fitting = fits(bundle, MACHINE, Wish())
+    fitting = fits(bundle, MACHINE, DeployConstraints())
     speeds = {
-        ("float32", "litert"): Speed(ms=2.0, rss_peak_bytes=30_000_000),
-        ("int8", "litert"): Speed(ms=1.0, rss_peak_bytes=60_000_000),
-        ("int8", "tflite-runtime"): Speed(ms=9.0, rss_peak_bytes=20_000_000),
+        ("float32", "litert"): MeasuredSpeed(ms=2.0, rss_peak_bytes=30_000_000),
+        ("int8", "litert"): MeasuredSpeed(ms=1.0, rss_peak_bytes=60_000_000),
+        ("int8", "tflite-runtime"): MeasuredSpeed(ms=9.0, rss_peak_bytes=20_000_000),
     }
-    fit, why = fastest(fitting, speeds, Wish())
+    fit, why = fastest(fitting, speeds, DeployConstraints())
     assert (fit.variant.id, fit.runtime, why) == ("int8", "litert", "fastest of 3 measured there: 1 ms a sample")
-    fit, _ = fastest(fitting, speeds, Wish(max_ram_bytes=59_999_999))
+    fit, _ = fastest(fitting, speeds, DeployConstraints(max_ram_bytes=59_999_999))
     assert (fit.variant.id, fit.runtime) == ("float32", "litert")
     with pytest.raises(TargetError, match="takes 20 MB there, 10 MB are wanted"):
-        fastest(fitting, speeds, Wish(max_ram_bytes=10_000_000))
+        fastest(fitting, speeds, DeployConstraints(max_ram_bytes=10_000_000))
     with pytest.raises(DeviceError, match="--variant ID"):
-        fastest(fitting, {}, Wish())
+        fastest(fitting, {}, DeployConstraints())
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_the_fastest_that_was_measured_is_taken(bundle):
 )
 def test_wishes_that_nothing_meets_are_refused(wrong):
     with pytest.raises(OptionsError):
-        Wish(**wrong)
+        DeployConstraints(**wrong)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def measurements(monkeypatch, tmp_path):
 
     def measure(bundle, device, fitting, threads, progress):
         seen.append(ids(fitting))
-        return {pair: Speed(ms=1.0, rss_peak_bytes=None) for pair in ids(fitting)}
+        return {pair: MeasuredSpeed(ms=1.0, rss_peak_bytes=None) for pair in ids(fitting)}
 
     monkeypatch.setattr(measured, "_measure", measure)
     monkeypatch.setattr(measured, "runtimes_there", lambda device, names: [n for n in names if n != "tflite-runtime"])
@@ -236,7 +237,7 @@ def measurements(monkeypatch, tmp_path):
 
 def test_a_device_is_measured_once_for_a_manifest_and_a_number_of_threads(bundle, measurements):
     left, right = parse_device("ssh://left"), parse_device("ssh://right")
-    fitting = fits(bundle, MACHINE, Wish())
+    fitting = fits(bundle, MACHINE, DeployConstraints())
     first = measured.speeds_of(bundle, left, fitting, 1)
     assert measured.speeds_of(bundle, left, fitting, 1) == first
     assert len(measurements) == 1 and ("int8", "litert") in first and ("int8", "tflite-runtime") not in first
@@ -247,7 +248,7 @@ def test_a_device_is_measured_once_for_a_manifest_and_a_number_of_threads(bundle
 
 
 def test_a_damaged_memory_of_measurements_is_measured_anew(bundle, measurements, tmp_path):
-    fitting = fits(bundle, MACHINE, Wish(variant="onnx"))
+    fitting = fits(bundle, MACHINE, DeployConstraints(variant="onnx"))
     measured.speeds_of(bundle, parse_device("ssh://left"), fitting, 1)
     for file in (tmp_path / "cache" / "measured").iterdir():
         file.write_text("{")
@@ -384,15 +385,15 @@ class StandIn:
         return self._ask("activate", self.verdict)
 
 
-COMMITTED = Verdict(committed=True, reason="", cause=None, p50_ms=1.0, p90_ms=2.0, runs=64)
-EMPTY = Status(enrolled=False, machine=MACHINE, slots={})
-ONLY_INT8 = DeployOptions(wish=Wish(variant="int8", runtime="litert"))
+COMMITTED = ProbationResult(committed=True, reason="", cause=None, p50_ms=1.0, p90_ms=2.0, runs=64)
+EMPTY = DeviceStatus(enrolled=False, machine=MACHINE, slots={})
+ONLY_INT8 = DeployOptions(wish=DeployConstraints(variant="int8", runtime="litert"))
 ALL_STEPS = ["status", "begin", "push int8.tflite", "check", "trial", "activate"]
 
 
 def held(bundle, **changed):
     """A device that runs this bundle's int8 already, or what `changed` says."""
-    slot = Slot(
+    slot = SlotStatus(
         current=1,
         previous=None,
         floor=1,
@@ -403,7 +404,7 @@ def held(bundle, **changed):
         state="committed",
         last={},
     )
-    return Status(enrolled=False, machine=MACHINE, slots={"linear": replace(slot, **changed)})
+    return DeviceStatus(enrolled=False, machine=MACHINE, slots={"linear": replace(slot, **changed)})
 
 
 @pytest.fixture
@@ -418,7 +419,7 @@ def stand_in(monkeypatch, own_fleet):
             raise keep
         yield keep
 
-    monkeypatch.setattr(deploy, "keeper", keeper)
+    monkeypatch.setattr(deploy, "release_client", keeper)
     return keeps.__setitem__
 
 
@@ -475,7 +476,7 @@ def test_what_the_device_would_refuse_anyway_is_neither_measured_nor_sent(stand_
     [("ParityError", ParityError), ("TargetError", TargetError), ("DeviceError", DeviceError), (None, TargetError)],
 )
 def test_a_probation_that_failed_is_an_error_of_its_own_kind(stand_in, bundle, named, error):
-    verdict = Verdict(committed=False, reason="too slow", cause=named, p50_ms=None, p90_ms=None, runs=64)
+    verdict = ProbationResult(committed=False, reason="too slow", cause=named, p50_ms=None, p90_ms=None, runs=64)
     outcome = one(stand_in, bundle, StandIn(held(bundle, variant="float32"), [], verdict))
     assert (outcome.result, outcome.reason, type(outcome.error)) == ("rolled back", "too slow", error)
     assert "release 1 runs there again" in str(outcome.error)
@@ -532,8 +533,8 @@ def test_a_damaged_bundle_reaches_no_device(stand_in, bundle, tmp_path):
 def test_one_machine_is_named_once():
     for names in (["ssh://a", "ssh://a/usr/bin/python3.9"], ["local", f"local:{Path('/bin/sh')}"], []):
         with pytest.raises(OptionsError):
-            crew.refuse_twice([parse_device(name) for name in names])
-    crew.refuse_twice([parse_device(name) for name in ("local", "ssh://a", "ssh://b@a", "ssh://a:2222")])
+            parallel.refuse_twice([parse_device(name) for name in names])
+    parallel.refuse_twice([parse_device(name) for name in ("local", "ssh://a", "ssh://b@a", "ssh://a:2222")])
 
 
 def test_a_rollout_names_one_machine_once(stand_in, bundle):
@@ -542,7 +543,7 @@ def test_a_rollout_names_one_machine_once(stand_in, bundle):
 
 
 def test_ctrl_c_leaves_devices_alone_whose_turn_has_not_come(monkeypatch):
-    monkeypatch.setattr(crew, "AT_ONCE", 1)
+    monkeypatch.setattr(parallel, "AT_ONCE", 1)
     begun = threading.Event()
 
     def work(device, step):
@@ -554,8 +555,8 @@ def test_ctrl_c_leaves_devices_alone_whose_turn_has_not_come(monkeypatch):
         threading.Timer(0.3, begun.set).start()  # when the interrupt has arrived
         raise KeyboardInterrupt
 
-    with pytest.raises(crew.Interrupted) as interrupted:
-        crew.together([parse_device(f"ssh://{name}") for name in "abc"], work, tell)
+    with pytest.raises(parallel.Interrupted) as interrupted:
+        parallel.run_on_all([parse_device(f"ssh://{name}") for name in "abc"], work, tell)
     assert interrupted.value.results == ["ssh://a"]
 
 
@@ -586,8 +587,8 @@ def test_ctrl_c_ends_the_children_of_every_thread_and_says_how_far_each_device_c
         if [name, len(started)] == ["second", 2]:
             raise KeyboardInterrupt
 
-    with pytest.raises(crew.Interrupted) as interrupted:
-        crew.together([parse_device("ssh://a"), parse_device("ssh://b")], work, tell)
+    with pytest.raises(parallel.Interrupted) as interrupted:
+        parallel.run_on_all([parse_device("ssh://a"), parse_device("ssh://b")], work, tell)
     assert [child.returncode for child in started] == [-signal.SIGTERM] * 2
     assert all("interrupted before" in result for result in interrupted.value.results)
 
@@ -599,11 +600,11 @@ def test_an_interrupted_rollout_has_an_outcome_for_every_device(stand_in, bundle
         if "d1" in what:
             raise KeyboardInterrupt
 
-    with pytest.raises(crew.Interrupted) as interrupted:
+    with pytest.raises(parallel.Interrupted) as interrupted:
         rollout.deploy(bundle.path, devices, ONLY_INT8, "1,2,3", progress)
     results = interrupted.value.results
     assert [o.device for o in results] == devices
-    assert (results[0].result, results[2].result) == ("committed", Result.NOT_STARTED)
+    assert (results[0].result, results[2].result) == ("committed", DeployStatus.NOT_STARTED)
 
 
 def test_the_verbs_load_neither_a_framework_nor_what_measures():

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from edgeloop.edge.targets.edgetpu import SRAM_BYTES, partition, predict, report
-from edgeloop.edge.targets.edgetpu_rules import Reason
-from edgeloop.files.graph_facts import Facts, Step, Value, from_json, to_json
+from edgeloop.edge.targets.edgetpu_rules import EdgeTpuReason
+from edgeloop.files.graph_facts import GraphFacts, Step, Value, from_json, to_json
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "targets" / "edgetpu_pairs.jsonl.gz"
 PAIRS = [json.loads(line) for line in gzip.decompress(GOLDEN.read_bytes()).decode().splitlines()]
@@ -28,11 +28,11 @@ def axes(*values: int) -> Value:
     return Value(shape=(len(values),), dtype="int32", constant_bytes=4 * len(values), values=values)
 
 
-def step(op, *inputs: Value, out: Value = IMAGE, custom: bool = False, **options: int) -> Facts:
+def step(op, *inputs: Value, out: Value = IMAGE, custom: bool = False, **options: int) -> GraphFacts:
     """A graph of one operator."""
     places = tuple(range(len(inputs)))
     one = Step(op=op, inputs=places, outputs=(len(inputs),), options=options, custom=custom)
-    return Facts(values=(*inputs, out), steps=(one,), inputs=(0,), outputs=(len(inputs),))
+    return GraphFacts(values=(*inputs, out), steps=(one,), inputs=(0,), outputs=(len(inputs),))
 
 
 def of(shape, dtype="int8", **more) -> Value:
@@ -66,58 +66,67 @@ MAPPED |= {
     "256x256": step("RESIZE_NEAREST_NEIGHBOR", of((1, 128, 128, 4)), axes(256, 256), out=of((1, 256, 256, 4))),
 }
 REFUSED = {
-    "an unknown operator": (step("ARG_MAX", IMAGE, axes(3)), Reason.OPERATOR),
-    "a custom operator": (step("CONV_2D", IMAGE, WEIGHTS, custom=True), Reason.OPERATOR),
-    "float32": (step("ADD", of((1, 8), "float32"), of((1, 8), "float32")), Reason.DTYPE),
-    "a float input quantized": (step("QUANTIZE", of((1, 8), "float32"), out=of((1, 8))), Reason.DTYPE),
-    "a free height": (step("RELU", of((1, 1, 8, 8), free=True)), Reason.DYNAMIC),
-    "a batch of 2": (step("RELU", of((2, 8, 8, 8))), Reason.DIMENSIONS),
-    "a pool with an activation": (step("MAX_POOL_2D", IMAGE, activation=1), Reason.ACTIVATION),
-    "an average with one": (step("AVERAGE_POOL_2D", IMAGE, activation=3), Reason.ACTIVATION),
-    "a concatenation with one": (step("CONCATENATION", IMAGE, IMAGE, activation=1), Reason.ACTIVATION),
-    "a constant that is not zero": (step("CONCATENATION", IMAGE, of((1, 8, 8, 8), constant_bytes=512)), Reason.OPTIONS),
-    "other dilations": (step("DEPTHWISE_CONV_2D", IMAGE, WEIGHTS, dilation_w=2), Reason.OPTIONS),
-    "other dilations of a convolution": (step("CONV_2D", IMAGE, WEIGHTS, dilation_h=2), Reason.OPTIONS),
-    "a computed filter": (step("CONV_2D", IMAGE, of((1, 3, 3, 8))), Reason.WEIGHTS),
-    "a computed depthwise filter": (step("DEPTHWISE_CONV_2D", IMAGE, of((1, 3, 3, 8))), Reason.WEIGHTS),
-    "computed weights": (step("FULLY_CONNECTED", of((1, 8)), of((4, 8)), out=of((1, 4))), Reason.WEIGHTS),
+    "an unknown operator": (step("ARG_MAX", IMAGE, axes(3)), EdgeTpuReason.OPERATOR),
+    "a custom operator": (step("CONV_2D", IMAGE, WEIGHTS, custom=True), EdgeTpuReason.OPERATOR),
+    "float32": (step("ADD", of((1, 8), "float32"), of((1, 8), "float32")), EdgeTpuReason.DTYPE),
+    "a float input quantized": (step("QUANTIZE", of((1, 8), "float32"), out=of((1, 8))), EdgeTpuReason.DTYPE),
+    "a free height": (step("RELU", of((1, 1, 8, 8), free=True)), EdgeTpuReason.DYNAMIC),
+    "a batch of 2": (step("RELU", of((2, 8, 8, 8))), EdgeTpuReason.DIMENSIONS),
+    "a pool with an activation": (step("MAX_POOL_2D", IMAGE, activation=1), EdgeTpuReason.ACTIVATION),
+    "an average with one": (step("AVERAGE_POOL_2D", IMAGE, activation=3), EdgeTpuReason.ACTIVATION),
+    "a concatenation with one": (step("CONCATENATION", IMAGE, IMAGE, activation=1), EdgeTpuReason.ACTIVATION),
+    "a constant that is not zero": (
+        step("CONCATENATION", IMAGE, of((1, 8, 8, 8), constant_bytes=512)),
+        EdgeTpuReason.OPTIONS,
+    ),
+    "other dilations": (step("DEPTHWISE_CONV_2D", IMAGE, WEIGHTS, dilation_w=2), EdgeTpuReason.OPTIONS),
+    "other dilations of a convolution": (step("CONV_2D", IMAGE, WEIGHTS, dilation_h=2), EdgeTpuReason.OPTIONS),
+    "a computed filter": (step("CONV_2D", IMAGE, of((1, 3, 3, 8))), EdgeTpuReason.WEIGHTS),
+    "a computed depthwise filter": (step("DEPTHWISE_CONV_2D", IMAGE, of((1, 3, 3, 8))), EdgeTpuReason.WEIGHTS),
+    "computed weights": (step("FULLY_CONNECTED", of((1, 8)), of((4, 8)), out=of((1, 4))), EdgeTpuReason.WEIGHTS),
     "shuffled weights": (
         step("FULLY_CONNECTED", of((1, 8)), of((4, 8), constant_bytes=32), out=of((1, 4)), weights_format=1),
-        Reason.OPTIONS,
+        EdgeTpuReason.OPTIONS,
     ),
     "rows of a dense layer": (
         step("FULLY_CONNECTED", of((3, 8)), of((4, 8), constant_bytes=32), out=of((3, 4))),
-        Reason.DIMENSIONS,
+        EdgeTpuReason.DIMENSIONS,
     ),
-    "a mean over 6 channels": (step("MEAN", of((1, 8, 8, 6)), axes(-1), out=of((1, 8, 8))), Reason.SIZE),
-    "a sum over the batch": (step("SUM", IMAGE, axes(0)), Reason.BATCH),
-    "a mean over the batch": (step("MEAN", IMAGE, axes(0)), Reason.BATCH),
-    "a maximum over the batch": (step("REDUCE_MAX", IMAGE, axes(0)), Reason.BATCH),
-    "a minimum over the batch": (step("REDUCE_MIN", IMAGE, axes(0)), Reason.BATCH),
-    "a sum over the batch from behind": (step("SUM", IMAGE, axes(-4)), Reason.BATCH),
+    "a mean over 6 channels": (step("MEAN", of((1, 8, 8, 6)), axes(-1), out=of((1, 8, 8))), EdgeTpuReason.SIZE),
+    "a sum over the batch": (step("SUM", IMAGE, axes(0)), EdgeTpuReason.BATCH),
+    "a mean over the batch": (step("MEAN", IMAGE, axes(0)), EdgeTpuReason.BATCH),
+    "a maximum over the batch": (step("REDUCE_MAX", IMAGE, axes(0)), EdgeTpuReason.BATCH),
+    "a minimum over the batch": (step("REDUCE_MIN", IMAGE, axes(0)), EdgeTpuReason.BATCH),
+    "a sum over the batch from behind": (step("SUM", IMAGE, axes(-4)), EdgeTpuReason.BATCH),
     "a split of the batch": (
-        Facts(
+        GraphFacts(
             values=(axes(0), IMAGE, IMAGE, IMAGE),
             steps=(Step(op="SPLIT", inputs=(0, 1), outputs=(2, 3)),),
             inputs=(1,),
             outputs=(2, 3),
         ),
-        Reason.BATCH,
+        EdgeTpuReason.BATCH,
     ),
-    "a pack of batches": (step("PACK", IMAGE, IMAGE, axis=0), Reason.BATCH),
-    "a padded batch": (step("PAD", IMAGE, axes(1, 0, 0, 0, 0, 0, 0, 0)), Reason.BATCH),
-    "an alpha for each place": (step("PRELU", IMAGE, of((8, 8, 8), constant_bytes=512)), Reason.OPTIONS),
-    "a stride of 2": (step("STRIDED_SLICE", IMAGE, axes(0), axes(8), axes(2)), Reason.OPTIONS),
-    "a new axis": (step("STRIDED_SLICE", IMAGE, axes(0), axes(8), axes(1), new_axis_mask=1), Reason.OPTIONS),
-    "9 times as large": (step("RESIZE_BILINEAR", of((1, 4, 4, 4)), axes(36, 36), out=of((1, 36, 36, 4))), Reason.SIZE),
-    "33 times as large": (step("RESIZE_BILINEAR", of((1, 1, 1, 8)), axes(33, 33), out=of((1, 33, 33, 8))), Reason.SIZE),
+    "a pack of batches": (step("PACK", IMAGE, IMAGE, axis=0), EdgeTpuReason.BATCH),
+    "a padded batch": (step("PAD", IMAGE, axes(1, 0, 0, 0, 0, 0, 0, 0)), EdgeTpuReason.BATCH),
+    "an alpha for each place": (step("PRELU", IMAGE, of((8, 8, 8), constant_bytes=512)), EdgeTpuReason.OPTIONS),
+    "a stride of 2": (step("STRIDED_SLICE", IMAGE, axes(0), axes(8), axes(2)), EdgeTpuReason.OPTIONS),
+    "a new axis": (step("STRIDED_SLICE", IMAGE, axes(0), axes(8), axes(1), new_axis_mask=1), EdgeTpuReason.OPTIONS),
+    "9 times as large": (
+        step("RESIZE_BILINEAR", of((1, 4, 4, 4)), axes(36, 36), out=of((1, 36, 36, 4))),
+        EdgeTpuReason.SIZE,
+    ),
+    "33 times as large": (
+        step("RESIZE_BILINEAR", of((1, 1, 1, 8)), axes(33, 33), out=of((1, 33, 33, 8))),
+        EdgeTpuReason.SIZE,
+    ),
     "more than 256x256": (
         step("RESIZE_NEAREST_NEIGHBOR", of((1, 257, 256, 1)), axes(257, 256), out=of((1, 257, 256, 1))),
-        Reason.SIZE,
+        EdgeTpuReason.SIZE,
     ),
-    "a softmax of 20,000": (step("SOFTMAX", of((1, 20_000)), out=of((1, 20_000))), Reason.SIZE),
-    "a large transposition": (step("TRANSPOSE", of((1, 40, 40, 68)), axes(0, 3, 1, 2)), Reason.SIZE),
-    "a long row": (step("RESHAPE", of((1, 1600, 3, 85)), axes(1, 4800, 85), out=of((1, 4800, 85))), Reason.SIZE),
+    "a softmax of 20,000": (step("SOFTMAX", of((1, 20_000)), out=of((1, 20_000))), EdgeTpuReason.SIZE),
+    "a large transposition": (step("TRANSPOSE", of((1, 40, 40, 68)), axes(0, 3, 1, 2)), EdgeTpuReason.SIZE),
+    "a long row": (step("RESHAPE", of((1, 1600, 3, 85)), axes(1, 4800, 85), out=of((1, 4800, 85))), EdgeTpuReason.SIZE),
 }
 
 
@@ -134,25 +143,25 @@ def test_it_stays_on_the_cpu_for_that_reason(case):
     assert refusal.why is reason
 
 
-def chain(*ops: tuple[str, tuple[int, ...]], dtypes: dict[int, str] | None = None) -> Facts:
+def chain(*ops: tuple[str, tuple[int, ...]], dtypes: dict[int, str] | None = None) -> GraphFacts:
     """Steps that each write the tensor after those of the steps before; tensor 0 is the input."""
     values = tuple(of((1, 4), (dtypes or {}).get(i, "int8")) for i in range(len(ops) + 1))
     steps = tuple(Step(op=op, inputs=inputs, outputs=(i + 1,)) for i, (op, inputs) in enumerate(ops))
-    return Facts(values=values, steps=steps, inputs=(0,), outputs=(len(ops),))
+    return GraphFacts(values=values, steps=steps, inputs=(0,), outputs=(len(ops),))
 
 
-def reasons(graph: Facts) -> list[Reason | None]:
+def reasons(graph: GraphFacts) -> list[EdgeTpuReason | None]:
     return [refusal.why if refusal else None for refusal in partition(graph)]
 
 
 def test_what_follows_an_operator_on_the_cpu_stays_there_and_another_branch_does_not():
     graph = chain(("RELU", (0,)), ("SQRT", (1,)), ("RELU", (2,)), ("TANH", (1,)), ("ADD", (3, 4)))
-    assert reasons(graph) == [None, Reason.OPERATOR, Reason.AFTER, None, Reason.AFTER]
+    assert reasons(graph) == [None, EdgeTpuReason.OPERATOR, EdgeTpuReason.AFTER, None, EdgeTpuReason.AFTER]
 
 
 def test_operators_before_the_partition_do_not_end_it():
     graph = chain(("CAST", (0,)), ("QUANTIZE", (1,)), ("RELU", (2,)), dtypes={1: "float32"})
-    assert reasons(graph) == [Reason.OPERATOR, Reason.DTYPE, None]
+    assert reasons(graph) == [EdgeTpuReason.OPERATOR, EdgeTpuReason.DTYPE, None]
 
 
 def test_a_compiled_model_is_said_to_be_one():
@@ -176,7 +185,7 @@ def test_weights_of_operators_on_the_cpu_take_no_memory_of_the_chip():
 
 
 def test_two_steps_share_weights_that_are_counted_once():
-    graph = Facts(
+    graph = GraphFacts(
         values=(IMAGE, WEIGHTS, IMAGE, IMAGE),
         steps=(Step(op="CONV_2D", inputs=(0, 1), outputs=(2,)), Step(op="CONV_2D", inputs=(2, 1), outputs=(3,))),
         inputs=(0,),

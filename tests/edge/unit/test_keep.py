@@ -29,7 +29,7 @@ from edgeloop.edge.on_device.releases import store
 from edgeloop.edge.on_device.releases.recover import recover
 from edgeloop.edge.on_device.releases.requirements import meet
 from edgeloop.edge.on_device.releases.store import Slot, read_state, slots, write_state
-from edgeloop.edge.on_device.serving.current_release import Wanted, choose
+from edgeloop.edge.on_device.serving.current_release import ServeRequest, choose
 from edgeloop.errors import (
     DeviceError,
     IntegrityError,
@@ -503,7 +503,7 @@ def test_a_hash_that_is_none_becomes_no_part_of_a_path(deployer, bundle, home, s
 
 def test_only_what_a_deploy_installed_is_answered_with(deployer, bundle, home, tmp_path):
     deployer.deploy(bundle(1))
-    found = Wanted(slot(home))
+    found = ServeRequest(slot(home))
     installed = Path(os.path.realpath(found.path))
 
     manifest = installed / MANIFEST

@@ -18,7 +18,7 @@ from edgeloop.edge.measure.prepared_model import ENTRY, QUERIES_A_TURN
 from edgeloop.edge.measure.profile import with_shapes
 from edgeloop.edge.measure.records import Bench
 from edgeloop.edge.measure.scenarios import Driver, Scenario
-from edgeloop.edge.measure.targets import Target
+from edgeloop.edge.measure.targets import BenchTarget
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, TargetError
 from edgeloop.files.flatbuffer import Graph, Operator, Tensor
 from edgeloop.runtime.client import RunResult
@@ -115,7 +115,7 @@ def lab(monkeypatch):
 
 
 def target(name, format=Format.TFLITE):
-    return Target(variant=name, folder=Path(), entry=f"{name}.tflite", format=format, bytes=1, sha256="0" * 64)
+    return BenchTarget(variant=name, folder=Path(), entry=f"{name}.tflite", format=format, bytes=1, sha256="0" * 64)
 
 
 HERE, THERE = Device("here", Path("python")), Device("there", Path("python"))

@@ -6,9 +6,9 @@ from math import comb
 import pytest
 
 from edgeloop.edge.measure.scenarios import (
-    Outcome,
     Query,
     Scenario,
+    ScenarioResult,
     minimum_queries,
     outcome,
     overlatency,
@@ -46,7 +46,7 @@ def test_as_many_queries_may_be_slow_as_the_binomial_distribution_allows_and_no_
 def test_of_100_queries_the_estimate_leaves_out_2():
     # loadgen 6.0.17 on 100 queries: "Would discard 2 highest latency queries"
     found = outcome(Query(scenario=SINGLE), [float(ms) for ms in range(100, 0, -1)])
-    assert found == Outcome(
+    assert found == ScenarioResult(
         scenario="single-stream",
         metric="p90_ms",
         value=98.0,

@@ -79,7 +79,7 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compressed:
+class CompressResult:
     """The new file and what was found in it.
 
     Attributes:
@@ -125,7 +125,7 @@ def compress(
     folder: str | Path,
     progress: Progress = silent,
     limits: Limits = LIMITS,
-) -> Compressed:
+) -> CompressResult:
     """Compress a classifier and write it as a `.keras` file into `folder`.
 
     Args:
@@ -147,7 +147,7 @@ def compress(
     job = CompressJob(model=path.absolute(), options=options, train=Path(train).absolute(), target=target.absolute())
     made = run_limited(CHILD, job, limits, progress)
     before, after = made["gzip_bytes"]
-    return Compressed(
+    return CompressResult(
         path=target,
         notes=tuple(made["notes"]),
         accuracy_before=made["accuracy_before"],

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from edgeloop.convert.compression.compress import CompressJob, CompressOptions
-from edgeloop.convert.compression.fit import Fit, accuracy, loss
-from edgeloop.convert.compression.legacy import Twin, rebuild
+from edgeloop.convert.compression.fit import FitOptions, accuracy, loss
+from edgeloop.convert.compression.legacy import LegacyModel, rebuild
 from edgeloop.convert.compression.qat import quantization_aware
 from edgeloop.convert.compression.tfmot import Weights, cluster, kernels, layer_weights, prune
 from edgeloop.convert.samples import Labels, Samples, in_batches, read_samples
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.errors import EdgeloopError, ModelError
 from edgeloop.extras import need
-from edgeloop.processes.job_child import Teller, serve
+from edgeloop.processes.job_child import Events, serve
 
 # two frameworks, the same float32 sums in another order: measured 1e-6 on a digits net, 1e-4 leaves room for 100 of
 # those; a setting that tf_keras does not know is to show here
@@ -31,7 +31,7 @@ NAMED = 5  # layers in one note
 LOOK = 64  # samples on which two models are compared
 
 
-def compressed(job: CompressJob, tell: Teller) -> dict[str, Any]:
+def compressed(job: CompressJob, tell: Events) -> dict[str, Any]:
     """Do the job, and say what is in the file that was written.
 
     Raises:
@@ -44,7 +44,7 @@ def compressed(job: CompressJob, tell: Teller) -> dict[str, Any]:
     tf.config.experimental.enable_op_determinism()
     labels, answers = np.asarray(samples.labels), _answers(source, samples)
     _same(rebuild(source.model), source, samples)
-    fit = Fit(
+    fit = FitOptions(
         x=[samples.inputs[spec.name] for spec in source.inputs],
         y=labels,
         loss=loss(answers, labels, job.model),
@@ -88,7 +88,9 @@ def _open(job: CompressJob) -> Source:
     return source
 
 
-def _steps(model: Any, options: CompressOptions, fit: Fit) -> tuple[Weights, frozenset[str], frozenset[str], list[str]]:
+def _steps(
+    model: Any, options: CompressOptions, fit: FitOptions
+) -> tuple[Weights, frozenset[str], frozenset[str], list[str]]:
     """What was asked for, step by step, each on a tf_keras model of its own: TF-MOT takes the layers apart.
 
     Returns:
@@ -116,7 +118,7 @@ def _steps(model: Any, options: CompressOptions, fit: Fit) -> tuple[Weights, fro
     return weights, pruned, clustered, notes
 
 
-def _twin(model: Any, weights: Weights) -> Twin:
+def _twin(model: Any, weights: Weights) -> LegacyModel:
     twin = rebuild(model)
     for name, arrays in weights.items():
         twin.model.get_layer(name).set_weights(arrays)
@@ -166,7 +168,7 @@ def _kernels(layer: Any) -> list[np.ndarray]:
     return [arrays[i] for i in kernels(layer)]
 
 
-def _same(twin: Twin, source: Source, samples: Samples) -> None:
+def _same(twin: LegacyModel, source: Source, samples: Samples) -> None:
     """The two models answer alike, or the weights of one are not the weights of the other."""
     few = samples.take(LOOK)
     given = [few.inputs[spec.name] for spec in source.inputs]
@@ -184,7 +186,7 @@ def _answers(source: Source, samples: Samples) -> np.ndarray:
     return in_batches(source.call, samples, source.inputs[0].shape[0])[source.outputs[0].name]
 
 
-def _rows(twin: Twin, pruned: frozenset[str], clustered: frozenset[str]) -> Iterator[dict[str, Any]]:
+def _rows(twin: LegacyModel, pruned: frozenset[str], clustered: frozenset[str]) -> Iterator[dict[str, Any]]:
     for original, names in twin.parts:
         paths = iter(original.weights)
         for layer in map(twin.model.get_layer, names):

@@ -16,7 +16,7 @@ ROUNDING = 1e-3  # how far a row of probabilities may be from 1: float16 weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
+class FitOptions:
     """How to train: inputs in the model's order [n, ...], integer labels [n], a tf_keras loss."""
 
     x: Sequence[np.ndarray]

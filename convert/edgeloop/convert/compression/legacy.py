@@ -25,7 +25,7 @@ ADDED = {"MultiHeadAttention": {"query_shape": None, "key_shape": None, "value_s
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class LegacyModel:
     """A tf_keras model that computes what a Keras 3 model computes.
 
     Attributes:
@@ -43,7 +43,7 @@ class Twin:
             original.set_weights([array for name in names for array in weights[name]])
 
 
-def rebuild(model: Any) -> Twin:
+def rebuild(model: Any) -> LegacyModel:
     """Rebuild a functional or Sequential Keras 3 model in tf_keras, weights included.
 
     Raises:
@@ -66,7 +66,7 @@ def rebuild(model: Any) -> Twin:
                     f"the layer {name!r} has other weights in tf_keras. It cannot be trained there."
                 ) from e
             arrays = arrays[count:]
-    return Twin(twin, tuple(builder.parts))
+    return LegacyModel(twin, tuple(builder.parts))
 
 
 class _Builder:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.compression.fit import Fit
+from edgeloop.convert.compression.fit import FitOptions
 from edgeloop.convert.compression.tfmot import Weights, keep_ties, kernels
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
@@ -30,7 +30,9 @@ ACTIVATIONS = frozenset({"linear", "relu", "swish", "gelu", "softmax", "sigmoid"
 FOLDS = ("Conv2D", "DepthwiseConv2D", "Dense")  # a BatchNormalization behind one of them becomes part of it
 
 
-def quantization_aware(model: Any, fit: Fit, epochs: int, kept: Weights | None = None) -> tuple[Weights, list[str]]:
+def quantization_aware(
+    model: Any, fit: FitOptions, epochs: int, kept: Weights | None = None
+) -> tuple[Weights, list[str]]:
     """Train with fake quantization of every layer that TF-MOT can quantize.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.compression.fit import Fit
+from edgeloop.convert.compression.fit import FitOptions
 from edgeloop.extras import need
 
 Weights = dict[str, list[np.ndarray]]  # by layer name, in get_weights order
@@ -34,7 +34,7 @@ def kernels(layer: Any) -> list[int]:
     return [i for i, w in enumerate(layer.weights) if "kernel" in _last(w.name) or "embeddings" in _last(w.name)]
 
 
-def prune(model: Any, sparsity: float, fit: Fit, epochs: int) -> tuple[Weights, list[str]]:
+def prune(model: Any, sparsity: float, fit: FitOptions, epochs: int) -> tuple[Weights, list[str]]:
     """Fine-tune while the smallest weights of each kernel become zero, up to `sparsity` after three quarters.
 
     Returns:
@@ -60,7 +60,7 @@ def prune(model: Any, sparsity: float, fit: Fit, epochs: int) -> tuple[Weights, 
     return layer_weights(api.strip_pruning(wrapped)), left
 
 
-def cluster(model: Any, count: int, keep_zeros: bool, fit: Fit, epochs: int) -> tuple[Weights, list[str]]:
+def cluster(model: Any, count: int, keep_zeros: bool, fit: FitOptions, epochs: int) -> tuple[Weights, list[str]]:
     """Fine-tune `count` shared values for each kernel, one of them zero where zeros are to be kept.
 
     Returns:

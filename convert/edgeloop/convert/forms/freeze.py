@@ -11,7 +11,7 @@ from edgeloop.extras import need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frozen:
+class FrozenGraph:
     """A graph whose weights are constants.
 
     Attributes:
@@ -25,7 +25,7 @@ class Frozen:
     outputs: tuple[str, ...]
 
 
-def freeze(source: Source) -> Frozen:
+def freeze(source: Source) -> FrozenGraph:
     """The source's signature as one graph. The inputs keep their names and their free dimensions.
 
     Raises:
@@ -57,7 +57,7 @@ def freeze(source: Source) -> Frozen:
     outputs = tuple(t.name for t in traced.outputs)
     _infer_one_size(tf, graph)
     _prune(graph, {name.split(":")[0] for name in (*inputs, *outputs)})
-    return Frozen(graph=graph, inputs=inputs, outputs=outputs)
+    return FrozenGraph(graph=graph, inputs=inputs, outputs=outputs)
 
 
 def _infer_one_size(tf: Any, graph: Any) -> None:

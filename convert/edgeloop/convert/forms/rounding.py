@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.forms.weighted import CONV, DENSE, DEPTHWISE, Weighted, constant, floats, read, weighted
+from edgeloop.convert.forms.weighted import CONV, DENSE, DEPTHWISE, WeightedOperator, constant, floats, read, weighted
 from edgeloop.extras import need
 
 ROWS = 64  # patches of an operator's input from each sample: 2,048 in all
@@ -35,7 +35,7 @@ BLOCK = 32  # columns that hand on their losses one by one; to the others a bloc
 Factors = Mapping[str, np.ndarray]
 
 
-class Inputs:
+class InputMoments:
     """Second moments of what the operators of `float32` multiply their weights with, batch after batch."""
 
     def __init__(self, float32: bytes) -> None:
@@ -67,7 +67,7 @@ class Inputs:
         return found
 
 
-def watched(batches: Iterable[tuple[int, Any]], inputs: Inputs) -> Iterator[tuple[int, Any]]:
+def watched(batches: Iterable[tuple[int, Any]], inputs: InputMoments) -> Iterator[tuple[int, Any]]:
     """`batches` as they are, each added to `inputs` on its way."""
     for count, values in batches:
         inputs.add(count, values)
@@ -116,7 +116,7 @@ def round_weights(quantized: bytes, float32: bytes, factors: Factors, steps: Map
     return bytes(data)
 
 
-def _width(op: Weighted) -> int:
+def _width(op: WeightedOperator) -> int:
     shape = op.weights.ShapeAsNumpy()
     return int(np.prod(shape[1:3] if op.kind == DEPTHWISE else shape[1:]))
 
@@ -156,7 +156,7 @@ def _round(columns: np.ndarray, scales: np.ndarray, factor: np.ndarray, most: in
     return steps
 
 
-def _patches(op: Weighted, value: np.ndarray, rows: int, rng: Any) -> np.ndarray | None:
+def _patches(op: WeightedOperator, value: np.ndarray, rows: int, rng: Any) -> np.ndarray | None:
     """Up to `rows` inputs of one output each: [rows, taps, channels]. None for grouped convolutions."""
     shape = op.weights.ShapeAsNumpy()
     if op.kind == DENSE:

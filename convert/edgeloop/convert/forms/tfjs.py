@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.forms.freeze import Frozen
+from edgeloop.convert.forms.freeze import FrozenGraph
 from edgeloop.convert.forms.tfjs_stubs import check_tensorflowjs, load_converter
 from edgeloop.convert.sources.source import Source
 from edgeloop.errors import ModelError, OptionsError
@@ -43,7 +43,7 @@ class TfjsOptions:
             raise OptionsError(f"shards of {self.shard_bytes} bytes hold nothing. Expected 1 or more.")
 
 
-def to_tfjs(frozen: Frozen, source: Source, folder: Path, options: TfjsOptions = TfjsOptions()) -> None:
+def to_tfjs(frozen: FrozenGraph, source: Source, folder: Path, options: TfjsOptions = TfjsOptions()) -> None:
     """Write model.json and its shards into `folder`, with the source's signature.
 
     Raises:
@@ -68,7 +68,7 @@ def to_tfjs(frozen: Frozen, source: Source, folder: Path, options: TfjsOptions =
     _finish(folder / "model.json", frozen, source)
 
 
-def _finish(path: Path, frozen: Frozen, source: Source) -> None:
+def _finish(path: Path, frozen: FrozenGraph, source: Source) -> None:
     """Sorted keys (protobuf maps come in any order) and the names that people know the tensors by."""
     model = json.loads(path.read_text())
     model["signature"] = {

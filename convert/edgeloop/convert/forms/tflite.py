@@ -15,12 +15,12 @@ import numpy as np
 
 from edgeloop.bundle import Scheme
 from edgeloop.convert.forms.bias import channel_means, correct_biases
-from edgeloop.convert.forms.freeze import Frozen
+from edgeloop.convert.forms.freeze import FrozenGraph
 from edgeloop.convert.forms.leftover import left_in_float
 from edgeloop.convert.forms.pooling import pools_as_means
 from edgeloop.convert.forms.ranges import useful
 from edgeloop.convert.forms.recipes import Io, recipe
-from edgeloop.convert.forms.rounding import Inputs, int8_steps, round_weights, watched
+from edgeloop.convert.forms.rounding import InputMoments, int8_steps, round_weights, watched
 from edgeloop.convert.forms.weighted import inputs_of, read, weighted
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import Source
@@ -53,7 +53,7 @@ class Calibration:
     steps: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def lower(frozen: Frozen, source: Source) -> bytes:
+def lower(frozen: FrozenGraph, source: Source) -> bytes:
     """A float32 flatbuffer with the source's signature; free dimensions stay free.
 
     Raises:
@@ -109,7 +109,7 @@ def calibrate(float32: bytes, source: Source, samples: Samples, progress: Progre
             runner.calibrate({source.signature: [batch]}, manager)
             progress("calibrate", min(len(samples), done * size), len(samples))
         model, graph = read(float32)
-        tensors, inputs = {op.input for op in weighted(model, graph)}, Inputs(float32)
+        tensors, inputs = {op.input for op in weighted(model, graph)}, InputMoments(float32)
         seen = inputs_of(float32, tensors, source.signature, samples, size, fill=fixed is not None)
         means = channel_means(watched(seen, inputs))
     ranges = {  # the profiler answers in float64: as float32, its ranges equal those of the slow mode to the bit

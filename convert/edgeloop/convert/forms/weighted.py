@@ -18,7 +18,7 @@ SAMPLES = 32  # 64 moved the SNR of four schemes of three models by -0.6 to +0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Weighted:
+class WeightedOperator:
     """An operator with its tensors: `input` by position, weights and bias as the schema's tensors.
 
     Attributes:
@@ -36,7 +36,7 @@ class Weighted:
         return str(self.weights.Name().decode())
 
 
-def weighted(model: Any, graph: Any) -> Iterator[Weighted]:
+def weighted(model: Any, graph: Any) -> Iterator[WeightedOperator]:
     """Operators with a constant weight and bias of their own: a shared one has no single input to correct for."""
     schema = need("ai_edge_litert.schema_py_generated", extra="convert")
     kinds = {getattr(schema.BuiltinOperator, kind): kind for kind in (CONV, DEPTHWISE, DENSE)}
@@ -56,7 +56,7 @@ def weighted(model: Any, graph: Any) -> Iterator[Weighted]:
             if options is not None:
                 options = options()
                 options.Init(table.Bytes, table.Pos)
-            yield Weighted(kind, op.Inputs(0), weights, bias, options)
+            yield WeightedOperator(kind, op.Inputs(0), weights, bias, options)
 
 
 def inputs_of(

@@ -21,7 +21,7 @@ from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.errors import DeviceError, MissingExtra, ModelError, OptionsError, TargetError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
-from edgeloop.runtime.parity.compare import Parity, Where, compare, failed, floor_of, is_classifier
+from edgeloop.runtime.parity.compare import Parity, RanOn, compare, failed, floor_of, is_classifier
 from edgeloop.runtime.parity.quantization import from_io, to_io
 from edgeloop.runtime.runners import AgentRunner, Session, runners
 
@@ -59,7 +59,7 @@ class ProveOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RuntimeOnDevice:
     """A runtime on a device. `device` None: this machine, by a program that is no Python (Node)."""
 
     runtime: str
@@ -114,21 +114,21 @@ def prove(
 
 def places_of(
     formats: Sequence[Format], options: ProveOptions
-) -> tuple[dict[Format, list[Place]], dict[Format, MissingExtra]]:
+) -> tuple[dict[Format, list[RuntimeOnDevice]], dict[Format, MissingExtra]]:
     """Where each format can run, and why not for the first runtime that is missing.
 
     Raises:
         DeviceError: A device of `options.on` has no runtime for any of `formats`.
     """
     available = runners()
-    places: dict[Format, list[Place]] = {format: [] for format in formats}
+    places: dict[Format, list[RuntimeOnDevice]] = {format: [] for format in formats}
     missing: dict[Format, MissingExtra] = {}
     used: dict[Device, str] = {}
     for format in formats:
         for name in RUNTIMES[format]:
             runner = available[name]
             if not isinstance(runner, AgentRunner):
-                places[format].append(Place(name, None, runner.open))
+                places[format].append(RuntimeOnDevice(name, None, runner.open))
                 continue
             devices = dict.fromkeys(options.on)
             try:
@@ -138,7 +138,7 @@ def places_of(
             for device in devices:
                 lacks = runner.lacks(device)
                 if not lacks:
-                    places[format].append(Place(name, device, partial(runner.open, device=device)))
+                    places[format].append(RuntimeOnDevice(name, device, partial(runner.open, device=device)))
                 used[device] = "" if not lacks else used.get(device, lacks)
     for device in options.on:
         if used.get(device):
@@ -199,7 +199,7 @@ class _Job:
     layers: tuple[str, ...]
 
 
-def _on(job: _Job, variant: Variant, place: Place, samples: Samples) -> list[Parity]:
+def _on(job: _Job, variant: Variant, place: RuntimeOnDevice, samples: Samples) -> list[Parity]:
     """The records of one variant at one place; a refusal and a crash are records too."""
     expected = {name: value[: len(samples)] for name, value in job.expected.items()}
     version = None
@@ -208,8 +208,8 @@ def _on(job: _Job, variant: Variant, place: Place, samples: Samples) -> list[Par
             version = session.version
             got = run(session, variant, job.signatures, samples)
     except (TargetError, DeviceError) as e:
-        return failed(Where(variant.id, place.runtime, version, place.label), expected, _words(e, job.folder))
-    where = Where(variant.id, place.runtime, version, place.label)
+        return failed(RanOn(variant.id, place.runtime, version, place.label), expected, _words(e, job.folder))
+    where = RanOn(variant.id, place.runtime, version, place.label)
     floor = floor_of(variant.scheme, job.options.min_snr_db)
     rows = compare(where, floor, expected, got, samples.labels, classifier=job.classifier)
     if all(row.passed for row in rows):
@@ -218,7 +218,7 @@ def _on(job: _Job, variant: Variant, place: Place, samples: Samples) -> list[Par
     return [row if row.passed else replace(row, worst_layer=blame) for row in rows]
 
 
-def _worst_layer(job: _Job, variant: Variant, place: Place, samples: Samples) -> str | None:
+def _worst_layer(job: _Job, variant: Variant, place: RuntimeOnDevice, samples: Samples) -> str | None:
     """Where the error enters, in words; None where there is no float .tflite to compare with, or it cannot be seen."""
     floats = [v for v in job.variants if v.format is Format.TFLITE and v.scheme is Scheme.FLOAT32]
     floats = [v for v in floats if TRAIN not in v.signatures and v.id != variant.id]

@@ -21,14 +21,14 @@ from edgeloop.runtime.parity.reference import read_reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
+class VerifyResult:
     """A bundle that holds, and one record for each variant, runtime, device and output: also of those not listed."""
 
     bundle: Bundle
     parity: tuple[Parity, ...]
 
 
-def verify(path: str | Path, progress: Progress = silent, on: tuple[Device, ...] = ()) -> Verified:
+def verify(path: str | Path, progress: Progress = silent, on: tuple[Device, ...] = ()) -> VerifyResult:
     """Check a bundle with what is in it: no source model, no TensorFlow.
 
     A runtime that the manifest says a variant was proved on must agree here too; what others do is in the records.
@@ -56,7 +56,7 @@ def verify(path: str | Path, progress: Progress = silent, on: tuple[Device, ...]
         bundle.path, bundle.variants, bundle.manifest.signatures, samples, expected, options, progress, layers=layers
     )
     check_listed(rows, listed, "Do not use the bundle on a device like this; convert the model again.")
-    return Verified(bundle=bundle, parity=tuple(rows))
+    return VerifyResult(bundle=bundle, parity=tuple(rows))
 
 
 def _reference(bundle: Bundle) -> tuple[Samples, Mapping[str, np.ndarray]]:

@@ -20,7 +20,7 @@ import numpy as np
 from edgeloop.bundle import Weight
 from edgeloop.convert.samples import Samples
 from edgeloop.errors import ModelError
-from edgeloop.files.flatbuffer import Graph, Operator, Signature, Tensor, read_tflite
+from edgeloop.files.flatbuffer import Graph, Operator, Tensor, TfliteSignature, read_tflite
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import Device, parse_device
 from edgeloop.runtime.parity.compare import LIMIT_DB, snr_db
@@ -129,7 +129,7 @@ def worst(layers: Sequence[LayerSnr]) -> LayerSnr | None:
     return min(layers, key=lambda layer: layer.snr_db)
 
 
-def _graph(data: bytes, signature: str) -> tuple[Signature, Graph]:
+def _graph(data: bytes, signature: str) -> tuple[TfliteSignature, Graph]:
     model = read_tflite(data)
     for found in model.signatures:
         if found.name == signature:

@@ -17,7 +17,7 @@ from edgeloop.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MixMeasurement:
     """What running a mix gave.
 
     Attributes:
@@ -36,14 +36,14 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class MixCandidate:
     """A mix that was measured: `scheme` for all operators but those in `keep` {first output tensor: scheme}."""
 
     scheme: Scheme
     keep: Mapping[str, Scheme]
     bytes: int
     sha256: str
-    measured: Measured
+    measured: MixMeasurement
 
     @property
     def label(self) -> str:
@@ -53,7 +53,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class MixRefusal:
     """A mix that the quantizer or the runtime would not have, and why."""
 
     scheme: Scheme
@@ -68,19 +68,19 @@ class Budget:
     reference: float
     max_drop_pp: float
 
-    def drop_pp(self, candidate: Candidate) -> float:
+    def drop_pp(self, candidate: MixCandidate) -> float:
         return 100 * (self.reference - candidate.measured.accuracy)
 
-    def holds(self, candidate: Candidate) -> bool:
+    def holds(self, candidate: MixCandidate) -> bool:
         # 1e-9: 92.5 - 92 is 0.5000000000000004 points
         return candidate.measured.passed and self.drop_pp(candidate) <= self.max_drop_pp + 1e-9
 
 
 Quantize = Callable[[Scheme, Mapping[str, Scheme]], bytes]
-Measure = Callable[[bytes, Scheme], Measured]
+Measure = Callable[[bytes, Scheme], MixMeasurement]
 
 
-class Spent(Exception):
+class BudgetSpent(Exception):
     """The evaluations are used up: the search ends and takes the best so far. No error, so not of that tree."""
 
 
@@ -92,8 +92,8 @@ class Trials:
     ) -> None:
         self._quantize, self._measure, self._journal, self._progress = quantize, measure, journal, progress
         self.budget, self.limit = budget, limit
-        self.candidates: dict[str, Candidate] = {}
-        self.refusals: dict[str, Refusal] = {}
+        self.candidates: dict[str, MixCandidate] = {}
+        self.refusals: dict[str, MixRefusal] = {}
         self.resumed = 0
 
     def __len__(self) -> int:
@@ -114,7 +114,7 @@ class Trials:
 
     def _try(self, id: str, scheme: Scheme, keep: Mapping[str, Scheme]) -> None:
         if len(self) >= self.limit:
-            raise Spent
+            raise BudgetSpent
         record = self._journal.get(id)
         if record is None:
             record = self._evaluate(scheme, keep)
@@ -122,10 +122,10 @@ class Trials:
         else:
             self.resumed += 1
         if "refused" in record:
-            self.refusals[id] = Refusal(scheme=scheme, keep=keep, reason=record["refused"])
+            self.refusals[id] = MixRefusal(scheme=scheme, keep=keep, reason=record["refused"])
         else:
-            measured = Measured(**record["measured"])
-            self.candidates[id] = Candidate(
+            measured = MixMeasurement(**record["measured"])
+            self.candidates[id] = MixCandidate(
                 scheme=scheme, keep=keep, bytes=record["bytes"], sha256=record["sha256"], measured=measured
             )
         self._progress("search", len(self), self.limit)

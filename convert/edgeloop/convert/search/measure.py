@@ -16,9 +16,9 @@ import numpy as np
 
 from edgeloop.bundle import Scheme
 from edgeloop.convert.samples import Samples, in_batches
-from edgeloop.convert.search.candidate import Measure, Measured
+from edgeloop.convert.search.candidate import Measure, MixMeasurement
 from edgeloop.runtime.client import Agent, agent
-from edgeloop.runtime.parity.compare import Parity, Where, compare, floor_of, is_classifier
+from edgeloop.runtime.parity.compare import Parity, RanOn, compare, floor_of, is_classifier
 from edgeloop.runtime.runners import LITERT
 
 Arrays = Mapping[str, np.ndarray]
@@ -72,14 +72,14 @@ def measuring(
     """
     device = LITERT.device()
     metric = metric_for(expected, samples.labels)
-    where, classifier = Where("candidate", LITERT.name), metric is not Metric.SIGNAL
+    where, classifier = RanOn("candidate", LITERT.name), metric is not Metric.SIGNAL
     one = next(samples.batches(batch or 1, fill=batch is not None))
     with tempfile.TemporaryDirectory() as folder, agent(device, LITERT.name, folder, timeout_s) as base:
         Path(folder, "float32.tflite").write_bytes(float32)
         base.prepare("float32.tflite")
         base.run(one, signature, warmup=2)
 
-        def measure(data: bytes, scheme: Scheme) -> Measured:
+        def measure(data: bytes, scheme: Scheme) -> MixMeasurement:
             Path(folder, "candidate.tflite").write_bytes(data)
             with agent(device, LITERT.name, folder, timeout_s) as own:
                 own.prepare("candidate.tflite")
@@ -88,7 +88,7 @@ def measuring(
                 rows = compare(where, floor, expected, got, samples.labels, classifier=classifier)
                 latency_ms, latency_ratio = _interleaved(own, base, one, signature)
             known = [row.snr_db for row in rows if row.snr_db is not None]
-            return Measured(
+            return MixMeasurement(
                 accuracy=_score(rows, metric),
                 latency_ms=latency_ms,
                 latency_ratio=latency_ratio,

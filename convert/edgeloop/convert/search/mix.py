@@ -17,7 +17,7 @@ from edgeloop.convert.samples import Samples
 from edgeloop.convert.search.journal import Journal, search_key
 from edgeloop.convert.search.measure import Metric, measuring, metric_for, reference_score
 from edgeloop.convert.search.rank import rank_layers
-from edgeloop.convert.search.search import Found, SearchOptions, search
+from edgeloop.convert.search.search import SearchOptions, SearchResult, search
 from edgeloop.errors import ModelError
 from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.progress import Progress, silent
@@ -27,7 +27,7 @@ PACKAGES = ("edgeloop", "ai-edge-quantizer", "ai-edge-litert", "numpy")  # anoth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class MixSearchJob:
     """One model to search a mix for.
 
     Attributes:
@@ -52,11 +52,13 @@ class Mix:
     """The file that `found.best` describes, and what the budget was on."""
 
     data: bytes
-    found: Found
+    found: SearchResult
     metric: Metric
 
 
-def find_mix(job: Job, options: SearchOptions, journal: Path | None = None, progress: Progress = silent) -> Mix:
+def find_mix(
+    job: MixSearchJob, options: SearchOptions, journal: Path | None = None, progress: Progress = silent
+) -> Mix:
     """Search; `journal` is the file that a killed search goes on from, and stays the caller's to remove.
 
     Raises:
@@ -79,11 +81,11 @@ def find_mix(job: Job, options: SearchOptions, journal: Path | None = None, prog
     return Mix(data=data, found=found, metric=metric_for(job.expected, labels))
 
 
-def _quantize(job: Job, scheme: Scheme, keep: Mapping[str, Scheme]) -> bytes:
+def _quantize(job: MixSearchJob, scheme: Scheme, keep: Mapping[str, Scheme]) -> bytes:
     return quantize(job.float32, scheme, job.calibration, keep=keep)
 
 
-def _int8(job: Job) -> bytes:
+def _int8(job: MixSearchJob) -> bytes:
     """What the layers are ranked with: int8 where the quantizer has a rule, although it may not be called int8."""
     try:
         return _quantize(job, Scheme.INT8, {})
@@ -93,7 +95,7 @@ def _int8(job: Job) -> bytes:
         return _quantize(job, Scheme.INT8, {last: Scheme.FLOAT32})
 
 
-def _key(job: Job, options: SearchOptions) -> str:
+def _key(job: MixSearchJob, options: SearchOptions) -> str:
     toolchain = {}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.page import page, table
 
 if TYPE_CHECKING:
-    from edgeloop.convert.search.candidate import Candidate
-    from edgeloop.convert.search.search import Found
+    from edgeloop.convert.search.candidate import MixCandidate
+    from edgeloop.convert.search.search import SearchResult
 
 WIDTH, HEIGHT = 900, 380
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 20, 50  # of the drawing, room for the axes
@@ -19,13 +19,15 @@ NAME_PX = 150, 13  # room of one name
 RADIUS = 5.0  # of a candidate as fast as float32; the area is the latency
 
 
-def pareto_front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def pareto_front(candidates: Sequence[MixCandidate]) -> tuple[MixCandidate, ...]:
     """Those that no other beats: no larger, no less accurate, no slower, and better in one. The smallest first."""
     best = [c for c in candidates if not any(_beats(_costs(other), _costs(c)) for other in candidates)]
     return tuple(sorted(best, key=_costs))
 
 
-def pareto_svg(candidates: Sequence[Candidate], reference: float | None = None, best: Candidate | None = None) -> str:
+def pareto_svg(
+    candidates: Sequence[MixCandidate], reference: float | None = None, best: MixCandidate | None = None
+) -> str:
     """Size against accuracy, a circle a candidate whose area is its latency; full ones are on the front over all
     three. The line joins those that no smaller candidate equals in accuracy; dashed is the source's own accuracy.
     `best`, the plain schemes and the front are named, in this order, where no other name is in the way."""
@@ -60,7 +62,7 @@ def pareto_svg(candidates: Sequence[Candidate], reference: float | None = None, 
     return "".join(parts) + "</svg>"
 
 
-def report_html(name: str, found: Found, metric: str) -> str:
+def report_html(name: str, found: SearchResult, metric: str) -> str:
     """A page about one search; `metric` says what its accuracy is: `accuracy`, `top-1 agreement with the source`."""
     lost = found.budget.drop_pp(found.best)
     intro = (
@@ -91,7 +93,7 @@ def report_html(name: str, found: Found, metric: str) -> str:
     return page(name, parts)
 
 
-def search_document(found: Found, metric: str) -> dict[str, Any]:
+def search_document(found: SearchResult, metric: str) -> dict[str, Any]:
     """What `--json` says of a search: `best` and `front` are positions in `tried`."""
     return {
         "metric": metric,
@@ -109,7 +111,7 @@ def search_document(found: Found, metric: str) -> dict[str, Any]:
     }
 
 
-def _candidate(candidate: Candidate, found: Found) -> dict[str, Any]:
+def _candidate(candidate: MixCandidate, found: SearchResult) -> dict[str, Any]:
     measured = candidate.measured
     return {
         "label": candidate.label,
@@ -127,7 +129,7 @@ def _candidate(candidate: Candidate, found: Found) -> dict[str, Any]:
     }
 
 
-def _costs(candidate: Candidate) -> tuple[float, float, float]:
+def _costs(candidate: MixCandidate) -> tuple[float, float, float]:
     return candidate.bytes, -candidate.measured.accuracy, candidate.measured.latency_ratio
 
 
@@ -135,16 +137,16 @@ def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
-def _staircase(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _staircase(candidates: Sequence[MixCandidate]) -> list[MixCandidate]:
     """The front over size and accuracy alone, which a line can join."""
-    steps: list[Candidate] = []
+    steps: list[MixCandidate] = []
     for candidate in sorted(candidates, key=_costs):
         if not steps or candidate.measured.accuracy > steps[-1].measured.accuracy:
             steps.append(candidate)
     return steps
 
 
-def _row(candidate: Candidate, found: Found) -> tuple[str, ...]:
+def _row(candidate: MixCandidate, found: SearchResult) -> tuple[str, ...]:
     measured, drop = candidate.measured, found.budget.drop_pp(candidate)
     verdict = "best" if candidate is found.best else "holds" if found.budget.holds(candidate) else "over budget"
     return (
@@ -160,7 +162,7 @@ def _row(candidate: Candidate, found: Found) -> tuple[str, ...]:
     )
 
 
-def _circle(candidate: Candidate, x: float, y: float, front: Sequence[Candidate]) -> str:
+def _circle(candidate: MixCandidate, x: float, y: float, front: Sequence[MixCandidate]) -> str:
     measured = candidate.measured
     fill = "#06c" if candidate in front else "none"
     tip = (
@@ -172,7 +174,7 @@ def _circle(candidate: Candidate, x: float, y: float, front: Sequence[Candidate]
     )
 
 
-def _radius(candidate: Candidate) -> float:
+def _radius(candidate: MixCandidate) -> float:
     return RADIUS * math.sqrt(min(16.0, max(0.1, candidate.measured.latency_ratio)))  # 16: more would hide neighbours
 
 

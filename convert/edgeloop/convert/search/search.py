@@ -13,7 +13,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from edgeloop.bundle import Scheme
-from edgeloop.convert.search.candidate import Budget, Candidate, Measure, Quantize, Refusal, Spent, Trials
+from edgeloop.convert.search.candidate import Budget, BudgetSpent, Measure, MixCandidate, MixRefusal, Quantize, Trials
 from edgeloop.convert.search.journal import Journal
 from edgeloop.convert.search.pareto import pareto_front
 from edgeloop.errors import BudgetError, OptionsError
@@ -69,13 +69,13 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SearchResult:
     """`front` is Pareto's over bytes, accuracy and latency; `tried` in order; `resumed` were read from the journal."""
 
-    best: Candidate
-    front: tuple[Candidate, ...]
-    tried: tuple[Candidate, ...]
-    refused: tuple[Refusal, ...]
+    best: MixCandidate
+    front: tuple[MixCandidate, ...]
+    tried: tuple[MixCandidate, ...]
+    refused: tuple[MixRefusal, ...]
     resumed: int
     budget: Budget
 
@@ -88,7 +88,7 @@ def search(
     options: SearchOptions,
     journal: Journal,
     progress: Progress = silent,
-) -> Found:
+) -> SearchResult:
     """The smallest mix that loses at most `max_drop_pp` points, and all that was tried on the way.
 
     `quantize(scheme, keep)` makes the file; `measure(file, scheme)` runs it, `scheme` MIXED where anything is kept.
@@ -105,10 +105,10 @@ def search(
         # where float32 is over budget, no layer kept in it helps
         if Scheme.INT8 not in plain and Scheme.FLOAT32 in plain:
             _search_mixes(layers, plain, trials)
-    except Spent:
+    except BudgetSpent:
         progress("search", options.evaluations, options.evaluations)
     tried = tuple(trials.candidates.values())
-    return Found(
+    return SearchResult(
         best=_best(trials, options.max_slowdown),
         front=pareto_front(tried),
         tried=tried,
@@ -178,7 +178,7 @@ def _holds(mix: dict[Layer, Scheme], trials: Trials) -> bool:
     return trials.holds(Scheme.INT8, {name: scheme for layer, scheme in mix.items() for name in layer.operators})
 
 
-def _best(trials: Trials, max_slowdown: float | None) -> Candidate:
+def _best(trials: Trials, max_slowdown: float | None) -> MixCandidate:
     holding = [candidate for candidate in trials.candidates.values() if trials.budget.holds(candidate)]
     if not holding:
         raise BudgetError(_over_budget(trials))

@@ -12,7 +12,7 @@ from edgeloop.convert.sources.names import identifiers
 from edgeloop.convert.sources.onnx_environment import onnx2tf_python
 from edgeloop.errors import MissingExtra, ModelError
 from edgeloop.extras import need
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.progress import Progress, silent
 
 CHILD = Path(__file__).with_name("onnx2tf_child.py")

@@ -14,7 +14,7 @@ from edgeloop.bundle import TensorSpec, Weight
 from edgeloop.convert.sources.source import functional, identifiers
 from edgeloop.convert.training.losses import Loss, objective
 from edgeloop.convert.training.optimizers import RULES, Optimizer
-from edgeloop.convert.training.twin import Twin, frozen_layers, twin
+from edgeloop.convert.training.twin import TrainableModel, frozen_layers, twin
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.extras import need
 
@@ -113,7 +113,7 @@ def _input_specs(tf: Any, inputs: Sequence[TensorSpec], batch: int) -> Tensors:
 
 
 def _module(
-    tf: Any, model: Any, copy: Twin, options: TrainableOptions, given: Tensors, preprocess: Callable
+    tf: Any, model: Any, copy: TrainableModel, options: TrainableOptions, given: Tensors, preprocess: Callable
 ) -> tuple[Any, dict[str, Any]]:
     """A tf.Module that owns the weights, and its five concrete functions by name."""
     names, table = identifiers([t.name for t in model.inputs]), weight_table(model)

@@ -12,7 +12,7 @@ from edgeloop.extras import need
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class TrainableModel:
     """
     Attributes:
         model: Inputs as the source's, in order; ends in what `loss` takes.
@@ -24,7 +24,7 @@ class Twin:
     end: str
 
 
-def twin(model: Any, loss: Loss | None, train_last: int | None) -> Twin:
+def twin(model: Any, loss: Loss | None, train_last: int | None) -> TrainableModel:
     """The functional `model` with the same weights.
 
     Raises:
@@ -52,9 +52,9 @@ def twin(model: Any, loss: Loss | None, train_last: int | None) -> Twin:
         check_loss(loss, end, units)
     loss = loss or inferred_loss(end, units)
     if loss is Loss.MSE or not end:
-        return Twin(copy, loss, "")
+        return TrainableModel(copy, loss, "")
     last.activation = ACTIVATIONS[keras.activations.linear]
-    return Twin(keras.Model(copy.inputs, copy.outputs), loss, end)
+    return TrainableModel(keras.Model(copy.inputs, copy.outputs), loss, end)
 
 
 def frozen_layers(model: Any, train_last: int | None) -> list[Any]:

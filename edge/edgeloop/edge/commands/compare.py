@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeloop.edge.measure.compare import Compared, CompareOptions, Verdict, read_bench
+from edgeloop.edge.measure.compare import Change, CompareOptions, Comparison, read_bench
 from edgeloop.edge.measure.compare import compare as run
 from edgeloop.edge.measure.latency_tables import compact, telling
 from edgeloop.edge.measure.records import Interval
@@ -45,18 +45,18 @@ def compare(
     return answer
 
 
-def _verdict(text: str) -> Verdict:
-    known = {verdict.value.replace(" ", "-"): verdict for verdict in Verdict}
+def _verdict(text: str) -> Change:
+    known = {verdict.value.replace(" ", "-"): verdict for verdict in Change}
     if text not in known:
         raise OptionsError(f"--fail-if {text!r} is no verdict. Choose from {', '.join(known)}.")
     return known[text]
 
 
-def _document(row: Compared) -> dict[str, Any]:
+def _document(row: Comparison) -> dict[str, Any]:
     return {**asdict(row), "devices": list(row.devices), "verdict": row.verdict.value}
 
 
-def _table(rows: list[Compared], reasons: list[str]) -> Table:
+def _table(rows: list[Comparison], reasons: list[str]) -> Table:
     runtimes = [row.runtime + (f" + {row.delegate}" if row.delegate else "") for row in rows]
     devices = [" -> ".join(dict.fromkeys(row.devices)) for row in rows]
     names = {"variant": [row.variant for row in rows], "runtime": runtimes, "device": devices}

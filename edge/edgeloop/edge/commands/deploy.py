@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgeloop.edge.deploy.choose import Wish
+from edgeloop.edge.deploy.choose import DeployConstraints
 from edgeloop.edge.deploy.enroll import enroll as enroll_all
 from edgeloop.edge.deploy.fleet import known_devices
 from edgeloop.edge.deploy.outcome import DeployOptions
@@ -58,7 +58,9 @@ def deploy(
     """Bring a bundle to devices: checked, tried, activated and, if it fails its probation, taken back."""
     max_ram_bytes = None if max_ram_mb is None else int(max_ram_mb * 1e6)
     options = DeployOptions(
-        wish=Wish(variant=variant, runtime=runtime, min_accuracy=min_accuracy, max_ram_bytes=max_ram_bytes),
+        wish=DeployConstraints(
+            variant=variant, runtime=runtime, min_accuracy=min_accuracy, max_ram_bytes=max_ram_bytes
+        ),
         threads=threads,
         probation=probation,
         p90_budget_ms=p90_budget_ms,

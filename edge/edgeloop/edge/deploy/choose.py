@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.bundle import Bundle, Scheme, Variant
-from edgeloop.edge.deploy.proof import Proved, read_proof
+from edgeloop.edge.deploy.proof import ProofSummary, read_proof
 from edgeloop.errors import BudgetError, DeviceError, OptionsError, TargetError
 from edgeloop.runtime.runners import LITERT, ONNXRUNTIME, TFLITE_RUNTIME
 
@@ -25,7 +25,7 @@ TRAIN = "train"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class DeployConstraints:
     """What the user wants of a variant.
 
     Attributes:
@@ -50,7 +50,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class VariantFit:
     """A variant that may run on that runtime there."""
 
     variant: Variant
@@ -58,14 +58,14 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Speed:
+class MeasuredSpeed:
     """Of a fit on the device. `ms`: median wall time of one sample; `rss_peak_bytes` None: unknown."""
 
     ms: float
     rss_peak_bytes: int | None
 
 
-def fits(bundle: Bundle, machine: Mapping[str, Any], wish: Wish) -> list[Fit]:
+def fits(bundle: Bundle, machine: Mapping[str, Any], wish: DeployConstraints) -> list[VariantFit]:
     """Every pair that is fit for that machine, in the manifest's order; at least one.
 
     Raises:
@@ -75,7 +75,7 @@ def fits(bundle: Bundle, machine: Mapping[str, Any], wish: Wish) -> list[Fit]:
         TargetError: None was proved on a runtime that devices have, or the machine lacks what they require.
     """
     variants = [bundle.variant(wish.variant)] if wish.variant else _for_answering(bundle)
-    proved = [Fit(v, r) for v in variants for r in v.requires.runtimes if _drives(r, v)]
+    proved = [VariantFit(v, r) for v in variants for r in v.requires.runtimes if _drives(r, v)]
     asked = [fit for fit in proved if wish.runtime in (None, fit.runtime)]
     if not asked:
         what = f"variant {wish.variant!r}" if wish.variant else "variant"
@@ -90,7 +90,9 @@ def fits(bundle: Bundle, machine: Mapping[str, Any], wish: Wish) -> list[Fit]:
     return _accurate(bundle, able, wish)
 
 
-def fastest(fitting: Sequence[Fit], speeds: Mapping[tuple[str, str], Speed], wish: Wish) -> tuple[Fit, str]:
+def fastest(
+    fitting: Sequence[VariantFit], speeds: Mapping[tuple[str, str], MeasuredSpeed], wish: DeployConstraints
+) -> tuple[VariantFit, str]:
     """The one to install, and why; of equals the first in the manifest.
 
     Args:
@@ -121,7 +123,7 @@ def _drives(runtime: str, variant: Variant) -> bool:
     return runtime in RUNNERS and variant.format in RUNNERS[runtime].formats
 
 
-def _lacking(variant: Variant, machine: Mapping[str, Any], wish: Wish) -> str:
+def _lacking(variant: Variant, machine: Mapping[str, Any], wish: DeployConstraints) -> str:
     """What the machine lacks for it, or the empty string. The device itself checks again before it installs."""
     needs, free = variant.requires.ram_bytes, machine.get("ram_available_bytes")
     if needs is not None and isinstance(free, int) and needs > free:
@@ -133,7 +135,7 @@ def _lacking(variant: Variant, machine: Mapping[str, Any], wish: Wish) -> str:
     return f"needs the CPU features {', '.join(missing)}, which the machine lacks" if missing else ""
 
 
-def _accurate(bundle: Bundle, able: Sequence[Fit], wish: Wish) -> list[Fit]:
+def _accurate(bundle: Bundle, able: Sequence[VariantFit], wish: DeployConstraints) -> list[VariantFit]:
     if wish.variant is not None and wish.min_accuracy is None:
         return list(able)
     proof = read_proof(bundle)
@@ -153,7 +155,7 @@ def _accurate(bundle: Bundle, able: Sequence[Fit], wish: Wish) -> list[Fit]:
     return enough
 
 
-def _least(bundle: Bundle, proof: Mapping[str, Proved], shares: Mapping[str, float | None]) -> float | None:
+def _least(bundle: Bundle, proof: Mapping[str, ProofSummary], shares: Mapping[str, float | None]) -> float | None:
     """What a variant must reach where the user does not say; None: there is nothing to go by."""
     floats = [v.id for v in bundle.manifest.variants if v.scheme in FLOATS]
     best = max(((share, id) for id in floats if (share := shares.get(id)) is not None), default=None)

@@ -10,30 +10,30 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
-from edgeloop.edge.deploy.choose import Fit, fastest, fits
+from edgeloop.edge.deploy.choose import VariantFit, fastest, fits
 from edgeloop.edge.deploy.fleet import remember
 from edgeloop.edge.deploy.measured import runtimes_there, speeds_of
-from edgeloop.edge.deploy.outcome import DeployOptions, Outcome, Result
+from edgeloop.edge.deploy.outcome import DeployOptions, DeployResult, DeployStatus
 from edgeloop.edge.deploy.parallel import Step
-from edgeloop.edge.deploy.release_client import Keeper, Slot, Status, keeper
+from edgeloop.edge.deploy.release_client import DeviceStatus, ReleaseClient, SlotStatus, release_client
 from edgeloop.errors import DataError, DeviceError, EdgeloopError, IntegrityError, ParityError, TargetError
 from edgeloop.runtime.device import Device
 
 CAUSES = {error.__name__: error for error in (ParityError, TargetError, DeviceError, DataError)}
 
 
-def deploy_to(bundle: Bundle, device: Device, options: DeployOptions, step: Step) -> Outcome:
+def deploy_to(bundle: Bundle, device: Device, options: DeployOptions, step: Step) -> DeployResult:
     """Bring the bundle to the device and see it through. Any EdgeloopError becomes the outcome's."""
     run = _Run(bundle, device, options, step)
     try:
         run.begin("connect")
-        with keeper(device, options.timeout_s) as keep:
+        with release_client(device, options.timeout_s) as keep:
             return run.through(keep)
     except EdgeloopError as e:
         hint = ""
         if run.outcome.step == "activate":
             hint = " What runs there now, the old or the new, says: edgeloop devices"
-        return replace(run.outcome, result=Result.FAILED, reason=f"{e}{hint}", error=e)
+        return replace(run.outcome, result=DeployStatus.FAILED, reason=f"{e}{hint}", error=e)
 
 
 class _Run:
@@ -42,9 +42,11 @@ class _Run:
     def __init__(self, bundle: Bundle, device: Device, options: DeployOptions, step: Step) -> None:
         self.bundle, self.device, self.options, self._step = bundle, device, options, step
         self.slot = bundle.manifest.name
-        self.outcome = Outcome(device=device, result=Result.FAILED, version=bundle.manifest.version, reason="")
+        self.outcome = DeployResult(
+            device=device, result=DeployStatus.FAILED, version=bundle.manifest.version, reason=""
+        )
 
-    def through(self, keep: Keeper) -> Outcome:
+    def through(self, keep: ReleaseClient) -> DeployResult:
         status = keep.status()
         held = status.slots.get(self.slot)
         remember([self.device])
@@ -57,7 +59,7 @@ class _Run:
         manifest = self.bundle.file(MANIFEST).read_bytes()
         missing = keep.begin(self.slot, fit.variant.id, fit.runtime, self.options.threads, manifest)
         if missing is None:
-            return replace(self.outcome, result=Result.UNCHANGED, reason="this release runs there already")
+            return replace(self.outcome, result=DeployStatus.UNCHANGED, reason="this release runs there already")
         self.begin("push")
         self._push(keep, missing)
         self.begin("check")
@@ -71,7 +73,7 @@ class _Run:
         self._step(name)
         self.outcome = replace(self.outcome, step=name)
 
-    def _choose(self, status: Status, held: Slot | None) -> tuple[Fit, str]:
+    def _choose(self, status: DeviceStatus, held: SlotStatus | None) -> tuple[VariantFit, str]:
         fitting = fits(self.bundle, status.machine, self.options.wish)
         if held and held.state == "committed" and held.manifest_sha256 == self.bundle.manifest_sha256:
             for fit in fitting:
@@ -88,7 +90,7 @@ class _Run:
     def _measuring(self, what: str, done: int, total: int) -> None:
         self._step("choose")
 
-    def _push(self, keep: Keeper, missing: Sequence[str]) -> None:
+    def _push(self, keep: ReleaseClient, missing: Sequence[str]) -> None:
         signed = [SIGNATURE] if self.bundle.file(SIGNATURE).is_file() else []
         for path in [*missing, *signed]:
             file = self.bundle.file(path)
@@ -96,20 +98,20 @@ class _Run:
             self.outcome = replace(self.outcome, sent_bytes=self.outcome.sent_bytes + file.stat().st_size)
             self._step("push")
 
-    def _activate(self, keep: Keeper, why: str) -> Outcome:
+    def _activate(self, keep: ReleaseClient, why: str) -> DeployResult:
         verdict = keep.activate(self.slot, self.options.probation, self.options.p90_budget_ms)
         outcome = replace(self.outcome, p50_ms=verdict.p50_ms, p90_ms=verdict.p90_ms)
         if verdict.committed:
-            return replace(outcome, result=Result.COMMITTED, reason=why)
+            return replace(outcome, result=DeployStatus.COMMITTED, reason=why)
         version, before = self.outcome.version, self.outcome.before
         back = f"release {before} runs there again" if before else "nothing runs there"
         error = CAUSES.get(verdict.cause or "", TargetError)(
             f"{self.device.name}: release {version} was rolled back: {verdict.reason}; {back}"
         )
-        return replace(outcome, result=Result.ROLLED_BACK, reason=verdict.reason, error=error)
+        return replace(outcome, result=DeployStatus.ROLLED_BACK, reason=verdict.reason, error=error)
 
 
-def _refuse_early(bundle: Bundle, status: Status, held: Slot | None) -> None:
+def _refuse_early(bundle: Bundle, status: DeviceStatus, held: SlotStatus | None) -> None:
     """What the device would refuse when all has been measured and pushed."""
     if status.enrolled and not bundle.file(SIGNATURE).is_file():
         raise IntegrityError(

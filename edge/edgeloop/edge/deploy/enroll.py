@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeloop.edge.deploy.fleet import remember
-from edgeloop.edge.deploy.parallel import Step, refuse_twice, together
-from edgeloop.edge.deploy.release_client import keeper
+from edgeloop.edge.deploy.parallel import Step, refuse_twice, run_on_all
+from edgeloop.edge.deploy.release_client import release_client
 from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.device import Device
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolled:
+class EnrollResult:
     """What became of it on one device; `error` None: it trusts the signers now."""
 
     device: Device
     error: EdgeloopError | None = None
 
 
-def enroll(devices: Sequence[Device], signers: bytes, timeout_s: float = 60.0) -> list[Enrolled]:
+def enroll(devices: Sequence[Device], signers: bytes, timeout_s: float = 60.0) -> list[EnrollResult]:
     """Give each device the signers that `read_signers` returned. The same ones again are fine, others are refused.
 
     Raises:
@@ -29,14 +29,14 @@ def enroll(devices: Sequence[Device], signers: bytes, timeout_s: float = 60.0) -
     """
     refuse_twice(devices)
 
-    def work(device: Device, step: Step) -> Enrolled:
+    def work(device: Device, step: Step) -> EnrollResult:
         try:
             step("enroll")
-            with keeper(device, timeout_s) as keep:
+            with release_client(device, timeout_s) as keep:
                 keep.enroll(signers)
             remember([device])
         except EdgeloopError as e:
-            return Enrolled(device, e)
-        return Enrolled(device)
+            return EnrollResult(device, e)
+        return EnrollResult(device)
 
-    return together(devices, work, lambda device, step: None)
+    return run_on_all(devices, work, lambda device, step: None)

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from edgeloop.atomic import write_file
 from edgeloop.bundle import Bundle
-from edgeloop.edge.deploy.choose import RUNNERS, Fit, Speed
+from edgeloop.edge.deploy.choose import RUNNERS, MeasuredSpeed, VariantFit
 from edgeloop.errors import TargetError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
 
 RUNS = 64  # supports a p90 too, should anybody look into the file
-Speeds = dict[tuple[str, str], Speed]  # by variant id and runtime
+Speeds = dict[tuple[str, str], MeasuredSpeed]  # by variant id and runtime
 
 
 def speeds_of(
-    bundle: Bundle, device: Device, fitting: Sequence[Fit], threads: int, progress: Progress = silent
+    bundle: Bundle, device: Device, fitting: Sequence[VariantFit], threads: int, progress: Progress = silent
 ) -> Speeds:
     """Of every fit whose runtime the device has; what is remembered is not measured again.
 
@@ -57,7 +57,7 @@ def runtimes_there(device: Device, names: Sequence[str]) -> list[str]:
     return there
 
 
-def _measure(bundle: Bundle, device: Device, fitting: Sequence[Fit], threads: int, progress: Progress) -> Speeds:
+def _measure(bundle: Bundle, device: Device, fitting: Sequence[VariantFit], threads: int, progress: Progress) -> Speeds:
     # here: a deploy that changes nothing measures nothing
     from edgeloop.edge.measure.bench import bench
     from edgeloop.edge.measure.plan import BenchOptions
@@ -69,7 +69,7 @@ def _measure(bundle: Bundle, device: Device, fitting: Sequence[Fit], threads: in
     options = BenchOptions(devices=(device,), runtimes=tuple(names), threads=threads, runs=RUNS)
     records = bench(what, options, progress).records
     return {
-        (r.variant, r.runtime): Speed(ms=r.p50_ms / r.batch, rss_peak_bytes=r.rss_peak_bytes)
+        (r.variant, r.runtime): MeasuredSpeed(ms=r.p50_ms / r.batch, rss_peak_bytes=r.rss_peak_bytes)
         for r in records
         if r.valid and r.p50_ms is not None
     }
@@ -88,6 +88,8 @@ def _read(file: Path) -> Speeds:
     """Nothing where the file is not there, or is no such file any more: a cache may always be thrown away."""
     try:
         rows: Sequence[Mapping] = json.loads(file.read_bytes())["speeds"]
-        return {(r["variant"], r["runtime"]): Speed(ms=r["ms"], rss_peak_bytes=r["rss_peak_bytes"]) for r in rows}
+        return {
+            (r["variant"], r["runtime"]): MeasuredSpeed(ms=r["ms"], rss_peak_bytes=r["rss_peak_bytes"]) for r in rows
+        }
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from edgeloop.edge.deploy.choose import Wish
+from edgeloop.edge.deploy.choose import DeployConstraints
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import EdgeloopError, OptionsError
 from edgeloop.runtime.device import Device
@@ -14,7 +14,7 @@ STEPS = ("connect", "choose", "begin", "push", "check", "trial", "activate")
 P90_RUNS = FEWEST_RUNS[90]
 
 
-class Result(enum.StrEnum):
+class DeployStatus(enum.StrEnum):
     """How it ended on one device."""
 
     COMMITTED = "committed"
@@ -34,7 +34,7 @@ class DeployOptions:
         timeout_s: Of one step on a device; an upload has it for each piece of 4 MiB.
     """
 
-    wish: Wish = field(default_factory=Wish)
+    wish: DeployConstraints = field(default_factory=DeployConstraints)
     threads: int = 1
     probation: int = P90_RUNS
     p90_budget_ms: float | None = None
@@ -52,7 +52,7 @@ class DeployOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class DeployResult:
     """What a deploy did on one device.
 
     Attributes:
@@ -64,7 +64,7 @@ class Outcome:
     """
 
     device: Device
-    result: Result
+    result: DeployStatus
     version: int
     reason: str
     wave: int = 1

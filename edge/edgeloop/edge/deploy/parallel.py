@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from edgeloop.errors import DeviceError, OptionsError
-from edgeloop.processes.owned import interrupt_children
+from edgeloop.processes.children import interrupt_children
 from edgeloop.runtime.device import Device
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Interrupted(KeyboardInterrupt, Generic[T]):
         self.results = results
 
 
-def together(
+def run_on_all(
     devices: Sequence[Device], work: Callable[[Device, Step], T], tell: Callable[[Device, str], None]
 ) -> list[T]:
     """`work` on every device, in their order; `tell` hears of each step, in the calling thread.

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from edgeloop.edge.deploy.enroll import Enrolled
-from edgeloop.edge.deploy.outcome import Outcome, Result
-from edgeloop.edge.deploy.rollback import RolledBack
-from edgeloop.edge.deploy.survey import Found
+from edgeloop.edge.deploy.enroll import EnrollResult
+from edgeloop.edge.deploy.outcome import DeployResult, DeployStatus
+from edgeloop.edge.deploy.rollback import RollbackResult
+from edgeloop.edge.deploy.survey import SurveyResult
 from edgeloop.errors import EdgeloopError
 from edgeloop.result import CommandResult, Table
 from edgeloop.runtime.device import Device
 
 
-def of_enroll(enrolled: Sequence[Enrolled]) -> CommandResult:
+def of_enroll(enrolled: Sequence[EnrollResult]) -> CommandResult:
     """{"devices": [{device, result: enrolled | failed, reason}]}"""
     rows = [(e.device.name, "failed" if e.error else "enrolled", _reason(e.device, e.error)) for e in enrolled]
     document = {"devices": [{"device": name, "result": result, "reason": reason} for name, result, reason in rows]}
     return CommandResult(document, [Table("", ("device", "result", "reason"), rows)])
 
 
-def of_deploy(outcomes: Sequence[Outcome]) -> CommandResult:
+def of_deploy(outcomes: Sequence[DeployResult]) -> CommandResult:
     """{"devices": [...]}, a row each in the order they were named."""
     columns = ("device", "result", "release", "variant", "runtime", "p50 ms", "p90 ms", "sent", "why")
     return CommandResult(
@@ -31,7 +31,7 @@ def of_deploy(outcomes: Sequence[Outcome]) -> CommandResult:
     )
 
 
-def of_rollback(done: Sequence[RolledBack]) -> CommandResult:
+def of_rollback(done: Sequence[RollbackResult]) -> CommandResult:
     """{"devices": [{device, slot, was, version, variant, reason}]}"""
     columns = ("device", "slot", "was", "release", "variant", "reason")
     rows = [
@@ -59,30 +59,30 @@ def of_rollback(done: Sequence[RolledBack]) -> CommandResult:
     return CommandResult({"devices": documents}, [Table("", columns, rows)])
 
 
-def of_survey(found: Sequence[Found]) -> CommandResult:
+def of_survey(found: Sequence[SurveyResult]) -> CommandResult:
     """{"devices": [{device, reachable, reason | enrolled, machine, slots: {NAME: {...}}}]}"""
     columns = ("device", "slot", "release", "variant", "runtime", "state", "floor", "enrolled")
     rows = [row for one in found for row in _what_runs(one)]
     return CommandResult({"devices": [_found(one) for one in found]}, [Table("", columns, rows)])
 
 
-def state(o: Outcome) -> str:
+def state(o: DeployResult) -> str:
     """How an interrupted deploy left the device."""
-    if o.result is not Result.FAILED:
+    if o.result is not DeployStatus.FAILED:
         return o.result.value
     if o.step == "activate":
         return f"stopped on probation: it goes back to release {_release(o.before)} by itself, unless it was done"
     return f"stopped at {o.step}: nothing was changed, what was pushed is kept for the next deploy"
 
 
-def _cells(o: Outcome) -> tuple[str, ...]:
+def _cells(o: DeployResult) -> tuple[str, ...]:
     times = [("" if ms is None else f"{ms:.3f}") for ms in (o.p50_ms, o.p90_ms)]
     sent = f"{o.sent_bytes / 1e3:,.1f} kB"
     reason = o.reason.removeprefix(f"{o.device.name}: ")
     return (o.device.label, o.result.value, _change(o), o.variant or "", o.runtime or "", *times, sent, reason)
 
 
-def _outcome(o: Outcome) -> dict[str, Any]:
+def _outcome(o: DeployResult) -> dict[str, Any]:
     return {
         "device": o.device.name,
         "wave": o.wave,
@@ -100,11 +100,11 @@ def _outcome(o: Outcome) -> dict[str, Any]:
     }
 
 
-def _change(o: Outcome) -> str:
+def _change(o: DeployResult) -> str:
     """What ran there and what runs there now."""
-    if o.result is Result.COMMITTED and o.before not in (None, o.version):
+    if o.result is DeployStatus.COMMITTED and o.before not in (None, o.version):
         return f"{o.before} → {o.version}"
-    return str(o.version) if o.result in (Result.COMMITTED, Result.UNCHANGED) else _release(o.before)
+    return str(o.version) if o.result in (DeployStatus.COMMITTED, DeployStatus.UNCHANGED) else _release(o.before)
 
 
 def _release(version: int | None) -> str:
@@ -116,7 +116,7 @@ def _reason(device: Device, error: EdgeloopError | None) -> str:
     return "" if error is None else str(error).removeprefix(f"{device.name}: ")
 
 
-def _what_runs(found: Found) -> list[tuple[str, ...]]:
+def _what_runs(found: SurveyResult) -> list[tuple[str, ...]]:
     """A row a slot; one that says why there is none."""
     name = found.device.name
     if found.status is None:
@@ -128,7 +128,7 @@ def _what_runs(found: Found) -> list[tuple[str, ...]]:
     ] or [(name, "", "none", "", "", "empty", "", enrolled)]
 
 
-def _found(found: Found) -> dict[str, Any]:
+def _found(found: SurveyResult) -> dict[str, Any]:
     if found.status is None:
         return {"device": found.device.name, "reachable": False, "reason": str(found.error)}
     slots = {name: asdict(slot) for name, slot in found.status.slots.items()}

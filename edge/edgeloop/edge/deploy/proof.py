@@ -10,7 +10,7 @@ from edgeloop.errors import IntegrityError, ModelError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proved:
+class ProofSummary:
     """Shares of 0 to 1; None: the model is no classifier or, for `accuracy`, there were no labels."""
 
     accuracy: float | None
@@ -18,7 +18,7 @@ class Proved:
     samples: int
 
 
-def read_proof(bundle: Bundle) -> dict[str, Proved]:
+def read_proof(bundle: Bundle) -> dict[str, ProofSummary]:
     """By variant id, of the runs over the most samples: a second runtime proves on a part of them, which compares with
     nothing. Empty where the bundle carries no proof.
 
@@ -43,10 +43,10 @@ def read_proof(bundle: Bundle) -> dict[str, Proved]:
         raise ModelError(f"{file} breaks the format ({type(e).__name__}: {e}); see docs/bundle.md.") from e
 
 
-def _proved(rows: list[tuple[int, dict]]) -> Proved:
+def _proved(rows: list[tuple[int, dict]]) -> ProofSummary:
     most = max(samples for samples, _ in rows)
     whole = [row for samples, row in rows if samples == most]
-    return Proved(
+    return ProofSummary(
         accuracy=_worst([row["accuracy"] for row in whole]),
         top1_agreement=_worst([row["top1_agreement"] for row in whole]),
         samples=most,

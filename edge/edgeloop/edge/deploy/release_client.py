@@ -17,7 +17,7 @@ CHILD_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class SlotStatus:
     """What a device holds of one bundle name.
 
     Attributes:
@@ -39,16 +39,16 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class DeviceStatus:
     """A device as it described itself. `machine`: each figure a value or "unknown"."""
 
     enrolled: bool
     machine: Mapping[str, Any]
-    slots: Mapping[str, Slot]
+    slots: Mapping[str, SlotStatus]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class ProbationResult:
     """How a probation ended. `cause`: what a roll-back amounts to, a class of errors.py by its name."""
 
     committed: bool
@@ -60,15 +60,15 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Keeper:
+class ReleaseClient:
     """A running `keep`. Every question raises DeviceError where it died or did not answer in time."""
 
     agent: Agent
 
-    def status(self) -> Status:
+    def status(self) -> DeviceStatus:
         answer = self.agent.ask("status")[0]
         slots = {name: _slot(slot) for name, slot in answer["slots"].items()}
-        return Status(enrolled=bool(answer["enrolled"]), machine=answer["machine"], slots=slots)
+        return DeviceStatus(enrolled=bool(answer["enrolled"]), machine=answer["machine"], slots=slots)
 
     def enroll(self, signers: bytes) -> None:
         """Raises IntegrityError where others are enrolled already."""
@@ -102,11 +102,11 @@ class Keeper:
         how = {"runtime": runtime, "threads": threads, "timeout_s": self._child_timeout_s}
         return self.agent.ask("trial", {"slot": slot, **how})[0]
 
-    def activate(self, slot: str, runs: int, p90_budget_ms: float | None) -> Verdict:
+    def activate(self, slot: str, runs: int, p90_budget_ms: float | None) -> ProbationResult:
         """Install, make current, and keep or roll back after a probation of `runs` calls."""
         probation = {"runs": runs, "p90_budget_ms": p90_budget_ms, "timeout_s": self._child_timeout_s}
         answer = self.agent.ask("activate", {"slot": slot, "probation": probation})[0]
-        return Verdict(
+        return ProbationResult(
             committed=answer["result"] == "committed",
             reason=answer.get("reason") or "",
             cause=answer.get("cause"),
@@ -126,7 +126,7 @@ class Keeper:
 
 
 @contextlib.contextmanager
-def keeper(device: Device, timeout_s: float) -> Iterator[Keeper]:
+def release_client(device: Device, timeout_s: float) -> Iterator[ReleaseClient]:
     """`keep` on a device, for as long as the block runs; no answer takes longer than `timeout_s`.
 
     Raises:
@@ -136,11 +136,11 @@ def keeper(device: Device, timeout_s: float) -> Iterator[Keeper]:
         log = stack.enter_context(tempfile.TemporaryFile())
         connection = stack.enter_context(connect(device))
         child = stack.enter_context(connection.start(["edge.on_device.releases.release_agent"], log))
-        yield Keeper(Agent(child, device.name, timeout_s, log))
+        yield ReleaseClient(Agent(child, device.name, timeout_s, log))
 
 
-def _slot(answer: Mapping[str, Any]) -> Slot:
-    return Slot(
+def _slot(answer: Mapping[str, Any]) -> SlotStatus:
+    return SlotStatus(
         current=answer.get("current"),
         previous=answer.get("previous"),
         floor=int(answer.get("floor") or 0),

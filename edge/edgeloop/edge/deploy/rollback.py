@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeloop.edge.deploy.parallel import Step, refuse_twice, together
-from edgeloop.edge.deploy.release_client import Status, keeper
+from edgeloop.edge.deploy.parallel import Step, refuse_twice, run_on_all
+from edgeloop.edge.deploy.release_client import DeviceStatus, release_client
 from edgeloop.errors import EdgeloopError, OptionsError
 from edgeloop.runtime.device import Device
 
@@ -14,7 +14,7 @@ TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolledBack:
+class RollbackResult:
     """What runs on a device now. `version` None: it is as it was, `error` says why."""
 
     device: Device
@@ -25,7 +25,7 @@ class RolledBack:
     error: EdgeloopError | None = None
 
 
-def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: float = TIMEOUT_S) -> list[RolledBack]:
+def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: float = TIMEOUT_S) -> list[RollbackResult]:
     """Each device to its release before. `slot` None: the only one it has.
 
     Raises:
@@ -34,26 +34,26 @@ def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: floa
     """
     refuse_twice(devices)
 
-    def work(device: Device, step: Step) -> RolledBack:
+    def work(device: Device, step: Step) -> RollbackResult:
         return _back(device, slot, timeout_s, step)
 
-    return together(devices, work, lambda device, step: None)
+    return run_on_all(devices, work, lambda device, step: None)
 
 
-def _back(device: Device, slot: str | None, timeout_s: float, step: Step) -> RolledBack:
+def _back(device: Device, slot: str | None, timeout_s: float, step: Step) -> RollbackResult:
     try:
         step("rollback")
-        with keeper(device, timeout_s) as keep:
+        with release_client(device, timeout_s) as keep:
             status = keep.status()
             name = slot or _only(device, status)
             was = status.slots[name].current if name in status.slots else None
             now = keep.rollback(name)
     except EdgeloopError as e:
-        return RolledBack(device=device, slot=slot, error=e)
-    return RolledBack(device=device, slot=name, was=was, version=now.get("version"), variant=now.get("variant"))
+        return RollbackResult(device=device, slot=slot, error=e)
+    return RollbackResult(device=device, slot=name, was=was, version=now.get("version"), variant=now.get("variant"))
 
 
-def _only(device: Device, status: Status) -> str:
+def _only(device: Device, status: DeviceStatus) -> str:
     if len(status.slots) == 1:
         return next(iter(status.slots))
     have = ", ".join(status.slots) or "none"

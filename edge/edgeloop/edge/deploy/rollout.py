@@ -8,8 +8,8 @@ from pathlib import Path
 
 from edgeloop.bundle import read_bundle
 from edgeloop.edge.deploy.deploy import deploy_to
-from edgeloop.edge.deploy.outcome import STEPS, DeployOptions, Outcome, Result
-from edgeloop.edge.deploy.parallel import Interrupted, Step, refuse_twice, together
+from edgeloop.edge.deploy.outcome import STEPS, DeployOptions, DeployResult, DeployStatus
+from edgeloop.edge.deploy.parallel import Interrupted, Step, refuse_twice, run_on_all
 from edgeloop.edge.deploy.waves import wave_sizes
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
@@ -23,7 +23,7 @@ def deploy(
     options: DeployOptions,
     waves: str = ALL,
     progress: Progress = silent,
-) -> list[Outcome]:
+) -> list[DeployResult]:
     """Read and check the bundle here first, then each wave's devices at once; outcomes in the devices' order.
 
     A device whose gate stays shut keeps its release, or has gone back to it by itself; the others of its wave finish.
@@ -37,7 +37,7 @@ def deploy(
     sizes = wave_sizes(waves, len(devices))
     bundle = read_bundle(path)
 
-    def work(device: Device, step: Step) -> Outcome:
+    def work(device: Device, step: Step) -> DeployResult:
         return deploy_to(bundle, device, options, step)
 
     def tell(device: Device, step: str) -> None:
@@ -47,7 +47,7 @@ def deploy(
     for wave in range(1, len(sizes) + 1):
         begun = [device for device, number in _waves(devices, sizes) if number == wave]
         try:
-            done = together(begun, work, tell)
+            done = run_on_all(begun, work, tell)
         except Interrupted as e:
             raise Interrupted(_with(outcomes, e.results)) from e
         outcomes = _with(outcomes, done)
@@ -64,11 +64,13 @@ def _waves(devices: Sequence[Device], sizes: Sequence[int]) -> list[tuple[Device
     return list(zip(devices, numbers, strict=True))
 
 
-def _not_started(device: Device, version: int, wave: int) -> Outcome:
-    return Outcome(device=device, result=Result.NOT_STARTED, version=version, wave=wave, reason="nothing was changed")
+def _not_started(device: Device, version: int, wave: int) -> DeployResult:
+    return DeployResult(
+        device=device, result=DeployStatus.NOT_STARTED, version=version, wave=wave, reason="nothing was changed"
+    )
 
 
-def _with(outcomes: Sequence[Outcome], done: Sequence[Outcome]) -> list[Outcome]:
+def _with(outcomes: Sequence[DeployResult], done: Sequence[DeployResult]) -> list[DeployResult]:
     """`outcomes`, those of `done` in the place of what was known of their devices."""
     new = {outcome.device: outcome for outcome in done}
     return [replace(new[o.device], wave=o.wave) if o.device in new else o for o in outcomes]

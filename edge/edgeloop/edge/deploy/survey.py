@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeloop.edge.deploy.parallel import Step, together
-from edgeloop.edge.deploy.release_client import Status, keeper
+from edgeloop.edge.deploy.parallel import Step, run_on_all
+from edgeloop.edge.deploy.release_client import DeviceStatus, release_client
 from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.device import Device
 
@@ -14,27 +14,27 @@ TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SurveyResult:
     """A device's own words; `status` None: there were none, `error` says why."""
 
     device: Device
-    status: Status | None = None
+    status: DeviceStatus | None = None
     error: EdgeloopError | None = None
 
 
-def survey(devices: Sequence[Device], timeout_s: float = TIMEOUT_S) -> list[Found]:
+def survey(devices: Sequence[Device], timeout_s: float = TIMEOUT_S) -> list[SurveyResult]:
     """Ask each, none longer than `timeout_s` after it is connected.
 
     Raises:
         Interrupted: Ctrl-C.
     """
 
-    def work(device: Device, step: Step) -> Found:
+    def work(device: Device, step: Step) -> SurveyResult:
         try:
             step("status")
-            with keeper(device, timeout_s) as keep:
-                return Found(device=device, status=keep.status())
+            with release_client(device, timeout_s) as keep:
+                return SurveyResult(device=device, status=keep.status())
         except EdgeloopError as e:
-            return Found(device=device, error=e)
+            return SurveyResult(device=device, error=e)
 
-    return together(devices, work, lambda device, step: None)
+    return run_on_all(devices, work, lambda device, step: None)

@@ -20,19 +20,19 @@ from importlib.metadata import version
 from typing import Any
 
 from edgeloop.edge.measure.loadgen import measure_with_loadgen
-from edgeloop.edge.measure.opening import Opening
-from edgeloop.edge.measure.plan import BenchOptions, Candidate, plan
-from edgeloop.edge.measure.prepared_model import Loaded
+from edgeloop.edge.measure.opening import PairLoader
+from edgeloop.edge.measure.plan import BenchCandidate, BenchOptions, plan
+from edgeloop.edge.measure.prepared_model import PreparedModel
 from edgeloop.edge.measure.profile import profile
 from edgeloop.edge.measure.records import Bench
-from edgeloop.edge.measure.scenarios import Driver, Outcome
+from edgeloop.edge.measure.scenarios import Driver, ScenarioResult
 from edgeloop.edge.measure.summary import ratio, summarize
-from edgeloop.edge.measure.targets import Target
+from edgeloop.edge.measure.targets import BenchTarget
 from edgeloop.progress import Progress, silent
 
 
 def bench(
-    what: Sequence[Target],
+    what: Sequence[BenchTarget],
     options: BenchOptions,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda line: None,
@@ -52,11 +52,11 @@ def bench(
     candidates = plan(what, options)
     order = random.Random(options.seed)
     groups = _groups(candidates, options.together, order)
-    pairs: list[tuple[Loaded, int]] = []  # with the runs of the first pair that came before its group
+    pairs: list[tuple[PreparedModel, int]] = []  # with the runs of the first pair that came before its group
     profiles: dict[int, Any] = {}
-    driven: dict[int, Outcome] = {}
+    driven: dict[int, ScenarioResult] = {}
     with contextlib.ExitStack() as stack:
-        opening = Opening(candidates, options, stack, say)
+        opening = PairLoader(candidates, options, stack, say)
         for done, group in enumerate(groups):
             opened = opening.load(group)
             members = [*(pair for pair, _ in pairs[:1]), *opened]
@@ -84,11 +84,13 @@ def bench(
     )
 
 
-def _by_loadgen(pair: Loaded) -> Outcome:
+def _by_loadgen(pair: PreparedModel) -> ScenarioResult:
     return measure_with_loadgen(pair.agent, pair.inputs, pair.signature, pair.query, pair.queries).outcome
 
 
-def _groups(candidates: Sequence[Candidate], together: int, order: random.Random) -> list[Sequence[Candidate]]:
+def _groups(
+    candidates: Sequence[BenchCandidate], together: int, order: random.Random
+) -> list[Sequence[BenchCandidate]]:
     """As few as there can be; the first pair of the first group joins the others, so they have room for one less."""
     if len(candidates) <= together:
         return [candidates]
@@ -98,7 +100,7 @@ def _groups(candidates: Sequence[Candidate], together: int, order: random.Random
     return [[first, *rest[:room]], *(rest[i : i + room] for i in range(room, len(rest), room))]
 
 
-def _rounds(members: Sequence[Loaded], order: random.Random) -> Iterator[int]:
+def _rounds(members: Sequence[PreparedModel], order: random.Random) -> Iterator[int]:
     """One turn of each member, in random order, as often as there are turns; yields how many rounds are over."""
     stations = {pair.candidate.device: pair for pair in reversed(members)}  # one agent reads for all of its device
 

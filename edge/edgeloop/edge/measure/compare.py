@@ -42,7 +42,7 @@ Record = Mapping[str, Any]
 Key = tuple[str, str, str | None]
 
 
-class Verdict(Enum):
+class Change(Enum):
     FASTER = "faster"
     SLOWER = "slower"
     CANNOT_TELL = "cannot tell"
@@ -62,14 +62,14 @@ class CompareOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class Comparison:
     """One row of both documents. `wall`, `cpu`: time of the second over time of the first; None: not comparable."""
 
     variant: str
     runtime: str
     delegate: str | None
     devices: tuple[str, str]
-    verdict: Verdict
+    verdict: Change
     why: str
     wall: Interval | None = None
     cpu: Interval | None = None
@@ -95,7 +95,7 @@ def read_bench(path: Path) -> Mapping[str, Any]:
 
 def compare(
     first: Mapping[str, Any], second: Mapping[str, Any], options: CompareOptions = CompareOptions()
-) -> list[Compared]:
+) -> list[Comparison]:
     """Every row that both documents (of `read_bench`) have, in the order of the first.
 
     Raises:
@@ -165,10 +165,10 @@ def _partner(device: str, rows: Mapping[str, Record], others: Mapping[str, Recor
     return next(iter(others.values())) if len(rows) == len(others) == 1 else None
 
 
-def _compared(a: Record, b: Record, options: CompareOptions) -> Compared:
+def _compared(a: Record, b: Record, options: CompareOptions) -> Comparison:
     wall = cpu = None
     why = _incomparable(a, b)
-    verdict = Verdict.NOT_COMPARABLE
+    verdict = Change.NOT_COMPARABLE
     if not why:
         wall = unpaired(_turns(b, "wall_ms"), _turns(a, "wall_ms"), options.seed)
         ticked = all(
@@ -179,8 +179,8 @@ def _compared(a: Record, b: Record, options: CompareOptions) -> Compared:
         verdict, why = judge(wall, cpu, alone, options.margin)
         unsettled = [which for which, r in (("first", a), ("second", b)) if r["steady"]["from"] is None]
         if not why and unsettled and _beyond(_extremes(a, b), options.margin) is not verdict:
-            verdict, why = Verdict.CANNOT_TELL, f"the {unsettled[0]} never settled, and not all of its turns say so"
-    return Compared(
+            verdict, why = Change.CANNOT_TELL, f"the {unsettled[0]} never settled, and not all of its turns say so"
+    return Comparison(
         variant=a["variant"],
         runtime=a["runtime"],
         delegate=a["delegate"],
@@ -217,26 +217,26 @@ def _extremes(a: Record, b: Record) -> Interval:
     return Interval(ratio=float(of[0] / to[0]), low=float(min(of) / max(to)), high=float(max(of) / min(to)))
 
 
-def judge(wall: Interval, cpu: Interval | None, alone: bool, margin: float) -> tuple[Verdict, str]:
+def judge(wall: Interval, cpu: Interval | None, alone: bool, margin: float) -> tuple[Change, str]:
     """What may be said of a ratio, and why no more than that; `why` is empty for a plain verdict.
 
     `alone`: no run waited for anything else.
     """
     if wall.low is None or wall.high is None:
-        return Verdict.CANNOT_TELL, "too few turns for an interval: measure again with more --runs"
+        return Change.CANNOT_TELL, "too few turns for an interval: measure again with more --runs"
     found = _beyond(wall, margin)
     if found is None:
         if wall.high <= 1 + margin and wall.low >= 1 / (1 + margin):
-            return Verdict.CANNOT_TELL, f"no difference above {margin:.0%}"
-        return Verdict.CANNOT_TELL, "the interval reaches into the margin: measure again with more --runs"
+            return Change.CANNOT_TELL, f"no difference above {margin:.0%}"
+        return Change.CANNOT_TELL, "the interval reaches into the margin: measure again with more --runs"
     if not alone and (cpu is None or _beyond(cpu, margin) is not found):
-        return Verdict.CANNOT_TELL, "the runs may have waited for something else: CPU time does not say the same"
+        return Change.CANNOT_TELL, "the runs may have waited for something else: CPU time does not say the same"
     return found, ""
 
 
-def _beyond(ratio: Interval, margin: float) -> Verdict | None:
+def _beyond(ratio: Interval, margin: float) -> Change | None:
     if ratio.low is None or ratio.high is None:
         return None
     if ratio.low > 1 + margin:
-        return Verdict.SLOWER
-    return Verdict.FASTER if ratio.high < 1 / (1 + margin) else None
+        return Change.SLOWER
+    return Change.FASTER if ratio.high < 1 / (1 + margin) else None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.edge.measure.scenarios import Outcome, Query, Scenario, outcome
+from edgeloop.edge.measure.scenarios import Query, Scenario, ScenarioResult, outcome
 from edgeloop.errors import DeviceError, TargetError
 from edgeloop.processes.frames import pack, unpack
 from edgeloop.runtime.client import Agent
@@ -27,10 +27,10 @@ PLAIN = {
 
 
 @dataclass(frozen=True)
-class Driven:
+class LoadgenRun:
     """One test run of LoadGen. Times are of each query in order: its own, ours of the same queries, CPU time."""
 
-    outcome: Outcome
+    outcome: ScenarioResult
     query_ms: tuple[float, ...]
     own_ms: tuple[float, ...]
     cpu_ms: tuple[float, ...]
@@ -38,7 +38,7 @@ class Driven:
 
 def measure_with_loadgen(
     agent: Agent, inputs: Mapping[str, np.ndarray], signature: str | None, query: Query, queries: int
-) -> Driven:
+) -> LoadgenRun:
     """Let LoadGen issue `queries` queries (offline: one) to the model that the agent has loaded.
 
     `inputs` have `query.samples_per_call` samples. The figures of the outcome are LoadGen's own.
@@ -61,7 +61,7 @@ def measure_with_loadgen(
         value, plain = _figures(query, answer["results"])
         ours = outcome(query, times["query_ms"], f"loadgen {answer['version']}")
         theirs = replace(ours, value=value, percentile_ms=plain)
-        return Driven(theirs, times["query_ms"], times["own_ms"], times["cpu_ms"])
+        return LoadgenRun(theirs, times["query_ms"], times["own_ms"], times["cpu_ms"])
     except (KeyError, TypeError, ValueError) as e:
         raise DeviceError(f"{agent.where}: LoadGen's answer is not what 6.0 gives ({type(e).__name__}: {e}).") from e
 

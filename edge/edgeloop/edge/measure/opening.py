@@ -9,18 +9,18 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from edgeloop.edge.measure.plan import BenchOptions, Candidate
-from edgeloop.edge.measure.prepared_model import Loaded
+from edgeloop.edge.measure.plan import BenchCandidate, BenchOptions
+from edgeloop.edge.measure.prepared_model import PreparedModel
 from edgeloop.errors import DeviceError, EdgeloopError, MissingExtra, ParityError, TargetError
 from edgeloop.runtime.client import agent
 
 
-class Opening:
-    """Loads the pairs of a plan, group by group. Their agents end with `stack`, or with `Loaded.close`."""
+class PairLoader:
+    """Loads the pairs of a plan, group by group. Their agents end with `stack`, or with `PreparedModel.close`."""
 
     def __init__(
         self,
-        candidates: Sequence[Candidate],
+        candidates: Sequence[BenchCandidate],
         options: BenchOptions,
         stack: contextlib.ExitStack,
         say: Callable[[str], None],
@@ -28,9 +28,9 @@ class Opening:
         self.candidates, self.options, self.say, self._stack = candidates, options, say, stack
         self.began_s = time.monotonic()
         self.notes: list[str] = []
-        self._left_out: list[tuple[Candidate, EdgeloopError]] = []
+        self._left_out: list[tuple[BenchCandidate, EdgeloopError]] = []
 
-    def load(self, group: Sequence[Candidate]) -> list[Loaded]:
+    def load(self, group: Sequence[BenchCandidate]) -> list[PreparedModel]:
         """Those of a group that load and answer rightly. All are started at once, then loaded one by one.
 
         Raises:
@@ -49,12 +49,12 @@ class Opening:
                 up.append((candidate, running, close))
         for candidate, running, close in up:
             with self._trying(candidate, close):
-                loaded.append(Loaded(candidate, running, self.options, self.began_s, close))
+                loaded.append(PreparedModel(candidate, running, self.options, self.began_s, close))
         self._judge()
         return loaded
 
     @contextlib.contextmanager
-    def _trying(self, candidate: Candidate, close: Callable[[], None]) -> Iterator[None]:
+    def _trying(self, candidate: BenchCandidate, close: Callable[[], None]) -> Iterator[None]:
         try:
             yield
         except (DeviceError, MissingExtra, ParityError, TargetError) as e:
@@ -65,7 +65,7 @@ class Opening:
         self.notes.append(line)
         self.say(line)
 
-    def _leave_out(self, candidate: Candidate, error: EdgeloopError) -> None:
+    def _leave_out(self, candidate: BenchCandidate, error: EdgeloopError) -> None:
         if self.options.delegate is not None and not isinstance(error, MissingExtra):
             raise error  # what a delegate refuses must not look like a file less
         self._left_out.append((candidate, error))
@@ -80,7 +80,7 @@ class Opening:
             self._need([c for c in self.candidates if c.runner.name == name], name)
         self._need(self.candidates, "this machine")
 
-    def _need(self, own: Sequence[Candidate], who: str) -> None:
+    def _need(self, own: Sequence[BenchCandidate], who: str) -> None:
         """Raises where none of these candidates was loaded."""
         failed = [(c, e) for c, e in self._left_out if any(c is candidate for candidate in own)]
         if len(failed) < len(own):
@@ -98,5 +98,5 @@ class Opening:
         raise kind(_said(candidate, error)) from error
 
 
-def _said(candidate: Candidate, error: EdgeloopError) -> str:
+def _said(candidate: BenchCandidate, error: EdgeloopError) -> str:
     return f"{candidate.target.variant} on {candidate.runner.name} was not measured: {str(error).rstrip('.')}."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeloop.bundle import Format
 from edgeloop.edge.measure.scenarios import Driver, Scenario
-from edgeloop.edge.measure.targets import Target
+from edgeloop.edge.measure.targets import BenchTarget
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import MissingExtra, OptionsError
 from edgeloop.runtime.device import Device, device_environment, parse_device
@@ -67,10 +67,10 @@ class BenchOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class BenchCandidate:
     """A file on a runtime of a device, not tried yet."""
 
-    target: Target
+    target: BenchTarget
     runner: AgentRunner
     device: Device
 
@@ -78,7 +78,7 @@ class Candidate:
         return f"{self.target.variant} on {self.runner.name} on {self.device.name}"
 
 
-def plan(what: Sequence[Target], options: BenchOptions) -> list[Candidate]:
+def plan(what: Sequence[BenchTarget], options: BenchOptions) -> list[BenchCandidate]:
     """Every file on every runtime of its format on every device, or where the runtime is found first.
 
     Raises:
@@ -86,7 +86,7 @@ def plan(what: Sequence[Target], options: BenchOptions) -> list[Candidate]:
         MissingExtra: A runtime that was named is installed nowhere here.
     """
     found = [
-        Candidate(target=target, runner=runner, device=device)
+        BenchCandidate(target=target, runner=runner, device=device)
         for runner in _runtimes(what, options)
         for device in options.devices or _places(runner, named=runner.name in options.runtimes)
         for target in what
@@ -97,7 +97,7 @@ def plan(what: Sequence[Target], options: BenchOptions) -> list[Candidate]:
     return found
 
 
-def _runtimes(what: Sequence[Target], options: BenchOptions) -> Iterator[AgentRunner]:
+def _runtimes(what: Sequence[BenchTarget], options: BenchOptions) -> Iterator[AgentRunner]:
     known = {name: runner for name, runner in runners(options.runtimes).items() if isinstance(runner, AgentRunner)}
     formats = {target.format for target in what} if options.delegate is None else {Format.TFLITE}
     for name in options.runtimes or known:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgeloop.edge.measure.plan import BenchOptions, Candidate
+from edgeloop.edge.measure.plan import BenchCandidate, BenchOptions
 from edgeloop.edge.measure.records import Reading
 from edgeloop.edge.measure.scenarios import Query, Scenario, query_of
 from edgeloop.errors import MissingExtra, ParityError
 from edgeloop.runtime.client import Agent, RunResult
-from edgeloop.runtime.parity.compare import Where, reason
+from edgeloop.runtime.parity.compare import RanOn, reason
 from edgeloop.runtime.parity.self_check import batch_of, inference, sample, self_check
 
 QUERIES_A_TURN = 5  # 100 runs are 20 turns: the bootstrap and the change-point test have something to draw from
@@ -25,7 +25,7 @@ CALLS_AT_ONCE = 4000  # of one question: three times each, as JSON, in a frame h
 
 
 @dataclass
-class Samples:
+class TimingSamples:
     """What was measured of one pair, in order; the fields are those of `Latency`, but that `started_s` counts from
     the agent's first run, which was `epoch_s` seconds after the plan's start or a little later."""
 
@@ -42,11 +42,11 @@ class Samples:
     readings: list[Reading] = field(default_factory=list)
 
 
-class Loaded:
+class PreparedModel:
     """A model in an agent. `began_s`: the plan's start on this machine's monotonic clock; `close` ends the agent."""
 
     def __init__(
-        self, candidate: Candidate, agent: Agent, options: BenchOptions, began_s: float, close: Callable[[], None]
+        self, candidate: BenchCandidate, agent: Agent, options: BenchOptions, began_s: float, close: Callable[[], None]
     ) -> None:
         """Load, run once, check against the reference where nobody did before, warm up.
 
@@ -66,7 +66,7 @@ class Loaded:
         self.queries = 1 if options.scenario is Scenario.OFFLINE else options.runs
         self.queries_a_turn = min(QUERIES_A_TURN, self.queries)
         asked_s = time.monotonic() - began_s
-        self.samples = Samples(first_ms=self._run(1).wall_ms[0], epoch_s=asked_s)
+        self.samples = TimingSamples(first_ms=self._run(1).wall_ms[0], epoch_s=asked_s)
         self._check(batch_of(specs))
         self.samples.warmup_ms = self._run(options.warmup).wall_ms
 
@@ -114,7 +114,7 @@ class Loaded:
             return
         if target.reference is None:
             raise ParityError("it was not proved there, and the bundle has no reference.npz to check it with")
-        where = Where(target.variant, runtime, device=self.candidate.device.label)
+        where = RanOn(target.variant, runtime, device=self.candidate.device.label)
         rows = self_check(self.agent, where, target.reference, self.signature, batch)
         wrong = [reason(row) for row in rows if not row.passed]
         if wrong:
@@ -122,7 +122,7 @@ class Loaded:
 
 
 def _query(
-    specs: Mapping[str, dict], candidate: Candidate, options: BenchOptions
+    specs: Mapping[str, dict], candidate: BenchCandidate, options: BenchOptions
 ) -> tuple[Query, dict[str, np.ndarray]]:
     """What one query is on this model, and the inputs of one of its calls."""
     free = next(iter(specs.values()))["shape"][:1] == [None]

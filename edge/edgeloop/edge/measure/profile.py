@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeloop.bundle import Format
-from edgeloop.edge.measure.prepared_model import Loaded
+from edgeloop.edge.measure.prepared_model import PreparedModel
 from edgeloop.errors import DeviceError, TargetError
 from edgeloop.files.flatbuffer import Graph, Operator, read_tflite
 
@@ -32,7 +32,7 @@ KINDS = (  # how XNNPACK's names begin, and the operators of a model that become
 )
 
 
-def profile(loaded: Loaded, say: Callable[[str], None]) -> list[dict[str, Any]] | None:
+def profile(loaded: PreparedModel, say: Callable[[str], None]) -> list[dict[str, Any]] | None:
     """Operators in the order they ran; None where they cannot be timed: `say` is told why, the measured times stand.
 
     It is also told where other kernels answered than usual.

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeloop.atomic import write_file
-from edgeloop.edge.measure.scenarios import Outcome
+from edgeloop.edge.measure.scenarios import ScenarioResult
 
 Unknown = Literal["unknown"]
 Reading = Mapping[str, Any]  # what the agent's `conditions` answered: a value or "unknown" by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Steady:
+class SteadyState:
     """Whether the times settled.
 
     Attributes:
@@ -35,7 +35,7 @@ class Steady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
+class ConditionRecord:
     """Of the device: before the first turn, between turns (in order), and after the last."""
 
     before: Reading
@@ -83,7 +83,7 @@ class Latency:
     delegate: str | None
     delegated: tuple[int, ...] | None
     scenario: str
-    outcome: Outcome
+    outcome: ScenarioResult
     batch: int
     n: int
     warmup: int
@@ -96,14 +96,14 @@ class Latency:
     import_ms: float
     load_ms: float
     first_ms: float
-    steady: Steady
+    steady: SteadyState
     wall_over_cpu: float | Unknown
     contended: bool | Unknown
     involuntary_switches: int | None
     rss_peak_bytes: int | None
     rss_bytes: int | None
     arena_bytes: int | Unknown
-    conditions: Conditions
+    conditions: ConditionRecord
     valid: bool
     invalid_because: str | None
     functional_only: bool

@@ -82,7 +82,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class ScenarioResult:
     """The result of one scenario.
 
     Attributes:
@@ -134,7 +134,7 @@ def query_ms(query: Query, wall_ms: Sequence[float], started_s: Sequence[float])
     return [ends[k] - 1e3 * started_s[k - query.calls + 1] for k in last]
 
 
-def outcome(query: Query, latencies_ms: Sequence[float], driver: str = "edgeloop") -> Outcome:
+def outcome(query: Query, latencies_ms: Sequence[float], driver: str = "edgeloop") -> ScenarioResult:
     """What the queries of one run, in any order, add up to.
 
     Raises:
@@ -153,7 +153,7 @@ def outcome(query: Query, latencies_ms: Sequence[float], driver: str = "edgeloop
         discarded = over - 1 if over else None
         plain = float(np.percentile(latencies_ms, 100 * percentile, method="higher"))
     long_enough = duration_s >= MLPERF_DURATION_S
-    return Outcome(
+    return ScenarioResult(
         scenario=query.scenario.value,
         metric=METRICS[query.scenario],
         value=value,

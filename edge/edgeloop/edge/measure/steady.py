@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 
-from edgeloop.edge.measure.records import Steady
+from edgeloop.edge.measure.records import SteadyState
 from edgeloop.edge.measure.statistics import turn_medians
 
 TOLERANCE = 0.02  # of consecutive window medians
@@ -28,7 +28,7 @@ MATTERS = 0.01  # between the medians before and after a change point: half the 
 PERMUTATIONS = 1999
 
 
-def steady(wall_ms: Sequence[float], block: int) -> Steady:
+def steady(wall_ms: Sequence[float], block: int) -> SteadyState:
     """The first turn from which on the times are steady, in the first half of them: the other half is the evidence.
 
     Steady: three consecutive window medians lie within 2% of each other, three quarters of all that follow within 2%
@@ -36,17 +36,17 @@ def steady(wall_ms: Sequence[float], block: int) -> Steady:
     """
     medians = turn_medians(wall_ms, block)
     if len(medians) < FEWEST:
-        return Steady(
+        return SteadyState(
             reached=False, start=None, why=f"{len(wall_ms)} runs are too few to tell, {FEWEST * block} are not"
         )
     why = ""
     for start in range(min(len(medians) // 2, len(medians) - FEWEST) + 1):
         why = _unsteady(medians[start:], start * block, block)
         if not why:
-            return Steady(
+            return SteadyState(
                 reached=True, start=start * block, why=f"from run {start * block} on: no change point follows"
             )
-    return Steady(reached=False, start=None, why=why)
+    return SteadyState(reached=False, start=None, why=why)
 
 
 def _unsteady(medians: np.ndarray, first_run: int, block: int) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.edge.measure.prepared_model import Loaded
+from edgeloop.edge.measure.prepared_model import PreparedModel
 from edgeloop.edge.measure.ratios import paired
-from edgeloop.edge.measure.records import Conditions, Latency, Pair, Ratio, Reading, Unknown
-from edgeloop.edge.measure.scenarios import Outcome, outcome, query_ms
+from edgeloop.edge.measure.records import ConditionRecord, Latency, Pair, Ratio, Reading, Unknown
+from edgeloop.edge.measure.scenarios import ScenarioResult, outcome, query_ms
 from edgeloop.edge.measure.statistics import turn_medians
 from edgeloop.edge.measure.steady import steady
 from edgeloop.edge.on_device.percentiles import percentile
@@ -20,7 +20,7 @@ CONTENDED = 1.1
 
 
 def summarize(
-    loaded: Loaded, profile: Sequence[Mapping[str, Any]] | None = None, driven: Outcome | None = None
+    loaded: PreparedModel, profile: Sequence[Mapping[str, Any]] | None = None, driven: ScenarioResult | None = None
 ) -> Latency:
     """The record of a pair whose turns are over."""
     s = loaded.samples
@@ -44,7 +44,7 @@ def summarize(
         involuntary_switches=None if None in s.switches else sum(n or 0 for n in s.switches),
         rss_peak_bytes=s.rss_peak_bytes,
         rss_bytes=s.rss_bytes,
-        conditions=Conditions(before=s.readings[0], during=tuple(s.readings[1:-1]), after=s.readings[-1]),
+        conditions=ConditionRecord(before=s.readings[0], during=tuple(s.readings[1:-1]), after=s.readings[-1]),
         valid=because is None,
         invalid_because=because,
         warmup_ms=tuple(s.warmup_ms),
@@ -77,7 +77,7 @@ def ratio(of: Latency, to: Latency, skipped: int, seed: int) -> Ratio:
     )
 
 
-def _what(loaded: Loaded) -> dict[str, Any]:
+def _what(loaded: PreparedModel) -> dict[str, Any]:
     """The fields of a record that were known before the first run."""
     target, runner, device = loaded.candidate.target, loaded.candidate.runner, loaded.candidate.device
     options, prepared, delegated = loaded.options, loaded.prepared, loaded.prepared["delegated"]

@@ -15,7 +15,7 @@ SUFFIXES = {".tflite": Format.TFLITE, ".onnx": Format.ONNX}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class BenchTarget:
     """A file to measure, inside `folder`.
 
     Attributes:
@@ -34,7 +34,7 @@ class Target:
     proved_on: tuple[str, ...] | None = None
 
 
-def targets(path: Path) -> list[Target]:
+def targets(path: Path) -> list[BenchTarget]:
     """What of a bundle, .tflite or .onnx an agent can run.
 
     Raises:
@@ -46,7 +46,7 @@ def targets(path: Path) -> list[Target]:
     if not path.is_file() or path.suffix not in SUFFIXES:
         found = "does not exist" if not path.exists() else "is none of these"
         raise ModelError(f"{path} {found}. Expected a bundle, a .tflite or an .onnx file.")
-    file = Target(
+    file = BenchTarget(
         variant=path.stem,
         folder=path.parent,
         entry=path.name,
@@ -57,11 +57,11 @@ def targets(path: Path) -> list[Target]:
     return [file]
 
 
-def _of_bundle(path: Path) -> list[Target]:
+def _of_bundle(path: Path) -> list[BenchTarget]:
     bundle = read_bundle(path)
     real = read_reference(bundle)
     return [
-        Target(
+        BenchTarget(
             variant=v.id,
             folder=bundle.path,
             entry=v.entry,

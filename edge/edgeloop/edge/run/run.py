@@ -31,14 +31,14 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Place:
+class RunLocation:
     """Where it runs, and the arguments of the device's program."""
 
     device: Device
     arguments: tuple[str, ...]
 
 
-def place(target: str, options: RunOptions) -> Place:
+def place(target: str, options: RunOptions) -> RunLocation:
     """What the user named: a device, which answers with what was deployed on it, or a bundle's folder, run here.
 
     Raises:
@@ -50,7 +50,7 @@ def place(target: str, options: RunOptions) -> Place:
         device = parse_device(target)
         if device.ssh is not None and options.folder and not options.folder.startswith("/"):
             raise OptionsError(f"--input {options.folder} is on the device, and its path there starts with a slash.")
-        return Place(device, tuple(_absolute(options, device).arguments()))
+        return RunLocation(device, tuple(_absolute(options, device).arguments()))
     if not is_bundle(target):
         raise OptionsError(f"{target} holds no bundle and names no device. {EXPECTED[:-1]}, or a bundle's folder.")
     if options.slot:
@@ -59,7 +59,7 @@ def place(target: str, options: RunOptions) -> Place:
     variant, runner = _runs_here(bundle, options)
     device = runner.device()
     named = replace(_absolute(options, device), variant=variant.id, runtime=runner.name)
-    return Place(device, (f"--bundle={bundle.path.absolute()}", *named.arguments()))
+    return RunLocation(device, (f"--bundle={bundle.path.absolute()}", *named.arguments()))
 
 
 def run(target: str, options: RunOptions, stdin: int, say: Say) -> Generator[dict[str, Any], None, None]:

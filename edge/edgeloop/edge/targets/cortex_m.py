@@ -13,9 +13,9 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
-from edgeloop.edge.targets.verdict import Refusal, rows
+from edgeloop.edge.targets.verdict import OperatorRefusal, rows
 from edgeloop.files.arena import arena_bytes
-from edgeloop.files.graph_facts import Facts, Step
+from edgeloop.files.graph_facts import GraphFacts, Step
 
 RESOLVER = "tflite-micro 0.dev20261023"
 RESOLVED = """
@@ -46,7 +46,7 @@ STORED = frozenset({"float16", "bfloat16", "float64", "string", "complex64", "co
 TAIL_BYTES, TENSOR_BYTES, OPERATOR_BYTES, CHANNEL_BYTES, END_BYTES = 500, 58, 74, 8, 110
 
 
-class Reason(enum.Enum):
+class CortexMReason(enum.Enum):
     """Why an operator is not supported; the value is what to do about it."""
 
     OPERATOR = "Replace the operator, or write a kernel and add it to the resolver."
@@ -55,12 +55,12 @@ class Reason(enum.Enum):
     INPUTS = "Join them in two steps."
 
 
-def refusals(graph: Facts) -> tuple[Refusal | None, ...]:
+def refusals(graph: GraphFacts) -> tuple[OperatorRefusal | None, ...]:
     """For each operator None, or why TensorFlow Lite Micro cannot run it."""
     return tuple(next((found for rule in RULES if (found := rule(graph, step))), None) for step in graph.steps)
 
 
-def tail_bytes(graph: Facts) -> int:
+def tail_bytes(graph: GraphFacts) -> int:
     """Estimated size of what the interpreter keeps beside the activations."""
     ends = len(graph.inputs) + len(graph.outputs)
     return (
@@ -72,7 +72,7 @@ def tail_bytes(graph: Facts) -> int:
     )
 
 
-def report(graph: Facts, model_bytes: int) -> dict[str, Any]:
+def report(graph: GraphFacts, model_bytes: int) -> dict[str, Any]:
     """What `--json` prints of one graph. `arena_bytes` is None where a tensor has no fixed size."""
     head, tail = arena_bytes(graph, graph.steps), tail_bytes(graph)
     return {
@@ -85,7 +85,7 @@ def report(graph: Facts, model_bytes: int) -> dict[str, Any]:
     }
 
 
-def _channels(graph: Facts, step: Step) -> int:
+def _channels(graph: GraphFacts, step: Step) -> int:
     """For how many channels a kernel keeps a multiplier and a shift."""
     if step.op not in WEIGHTED or len(step.inputs) < 2:
         return 0
@@ -95,39 +95,43 @@ def _channels(graph: Facts, step: Step) -> int:
     return (weights.shape[-1] if step.op == "DEPTHWISE_CONV_2D" else weights.shape[0]) if weights.shape else 0
 
 
-def _known(graph: Facts, step: Step) -> Refusal | None:
+def _known(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     known = (step.op in CUSTOM or step.op.startswith(SIGNAL)) if step.custom else step.op in OPERATORS
-    return None if known else Refusal(why=Reason.OPERATOR, found=f"TensorFlow Lite Micro has no {step.op}")
+    return (
+        None if known else OperatorRefusal(why=CortexMReason.OPERATOR, found=f"TensorFlow Lite Micro has no {step.op}")
+    )
 
 
-def _types(graph: Facts, step: Step) -> Refusal | None:
+def _types(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     stored = [graph.values[i].dtype for i in (*step.inputs, *step.outputs) if graph.values[i].dtype in STORED]
     if stored:
-        return Refusal(why=Reason.DTYPE, found=f"{stored[0]}, which no kernel takes")
+        return OperatorRefusal(why=CortexMReason.DTYPE, found=f"{stored[0]}, which no kernel takes")
     if step.op not in BYTES_TOO and any(value.dtype == "uint8" for value in graph.computed(step)):
-        return Refusal(why=Reason.DTYPE, found="uint8, the older quantization; kernels compute in int8")
+        return OperatorRefusal(why=CortexMReason.DTYPE, found="uint8, the older quantization; kernels compute in int8")
     return None
 
 
-def _hybrid(graph: Facts, step: Step) -> Refusal | None:
+def _hybrid(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     if step.op not in WEIGHTED or len(step.inputs) < 2:
         return None
     data, weights = (graph.values[i].dtype for i in step.inputs[:2])
     if data == "float32" != weights:
-        return Refusal(why=Reason.DTYPE, found=f"float32 with {weights} weights; hybrid kernels do not exist there")
+        return OperatorRefusal(
+            why=CortexMReason.DTYPE, found=f"float32 with {weights} weights; hybrid kernels do not exist there"
+        )
     return None
 
 
-def _sizes(graph: Facts, step: Step) -> Refusal | None:
+def _sizes(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     free = any(value.free for value in graph.computed(step))
-    return Refusal(why=Reason.DYNAMIC, found="a free dimension beside the batch") if free else None
+    return OperatorRefusal(why=CortexMReason.DYNAMIC, found="a free dimension beside the batch") if free else None
 
 
-def _inputs(graph: Facts, step: Step) -> Refusal | None:
+def _inputs(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     if step.op == "CONCATENATION" and len(step.inputs) > CONCATENATION_LIMIT:
         found = f"{len(step.inputs)} inputs, more than {CONCATENATION_LIMIT}"
-        return Refusal(why=Reason.INPUTS, found=found)
+        return OperatorRefusal(why=CortexMReason.INPUTS, found=found)
     return None
 
 
-RULES: tuple[Callable[[Facts, Step], Refusal | None], ...] = (_known, _types, _hybrid, _sizes, _inputs)
+RULES: tuple[Callable[[GraphFacts, Step], OperatorRefusal | None], ...] = (_known, _types, _hybrid, _sizes, _inputs)

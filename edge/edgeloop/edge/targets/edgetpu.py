@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.edge.targets.edgetpu_rules import EVERY, RULES, Reason
-from edgeloop.edge.targets.verdict import Refusal, rows
+from edgeloop.edge.targets.edgetpu_rules import EVERY, RULES, EdgeTpuReason
+from edgeloop.edge.targets.verdict import OperatorRefusal, rows
 from edgeloop.files.arena import arena_bytes
-from edgeloop.files.graph_facts import Facts, Step
+from edgeloop.files.graph_facts import GraphFacts, Step
 
 SRAM_BYTES = 8 << 20
 COMPILED = "edgetpu-custom-op"  # of a model that the compiler already wrote
@@ -25,13 +25,13 @@ COMPILED = "edgetpu-custom-op"  # of a model that the compiler already wrote
 class Prediction:
     """`refusals` has one entry an operator, None where it is mapped."""
 
-    refusals: tuple[Refusal | None, ...]
+    refusals: tuple[OperatorRefusal | None, ...]
     on_chip_bytes: int
     off_chip_bytes: int
     reserved_bytes: int
 
 
-def predict(graph: Facts) -> Prediction:
+def predict(graph: GraphFacts) -> Prediction:
     """What the compiler would do with the graph."""
     refusals = partition(graph)
     mapped = [step for step, refusal in zip(graph.steps, refusals, strict=True) if refusal is None]
@@ -45,13 +45,13 @@ def predict(graph: Facts) -> Prediction:
     )
 
 
-def partition(graph: Facts) -> tuple[Refusal | None, ...]:
+def partition(graph: GraphFacts) -> tuple[OperatorRefusal | None, ...]:
     """For each operator None, or why it stays on the CPU."""
     if any(step.op == COMPILED for step in graph.steps):
-        left = Refusal(why=Reason.COMPILED, found="the compiler left it on the CPU")
+        left = OperatorRefusal(why=EdgeTpuReason.COMPILED, found="the compiler left it on the CPU")
         return tuple(None if step.op == COMPILED else left for step in graph.steps)
     maker = {output: index for index, step in enumerate(graph.steps) for output in step.outputs}
-    refusals: list[Refusal | None] = []
+    refusals: list[OperatorRefusal | None] = []
     behind: set[int] = set()  # operators on the CPU that need a result of the partition
     for index, step in enumerate(graph.steps):
         before = {maker[i] for i in step.inputs if maker.get(i, index) < index}
@@ -63,7 +63,7 @@ def partition(graph: Facts) -> tuple[Refusal | None, ...]:
     return tuple(refusals)
 
 
-def report(graph: Facts) -> dict[str, Any]:
+def report(graph: GraphFacts) -> dict[str, Any]:
     """What `--json` prints of one graph."""
     found = predict(graph)
     mapped = [index for index, refusal in enumerate(found.refusals) if refusal is None]
@@ -77,11 +77,13 @@ def report(graph: Facts) -> dict[str, Any]:
     }
 
 
-def _refuse(graph: Facts, step: Step) -> Refusal | None:
+def _refuse(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     if step.custom or step.op not in RULES:
-        return Refusal(why=Reason.OPERATOR, found=f"the Edge TPU has no {step.op}")
+        return OperatorRefusal(why=EdgeTpuReason.OPERATOR, found=f"the Edge TPU has no {step.op}")
     return next((found for rule in (*EVERY, *RULES[step.op]) if (found := rule(graph, step))), None)
 
 
-def _after(graph: Facts, index: int) -> Refusal:
-    return Refusal(why=Reason.AFTER, found=f"it needs the result of {index} {graph.steps[index].op}, on the CPU")
+def _after(graph: GraphFacts, index: int) -> OperatorRefusal:
+    return OperatorRefusal(
+        why=EdgeTpuReason.AFTER, found=f"it needs the result of {index} {graph.steps[index].op}, on the CPU"
+    )

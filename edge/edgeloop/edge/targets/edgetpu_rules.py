@@ -12,8 +12,8 @@ import enum
 import math
 from collections.abc import Callable
 
-from edgeloop.edge.targets.verdict import Refusal
-from edgeloop.files.graph_facts import Facts, Step, Value
+from edgeloop.edge.targets.verdict import OperatorRefusal
+from edgeloop.files.graph_facts import GraphFacts, Step, Value
 
 SOFTMAX_LIMIT = 16_384  # the documentation says 16,000; 16,384 maps, seen in LibrEdgeTPU color_blue_128x128
 # between 69,696 elements, which map, and 102,400, which do not: seen in heads of yolov5n, yolov8n and yolo11n
@@ -25,7 +25,7 @@ RESIZE_FACTOR, RESIZE_PIXELS = 8, 256 * 256  # seen in deeplab: 33 -> 33 and 24 
 EIGHT_BITS = frozenset({"int8", "uint8"})
 
 
-class Reason(enum.Enum):
+class EdgeTpuReason(enum.Enum):
     """Why an operator is not mapped; the value is what to do about it."""
 
     OPERATOR = "Replace the operator by supported ones, or move it to the end of the model."
@@ -41,10 +41,10 @@ class Reason(enum.Enum):
     AFTER = "Map the operators before it, or move them behind it: what follows an operator on the CPU stays there."
 
 
-Rule = Callable[[Facts, Step], "Refusal | None"]
+Rule = Callable[[GraphFacts, Step], "OperatorRefusal | None"]
 
 
-def _activations(graph: Facts, step: Step) -> list[Value]:
+def _activations(graph: GraphFacts, step: Step) -> list[Value]:
     """A recurrent state is kept in 16 bits, and mapped: seen in keras_lstm_mnist_ptq."""
     return [value for value in graph.computed(step) if not value.variable]
 
@@ -52,22 +52,24 @@ def _activations(graph: Facts, step: Step) -> list[Value]:
 # Rules of every operator
 
 
-def _eight_bits(graph: Facts, step: Step) -> Refusal | None:
+def _eight_bits(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     other = [value.dtype for value in _activations(graph, step) if value.dtype not in EIGHT_BITS]
-    return Refusal(why=Reason.DTYPE, found=f"{other[0]}, not 8 bits") if other else None
+    return OperatorRefusal(why=EdgeTpuReason.DTYPE, found=f"{other[0]}, not 8 bits") if other else None
 
 
-def _fixed_sizes(graph: Facts, step: Step) -> Refusal | None:
+def _fixed_sizes(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     free = [value.shape for value in _activations(graph, step) if value.free]
     return (
-        Refusal(why=Reason.DYNAMIC, found=f"a free dimension beside the batch in {_shape(free[0])}") if free else None
+        OperatorRefusal(why=EdgeTpuReason.DYNAMIC, found=f"a free dimension beside the batch in {_shape(free[0])}")
+        if free
+        else None
     )
 
 
-def _three_dimensions(graph: Facts, step: Step) -> Refusal | None:
+def _three_dimensions(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     large = [v.shape for v in _activations(graph, step) if any(size != 1 for size in v.shape[:-3])]
     return (
-        Refusal(why=Reason.DIMENSIONS, found=f"more than three dimensions above 1 in {_shape(large[0])}")
+        OperatorRefusal(why=EdgeTpuReason.DIMENSIONS, found=f"more than three dimensions above 1 in {_shape(large[0])}")
         if large
         else None
     )
@@ -76,45 +78,59 @@ def _three_dimensions(graph: Facts, step: Step) -> Refusal | None:
 # Rules of some
 
 
-def _no_activation(graph: Facts, step: Step) -> Refusal | None:
-    return Refusal(why=Reason.ACTIVATION, found="a fused activation") if step.options.get("activation") else None
+def _no_activation(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
+    return (
+        OperatorRefusal(why=EdgeTpuReason.ACTIVATION, found="a fused activation")
+        if step.options.get("activation")
+        else None
+    )
 
 
-def _one_dilation(graph: Facts, step: Step) -> Refusal | None:
+def _one_dilation(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     """Along an axis where the filter is 1 wide dilation says nothing: seen in edgetpu-tcn."""
     _, height, width, _ = graph.values[step.inputs[1]].shape
     w, h = step.options.get("dilation_w", 1), step.options.get("dilation_h", 1)
     if 1 in (height, width):
         return None
-    return Refusal(why=Reason.OPTIONS, found=f"dilation {w} in x and {h} in y; they must be equal") if w != h else None
+    return (
+        OperatorRefusal(why=EdgeTpuReason.OPTIONS, found=f"dilation {w} in x and {h} in y; they must be equal")
+        if w != h
+        else None
+    )
 
 
-def _constant_weights(graph: Facts, step: Step) -> Refusal | None:
+def _constant_weights(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     weights = graph.values[step.inputs[1]] if len(step.inputs) > 1 else None
     return (
-        Refusal(why=Reason.WEIGHTS, found="weights that are computed")
+        OperatorRefusal(why=EdgeTpuReason.WEIGHTS, found="weights that are computed")
         if weights and not weights.constant_bytes
         else None
     )
 
 
-def _default_weights(graph: Facts, step: Step) -> Refusal | None:
+def _default_weights(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     shuffled = step.options.get("weights_format")
-    return Refusal(why=Reason.OPTIONS, found="shuffled weights; only the default format maps") if shuffled else None
+    return (
+        OperatorRefusal(why=EdgeTpuReason.OPTIONS, found="shuffled weights; only the default format maps")
+        if shuffled
+        else None
+    )
 
 
-def _one_dimensional_output(graph: Facts, step: Step) -> Refusal | None:
+def _one_dimensional_output(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     shape = graph.values[step.outputs[0]].shape
     if any(size != 1 for size in shape[:-1]):
-        return Refusal(why=Reason.DIMENSIONS, found=f"an output {_shape(shape)}; it must be one-dimensional")
+        return OperatorRefusal(
+            why=EdgeTpuReason.DIMENSIONS, found=f"an output {_shape(shape)}; it must be one-dimensional"
+        )
     return None
 
 
-def _padding_alone_is_constant(graph: Facts, step: Step) -> Refusal | None:
+def _padding_alone_is_constant(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     constants = [graph.values[i] for i in step.inputs if graph.values[i].constant_bytes]
     if constants and (len(step.inputs) != 2 or not constants[0].zero):
-        return Refusal(
-            why=Reason.OPTIONS, found="a constant input that is not all zeros, or one of more than two inputs"
+        return OperatorRefusal(
+            why=EdgeTpuReason.OPTIONS, found="a constant input that is not all zeros, or one of more than two inputs"
         )
     return None
 
@@ -122,87 +138,95 @@ def _padding_alone_is_constant(graph: Facts, step: Step) -> Refusal | None:
 def _not_the_batch(position: int) -> Rule:
     """The constant input at `position` names axes, none of which may be the first of several."""
 
-    def rule(graph: Facts, step: Step) -> Refusal | None:
+    def rule(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
         rank = max(len(graph.values[i].shape) for i in step.inputs)
         values = graph.values[step.inputs[position]].values or ()
         touched = any(axis % rank == 0 for axis in values) if rank > 1 else False
-        return Refusal(why=Reason.BATCH, found="it works on the batch") if touched else None
+        return OperatorRefusal(why=EdgeTpuReason.BATCH, found="it works on the batch") if touched else None
 
     return rule
 
 
-def _split_not_the_batch(graph: Facts, step: Step) -> Refusal | None:
+def _split_not_the_batch(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     """Into one part it is a copy, and maps: seen in yamnet_spectra_in."""
     return None if len(step.outputs) == 1 else _not_the_batch(0)(graph, step)
 
 
-def _axis_not_the_batch(graph: Facts, step: Step) -> Refusal | None:
+def _axis_not_the_batch(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     rank = len(graph.values[step.outputs[0]].shape)
     touched = rank > 1 and step.options.get("axis", 0) % rank == 0
-    return Refusal(why=Reason.BATCH, found="it works on the batch") if touched else None
+    return OperatorRefusal(why=EdgeTpuReason.BATCH, found="it works on the batch") if touched else None
 
 
-def _no_padding_of_the_batch(graph: Facts, step: Step) -> Refusal | None:
+def _no_padding_of_the_batch(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     values = graph.values[step.inputs[1]].values or ()
     touched = len(values) == 8 and any(values[:2])
-    return Refusal(why=Reason.BATCH, found="it pads the batch") if touched else None
+    return OperatorRefusal(why=EdgeTpuReason.BATCH, found="it pads the batch") if touched else None
 
 
-def _depth_by_four(graph: Facts, step: Step) -> Refusal | None:
+def _depth_by_four(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     shape, axes = graph.values[step.inputs[0]].shape, graph.values[step.inputs[1]].values or ()
     depth = shape[-1]
     if any(axis % len(shape) == len(shape) - 1 for axis in axes) and depth % 4:
-        return Refusal(why=Reason.SIZE, found=f"a mean over {depth} channels; they must be a multiple of 4")
+        return OperatorRefusal(
+            why=EdgeTpuReason.SIZE, found=f"a mean over {depth} channels; they must be a multiple of 4"
+        )
     return None
 
 
-def _alpha_of_one_dimension(graph: Facts, step: Step) -> Refusal | None:
+def _alpha_of_one_dimension(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     alpha = graph.values[step.inputs[1]].shape
     if any(size != 1 for size in alpha[:-1]):
-        return Refusal(why=Reason.OPTIONS, found=f"alpha {_shape(alpha)}; only its innermost dimension may exceed 1")
+        return OperatorRefusal(
+            why=EdgeTpuReason.OPTIONS, found=f"alpha {_shape(alpha)}; only its innermost dimension may exceed 1"
+        )
     return None
 
 
-def _small_softmax(graph: Facts, step: Step) -> Refusal | None:
+def _small_softmax(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     """Rows are taken together, although the documentation asks for one: [1, 4420, 2] maps, in a face detector."""
     elements = graph.values[step.inputs[0]].elements
     if elements > SOFTMAX_LIMIT:
-        return Refusal(why=Reason.SIZE, found=f"{elements:,} elements, more than {SOFTMAX_LIMIT:,}")
+        return OperatorRefusal(why=EdgeTpuReason.SIZE, found=f"{elements:,} elements, more than {SOFTMAX_LIMIT:,}")
     return None
 
 
-def _small_transpose(graph: Facts, step: Step) -> Refusal | None:
+def _small_transpose(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     elements = graph.values[step.inputs[0]].elements
     if elements > TRANSPOSE_LIMIT:
-        return Refusal(why=Reason.SIZE, found=f"{elements:,} elements, more than about {TRANSPOSE_LIMIT:,}")
+        return OperatorRefusal(
+            why=EdgeTpuReason.SIZE, found=f"{elements:,} elements, more than about {TRANSPOSE_LIMIT:,}"
+        )
     return None
 
 
-def _small_reshape(graph: Facts, step: Step) -> Refusal | None:
+def _small_reshape(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     """A row is what the two innermost dimensions hold."""
     value = graph.values[step.outputs[0]]
     row = math.prod(value.shape[-2:])
     if value.elements > RESHAPE_LIMIT or row > RESHAPE_ROW_LIMIT:
-        return Refusal(why=Reason.SIZE, found=f"a reshape to {_shape(value.shape)}, too large for the Edge TPU")
+        return OperatorRefusal(
+            why=EdgeTpuReason.SIZE, found=f"a reshape to {_shape(value.shape)}, too large for the Edge TPU"
+        )
     return None
 
 
-def _plain_strides(graph: Facts, step: Step) -> Refusal | None:
+def _plain_strides(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     strides = graph.values[step.inputs[3]].values or ()
     if any(stride != 1 for stride in strides):
-        return Refusal(why=Reason.OPTIONS, found=f"strides {strides}; all must be 1")
+        return OperatorRefusal(why=EdgeTpuReason.OPTIONS, found=f"strides {strides}; all must be 1")
     masks = [name for name in ("ellipsis_mask", "new_axis_mask") if step.options.get(name)]
-    return Refusal(why=Reason.OPTIONS, found=f"{masks[0]} is set") if masks else None
+    return OperatorRefusal(why=EdgeTpuReason.OPTIONS, found=f"{masks[0]} is set") if masks else None
 
 
-def _modest_resize(graph: Facts, step: Step) -> Refusal | None:
+def _modest_resize(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     small, large = (graph.values[i].shape for i in (step.inputs[0], step.outputs[0]))
     if len(small) != 4 or len(large) != 4:
-        return Refusal(why=Reason.DIMENSIONS, found=f"an input {_shape(small)}; it must be an image")
+        return OperatorRefusal(why=EdgeTpuReason.DIMENSIONS, found=f"an input {_shape(small)}; it must be an image")
     factor = max(large[i] / max(small[i], 1) for i in (1, 2))
     if factor > RESIZE_FACTOR or math.prod(large[1:3]) > RESIZE_PIXELS:
         found = f"from {small[1]}x{small[2]} to {large[1]}x{large[2]}, which the compiler refuses for its precision"
-        return Refusal(why=Reason.SIZE, found=found)
+        return OperatorRefusal(why=EdgeTpuReason.SIZE, found=found)
     return None
 
 

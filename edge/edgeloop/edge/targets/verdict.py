@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.files.graph_facts import Facts
+from edgeloop.files.graph_facts import GraphFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class OperatorRefusal:
     """`why` is a member of the target's own Reason, whose value is what to do about it; `found` has the numbers."""
 
     why: enum.Enum
     found: str
 
 
-def rows(graph: Facts, refusals: Sequence[Refusal | None], accepted: str) -> dict[str, Any]:
+def rows(graph: GraphFacts, refusals: Sequence[OperatorRefusal | None], accepted: str) -> dict[str, Any]:
     """`ops` for `--json`, and how many are `accepted`, the word of that target."""
     return {
         "ops": [

@@ -13,7 +13,7 @@ from pathlib import Path
 from edgeloop.atomic import write_file
 from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
 from edgeloop.errors import DataError, MissingExtra
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 from edgeloop.registry.signatures.verify import NAMESPACE, verify
 
 TIMEOUT_S = 30.0  # a key in an agent may wait for a finger on its button

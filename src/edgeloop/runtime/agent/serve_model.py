@@ -39,7 +39,7 @@ OPERATIONS = ("probe", "push", "prepare", "run", "conditions", "profile", "loadg
 RUNS_LIMIT = 10_000  # of one question: their times go into a frame's header, which has at most 1 MiB
 
 
-class Agent:
+class ModelOperations:
     """One runtime and the model it has loaded; what it is asked, by name."""
 
     def __init__(self, runtime: str, root: str) -> None:
@@ -105,9 +105,9 @@ class Agent:
 
     def conditions(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
         if self.weather is None:
-            from edgeloop.runtime.agent.machine.conditions import Conditions
+            from edgeloop.runtime.agent.machine.conditions import ConditionReader
 
-            self.weather = Conditions()
+            self.weather = ConditionReader()
         return self.weather.read(), b""
 
     def profile(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
@@ -164,5 +164,5 @@ def involuntary_switches() -> int:
 
 def main(arguments: list[str]) -> None:
     runtime, root = arguments
-    agent = Agent(runtime, resolved(root))
+    agent = ModelOperations(runtime, resolved(root))
     serve({name: getattr(agent, name) for name in OPERATIONS})

@@ -12,21 +12,21 @@ from typing import Protocol
 import numpy as np
 
 from edgeloop.bundle import Quantization, Scheme
-from edgeloop.runtime.parity.compare import Parity, Where, compare, floor_of, is_classifier
+from edgeloop.runtime.parity.compare import Parity, RanOn, compare, floor_of, is_classifier
 from edgeloop.runtime.parity.quantization import from_io, to_io
 
 
-class Ran(Protocol):
+class RunOutputs(Protocol):
     """What one run gave."""
 
     @property
     def outputs(self) -> Mapping[str, np.ndarray]: ...
 
 
-class Runs(Protocol):
+class RunnableModel(Protocol):
     """A loaded model: an agent seen from the host, or a child seen from the device."""
 
-    def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> Ran: ...
+    def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> RunOutputs: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Reference:
         return from_io(own, {n: q for n, q in self.io.items() if n in own and self.outputs[n].dtype.kind == "f"})
 
 
-def self_check(running: Runs, where: Where, reference: Reference, signature: str, batch: int) -> list[Parity]:
+def self_check(running: RunnableModel, where: RanOn, reference: Reference, signature: str, batch: int) -> list[Parity]:
     """Every reference sample through `signature`, one at a time: a device may have memory for no more.
 
     Raises:

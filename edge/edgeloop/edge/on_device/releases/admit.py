@@ -12,14 +12,14 @@ from pathlib import Path
 
 from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Bundle, FileEntry, Manifest, Variant, read_bundle
 from edgeloop.edge.on_device.releases.requirements import meet
-from edgeloop.edge.on_device.releases.store import Slot, State
+from edgeloop.edge.on_device.releases.store import Slot, SlotState
 from edgeloop.edge.on_device.releases.trust import enrolled, signers_file
 from edgeloop.errors import IntegrityError, OptionsError
 from edgeloop.registry.signatures.verify import verify
 
 
 @dataclass(frozen=True)
-class Admitted:
+class AdmittedBundle:
     """A checked bundle with one variant; `signer` None: no signers are enrolled here, so nothing was verified."""
 
     bundle: Bundle
@@ -27,7 +27,7 @@ class Admitted:
     signer: str | None
 
 
-def admit(slot: Slot, state: State, runtime: str) -> Admitted:
+def admit(slot: Slot, state: SlotState, runtime: str) -> AdmittedBundle:
     """Check the whole of `staging`. Nothing of it is run.
 
     Raises:
@@ -44,7 +44,7 @@ def admit(slot: Slot, state: State, runtime: str) -> Admitted:
     is_new(state, bundle.manifest, bundle.manifest_sha256)
     variant = bundle.variant(state.staged.variant)
     meet(variant, runtime)
-    return Admitted(bundle, variant, signer)
+    return AdmittedBundle(bundle, variant, signer)
 
 
 def belongs(slot: Slot, manifest: Manifest) -> None:
@@ -57,7 +57,7 @@ def belongs(slot: Slot, manifest: Manifest) -> None:
         raise IntegrityError(f"the manifest is of {manifest.name!r}, the slot of {slot.name!r}. Deploy it to its own.")
 
 
-def is_new(state: State, manifest: Manifest, manifest_sha256: str) -> None:
+def is_new(state: SlotState, manifest: Manifest, manifest_sha256: str) -> None:
     """Above the floor, or exactly the current one: as a repair, or in another variant.
 
     Raises:

@@ -11,7 +11,7 @@ import shutil
 from dataclasses import replace
 
 from edgeloop.edge.on_device.releases.durable import NEW, locked
-from edgeloop.edge.on_device.releases.store import Last, Release, Slot, State, read_state, slots, write_state
+from edgeloop.edge.on_device.releases.store import LastChange, Release, Slot, SlotState, read_state, slots, write_state
 from edgeloop.errors import DeviceError, IntegrityError
 from edgeloop.runtime.agent.receive import sync_folder
 
@@ -27,7 +27,7 @@ def recover(home: str) -> None:
             reconcile(slot)
 
 
-def reconcile(slot: Slot) -> State:
+def reconcile(slot: Slot) -> SlotState:
     """One slot, whose lock is held: `current` names what was committed last, and nothing else is kept but the previous.
 
     Raises:
@@ -37,7 +37,9 @@ def reconcile(slot: Slot) -> State:
     point(slot, state.current)
     sweep(slot, state)  # first: a full disk may need this room for what follows
     if state.probation is not None:
-        last = Last("deploy", state.probation.version, "rolled back", "it was interrupted before it was committed")
+        last = LastChange(
+            "deploy", state.probation.version, "rolled back", "it was interrupted before it was committed"
+        )
         state = replace(state, probation=None, last=last)
         write_state(slot, state)
     return state
@@ -58,7 +60,7 @@ def point(slot: Slot, release: Release | None) -> None:
     sync_folder(slot.path)
 
 
-def sweep(slot: Slot, state: State) -> None:
+def sweep(slot: Slot, state: SlotState) -> None:
     """Remove releases that nobody can go back to, and files that were to take another's place."""
     kept = {release.folder for release in (state.current, state.previous) if release}
     if os.path.isdir(slot.releases):

@@ -16,17 +16,17 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgeloop.edge.on_device.releases.admit import Admitted, whole
+from edgeloop.edge.on_device.releases.admit import AdmittedBundle, whole
 from edgeloop.edge.on_device.releases.durable import make_folder, sync_tree
 from edgeloop.edge.on_device.releases.recover import point, reconcile, sweep
-from edgeloop.edge.on_device.releases.store import Last, Release, Slot, State, read_state, write_state
+from edgeloop.edge.on_device.releases.store import LastChange, Release, Slot, SlotState, read_state, write_state
 from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import EdgeloopError, IntegrityError, OptionsError
 from edgeloop.runtime.agent.receive import sync_folder
 
 
 def activate(
-    slot: Slot, admitted: Admitted, runtime: str, threads: int, probation: Callable[[str], EdgeloopError | None]
+    slot: Slot, admitted: AdmittedBundle, runtime: str, threads: int, probation: Callable[[str], EdgeloopError | None]
 ) -> EdgeloopError | None:
     """Install what was admitted, and keep it if `probation(folder)` has nothing against it.
 
@@ -55,7 +55,7 @@ def activate(
         reconcile(slot)
         raise
     if against is not None:
-        last = Last("deploy", new.version, "rolled back", str(against))
+        last = LastChange("deploy", new.version, "rolled back", str(against))
         _take_back(slot, replace(state, staged=None, last=last))
     return against
 
@@ -78,7 +78,7 @@ def roll_back(slot: Slot) -> Release:
             "Deploy a signed one under a new version instead."
         )
     whole(slot.release(state.previous), state.previous.manifest_sha256, state.previous.variant)
-    last = Last("rollback", state.previous.version, "committed")
+    last = LastChange("rollback", state.previous.version, "committed")
     _take_back(slot, replace(state, current=state.previous, previous=None, last=last))
     return state.previous
 
@@ -91,7 +91,7 @@ def _free_folder(slot: Slot, version: int) -> str:
     return folder
 
 
-def _install(slot: Slot, state: State, new: Release) -> None:
+def _install(slot: Slot, state: SlotState, new: Release) -> None:
     make_folder(slot.releases)
     sync_tree(slot.staging)
     write_state(slot, replace(state, probation=new))
@@ -101,20 +101,20 @@ def _install(slot: Slot, state: State, new: Release) -> None:
     point(slot, new)
 
 
-def _commit(slot: Slot, state: State, new: Release) -> None:
+def _commit(slot: Slot, state: SlotState, new: Release) -> None:
     old = state.current
     repaired = old is not None and (old.manifest_sha256, old.variant) == (new.manifest_sha256, new.variant)
-    committed = State(
+    committed = SlotState(
         floor=max(state.floor, new.version),
         current=new,
         previous=state.previous if repaired else old,  # what was damaged is nothing to go back to
-        last=Last("deploy", new.version, "committed"),
+        last=LastChange("deploy", new.version, "committed"),
     )
     write_state(slot, committed)
     sweep(slot, committed)
 
 
-def _take_back(slot: Slot, state: State) -> None:
+def _take_back(slot: Slot, state: SlotState) -> None:
     """The state first: `current` follows it, now or at the next start."""
     write_state(slot, state)
     point(slot, state.current)

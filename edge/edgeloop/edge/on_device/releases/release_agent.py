@@ -34,15 +34,15 @@ from edgeloop.edge.on_device.releases.recover import reconcile, recover
 from edgeloop.edge.on_device.releases.release import activate, roll_back
 from edgeloop.edge.on_device.releases.stage import begin, push, variant_of
 from edgeloop.edge.on_device.releases.status import status
-from edgeloop.edge.on_device.releases.store import Slot, Staged, read_state, write_state
+from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state, write_state
 from edgeloop.edge.on_device.releases.trust import enroll
 from edgeloop.errors import EdgeloopError, OptionsError, ParityError, WriteError
 from edgeloop.processes.frames import serve
-from edgeloop.runtime.agent.child import loaded
+from edgeloop.runtime.agent.child_model import model_in_child
 from edgeloop.runtime.agent.paths import home
 
 if TYPE_CHECKING:
-    from edgeloop.edge.on_device.releases.trial import Start, Tried
+    from edgeloop.edge.on_device.releases.trial import Start, TrialResult
 
 OPERATIONS = ("status", "enroll", "begin", "push", "check", "trial", "activate", "rollback")
 # what a write fails with when it is the disk's fault, or the permissions'
@@ -51,10 +51,10 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.E
 Operation = Callable[[Mapping[str, Any], bytes], dict]
 
 
-class Keep:
+class ReleaseAgent:
     """One deployer's hold on the releases below `home`. `start` loads a model (child.loaded)."""
 
-    def __init__(self, home: str, start: Start = loaded) -> None:
+    def __init__(self, home: str, start: Start = model_in_child) -> None:
         self.home, self.start = home, start
         self.locks: dict[str, contextlib.ExitStack] = {}
         self.recovered = False
@@ -91,30 +91,30 @@ class Keep:
 
     def trial(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
         from edgeloop.edge.on_device.releases.trial import (  # with NumPy, which a deploy without changes never needs
-            How,
+            TrialOptions,
             tried,
         )
 
         slot = self._hold(Slot(self.home, header["slot"]))
-        how = How(header["runtime"], int(header.get("threads", 1)), float(header.get("timeout_s", 120)))
+        how = TrialOptions(header["runtime"], int(header.get("threads", 1)), float(header.get("timeout_s", 120)))
         admitted = admit(slot, read_state(slot), how.runtime)
         seen = tried(self.start, admitted.bundle, admitted.variant, how)
         if seen.wrong is not None:
             raise ParityError(f"{admitted.variant.id} on {how.runtime}: {seen.wrong}. Take another variant or runtime.")
-        staged = Staged(admitted.bundle.manifest_sha256, admitted.variant.id, how.runtime, how.threads)
+        staged = StagedRelease(admitted.bundle.manifest_sha256, admitted.variant.id, how.runtime, how.threads)
         write_state(slot, replace(read_state(slot), staged=staged))
         parity = [asdict(row) for row in seen.parity]
         return {"parity": parity, "rss_peak_bytes": seen.rss_peak_bytes, **_latency(seen)}
 
     def activate(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        from edgeloop.edge.on_device.releases.trial import How, Probation, tried
+        from edgeloop.edge.on_device.releases.trial import Probation, TrialOptions, tried
 
         terms = Probation(**(header.get("probation") or {}))
         slot = self._hold(Slot(self.home, header["slot"]))
         state = read_state(slot)
         if state.staged is None or state.staged.runtime is None:
             raise OptionsError(f"what is staged for {slot.name} was not tried. Ask for a trial first.")
-        how = How(state.staged.runtime, state.staged.threads, terms.timeout_s, terms.runs)
+        how = TrialOptions(state.staged.runtime, state.staged.threads, terms.timeout_s, terms.runs)
         admitted, seen = admit(slot, state, how.runtime), None
 
         def probation(folder: str) -> EdgeloopError | None:
@@ -167,10 +167,10 @@ class Keep:
 
 
 def main(arguments: list[str]) -> None:
-    serve(Keep(home()).operations())
+    serve(ReleaseAgent(home()).operations())
 
 
-def _latency(seen: Tried | None) -> dict[str, Any]:
+def _latency(seen: TrialResult | None) -> dict[str, Any]:
     if seen is None:
         return {"p50_ms": None, "p90_ms": None, "runs": 0}
     return {"p50_ms": seen.p50_ms, "p90_ms": seen.p90_ms, "runs": len(seen.wall_ms)}

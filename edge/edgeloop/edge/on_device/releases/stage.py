@@ -15,7 +15,7 @@ from typing import Any
 from edgeloop.bundle import MANIFEST, SIGNATURE, FileEntry, Manifest, Variant, parse_manifest
 from edgeloop.edge.on_device.releases.admit import is_new, wanted, whole
 from edgeloop.edge.on_device.releases.durable import make_folder, write
-from edgeloop.edge.on_device.releases.store import Slot, Staged, read_state, write_state
+from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state, write_state
 from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import IntegrityError, ModelError, OptionsError
 from edgeloop.registry.signatures.verify import LIMIT_BYTES
@@ -47,7 +47,7 @@ def begin(
     as_asked = current and runtime in (None, current.runtime) and threads in (None, current.threads)
     if as_asked and _is_current(slot, sha256, variant.id):
         return {"missing": [], "unchanged": True}
-    staged = Staged(sha256, variant.id)
+    staged = StagedRelease(sha256, variant.id)
     if state.staged is None or (state.staged.manifest_sha256, state.staged.variant) != (sha256, variant.id):
         _remove(slot.staging)
     write_state(slot, replace(state, staged=staged))  # a trial of earlier content is none of this

@@ -36,7 +36,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Staged:
+class StagedRelease:
     """What lies in `staging`; `runtime` None until a trial on it went well."""
 
     manifest_sha256: str
@@ -46,7 +46,7 @@ class Staged:
 
 
 @dataclass(frozen=True)
-class Last:
+class LastChange:
     """What was done to the slot last. result: committed, or rolled back with the reason."""
 
     action: str
@@ -56,15 +56,15 @@ class Last:
 
 
 @dataclass(frozen=True)
-class State:
+class SlotState:
     """`floor`: the highest version ever committed, 0 before the first. `probation`: activated, and not committed."""
 
     floor: int = 0
     current: Release | None = None
     previous: Release | None = None
     probation: Release | None = None
-    staged: Staged | None = None
-    last: Last | None = None
+    staged: StagedRelease | None = None
+    last: LastChange | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def slots(home: str) -> list[Slot]:
     return [Slot(home, unquote(name)) for name in own if os.path.isdir(os.path.join(folder, name))]
 
 
-def read_state(slot: Slot) -> State:
+def read_state(slot: Slot) -> SlotState:
     """An empty one before the first.
 
     Raises:
@@ -126,23 +126,23 @@ def read_state(slot: Slot) -> State:
         with open(slot.state, "rb") as file:
             raw = json.loads(file.read())
     except FileNotFoundError:
-        return State()
+        return SlotState()
     except ValueError as e:
         raise _damaged(slot, e) from e
     try:
-        return State(
+        return SlotState(
             floor=raw["floor"],
             current=raw["current"] and Release(**raw["current"]),
             previous=raw["previous"] and Release(**raw["previous"]),
             probation=raw["probation"] and Release(**raw["probation"]),
-            staged=raw["staged"] and Staged(**raw["staged"]),
-            last=raw["last"] and Last(**raw["last"]),
+            staged=raw["staged"] and StagedRelease(**raw["staged"]),
+            last=raw["last"] and LastChange(**raw["last"]),
         )
     except (KeyError, TypeError) as e:
         raise _damaged(slot, e) from e
 
 
-def write_state(slot: Slot, state: State) -> None:
+def write_state(slot: Slot, state: SlotState) -> None:
     """Whole or not at all, and on the disk when it returns."""
     write(slot.state, json.dumps(asdict(state), sort_keys=True).encode())
 

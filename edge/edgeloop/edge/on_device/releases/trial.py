@@ -14,8 +14,8 @@ import numpy as np
 from edgeloop.bundle import Bundle, Variant
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS, percentile
 from edgeloop.errors import EdgeloopError, OptionsError, ParityError, TargetError
-from edgeloop.runtime.agent.child import Model, Ran
-from edgeloop.runtime.parity.compare import Parity, Where, reason
+from edgeloop.runtime.agent.child_model import ChildModel, ChildRun
+from edgeloop.runtime.parity.compare import Parity, RanOn, reason
 from edgeloop.runtime.parity.reference import read_reference
 from edgeloop.runtime.parity.self_check import Reference, batch_of, inference, sample, self_check
 
@@ -23,11 +23,11 @@ P50_RUNS, P90_RUNS = FEWEST_RUNS[50], FEWEST_RUNS[90]
 TRIAL_MS = 2000.0  # a trial of this length at most goes on until it supports a p90
 
 # (runtime, folder, entry, threads, timeout_s) -> a loaded model; child.loaded, or a test's own
-Start = Callable[[str, str, str, int, float], AbstractContextManager[Model]]
+Start = Callable[[str, str, str, int, float], AbstractContextManager[ChildModel]]
 
 
 @dataclass(frozen=True)
-class Tried:
+class TrialResult:
     """What the runs gave.
 
     Attributes:
@@ -51,7 +51,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class How:
+class TrialOptions:
     """How to run a variant; `runs` None: as many as support a p90 where that is quick, else a p50."""
 
     runtime: str
@@ -60,7 +60,7 @@ class How:
     runs: int | None = None
 
 
-def tried(start: Start, bundle: Bundle, variant: Variant, how: How) -> Tried:
+def tried(start: Start, bundle: Bundle, variant: Variant, how: TrialOptions) -> TrialResult:
     """Run whole passes over the reference, or one made-up input again and again where the bundle has none.
 
     Raises:
@@ -71,7 +71,7 @@ def tried(start: Start, bundle: Bundle, variant: Variant, how: How) -> Tried:
     real = read_reference(bundle)
     reference = Reference(real[0], real[1], variant.scheme, variant.io) if real else None
     with start(how.runtime, str(bundle.path), variant.entry, how.threads, how.timeout_s) as model:
-        where = Where(variant.id, how.runtime, model.version)
+        where = RanOn(variant.id, how.runtime, model.version)
         timed = _Timed(model)
         signature, specs = inference(model.signatures, reference)
         first_ms = timed.run(sample(specs, reference), signature).wall_ms
@@ -85,7 +85,7 @@ def tried(start: Start, bundle: Bundle, variant: Variant, how: How) -> Tried:
                 wrong = next((reason(row) for row in rows if not row.passed), None)
             else:
                 wrong = _not_finite(timed.run(sample(specs, None), signature).outputs)
-    return Tried(rows, wrong, timed.wall_ms, timed.rss_peak_bytes)
+    return TrialResult(rows, wrong, timed.wall_ms, timed.rss_peak_bytes)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Probation:
         if self.p90_budget_ms is not None and self.runs < P90_RUNS:
             raise OptionsError(f"{self.runs} runs do not support a p90. Expected {P90_RUNS} or more with a budget.")
 
-    def against(self, seen: Tried) -> EdgeloopError | None:
+    def against(self, seen: TrialResult) -> EdgeloopError | None:
         """What speaks against keeping the release; None: nothing."""
         if seen.wrong is not None:
             return ParityError(seen.wrong)
@@ -118,12 +118,12 @@ class Probation:
 class _Timed:
     """A model that notes how long its runs took."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ChildModel) -> None:
         self.model = model
         self.wall_ms: list[float] = []
         self.rss_peak_bytes: int | None = None
 
-    def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> Ran:
+    def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> ChildRun:
         ran = self.model.run(inputs, signature)
         self.wall_ms.append(ran.wall_ms)
         self.rss_peak_bytes = ran.rss_peak_bytes

@@ -26,7 +26,7 @@ from typing import IO
 import numpy as np
 
 from edgeloop.errors import DeviceError
-from edgeloop.processes.owned import owned
+from edgeloop.processes.children import owned
 
 WIDTH, HEIGHT, RATE_HZ = 640, 480, 30
 START_S, FRAME_S = 20.0, 10.0  # waits for the first frame, and for each after it

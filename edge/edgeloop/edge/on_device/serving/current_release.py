@@ -26,7 +26,7 @@ RUNTIMES = {
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ServeRequest:
     """What to run and how. Empty, and 0 threads: as it was deployed; of a folder: what fits first, one thread."""
 
     slot: Slot | None = None
@@ -42,7 +42,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ServedRelease:
     """`folder` has no links left in it, so that it names the same release for good."""
 
     folder: str
@@ -84,7 +84,7 @@ def key(path: str) -> tuple[str, int]:
     return (os.readlink(path) if os.path.islink(path) else ""), os.stat(path).st_ino
 
 
-def choose(wanted: Wanted) -> Chosen:
+def choose(wanted: ServeRequest) -> ServedRelease:
     """The release that is there now, every file checked against its manifest.
 
     Raises:
@@ -102,7 +102,7 @@ def choose(wanted: Wanted) -> Chosen:
     for variant in fitting:
         found = _runtime(variant, runtime)
         if found:
-            return Chosen(folder, bundle.manifest, variant, found, threads)
+            return ServedRelease(folder, bundle.manifest, variant, found, threads)
     forms = {variant.format for variant in fitting}
     names = runtime or " or ".join(name for name, (form, _) in RUNTIMES.items() if form in forms) or "a runtime for it"
     raise MissingExtra(

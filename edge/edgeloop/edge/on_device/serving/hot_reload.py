@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.edge.on_device.serving.current_release import Wanted, key
-from edgeloop.edge.on_device.serving.loaded_model import Loaded, load
+from edgeloop.edge.on_device.serving.current_release import ServeRequest, key
+from edgeloop.edge.on_device.serving.loaded_model import LoadedModel, load
 from edgeloop.errors import DeviceError, EdgeloopError
 
 LOOK_S = 1.0  # how often an idle follower looks for a new release
@@ -28,18 +28,18 @@ CRASHES, CRASHES_S = 5, 60.0  # as many in that time end it: the same question m
 Made = tuple[dict[str, np.ndarray], bool]  # inputs, and whether they are a batch
 
 
-class Follower:
+class HotReload:
     """Made, started, asked by any thread, closed. `failed` is set when it can answer no more; `error` says why."""
 
-    def __init__(self, wanted: Wanted, timeout_s: float, say: Callable[[str], None]) -> None:
+    def __init__(self, wanted: ServeRequest, timeout_s: float, say: Callable[[str], None]) -> None:
         self.wanted, self.timeout_s, self.say = wanted, timeout_s, say
         self.trouble: dict[str, Any] | None = None
         self.error: EdgeloopError | None = None
         self.failed, self.restarts = threading.Event(), 0
         self._turn = threading.Condition()
-        self._loaded: Loaded | None = None
-        self._next: Loaded | None = None
-        self._retired: list[Loaded] = []
+        self._loaded: LoadedModel | None = None
+        self._next: LoadedModel | None = None
+        self._retired: list[LoadedModel] = []
         self._wake, self._closing = threading.Event(), False
         self._crashes: collections.deque[float] = collections.deque(maxlen=CRASHES)
         self._killed: tuple[str, int] | None = None
@@ -48,12 +48,12 @@ class Follower:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
-        """Returns when the first release is loaded; raises why it is not, as `choose` and `Loaded.run` do."""
+        """Returns when the first release is loaded; raises why it is not, as `choose` and `LoadedModel.run` do."""
         self._thread.start()
         with self._ready():
             pass
 
-    def ask(self, make: Callable[[Loaded], Made]) -> tuple[Loaded, dict[str, np.ndarray], bool, float]:
+    def ask(self, make: Callable[[LoadedModel], Made]) -> tuple[LoadedModel, dict[str, np.ndarray], bool, float]:
         """`make` gives the inputs for the release that answers, and whether they are a batch.
 
         Returns:
@@ -75,7 +75,7 @@ class Follower:
                 raise DeviceError(str(e)) from e
             return loaded, outputs, batched, (time.perf_counter() - start) * 1e3
 
-    def peek(self) -> Loaded | None:
+    def peek(self) -> LoadedModel | None:
         """What answers now; None while it is being loaded again."""
         return self._next or self._loaded
 
@@ -88,7 +88,7 @@ class Follower:
         self._thread.join(CLOSE_S)
 
     @contextlib.contextmanager
-    def _ready(self) -> Iterator[Loaded]:
+    def _ready(self) -> Iterator[LoadedModel]:
         """It is this thread's turn, and a release is loaded."""
         with self._turn:
             there = self._turn.wait_for(lambda: self._loaded or self._next or self.error, 2 * self.timeout_s)
@@ -110,7 +110,7 @@ class Follower:
         self._loaded, self._next = self._next, None
         self._wake.set()  # to end the old one
 
-    def _crashed(self, loaded: Loaded) -> None:
+    def _crashed(self, loaded: LoadedModel) -> None:
         if loaded.key != self._killed:  # another release than the one that died before
             self._crashes.clear()
         self._crashes.append(time.monotonic())
@@ -170,7 +170,7 @@ class Follower:
             self._take_over()
             self._turn.release()
 
-    def _did_not_load(self, e: Exception, here: tuple[str, int] | None, answering: Loaded | None) -> None:
+    def _did_not_load(self, e: Exception, here: tuple[str, int] | None, answering: LoadedModel | None) -> None:
         if here != self._key():  # it was replaced while we read it
             self._wake.set()
         elif answering is None and self._killed is not None and here == self._killed:  # it has loaded before

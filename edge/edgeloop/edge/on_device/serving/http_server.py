@@ -27,8 +27,8 @@ from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from edgeloop.edge.on_device.serving.hot_reload import Follower, Made
-from edgeloop.edge.on_device.serving.loaded_model import Loaded
+from edgeloop.edge.on_device.serving.hot_reload import HotReload, Made
+from edgeloop.edge.on_device.serving.loaded_model import LoadedModel
 from edgeloop.errors import DataError, DeviceError, EdgeloopError
 from edgeloop.http.predict_api import columns, parse, predictions, rows
 
@@ -51,7 +51,7 @@ class Server(ThreadingHTTPServer):
     block_on_close = False  # `end` waits, and not for ever
     request_queue_size = CONNECTIONS
 
-    def __init__(self, host: str, port: int, follower: Follower) -> None:
+    def __init__(self, host: str, port: int, follower: HotReload) -> None:
         self.follower, self.ending = follower, False
         self.open, self.changed = 0, threading.Condition()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -163,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
         make = rows if by_row else columns
         value = document["instances" if by_row else "inputs"]
 
-        def inputs(loaded: Loaded) -> Made:
+        def inputs(loaded: LoadedModel) -> Made:
             if document.get("signature_name", loaded.chosen.signature) != loaded.chosen.signature:
                 raise DataError(
                     f"signature {document['signature_name']!r} is not served; {loaded.chosen.signature!r} is."
@@ -248,7 +248,7 @@ class _Arriving(io.RawIOBase):
                 return 0
 
 
-def describe(loaded: Loaded) -> dict[str, Any]:
+def describe(loaded: LoadedModel) -> dict[str, Any]:
     """What answers, as JSON values."""
     chosen = loaded.chosen
     return {
@@ -264,7 +264,7 @@ def describe(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _health(follower: Follower) -> tuple[int, dict[str, Any]]:
+def _health(follower: HotReload) -> tuple[int, dict[str, Any]]:
     loaded = follower.peek()
     wrong = {"restarts": follower.restarts, "trouble": follower.trouble}
     if loaded is None:

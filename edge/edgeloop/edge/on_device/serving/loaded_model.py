@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.edge.on_device.serving.current_release import Chosen, Wanted, choose, key
-from edgeloop.edge.on_device.serving.model_process import Resident, resident
+from edgeloop.edge.on_device.serving.current_release import ServedRelease, ServeRequest, choose, key
+from edgeloop.edge.on_device.serving.model_process import ModelProcess, model_process
 from edgeloop.errors import TargetError
 from edgeloop.runtime.parity.quantization import from_io, to_io
 
 
 @dataclass
-class Loaded:
+class LoadedModel:
     """A release in an agent. `batch` None: any; `inputs`, `outputs` as the manifest has them, sizes of the variant."""
 
     key: tuple[str, int]
-    chosen: Chosen
-    model: Resident
+    chosen: ServedRelease
+    model: ModelProcess
     close: contextlib.ExitStack
     signature: str
     inputs: Sequence[TensorSpec]
@@ -54,7 +54,7 @@ class Loaded:
         return {spec.name: found[spec.name] for spec in self.outputs}
 
 
-def load(wanted: Wanted, timeout_s: float) -> Loaded:
+def load(wanted: ServeRequest, timeout_s: float) -> LoadedModel:
     """The release that is there now, in an agent of its own that has its model open.
 
     Raises:
@@ -64,7 +64,7 @@ def load(wanted: Wanted, timeout_s: float) -> Loaded:
     chosen = choose(wanted)
     with contextlib.ExitStack() as stack:
         entry = chosen.variant.entry
-        model = stack.enter_context(resident(chosen.runtime, chosen.folder, entry, chosen.threads, timeout_s))
+        model = stack.enter_context(model_process(chosen.runtime, chosen.folder, entry, chosen.threads, timeout_s))
         found = model.signatures
         own = chosen.signature if chosen.signature in found else next(iter(found))
         signature = chosen.manifest.signatures[chosen.signature]
@@ -72,7 +72,7 @@ def load(wanted: Wanted, timeout_s: float) -> Loaded:
         first = found[own]["inputs"].get(inputs[0].name)
         batch = first["shape"][0] if first and first["shape"] else None
         close = stack.pop_all()
-    return Loaded(here, chosen, model, close, own, inputs, signature.outputs, batch)
+    return LoadedModel(here, chosen, model, close, own, inputs, signature.outputs, batch)
 
 
 def _sized(spec: TensorSpec, own: dict[str, Any] | None) -> TensorSpec:

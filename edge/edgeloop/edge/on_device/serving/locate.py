@@ -9,12 +9,12 @@ import sys
 from typing import Any
 
 from edgeloop.edge.on_device.releases.durable import NEW
-from edgeloop.edge.on_device.serving.current_release import Wanted, choose
-from edgeloop.runtime.agent.child import PROGRAM
+from edgeloop.edge.on_device.serving.current_release import ServeRequest, choose
+from edgeloop.runtime.agent.child_model import PROGRAM
 from edgeloop.runtime.agent.paths import home
 
 
-def where(wanted: Wanted) -> dict[str, Any]:
+def where(wanted: ServeRequest) -> dict[str, Any]:
     """{python, program, home, user, slot, ram_bytes}: absolute paths; the variant's need of memory, None where unknown.
 
     Raises as `choose`: what cannot answer now would not as a service.

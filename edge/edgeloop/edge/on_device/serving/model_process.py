@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
-from edgeloop.processes.owned import owned
-from edgeloop.runtime.agent.child import PROGRAM, Model, words_file
+from edgeloop.processes.children import owned
+from edgeloop.runtime.agent.child_model import PROGRAM, ChildModel, words_file
 
 LOG_LIMIT_BYTES = 1 << 20  # a runtime that prints at every call must not fill the memory
 
 
-class Resident(Model):
+class ModelProcess(ChildModel):
     """Made by `resident`; not thread-safe. `version` is the runtime's; `dead`: it died, or was ended as too slow."""
 
     version = ""
@@ -30,7 +30,7 @@ class Resident(Model):
     def ask(
         self, op: str, fields: Mapping[str, Any], payload: bytes, refused: type[EdgeloopError]
     ) -> tuple[dict[str, Any], bytes]:
-        """As `Model.ask`, with `timeout_s` for this question."""
+        """As `ChildModel.ask`, with `timeout_s` for this question."""
         if os.fstat(self._log.fileno()).st_size > LOG_LIMIT_BYTES:
             os.ftruncate(self._log.fileno(), 0)
         watch = threading.Timer(self._timeout_s, self.stop)
@@ -44,7 +44,7 @@ class Resident(Model):
 
 
 @contextlib.contextmanager
-def resident(runtime: str, folder: str, entry: str, threads: int, timeout_s: float) -> Iterator[Resident]:
+def model_process(runtime: str, folder: str, entry: str, threads: int, timeout_s: float) -> Iterator[ModelProcess]:
     """`folder/entry` loaded in a child that ends with the block. Raises as `child.loaded`, and DeviceError where no
     process can be started."""
     command = [sys.executable, "-I", *PROGRAM, "runtime.agent.serve_model", runtime, folder]
@@ -55,7 +55,7 @@ def resident(runtime: str, folder: str, entry: str, threads: int, timeout_s: flo
             process = stack.enter_context(owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=1))
         except OSError as e:
             raise DeviceError(f"no process for the model ({e.strerror}). Is the memory full?") from e
-        model = Resident(process, log, f"{entry} on {runtime}", timeout_s)
+        model = ModelProcess(process, log, f"{entry} on {runtime}", timeout_s)
         model.version = str(model.ask("probe", {}, b"", DeviceError)[0]["version"])
         prepared = model.ask("prepare", {"path": entry, "threads": threads}, b"", TargetError)
         model.signatures = prepared[0]["signatures"]

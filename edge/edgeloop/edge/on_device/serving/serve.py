@@ -24,9 +24,9 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any, BinaryIO
 
 from edgeloop.edge.on_device.releases.recover import recover
-from edgeloop.edge.on_device.serving.current_release import Wanted, find_slot
-from edgeloop.edge.on_device.serving.hot_reload import Follower, Made
-from edgeloop.edge.on_device.serving.loaded_model import Loaded
+from edgeloop.edge.on_device.serving.current_release import ServeRequest, find_slot
+from edgeloop.edge.on_device.serving.hot_reload import HotReload, Made
+from edgeloop.edge.on_device.serving.loaded_model import LoadedModel
 from edgeloop.edge.on_device.serving.systemd_notify import keep_watchdog, notify
 from edgeloop.errors import DataError, EdgeloopError, MissingExtra, OptionsError, WriteError
 from edgeloop.http.predict_api import answer, parse, sample
@@ -35,7 +35,7 @@ from edgeloop.runtime.agent.paths import home
 LINE_LIMIT_BYTES = 64 << 20
 LOOK_S = 0.2  # how often a server looks whether it is to end
 END_S = 10.0  # for its requests in flight then
-Make = Callable[[Loaded], Made]
+Make = Callable[[LoadedModel], Made]
 
 
 def main(arguments: list[str]) -> None:
@@ -76,13 +76,13 @@ def run(asked: argparse.Namespace, answers: BinaryIO) -> None:
     if not asked.bundle:
         recover(home())
     slot = None if asked.bundle else find_slot(home(), asked.slot)
-    wanted = Wanted(slot, asked.bundle, asked.variant, asked.runtime, asked.threads)
+    wanted = ServeRequest(slot, asked.bundle, asked.variant, asked.runtime, asked.threads)
     if asked.where:
         from edgeloop.edge.on_device.serving.locate import where
 
         write(answers, where(wanted))
         return
-    ending, follower, done = Ending(), Follower(wanted, asked.timeout, say), threading.Event()
+    ending, follower, done = StopSignal(), HotReload(wanted, asked.timeout, say), threading.Event()
     if asked.http is not None or asked.input != "-":
         ending.with_stdin()
     with contextlib.suppress(KeyboardInterrupt):  # it is to end, and had no question at hand
@@ -100,7 +100,7 @@ def run(asked: argparse.Namespace, answers: BinaryIO) -> None:
             follower.close()
 
 
-class Ending:
+class StopSignal:
     """SIGTERM, or the end of standard input. `busy`: a question is at hand; `asked`: end when it is answered."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Ending:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _serve(asked: argparse.Namespace, follower: Follower, ending: Ending, answers: BinaryIO) -> None:
+def _serve(asked: argparse.Namespace, follower: HotReload, ending: StopSignal, answers: BinaryIO) -> None:
     from edgeloop.edge.on_device.serving.http_server import Server, describe
 
     ending.busy = True  # it looks by itself
@@ -139,7 +139,7 @@ def _serve(asked: argparse.Namespace, follower: Follower, ending: Ending, answer
         raise follower.error
 
 
-def _answer_each(asked: argparse.Namespace, follower: Follower, ending: Ending, answers: BinaryIO) -> None:
+def _answer_each(asked: argparse.Namespace, follower: HotReload, ending: StopSignal, answers: BinaryIO) -> None:
     notify("READY=1")
     first: EdgeloopError | None = None
     failed = n = 0
@@ -162,7 +162,7 @@ def _answer_each(asked: argparse.Namespace, follower: Follower, ending: Ending, 
         raise type(first)(f"{failed} of {n} inputs have no answer; of the first: {first}")
 
 
-def _answered(follower: Follower, make: Make) -> dict[str, Any]:
+def _answered(follower: HotReload, make: Make) -> dict[str, Any]:
     loaded, outputs, batched, ms = follower.ask(make)
     chosen = loaded.chosen
     which = {"ms": round(ms, 3), "release": chosen.manifest.version, "variant": chosen.variant.id}

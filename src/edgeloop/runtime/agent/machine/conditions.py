@@ -33,7 +33,7 @@ OF_THE_CPU = re.compile(r"cpu|soc|pkg|core", re.IGNORECASE)  # cpu-thermal, x86_
 SLOWS_THE_CPU = re.compile(r"cpufreq|processor", re.IGNORECASE)  # thermal-cpufreq-0, cpufreq-cpu0, Processor
 
 
-class Conditions:
+class ConditionReader:
     """Reads a device's state; what has happened between two readings counts into the second.
 
     `root` is where proc and sys are mounted; `vcgencmd` the Raspberry Pi's own tool, None: the one on the PATH.

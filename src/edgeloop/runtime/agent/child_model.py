@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
+from edgeloop.processes.children import meaning, owned, signal_of
 from edgeloop.processes.frames import pack, read_frame, unpack, write_frame
-from edgeloop.processes.owned import meaning, owned, signal_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ PROGRAM = [os.path.abspath(_ARCHIVE)] if _ARCHIVE else ["-m", "edgeloop.runtime.
 
 
 @dataclass(frozen=True)
-class Ran:
+class ChildRun:
     """The outputs of one run, how long it took, and the child's peak resident memory so far (None: unknown)."""
 
     outputs: Mapping[str, np.ndarray]
@@ -36,7 +36,7 @@ class Ran:
     rss_peak_bytes: int | None
 
 
-class Model:
+class ChildModel:
     """A model that is loaded in a child. Made by `loaded`.
 
     Attributes:
@@ -51,7 +51,7 @@ class Model:
         self._overdue = threading.Event()
         self.signatures: dict[str, dict] = {}
 
-    def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> Ran:
+    def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> ChildRun:
         """One run of a signature.
 
         Raises:
@@ -59,7 +59,7 @@ class Model:
             DeviceError: It gave no answer in time, or ended in another way.
         """
         answer, data = self.ask("run", {"signature": signature, "runs": 1}, pack(inputs), TargetError)
-        return Ran(unpack(data), answer["wall_ms"][0], answer["rss_peak_bytes"])
+        return ChildRun(unpack(data), answer["wall_ms"][0], answer["rss_peak_bytes"])
 
     def ask(
         self, op: str, fields: Mapping[str, Any], payload: bytes, refused: type[EdgeloopError]
@@ -113,18 +113,20 @@ def words_file() -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def loaded(runtime: str, folder: str, entry: str, threads: int = 1, timeout_s: float = 120.0) -> Iterator[Model]:
+def model_in_child(
+    runtime: str, folder: str, entry: str, threads: int = 1, timeout_s: float = 120.0
+) -> Iterator[ChildModel]:
     """`folder/entry` in a child that may take `timeout_s` for all of the block and is ended with it.
 
     Raises:
-        DeviceError: The runtime does not load on this device; or as `Model.run`.
+        DeviceError: The runtime does not load on this device; or as `ChildModel.run`.
         TargetError: It refuses the model, or dies of it.
     """
     command = [sys.executable, "-I", *PROGRAM, "runtime.agent.serve_model", runtime, os.path.abspath(folder)]
     pipe = subprocess.PIPE
     with words_file() as log, owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=1) as process:
         _first_to_go(process.pid)
-        model = Model(process, log, f"{entry} on {runtime}", timeout_s)
+        model = ChildModel(process, log, f"{entry} on {runtime}", timeout_s)
         watch = threading.Timer(timeout_s, model.stop)
         watch.daemon = True
         watch.start()
