@@ -53,6 +53,13 @@ def _a_cache_of_its_own(tmp_path_factory):
     os.environ["EDGELOOP_HOME"] = str(tmp_path_factory.mktemp("home"))
 
 
+def pytest_collection_modifyitems(items):
+    """The folder says it: what lies in tests/<folder>/integration/ is an integration test."""
+    for item in items:
+        if item.path.parent.name == "integration":
+            item.add_marker(pytest.mark.integration)
+
+
 @pytest.fixture(autouse=True)
 def _no_framework_in_a_unit_test(request):
     """In a session of unit tests no framework may be loaded; beside integration tests, a unit test may add none."""

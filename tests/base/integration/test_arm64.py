@@ -19,7 +19,7 @@ from edgeloop.runtime.client import agent
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import parse_device
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ssh_keys")]
+pytestmark = pytest.mark.usefixtures("ssh_keys")
 
 DEVICES = {
     "a53": {"cpu": "cortex-a53", "runtimes": "litert"},

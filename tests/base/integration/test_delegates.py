@@ -11,8 +11,6 @@ from edgeloop.errors import DeviceError, OptionsError, TargetError
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import Device, parse_device
 
-pytestmark = pytest.mark.integration
-
 X, Y = np.array([[1, 2, 3, 4]], np.float32), np.array([[10, 20, 30, 40]], np.float32)
 RUNTIMES = ["litert", "tflite-runtime"]
 

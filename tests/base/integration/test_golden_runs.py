@@ -1,10 +1,6 @@
 """The committed bundle still computes what it did, on the runtimes of today."""
 
-import pytest
-
 from edgeloop.convert.proof.verify import verify
-
-pytestmark = pytest.mark.integration
 
 
 def test_every_variant_of_the_golden_bundle_agrees_with_its_source(root):

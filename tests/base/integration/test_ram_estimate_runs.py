@@ -14,8 +14,6 @@ from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import Device, parse_device
 
-pytestmark = pytest.mark.integration
-
 MODELS = {
     "resnet8 float32": "mlperf_tiny_ic/pretrainedResnet.tflite",
     "resnet8 int8": "mlperf_tiny_ic/pretrainedResnet_quant.tflite",

@@ -24,8 +24,6 @@ from edgeloop.runtime.client import agent
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import parse_device
 
-pytestmark = pytest.mark.integration
-
 PIECE = 1 << 16
 
 

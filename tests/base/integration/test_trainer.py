@@ -8,8 +8,6 @@ import pytest
 from edgeloop.errors import DataError, DeviceError, MissingExtra, OptionsError, TargetError
 from edgeloop.runtime.agent.trainer import Trainer
 
-pytestmark = pytest.mark.integration
-
 BATCH, CLASSES, LR, SEED = 8, 4, 0.2, 5
 DEVICE_SCRIPT = """
 import importlib.util, sys

@@ -28,7 +28,6 @@ from edgeloop.errors import DeviceError, MissingExtra, TargetError
 from edgeloop.runtime.parity.quantization import from_io, to_io
 from edgeloop.runtime.runners import LITERT
 
-pytestmark = pytest.mark.integration
 IN_CI = os.environ.get("CI") == "true"
 PAGE_MS = 60_000
 

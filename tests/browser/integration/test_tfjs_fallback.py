@@ -7,8 +7,6 @@ from edgeloop.bundle import Format
 from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
 
-pytestmark = pytest.mark.integration
-
 
 def test_an_op_that_webassembly_lacks_is_computed_all_the_same(tmp_path):
     tf = pytest.importorskip("tensorflow")

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.integration
-
 
 def edgeloop(*arguments, cwd=None, **env):
     command = [sys.executable, "-m", "edgeloop", *map(str, arguments)]

@@ -15,7 +15,7 @@ import pytest
 from edgeloop.bundle import read_bundle
 from edgeloop.errors import MissingExtra
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 MARK = "EDGELOOP_TEST_MARK"
 
 

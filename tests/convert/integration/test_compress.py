@@ -15,7 +15,6 @@ from edgeloop.convert.compression.tfmot import kernels as kernel_positions
 from edgeloop.errors import DataError, ModelError
 from edgeloop.progress import silent
 
-pytestmark = pytest.mark.integration
 LEFT = "s/depthwise_kernel"  # TF-MOT prunes and clusters no depthwise kernel
 
 

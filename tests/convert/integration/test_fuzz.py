@@ -21,7 +21,6 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.files.inspect import inspect
 from edgeloop.processes.children import owned
 
-pytestmark = pytest.mark.integration
 EACH = int(os.environ.get("EDGELOOP_FUZZ", "500"))  # x 8 kinds = 4,000
 SLOWEST_S = 10.0  # of one small file; all take milliseconds, so this is a hang on the busiest machine
 LOADED = int(os.environ.get("EDGELOOP_FUZZ", "20"))  # of each kind, by the real loaders

@@ -12,7 +12,6 @@ from edgeloop.convert.sources.safety import check
 from edgeloop.convert.sources.source import SourceKind, digest, open_source
 from edgeloop.errors import ModelError
 
-pytestmark = pytest.mark.integration
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 X = np.array([[1.0, -2.0]], np.float32)

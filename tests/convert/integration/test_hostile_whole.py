@@ -16,7 +16,6 @@ from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.errors import ModelError
 
-pytestmark = pytest.mark.integration
 X = np.array([[1.0, -2.0]], np.float32)
 
 

@@ -10,8 +10,6 @@ from edgeloop.convert.sources.source import open_source
 from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.files.metadata import Metadata, TensorMetadata, read_metadata
 
-pytestmark = pytest.mark.integration
-
 FACTS = Metadata(
     name="pets", inputs=(TensorMetadata(name="image"),), outputs=(TensorMetadata(name="p", labels=("cat", "dog")),)
 )

@@ -12,7 +12,6 @@ from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.proof.verify import verify
 from edgeloop.errors import DataError, IntegrityError, ModelError, OptionsError, ParityError, WriteError
 
-pytestmark = pytest.mark.integration
 # a reordered float32 sum of some hundred unit-scale terms: each rounds by at most 2^-24
 FLOAT32 = 1e-5
 

@@ -10,7 +10,6 @@ from edgeloop.convert.proof.verify import verify
 from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.errors import DataError, ModelError, OptionsError, TargetError
 
-pytestmark = pytest.mark.integration
 TFLITE = (Format.TFLITE,)
 
 

@@ -12,7 +12,6 @@ from edgeloop.convert.sources.onnx_source import onnx_names, onnx_to_saved_model
 from edgeloop.errors import MissingExtra, ModelError
 from edgeloop.runtime.environment import beside
 
-pytestmark = pytest.mark.integration
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 N = onnx.helper.make_node

@@ -16,8 +16,6 @@ from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import open_source
 from edgeloop.files.flatbuffer import float_operators, read_tflite
 
-pytestmark = pytest.mark.integration
-
 FULL = Preprocessing(input_range=(0, 255), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize=(24, 20))
 
 

@@ -23,7 +23,6 @@ from edgeloop.runtime.parity.compare import RanOn
 from edgeloop.runtime.parity.self_check import Reference, self_check
 from edgeloop.runtime.runners import LITERT, TFLITE_RUNTIME
 
-pytestmark = pytest.mark.integration
 INFER = "serving_default"
 SIGNATURES = {
     INFER: Signature(

@@ -5,7 +5,6 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-pytestmark = pytest.mark.integration
 
 A, B, SUM = "a", "b", "sum"
 NONE, RELU, RELU_N1_TO_1, RELU6 = 0, 1, 2, 3  # ActivationFunctionType of the schema

@@ -11,8 +11,6 @@ from edgeloop.bundle import Scheme
 from edgeloop.convert.samples import Samples
 from edgeloop.errors import ModelError, OptionsError
 
-pytestmark = pytest.mark.integration
-
 RNG = np.random.default_rng(4)
 # inputs of a mean far from zero, as images from 0 to 255 have: here a rounded weight shifts the output
 IMAGES = (RNG.random((64, 8, 8, 3), np.float32) * 255).astype(np.float32)

@@ -16,7 +16,6 @@ from edgeloop.convert.search.search import SearchOptions
 from edgeloop.errors import BudgetError
 from edgeloop.files.flatbuffer import read_tflite
 
-pytestmark = pytest.mark.integration
 HOSTILE = 1000.0
 # no limit on latency: what is found must not depend on how busy the machine is
 OPTIONS = SearchOptions(max_drop_pp=0.5, max_slowdown=None)

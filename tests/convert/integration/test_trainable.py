@@ -8,7 +8,6 @@ import pytest
 
 from edgeloop.errors import ModelError, OptionsError
 
-pytestmark = pytest.mark.integration
 STEPS, BATCH, RATE = 20, 8, 0.05
 # One step differs by reordered float32 sums: some 1e-7 relative. They grow a little over 20 steps of a net whose
 # batch norm divides by small deviations; measured 7e-7 after 60 steps on weights, 8e-6 on losses.

@@ -9,7 +9,6 @@ import subprocess
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.integration
 BATCH, RATE = 4, 0.1
 # Weights of size 1 moved by a few sums of 1e2 terms: reordered float32 sums differ by 1e2 * 2^-24 = 6e-6 at worst
 BOUND = 1e-5

@@ -7,7 +7,6 @@ import pytest
 
 from edgeloop.errors import ModelError, OptionsError
 
-pytestmark = pytest.mark.integration
 STEPS, BATCH, RATE = 6, 4, 0.05
 # Six steps, each moves a weight by at most 0.5 (Adam: RATE) with sums of some 30 float32 terms: 6 * 30 * 2^-24 = 1e-5
 BOUND = 1e-5

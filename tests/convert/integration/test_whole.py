@@ -26,7 +26,6 @@ from edgeloop.errors import MissingExtra, ModelError
 from edgeloop.files.flatbuffer import float_operators, read_tflite
 from edgeloop.files.metadata import read_metadata
 
-pytestmark = pytest.mark.integration
 FLOAT32 = ConvertOptions(to=(Format.TFLITE,), schemes=(Scheme.FLOAT32,), cache=False)
 HEIGHT, WIDTH = 9, 7  # of what devices give; the net takes 8 x 8
 

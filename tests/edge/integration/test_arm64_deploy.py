@@ -27,8 +27,6 @@ from edgeloop.runtime.connection import connect
 from edgeloop.runtime.parity.reference import read_reference
 from edgeloop.runtime.ssh_login import CONFIG
 
-pytestmark = pytest.mark.integration
-
 DEVICES = {
     "a53": {"cpu": "cortex-a53", "runtimes": "litert"},
     "a72": {"cpu": "cortex-a72", "runtimes": "litert"},

@@ -21,8 +21,6 @@ from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import parse_device
 from edgeloop.runtime.runners import LITERT, ONNXRUNTIME, TFLITE_RUNTIME, runners
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):

@@ -23,8 +23,6 @@ from edgeloop.registry.signatures.sign import sign_bundle, verify_signature
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import parse_device
 
-pytestmark = pytest.mark.integration
-
 INT8 = DeployOptions(wish=DeployConstraints(variant="int8", runtime="litert"), timeout_s=60)
 FLOAT16 = DeployOptions(wish=DeployConstraints(variant="float16", runtime="litert"), timeout_s=60)
 

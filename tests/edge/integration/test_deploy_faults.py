@@ -24,8 +24,6 @@ from edgeloop.runtime import client
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import Device, parse_device
 
-pytestmark = pytest.mark.integration
-
 OPTIONS = DeployOptions(wish=DeployConstraints(variant="int8", runtime="litert"), probation=1, timeout_s=60)
 # of a deploy to a device that has an older release: one file changed, which is one piece
 QUESTIONS = ("status", "begin", "push", "push", "check", "trial", "activate")

@@ -27,8 +27,6 @@ from edgeloop.runtime.client import Agent
 from edgeloop.runtime.device import parse_device
 from edgeloop.runtime.program import local_program
 
-pytestmark = pytest.mark.integration
-
 # what a kill may leave under `current`, and what the same work done again ends with
 SCENARIOS = {
     "first": ({None, 1}, {"committed", "unchanged"}, ["releases/1"]),

@@ -22,8 +22,6 @@ from edgeloop.runtime.agent.serve_model import ModelOperations as DeviceSide
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import Device, parse_device
 
-pytestmark = pytest.mark.integration
-
 SINGLE, MULTI, OFFLINE = Scenario
 LOCAL = parse_device("local")
 

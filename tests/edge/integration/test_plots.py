@@ -10,8 +10,6 @@ from edgeloop.edge.measure.plots import _series, write_bench_report
 from edgeloop.errors import MissingExtra, WriteError
 from edgeloop.result import Table
 
-pytestmark = pytest.mark.integration
-
 N = 40
 TABLES = [Table("times <of a plan>", ["variant"], [["int8"]])]
 SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)

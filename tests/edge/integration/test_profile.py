@@ -7,8 +7,6 @@ from tflite_by_hand import tflite
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import Device
 
-pytestmark = pytest.mark.integration
-
 SHAPE = (1, 100_000)  # so that an operator takes tens of microseconds, and the profiler's whole ones say something
 ADDS = [("ADD", 0, 1, 2), ("MUL", 2, 1, 3), ("ADD", 3, 0, 4)]
 INPUTS = {"t0": np.ones(SHAPE, np.float32), "t1": np.ones(SHAPE, np.float32)}

@@ -27,7 +27,6 @@ from edgeloop.runtime import connection
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.program import local_program
 
-pytestmark = pytest.mark.integration
 WAIT_S = 60
 
 

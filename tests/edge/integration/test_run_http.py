@@ -21,7 +21,6 @@ from devices import descendants, eventually
 
 from edgeloop.runtime.agent.paths import HOME
 
-pytestmark = pytest.mark.integration
 WAIT_S = 60
 
 

@@ -18,7 +18,6 @@ from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.files.schema import MODEL, OPERATORS, OPTIONS, TENSOR_TYPES
 
 ABSENT = ["numpy", "ai_edge_litert", "flatbuffers", "tensorflow", "tflite_runtime"]
-pytestmark = pytest.mark.integration
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "bundle-1"
 TABLES = {**{name: name for name in MODEL}, **{name: f"{name.title().replace('_', '')}Options" for name in OPTIONS}}

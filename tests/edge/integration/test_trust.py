@@ -14,10 +14,7 @@ from edgeloop.bundle import MANIFEST, SIGNATURE
 from edgeloop.edge.on_device.releases import trust
 from edgeloop.errors import IntegrityError, OptionsError
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen: install openssh-client"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen: install openssh-client")
 TAMPERS = 200
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from edgeloop.errors import DataError, IntegrityError
 
-pytestmark = pytest.mark.integration
 pytest.importorskip("flwr")
 
 CLIENT = """

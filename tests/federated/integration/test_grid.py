@@ -6,7 +6,6 @@ import pytest
 from edgeloop.errors import DeviceError
 from edgeloop.federated.records import ClientRecord
 
-pytestmark = pytest.mark.integration
 pytest.importorskip("flwr")
 
 SHAPES = {"w000": (2,)}

@@ -19,7 +19,6 @@ from edgeloop.federated.rounds import RoundsOptions, run_rounds
 from edgeloop.runtime.agent.trainer import SIGNATURES, Trainer
 from edgeloop.runtime.device import Device
 
-pytestmark = pytest.mark.integration
 pytest.importorskip("flwr")
 
 BATCH, CLASSES, LR, SEED = 8, 3, 0.2, 11

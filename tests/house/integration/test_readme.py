@@ -8,8 +8,6 @@ import sys
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope="module")
 def desk(root, tmp_path_factory):

@@ -6,8 +6,6 @@ import zipfile
 
 import pytest
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope="module")
 def wheel(root, tmp_path_factory):
