@@ -2,13 +2,16 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-use setup-cloud demo test unit lint bench coverage lock clean
+FOLDERS := base browser cli convert edge federated house
+.PHONY: help setup setup-use setup-cloud demo test unit $(FOLDERS:%=test-%) faults soak durations lint bench coverage lock clean
 ARGS ?=
 BIN := .venv/bin
+WORKERS ?= 2
+IN_WORKERS := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 PY := $(wildcard src convert edge federated browser/edgeloop cloud tests benchmarks)
 
 help: ## what there is to make
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 	@echo; echo "make demo ARGS='--data DIR --rounds 5' hands options on; so do test, unit and bench."
 
 setup: ## .venv, .venv-device, the browser page, a Chromium, devices (every other target does what it needs of it)
@@ -23,11 +26,30 @@ setup-cloud:
 demo: setup-use ## the whole loop on real data: train, convert, prove, measure, federate, fold back, show
 	@$(BIN)/edgeloop demo $(ARGS)
 
-test: setup ## unit and integration tests
-	@$(BIN)/pytest tests --durations=15 $(ARGS)
+test: setup ## all tests but faults and soak, in two workers (WORKERS=1: in one)
+	@$(BIN)/pytest tests $(IN_WORKERS) --durations=15 $(ARGS)
+
+test-base: ## the tests of one folder: src/edgeloop without the command line
+test-browser: ## the page, its server, the runners of TF.js and LiteRT.js
+test-cli: ## the command line and the demo
+test-convert: ## model in, bundle out
+test-edge: ## bench, deploy, run, targets
+test-federated: ## rounds across devices
+test-house: ## layout, imports, errors, READMEs, the wheel
+$(FOLDERS:%=test-%): setup
+	@$(BIN)/pytest tests/$(@:test-%=%) $(IN_WORKERS) --durations=15 $(ARGS)
+
+faults: setup ## every fault at every point: damaged files, kills, full disks, changed bytes
+	@$(BIN)/pytest tests -m faults --durations=15 $(ARGS)
+
+soak: setup ## long simulations and searches
+	@$(BIN)/pytest tests -m soak --durations=15 $(ARGS)
+
+durations: setup ## measure again how long each test takes: tests/durations.json
+	@$(BIN)/pytest tests $(IN_WORKERS) --keep-durations $(ARGS)
 
 unit: setup-cloud ## unit tests alone: no TensorFlow, seconds
-	@$(BIN)/pytest tests/*/unit $(ARGS)
+	@$(BIN)/pytest tests/*/unit $(IN_WORKERS) $(ARGS)
 
 lint: setup-cloud ## ruff, mypy, who may import whom
 	@$(BIN)/ruff check $(PY)

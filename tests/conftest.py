@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,13 @@ from devices import (  # noqa: F401  fixtures
     sshd_program,
 )
 
+from edgeloop.atomic import new_folder
+from edgeloop.processes.file_lock import exclusive
+
+pytest_plugins = ["durations"]
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"tensorflow", "keras", "tf_keras", "tensorflowjs"}  # seconds to load; a unit test takes milliseconds
+MAKE_TIMEOUT_S = 280  # below pytest's own limit of one test
 IN_CI = os.environ.get("CI") == "true"
 
 
@@ -45,10 +51,33 @@ def device_python() -> Path:
     return python
 
 
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory) -> Path:
+    """A folder that all workers of this run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def made_once(run_folder) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`made_once(name, make)`: the folder `name`, which `make(folder)` filled for all workers of this run."""
+
+    def once(name: str, make: Callable[[Path], None]) -> Path:
+        folder = run_folder / name
+        with exclusive(run_folder / f"{name}.lock", MAKE_TIMEOUT_S):
+            if not folder.is_dir():
+                with new_folder(folder) as unfinished:
+                    make(unfinished)
+        return folder
+
+    return once
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _a_cache_of_its_own(tmp_path_factory):
-    """What tests convert is neither taken from the user's cache nor left in it; their devices join no fleet of his."""
-    os.environ["EDGELOOP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+def _a_cache_of_its_own(tmp_path_factory, run_folder):
+    """What tests convert is neither taken from the user's cache nor left in it; their devices join no fleet of his.
+    All workers of a run share one cache: the same conversion is made once."""
+    os.environ["EDGELOOP_CACHE"] = str(run_folder / "cache")
     os.environ["EDGELOOP_FLEET"] = str(tmp_path_factory.mktemp("fleet") / "fleet.json")
     os.environ["EDGELOOP_HOME"] = str(tmp_path_factory.mktemp("home"))
 
