@@ -82,11 +82,11 @@ IMAGE = [[[0.5]] * 8] * 8
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "words"),
     [
-        ("POST", "/v1/predict", "{", 400, "no JSON"),
-        ("POST", "/v1/predict", "[" * 100_000, 400, "no JSON"),
-        ("POST", "/v1/predict", "[1]", 400, "one of the two"),
-        ("POST", "/v1/predict", {"instances": [IMAGE], "inputs": [IMAGE]}, 400, "one of the two"),
-        ("POST", "/v1/predict", {"instances": []}, 400, "empty"),
+        ("POST", "/v1/predict", "{", 400, "is not JSON"),
+        ("POST", "/v1/predict", "[" * 100_000, 400, "is not JSON"),
+        ("POST", "/v1/predict", "[1]", 400, "neither"),
+        ("POST", "/v1/predict", {"instances": [IMAGE], "inputs": [IMAGE]}, 400, "both"),
+        ("POST", "/v1/predict", {"instances": []}, 400, "is empty"),
         ("POST", "/v1/predict", {"instances": [[1.0, 2.0]]}, 400, "shape"),
         ("POST", "/v1/predict", {"instances": [IMAGE, [[[1.0]]]]}, 400, "differ in shape"),
         ("POST", "/v1/predict", {"instances": [{"picture": IMAGE}]}, 400, "Expected 'image'"),
@@ -245,7 +245,7 @@ def test_a_release_that_does_not_load_leaves_the_old_one_answering(serving):
         assert (health.status, health.said["release"]) == (200, 1)
         assert "int8-io.tflite" in health.said["trouble"]["reason"] and "2" in health.said["trouble"]["release"]
         assert asked(server, {"instances": server.images[:1].tolist()})[0] == 1
-        assert "does not load, release 1 goes on" in server.log.read_text()
+        assert "does not load, release 1 stays in service" in server.log.read_text()
         server.slot.to(1)
         assert eventually(lambda: server.ask("GET", "/healthz").said["trouble"] is None, WAIT_S)
 
@@ -270,7 +270,7 @@ def test_a_model_that_crashes_again_and_again_ends_the_program_with_the_reason(s
             os.kill(models(server)[0], signal.SIGSEGV)
             assert server.ask("POST", "/v1/predict", question).status == 503
         assert server.child.wait(WAIT_S) == 8
-        assert "edgeloop: error: the model died 5 times" in server.log.read_text()
+        assert "edgeloop: error: the model crashed 5 times" in server.log.read_text()
 
 
 def test_a_model_that_hangs_is_ended_and_loaded_again(serving):

@@ -1,4 +1,4 @@
-"""What a question becomes and what its answer says; pictures, frames and cameras; the follower, without any model."""
+"""What a request becomes and what its response says; images, frames and cameras; hot reload, without any model."""
 
 import base64
 import io
@@ -14,10 +14,10 @@ import pytest
 from edgeloop.bundle import Kind, TensorSpec
 from edgeloop.edge.on_device.serving import camera, hot_reload, images
 from edgeloop.edge.on_device.serving.camera import camera_frames, cameras, yuv420
-from edgeloop.edge.on_device.serving.current_release import ServeRequest
 from edgeloop.edge.on_device.serving.hot_reload import HotReload
 from edgeloop.edge.on_device.serving.images import netpbm, resize, to_input
 from edgeloop.edge.on_device.serving.input_folder import frame_files, read_frame_file
+from edgeloop.edge.on_device.serving.served_release import ServeRequest
 from edgeloop.errors import (
     DataError,
     DeviceError,
@@ -27,7 +27,8 @@ from edgeloop.errors import (
     OptionsError,
     TargetError,
 )
-from edgeloop.http import predict_api
+from edgeloop.http.predict_api.request import parse_json, read_sample
+from edgeloop.http.predict_api.response import format_predictions, format_sample
 from edgeloop.processes import frames
 
 X = TensorSpec("x", (None, 2), "float32")
@@ -46,98 +47,98 @@ ZIPPED = base64.b64encode(frames.pack({"x": np.zeros(2)})).decode()
 
 @pytest.mark.parametrize("value", [[1, 2], {"x": [1, 2]}, npy(np.array([1, 2])), {"x": npy(np.array([1.0, 2.0]))}])
 def test_one_sample_gets_a_batch_axis_and_the_signatures_type(value):
-    inputs, batched = predict_api.sample([X], value)
+    inputs, batched = read_sample([X], value)
     assert (inputs["x"].tolist(), inputs["x"].dtype, batched) == ([[1.0, 2.0]], np.float32, False)
 
 
 def test_a_batch_stays_one_and_all_inputs_have_as_many():
-    inputs, batched = predict_api.sample([X, N], {"x": [[1, 2], [3, 4]], "n": [[5], [6]]})
+    inputs, batched = read_sample([X, N], {"x": [[1, 2], [3, 4]], "n": [[5], [6]]})
     assert (inputs["n"].tolist(), batched) == ([[5], [6]], True)
-    with pytest.raises(DataError, match="as many samples"):
-        predict_api.sample([X, N], {"x": [[1, 2], [3, 4]], "n": [[5]]})
-    with pytest.raises(DataError, match="to all or to none"):
-        predict_api.sample([X, N], {"x": [[1, 2]], "n": [5]})
+    with pytest.raises(DataError, match="as many samples of each input"):
+        read_sample([X, N], {"x": [[1, 2], [3, 4]], "n": [[5]]})
+    with pytest.raises(DataError, match="to all inputs or to none"):
+        read_sample([X, N], {"x": [[1, 2]], "n": [5]})
 
 
 @pytest.mark.parametrize(
     ("spec", "value", "words"),
     [
         (X, [1, 2, 3], r"shape \[1, 3\]. Expected \[any, 2\]"),
-        (X, [[1, 2], [3]], "no array of float32"),
+        (X, [[1, 2], [3]], "cannot be read as an array of float32"),
         (X, ["a", "b"], "other than finite numbers"),
         (X, [math.nan, 1], "other than finite numbers"),
         (X, [None, 1], "other than finite numbers"),
         (X, [], r"shape \[1, 0\]"),
         (X, npy(np.zeros((0, 2))), r"shape \[0, 2\]"),
         (X, {"y": [1, 2]}, r"found the inputs \['y'\]. Expected 'x'"),
-        (X, {"npy": "AAAA"}, "no array of float32"),
-        (X, {"npy": "no base64!"}, "no array of float32"),
-        (X, {"npy": npy(np.array([{}]))["npy"]}, "no array of float32"),
-        (X, {"x": {"npz": "AAAA"}}, "no array of float32"),
-        (X, {"npy": 7}, "no array of float32"),
-        (X, {"npy": ZIPPED}, "no array of float32"),
+        (X, {"npy": "AAAA"}, "cannot be read as an array of float32"),
+        (X, {"npy": "no base64!"}, "cannot be read as an array of float32"),
+        (X, {"npy": npy(np.array([{}]))["npy"]}, "cannot be read as an array of float32"),
+        (X, {"x": {"npz": "AAAA"}}, "cannot be read as an array of float32"),
+        (X, {"npy": 7}, "cannot be read as an array of float32"),
+        (X, {"npy": ZIPPED}, "cannot be read as an array of float32"),
         (X, {"npy": base64.b64encode(b"\x93NUMPY\x01\x00\x10\x00{'descr': (     ").decode()}, "a damaged .npy"),
-        (N, [200], "no int8"),
-        (N, [0.5], "no int8"),
+        (N, [200], "numbers that int8 cannot"),
+        (N, [0.5], "numbers that int8 cannot"),
         (TensorSpec("b", (4, 2), "float32"), [[1, 2]], r"Expected \[4, 2\]"),
-        (TensorSpec("s", (None,), "string"), [1], "no array of string"),
+        (TensorSpec("s", (None,), "string"), [1], "cannot be read as an array of string"),
     ],
     ids=str,
 )
 def test_what_the_signature_does_not_hold_is_refused(spec, value, words):
     with pytest.raises(DataError, match=words):
-        predict_api.sample([spec], value)
+        read_sample([spec], value)
 
 
 def test_an_npy_that_claims_more_than_it_holds_is_refused():
     claim = b"{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999,), }"
     head = b"\x93NUMPY\x01\x00v\x00" + claim.ljust(117)
     with pytest.raises(DataError):
-        predict_api.sample([X], {"npy": base64.b64encode(head + b"\n").decode()})
+        read_sample([X], {"npy": base64.b64encode(head + b"\n").decode()})
 
 
 def test_a_question_is_json_without_nan_and_of_bounded_depth():
-    assert predict_api.parse(b"[1, 2]") == [1, 2]
+    assert parse_json(b"[1, 2]") == [1, 2]
     for bad in (b"[NaN]", b"[" * 100_000, b"\xff", b"1 2", b""):
-        with pytest.raises(DataError, match="no JSON"):
-            predict_api.parse(bad)
+        with pytest.raises(DataError, match="is not JSON"):
+            parse_json(bad)
 
 
 def test_a_labelled_output_of_one_sample_is_a_class_with_its_score():
     spec = TensorSpec("p", (None, 3), "float32", labels=("a", "b", "c"))
-    said = predict_api.answer([spec], {"p": np.array([[0.25, 0.5, 0.25]], np.float32)}, batched=False)
+    said = format_sample([spec], {"p": np.array([[0.25, 0.5, 0.25]], np.float32)}, batched=False)
     assert (said["label"], said["class"], said["score"]) == ("b", 1, 0.5)
     assert [one["label"] for one in said["top"]] == ["b", "a", "c"]  # of equals the first comes first
-    assert predict_api.answer([spec], {"p": np.eye(3)[:2]}, batched=True) == {
+    assert format_sample([spec], {"p": np.eye(3)[:2]}, batched=True) == {
         "outputs": {"p": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]}
     }
-    plain = predict_api.answer([replace(spec, labels=())], {"p": np.array([[1.0, 2.0, 3.0]])}, batched=False)
+    plain = format_sample([replace(spec, labels=())], {"p": np.array([[1.0, 2.0, 3.0]])}, batched=False)
     assert plain == {"outputs": {"p": [1.0, 2.0, 3.0]}}
 
 
 def test_at_most_five_classes_are_named():
     spec = TensorSpec("p", (None, 9), "float32", labels=tuple("abcdefghi"))
-    said = predict_api.answer([spec], {"p": np.arange(9.0)[np.newaxis]}, batched=False)
+    said = format_sample([spec], {"p": np.arange(9.0)[np.newaxis]}, batched=False)
     assert [one["class"] for one in said["top"]] == [8, 7, 6, 5, 4]
     many = replace(spec, labels=tuple(map(str, range(1000))))
-    said = predict_api.answer([many], {"p": np.zeros((1, 1000), np.float32)}, batched=False)
+    said = format_sample([many], {"p": np.zeros((1, 1000), np.float32)}, batched=False)
     assert [one["class"] for one in said["top"]] == [0, 1, 2, 3, 4]  # of equals the first, however many
 
 
 def test_nan_is_no_answer():
     with pytest.raises(TargetError, match="'p' holds NaN"):
-        predict_api.answer([], {"p": np.array([np.nan])}, batched=False)
+        format_sample([], {"p": np.array([np.nan])}, batched=False)
 
 
 def test_predictions_have_the_shape_of_tf_serving():
     p, q = TensorSpec("p", (None, 2), "float32"), TensorSpec("q", (None,), "int32")
     outputs = {"p": np.array([[1.0, 2.0], [3.0, 4.0]]), "q": np.array([5, 6])}
-    assert predict_api.predictions([p], outputs, by_row=True) == {"predictions": [[1.0, 2.0], [3.0, 4.0]]}
-    assert predict_api.predictions([p, q], outputs, by_row=True) == {
+    assert format_predictions([p], outputs, row_format=True) == {"predictions": [[1.0, 2.0], [3.0, 4.0]]}
+    assert format_predictions([p, q], outputs, row_format=True) == {
         "predictions": [{"p": [1.0, 2.0], "q": 5}, {"p": [3.0, 4.0], "q": 6}]
     }
-    assert predict_api.predictions([q], outputs, by_row=False) == {"outputs": [5, 6]}
-    assert set(predict_api.predictions([p, q], outputs, by_row=False)["outputs"]) == {"p", "q"}
+    assert format_predictions([q], outputs, row_format=False) == {"outputs": [5, 6]}
+    assert set(format_predictions([p, q], outputs, row_format=False)["outputs"]) == {"p", "q"}
 
 
 def test_a_picture_is_resized_with_half_pixel_centres():
@@ -150,21 +151,21 @@ def test_a_picture_is_resized_with_half_pixel_centres():
 
 
 @pytest.mark.parametrize(
-    ("span", "low", "high"),
+    ("pixel_range", "low", "high"),
     [((0.0, 0.98), 0, 1), ((-0.9, 0.97), -1, 1), ((0.0, 251.0), 0, 255), ((0.0, 255.0), 0, 255)],
 )
-def test_pixels_become_what_real_inputs_were(span, low, high):
+def test_pixels_become_what_real_inputs_were(pixel_range, low, high):
     pixels = np.array([0, 255], np.uint8).reshape(1, 2, 1).repeat(3, axis=2).repeat(2, axis=0)
-    made = to_input(replace(IMAGE, range=span), pixels)
+    made = to_input(replace(IMAGE, range=pixel_range), pixels)
     assert made.shape == (1, 2, 2, 3) and made.dtype == np.float32
     assert (made[0, 0, 0, 0], made[0, 0, 1, 0]) == (low, high)
 
 
 def test_pixels_of_an_unknown_range_are_refused_unless_it_is_given():
     pixels = np.full((2, 2, 3), 255, np.uint8)
-    for span in (None, (-2.1, 2.6), (0.0, 3.0)):
+    for pixel_range in (None, (-2.1, 2.6), (0.0, 3.0)):
         with pytest.raises(OptionsError, match="image"):
-            to_input(replace(IMAGE, range=span), pixels)
+            to_input(replace(IMAGE, range=pixel_range), pixels)
     assert to_input(replace(IMAGE, range=None), pixels, (-2, 2)).max() == 2
     assert to_input(replace(IMAGE, range=None, dtype="uint8"), pixels).dtype == np.uint8
 
@@ -183,8 +184,8 @@ def test_channels_and_layout_are_the_models():
 
 
 def test_a_model_of_something_else_takes_no_picture():
-    with pytest.raises(OptionsError, match=r"x \[None, 2\], which is no single image"):
-        images.picture([X], np.zeros((2, 2, 3), np.uint8), None)
+    with pytest.raises(OptionsError, match=r"x \[None, 2\], which is not a single image"):
+        images.image_inputs([X], np.zeros((2, 2, 3), np.uint8), None)
 
 
 def test_netpbm_of_one_and_three_channels_and_two_bytes():
@@ -201,7 +202,7 @@ def test_a_png_without_pillow_is_one_line_that_says_what_to_do(tmp_path, monkeyp
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
     (tmp_path / "f.png").write_bytes(b"\x89PNG")
     with pytest.raises(MissingExtra, match=r"f\.png needs Pillow.*pip install pillow"):
-        images.decode(str(tmp_path / "f.png"))
+        images.decode_image(str(tmp_path / "f.png"))
 
 
 def test_frames_come_by_name_with_numbers_as_numbers(tmp_path):
@@ -210,14 +211,14 @@ def test_frames_come_by_name_with_numbers_as_numbers(tmp_path):
     said = []
     found = [path.rpartition("/")[2] for path in frame_files(str(tmp_path), False, said.append)]
     assert found == ["9.npz", "10.npz", "F1.PNG", "f9.npy", "f9b.ppm", "f10.npy"]
-    assert said == [f"{tmp_path}: 1 entries are no frames, such as notes.txt"]
+    assert said == [f"{tmp_path}: 1 entries are not frames and are skipped, e.g. notes.txt"]
 
 
 @pytest.mark.parametrize("name", ["f.npy", "f.npz"])
 def test_a_damaged_file_of_arrays_is_refused(tmp_path, name):
     for data in (b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00\x10\x00{'descr': (     "):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(DataError, match=rf"{name} is no \{name[1:]} file"):
+        with pytest.raises(DataError, match=rf"{name} cannot be read as a \{name[1:]} file"):
             read_frame_file(str(tmp_path / name), [X], None)
 
 
@@ -255,7 +256,9 @@ def test_where_one_program_finds_no_camera_the_next_is_asked(monkeypatch):
     ended.join(20)
     assert not ended.is_alive()  # nor does it wait for a frame
     monkeypatch.setattr(camera, "cameras", lambda which: [none])
-    with pytest.raises(DeviceError, match=r"no camera on this device: sh ended after 0 frames: no cameras available"):
+    with pytest.raises(
+        DeviceError, match=r"no camera works on this device: sh ended after 0 frames: no cameras available"
+    ):
         next(camera_frames("", lambda line: None))
     silent = camera.Camera(["sh", "-c", "printf aa; exec sleep 60"], 4, bytes)
     monkeypatch.setattr(camera, "cameras", lambda which: [silent])
@@ -271,10 +274,10 @@ class Releases:
         self.now, self.behave, self.closed, self.loads = "one", {}, [], []
         self.gate = threading.Event()
         self.gate.set()
-        monkeypatch.setattr(hot_reload, "key", lambda path: (self.now, 0))
-        monkeypatch.setattr(hot_reload, "load", self.load)
-        monkeypatch.setattr(hot_reload, "LOOK_S", 0.01)
-        self.follower = HotReload(ServeRequest(), 5.0, lambda line: None)
+        monkeypatch.setattr(hot_reload, "release_key", lambda path: (self.now, 0))
+        monkeypatch.setattr(hot_reload, "load_model", self.load)
+        monkeypatch.setattr(hot_reload, "POLL_S", 0.01)
+        self.server = HotReload(ServeRequest(), 5.0, lambda line: None)
 
     def load(self, wanted, timeout_s):
         name = self.now
@@ -283,22 +286,22 @@ class Releases:
         if name in self.behave:
             raise self.behave[name]
         manifest = SimpleNamespace(version=name, name="m")
-        chosen = SimpleNamespace(manifest=manifest, variant=SimpleNamespace(id="v"), runtime="r")
-        model = SimpleNamespace(dead=False, version="1")
+        release = SimpleNamespace(manifest=manifest, variant=SimpleNamespace(id="v"), runtime="r")
+        process = SimpleNamespace(dead=False, version="1")
 
         def run(inputs):
             if inputs == "kill":
-                model.dead = True
+                process.dead = True
                 raise TargetError("died of SIGSEGV")
             if inputs == "refuse":
                 raise TargetError("no such shape")
             return {"said": name}
 
         close = SimpleNamespace(close=lambda: self.closed.append(name))
-        return SimpleNamespace(key=(name, 0), chosen=chosen, model=model, run=run, close=close)
+        return SimpleNamespace(key=(name, 0), release=release, process=process, run=run, close=close)
 
     def ask(self, inputs="x"):
-        return self.follower.ask(lambda loaded: (inputs, False))[1]["said"]
+        return self.server.predict(lambda model: (inputs, False))[1]["said"]
 
 
 @pytest.fixture
@@ -306,8 +309,8 @@ def releases(monkeypatch):
     made = Releases(monkeypatch)
     yield made
     made.gate.set()
-    if made.follower._thread.is_alive():
-        made.follower.close()
+    if made.server._thread.is_alive():
+        made.server.close()
 
 
 def eventually(holds):
@@ -320,7 +323,7 @@ def eventually(holds):
 
 
 def test_the_old_release_answers_until_the_new_one_is_loaded(releases):
-    releases.follower.start()
+    releases.server.start()
     assert releases.ask() == "one"
     releases.gate.clear()
     releases.now = "two"
@@ -330,43 +333,43 @@ def test_the_old_release_answers_until_the_new_one_is_loaded(releases):
     releases.gate.set()
     assert eventually(lambda: releases.ask() == "two")
     assert eventually(lambda: releases.closed == ["one"])
-    releases.follower.close()
+    releases.server.close()
     assert releases.closed == ["one", "two"]
 
 
 def test_a_release_that_does_not_load_is_named_tried_once_and_forgotten_when_taken_back(releases):
-    releases.follower.start()
+    releases.server.start()
     releases.behave["two"] = IntegrityError("damaged")
     releases.now = "two"
-    assert eventually(lambda: releases.follower.trouble)
-    assert releases.follower.trouble == {"release": "two", "reason": "damaged"}
+    assert eventually(lambda: releases.server.trouble)
+    assert releases.server.trouble == {"release": "two", "reason": "damaged"}
     for _ in range(5):
         assert releases.ask() == "one"
         threading.Event().wait(0.02)
     assert releases.loads.count("two") == 1
     releases.now = "one"
-    assert eventually(lambda: releases.follower.trouble is None)
+    assert eventually(lambda: releases.server.trouble is None)
 
 
 def test_a_first_release_that_does_not_load_is_raised_by_start(releases):
     releases.behave["one"] = IntegrityError("damaged")
     with pytest.raises(IntegrityError, match="damaged"):
-        releases.follower.start()
+        releases.server.start()
 
 
 def test_a_model_that_dies_fails_its_question_and_is_loaded_again(releases):
-    releases.follower.start()
+    releases.server.start()
     with pytest.raises(DeviceError, match="SIGSEGV"):
         releases.ask("kill")
     assert releases.ask() == "one"
-    assert (releases.follower.restarts, releases.loads) == (1, ["one", "one"])
+    assert (releases.server.restarts, releases.loads) == (1, ["one", "one"])
     with pytest.raises(TargetError, match="no such shape"):
         releases.ask("refuse")
     assert releases.loads == ["one", "one"]  # it lives: nothing to load again
 
 
 def test_five_deaths_in_a_minute_are_the_end_but_another_release_is_tried(releases):
-    releases.follower.start()
+    releases.server.start()
     for _ in range(4):
         with pytest.raises(DeviceError, match="SIGSEGV"):
             releases.ask("kill")
@@ -374,22 +377,22 @@ def test_five_deaths_in_a_minute_are_the_end_but_another_release_is_tried(releas
     releases.now = "two"
     assert eventually(lambda: releases.ask() == "two")
     for _ in range(5):
-        assert not releases.follower.failed.is_set()
+        assert not releases.server.failed.is_set()
         with pytest.raises(DeviceError, match="SIGSEGV"):
             releases.ask("kill")
-    assert releases.follower.failed.wait(5)
-    with pytest.raises(DeviceError, match="died 5 times within 60 s"):
+    assert releases.server.failed.wait(5)
+    with pytest.raises(DeviceError, match="crashed 5 times within 60 s"):
         releases.ask()
 
 
 def test_a_death_while_it_is_loaded_again_counts_as_one(releases):
-    releases.follower.start()
+    releases.server.start()
     releases.behave["one"] = TargetError("died of SIGSEGV")
     with pytest.raises(DeviceError):
         releases.ask("kill")
-    assert releases.follower.failed.wait(5)
+    assert releases.server.failed.wait(5)
     assert len(releases.loads) == 5  # the first, and four more that failed
-    with pytest.raises(DeviceError, match="died 5 times"):
+    with pytest.raises(DeviceError, match="crashed 5 times"):
         releases.ask()
 
 
@@ -398,12 +401,12 @@ def test_a_bug_while_loading_is_no_silence(releases):
     threading.excepthook, kept = (lambda args: None), threading.excepthook
     try:
         with pytest.raises(EdgeloopError, match="a bug in edgeloop: ZeroDivisionError"):
-            releases.follower.start()
+            releases.server.start()
     finally:
         threading.excepthook = kept
 
 
 def test_answers_are_plain_json():
     spec = TensorSpec("p", (None, 2), "float32", labels=("a", "b"))
-    said = predict_api.answer([spec], {"p": np.array([[0.5, 0.5]], np.float32)}, batched=False)
+    said = format_sample([spec], {"p": np.array([[0.5, 0.5]], np.float32)}, batched=False)
     assert json.loads(json.dumps(said)) == said

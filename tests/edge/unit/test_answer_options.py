@@ -6,7 +6,7 @@ import pytest
 
 from edgeloop.edge.on_device.serving.serve import options
 from edgeloop.edge.run.options import RunOptions
-from edgeloop.edge.run.run import place
+from edgeloop.edge.run.run import run_location
 from edgeloop.edge.run.systemd import unit, unit_name
 from edgeloop.errors import OptionsError
 
@@ -24,17 +24,17 @@ WHERE = {
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"http": 1, "input": "-"}, "Choose one"),
-        ({"http": 65536}, "does not exist"),
-        ({"host": "0.0.0.0"}, "--http PORT, which is missing"),
-        ({"http": 1, "count": 1}, "a server has no end"),
-        ({"threads": 0}, "--threads 0"),
-        ({"count": 0}, "--count 0"),
-        ({"timeout_s": 0}, "timeout"),
+        ({"http": 1, "input": "-"}, "exclude each other"),
+        ({"http": 65536}, "--http is 65536"),
+        ({"host": "0.0.0.0"}, "--host needs --http PORT"),
+        ({"http": 1, "count": 1}, "not to a server"),
+        ({"threads": 0}, "--threads is 0"),
+        ({"count": 0}, "--count is 0"),
+        ({"timeout_s": 0}, "--timeout-s is 0"),
         ({"follow": True}, "--input DIR"),
         ({"follow": True, "input": "camera"}, "--input DIR"),
-        ({"pixels": (0, 1)}, "about pictures"),
-        ({"pixels": (1, 1), "input": "camera"}, "no range"),
+        ({"pixels": (0, 1)}, "applies to images"),
+        ({"pixels": (1, 1), "input": "camera"}, "LOW must be below HIGH"),
     ],
     ids=str,
 )
@@ -63,10 +63,10 @@ def test_an_input_is_endless_unless_it_is_known_to_end():
 
 
 def test_a_folder_behind_ssh_is_named_from_its_root():
-    with pytest.raises(OptionsError, match="starts with a slash"):
-        place("ssh://pi@10.0.0.9", RunOptions(input="frames"))
-    assert "--input=/frames" in place("ssh://pi@10.0.0.9", RunOptions(input="/frames")).arguments
-    (word,) = [w for w in place("local", RunOptions(input="frames")).arguments if w.startswith("--input")]
+    with pytest.raises(OptionsError, match="with a leading slash"):
+        run_location("ssh://pi@10.0.0.9", RunOptions(input="frames"))
+    assert "--input=/frames" in run_location("ssh://pi@10.0.0.9", RunOptions(input="/frames")).arguments
+    (word,) = [w for w in run_location("local", RunOptions(input="frames")).arguments if w.startswith("--input")]
     assert re.fullmatch(r"--input=/.*/frames", word)
 
 
@@ -103,7 +103,7 @@ def test_nothing_in_a_path_is_expanded_or_ends_a_word():
     assert f'-I "{quoted.replace("$", "$$")}/a.pyz" edge.on_device.serving.serve' in text
     assert 'WorkingDirectory=/home/p "i"/$HOME %%h\\' in text
     for field in ("slot", "user", "home", "python"):
-        with pytest.raises(OptionsError, match="no unit file can hold"):
+        with pytest.raises(OptionsError, match="a unit file cannot hold"):
             unit({**WHERE, field: "a\nExecStartPre=/bin/evil"}, RunOptions(http=1))
 
 

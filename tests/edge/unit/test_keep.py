@@ -29,7 +29,7 @@ from edgeloop.edge.on_device.releases import store
 from edgeloop.edge.on_device.releases.recover import recover
 from edgeloop.edge.on_device.releases.requirements import meet
 from edgeloop.edge.on_device.releases.store import Slot, read_state, slots, write_state
-from edgeloop.edge.on_device.serving.current_release import ServeRequest, choose
+from edgeloop.edge.on_device.serving.served_release import ServeRequest, select_release
 from edgeloop.errors import (
     DeviceError,
     IntegrityError,
@@ -510,15 +510,15 @@ def test_only_what_a_deploy_installed_is_answered_with(deployer, bundle, home, t
     old = manifest.read_bytes()
     manifest.write_bytes(old.replace(b'"version":1', b'"version":9'))  # every listed hash still holds
     with pytest.raises(IntegrityError, match="was changed"):
-        choose(found)
+        select_release(found)
     manifest.write_bytes(old)
 
     shutil.copytree(installed, tmp_path / "1")  # under the same name elsewhere
     current = Path(found.path)
     current.unlink()
     current.symlink_to(tmp_path / "1")
-    with pytest.raises(IntegrityError, match="which no deploy installed"):
-        choose(found)
+    with pytest.raises(IntegrityError, match="which edgeloop did not install"):
+        select_release(found)
 
 
 def test_a_damaged_state_is_told_and_nothing_is_guessed(deployer, bundle, home):

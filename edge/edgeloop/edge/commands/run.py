@@ -71,7 +71,7 @@ def run(
 
 
 def _service(ctx: typer.Context, target: str, options: RunOptions, output: Path | None) -> CommandResult | None:
-    where = ask(target, options, "--where")
+    where = ask(target, options, "--service-location")
     text, name = unit(where, options), unit_name(where)
     if output is not None:
         write_file(output, text.encode())

@@ -1,4 +1,4 @@
-"""What a user asks of `run`: one frozen value, refused when it contradicts itself."""
+"""The options of `run`, as one frozen value that refuses contradictions."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What to answer, with what.
+    """What to run, on which inputs.
 
     Attributes:
         input: `-`: JSON lines on standard input. `camera`, `camera:WHICH`: the device's camera. Else a folder of frames
             on the device. None: `-`, or nothing with `http`.
         http: Port of an HTTP server on the device; 0: any that is free.
         host: Address it listens on.
-        slot: Which deployed bundle; empty: the only one there is.
+        slot: The deployed bundle, by name; empty: the only one there is.
         variant, runtime: Empty: as it was deployed; of a bundle's folder, the first that runs here.
         threads: Of the runtime; None: as it was deployed.
-        count: Answers to give; None: all.
-        follow: Go on with frames that come into the folder later.
-        pixels: What 0 and 255 of a picture become, where the manifest does not say.
-        timeout_s: For the model to load, and for each answer.
+        count: Results to give; None: all.
+        follow: Also take frames that come into the folder later.
+        pixels: What the pixel values 0 and 255 become, where the manifest does not say.
+        timeout_s: For the model to load, and for each result.
     """
 
     input: str | None = None
@@ -42,24 +42,24 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.http is not None and self.input is not None:
-            raise OptionsError("--http and --input are two ways to ask. Choose one.")
+            raise OptionsError("--http and --input exclude each other. Pass one of them.")
         if self.http is not None and not 0 <= self.http < 65536:
-            raise OptionsError(f"port {self.http} does not exist. Expected 0 (any) to 65535.")
+            raise OptionsError(f"--http is {self.http}. It must be from 0 (any free port) to 65535.")
         if self.http is None and self.host != LOOPBACK:
-            raise OptionsError("--host is about --http PORT, which is missing. Pass both, or neither.")
+            raise OptionsError("--host needs --http PORT. Pass both, or neither.")
         if self.http is not None and self.count is not None:
-            raise OptionsError("--count is about --input; a server has no end. Drop one of the two.")
+            raise OptionsError("--count applies to --input, not to a server. Leave out --count or --http.")
         for name, value in (("--threads", self.threads), ("--count", self.count)):
             if value is not None and value < 1:
-                raise OptionsError(f"{name} {value} is too few. Expected 1 or more.")
+                raise OptionsError(f"{name} is {value}. It must be 1 or more.")
         if self.timeout_s <= 0:
-            raise OptionsError(f"a timeout of {self.timeout_s:g} s is none. Expected more than 0.")
+            raise OptionsError(f"--timeout-s is {self.timeout_s:g}. It must be above 0.")
         if self.follow and not self.folder:
-            raise OptionsError("--follow is about a folder of frames. Pass --input DIR.")
+            raise OptionsError("--follow needs a folder of frames. Pass --input DIR.")
         if self.pixels is not None and not (self.folder or self.camera):
-            raise OptionsError("--pixels is about pictures. Pass --input DIR or --input camera.")
+            raise OptionsError("--pixels applies to images. Pass --input DIR or --input camera.")
         if self.pixels is not None and self.pixels[0] >= self.pixels[1]:
-            raise OptionsError(f"--pixels {self.pixels[0]:g},{self.pixels[1]:g} is no range. Expected LOW,HIGH: 0,1.")
+            raise OptionsError(f"--pixels is {self.pixels[0]:g},{self.pixels[1]:g}. LOW must be below HIGH, e.g. 0,1.")
 
     @property
     def stdin(self) -> bool:
@@ -76,11 +76,11 @@ class RunOptions:
 
     @property
     def endless(self) -> bool:
-        """No answer is known to be the last."""
+        """No result is known to be the last."""
         return self.count is None and (self.camera or self.follow or self.http is not None)
 
     def arguments(self) -> list[str]:
-        """For the `answer` part of the device's program."""
+        """Of the device's program (on_device/serving/serve.py)."""
         named = {
             "--slot": self.slot,
             "--variant": self.variant,

@@ -1,6 +1,6 @@
-"""A device or a bundle in, its answers out, as they come: the model runs there, and only results travel.
+"""A device or a bundle in, results out, as they come: the model runs there, and only results travel.
 
-The device's program (on_device/answers/answer.py) does the work; here its input is handed on and its words are read.
+The device's program (on_device/serving/serve.py) does the work; here its input is passed on and its output is read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import EXPECTED, Device, parse_device
 from edgeloop.runtime.runners import AgentRunner, runners
 
-NEWS, REASON = "edgeloop: ", "edgeloop: error: "  # how lines of the device's standard error begin
+MESSAGE, ERROR = "edgeloop: ", "edgeloop: error: "  # how lines of the device's standard error begin
 END_S = 15.0  # for the device's program to end after its last answer
 BLOCK = 1 << 16
 Say = Callable[[str], None]
@@ -32,29 +32,31 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RunLocation:
-    """Where it runs, and the arguments of the device's program."""
+    """The device that runs the model, and the arguments of its program."""
 
     device: Device
     arguments: tuple[str, ...]
 
 
-def place(target: str, options: RunOptions) -> RunLocation:
-    """What the user named: a device, which answers with what was deployed on it, or a bundle's folder, run here.
+def run_location(target: str, options: RunOptions) -> RunLocation:
+    """What the user named: a device, which serves what was deployed on it, or a bundle's folder, run here.
 
     Raises:
-        OptionsError: Neither; or options that this one has no use for.
+        OptionsError: Neither; or an option that does not apply to it.
         ModelError, IntegrityError: The bundle is none, or damaged; no such variant.
         MissingExtra: Nothing here runs the bundle.
     """
     if target.startswith("ssh:") or target.partition(":")[0] == "local":
         device = parse_device(target)
         if device.ssh is not None and options.folder and not options.folder.startswith("/"):
-            raise OptionsError(f"--input {options.folder} is on the device, and its path there starts with a slash.")
+            raise OptionsError(
+                f"--input {options.folder} is a path on the device. Give it from the root, with a leading slash."
+            )
         return RunLocation(device, tuple(_absolute(options, device).arguments()))
     if not is_bundle(target):
-        raise OptionsError(f"{target} holds no bundle and names no device. {EXPECTED[:-1]}, or a bundle's folder.")
+        raise OptionsError(f"{target} is neither a bundle nor a device. {EXPECTED[:-1]}, or a bundle's folder.")
     if options.slot:
-        raise OptionsError("--slot is about what is deployed on a device, and a bundle's folder is run. Drop --slot.")
+        raise OptionsError("--slot applies to a device, and a bundle's folder was given. Leave --slot out.")
     bundle = read_bundle(target)
     variant, runner = _runs_here(bundle, options)
     device = runner.device()
@@ -63,55 +65,57 @@ def place(target: str, options: RunOptions) -> RunLocation:
 
 
 def run(target: str, options: RunOptions, stdin: int, say: Say) -> Generator[dict[str, Any], None, None]:
-    """Answers, as they come. `stdin`: a file descriptor to read questions from; `say` is told news of the device.
+    """Results, as they come. `stdin`: a file descriptor to read inputs from; `say` is given the device's messages.
 
     Raises:
-        EdgeloopError: As `place`; what ended the program there, as the class it was there.
+        EdgeloopError: As `run_location`; what ended the program there, as the class it was there.
         DeviceError: The device cannot be reached, or its program died.
     """
-    where = place(target, options)
+    location = run_location(target, options)
     with contextlib.ExitStack() as stack:
-        words = stack.enter_context(_Words(say))
-        connection = stack.enter_context(connect(where.device))
-        child = stack.enter_context(connection.start(["edge.on_device.serving.serve", *where.arguments], words.log))
-        words.handed_over()
+        log = stack.enter_context(_DeviceLog(say))
+        connection = stack.enter_context(connect(location.device))
+        child = stack.enter_context(connection.start(["edge.on_device.serving.serve", *location.arguments], log.pipe))
+        log.handed_over()
         assert child.stdin is not None
         assert child.stdout is not None
         if options.stdin:
             # the thread has an end of its own: whoever ends the child closes the other while it may be writing
-            threading.Thread(target=_hand_on, args=(stdin, os.dup(child.stdin.fileno())), daemon=True).start()
+            threading.Thread(target=_copy, args=(stdin, os.dup(child.stdin.fileno())), daemon=True).start()
             child.stdin.close()
         for line in child.stdout:
-            yield _document(line, where.device)
-        _ended(child, words, where.device)
+            yield _document(line, location.device)
+        _check_exit(child, log, location.device)
 
 
 def ask(target: str, options: RunOptions, question: str) -> dict[str, Any]:
-    """What the device's program says to a question that has one answer, such as --where. Raises as `run`."""
-    where = place(target, options)
+    """The one result of an option of the device's program, such as --service-location. Raises as `run`."""
+    location = run_location(target, options)
     with contextlib.ExitStack() as stack:
-        words = stack.enter_context(_Words(lambda news: None))
-        connection = stack.enter_context(connect(where.device))
+        log = stack.enter_context(_DeviceLog(lambda line: None))
+        connection = stack.enter_context(connect(location.device))
         child = stack.enter_context(
-            connection.start(["edge.on_device.serving.serve", *where.arguments, question], words.log)
+            connection.start(["edge.on_device.serving.serve", *location.arguments, question], log.pipe)
         )
-        words.handed_over()
+        log.handed_over()
         try:
             said = child.communicate(timeout=options.timeout_s)[0]
         except subprocess.TimeoutExpired as e:
-            raise DeviceError(f"{where.device.name} gave no answer in {options.timeout_s:g} s. Is it alive?") from e
-        _ended(child, words, where.device)
-    return _document(said.partition(b"\n")[0], where.device)
+            raise DeviceError(
+                f"{location.device.name} did not answer within {options.timeout_s:g} s. Check that it is running."
+            ) from e
+        _check_exit(child, log, location.device)
+    return _document(said.partition(b"\n")[0], location.device)
 
 
 def _runs_here(bundle: Bundle, options: RunOptions) -> tuple[Variant, AgentRunner]:
-    """The first variant with a runtime that it was proved on and that is here, in the order of the manifest."""
+    """The first variant, in the manifest's order, with a runtime that it was proved on and that is installed here."""
     if options.variant:
         bundle.variant(options.variant)
     wanted = [v for v in bundle.variants if options.variant in ("", v.id)]
     known = [r for r in runners().values() if isinstance(r, AgentRunner) and options.runtime in ("", r.name)]
     if not known:
-        raise OptionsError(f"no runtime {options.runtime!r}. Choose from {', '.join(runners())}.")
+        raise OptionsError(f"there is no runtime {options.runtime!r}. Choose one of: {', '.join(runners())}.")
     for variant in wanted:
         for runner in known:
             if variant.format not in runner.formats or runner.name not in (*variant.requires.runtimes, options.runtime):
@@ -119,7 +123,7 @@ def _runs_here(bundle: Bundle, options: RunOptions) -> tuple[Variant, AgentRunne
             with contextlib.suppress(MissingExtra):
                 runner.device()
                 return variant, runner
-    ids = ", ".join(v.id for v in wanted) or "no variant that is here"
+    ids = ", ".join(v.id for v in wanted) or "no variant"
     raise MissingExtra(
         f"{bundle.path} holds {ids}, and no runtime for it is installed here. Run: pip install 'edgeloop[edge]'"
     )
@@ -131,54 +135,54 @@ def _absolute(options: RunOptions, device: Device) -> RunOptions:
     return replace(options, input=str(Path(options.folder).absolute()))
 
 
-class _Words:
-    """The device's standard error: its news are said, and the reason of its end and its last words are kept."""
+class _DeviceLog:
+    """The device's standard error: its messages are passed on, its error and its last lines are kept."""
 
     def __init__(self, say: Say) -> None:
         self.say = say
-        self.reason = ""
+        self.error = ""
         self.last: deque[str] = deque(maxlen=3)
         read, write = os.pipe()
-        self.log: IO[bytes] = os.fdopen(write, "wb")
+        self.pipe: IO[bytes] = os.fdopen(write, "wb")
         self._thread = threading.Thread(target=self._read, args=(read,), daemon=True)
 
-    def __enter__(self) -> _Words:
+    def __enter__(self) -> _DeviceLog:
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.log.close()
+        self.pipe.close()
         self._thread.join(END_S)
 
     def handed_over(self) -> None:
         """The child has its own copy of the writing end: ours must not keep the pipe open."""
-        self.log.close()
+        self.pipe.close()
 
-    def all(self) -> str:
-        """Once everything was read: the reason, else the last words."""
+    def end(self) -> str:
+        """Once everything was read: the error, else the last line."""
         self._thread.join(END_S)
-        return self.reason or (self.last[-1] if self.last else "")
+        return self.error or (self.last[-1] if self.last else "")
 
     def _read(self, pipe: int) -> None:
         with os.fdopen(pipe, "rb") as lines:
             for line in lines:
                 text = line.decode(errors="replace").rstrip()
-                if text.startswith(REASON):
-                    self.reason = text[len(REASON) :]
-                elif text.startswith(NEWS):
-                    self.say(text[len(NEWS) :])
+                if text.startswith(ERROR):
+                    self.error = text[len(ERROR) :]
+                elif text.startswith(MESSAGE):
+                    self.say(text[len(MESSAGE) :])
                 elif text:
                     self.last.append(text)
 
 
-def _hand_on(source: int, sink: int) -> None:
+def _copy(source: int, sink: int) -> None:
     try:
         while block := os.read(source, BLOCK):
             rest = memoryview(block)
             while rest:
                 rest = rest[os.write(sink, rest) :]
     except (BrokenPipeError, BlockingIOError):
-        return  # the program there has ended, and says why itself; or it is being ended (process.py)
+        return  # the program there has ended, and says why itself; or it is being ended (children.py)
     finally:
         os.close(sink)
 
@@ -189,19 +193,23 @@ def _document(line: bytes, device: Device) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise DeviceError(f"{device.name} answered {line[:60]!r}. Expected edgeloop's program: a Python that runs it.")
+        raise DeviceError(
+            f"{device.name} answered {line[:60]!r}. Expected edgeloop's program: check what its Python starts."
+        )
     return found
 
 
-def _ended(child: subprocess.Popen, words: _Words, device: Device) -> None:
+def _check_exit(child: subprocess.Popen, log: _DeviceLog, device: Device) -> None:
     try:
         code = child.wait(END_S)
     except subprocess.TimeoutExpired as e:
-        raise DeviceError(f"{device.name}: the program there did not end in {END_S:g} s. It was ended.") from e
+        raise DeviceError(
+            f"{device.name}: edgeloop's program did not exit within {END_S:g} s and was killed. Run it again."
+        ) from e
     if code == 0:
         return
-    last = words.all()
+    last = log.end()
     known = {c.exit_code: c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, EdgeloopError)}
-    if words.reason and code in known:
+    if log.error and code in known:
         raise known[code](f"{device.name}: {last}")
-    raise DeviceError(f"{device.name}: the program there ended with exit code {code}: {last or 'no last words'}.")
+    raise DeviceError(f"{device.name}: edgeloop's program exited with code {code}: {last or 'it printed nothing'}.")

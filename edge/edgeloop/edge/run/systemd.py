@@ -1,4 +1,4 @@
-"""What `answer --where` says of a device in, the text of a systemd unit that answers there out.
+"""What `serve --service-location` says of a device in, the text of a systemd unit that serves there out.
 
 Source: https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html, systemd.exec.html
 """
@@ -12,7 +12,7 @@ from typing import Any
 from edgeloop.edge.run.options import LOOPBACK, RunOptions
 from edgeloop.errors import OptionsError
 
-OWN_BYTES = 128 << 20  # of the program that answers, beside its models: some 40 MB were measured
+OWN_BYTES = 128 << 20  # of the program itself, beside its models: some 40 MB were measured
 
 
 def unit_name(where: Mapping[str, Any]) -> str:
@@ -22,10 +22,10 @@ def unit_name(where: Mapping[str, Any]) -> str:
 
 
 def unit(where: Mapping[str, Any], options: RunOptions) -> str:
-    """A service that starts with the machine, says when it is ready, is watched, and is started again when it dies.
+    """A service that starts with the machine, says when it is ready, is watched, and is restarted when it dies.
 
     Raises:
-        OptionsError: What it is to answer comes on standard input, which a service has not.
+        OptionsError: Its inputs come on standard input, which a service has not.
     """
     if options.stdin:
         raise OptionsError("a service has no standard input. Add --http PORT, --input camera or --input DIR.")
@@ -50,7 +50,7 @@ def unit(where: Mapping[str, Any], options: RunOptions) -> str:
         *_memory(where),
     ]
     title = where["slot"] or where["bundle"]
-    head = [f"Description=edgeloop: answers with {_text(title)}", "StartLimitIntervalSec=300", "StartLimitBurst=5"]
+    head = [f"Description=edgeloop: serves {_text(title)}", "StartLimitIntervalSec=300", "StartLimitBurst=5"]
     sections = {"Unit": head, "Service": service, "Install": ["WantedBy=multi-user.target"]}
     return "\n".join(f"[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections.items())
 
@@ -95,5 +95,5 @@ def _word(text: str) -> str:
 def _text(text: str) -> str:
     """What no specifier of systemd (%h, %i) is found in. Raises OptionsError where a line cannot hold it."""
     if re.search(r"[\x00-\x1f]", text):
-        raise OptionsError(f"{text!r} has characters that no unit file can hold. Rename it.")
+        raise OptionsError(f"{text!r} has control characters, which a unit file cannot hold. Rename it.")
     return text.replace("%", "%%")

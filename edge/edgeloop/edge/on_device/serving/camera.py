@@ -1,7 +1,7 @@
-"""A camera of the device in; its newest frames out. Whoever looks away misses frames, and never sees an old one.
+"""A camera of the device in; its newest frames out. A slow reader misses frames, and never gets an old one.
 
-A program of the system reads the camera and writes raw frames to a pipe: rpicam-vid (on older systems libcamera-vid) a
-Raspberry Pi's, ffmpeg a V4L2 one, as USB cameras are. Python 3.9 syntax.
+A program of the system reads the camera and writes raw frames to a pipe: rpicam-vid (on older systems libcamera-vid)
+for a Raspberry Pi's, ffmpeg for V4L2, as USB cameras are. Python 3.9 syntax.
 
 Sources
     https://www.raspberrypi.com/documentation/computers/camera_software.html
@@ -56,12 +56,12 @@ def camera_frames(which: str, say: Callable[[str], None]) -> Generator[tuple[int
             except DeviceError as e:
                 reasons.append(str(e).rstrip("."))
                 continue
-            say(f"frames come from {camera.command[0]}")
+            say(f"reading frames with {camera.command[0]}")
             while True:
                 yield found[0], camera.pixels(found[1])
                 found = newest.wait(found[0], FRAME_S)
-    why = "; ".join(reasons) or "neither rpicam-vid nor ffmpeg with a /dev/video* is there"
-    raise DeviceError(f"no camera on this device: {why}. Connect one, and install rpicam-apps or ffmpeg.")
+    why = "; ".join(reasons) or "found neither rpicam-vid, nor ffmpeg with a /dev/video*"
+    raise DeviceError(f"no camera works on this device: {why}. Connect one, and install rpicam-apps or ffmpeg.")
 
 
 def cameras(which: str) -> list[Camera]:

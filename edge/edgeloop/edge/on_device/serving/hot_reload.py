@@ -1,8 +1,8 @@
-"""Questions in, answers of the release that is current out; a new release takes over between two questions.
+"""Requests in, outputs of the current release out; a new release takes over between two requests.
 
-It is loaded beside the old one, in an agent of its own, and takes over when it is ready: no question waits for it, none
-is lost. Where it does not load, the old one goes on and `trouble` says why. A model that crashes fails the question
-that killed it and is loaded again; the next questions wait for that. Python 3.9 syntax.
+It is loaded beside the old one, in a process of its own, and takes over when it is ready: no request waits for it, none
+is lost. Where it does not load, the old one stays and `trouble` says why. A model that crashes fails the request that
+killed it and is loaded again; the next requests wait for that. Python 3.9 syntax.
 """
 
 from __future__ import annotations
@@ -16,23 +16,30 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.edge.on_device.serving.current_release import ServeRequest, key
-from edgeloop.edge.on_device.serving.loaded_model import LoadedModel, load
+from edgeloop.edge.on_device.serving.loaded_model import LoadedModel, load_model
+from edgeloop.edge.on_device.serving.served_release import ServeRequest, release_key
 from edgeloop.errors import DeviceError, EdgeloopError
 
-LOOK_S = 1.0  # how often an idle follower looks for a new release
+POLL_S = 1.0  # how often it looks for a new release while nobody asks
 CLOSE_S = 5.0  # a release that is still being loaded then ends with this process
 RETRY_S = 30.0  # before a release that did not load is tried again
-CRASHES, CRASHES_S = 5, 60.0  # as many in that time end it: the same question may kill it for ever
+CRASHES, CRASHES_S = 5, 60.0  # so many in that time end the service: one input may kill the model every time
 
-Made = tuple[dict[str, np.ndarray], bool]  # inputs, and whether they are a batch
+ModelInputs = tuple[dict[str, np.ndarray], bool]  # inputs by name, and whether they are a batch
+MakeInputs = Callable[[LoadedModel], ModelInputs]
 
 
 class HotReload:
-    """Made, started, asked by any thread, closed. `failed` is set when it can answer no more; `error` says why."""
+    """Made, started, asked by any thread, closed.
 
-    def __init__(self, wanted: ServeRequest, timeout_s: float, say: Callable[[str], None]) -> None:
-        self.wanted, self.timeout_s, self.say = wanted, timeout_s, say
+    Attributes:
+        trouble: {release, reason} of a newer release that does not load; None: there is none.
+        failed: Set when no model can be loaded any more; `error` says why.
+        restarts: How often a model that crashed was loaded again.
+    """
+
+    def __init__(self, request: ServeRequest, timeout_s: float, say: Callable[[str], None]) -> None:
+        self.request, self.timeout_s, self.say = request, timeout_s, say
         self.trouble: dict[str, Any] | None = None
         self.error: EdgeloopError | None = None
         self.failed, self.restarts = threading.Event(), 0
@@ -42,45 +49,45 @@ class HotReload:
         self._retired: list[LoadedModel] = []
         self._wake, self._closing = threading.Event(), False
         self._crashes: collections.deque[float] = collections.deque(maxlen=CRASHES)
-        self._killed: tuple[str, int] | None = None
+        self._crashed_key: tuple[str, int] | None = None
         self._refused: tuple[tuple[str, int], float] | None = None
-        # agents are started by this one thread, which lives as long as they do (resident.py)
+        # models are started by this one thread, which lives as long as they do (model_process.py)
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
-        """Returns when the first release is loaded; raises why it is not, as `choose` and `LoadedModel.run` do."""
+        """Return when the first release is loaded. Raises why it is not, as `load_model`."""
         self._thread.start()
         with self._ready():
             pass
 
-    def ask(self, make: Callable[[LoadedModel], Made]) -> tuple[LoadedModel, dict[str, np.ndarray], bool, float]:
-        """`make` gives the inputs for the release that answers, and whether they are a batch.
+    def predict(self, make_inputs: MakeInputs) -> tuple[LoadedModel, dict[str, np.ndarray], bool, float]:
+        """Run the model on what `make_inputs` gives for it.
 
         Returns:
-            That release, its outputs, what `make` said of a batch, milliseconds from inputs to outputs.
+            The model that ran, its outputs, whether the inputs were a batch, milliseconds from inputs to outputs.
 
         Raises:
-            DeviceError: The model died of this question or took too long, or is not back in time after another did.
-            EdgeloopError: What `make` raises, and TargetError where the runtime refuses the inputs.
+            DeviceError: The model died of these inputs or took too long, or is not loaded again in time.
+            EdgeloopError: What `make_inputs` raises, and TargetError where the runtime refuses the inputs.
         """
-        with self._ready() as loaded:
-            inputs, batched = make(loaded)
+        with self._ready() as model:
+            inputs, batched = make_inputs(model)
             start = time.perf_counter()
             try:
-                outputs = loaded.run(inputs)
+                outputs = model.run(inputs)
             except EdgeloopError as e:
-                if not loaded.model.dead:
+                if not model.process.dead:
                     raise
-                self._crashed(loaded)
+                self._note_crash(model)
                 raise DeviceError(str(e)) from e
-            return loaded, outputs, batched, (time.perf_counter() - start) * 1e3
+            return model, outputs, batched, (time.perf_counter() - start) * 1e3
 
-    def peek(self) -> LoadedModel | None:
-        """What answers now; None while it is being loaded again."""
+    def current(self) -> LoadedModel | None:
+        """The model that takes the next request; None while it is being loaded again."""
         return self._next or self._loaded
 
     def close(self) -> None:
-        """Ends every agent; what is being answered is waited for."""
+        """End every model; a request that is being answered is waited for."""
         with self._turn:
             self._closing = True
             self._turn.notify_all()
@@ -89,20 +96,20 @@ class HotReload:
 
     @contextlib.contextmanager
     def _ready(self) -> Iterator[LoadedModel]:
-        """It is this thread's turn, and a release is loaded."""
+        """It is this thread's turn, and a model is loaded."""
         with self._turn:
             there = self._turn.wait_for(lambda: self._loaded or self._next or self.error, 2 * self.timeout_s)
             if self.error:
                 raise self.error
             if not there:
-                raise DeviceError(f"no release was loaded within {2 * self.timeout_s:g} s. Ask again later.")
-            self._take_over()
+                raise DeviceError(f"no release was loaded within {2 * self.timeout_s:g} s. Try again later.")
+            self._switch()
             assert self._loaded is not None
             if self._key() != self._loaded.key:
                 self._wake.set()
             yield self._loaded
 
-    def _take_over(self) -> None:
+    def _switch(self) -> None:
         if self._next is None:
             return
         if self._loaded is not None:
@@ -110,82 +117,84 @@ class HotReload:
         self._loaded, self._next = self._next, None
         self._wake.set()  # to end the old one
 
-    def _crashed(self, loaded: LoadedModel) -> None:
-        if loaded.key != self._killed:  # another release than the one that died before
+    def _note_crash(self, model: LoadedModel) -> None:
+        if model.key != self._crashed_key:  # another release than the one that crashed before
             self._crashes.clear()
         self._crashes.append(time.monotonic())
-        self._killed = loaded.key
+        self._crashed_key = model.key
         self.restarts += 1
-        self._retired.append(loaded)
+        self._retired.append(model)
         self._loaded = None
         self._wake.set()
 
     def _watch(self) -> None:
         try:
             while not self._closing and self.error is None:
-                self._follow()
-                self._wake.wait(LOOK_S)
+                self._update()
+                self._wake.wait(POLL_S)
                 self._wake.clear()
-        except Exception as e:  # else every asker would wait for a release that nobody loads
+        except Exception as e:  # else every request would wait for a model that nobody loads
             self._give_up(EdgeloopError(f"a bug in edgeloop: {type(e).__name__}: {e}"))
             raise
         finally:
-            for one in (*self._retired, self._next, self._loaded):
-                if one is not None:
-                    one.close.close()
+            for model in (*self._retired, self._next, self._loaded):
+                if model is not None:
+                    model.close.close()
 
-    def _follow(self) -> None:
+    def _update(self) -> None:
+        """Load what is current now, unless it is loaded or did not load a moment ago."""
         while self._retired:
             self._retired.pop().close.close()
-        here, answering = self._key(), self.peek()
-        if answering is not None and here == answering.key:
-            self.trouble = self._refused = None  # what did not load was taken back
-        if answering is not None and (here is None or here == answering.key or self._lately_refused(here)):
-            self._settle()
+        key, loaded = self._key(), self.current()
+        if loaded is not None and key == loaded.key:
+            self.trouble = self._refused = None  # the release that did not load was taken back
+        if loaded is not None and (key is None or key == loaded.key or self._lately_refused(key)):
+            self._switch_if_idle()
             return
         often = len(self._crashes) == CRASHES and time.monotonic() - self._crashes[0] < CRASHES_S
-        if answering is None and often and here == self._killed:
+        if loaded is None and often and key == self._crashed_key:
             self._give_up(
-                DeviceError(f"the model died {CRASHES} times within {CRASHES_S:g} s. Deploy another release.")
+                DeviceError(f"the model crashed {CRASHES} times within {CRASHES_S:g} s. Deploy another release.")
             )
             return
         try:
-            loaded = load(self.wanted, self.timeout_s)
+            model = load_model(self.request, self.timeout_s)
         except (EdgeloopError, OSError) as e:
-            self._did_not_load(e, here, answering)
+            self._note_refusal(e, key, loaded)
             return
         with self._turn:
             if self._next is not None:
                 self._retired.append(self._next)
-            self._next, self.trouble, self._refused = loaded, None, None
+            self._next, self.trouble, self._refused = model, None, None
             self._turn.notify_all()
-        found = loaded.chosen
-        what = f"{found.manifest.name} {found.manifest.version}, {found.variant.id} on {found.runtime}"
-        self.say(f"{what} {loaded.model.version}, answers from now on")
-        self._settle()
+        release = model.release
+        what = f"{release.manifest.name} release {release.manifest.version}, variant {release.variant.id}"
+        self.say(f"serving {what} on {release.runtime} {model.process.version}")
+        self._switch_if_idle()
 
-    def _settle(self) -> None:
-        """Let the new release take over at once where nobody asks; askers do it themselves at their turn."""
+    def _switch_if_idle(self) -> None:
+        """Let the new model take over at once where no request is at hand; else the next request does it."""
         if self._next is not None and self._turn.acquire(blocking=False):
-            self._take_over()
+            self._switch()
             self._turn.release()
 
-    def _did_not_load(self, e: Exception, here: tuple[str, int] | None, answering: LoadedModel | None) -> None:
-        if here != self._key():  # it was replaced while we read it
+    def _note_refusal(self, e: Exception, key: tuple[str, int] | None, loaded: LoadedModel | None) -> None:
+        if key != self._key():  # it was replaced while it was read
             self._wake.set()
-        elif answering is None and self._killed is not None and here == self._killed:  # it has loaded before
+        elif loaded is None and self._crashed_key is not None and key == self._crashed_key:  # it has loaded before
             self._crashes.append(time.monotonic())
             self._wake.set()
-        elif answering is None:
-            self._give_up(e if isinstance(e, EdgeloopError) else DeviceError(f"no release to answer with ({e})."))
-        elif here is not None:
-            self._refused = here, time.monotonic()
-            old = answering.chosen.manifest.version
-            self.trouble = {"release": here[0] or self.wanted.path, "reason": str(e)}
-            self.say(f"{self.trouble['release']} does not load, release {old} goes on: {e}")
+        elif loaded is None:
+            found = f"the current release cannot be read ({e}). Deploy it again."
+            self._give_up(e if isinstance(e, EdgeloopError) else DeviceError(found))
+        elif key is not None:
+            self._refused = key, time.monotonic()
+            old = loaded.release.manifest.version
+            self.trouble = {"release": key[0] or self.request.path, "reason": str(e)}
+            self.say(f"{self.trouble['release']} does not load, release {old} stays in service: {e}")
 
-    def _lately_refused(self, here: tuple[str, int]) -> bool:
-        return self._refused is not None and self._refused[0] == here and time.monotonic() - self._refused[1] < RETRY_S
+    def _lately_refused(self, key: tuple[str, int]) -> bool:
+        return self._refused is not None and self._refused[0] == key and time.monotonic() - self._refused[1] < RETRY_S
 
     def _give_up(self, error: EdgeloopError) -> None:
         with self._turn:
@@ -195,6 +204,6 @@ class HotReload:
 
     def _key(self) -> tuple[str, int] | None:
         try:
-            return key(self.wanted.path)
-        except OSError:  # taken away: what is loaded goes on
+            return release_key(self.request.path)
+        except OSError:  # taken away: the loaded model stays
             return None

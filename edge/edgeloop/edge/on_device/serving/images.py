@@ -1,6 +1,6 @@
-"""A picture file in, the input of a model that takes one image out. Python 3.9 syntax.
+"""An image file in, the input of a model that takes one image out. Python 3.9 syntax.
 
-PGM and PPM are read here, PNG and JPEG and the rest by Pillow where it is installed. What a pixel becomes follows from
+PGM and PPM are read here, PNG, JPEG and others by Pillow where it is installed. What a pixel becomes follows from
 the range of real inputs in the manifest: they were 0..1, -1..1 or 0..255.
 
 Source: https://netpbm.sourceforge.net/doc/ppm.html
@@ -24,40 +24,40 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 UNIT, SIGNED, BYTES = (0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)
 
 
-def picture(
-    specs: Sequence[TensorSpec], pixels: np.ndarray, span: tuple[float, float] | None
+def image_inputs(
+    specs: Sequence[TensorSpec], pixels: np.ndarray, pixel_range: tuple[float, float] | None
 ) -> tuple[dict[str, np.ndarray], bool]:
     """The inputs of a model that takes one image, as `to_input` makes it; False: no batch.
 
     Raises:
-        OptionsError: It takes something else, or the manifest does not say what pixels become.
+        OptionsError: It takes something else, or the manifest does not say how pixels are scaled.
     """
     if len(specs) == 1 and specs[0].kind is Kind.IMAGE and len(specs[0].shape) == 4:
-        return {specs[0].name: to_input(specs[0], pixels, span)}, False
+        return {specs[0].name: to_input(specs[0], pixels, pixel_range)}, False
     found = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in specs)
-    raise OptionsError(f"this model takes {found}, which is no single image. Give .npy or .npz files, or JSON lines.")
+    raise OptionsError(f"the model takes {found}, which is not a single image. Send .npy or .npz files, or JSON lines.")
 
 
-def decode(path: str) -> np.ndarray:
-    """A picture as uint8 [height, width, 1 or 3].
+def decode_image(path: str) -> np.ndarray:
+    """An image file as uint8 [height, width, 1 or 3].
 
     Raises:
         MissingExtra: Pillow is needed and not installed.
-        DataError: No picture, or a damaged one.
+        DataError: Not an image, or a damaged one.
     """
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as e:
-        raise DataError(f"{path} cannot be read ({e.strerror}).") from e
+        raise DataError(f"{path} cannot be read ({e.strerror}). Check that it is there and readable.") from e
     if data[:2] in (b"P5", b"P6"):
         return netpbm(data, path)
     try:
         from PIL import Image, ImageOps
     except ImportError as e:
         raise MissingExtra(
-            f"{path} needs Pillow, which this device's Python has not. Run there: python3 -m pip install pillow, "
-            "or give .npy, .npz, .pgm or .ppm files."
+            f"{path} needs Pillow, which is not installed on the device. Run there: python3 -m pip install pillow; "
+            "or send .npy, .npz, .pgm or .ppm files."
         ) from e
     try:
         with Image.open(path) as image:
@@ -65,7 +65,7 @@ def decode(path: str) -> np.ndarray:
             grey = upright.mode in ("1", "L", "I", "F", "LA") or upright.mode.startswith("I;")
             pixels = np.asarray(upright.convert("L" if grey else "RGB"), np.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:  # SyntaxError: a broken PNG
-        raise DataError(f"{path} is no picture that Pillow reads ({e}).") from e
+        raise DataError(f"{path} is not an image that Pillow reads ({e}). Save it again, as PNG or JPEG.") from e
     return pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels
 
 
@@ -74,28 +74,30 @@ def netpbm(data: bytes, path: str) -> np.ndarray:
     head = NETPBM.match(data)
     kind, width, height, most = (int(group) for group in head.groups()) if head else (0, 0, 0, 0)
     if head is None or not (width and height and 0 < most < 65536):
-        raise DataError(f"{path} is no binary PGM or PPM.")
+        raise DataError(f"{path} is not a binary PGM or PPM file. Save it again, as P5 or P6.")
     channels, dtype = (1 if kind == 5 else 3), np.dtype(np.uint8 if most < 256 else ">u2")
     count = width * height * channels
     if len(data) - head.end() < count * dtype.itemsize:
-        raise DataError(f"{path} ends early: {len(data) - head.end()} bytes for {width} x {height} pixels.")
+        raise DataError(
+            f"{path} ends early: {len(data) - head.end()} bytes for {width} x {height} pixels. Save it again."
+        )
     pixels = np.frombuffer(data, dtype, count, head.end()).reshape(height, width, channels)
     return pixels.astype(np.uint8) if most == 255 else np.rint(pixels.astype(np.float64) * 255 / most).astype(np.uint8)
 
 
-def to_input(spec: TensorSpec, pixels: np.ndarray, span: tuple[float, float] | None = None) -> np.ndarray:
+def to_input(spec: TensorSpec, pixels: np.ndarray, pixel_range: tuple[float, float] | None = None) -> np.ndarray:
     """uint8 [height, width, channels] as one image of the model: resized, its channels, its layout, its numbers.
 
-    `span`: what 0 and 255 become; None: as the manifest says. The batch axis comes first.
+    `pixel_range`: what 0 and 255 become; None: as the manifest says. The batch axis comes first.
 
     Raises:
-        OptionsError: The manifest does not say what pixels become.
+        OptionsError: The manifest does not say how pixels are scaled.
     """
     first = spec.layout == "NCHW"
     height, width, channels = spec.shape[2:] + spec.shape[1:2] if first else spec.shape[1:]
     image = _channels(pixels, channels or pixels.shape[2]).astype(np.float32)
     image = resize(image, height or len(pixels), width or pixels.shape[1])
-    low, high = span or _span(spec)
+    low, high = pixel_range or _nominal_range(spec)
     values = low + image * np.float32((high - low) / 255)
     if np.dtype(spec.dtype).kind in "iu":
         limits = np.iinfo(spec.dtype)
@@ -133,14 +135,14 @@ def _channels(pixels: np.ndarray, wanted: int) -> np.ndarray:
     return np.concatenate([colours, np.full_like(colours[:, :, :1], 255)], axis=2)  # opaque
 
 
-def _span(spec: TensorSpec) -> tuple[float, float]:
+def _nominal_range(spec: TensorSpec) -> tuple[float, float]:
     """The nominal range that the measured one lies in: the brightest of a few real pixels need not be white."""
     if spec.range is None:
         if spec.dtype == "uint8":
             return BYTES
         raise OptionsError(
-            f"the manifest does not say what pixels of {spec.name!r} become: it was converted without real data. Give "
-            "--pixels LOW,HIGH, such as 0,1."
+            f"the manifest has no range for input {spec.name!r}: the model was converted without real data. Pass "
+            "--pixels LOW,HIGH, e.g. 0,1: what the pixel values 0 and 255 become."
         )
     low, high = spec.range
     if low >= -1 and 32 < high <= 256:
@@ -148,6 +150,6 @@ def _span(spec: TensorSpec) -> tuple[float, float]:
     if low >= -1.05 and high <= 1.05:
         return SIGNED if low < -0.05 else UNIT
     raise OptionsError(
-        f"real inputs of {spec.name!r} spanned {low:g}..{high:g}, which no plain scaling of pixels gives. Convert with "
-        "--input-range 0,255 --mean --std, or give .npy files."
+        f"real values of input {spec.name!r} lay in {low:g}..{high:g}, which is no usual scaling of pixels. Convert "
+        "with --input-range 0,255 --mean --std, or send .npy files."
     )

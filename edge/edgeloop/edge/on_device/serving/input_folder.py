@@ -1,7 +1,7 @@
-"""A folder of frames on the device in, one question a file out, in order; with `follow`, new files as they come.
+"""A folder of frames on the device in, one input per file out, in order; with `follow`, new files as they come.
 
-.npy: one array. .npz: arrays named as the inputs (also in/NAME, or x where there is one input). Everything else is a
-picture (pictures.py). Python 3.9 syntax.
+.npy: one array. .npz: arrays named as the inputs (also in/NAME, or x where there is one input). Everything else is an
+image (images.py). Python 3.9 syntax.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from edgeloop.bundle import Kind, TensorSpec
-from edgeloop.edge.on_device.serving.images import decode, picture
+from edgeloop.edge.on_device.serving.images import decode_image, image_inputs
 from edgeloop.errors import DataError, OptionsError
-from edgeloop.http.predict_api import sample
+from edgeloop.http.predict_api.request import read_sample
 
-LOOK_S = 0.2  # between two looks for new files; a file must rest that long before it is read
-PICTURES = (".pgm", ".ppm", ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+POLL_S = 0.2  # between two looks for new files; a file is read once its size has not changed for that long
+IMAGES = (".pgm", ".ppm", ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 ARRAYS = (".npy", ".npz")
 
 
 def frame_files(folder: str, follow: bool, say: Callable[[str], None]) -> Iterator[str]:
-    """Paths of frames, by name (numbers in a name count as numbers), each once; one that is taken away and comes again
+    """Paths of frames, by name (numbers in a name count as numbers), each once; one that is removed and comes again
     is another.
 
     Raises:
         OptionsError: No such folder on the device, or no frame in it.
     """
     if not os.path.isdir(folder):
-        raise OptionsError(f"no folder {folder} on the device. --input names a folder there, `camera`, or `-`.")
+        raise OptionsError(f"{folder} is not a folder on the device. --input takes a folder there, camera, or -.")
     ready = _names(folder)
     others = sorted(name for name in os.listdir(folder) if not name.startswith(".") and name not in ready)
     if others:
-        say(f"{folder}: {len(others)} entries are no frames, such as {others[0]}")
+        say(f"{folder}: {len(others)} entries are not frames and are skipped, e.g. {others[0]}")
     if not ready and not follow:
-        raise OptionsError(f"no frame in {folder}. Expected {', '.join((*ARRAYS, *PICTURES))}.")
+        raise OptionsError(f"{folder} holds no frame. Expected files that end in {', '.join((*ARRAYS, *IMAGES))}.")
     yield from (os.path.join(folder, name) for name in ready)
     done = set(ready)
     seen: dict[str, tuple[int, int] | None] = {}
     while follow:
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
         names = _names(folder)
         done.intersection_update(names)  # a camera's folder is emptied and filled for months
         here = {name: _stamp(os.path.join(folder, name)) for name in names if name not in done}
@@ -54,29 +54,31 @@ def frame_files(folder: str, follow: bool, say: Callable[[str], None]) -> Iterat
 
 
 def read_frame_file(
-    path: str, specs: Sequence[TensorSpec], span: tuple[float, float] | None
+    path: str, specs: Sequence[TensorSpec], pixel_range: tuple[float, float] | None
 ) -> tuple[dict[str, np.ndarray], bool]:
     """The inputs in a file, and whether they came as a batch.
 
     Raises:
         DataError: Damaged, or not of the model's shape and type.
-        OptionsError, MissingExtra: As `picture` and `decode`.
+        OptionsError, MissingExtra: As `image_inputs` and `decode_image`.
     """
     if not path.lower().endswith(ARRAYS):
-        return picture(specs, decode(path), span)
+        return image_inputs(specs, decode_image(path), pixel_range)
     try:
         found = _arrays(path)
     except Exception as e:  # a damaged header is read as Python, and gives any error; so does a damaged zip
-        raise DataError(f"{path} is no {path[-4:]} file of plain numbers ({e}).") from e
+        raise DataError(
+            f"{path} cannot be read as a {path[-4:]} file of numbers ({e}). Save it again with NumPy."
+        ) from e
     if len(specs) == 1 and len(found) == 1 and set(found) <= {"x", ""}:
         found = {specs[0].name: next(iter(found.values()))}
     pixels = found.get(specs[0].name)
-    if len(specs) == 1 and pixels is not None and _is_picture(specs[0], pixels):
-        return picture(specs, pixels, span)
-    return sample(specs, found)
+    if len(specs) == 1 and pixels is not None and _is_image(specs[0], pixels):
+        return image_inputs(specs, pixels, pixel_range)
+    return read_sample(specs, found)
 
 
-def _is_picture(spec: TensorSpec, array: np.ndarray) -> bool:
+def _is_image(spec: TensorSpec, array: np.ndarray) -> bool:
     """Bytes for a model of other numbers: pixels that nobody has scaled yet."""
     bytes_ = array.dtype == np.uint8 and spec.dtype != "uint8"
     return bool(bytes_ and spec.kind is Kind.IMAGE and array.ndim == 3 and array.shape[2] in (1, 3, 4) and array.size)
@@ -91,7 +93,7 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
 
 
 def _names(folder: str) -> list[str]:
-    known = (name for name in os.listdir(folder) if name.lower().endswith((*ARRAYS, *PICTURES)) and name[0] != ".")
+    known = (name for name in os.listdir(folder) if name.lower().endswith((*ARRAYS, *IMAGES)) and name[0] != ".")
     return sorted(known, key=_order)
 
 

@@ -1,4 +1,4 @@
-"""A release in, its model in a child out: real numbers in and out, of any number of samples. Python 3.9 syntax."""
+"""A release in, its model in a child process out: real numbers in and out, any number of samples. Python 3.9 syntax."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.edge.on_device.serving.current_release import ServedRelease, ServeRequest, choose, key
 from edgeloop.edge.on_device.serving.model_process import ModelProcess, model_process
+from edgeloop.edge.on_device.serving.served_release import ServedRelease, ServeRequest, release_key, select_release
 from edgeloop.errors import TargetError
 from edgeloop.runtime.parity.quantization import from_io, to_io
 
 
 @dataclass
 class LoadedModel:
-    """A release in an agent. `batch` None: any; `inputs`, `outputs` as the manifest has them, sizes of the variant."""
+    """A release whose model is loaded in a process.
+
+    Attributes:
+        key: What named the release when it was loaded (`release_key`).
+        batch: Samples of one call; None: any number.
+        inputs, outputs: As the manifest has them, with the variant's sizes.
+        close: Ends the process.
+    """
 
     key: tuple[str, int]
-    chosen: ServedRelease
-    model: ModelProcess
+    release: ServedRelease
+    process: ModelProcess
     close: contextlib.ExitStack
     signature: str
     inputs: Sequence[TensorSpec]
@@ -30,49 +37,52 @@ class LoadedModel:
     batch: int | None
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Real numbers in and out, batch first; cut into batches where the variant has one size only.
+        """Real numbers in and out, batch first; cut into batches where the variant has a fixed one.
 
         Raises:
             TargetError: The runtime refuses the inputs, or died of them.
             DeviceError: It did not answer in time.
         """
-        stored = to_io(inputs, self.chosen.variant.io)
+        stored = to_io(inputs, self.release.variant.io)
         count = next((len(array) for array in stored.values() if array.ndim), 1)
         if self.batch in (None, count):
             whole = self._call(stored)
         else:
-            parts = [self._call(part) for part in _cut(stored, count, self.batch)]
+            parts = [self._call(part) for part in _batches(stored, count, self.batch)]
             whole = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
         real = {spec.name for spec in self.outputs if spec.dtype.startswith("float")}
-        return from_io(whole, {n: q for n, q in self.chosen.variant.io.items() if n in real})
+        return from_io(whole, {n: q for n, q in self.release.variant.io.items() if n in real})
 
     def _call(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = self.model.run(inputs, self.signature).outputs
+        found = self.process.run(inputs, self.signature).outputs
         missing = [spec.name for spec in self.outputs if spec.name not in found]
         if missing:
-            raise TargetError(f"{self.chosen.variant.entry} gave the outputs {sorted(found)} and not {missing[0]!r}.")
+            raise TargetError(
+                f"{self.release.variant.entry} returned the outputs {sorted(found)}, and its manifest names "
+                f"{missing[0]!r}. Convert the model again."
+            )
         return {spec.name: found[spec.name] for spec in self.outputs}
 
 
-def load(wanted: ServeRequest, timeout_s: float) -> LoadedModel:
-    """The release that is there now, in an agent of its own that has its model open.
+def load_model(request: ServeRequest, timeout_s: float) -> LoadedModel:
+    """The release that is there now, loaded in a process of its own.
 
     Raises:
-        EdgeloopError: As `choose`; TargetError, DeviceError where the runtime refuses it, dies or hangs.
+        EdgeloopError: As `select_release`; TargetError, DeviceError where the runtime refuses it, dies or hangs.
     """
-    here = key(wanted.path)
-    chosen = choose(wanted)
+    key = release_key(request.path)
+    release = select_release(request)
     with contextlib.ExitStack() as stack:
-        entry = chosen.variant.entry
-        model = stack.enter_context(model_process(chosen.runtime, chosen.folder, entry, chosen.threads, timeout_s))
-        found = model.signatures
-        own = chosen.signature if chosen.signature in found else next(iter(found))
-        signature = chosen.manifest.signatures[chosen.signature]
+        entry = release.variant.entry
+        process = stack.enter_context(model_process(release.runtime, release.folder, entry, release.threads, timeout_s))
+        found = process.signatures
+        own = release.signature if release.signature in found else next(iter(found))
+        signature = release.manifest.signatures[release.signature]
         inputs = [_sized(spec, found[own]["inputs"].get(spec.name)) for spec in signature.inputs]
         first = found[own]["inputs"].get(inputs[0].name)
         batch = first["shape"][0] if first and first["shape"] else None
         close = stack.pop_all()
-    return LoadedModel(here, chosen, model, close, own, inputs, signature.outputs, batch)
+    return LoadedModel(key, release, process, close, own, inputs, signature.outputs, batch)
 
 
 def _sized(spec: TensorSpec, own: dict[str, Any] | None) -> TensorSpec:
@@ -83,7 +93,7 @@ def _sized(spec: TensorSpec, own: dict[str, Any] | None) -> TensorSpec:
     return replace(spec, shape=tuple(sizes))
 
 
-def _cut(inputs: dict[str, np.ndarray], count: int, batch: int) -> Iterator[dict[str, np.ndarray]]:
+def _batches(inputs: dict[str, np.ndarray], count: int, batch: int) -> Iterator[dict[str, np.ndarray]]:
     """Batches of the size that the model takes; the last is filled up with its last sample."""
     for start in range(0, count, batch):
         pick = np.minimum(np.arange(start, start + batch), count - 1)

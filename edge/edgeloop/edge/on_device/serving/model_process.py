@@ -1,4 +1,4 @@
-"""A model in a child, as child.py has it, that stays: the time is that of each question, and its log stays short.
+"""A model in a child, as child_model.py has it, that stays: its time limit is per request, and its log is cut short.
 
 Start it from a thread that lives as long as the model is wanted: Linux ends a child with the thread that forked it
 (prctl PR_SET_PDEATHSIG, process.py). Python 3.9 syntax.
@@ -22,7 +22,7 @@ LOG_LIMIT_BYTES = 1 << 20  # a runtime that prints at every call must not fill t
 
 
 class ModelProcess(ChildModel):
-    """Made by `resident`; not thread-safe. `version` is the runtime's; `dead`: it died, or was ended as too slow."""
+    """Made by `model_process`; not thread-safe. `version` is the runtime's; `dead`: it died, or was too slow."""
 
     version = ""
     dead = False

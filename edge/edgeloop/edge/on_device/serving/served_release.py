@@ -1,8 +1,8 @@
-"""A slot, or a bundle's folder, in; what answers out: one variant of one release on one runtime. Python 3.9 syntax.
+"""A slot, or a bundle's folder, in; what is served out: one variant of one release on one runtime. Python 3.9 syntax.
 
 slots/NAME/current is a link to the installed release, which holds one variant's files; a deploy replaces the link in
-one step. Nothing else is answered with: what the link names must be, to the byte, what the slot's state says was
-checked. A bundle's folder is read in place and may hold many variants.
+one step. Nothing else is served: what the link names must be, to the byte, what the slot's state says was checked. A
+bundle's folder is read in place and may hold many variants.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RUNTIMES = {
 
 @dataclass(frozen=True)
 class ServeRequest:
-    """What to run and how. Empty, and 0 threads: as it was deployed; of a folder: what fits first, one thread."""
+    """What to serve and how. Empty fields, and 0 threads: as it was deployed; of a folder: the first fit, 1 thread."""
 
     slot: Slot | None = None
     folder: str = ""
@@ -66,16 +66,16 @@ def find_slot(home: str, name: str) -> Slot:
     have = [slot for slot in slots(home) if os.path.islink(slot.current)]
     names = ", ".join(slot.name for slot in have)
     if not have:
-        raise OptionsError("nothing is deployed on this device. Run: edgeloop deploy BUNDLE --to DEVICE")
+        raise OptionsError("no bundle is deployed on this device. Run: edgeloop deploy BUNDLE --to DEVICE")
     if not name and len(have) > 1:
         raise OptionsError(f"this device has the slots {names}. Choose one with --slot.")
     for slot in have:
         if slot.name == (name or have[0].name):
             return slot
-    raise OptionsError(f"no release in slot {name!r} of this device. It has: {names}.")
+    raise OptionsError(f"this device has no slot {name!r}. Choose one of: {names}.")
 
 
-def key(path: str) -> tuple[str, int]:
+def release_key(path: str) -> tuple[str, int]:
     """What `path` names now: another release, or the same one installed anew, has another key. Two system calls.
 
     Raises:
@@ -84,7 +84,7 @@ def key(path: str) -> tuple[str, int]:
     return (os.readlink(path) if os.path.islink(path) else ""), os.stat(path).st_ino
 
 
-def choose(wanted: ServeRequest) -> ServedRelease:
+def select_release(request: ServeRequest) -> ServedRelease:
     """The release that is there now, every file checked against its manifest.
 
     Raises:
@@ -92,12 +92,12 @@ def choose(wanted: ServeRequest) -> ServedRelease:
         IntegrityError: A file is damaged, missing or not listed, or the link leads to what no deploy installed.
         MissingExtra: Nothing on this device runs it.
     """
-    folder = os.path.realpath(wanted.path)
-    installed = _installed(wanted.slot, folder) if wanted.slot else None
+    folder = os.path.realpath(request.path)
+    installed = _installed(request.slot, folder) if request.slot else None
     bundle = whole(folder, installed.manifest_sha256, installed.variant) if installed else read_bundle(folder)
-    asked = wanted.variant or (installed.variant if installed else "")
-    runtime = wanted.runtime or (installed.runtime if installed else "")
-    threads = wanted.threads or (installed.threads if installed else 1)
+    asked = request.variant or (installed.variant if installed else "")
+    runtime = request.runtime or (installed.runtime if installed else "")
+    threads = request.threads or (installed.threads if installed else 1)
     fitting = _variants(bundle, asked)
     for variant in fitting:
         found = _runtime(variant, runtime)
@@ -106,8 +106,8 @@ def choose(wanted: ServeRequest) -> ServedRelease:
     forms = {variant.format for variant in fitting}
     names = runtime or " or ".join(name for name, (form, _) in RUNTIMES.items() if form in forms) or "a runtime for it"
     raise MissingExtra(
-        f"{bundle.manifest.name} is here as {', '.join(v.id for v in fitting)}, and {names} is not installed for this "
-        "device's Python. Install it there, or deploy another variant."
+        f"{bundle.manifest.name} is here as {', '.join(v.id for v in fitting)}, and {names} is not installed for "
+        "this device's Python. Install it there, or deploy another variant."
     )
 
 
@@ -117,7 +117,7 @@ def _installed(slot: Slot, folder: str) -> Release:
     for one in (state.current, state.probation, state.previous):
         if one and os.path.realpath(slot.release(one)) == folder:
             return one
-    raise IntegrityError(f"{slot.current} leads to {folder}, which no deploy installed. Deploy again.")
+    raise IntegrityError(f"{slot.current} links to {folder}, which edgeloop did not install. Deploy the bundle again.")
 
 
 def _variants(bundle: Bundle, asked: str) -> tuple[Variant, ...]:
@@ -125,12 +125,15 @@ def _variants(bundle: Bundle, asked: str) -> tuple[Variant, ...]:
     found = tuple(variant for variant in here if asked in ("", variant.id))
     if not found:
         have = ", ".join(variant.id for variant in here)
-        raise ModelError(f"{bundle.manifest.name} {bundle.manifest.version} has no variant {asked!r} here: {have}.")
+        raise ModelError(
+            f"{bundle.manifest.name} {bundle.manifest.version} has no variant {asked!r} on this device. Choose "
+            f"one of: {have}."
+        )
     return found
 
 
 def _runtime(variant: Variant, asked: str) -> str:
-    """An installed one: the one asked for, or the best of those the variant was proved on. Empty: there is none."""
+    """An installed runtime: the one asked for, or the fastest of those the variant was verified on; empty: none."""
     fitting = [name for name, (form, _) in RUNTIMES.items() if form is variant.format and asked in ("", name)]
     installed = [name for name in fitting if importlib.util.find_spec(RUNTIMES[name][1]) is not None]
     return next((name for name in installed if name in (asked, *variant.requires.runtimes)), "")
