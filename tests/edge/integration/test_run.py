@@ -99,7 +99,7 @@ def test_a_line_that_is_no_question_is_answered_with_what_is_wrong_and_the_rest_
     given = []
     with (
         os.fdopen(read, "rb"),
-        pytest.raises(DataError, match=r"2 of 4 inputs failed. The first: .* is not JSON"),
+        pytest.raises(DataError, match=r"2 of 4 inputs failed; the first: .* is not JSON"),
     ):
         for answer in run(str(tiny), RunOptions(), read, given.append):
             given.append(answer)
@@ -274,7 +274,7 @@ def test_frames_of_a_folder_are_answered_in_order_whatever_they_are(tiny, tmp_pa
     (frames / "f12.jpg").write_bytes(b"\xff\xd8 no picture")
     (frames / "notes.txt").write_text("")
     read, given, news = os.open("/dev/null", os.O_RDONLY), [], []
-    with pytest.raises(DataError, match=r"1 of 7 inputs failed. The first: .*f12\.jpg is not an image"):
+    with pytest.raises(DataError, match=r"1 of 7 inputs failed; the first: .*f12\.jpg is not an image"):
         for answer in run(str(tiny), RunOptions(input=str(frames)), read, news.append):
             given.append(answer)
     os.close(read)

@@ -10,21 +10,20 @@ import json
 import os
 import subprocess
 import threading
-from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from edgeloop import errors
 from edgeloop.bundle import Bundle, Variant, is_bundle, read_bundle
+from edgeloop.edge.on_device.serving.serve import FAILED
 from edgeloop.edge.run.options import RunOptions
-from edgeloop.errors import DeviceError, EdgeloopError, MissingExtra, OptionsError
+from edgeloop.errors import DeviceError, MissingExtra, OptionsError, error_from_json, last_line
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import EXPECTED, Device, parse_device
 from edgeloop.runtime.runners import AgentRunner, runners
 
-MESSAGE, ERROR = "edgeloop: ", "edgeloop: error: "  # how lines of the device's standard error begin
+MESSAGE, ERROR = "edgeloop: ", "edgeloop: error: "  # lines of the device's standard error begin so
 END_S = 15.0  # for the device's program to end after its last answer
 BLOCK = 1 << 16
 Say = Callable[[str], None]
@@ -83,9 +82,13 @@ def run(target: str, options: RunOptions, stdin: int, say: Say) -> Generator[dic
             # the thread has an end of its own: whoever ends the child closes the other while it may be writing
             threading.Thread(target=_copy, args=(stdin, os.dup(child.stdin.fileno())), daemon=True).start()
             child.stdin.close()
+        failed = None
         for line in child.stdout:
-            yield _document(line, location.device)
-        _check_exit(child, log, location.device)
+            document = _document(line, location.device)
+            failed = document.get(FAILED)
+            if failed is None:
+                yield document
+        _check_exit(child, log, location.device, failed)
 
 
 def ask(target: str, options: RunOptions, question: str) -> dict[str, Any]:
@@ -104,8 +107,9 @@ def ask(target: str, options: RunOptions, question: str) -> dict[str, Any]:
             raise DeviceError(
                 f"{location.device.name} did not answer within {options.timeout_s:g} s. Check that it is running."
             ) from e
-        _check_exit(child, log, location.device)
-    return _document(said.partition(b"\n")[0], location.device)
+        document = _document(said.partition(b"\n")[0], location.device) if said else {}
+        _check_exit(child, log, location.device, document.get(FAILED))
+    return document
 
 
 def _runs_here(bundle: Bundle, options: RunOptions) -> tuple[Variant, AgentRunner]:
@@ -136,12 +140,11 @@ def _absolute(options: RunOptions, device: Device) -> RunOptions:
 
 
 class _DeviceLog:
-    """The device's standard error: its messages are passed on, its error and its last lines are kept."""
+    """The device's standard error: its messages are passed on, its last line of anything else is kept."""
 
     def __init__(self, say: Say) -> None:
         self.say = say
-        self.error = ""
-        self.last: deque[str] = deque(maxlen=3)
+        self._last = ""
         read, write = os.pipe()
         self.pipe: IO[bytes] = os.fdopen(write, "wb")
         self._thread = threading.Thread(target=self._read, args=(read,), daemon=True)
@@ -158,21 +161,19 @@ class _DeviceLog:
         """The child has its own copy of the writing end: ours must not keep the pipe open."""
         self.pipe.close()
 
-    def end(self) -> str:
-        """Once everything was read: the error, else the last line."""
+    def last_words(self) -> str:
+        """Once everything was read, the last line that is no message of ours."""
         self._thread.join(END_S)
-        return self.error or (self.last[-1] if self.last else "")
+        return last_line(self._last)
 
     def _read(self, pipe: int) -> None:
         with os.fdopen(pipe, "rb") as lines:
             for line in lines:
                 text = line.decode(errors="replace").rstrip()
-                if text.startswith(ERROR):
-                    self.error = text[len(ERROR) :]
-                elif text.startswith(MESSAGE):
+                if text.startswith(MESSAGE) and not text.startswith(ERROR):  # the error comes in the results, too
                     self.say(text[len(MESSAGE) :])
-                elif text:
-                    self.last.append(text)
+                elif text and not text.startswith(MESSAGE):
+                    self._last = text
 
 
 def _copy(source: int, sink: int) -> None:
@@ -199,7 +200,7 @@ def _document(line: bytes, device: Device) -> dict[str, Any]:
     return found
 
 
-def _check_exit(child: subprocess.Popen, log: _DeviceLog, device: Device) -> None:
+def _check_exit(child: subprocess.Popen, log: _DeviceLog, device: Device, failed: object) -> None:
     try:
         code = child.wait(END_S)
     except subprocess.TimeoutExpired as e:
@@ -208,8 +209,7 @@ def _check_exit(child: subprocess.Popen, log: _DeviceLog, device: Device) -> Non
         ) from e
     if code == 0:
         return
-    last = log.end()
-    known = {c.exit_code: c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, EdgeloopError)}
-    if log.error and code in known:
-        raise known[code](f"{device.name}: {last}")
-    raise DeviceError(f"{device.name}: edgeloop's program exited with code {code}: {last or 'it printed nothing'}.")
+    if failed is not None:
+        raise error_from_json(failed, where=device.name)
+    found = f"edgeloop's program exited with code {code} ({log.last_words() or 'it printed nothing'})"
+    raise DeviceError(found, advice="Run it again.", where=device.name)

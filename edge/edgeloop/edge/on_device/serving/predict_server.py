@@ -62,11 +62,11 @@ class Handler(BaseHandler):
             predictions, version = self._predict(parse_request(body))
             self.respond_json(200, predictions, X_Edgeloop_Release=str(version))
         except DataError as e:
-            self.respond_json(400, {"error": _one_line(e)})
+            self.respond_json(400, {"error": str(e)})
         except DeviceError as e:
-            self.respond_json(503, {"error": _one_line(e)})
+            self.respond_json(503, {"error": str(e)})
         except EdgeloopError as e:
-            self.respond_json(500, {"error": _one_line(e)})
+            self.respond_json(500, {"error": str(e)})
 
     def _predict(self, request: PredictRequest) -> tuple[dict[str, Any], int]:
         """Predictions, and the version of the release that made them."""
@@ -109,7 +109,7 @@ def health(hot_reload: HotReload) -> tuple[int, dict[str, Any]]:
     wrong = {"restarts": hot_reload.restarts, "trouble": hot_reload.trouble}
     if model is None:
         status = "loading" if hot_reload.error is None else "failed"
-        return 503, {"status": status, "error": _one_line(hot_reload.error), **wrong}
+        return 503, {"status": status, "error": str(hot_reload.error or "the model is being loaded"), **wrong}
     status = "ok" if hot_reload.trouble is None else "an older release answers"
     return 200, {
         "status": status,
@@ -117,7 +117,3 @@ def health(hot_reload: HotReload) -> tuple[int, dict[str, Any]]:
         "variant": model.release.variant.id,
         **wrong,
     }
-
-
-def _one_line(error: Exception | None) -> str:
-    return " ".join(str(error or "the model is being loaded").split())

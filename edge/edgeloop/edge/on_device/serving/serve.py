@@ -5,9 +5,9 @@
     serve --service-location [--slot NAME]      what a service needs to know of this device, as one JSON line
 
 Standard output: one JSON line per input, {n, source, release, variant, ms} and {label, class, score, top} or {outputs}
-or {error}; with --http one line when it listens. Standard error: messages; if it fails, at the end
-`edgeloop: error: why`. It ends when the input does, when SIGTERM comes or, without `-`, when its standard input is
-closed: the input at hand is answered first. Python 3.9 syntax.
+or {error}; with --http one line when it listens; if the program fails, at the end {failed: the error's JSON}. Standard
+error: messages, and at the end the error. The program ends when the input does, when SIGTERM comes or, without `-`,
+when its standard input is closed: the input at hand is answered first. Python 3.9 syntax.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edgeloop.edge.on_device.releases.recover import recover
 from edgeloop.edge.on_device.serving.hot_reload import HotReload, MakeInputs
 from edgeloop.edge.on_device.serving.served_release import ServeRequest, find_slot
 from edgeloop.edge.on_device.serving.systemd_notify import keep_watchdog, notify
-from edgeloop.errors import DataError, EdgeloopError, MissingExtra, OptionsError, WriteError
+from edgeloop.errors import DataError, EdgeloopError, MissingExtra, OptionsError, WriteError, error_to_json, one_line
 from edgeloop.http.predict_api.request import parse_json, read_sample
 from edgeloop.http.predict_api.response import format_sample
 from edgeloop.runtime.agent.paths import home
@@ -35,6 +35,7 @@ from edgeloop.runtime.agent.paths import home
 LINE_LIMIT_BYTES = 64 << 20
 POLL_S = 0.2  # how often a server looks whether it is to end
 END_S = 10.0  # for the requests that have begun then
+FAILED = "failed"  # the key of the last line of a program that failed
 
 
 def main(arguments: list[str]) -> None:
@@ -46,6 +47,8 @@ def main(arguments: list[str]) -> None:
         run(options(arguments), results)
     except EdgeloopError as e:
         say(f"error: {e}")
+        with contextlib.suppress(BrokenPipeError):
+            write(results, {FAILED: error_to_json(e)})
         code = e.exit_code
     except BrokenPipeError:  # whoever read the results is gone
         code = WriteError.exit_code
@@ -152,13 +155,13 @@ def _serve_inputs(options: argparse.Namespace, hot_reload: HotReload, stop: Stop
             except EdgeloopError as e:
                 if hot_reload.error is not None:
                     raise
-                result, first, failed = {"error": " ".join(str(e).split())}, first or e, failed + 1
+                result, first, failed = {"error": str(e)}, first or e, failed + 1
             write(results, {"n": n, "source": source, **result})
             stop.busy = False
             if stop.received or n == options.count:
                 break
     if first is not None:
-        raise type(first)(f"{failed} of {n} inputs failed. The first: {first}")
+        raise type(first)(f"{failed} of {n} inputs failed; the first: {first.sentence}", advice=first.advice)
 
 
 def _result(hot_reload: HotReload, make_inputs: MakeInputs) -> dict[str, Any]:
@@ -204,4 +207,4 @@ def write(results: BinaryIO, document: dict[str, Any]) -> None:
 
 def say(line: str) -> None:
     """A message for a person, in one line."""
-    print("edgeloop:", " ".join(line.split()), file=sys.stderr, flush=True)
+    print("edgeloop:", one_line(line, LINE_LIMIT_BYTES), file=sys.stderr, flush=True)
