@@ -196,20 +196,20 @@ def beside_the_runtime(model: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def int8(model: Path) -> dict[str, Any]:
     """LiteRT over tflite-runtime, where both are installed."""
     from edgeloop.edge.measure.bench import bench
-    from edgeloop.edge.measure.plan import BenchOptions
-    from edgeloop.edge.measure.targets import targets
+    from edgeloop.edge.measure.bench_plan import BenchOptions
+    from edgeloop.edge.measure.bench_targets import find_targets
     from edgeloop.runtime.device import device_environment
 
     options = BenchOptions(devices=(device_environment(),), runtimes=("tflite-runtime", "litert"), runs=500)
-    document = bench(targets(model), options).to_json()
+    document = bench(find_targets(model), options).to_json()
     (ratio,) = document["ratios"]
     found = {kind: {k: round(v, 4) for k, v in ratio[kind].items()} for kind in ("wall", "cpu")}
     return {**found, "turns": ratio["n"], "versions": {r["runtime"]: r["runtime_version"] for r in document["bench"]}}
 
 
 def drivers(model: Path) -> dict[str, Any]:
-    from edgeloop.edge.measure.loadgen import measure_with_loadgen
-    from edgeloop.edge.measure.scenarios import Scenario, outcome, query_of
+    from edgeloop.edge.measure.loadgen_client import measure_with_loadgen
+    from edgeloop.edge.measure.scenarios import Scenario, query_of, scenario_result
     from edgeloop.runtime.client import agent
     from edgeloop.runtime.device import parse_device
 
@@ -220,10 +220,10 @@ def drivers(model: Path) -> dict[str, Any]:
         inputs = {n: np.zeros([d or 1 for d in s["shape"]], s["dtype"]) for n, s in spec["inputs"].items()}
         running.run(inputs, signature, runs=queries)
         for _ in range(PAIRS):
-            ours = outcome(query, running.run(inputs, signature, runs=queries).wall_ms)
+            ours = scenario_result(query, running.run(inputs, signature, runs=queries).wall_ms)
             driven = measure_with_loadgen(running, inputs, signature, query, queries)
             in_turns.append(driven.outcome.percentile_ms / ours.percentile_ms)
-            same_queries.append(driven.outcome.percentile_ms / outcome(query, driven.own_ms).percentile_ms)
+            same_queries.append(driven.outcome.percentile_ms / scenario_result(query, driven.own_ms).percentile_ms)
     found = {"p90_of_the_same_queries": spread(same_queries), "p90_in_turns": spread(in_turns)}
     return {**found, "driver": driven.outcome.driver, "pairs": PAIRS, "queries_a_run": queries}
 

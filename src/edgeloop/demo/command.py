@@ -43,15 +43,15 @@ from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.sources.source import INFER
 from edgeloop.convert.training.trainable import TrainableOptions, weight_table
 from edgeloop.demo.report import write_report
+from edgeloop.edge.deploy.deploy_result import DeployOptions
 from edgeloop.edge.deploy.enroll import enroll
 from edgeloop.edge.deploy.fleet import FLEET
-from edgeloop.edge.deploy.outcome import DeployOptions
 from edgeloop.edge.deploy.rollout import deploy
 from edgeloop.edge.measure.bench import bench
+from edgeloop.edge.measure.bench_plan import BenchOptions
+from edgeloop.edge.measure.bench_records import Bench, write_bench
+from edgeloop.edge.measure.bench_targets import find_targets
 from edgeloop.edge.measure.latency_tables import latency_table, start_table
-from edgeloop.edge.measure.plan import BenchOptions
-from edgeloop.edge.measure.records import Bench, write_bench
-from edgeloop.edge.measure.targets import targets
 from edgeloop.errors import ParityError
 from edgeloop.federated.network import Network, network
 from edgeloop.federated.partition import by_dirichlet
@@ -239,7 +239,7 @@ def _convert(loop: Loop, model: Any, parts: Split, release: int) -> ConvertResul
 def _edge(loop: Loop, bundle: Bundle) -> Bench:
     device = device_environment()
     runtimes = tuple(r.name for r in (LITERT, TFLITE_RUNTIME) if r.on(device))
-    what = [target for target in targets(bundle.path) if target.format is Format.TFLITE]
+    what = [target for target in find_targets(bundle.path) if target.format is Format.TFLITE]
     measured = bench(what, BenchOptions(devices=(device,), runtimes=runtimes), loop.progress)
     write_bench(measured.to_json(), loop.out / "bench.json")
     fastest = min((r for r in measured.records if r.batch == 1), key=lambda r: r.p50_ms or math.inf)

@@ -54,5 +54,5 @@ def test_a_list_of_devices_that_another_edgeloop_holds_is_an_error_in_the_end(tm
     monkeypatch.setattr(fleet, "LOCK_S", 0.2)
     holder(tmp_path / "fleet.json.lock")
     with pytest.raises(WriteError, match=r"fleet\.json\.lock was held for 0\.2 s, by another edgeloop"):
-        fleet.remember([parse_device("local")])
+        fleet.add_devices([parse_device("local")])
     assert not (tmp_path / "fleet.json").exists()

@@ -12,8 +12,8 @@ import pytest
 
 from edgeloop.bundle import REFERENCE, Bundle, Format, Manifest, Scheme, Signature, TensorSpec, Variant, file_entries
 from edgeloop.edge.measure.bench import bench
-from edgeloop.edge.measure.plan import BenchOptions
-from edgeloop.edge.measure.targets import BenchTarget, targets
+from edgeloop.edge.measure.bench_plan import BenchOptions
+from edgeloop.edge.measure.bench_targets import BenchTarget, find_targets
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
 from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.files.flatbuffer_table import FlatbufferTable
@@ -135,7 +135,7 @@ def test_inspect_names_an_empty_folder(tmp_path):
 def test_bench_refuses_a_file_no_agent_runs(tmp_path):
     (tmp_path / "model.h5").write_bytes(b"x")
     with pytest.raises(ModelError, match="Expected a bundle"):
-        targets(tmp_path / "model.h5")
+        find_targets(tmp_path / "model.h5")
 
 
 def test_bench_measures_the_variants_that_are_on_the_device(tmp_path):
@@ -151,7 +151,7 @@ def test_bench_measures_the_variants_that_are_on_the_device(tmp_path):
     made = Manifest(name="m", version=1, source={}, files=files, signatures=signatures, variants=tuple(variants))
     (tmp_path / "manifest.json").write_bytes(made.to_bytes())
     (tmp_path / "float32.tflite").unlink()
-    assert [target.variant for target in targets(tmp_path)] == ["int8"]
+    assert [target.variant for target in find_targets(tmp_path)] == ["int8"]
 
 
 def test_a_device_without_a_runtime_is_named_with_the_reason(tmp_path):

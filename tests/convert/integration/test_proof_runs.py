@@ -15,8 +15,8 @@ from edgeloop.convert.proof.verify import verify
 from edgeloop.convert.proof.worst_layer import layer_snr, worst
 from edgeloop.convert.samples import Samples
 from edgeloop.edge.measure.bench import bench
-from edgeloop.edge.measure.plan import BenchOptions
-from edgeloop.edge.measure.targets import targets
+from edgeloop.edge.measure.bench_plan import BenchOptions
+from edgeloop.edge.measure.bench_targets import find_targets
 from edgeloop.errors import DeviceError, MissingExtra, ParityError
 from edgeloop.runtime.device import parse_device
 from edgeloop.runtime.parity.compare import RanOn
@@ -216,7 +216,7 @@ def test_verify_refuses_a_runtime_that_is_listed_and_disagrees(bundle, needs_tfl
 def test_bench_proves_on_the_spot_what_was_not_proved_there(bundle, needs_tflite_runtime):
     path = bundle(float32=("litert",), channelwise=("litert",))
     told = []
-    records = bench(targets(path), BenchOptions(runs=11, warmup=1), say=told.append).records
+    records = bench(find_targets(path), BenchOptions(runs=11, warmup=1), say=told.append).records
     pairs = {(r.variant, r.runtime) for r in records}
     assert ("float32", "tflite-runtime") in pairs  # unlisted, and right
     assert ("channelwise", "tflite-runtime") not in pairs and ("channelwise", "litert") in pairs
@@ -226,14 +226,14 @@ def test_bench_proves_on_the_spot_what_was_not_proved_there(bundle, needs_tflite
 def test_bench_of_nothing_but_disagreement_is_an_error(bundle, needs_tflite_runtime):
     path = bundle(channelwise=("litert",))
     with pytest.raises(ParityError, match="channelwise on tflite-runtime was not measured"):
-        bench(targets(path), BenchOptions(runs=11, warmup=1, runtimes=("tflite-runtime",)))
+        bench(find_targets(path), BenchOptions(runs=11, warmup=1, runtimes=("tflite-runtime",)))
 
 
 def test_a_device_without_the_reference_measures_only_what_is_listed(bundle, tmp_path, needs_tflite_runtime):
     path = bundle(float32=("litert",))
     (path / "reference.npz").unlink()
     with pytest.raises(ParityError, match="no reference"):
-        bench(targets(path), BenchOptions(runs=11, warmup=1, runtimes=("tflite-runtime",)))
+        bench(find_targets(path), BenchOptions(runs=11, warmup=1, runtimes=("tflite-runtime",)))
 
 
 def test_int8_ends_check_themselves_against_a_float_reference(files):

@@ -12,9 +12,9 @@ from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.edge.measure.bench import bench
-from edgeloop.edge.measure.plan import BenchOptions
-from edgeloop.edge.measure.records import write_bench
-from edgeloop.edge.measure.targets import targets
+from edgeloop.edge.measure.bench_plan import BenchOptions
+from edgeloop.edge.measure.bench_records import write_bench
+from edgeloop.edge.measure.bench_targets import find_targets
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, TargetError
 from edgeloop.files.inspect import inspect
 from edgeloop.runtime.client import agent
@@ -48,7 +48,7 @@ def bundle(tmp_path_factory):
 
 
 def test_every_variant_is_measured_on_every_runtime_it_was_proved_on(bundle, tmp_path):
-    result = bench(targets(bundle), BenchOptions(runs=64, warmup=1))
+    result = bench(find_targets(bundle), BenchOptions(runs=64, warmup=1))
     pairs = {(r.variant, r.runtime) for r in result.records}
     assert {("int8", "litert"), ("float32", "litert"), ("onnx", "onnxruntime"), ("trainable", "litert")} <= pairs
     assert len(pairs) == len(result.records) == len(result.ratios) + 1
@@ -69,7 +69,7 @@ def test_every_variant_is_measured_on_every_runtime_it_was_proved_on(bundle, tmp
 
 
 def test_turns_of_two_processes_lie_between_each_other_on_one_clock(bundle):
-    one, other = bench(targets(bundle)[:2], BenchOptions(runs=50, runtimes=("litert",))).records
+    one, other = bench(find_targets(bundle)[:2], BenchOptions(runs=50, runtimes=("litert",))).records
     assert all(a < b for r in (one, other) for a, b in zip(r.started_s, r.started_s[1:], strict=False))
     turns = sorted((start, r.variant) for r in (one, other) for start in r.started_s[:: r.block])
     # ten rounds of two turns, in random order: each round holds both
@@ -78,14 +78,14 @@ def test_turns_of_two_processes_lie_between_each_other_on_one_clock(bundle):
 
 def test_a_plan_runs_on_the_devices_it_names(bundle, device_python):
     device = parse_device(f"local:{device_python}")
-    result = bench(targets(bundle)[:1], BenchOptions(runs=11, warmup=1, devices=(device,), runtimes=("litert",)))
+    result = bench(find_targets(bundle)[:1], BenchOptions(runs=11, warmup=1, devices=(device,), runtimes=("litert",)))
     assert [r.device for r in result.records] == [device.label]
 
 
 def test_one_plan_measures_here_and_behind_ssh_with_the_operators_of_both(bundle, ssh_device):
     devices = (parse_device("local"), ssh_device.device)
     options = BenchOptions(runs=50, warmup=1, devices=devices, runtimes=("litert",), profile=True)
-    result = bench(targets(bundle / "float32.tflite"), options)
+    result = bench(find_targets(bundle / "float32.tflite"), options)
     assert [r.device for r in result.records] == ["local", f"ssh:127.0.0.1:{ssh_device.port}"]
     assert result.ratios[0].n == 10 and result.ratios[0].wall.low <= result.ratios[0].wall.ratio
     for r in result.records:
@@ -100,7 +100,7 @@ def test_one_plan_measures_here_and_behind_ssh_with_the_operators_of_both(bundle
 def test_an_emulated_device_answers_rightly_and_its_times_are_functional_only(bundle, new_arm64_device):
     device = new_arm64_device(cpu="cortex-a53").device
     options = BenchOptions(runs=11, warmup=1, devices=(parse_device("local"), device), runtimes=("litert",))
-    result = bench([t for t in targets(bundle) if t.variant == "int8"], options)
+    result = bench([t for t in find_targets(bundle) if t.variant == "int8"], options)
     assert [r.functional_only for r in result.records] == [False, True]
     assert result.ratios[0].functional_only
     assert result.devices[device.label]["machine"] == "aarch64"
@@ -109,7 +109,7 @@ def test_an_emulated_device_answers_rightly_and_its_times_are_functional_only(bu
 def test_a_device_that_was_named_and_cannot_be_reached_is_an_error(bundle, ssh_keys):
     gone = parse_device("ssh://nobody@127.0.0.1:1")
     with pytest.raises(DeviceError, match=r"cannot reach 127\.0\.0\.1"):
-        bench(targets(bundle)[:1], BenchOptions(runs=11, devices=(gone, parse_device("local"))))
+        bench(find_targets(bundle)[:1], BenchOptions(runs=11, devices=(gone, parse_device("local"))))
 
 
 def test_a_device_without_any_runtime_of_the_file_is_an_error_that_says_why(bundle, new_ssh_device, tmp_path):
@@ -121,12 +121,12 @@ def test_a_device_without_any_runtime_of_the_file_is_an_error_that_says_why(bund
     bare = new_ssh_device("bare", python).device
     said = rf"{re.escape(bare.name)} runs none of these files: litert on .* No module named"
     with pytest.raises(DeviceError, match=said):
-        bench(targets(bundle / "float32.tflite"), BenchOptions(runs=11, devices=(bare, parse_device("local"))))
+        bench(find_targets(bundle / "float32.tflite"), BenchOptions(runs=11, devices=(bare, parse_device("local"))))
 
 
 def test_a_runtime_nobody_knows_is_refused_with_those_that_exist(bundle):
     with pytest.raises(OptionsError, match=r"no runtime 'tensorrt'\. Choose from litert"):
-        bench(targets(bundle), BenchOptions(runtimes=("tensorrt",)))
+        bench(find_targets(bundle), BenchOptions(runtimes=("tensorrt",)))
 
 
 def test_a_damaged_model_is_a_target_error_and_not_a_crash(bundle, tmp_path):
@@ -134,7 +134,7 @@ def test_a_damaged_model_is_a_target_error_and_not_a_crash(bundle, tmp_path):
     data[0:4] = b"\xff\xff\xff\x7f"
     (tmp_path / "cut.tflite").write_bytes(data)
     with pytest.raises(TargetError, match="litert on local"):
-        bench(targets(tmp_path / "cut.tflite"), BenchOptions(runtimes=("litert",)))
+        bench(find_targets(tmp_path / "cut.tflite"), BenchOptions(runtimes=("litert",)))
 
 
 def test_the_device_environment_has_no_tensorflow(device_python):

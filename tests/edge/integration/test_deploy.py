@@ -13,18 +13,18 @@ from releases import NAME, release, runs_on, version_on
 
 from edgeloop.bundle import SIGNATURE, read_bundle
 from edgeloop.cli import run as edgeloop
-from edgeloop.edge.deploy.choose import DeployConstraints
+from edgeloop.edge.deploy.deploy_result import DeployOptions
 from edgeloop.edge.deploy.fleet import FLEET
-from edgeloop.edge.deploy.outcome import DeployOptions
 from edgeloop.edge.deploy.rollout import deploy
+from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.errors import DataError, IntegrityError
 from edgeloop.processes.children import owned
 from edgeloop.registry.signatures.sign import sign_bundle, verify_signature
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import parse_device
 
-INT8 = DeployOptions(wish=DeployConstraints(variant="int8", runtime="litert"), timeout_s=60)
-FLOAT16 = DeployOptions(wish=DeployConstraints(variant="float16", runtime="litert"), timeout_s=60)
+INT8 = DeployOptions(constraints=DeployConstraints(variant="int8", runtime="litert"), timeout_s=60)
+FLOAT16 = DeployOptions(constraints=DeployConstraints(variant="float16", runtime="litert"), timeout_s=60)
 
 
 @pytest.fixture(autouse=True)
@@ -99,10 +99,10 @@ def test_another_runtime_or_number_of_threads_is_a_change_of_the_same_release(lo
     deploy(path, [device], INT8)
     for changed in (
         replace(INT8, threads=2),
-        replace(INT8, wish=DeployConstraints(variant="int8", runtime="tflite-runtime")),
+        replace(INT8, constraints=DeployConstraints(variant="int8", runtime="tflite-runtime")),
     ):
         (outcome,) = deploy(path, [device], changed)
-        assert (outcome.result, outcome.sent_bytes, outcome.runtime) == ("committed", 0, changed.wish.runtime)
+        assert (outcome.result, outcome.sent_bytes, outcome.runtime) == ("committed", 0, changed.constraints.runtime)
         assert deploy(path, [device], changed)[0].result == "unchanged"
     assert version_on(home) == 1
 

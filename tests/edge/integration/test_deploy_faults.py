@@ -14,17 +14,17 @@ import pytest
 from devices import SshDevice, eventually
 from releases import NAME, release, version_on
 
-from edgeloop.edge.deploy.choose import DeployConstraints
+from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
 from edgeloop.edge.deploy.fleet import FLEET
-from edgeloop.edge.deploy.outcome import DeployOptions, DeployStatus
 from edgeloop.edge.deploy.rollout import deploy
+from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.errors import DeviceError, IntegrityError
 from edgeloop.processes.children import owned
 from edgeloop.runtime import client
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import Device, parse_device
 
-OPTIONS = DeployOptions(wish=DeployConstraints(variant="int8", runtime="litert"), probation=1, timeout_s=60)
+OPTIONS = DeployOptions(constraints=DeployConstraints(variant="int8", runtime="litert"), probation=1, timeout_s=60)
 # of a deploy to a device that has an older release: one file changed, which is one piece
 QUESTIONS = ("status", "begin", "push", "push", "check", "trial", "activate")
 MEANWHILE_S = (0.05, 0.2, 0.5)  # after `activate` was asked: before, in and after the probation, on any machine
@@ -250,7 +250,7 @@ def test_a_device_that_hangs_is_given_up_when_its_time_is_up_with_exit_8(ssh, re
             os.kill(pid, signal.SIGSTOP)
 
     kill_at(EVERY[4], stop)
-    impatient = DeployOptions(wish=OPTIONS.wish, probation=1, timeout_s=3)
+    impatient = DeployOptions(constraints=OPTIONS.constraints, probation=1, timeout_s=3)
     (outcome,) = deploy(path, [ssh.device], impatient)
     assert outcome.error is not None and outcome.error.exit_code == 8 and "no answer in 3 s" in outcome.reason
     assert stopped and version_on(ssh.home) == 1

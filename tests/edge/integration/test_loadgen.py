@@ -10,11 +10,19 @@ import pytest
 
 from edgeloop.cli import run
 from edgeloop.edge.measure.bench import bench
+from edgeloop.edge.measure.bench_plan import BenchOptions
+from edgeloop.edge.measure.bench_targets import find_targets
 from edgeloop.edge.measure.latency_tables import overview
-from edgeloop.edge.measure.loadgen import measure_with_loadgen
-from edgeloop.edge.measure.plan import BenchOptions
-from edgeloop.edge.measure.scenarios import Driver, Query, Scenario, minimum_queries, outcome, query_ms, query_of
-from edgeloop.edge.measure.targets import targets
+from edgeloop.edge.measure.loadgen_client import measure_with_loadgen
+from edgeloop.edge.measure.scenarios import (
+    Driver,
+    Query,
+    Scenario,
+    minimum_queries,
+    query_ms,
+    query_of,
+    scenario_result,
+)
 from edgeloop.errors import MissingExtra, TargetError
 from edgeloop.processes.frames import pack, unpack
 from edgeloop.runtime.agent.loadgen import drive
@@ -78,7 +86,7 @@ def p90_within_5_percent(outer_ms, inner_ms) -> bool:
 def test_both_drivers_p90_is_that_of_a_model_of_known_times(known):
     for _ in range(3):  # in turns
         answer, _ = known.run({"runs": 200}, pack({}))
-        ours = outcome(Query(scenario=SINGLE), answer["wall_ms"])
+        ours = scenario_result(Query(scenario=SINGLE), answer["wall_ms"])
         assert p90_within_5_percent(answer["wall_ms"], known.runtime.took_ms[-200:])
         assert ours.percentile_ms == np.sort(answer["wall_ms"])[180]
         results, times = driven_by_loadgen(known, 200)
@@ -107,7 +115,7 @@ def test_each_query_is_answered_by_its_calls_and_by_no_more(known):
 @pytest.mark.parametrize("queries", [63, 64, 100, 101, 1000])
 def test_loadgens_estimate_of_its_own_latencies_is_ours_to_the_nanosecond(queries):
     results, times = drive(lambda: None, "single-stream", queries, samples=1, calls=1)
-    found = outcome(Query(scenario=SINGLE), list(times["query_ms"]))
+    found = scenario_result(Query(scenario=SINGLE), list(times["query_ms"]))
     theirs = results["results"]
     assert theirs["early_stopping_met"] is (found.value is not None)
     assert theirs["early_stopping_latency_ss"] == round((found.value or 0) * 1e6)
@@ -119,7 +127,7 @@ def test_loadgens_estimate_of_its_own_latencies_is_ours_to_the_nanosecond(querie
 @pytest.mark.parametrize("queries", [661, 662, 1200])
 def test_so_is_its_estimate_of_multi_stream(queries):
     results, times = drive(lambda: None, "multi-stream", queries, samples=8, calls=1)
-    found = outcome(query_of(MULTI, None), list(times["query_ms"]))
+    found = scenario_result(query_of(MULTI, None), list(times["query_ms"]))
     theirs = results["results"]
     assert theirs["early_stopping_latency_ms"] == round((found.value or 0) * 1e6)
     assert theirs["result_99.00_percentile_per_query_latency_ns"] == round(found.percentile_ms * 1e6)
@@ -170,7 +178,7 @@ def running(model):
 def test_of_a_litert_model_both_clocks_agree_on_the_p90_of_the_same_queries(running):
     loaded, inputs, signature = running
     driven = measure_with_loadgen(loaded, inputs, signature, query_of(SINGLE, 1), queries=300)
-    own = outcome(Query(scenario=SINGLE), driven.own_ms)
+    own = scenario_result(Query(scenario=SINGLE), driven.own_ms)
     assert driven.outcome.driver == "loadgen 6.0.17"
     assert driven.outcome.queries == own.queries == 300
     assert driven.outcome.percentile_ms == pytest.approx(np.sort(driven.query_ms)[270])
@@ -184,14 +192,14 @@ def test_both_drivers_run_the_same_model_in_turns(running):
     query = query_of(MULTI, 1, samples=4)
     queries = minimum_queries(0.99)
     answer = loaded.run(inputs, signature, runs=queries * query.calls)
-    ours = outcome(query, query_ms(query, answer.wall_ms, answer.started_s))
+    ours = scenario_result(query, query_ms(query, answer.wall_ms, answer.started_s))
     theirs = measure_with_loadgen(loaded, inputs, signature, query, queries).outcome
     for found in (ours, theirs):
         assert (found.metric, found.queries, found.discarded, found.samples_per_query) == ("p99_query_ms", 662, 0, 4)
         assert found.value > 0
     offline = query_of(OFFLINE, 1, samples=100)
     answer = loaded.run(inputs, signature, runs=100)
-    ours = outcome(offline, query_ms(offline, answer.wall_ms, answer.started_s))
+    ours = scenario_result(offline, query_ms(offline, answer.wall_ms, answer.started_s))
     theirs = measure_with_loadgen(loaded, inputs, signature, offline, 1).outcome
     assert ours.value > 0 and theirs.value > 0
     # the whole query by two clocks, of two runs; LoadGen prints its rate with six digits
@@ -219,7 +227,7 @@ def test_a_device_without_loadgen_says_what_to_install(model, device_python):
 
 def test_bench_shows_the_figure_of_the_scenario_and_that_loadgen_asked(model):
     options = BenchOptions(devices=(LOCAL,), runtimes=("litert",), runs=64, driver=Driver.LOADGEN)
-    result = bench(targets(model[0]), options)
+    result = bench(find_targets(model[0]), options)
     (record,) = result.records
     assert (record.outcome.driver, record.outcome.queries, record.n) == ("loadgen 6.0.17", 64, 64)
     shown = overview(result)[2]

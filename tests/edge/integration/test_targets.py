@@ -12,7 +12,7 @@ import pytest
 
 from edgeloop.bundle import MANIFEST, Format, Manifest, Scheme, Signature, Variant, file_entries
 from edgeloop.cli import run
-from edgeloop.edge.targets.target import Target, look
+from edgeloop.edge.targets.target import Target, inspect_for_target
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.files.schema import MODEL, OPERATORS, OPTIONS, TENSOR_TYPES
@@ -93,7 +93,7 @@ def test_inspect_needs_neither_numpy_nor_a_framework(arguments):
 
 def test_the_compiler_mapped_what_is_predicted_of_a_real_pair(shared):
     pair = shared / "models" / "edgetpu_pair"
-    found = look(pair / "mobilenet_v1_0.25_128_quant.tflite", Target.EDGETPU)[""]
+    found = inspect_for_target(pair / "mobilenet_v1_0.25_128_quant.tflite", Target.EDGETPU)[""]
     compiled = read_tflite((pair / "mobilenet_v1_0.25_128_quant_edgetpu.tflite").read_bytes()).graphs[0]
     assert [op.name for op in compiled.operators] == ["edgetpu-custom-op"]  # nothing is left for the CPU
     assert (found["mapped"], found["total"]) == (31, 31)
@@ -104,12 +104,14 @@ def test_the_compiler_mapped_what_is_predicted_of_a_real_pair(shared):
 
 def test_a_compiled_model_is_known_as_such(shared):
     path = shared / "models" / "edgetpu_pair" / "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
-    assert look(path, Target.EDGETPU)[""]["compiled"]
+    assert inspect_for_target(path, Target.EDGETPU)[""]["compiled"]
 
 
 def test_the_arena_of_the_mlperf_tiny_classifier_is_the_measured_one(shared):
     # tflite-micro 0.dev20261023182759: total 55,984 bytes, head 49,152, tail 6,832
-    found = look(shared / "models" / "mlperf_tiny_ic" / "pretrainedResnet_quant.tflite", Target.CORTEX_M)[""]
+    found = inspect_for_target(shared / "models" / "mlperf_tiny_ic" / "pretrainedResnet_quant.tflite", Target.CORTEX_M)[
+        ""
+    ]
     assert found["activations_bytes"] == 49_152
     assert found["arena_bytes"] == pytest.approx(55_984, rel=0.01)
     assert (found["supported"], found["total"], found["flash_bytes"]) == (16, 16, 98_496)
@@ -147,13 +149,13 @@ def bundle(tmp_path_factory):
 
 
 def test_a_bundle_is_answered_variant_by_variant(bundle):
-    assert list(look(bundle, Target.EDGETPU)) == ["float32", "int8"]
-    assert list(look(bundle, Target.EDGETPU, "int8")) == ["int8"]
+    assert list(inspect_for_target(bundle, Target.EDGETPU)) == ["float32", "int8"]
+    assert list(inspect_for_target(bundle, Target.EDGETPU, "int8")) == ["int8"]
 
 
 def test_a_variant_that_is_no_tflite_is_refused(bundle):
     with pytest.raises(OptionsError, match=r"no .tflite variant 'onnx'. Choose one of: float32, int8"):
-        look(bundle, Target.EDGETPU, "onnx")
+        inspect_for_target(bundle, Target.EDGETPU, "onnx")
 
 
 def test_the_command_answers_even_if_nothing_maps(capsys):
@@ -174,11 +176,11 @@ def test_people_see_reasons_before_operators(capsys):
 
 def test_other_files_are_refused_by_what_to_do(bundle):
     with pytest.raises(OptionsError, match="Convert it first"):
-        look(GOLDEN / "model.onnx", Target.EDGETPU)
+        inspect_for_target(GOLDEN / "model.onnx", Target.EDGETPU)
     with pytest.raises(OptionsError, match="--variant int8 is for a bundle"):
-        look(GOLDEN / "int8.tflite", Target.EDGETPU, "int8")
+        inspect_for_target(GOLDEN / "int8.tflite", Target.EDGETPU, "int8")
     with pytest.raises(ModelError, match="cannot be read"):
-        look(bundle / "absent.tflite", Target.EDGETPU)
+        inspect_for_target(bundle / "absent.tflite", Target.EDGETPU)
     assert run(["inspect", str(GOLDEN / "int8.tflite"), "--variant", "int8"]) == OptionsError.exit_code
 
 
@@ -189,6 +191,6 @@ def test_a_file_cut_anywhere_is_read_or_refused(tmp_path):
         path.write_bytes(data[:size])
         for target in Target:
             try:
-                look(path, target)
+                inspect_for_target(path, target)
             except ModelError as e:
                 assert "damaged" in str(e) or "graph" in str(e)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgeloop import cli
-from edgeloop.edge.measure.compare import Change, CompareOptions, compare, judge, read_bench
-from edgeloop.edge.measure.records import Interval
+from edgeloop.edge.measure.bench_comparison import Change, CompareOptions, compare, judge, read_bench
+from edgeloop.edge.measure.bench_records import Interval
 from edgeloop.errors import DataError, OptionsError
 
 N = 200

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from edgeloop.bundle import read_bundle
-from edgeloop.edge.deploy import deploy, fleet, measured, parallel, rollout
-from edgeloop.edge.deploy.choose import DeployConstraints, MeasuredSpeed, fastest, fits
-from edgeloop.edge.deploy.outcome import DeployOptions, DeployStatus
+from edgeloop.edge.deploy import deploy, fleet, parallel, rollout, speed_cache
+from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
 from edgeloop.edge.deploy.release_client import DeviceStatus, ProbationResult, SlotStatus
+from edgeloop.edge.deploy.variant_choice import DeployConstraints, MeasuredSpeed, choose_fastest, fitting_variants
 from edgeloop.edge.deploy.waves import wave_sizes
 from edgeloop.errors import (
     BudgetError,
@@ -111,16 +111,16 @@ def with_requires(bundle, **changed):
 
 
 def test_a_variant_fits_only_on_runtimes_that_proved_it(bundle):
-    pairs = ids(fits(bundle, MACHINE, DeployConstraints()))
+    pairs = ids(fitting_variants(bundle, MACHINE, DeployConstraints()))
     assert ("int8", "litert") in pairs and ("onnx", "onnxruntime") in pairs and len(pairs) == 9
-    assert ids(fits(bundle, MACHINE, DeployConstraints(variant="onnx"))) == [("onnx", "onnxruntime")]
-    assert ids(fits(bundle, MACHINE, DeployConstraints(runtime="onnxruntime"))) == [("onnx", "onnxruntime")]
+    assert ids(fitting_variants(bundle, MACHINE, DeployConstraints(variant="onnx"))) == [("onnx", "onnxruntime")]
+    assert ids(fitting_variants(bundle, MACHINE, DeployConstraints(runtime="onnxruntime"))) == [("onnx", "onnxruntime")]
     with pytest.raises(TargetError, match=r"no variant 'onnx' that was proved on litert. Proved: onnx on onnxruntime"):
-        fits(bundle, MACHINE, DeployConstraints(variant="onnx", runtime="litert"))
+        fitting_variants(bundle, MACHINE, DeployConstraints(variant="onnx", runtime="litert"))
     with pytest.raises(TargetError, match="Proved: none"):
-        fits(with_requires(bundle, runtimes=()), MACHINE, DeployConstraints(variant="int8"))
+        fitting_variants(with_requires(bundle, runtimes=()), MACHINE, DeployConstraints(variant="int8"))
     with pytest.raises(ModelError, match="no variant 'int7'"):
-        fits(bundle, MACHINE, DeployConstraints(variant="int7"))
+        fitting_variants(bundle, MACHINE, DeployConstraints(variant="int7"))
 
 
 def test_a_variant_that_trains_is_taken_only_by_name(bundle):
@@ -128,50 +128,54 @@ def test_a_variant_that_trains_is_taken_only_by_name(bundle):
         replace(v, signatures=("infer", "train")) if v.id == "int8" else v for v in bundle.manifest.variants
     )
     trains = replace(bundle, manifest=replace(bundle.manifest, variants=variants))
-    assert "int8" not in dict(ids(fits(trains, MACHINE, DeployConstraints())))
-    assert "int8" in dict(ids(fits(trains, MACHINE, DeployConstraints(variant="int8"))))
+    assert "int8" not in dict(ids(fitting_variants(trains, MACHINE, DeployConstraints())))
+    assert "int8" in dict(ids(fitting_variants(trains, MACHINE, DeployConstraints(variant="int8"))))
 
 
 def test_memory_and_cpu_features_that_are_lacking_rule_a_variant_out(bundle):
     for requires in ({"ram_bytes": 100_000_001}, {"cpu_features": ("asimd", "dotprod")}):
         poor = with_requires(bundle, **requires)
-        assert "int8" not in dict(ids(fits(poor, MACHINE, DeployConstraints())))
+        assert "int8" not in dict(ids(fitting_variants(poor, MACHINE, DeployConstraints())))
         with pytest.raises(TargetError, match=r"int8 needs (100 MB of memory|the CPU features dotprod)"):
-            fits(poor, MACHINE, DeployConstraints(variant="int8"))
+            fitting_variants(poor, MACHINE, DeployConstraints(variant="int8"))
     rich = with_requires(bundle, ram_bytes=100_000_000, cpu_features=("asimd",))
-    assert "int8" in dict(ids(fits(rich, MACHINE, DeployConstraints())))
-    assert "int8" not in dict(ids(fits(rich, MACHINE, DeployConstraints(max_ram_bytes=99_999_999))))
+    assert "int8" in dict(ids(fitting_variants(rich, MACHINE, DeployConstraints())))
+    assert "int8" not in dict(ids(fitting_variants(rich, MACHINE, DeployConstraints(max_ram_bytes=99_999_999))))
     unknown = {"ram_available_bytes": "unknown", "cpu_features": "unknown"}
     assert "int8" in dict(
-        ids(fits(rich, unknown, DeployConstraints()))
+        ids(fitting_variants(rich, unknown, DeployConstraints()))
     )  # the device checks again, and cannot be wrong about itself
 
 
 def test_a_variant_may_lose_one_point_of_the_best_floats_accuracy(bundle, tmp_path):
     scored = with_proof(bundle, tmp_path, {"float32": 0.95, "float16": 0.96, "dynamic": 0.95, "int8": 0.949})
-    assert {id for id, _ in ids(fits(scored, MACHINE, DeployConstraints()))} == {"float32", "float16", "dynamic"}
-    assert {id for id, _ in ids(fits(scored, MACHINE, DeployConstraints(min_accuracy=0.949)))} == {
+    assert {id for id, _ in ids(fitting_variants(scored, MACHINE, DeployConstraints()))} == {
+        "float32",
+        "float16",
+        "dynamic",
+    }
+    assert {id for id, _ in ids(fitting_variants(scored, MACHINE, DeployConstraints(min_accuracy=0.949)))} == {
         "float32",
         "float16",
         "dynamic",
         "int8",
     }
-    assert {id for id, _ in ids(fits(scored, MACHINE, DeployConstraints(variant="int8")))} == {"int8"}
+    assert {id for id, _ in ids(fitting_variants(scored, MACHINE, DeployConstraints(variant="int8")))} == {"int8"}
     with pytest.raises(BudgetError, match=r"96.0% accuracy, 97.0% are wanted"):
-        fits(scored, MACHINE, DeployConstraints(min_accuracy=0.97))
+        fitting_variants(scored, MACHINE, DeployConstraints(min_accuracy=0.97))
     with pytest.raises(BudgetError, match=r"94.9% accuracy, 95.0% are wanted"):
-        fits(scored, MACHINE, DeployConstraints(variant="int8", min_accuracy=0.95))
+        fitting_variants(scored, MACHINE, DeployConstraints(variant="int8", min_accuracy=0.95))
 
 
 def test_one_sample_of_few_is_no_loss(bundle, tmp_path):
     # 7, because in binary 1 - 1 / 7 is more than 6 / 7
     few = with_proof(bundle, tmp_path, {"float32": 1.0, "int8": 6 / 7, "dynamic": 5 / 7}, samples=7)
-    assert {id for id, _ in ids(fits(few, MACHINE, DeployConstraints()))} == {"float32", "int8"}
+    assert {id for id, _ in ids(fitting_variants(few, MACHINE, DeployConstraints()))} == {"float32", "int8"}
 
 
 def test_an_accuracy_asked_of_a_bundle_without_labels_is_refused(bundle):
     with pytest.raises(OptionsError, match="Convert it with --eval"):
-        fits(bundle, MACHINE, DeployConstraints(min_accuracy=0.9))
+        fitting_variants(bundle, MACHINE, DeployConstraints(min_accuracy=0.9))
 
 
 def test_a_proof_of_another_manifest_is_refused(bundle, tmp_path):
@@ -180,24 +184,24 @@ def test_a_proof_of_another_manifest_is_refused(bundle, tmp_path):
         (tmp_path / "proof.json").read_text().replace(bundle.manifest_sha256, "0" * 64)
     )
     with pytest.raises(IntegrityError, match="another manifest"):
-        fits(scored, MACHINE, DeployConstraints())
+        fitting_variants(scored, MACHINE, DeployConstraints())
 
 
 def test_the_fastest_that_was_measured_is_taken(bundle):
-    fitting = fits(bundle, MACHINE, DeployConstraints())
+    fitting = fitting_variants(bundle, MACHINE, DeployConstraints())
     speeds = {
         ("float32", "litert"): MeasuredSpeed(ms=2.0, rss_peak_bytes=30_000_000),
         ("int8", "litert"): MeasuredSpeed(ms=1.0, rss_peak_bytes=60_000_000),
         ("int8", "tflite-runtime"): MeasuredSpeed(ms=9.0, rss_peak_bytes=20_000_000),
     }
-    fit, why = fastest(fitting, speeds, DeployConstraints())
+    fit, why = choose_fastest(fitting, speeds, DeployConstraints())
     assert (fit.variant.id, fit.runtime, why) == ("int8", "litert", "fastest of 3 measured there: 1 ms a sample")
-    fit, _ = fastest(fitting, speeds, DeployConstraints(max_ram_bytes=59_999_999))
+    fit, _ = choose_fastest(fitting, speeds, DeployConstraints(max_ram_bytes=59_999_999))
     assert (fit.variant.id, fit.runtime) == ("float32", "litert")
     with pytest.raises(TargetError, match="takes 20 MB there, 10 MB are wanted"):
-        fastest(fitting, speeds, DeployConstraints(max_ram_bytes=10_000_000))
+        choose_fastest(fitting, speeds, DeployConstraints(max_ram_bytes=10_000_000))
     with pytest.raises(DeviceError, match="--variant ID"):
-        fastest(fitting, {}, DeployConstraints())
+        choose_fastest(fitting, {}, DeployConstraints())
 
 
 @pytest.mark.parametrize(
@@ -229,30 +233,32 @@ def measurements(monkeypatch, tmp_path):
         seen.append(ids(fitting))
         return {pair: MeasuredSpeed(ms=1.0, rss_peak_bytes=None) for pair in ids(fitting)}
 
-    monkeypatch.setattr(measured, "_measure", measure)
-    monkeypatch.setattr(measured, "runtimes_there", lambda device, names: [n for n in names if n != "tflite-runtime"])
+    monkeypatch.setattr(speed_cache, "_measure", measure)
+    monkeypatch.setattr(
+        speed_cache, "available_runtimes", lambda device, names: [n for n in names if n != "tflite-runtime"]
+    )
     monkeypatch.setenv("EDGELOOP_CACHE", str(tmp_path / "cache"))
     return seen
 
 
 def test_a_device_is_measured_once_for_a_manifest_and_a_number_of_threads(bundle, measurements):
     left, right = parse_device("ssh://left"), parse_device("ssh://right")
-    fitting = fits(bundle, MACHINE, DeployConstraints())
-    first = measured.speeds_of(bundle, left, fitting, 1)
-    assert measured.speeds_of(bundle, left, fitting, 1) == first
+    fitting = fitting_variants(bundle, MACHINE, DeployConstraints())
+    first = speed_cache.measure_speeds(bundle, left, fitting, 1)
+    assert speed_cache.measure_speeds(bundle, left, fitting, 1) == first
     assert len(measurements) == 1 and ("int8", "litert") in first and ("int8", "tflite-runtime") not in first
-    measured.speeds_of(bundle, right, fitting, 1)
-    measured.speeds_of(bundle, left, fitting, 2)
-    measured.speeds_of(replace(bundle, manifest_sha256="0" * 64), left, fitting, 1)
+    speed_cache.measure_speeds(bundle, right, fitting, 1)
+    speed_cache.measure_speeds(bundle, left, fitting, 2)
+    speed_cache.measure_speeds(replace(bundle, manifest_sha256="0" * 64), left, fitting, 1)
     assert len(measurements) == 4
 
 
 def test_a_damaged_memory_of_measurements_is_measured_anew(bundle, measurements, tmp_path):
-    fitting = fits(bundle, MACHINE, DeployConstraints(variant="onnx"))
-    measured.speeds_of(bundle, parse_device("ssh://left"), fitting, 1)
+    fitting = fitting_variants(bundle, MACHINE, DeployConstraints(variant="onnx"))
+    speed_cache.measure_speeds(bundle, parse_device("ssh://left"), fitting, 1)
     for file in (tmp_path / "cache" / "measured").iterdir():
         file.write_text("{")
-    measured.speeds_of(bundle, parse_device("ssh://left"), fitting, 1)
+    speed_cache.measure_speeds(bundle, parse_device("ssh://left"), fitting, 1)
     assert len(measurements) == 2
 
 
@@ -313,11 +319,11 @@ def own_fleet(tmp_path, monkeypatch):
 def test_devices_are_remembered_once_and_in_order(own_fleet, tmp_path):
     assert fleet.known_devices() == []
     one, two = parse_device("ssh://me@one:22/usr/bin/python3"), parse_device("local")
-    fleet.remember([one])
-    fleet.remember([two, one])
+    fleet.add_devices([one])
+    fleet.add_devices([two, one])
     assert fleet.known_devices() == [one, two]
     gone = Device("local:gone/python", tmp_path / "gone" / "python")
-    fleet.remember([gone])
+    fleet.add_devices([gone])
     assert fleet.known_devices()[2] == Device(
         f"local:{gone.python}", gone.python
     )  # from anywhere, and though it is gone
@@ -325,7 +331,7 @@ def test_devices_are_remembered_once_and_in_order(own_fleet, tmp_path):
 
 def test_two_at_once_lose_no_device(own_fleet):
     names = [f"ssh://device-{n}" for n in range(24)]
-    threads = [threading.Thread(target=lambda name=name: fleet.remember([parse_device(name)])) for name in names]
+    threads = [threading.Thread(target=lambda name=name: fleet.add_devices([parse_device(name)])) for name in names]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -346,7 +352,7 @@ def test_a_list_that_cannot_be_written_is_a_write_error(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv(fleet.FLEET, str(tmp_path / "file" / "fleet.json"))
     with pytest.raises((WriteError, DataError)):
-        fleet.remember([parse_device("local")])
+        fleet.add_devices([parse_device("local")])
 
 
 # one device, step by step
@@ -387,7 +393,7 @@ class StandIn:
 
 COMMITTED = ProbationResult(committed=True, reason="", cause=None, p50_ms=1.0, p90_ms=2.0, runs=64)
 EMPTY = DeviceStatus(enrolled=False, machine=MACHINE, slots={})
-ONLY_INT8 = DeployOptions(wish=DeployConstraints(variant="int8", runtime="litert"))
+ONLY_INT8 = DeployOptions(constraints=DeployConstraints(variant="int8", runtime="litert"))
 ALL_STEPS = ["status", "begin", "push int8.tflite", "check", "trial", "activate"]
 
 

@@ -27,7 +27,7 @@ from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Requires, Variant, r
 from edgeloop.edge.on_device.percentiles import percentile
 from edgeloop.edge.on_device.releases import store
 from edgeloop.edge.on_device.releases.recover import recover
-from edgeloop.edge.on_device.releases.requirements import meet
+from edgeloop.edge.on_device.releases.requirements import check_requirements
 from edgeloop.edge.on_device.releases.store import Slot, read_state, slots, write_state
 from edgeloop.edge.on_device.serving.served_release import ServeRequest, select_release
 from edgeloop.errors import (
@@ -560,21 +560,21 @@ def device(tmp_path):
 def test_a_device_that_has_less_than_a_variant_needs_is_the_wrong_target(bundle, device, requires, runtime, why):
     variant = _variant(bundle(requires=requires))
     with pytest.raises(TargetError, match=why):
-        meet(variant, runtime, device("fp asimd", 128))
+        check_requirements(variant, runtime, device("fp asimd", 128))
 
 
 def test_a_device_that_does_not_tell_its_features_is_none_that_has_them(bundle, device):
     with pytest.raises(TargetError, match="may lack: it does not tell"):
-        meet(_variant(bundle(requires=Requires((), ("asimd",)))), "litert", device(None, 128))
+        check_requirements(_variant(bundle(requires=Requires((), ("asimd",)))), "litert", device(None, 128))
 
 
 def test_memory_that_a_device_does_not_tell_is_left_to_the_trial(bundle, tmp_path):
-    meet(_variant(bundle(requires=Requires((), (), 1 << 40))), "litert", str(tmp_path))
+    check_requirements(_variant(bundle(requires=Requires((), (), 1 << 40))), "litert", str(tmp_path))
 
 
 def test_a_device_that_has_what_a_variant_needs_takes_it(bundle, device):
     requires = Requires(("litert", "tflite-runtime"), ("asimd",), 128 << 20)
-    meet(_variant(bundle(requires=requires)), "tflite-runtime", device("fp asimd", 128))
+    check_requirements(_variant(bundle(requires=requires)), "tflite-runtime", device("fp asimd", 128))
 
 
 def _variant(folder: Path) -> Variant:

@@ -12,13 +12,13 @@ import pytest
 from edgeloop.bundle import Format
 from edgeloop.edge.measure import bench as module
 from edgeloop.edge.measure.bench import bench
+from edgeloop.edge.measure.bench_plan import BenchOptions
+from edgeloop.edge.measure.bench_records import Bench
+from edgeloop.edge.measure.bench_targets import BenchTarget
 from edgeloop.edge.measure.latency_tables import latency_table, notes, overview, ratio_table, start_table, telling
-from edgeloop.edge.measure.plan import BenchOptions
 from edgeloop.edge.measure.prepared_model import ENTRY, QUERIES_A_TURN
 from edgeloop.edge.measure.profile import with_shapes
-from edgeloop.edge.measure.records import Bench
 from edgeloop.edge.measure.scenarios import Driver, Scenario
-from edgeloop.edge.measure.targets import BenchTarget
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, TargetError
 from edgeloop.files.flatbuffer import Graph, Operator, Tensor
 from edgeloop.runtime.client import RunResult
@@ -110,7 +110,7 @@ class Fake:
 @pytest.fixture
 def lab(monkeypatch):
     made = Lab()
-    monkeypatch.setattr("edgeloop.edge.measure.opening.agent", made.agent)
+    monkeypatch.setattr("edgeloop.edge.measure.pair_loader.agent", made.agent)
     return made
 
 
@@ -385,7 +385,7 @@ def test_a_runtime_that_runs_none_of_the_files_is_refused(lab):
 
 
 def test_a_file_that_nothing_installed_runs_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("edgeloop.edge.measure.plan.runners", lambda named: {})
+    monkeypatch.setattr("edgeloop.edge.measure.bench_plan.runners", lambda named: {})
     with pytest.raises(MissingExtra, match="pip install"):
         bench([A], BenchOptions())
 

@@ -10,10 +10,10 @@ from edgeloop.edge.measure.scenarios import (
     Scenario,
     ScenarioResult,
     minimum_queries,
-    outcome,
     overlatency,
     query_ms,
     query_of,
+    scenario_result,
 )
 from edgeloop.errors import OptionsError
 
@@ -45,7 +45,7 @@ def test_as_many_queries_may_be_slow_as_the_binomial_distribution_allows_and_no_
 
 def test_of_100_queries_the_estimate_leaves_out_2():
     # loadgen 6.0.17 on 100 queries: "Would discard 2 highest latency queries"
-    found = outcome(Query(scenario=SINGLE), [float(ms) for ms in range(100, 0, -1)])
+    found = scenario_result(Query(scenario=SINGLE), [float(ms) for ms in range(100, 0, -1)])
     assert found == ScenarioResult(
         scenario="single-stream",
         metric="p90_ms",
@@ -63,11 +63,14 @@ def test_of_100_queries_the_estimate_leaves_out_2():
 
 def test_63_queries_give_no_estimate_and_64_their_slowest():
     times = [1.0] * 63
-    assert (outcome(Query(scenario=SINGLE), times).value, outcome(Query(scenario=SINGLE), times).discarded) == (
+    assert (
+        scenario_result(Query(scenario=SINGLE), times).value,
+        scenario_result(Query(scenario=SINGLE), times).discarded,
+    ) == (
         None,
         None,
     )
-    assert outcome(Query(scenario=SINGLE), [*times, 7.0]).value == 7.0
+    assert scenario_result(Query(scenario=SINGLE), [*times, 7.0]).value == 7.0
 
 
 def test_multi_stream_is_the_99th_percentile_of_whole_queries():
@@ -78,10 +81,10 @@ def test_multi_stream_is_the_99th_percentile_of_whole_queries():
     latencies = query_ms(query, times, starts)
     assert len(latencies) == 662
     assert latencies == pytest.approx([7.5] * 662)  # from the first start to the last end: 7 ms and 0.5
-    found = outcome(query, latencies)
+    found = scenario_result(query, latencies)
     assert (found.metric, found.discarded, found.minimum_queries) == ("p99_query_ms", 0, 662)
     assert found.value == pytest.approx(7.5)
-    assert outcome(query, latencies[:661]).value is None
+    assert scenario_result(query, latencies[:661]).value is None
 
 
 def test_the_calls_of_a_last_query_that_was_broken_off_are_no_query():
@@ -93,7 +96,7 @@ def test_offline_is_samples_over_the_time_from_the_first_start_to_the_last_end()
     assert query.calls == 3
     (latency,) = query_ms(query, [100.0, 100.0, 200.0], [5.0, 5.2, 5.3])
     assert latency == pytest.approx(500.0)
-    found = outcome(query, [latency])
+    found = scenario_result(query, [latency])
     assert found.value == pytest.approx(20.0)  # 10 samples in 0.5 s; the 2 that filled the last call do not count
     assert (found.metric, found.percentile_ms, found.discarded, found.minimum_queries) == (
         "samples_per_s",
@@ -133,7 +136,7 @@ def test_a_query_fits_the_batch_of_the_model(scenario, batch, samples, expected)
     ],
 )
 def test_a_run_shorter_than_mlperfs_says_so(query, ms, long):
-    assert outcome(query, ms).mlperf_length is long
+    assert scenario_result(query, ms).mlperf_length is long
 
 
 def test_contradictions_are_refused():
@@ -144,4 +147,4 @@ def test_contradictions_are_refused():
     with pytest.raises(OptionsError, match="1 sample or more"):
         Query(scenario=OFFLINE, samples_per_call=0)
     with pytest.raises(OptionsError, match="not one query was run"):
-        outcome(Query(scenario=SINGLE), [])
+        scenario_result(Query(scenario=SINGLE), [])

@@ -6,7 +6,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from edgeloop.edge.measure.steady import change_point, steady
+from edgeloop.edge.measure.steady_state import change_point, find_steady_state
 
 BLOCK = 5
 RUNS = np.arange(130)
@@ -20,7 +20,7 @@ def noise(rng, sigma=0.01):
 def found(shape, sigma=0.01):
     """Of 100 series of this shape, 5 ms with noise of 1%: where they are steady from, None if not."""
     rng = np.random.default_rng(1)
-    return [steady(noise(rng, sigma) * shape(rng), BLOCK) for _ in range(SERIES)]
+    return [find_steady_state(noise(rng, sigma) * shape(rng), BLOCK) for _ in range(SERIES)]
 
 
 def test_a_flat_series_is_steady_from_its_first_run():
@@ -80,9 +80,9 @@ def test_a_periodic_series_is_never_steady(shape):
 
 
 def test_too_few_runs_are_said_to_be_too_few():
-    s = steady([1.0] * 49, BLOCK)
+    s = find_steady_state([1.0] * 49, BLOCK)
     assert (s.reached, s.start) == (False, None) and "49 runs are too few" in s.why
-    assert steady([1.0] * 50, BLOCK).reached
+    assert find_steady_state([1.0] * 50, BLOCK).reached
 
 
 def test_one_slow_turn_is_one_change_and_not_five():

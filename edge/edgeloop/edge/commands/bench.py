@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from edgeloop.edge.measure.bench import bench as measure
+from edgeloop.edge.measure.bench_plan import BenchOptions
+from edgeloop.edge.measure.bench_records import write_bench
+from edgeloop.edge.measure.bench_targets import find_targets
 from edgeloop.edge.measure.latency_tables import notes, overview, tables
-from edgeloop.edge.measure.plan import BenchOptions
 from edgeloop.edge.measure.plots import write_bench_report
-from edgeloop.edge.measure.records import write_bench
 from edgeloop.edge.measure.scenarios import Driver, Scenario
-from edgeloop.edge.measure.targets import targets
 from edgeloop.result import CommandResult
 from edgeloop.runtime.device import parse_device
 
@@ -56,7 +56,7 @@ def bench(
         profile=profile,
         seed=seed,
     )
-    result = measure(targets(path), options, ctx.obj)
+    result = measure(find_targets(path), options, ctx.obj)
     document = result.to_json()
     if out is not None:
         write_bench(document, out)

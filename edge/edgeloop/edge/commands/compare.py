@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeloop.edge.measure.compare import Change, CompareOptions, Comparison, read_bench
-from edgeloop.edge.measure.compare import compare as run
+from edgeloop.edge.measure.bench_comparison import Change, CompareOptions, Comparison, read_bench
+from edgeloop.edge.measure.bench_comparison import compare as run
+from edgeloop.edge.measure.bench_records import Interval
 from edgeloop.edge.measure.latency_tables import compact, telling
-from edgeloop.edge.measure.records import Interval
 from edgeloop.errors import BudgetError, OptionsError
 from edgeloop.result import CommandResult, Table
 

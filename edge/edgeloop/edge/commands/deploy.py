@@ -8,16 +8,16 @@ from typing import Annotated
 
 import typer
 
-from edgeloop.edge.deploy.choose import DeployConstraints
+from edgeloop.edge.deploy.deploy_result import DeployOptions
+from edgeloop.edge.deploy.device_status import read_statuses
 from edgeloop.edge.deploy.enroll import enroll as enroll_all
 from edgeloop.edge.deploy.fleet import known_devices
-from edgeloop.edge.deploy.outcome import DeployOptions
 from edgeloop.edge.deploy.parallel import Interrupted
-from edgeloop.edge.deploy.present import of_deploy, of_enroll, of_rollback, of_survey, state
+from edgeloop.edge.deploy.present import of_deploy, of_enroll, of_rollback, of_statuses, state
 from edgeloop.edge.deploy.rollback import rollback as roll_back
 from edgeloop.edge.deploy.rollout import ALL
 from edgeloop.edge.deploy.rollout import deploy as roll_out
-from edgeloop.edge.deploy.survey import survey
+from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.errors import EdgeloopError, OptionsError
 from edgeloop.registry.signatures.signers import read_signers
 from edgeloop.result import CommandResult
@@ -58,7 +58,7 @@ def deploy(
     """Bring a bundle to devices: checked, tried, activated and, if it fails its probation, taken back."""
     max_ram_bytes = None if max_ram_mb is None else int(max_ram_mb * 1e6)
     options = DeployOptions(
-        wish=DeployConstraints(
+        constraints=DeployConstraints(
             variant=variant, runtime=runtime, min_accuracy=min_accuracy, max_ram_bytes=max_ram_bytes
         ),
         threads=threads,
@@ -95,7 +95,7 @@ def devices(
     asked = [parse_device(name) for name in device or ()] or known_devices()
     if not asked:
         raise OptionsError("no device was ever enrolled or deployed to from here. Name one: edgeloop devices DEVICE.")
-    return of_survey(survey(asked))
+    return of_statuses(read_statuses(asked))
 
 
 def _told(ctx: typer.Context, answer: CommandResult, errors: Sequence[EdgeloopError | None]) -> CommandResult:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from edgeloop.edge.targets.target import Target
-from edgeloop.edge.targets.target import look as look_at_target
+from edgeloop.edge.targets.target import inspect_for_target as look_at_target
 from edgeloop.edge.targets.target_tables import target_answer
 from edgeloop.errors import OptionsError
-from edgeloop.files.inspect import inspect as look
+from edgeloop.files.inspect import inspect as inspect_for_target
 from edgeloop.result import CommandResult, Table
 
 app = typer.Typer()
@@ -30,7 +30,7 @@ def inspect(
         return target_answer(path, target, look_at_target(path, target, variant))
     if variant is not None:
         raise OptionsError("--variant says what --target looks at. Add --target, or leave it out.")
-    found = look(path)
+    found = inspect_for_target(path)
     tables = [_signatures(name, signature) for name, signature in found.get("signatures", {}).items()]
     counts = found.get("operators") or Counter(layer["kind"] for layer in found.get("layers", ()))
     if counts:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
-from edgeloop.edge.deploy.choose import VariantFit, fastest, fits
-from edgeloop.edge.deploy.fleet import remember
-from edgeloop.edge.deploy.measured import runtimes_there, speeds_of
-from edgeloop.edge.deploy.outcome import DeployOptions, DeployResult, DeployStatus
+from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployResult, DeployStatus
+from edgeloop.edge.deploy.fleet import add_devices
 from edgeloop.edge.deploy.parallel import Step
 from edgeloop.edge.deploy.release_client import DeviceStatus, ReleaseClient, SlotStatus, release_client
+from edgeloop.edge.deploy.speed_cache import available_runtimes, measure_speeds
+from edgeloop.edge.deploy.variant_choice import VariantFit, choose_fastest, fitting_variants
 from edgeloop.errors import DataError, DeviceError, EdgeloopError, IntegrityError, ParityError, TargetError
 from edgeloop.runtime.device import Device
 
@@ -49,7 +49,7 @@ class _Run:
     def through(self, keep: ReleaseClient) -> DeployResult:
         status = keep.status()
         held = status.slots.get(self.slot)
-        remember([self.device])
+        add_devices([self.device])
         self.outcome = replace(self.outcome, before=held.current if held else None)
         _refuse_early(self.bundle, status, held)
         self.begin("choose")
@@ -74,7 +74,7 @@ class _Run:
         self.outcome = replace(self.outcome, step=name)
 
     def _choose(self, status: DeviceStatus, held: SlotStatus | None) -> tuple[VariantFit, str]:
-        fitting = fits(self.bundle, status.machine, self.options.wish)
+        fitting = fitting_variants(self.bundle, status.machine, self.options.constraints)
         if held and held.state == "committed" and held.manifest_sha256 == self.bundle.manifest_sha256:
             for fit in fitting:
                 if (fit.variant.id, fit.runtime) == (held.variant, held.runtime):
@@ -82,10 +82,10 @@ class _Run:
         if len(fitting) == 1:
             return fitting[0], "the only one that fits"
         if len({fit.variant.id for fit in fitting}) == 1:  # named, or the only one: no need to measure its runtimes
-            there = runtimes_there(self.device, [fit.runtime for fit in fitting])
+            there = available_runtimes(self.device, [fit.runtime for fit in fitting])
             return next(fit for fit in fitting if fit.runtime == there[0]), "the first runtime that is there"
-        speeds = speeds_of(self.bundle, self.device, fitting, self.options.threads, self._measuring)
-        return fastest(fitting, speeds, self.options.wish)
+        speeds = measure_speeds(self.bundle, self.device, fitting, self.options.threads, self._measuring)
+        return choose_fastest(fitting, speeds, self.options.constraints)
 
     def _measuring(self, what: str, done: int, total: int) -> None:
         self._step("choose")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeloop.edge.deploy.fleet import remember
+from edgeloop.edge.deploy.fleet import add_devices
 from edgeloop.edge.deploy.parallel import Step, refuse_twice, run_on_all
 from edgeloop.edge.deploy.release_client import release_client
 from edgeloop.errors import EdgeloopError
@@ -34,7 +34,7 @@ def enroll(devices: Sequence[Device], signers: bytes, timeout_s: float = 60.0) -
             step("enroll")
             with release_client(device, timeout_s) as keep:
                 keep.enroll(signers)
-            remember([device])
+            add_devices([device])
         except EdgeloopError as e:
             return EnrollResult(device, e)
         return EnrollResult(device)

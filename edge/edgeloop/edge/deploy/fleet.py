@@ -35,7 +35,7 @@ def known_devices() -> list[Device]:
     return [_device(name) for name in _names(fleet_file())]
 
 
-def remember(devices: Iterable[Device]) -> None:
+def add_devices(devices: Iterable[Device]) -> None:
     """Add those that are not in the list; two edgeloops at once lose nobody.
 
     Raises:

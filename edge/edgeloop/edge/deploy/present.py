@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from edgeloop.edge.deploy.deploy_result import DeployResult, DeployStatus
+from edgeloop.edge.deploy.device_status import StatusResult
 from edgeloop.edge.deploy.enroll import EnrollResult
-from edgeloop.edge.deploy.outcome import DeployResult, DeployStatus
 from edgeloop.edge.deploy.rollback import RollbackResult
-from edgeloop.edge.deploy.survey import SurveyResult
 from edgeloop.errors import EdgeloopError
 from edgeloop.result import CommandResult, Table
 from edgeloop.runtime.device import Device
@@ -59,7 +59,7 @@ def of_rollback(done: Sequence[RollbackResult]) -> CommandResult:
     return CommandResult({"devices": documents}, [Table("", columns, rows)])
 
 
-def of_survey(found: Sequence[SurveyResult]) -> CommandResult:
+def of_statuses(found: Sequence[StatusResult]) -> CommandResult:
     """{"devices": [{device, reachable, reason | enrolled, machine, slots: {NAME: {...}}}]}"""
     columns = ("device", "slot", "release", "variant", "runtime", "state", "floor", "enrolled")
     rows = [row for one in found for row in _what_runs(one)]
@@ -116,7 +116,7 @@ def _reason(device: Device, error: EdgeloopError | None) -> str:
     return "" if error is None else str(error).removeprefix(f"{device.name}: ")
 
 
-def _what_runs(found: SurveyResult) -> list[tuple[str, ...]]:
+def _what_runs(found: StatusResult) -> list[tuple[str, ...]]:
     """A row a slot; one that says why there is none."""
     name = found.device.name
     if found.status is None:
@@ -128,7 +128,7 @@ def _what_runs(found: SurveyResult) -> list[tuple[str, ...]]:
     ] or [(name, "", "none", "", "", "empty", "", enrolled)]
 
 
-def _found(found: SurveyResult) -> dict[str, Any]:
+def _found(found: StatusResult) -> dict[str, Any]:
     if found.status is None:
         return {"device": found.device.name, "reachable": False, "reason": str(found.error)}
     slots = {name: asdict(slot) for name, slot in found.status.slots.items()}

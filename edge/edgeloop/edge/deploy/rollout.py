@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgeloop.bundle import read_bundle
 from edgeloop.edge.deploy.deploy import deploy_to
-from edgeloop.edge.deploy.outcome import STEPS, DeployOptions, DeployResult, DeployStatus
+from edgeloop.edge.deploy.deploy_result import STEPS, DeployOptions, DeployResult, DeployStatus
 from edgeloop.edge.deploy.parallel import Interrupted, Step, refuse_twice, run_on_all
 from edgeloop.edge.deploy.waves import wave_sizes
 from edgeloop.progress import Progress, silent

@@ -19,15 +19,15 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from edgeloop.edge.measure.loadgen import measure_with_loadgen
-from edgeloop.edge.measure.opening import PairLoader
-from edgeloop.edge.measure.plan import BenchCandidate, BenchOptions, plan
+from edgeloop.edge.measure.bench_plan import BenchCandidate, BenchOptions, plan_candidates
+from edgeloop.edge.measure.bench_records import Bench
+from edgeloop.edge.measure.bench_summary import ratio, summarize
+from edgeloop.edge.measure.bench_targets import BenchTarget
+from edgeloop.edge.measure.loadgen_client import measure_with_loadgen
+from edgeloop.edge.measure.pair_loader import PairLoader
 from edgeloop.edge.measure.prepared_model import PreparedModel
 from edgeloop.edge.measure.profile import profile
-from edgeloop.edge.measure.records import Bench
 from edgeloop.edge.measure.scenarios import Driver, ScenarioResult
-from edgeloop.edge.measure.summary import ratio, summarize
-from edgeloop.edge.measure.targets import BenchTarget
 from edgeloop.progress import Progress, silent
 
 
@@ -49,7 +49,7 @@ def bench(
         MissingExtra: LoadGen was asked for, and a device's Python has none.
         DeviceError: A named device cannot be reached, or an agent died or hung while it was measured.
     """
-    candidates = plan(what, options)
+    candidates = plan_candidates(what, options)
     order = random.Random(options.seed)
     groups = _groups(candidates, options.together, order)
     pairs: list[tuple[PreparedModel, int]] = []  # with the runs of the first pair that came before its group

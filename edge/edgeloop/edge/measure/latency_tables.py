@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgeloop.edge.measure.records import Bench, Interval, Latency
+from edgeloop.edge.measure.bench_records import Bench, Interval, Latency
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.result import Table
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgeloop.edge.measure.plan import BenchCandidate, BenchOptions
-from edgeloop.edge.measure.records import Reading
+from edgeloop.edge.measure.bench_plan import BenchCandidate, BenchOptions
+from edgeloop.edge.measure.bench_records import Reading
 from edgeloop.edge.measure.scenarios import Query, Scenario, query_of
 from edgeloop.errors import MissingExtra, ParityError
 from edgeloop.runtime.client import Agent, RunResult

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeloop.edge.measure.records import Interval
+from edgeloop.edge.measure.bench_records import Interval
 
 FEWEST_TURNS = 10
 RESAMPLES = 1000

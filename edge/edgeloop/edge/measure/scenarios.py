@@ -134,7 +134,7 @@ def query_ms(query: Query, wall_ms: Sequence[float], started_s: Sequence[float])
     return [ends[k] - 1e3 * started_s[k - query.calls + 1] for k in last]
 
 
-def outcome(query: Query, latencies_ms: Sequence[float], driver: str = "edgeloop") -> ScenarioResult:
+def scenario_result(query: Query, latencies_ms: Sequence[float], driver: str = "edgeloop") -> ScenarioResult:
     """What the queries of one run, in any order, add up to.
 
     Raises:

@@ -13,7 +13,7 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
-from edgeloop.edge.targets.verdict import OperatorRefusal, rows
+from edgeloop.edge.targets.operator_refusal import OperatorRefusal, rows
 from edgeloop.files.arena import arena_bytes
 from edgeloop.files.graph_facts import GraphFacts, Step
 

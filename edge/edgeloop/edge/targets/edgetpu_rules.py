@@ -12,7 +12,7 @@ import enum
 import math
 from collections.abc import Callable
 
-from edgeloop.edge.targets.verdict import OperatorRefusal
+from edgeloop.edge.targets.operator_refusal import OperatorRefusal
 from edgeloop.files.graph_facts import GraphFacts, Step, Value
 
 SOFTMAX_LIMIT = 16_384  # the documentation says 16,000; 16,384 maps, seen in LibrEdgeTPU color_blue_128x128

@@ -23,7 +23,7 @@ class Target(enum.StrEnum):
         return self.value.replace("-", "_")
 
 
-def look(path: str | Path, target: Target, variant: str | None = None) -> dict[str, dict[str, Any]]:
+def inspect_for_target(path: str | Path, target: Target, variant: str | None = None) -> dict[str, dict[str, Any]]:
     """The target's report on the first graph of each .tflite, by variant; "" for a file that is no bundle.
 
     Raises:

@@ -16,9 +16,9 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgeloop.edge.on_device.releases.admit import AdmittedBundle, whole
 from edgeloop.edge.on_device.releases.durable import make_folder, sync_tree
 from edgeloop.edge.on_device.releases.recover import point, reconcile, sweep
+from edgeloop.edge.on_device.releases.staged_bundle import CheckedBundle, read_exact_bundle
 from edgeloop.edge.on_device.releases.store import LastChange, Release, Slot, SlotState, read_state, write_state
 from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import EdgeloopError, IntegrityError, OptionsError
@@ -26,9 +26,9 @@ from edgeloop.runtime.agent.receive import sync_folder
 
 
 def activate(
-    slot: Slot, admitted: AdmittedBundle, runtime: str, threads: int, probation: Callable[[str], EdgeloopError | None]
+    slot: Slot, checked: CheckedBundle, runtime: str, threads: int, probation: Callable[[str], EdgeloopError | None]
 ) -> EdgeloopError | None:
-    """Install what was admitted, and keep it if `probation(folder)` has nothing against it.
+    """Install what was checked, and keep it if `probation(folder)` has nothing against it.
 
     Returns:
         None: committed. Else what it was rolled back for.
@@ -38,13 +38,13 @@ def activate(
     """
     state = read_state(slot)
     new = Release(
-        folder=_free_folder(slot, admitted.bundle.manifest.version),
-        version=admitted.bundle.manifest.version,
-        variant=admitted.variant.id,
+        folder=_free_folder(slot, checked.bundle.manifest.version),
+        version=checked.bundle.manifest.version,
+        variant=checked.variant.id,
         runtime=runtime,
         threads=threads,
-        manifest_sha256=admitted.bundle.manifest_sha256,
-        signer=admitted.signer,
+        manifest_sha256=checked.bundle.manifest_sha256,
+        signer=checked.signer,
     )
     try:
         _install(slot, state, new)
@@ -77,7 +77,7 @@ def roll_back(slot: Slot) -> Release:
             f"release {state.previous.version} was installed before signers were enrolled, and is signed by none. "
             "Deploy a signed one under a new version instead."
         )
-    whole(slot.release(state.previous), state.previous.manifest_sha256, state.previous.variant)
+    read_exact_bundle(slot.release(state.previous), state.previous.manifest_sha256, state.previous.variant)
     last = LastChange("rollback", state.previous.version, "committed")
     _take_back(slot, replace(state, current=state.previous, previous=None, last=last))
     return state.previous

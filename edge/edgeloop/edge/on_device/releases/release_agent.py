@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import parse_manifest
-from edgeloop.edge.on_device.releases.admit import admit, belongs
 from edgeloop.edge.on_device.releases.durable import locked, make_folder
 from edgeloop.edge.on_device.releases.recover import reconcile, recover
 from edgeloop.edge.on_device.releases.release import activate, roll_back
-from edgeloop.edge.on_device.releases.stage import begin, push, variant_of
+from edgeloop.edge.on_device.releases.staged_bundle import check_name, check_staged
+from edgeloop.edge.on_device.releases.staging import begin, push, variant_of
 from edgeloop.edge.on_device.releases.status import status
 from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state, write_state
 from edgeloop.edge.on_device.releases.trust import enroll
@@ -72,7 +72,7 @@ class ReleaseAgent:
 
     def begin(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
         slot, manifest = Slot(self.home, header["slot"]), parse_manifest(payload)
-        belongs(slot, manifest)
+        check_name(slot, manifest)
         variant = variant_of(manifest, header["variant"])
         make_folder(slot.path)
         self._hold(slot)
@@ -86,28 +86,28 @@ class ReleaseAgent:
 
     def check(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
         slot = self._hold(Slot(self.home, header["slot"]))
-        admitted = admit(slot, read_state(slot), header["runtime"])
-        return {"signer": admitted.signer, "version": admitted.bundle.manifest.version}
+        checked = check_staged(slot, read_state(slot), header["runtime"])
+        return {"signer": checked.signer, "version": checked.bundle.manifest.version}
 
     def trial(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
         from edgeloop.edge.on_device.releases.trial import (  # with NumPy, which a deploy without changes never needs
             TrialOptions,
-            tried,
+            run_trial,
         )
 
         slot = self._hold(Slot(self.home, header["slot"]))
         how = TrialOptions(header["runtime"], int(header.get("threads", 1)), float(header.get("timeout_s", 120)))
-        admitted = admit(slot, read_state(slot), how.runtime)
-        seen = tried(self.start, admitted.bundle, admitted.variant, how)
+        checked = check_staged(slot, read_state(slot), how.runtime)
+        seen = run_trial(self.start, checked.bundle, checked.variant, how)
         if seen.wrong is not None:
-            raise ParityError(f"{admitted.variant.id} on {how.runtime}: {seen.wrong}. Take another variant or runtime.")
-        staged = StagedRelease(admitted.bundle.manifest_sha256, admitted.variant.id, how.runtime, how.threads)
+            raise ParityError(f"{checked.variant.id} on {how.runtime}: {seen.wrong}. Take another variant or runtime.")
+        staged = StagedRelease(checked.bundle.manifest_sha256, checked.variant.id, how.runtime, how.threads)
         write_state(slot, replace(read_state(slot), staged=staged))
         parity = [asdict(row) for row in seen.parity]
         return {"parity": parity, "rss_peak_bytes": seen.rss_peak_bytes, **_latency(seen)}
 
     def activate(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        from edgeloop.edge.on_device.releases.trial import Probation, TrialOptions, tried
+        from edgeloop.edge.on_device.releases.trial import Probation, TrialOptions, run_trial
 
         terms = Probation(**(header.get("probation") or {}))
         slot = self._hold(Slot(self.home, header["slot"]))
@@ -115,18 +115,18 @@ class ReleaseAgent:
         if state.staged is None or state.staged.runtime is None:
             raise OptionsError(f"what is staged for {slot.name} was not tried. Ask for a trial first.")
         how = TrialOptions(state.staged.runtime, state.staged.threads, terms.timeout_s, terms.runs)
-        admitted, seen = admit(slot, state, how.runtime), None
+        checked, seen = check_staged(slot, state, how.runtime), None
 
         def probation(folder: str) -> EdgeloopError | None:
             nonlocal seen
             try:
-                seen = tried(self.start, replace(admitted.bundle, path=Path(folder)), admitted.variant, how)
+                seen = run_trial(self.start, replace(checked.bundle, path=Path(folder)), checked.variant, how)
             except EdgeloopError as e:
                 return e
             return terms.against(seen)
 
         try:
-            against = activate(slot, admitted, how.runtime, how.threads, probation)
+            against = activate(slot, checked, how.runtime, how.threads, probation)
         finally:
             self._let_go(slot)
         if against is None:

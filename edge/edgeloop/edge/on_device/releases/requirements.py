@@ -31,7 +31,7 @@ def machine(root: str = "/") -> dict[str, Any]:
     }
 
 
-def meet(variant: Variant, runtime: str, root: str = "/") -> None:
+def check_requirements(variant: Variant, runtime: str, root: str = "/") -> None:
     """A device that has less than the manifest asks for must not run it, and one that cannot tell its CPU features
     neither. Memory that it cannot tell is left to the trial, whose child alone is ended where it runs out.
 

@@ -60,7 +60,7 @@ class TrialOptions:
     runs: int | None = None
 
 
-def tried(start: Start, bundle: Bundle, variant: Variant, how: TrialOptions) -> TrialResult:
+def run_trial(start: Start, bundle: Bundle, variant: Variant, how: TrialOptions) -> TrialResult:
     """Run whole passes over the reference, or one made-up input again and again where the bundle has none.
 
     Raises:

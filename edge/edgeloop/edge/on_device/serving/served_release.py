@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 
 from edgeloop.bundle import Bundle, Format, Manifest, Variant, read_bundle
-from edgeloop.edge.on_device.releases.admit import whole
+from edgeloop.edge.on_device.releases.staged_bundle import read_exact_bundle
 from edgeloop.edge.on_device.releases.store import Release, Slot, read_state, slots
 from edgeloop.errors import IntegrityError, MissingExtra, ModelError, OptionsError
 
@@ -94,7 +94,9 @@ def select_release(request: ServeRequest) -> ServedRelease:
     """
     folder = os.path.realpath(request.path)
     installed = _installed(request.slot, folder) if request.slot else None
-    bundle = whole(folder, installed.manifest_sha256, installed.variant) if installed else read_bundle(folder)
+    bundle = (
+        read_exact_bundle(folder, installed.manifest_sha256, installed.variant) if installed else read_bundle(folder)
+    )
     asked = request.variant or (installed.variant if installed else "")
     runtime = request.runtime or (installed.runtime if installed else "")
     threads = request.threads or (installed.threads if installed else 1)

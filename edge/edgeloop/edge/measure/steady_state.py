@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 
-from edgeloop.edge.measure.records import SteadyState
+from edgeloop.edge.measure.bench_records import SteadyState
 from edgeloop.edge.measure.statistics import turn_medians
 
 TOLERANCE = 0.02  # of consecutive window medians
@@ -28,7 +28,7 @@ MATTERS = 0.01  # between the medians before and after a change point: half the 
 PERMUTATIONS = 1999
 
 
-def steady(wall_ms: Sequence[float], block: int) -> SteadyState:
+def find_steady_state(wall_ms: Sequence[float], block: int) -> SteadyState:
     """The first turn from which on the times are steady, in the first half of them: the other half is the evidence.
 
     Steady: three consecutive window medians lie within 2% of each other, three quarters of all that follow within 2%

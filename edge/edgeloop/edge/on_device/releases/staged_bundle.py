@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Bundle, FileEntry, Manifest, Variant, read_bundle
-from edgeloop.edge.on_device.releases.requirements import meet
+from edgeloop.edge.on_device.releases.requirements import check_requirements
 from edgeloop.edge.on_device.releases.store import Slot, SlotState
 from edgeloop.edge.on_device.releases.trust import enrolled, signers_file
 from edgeloop.errors import IntegrityError, OptionsError
@@ -19,7 +19,7 @@ from edgeloop.registry.signatures.verify import verify
 
 
 @dataclass(frozen=True)
-class AdmittedBundle:
+class CheckedBundle:
     """A checked bundle with one variant; `signer` None: no signers are enrolled here, so nothing was verified."""
 
     bundle: Bundle
@@ -27,7 +27,7 @@ class AdmittedBundle:
     signer: str | None
 
 
-def admit(slot: Slot, state: SlotState, runtime: str) -> AdmittedBundle:
+def check_staged(slot: Slot, state: SlotState, runtime: str) -> CheckedBundle:
     """Check the whole of `staging`. Nothing of it is run.
 
     Raises:
@@ -39,15 +39,15 @@ def admit(slot: Slot, state: SlotState, runtime: str) -> AdmittedBundle:
         raise OptionsError(f"nothing is staged for {slot.name}. Begin a deploy first.")
     manifest = _manifest_bytes(slot.staging, state.staged.manifest_sha256)
     signer = verify(signers_file(slot.home), slot.staging, manifest) if enrolled(slot.home) else None
-    bundle = whole(slot.staging, state.staged.manifest_sha256, state.staged.variant)
-    belongs(slot, bundle.manifest)
-    is_new(state, bundle.manifest, bundle.manifest_sha256)
+    bundle = read_exact_bundle(slot.staging, state.staged.manifest_sha256, state.staged.variant)
+    check_name(slot, bundle.manifest)
+    check_version(state, bundle.manifest, bundle.manifest_sha256)
     variant = bundle.variant(state.staged.variant)
-    meet(variant, runtime)
-    return AdmittedBundle(bundle, variant, signer)
+    check_requirements(variant, runtime)
+    return CheckedBundle(bundle, variant, signer)
 
 
-def belongs(slot: Slot, manifest: Manifest) -> None:
+def check_name(slot: Slot, manifest: Manifest) -> None:
     """A bundle goes to the slot of its own name, so that no signed bundle takes the place of another model.
 
     Raises:
@@ -57,7 +57,7 @@ def belongs(slot: Slot, manifest: Manifest) -> None:
         raise IntegrityError(f"the manifest is of {manifest.name!r}, the slot of {slot.name!r}. Deploy it to its own.")
 
 
-def is_new(state: SlotState, manifest: Manifest, manifest_sha256: str) -> None:
+def check_version(state: SlotState, manifest: Manifest, manifest_sha256: str) -> None:
     """Above the floor, or exactly the current one: as a repair, or in another variant.
 
     Raises:
@@ -72,13 +72,13 @@ def is_new(state: SlotState, manifest: Manifest, manifest_sha256: str) -> None:
         )
 
 
-def wanted(manifest: Manifest, variant: Variant) -> dict[str, FileEntry]:
+def device_files(manifest: Manifest, variant: Variant) -> dict[str, FileEntry]:
     """What a device holds of a bundle besides the manifest and its signature: one variant, and the reference."""
     names = [*variant.files, *([REFERENCE] if REFERENCE in manifest.files else [])]
     return {name: manifest.files[name] for name in names}
 
 
-def whole(folder: str, manifest_sha256: str, variant: str) -> Bundle:
+def read_exact_bundle(folder: str, manifest_sha256: str, variant: str) -> Bundle:
     """A folder with exactly this manifest, all files of that variant, the reference, and nothing else.
 
     Raises:
@@ -88,7 +88,7 @@ def whole(folder: str, manifest_sha256: str, variant: str) -> Bundle:
     bundle = read_bundle(folder)
     if bundle.manifest_sha256 != manifest_sha256:  # what counts is what was parsed
         raise IntegrityError(f"{folder} changes while it is read. Deploy it again.")
-    expected = {MANIFEST, *wanted(bundle.manifest, bundle.variant(variant))}
+    expected = {MANIFEST, *device_files(bundle.manifest, bundle.variant(variant))}
     present = {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()} - {SIGNATURE}
     if present != expected:
         odd = sorted(present ^ expected)[0]

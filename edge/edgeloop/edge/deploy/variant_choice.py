@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.bundle import Bundle, Scheme, Variant
-from edgeloop.edge.deploy.proof import ProofSummary, read_proof
+from edgeloop.edge.deploy.proof_summary import ProofSummary, read_proof
 from edgeloop.errors import BudgetError, DeviceError, OptionsError, TargetError
 from edgeloop.runtime.runners import LITERT, ONNXRUNTIME, TFLITE_RUNTIME
 
@@ -65,7 +65,7 @@ class MeasuredSpeed:
     rss_peak_bytes: int | None
 
 
-def fits(bundle: Bundle, machine: Mapping[str, Any], wish: DeployConstraints) -> list[VariantFit]:
+def fitting_variants(bundle: Bundle, machine: Mapping[str, Any], constraints: DeployConstraints) -> list[VariantFit]:
     """Every pair that is fit for that machine, in the manifest's order; at least one.
 
     Raises:
@@ -74,24 +74,24 @@ def fits(bundle: Bundle, machine: Mapping[str, Any], wish: DeployConstraints) ->
         BudgetError: None is accurate enough.
         TargetError: None was proved on a runtime that devices have, or the machine lacks what they require.
     """
-    variants = [bundle.variant(wish.variant)] if wish.variant else _for_answering(bundle)
+    variants = [bundle.variant(constraints.variant)] if constraints.variant else _for_answering(bundle)
     proved = [VariantFit(v, r) for v in variants for r in v.requires.runtimes if _drives(r, v)]
-    asked = [fit for fit in proved if wish.runtime in (None, fit.runtime)]
+    asked = [fit for fit in proved if constraints.runtime in (None, fit.runtime)]
     if not asked:
-        what = f"variant {wish.variant!r}" if wish.variant else "variant"
-        on = wish.runtime or "a runtime of devices"
+        what = f"variant {constraints.variant!r}" if constraints.variant else "variant"
+        on = constraints.runtime or "a runtime of devices"
         have = ", ".join(sorted({f"{fit.variant.id} on {fit.runtime}" for fit in proved})) or "none"
         raise TargetError(f"{bundle.path} has no {what} that was proved on {on}. Proved: {have}.")
-    lacking = {fit.variant.id: _lacking(fit.variant, machine, wish) for fit in asked}
+    lacking = {fit.variant.id: _lacking(fit.variant, machine, constraints) for fit in asked}
     able = [fit for fit in asked if not lacking[fit.variant.id]]
     if not able:
         id, reason = next(iter(lacking.items()))
         raise TargetError(f"no variant of {bundle.path} fits: {id} {reason}. Convert a smaller one.")
-    return _accurate(bundle, able, wish)
+    return _accurate(bundle, able, constraints)
 
 
-def fastest(
-    fitting: Sequence[VariantFit], speeds: Mapping[tuple[str, str], MeasuredSpeed], wish: DeployConstraints
+def choose_fastest(
+    fitting: Sequence[VariantFit], speeds: Mapping[tuple[str, str], MeasuredSpeed], constraints: DeployConstraints
 ) -> tuple[VariantFit, str]:
     """The one to install, and why; of equals the first in the manifest.
 
@@ -105,7 +105,7 @@ def fastest(
     measured = [(fit, speeds[key]) for fit in fitting if (key := (fit.variant.id, fit.runtime)) in speeds]
     if not measured:
         raise DeviceError("none of the variants that fit could be measured there. Name one: --variant ID --runtime R.")
-    limit = wish.max_ram_bytes
+    limit = constraints.max_ram_bytes
     small = [(fit, s) for fit, s in measured if not (limit and s.rss_peak_bytes and s.rss_peak_bytes > limit)]
     if not small:
         least = min(s.rss_peak_bytes for _, s in measured if s.rss_peak_bytes)
@@ -123,27 +123,27 @@ def _drives(runtime: str, variant: Variant) -> bool:
     return runtime in RUNNERS and variant.format in RUNNERS[runtime].formats
 
 
-def _lacking(variant: Variant, machine: Mapping[str, Any], wish: DeployConstraints) -> str:
+def _lacking(variant: Variant, machine: Mapping[str, Any], constraints: DeployConstraints) -> str:
     """What the machine lacks for it, or the empty string. The device itself checks again before it installs."""
     needs, free = variant.requires.ram_bytes, machine.get("ram_available_bytes")
     if needs is not None and isinstance(free, int) and needs > free:
         return f"needs {needs / 1e6:.0f} MB of memory, {free / 1e6:.0f} MB are free"
-    if needs is not None and wish.max_ram_bytes is not None and needs > wish.max_ram_bytes:
-        return f"needs {needs / 1e6:.0f} MB of memory, {wish.max_ram_bytes / 1e6:.0f} MB are wanted"
+    if needs is not None and constraints.max_ram_bytes is not None and needs > constraints.max_ram_bytes:
+        return f"needs {needs / 1e6:.0f} MB of memory, {constraints.max_ram_bytes / 1e6:.0f} MB are wanted"
     features = machine.get("cpu_features")
     missing = sorted(set(variant.requires.cpu_features) - set(features)) if isinstance(features, list) else []
     return f"needs the CPU features {', '.join(missing)}, which the machine lacks" if missing else ""
 
 
-def _accurate(bundle: Bundle, able: Sequence[VariantFit], wish: DeployConstraints) -> list[VariantFit]:
-    if wish.variant is not None and wish.min_accuracy is None:
+def _accurate(bundle: Bundle, able: Sequence[VariantFit], constraints: DeployConstraints) -> list[VariantFit]:
+    if constraints.variant is not None and constraints.min_accuracy is None:
         return list(able)
     proof = read_proof(bundle)
     labelled = any(proved.accuracy is not None for proved in proof.values())
-    if wish.min_accuracy is not None and not labelled:
+    if constraints.min_accuracy is not None and not labelled:
         raise OptionsError(f"{bundle.path} has no accuracy to compare. Convert it with --eval F.npz, labels in y.")
     shares = {id: proved.accuracy if labelled else proved.top1_agreement for id, proved in proof.items()}
-    least = _least(bundle, proof, shares) if wish.min_accuracy is None else wish.min_accuracy
+    least = _least(bundle, proof, shares) if constraints.min_accuracy is None else constraints.min_accuracy
     if least is None:
         return list(able)
     # what JSON rounded must not decide: 0.99 - 0.01 is not 0.98 in binary

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeloop.atomic import write_file
 from edgeloop.bundle import Bundle
-from edgeloop.edge.deploy.choose import RUNNERS, MeasuredSpeed, VariantFit
+from edgeloop.edge.deploy.variant_choice import RUNNERS, MeasuredSpeed, VariantFit
 from edgeloop.errors import TargetError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
@@ -20,7 +20,7 @@ RUNS = 64  # supports a p90 too, should anybody look into the file
 Speeds = dict[tuple[str, str], MeasuredSpeed]  # by variant id and runtime
 
 
-def speeds_of(
+def measure_speeds(
     bundle: Bundle, device: Device, fitting: Sequence[VariantFit], threads: int, progress: Progress = silent
 ) -> Speeds:
     """Of every fit whose runtime the device has; what is remembered is not measured again.
@@ -30,7 +30,7 @@ def speeds_of(
         DeviceError: It died or did not answer in time.
         WriteError: The cache folder may not be written to.
     """
-    there = runtimes_there(device, list(dict.fromkeys(fit.runtime for fit in fitting)))
+    there = available_runtimes(device, list(dict.fromkeys(fit.runtime for fit in fitting)))
     file = _file(bundle, device, threads)
     known = _read(file)
     wanted = [fit for fit in fitting if fit.runtime in there]
@@ -42,7 +42,7 @@ def speeds_of(
     return known
 
 
-def runtimes_there(device: Device, names: Sequence[str]) -> list[str]:
+def available_runtimes(device: Device, names: Sequence[str]) -> list[str]:
     """Those of `names` that load on the device, in their order; at least one.
 
     Raises:
@@ -60,12 +60,12 @@ def runtimes_there(device: Device, names: Sequence[str]) -> list[str]:
 def _measure(bundle: Bundle, device: Device, fitting: Sequence[VariantFit], threads: int, progress: Progress) -> Speeds:
     # here: a deploy that changes nothing measures nothing
     from edgeloop.edge.measure.bench import bench
-    from edgeloop.edge.measure.plan import BenchOptions
-    from edgeloop.edge.measure.targets import targets
+    from edgeloop.edge.measure.bench_plan import BenchOptions
+    from edgeloop.edge.measure.bench_targets import find_targets
 
     names = dict.fromkeys(fit.runtime for fit in fitting)
     ids = {fit.variant.id for fit in fitting}
-    what = [target for target in targets(bundle.path) if target.variant in ids]
+    what = [target for target in find_targets(bundle.path) if target.variant in ids]
     options = BenchOptions(devices=(device,), runtimes=tuple(names), threads=threads, runs=RUNS)
     records = bench(what, options, progress).records
     return {

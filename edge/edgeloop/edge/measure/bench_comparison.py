@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.canonical import read_json
+from edgeloop.edge.measure.bench_records import Interval
 from edgeloop.edge.measure.ratios import unpaired
-from edgeloop.edge.measure.records import Interval
 from edgeloop.edge.measure.statistics import turn_medians
 from edgeloop.errors import DataError, ModelError, OptionsError
 

@@ -34,7 +34,7 @@ class BenchTarget:
     proved_on: tuple[str, ...] | None = None
 
 
-def targets(path: Path) -> list[BenchTarget]:
+def find_targets(path: Path) -> list[BenchTarget]:
     """What of a bundle, .tflite or .onnx an agent can run.
 
     Raises:

@@ -14,7 +14,7 @@ TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SurveyResult:
+class StatusResult:
     """A device's own words; `status` None: there were none, `error` says why."""
 
     device: Device
@@ -22,19 +22,19 @@ class SurveyResult:
     error: EdgeloopError | None = None
 
 
-def survey(devices: Sequence[Device], timeout_s: float = TIMEOUT_S) -> list[SurveyResult]:
+def read_statuses(devices: Sequence[Device], timeout_s: float = TIMEOUT_S) -> list[StatusResult]:
     """Ask each, none longer than `timeout_s` after it is connected.
 
     Raises:
         Interrupted: Ctrl-C.
     """
 
-    def work(device: Device, step: Step) -> SurveyResult:
+    def work(device: Device, step: Step) -> StatusResult:
         try:
             step("status")
             with release_client(device, timeout_s) as keep:
-                return SurveyResult(device=device, status=keep.status())
+                return StatusResult(device=device, status=keep.status())
         except EdgeloopError as e:
-            return SurveyResult(device=device, error=e)
+            return StatusResult(device=device, error=e)
 
     return run_on_all(devices, work, lambda device, step: None)

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from edgeloop.edge.measure.plan import BenchCandidate, BenchOptions
+from edgeloop.edge.measure.bench_plan import BenchCandidate, BenchOptions
 from edgeloop.edge.measure.prepared_model import PreparedModel
 from edgeloop.errors import DeviceError, EdgeloopError, MissingExtra, ParityError, TargetError
 from edgeloop.runtime.client import agent

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from edgeloop.bundle import MANIFEST, SIGNATURE, FileEntry, Manifest, Variant, parse_manifest
-from edgeloop.edge.on_device.releases.admit import is_new, wanted, whole
 from edgeloop.edge.on_device.releases.durable import make_folder, write
+from edgeloop.edge.on_device.releases.staged_bundle import check_version, device_files, read_exact_bundle
 from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state, write_state
 from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import IntegrityError, ModelError, OptionsError
@@ -42,7 +42,7 @@ def begin(
         IntegrityError: Its version is too old.
     """
     state, sha256 = read_state(slot), hashlib.sha256(data).hexdigest()
-    is_new(state, manifest, sha256)
+    check_version(state, manifest, sha256)
     current = state.current
     as_asked = current and runtime in (None, current.runtime) and threads in (None, current.threads)
     if as_asked and _is_current(slot, sha256, variant.id):
@@ -52,7 +52,7 @@ def begin(
         _remove(slot.staging)
     write_state(slot, replace(state, staged=staged))  # a trial of earlier content is none of this
     make_folder(slot.staging)
-    files = wanted(manifest, variant)
+    files = device_files(manifest, variant)
     missing = _tidy(slot.staging, files)
     for release in filter(None, (state.current, state.previous)):
         missing = [name for name in missing if not _take_over(slot, slot.release(release), name, files[name])]
@@ -98,7 +98,7 @@ def _files_begun(slot: Slot) -> dict[str, FileEntry]:
         raise OptionsError(f"nothing is staged for {slot.name}. Begin a deploy first.")
     with open(path, "rb") as file:
         manifest = parse_manifest(file.read())
-    return wanted(manifest, variant_of(manifest, staged.variant))
+    return device_files(manifest, variant_of(manifest, staged.variant))
 
 
 def _is_current(slot: Slot, sha256: str, variant: str) -> bool:
@@ -108,7 +108,7 @@ def _is_current(slot: Slot, sha256: str, variant: str) -> bool:
     if enrolled(slot.home) and current.signer is None:
         return False  # installed before anybody was enrolled
     try:
-        whole(slot.release(current), sha256, variant)
+        read_exact_bundle(slot.release(current), sha256, variant)
     except (IntegrityError, ModelError):  # damaged: this deploy repairs it
         return False
     return True

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeloop.bundle import Format
+from edgeloop.edge.measure.bench_targets import BenchTarget
 from edgeloop.edge.measure.scenarios import Driver, Scenario
-from edgeloop.edge.measure.targets import BenchTarget
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import MissingExtra, OptionsError
 from edgeloop.runtime.device import Device, device_environment, parse_device
@@ -78,7 +78,7 @@ class BenchCandidate:
         return f"{self.target.variant} on {self.runner.name} on {self.device.name}"
 
 
-def plan(what: Sequence[BenchTarget], options: BenchOptions) -> list[BenchCandidate]:
+def plan_candidates(what: Sequence[BenchTarget], options: BenchOptions) -> list[BenchCandidate]:
     """Every file on every runtime of its format on every device, or where the runtime is found first.
 
     Raises:

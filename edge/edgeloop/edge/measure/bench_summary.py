@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.edge.measure.bench_records import ConditionRecord, Latency, Pair, Ratio, Reading, Unknown
 from edgeloop.edge.measure.prepared_model import PreparedModel
 from edgeloop.edge.measure.ratios import paired
-from edgeloop.edge.measure.records import ConditionRecord, Latency, Pair, Ratio, Reading, Unknown
-from edgeloop.edge.measure.scenarios import ScenarioResult, outcome, query_ms
+from edgeloop.edge.measure.scenarios import ScenarioResult, query_ms, scenario_result
 from edgeloop.edge.measure.statistics import turn_medians
-from edgeloop.edge.measure.steady import steady
+from edgeloop.edge.measure.steady_state import find_steady_state
 from edgeloop.edge.on_device.percentiles import percentile
 
 CONTENDED = 1.1
@@ -24,13 +24,13 @@ def summarize(
 ) -> Latency:
     """The record of a pair whose turns are over."""
     s = loaded.samples
-    settled = steady(s.wall_ms, loaded.block)
+    settled = find_steady_state(s.wall_ms, loaded.block)
     wall, cpu = s.wall_ms[settled.start or 0 :], s.cpu_ms[settled.start or 0 :]
     over: float | Unknown = sum(wall) / sum(cpu) if sum(cpu) else "unknown"
     because = _invalid(s.readings)
     return Latency(
         **_what(loaded),
-        outcome=driven or outcome(loaded.query, query_ms(loaded.query, s.wall_ms, s.started_s)),
+        outcome=driven or scenario_result(loaded.query, query_ms(loaded.query, s.wall_ms, s.started_s)),
         n=len(s.wall_ms),
         p50_ms=percentile(wall, 50),
         p90_ms=percentile(wall, 90),
@@ -62,7 +62,7 @@ def ratio(of: Latency, to: Latency, skipped: int, seed: int) -> Ratio:
     `skipped`: runs of `to` before the first turn of `of`, in groups that were measured earlier.
     """
     beside = slice(skipped, skipped + len(of.wall_ms))
-    starts = of.steady.start, steady(to.wall_ms[beside], to.block).start
+    starts = of.steady.start, find_steady_state(to.wall_ms[beside], to.block).start
     first = max(start or 0 for start in starts) // of.block
     wall = turn_medians(of.wall_ms, of.block)[first:], turn_medians(to.wall_ms[beside], to.block)[first:]
     cpu = turn_medians(of.cpu_ms, of.block)[first:], turn_medians(to.cpu_ms[beside], to.block)[first:]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.edge.measure.scenarios import Query, Scenario, ScenarioResult, outcome
+from edgeloop.edge.measure.scenarios import Query, Scenario, ScenarioResult, scenario_result
 from edgeloop.errors import DeviceError, TargetError
 from edgeloop.processes.frames import pack, unpack
 from edgeloop.runtime.client import Agent
@@ -59,7 +59,7 @@ def measure_with_loadgen(
     try:
         times = {name: tuple(map(float, values)) for name, values in unpack(payload).items()}
         value, plain = _figures(query, answer["results"])
-        ours = outcome(query, times["query_ms"], f"loadgen {answer['version']}")
+        ours = scenario_result(query, times["query_ms"], f"loadgen {answer['version']}")
         theirs = replace(ours, value=value, percentile_ms=plain)
         return LoadgenRun(theirs, times["query_ms"], times["own_ms"], times["cpu_ms"])
     except (KeyError, TypeError, ValueError) as e:

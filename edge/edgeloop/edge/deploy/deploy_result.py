@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from edgeloop.edge.deploy.choose import DeployConstraints
+from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import EdgeloopError, OptionsError
 from edgeloop.runtime.device import Device
@@ -34,7 +34,7 @@ class DeployOptions:
         timeout_s: Of one step on a device; an upload has it for each piece of 4 MiB.
     """
 
-    wish: DeployConstraints = field(default_factory=DeployConstraints)
+    constraints: DeployConstraints = field(default_factory=DeployConstraints)
     threads: int = 1
     probation: int = P90_RUNS
     p90_budget_ms: float | None = None
