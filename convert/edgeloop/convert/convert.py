@@ -24,7 +24,6 @@ from edgeloop.bundle import (
     PROOF,
     REFERENCE,
     Bundle,
-    Format,
     file_entries,
     is_bundle,
     parse_manifest,
@@ -34,7 +33,6 @@ from edgeloop.canonical import canonical_json, read_json
 from edgeloop.convert import cache
 from edgeloop.convert.build import JOURNAL, ConversionJob
 from edgeloop.convert.compression.compress import compress
-from edgeloop.convert.forms.tfjs import check_tensorflowjs
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import Say, proof_samples, read_calibration, wanted_formats
 from edgeloop.convert.proof.parity import check, stamped
@@ -119,8 +117,6 @@ def convert(
         return ConvertResult(
             bundle=kept.bundle, parity=rows, notes=kept.notes, search=_search(kept.beside), cached=True
         )
-    if Format.TFJS in formats:
-        check_tensorflowjs()
     if kind is SourceKind.ONNX:
         onnx2tf_python(progress)  # here, because a first use installs an environment, which no limit should end
     with new_folder(out) as folder, tempfile.TemporaryDirectory() as scratch:

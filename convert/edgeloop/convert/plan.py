@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import Format, Scheme, TensorSpec
+from edgeloop.convert.forms.tfjs import check_tensorflowjs
 from edgeloop.convert.forms.tflite_file import as_it_is
 from edgeloop.convert.options import MEASURED, ConvertOptions
 from edgeloop.convert.samples import Labels, Samples, read_samples, synthetic
 from edgeloop.convert.sources.source import Source, SourceKind
-from edgeloop.errors import DataError, ModelError, OptionsError
+from edgeloop.errors import DataError, MissingExtra, ModelError, OptionsError
 
 PROOF_SAMPLES = 256
 CALIBRATION_AT_LEAST = 16
@@ -52,12 +53,23 @@ def wanted_formats(options: ConvertOptions, kind: SourceKind, say: Say) -> froze
     if options.compress and kind is not SourceKind.KERAS:
         raise OptionsError(f"--prune, --cluster and --qat need the Keras model, not a {kind.value} file.")
     formats = frozenset(options.to or WRITABLE)
-    if kind is not SourceKind.TFLITE or Format.TFJS not in formats:
+    if Format.TFJS not in formats:
         return formats
-    if options.to:
-        raise OptionsError("a .tflite does not become TF.js. Start from the Keras model, or leave tfjs out of --to.")
-    say("tfjs was not written: it needs the Keras model or a SavedModel.")
-    return formats - {Format.TFJS}
+    if kind is SourceKind.TFLITE:
+        if options.to:
+            raise OptionsError(
+                "a .tflite does not become TF.js. Start from the Keras model, or leave tfjs out of --to."
+            )
+        say("tfjs was not written: it needs the Keras model or a SavedModel.")
+        return formats - {Format.TFJS}
+    try:
+        check_tensorflowjs()
+    except MissingExtra:
+        if options.to:
+            raise
+        say("tfjs was not written: tensorflowjs is not installed. Run: edgeloop setup tfjs")
+        return formats - {Format.TFJS}
+    return formats
 
 
 def read_calibration(options: ConvertOptions, inputs: Sequence[TensorSpec]) -> Samples | None:
