@@ -125,7 +125,7 @@ def test_a_device_without_any_runtime_of_the_file_is_an_error_that_says_why(bund
 
 
 def test_a_runtime_nobody_knows_is_refused_with_those_that_exist(bundle):
-    with pytest.raises(OptionsError, match=r"no runtime 'tensorrt'\. Choose from litert"):
+    with pytest.raises(OptionsError, match=r"there is no runtime 'tensorrt'\. Choose one of: litert"):
         bench(find_targets(bundle), BenchOptions(runtimes=("tensorrt",)))
 
 

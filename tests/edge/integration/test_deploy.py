@@ -246,7 +246,7 @@ def test_ctrl_c_ends_the_children_and_says_what_state_each_device_is_in(ssh_devi
 def test_a_signature_holds_for_one_manifest_and_the_signers_of_today(tmp_path, signer):
     key, signers = signer
     bundle = read_bundle(release(tmp_path, 1))
-    with pytest.raises(IntegrityError, match="nobody vouches for it"):
+    with pytest.raises(IntegrityError, match="it is not signed"):
         verify_signature(bundle, signers)
     sign_bundle(bundle, key)
     assert verify_signature(bundle, signers) == "me@example.org"
@@ -275,8 +275,8 @@ def test_a_key_that_cannot_sign_says_why_and_nothing_is_asked(tmp_path, signer):
     signer[0].chmod(0o644)
     reasons = {
         locked: "passphrase, and edgeloop never asks",
-        signer[0]: "others can read it",
-        tmp_path / "missing": "no such file",
+        signer[0]: "other users can read it",
+        tmp_path / "missing": "does not exist",
         tmp_path / "no-key": "Expected an OpenSSH key file",
     }
     for key, reason in reasons.items():

@@ -231,7 +231,7 @@ def test_bench_shows_the_figure_of_the_scenario_and_that_loadgen_asked(model):
     (record,) = result.records
     assert (record.outcome.driver, record.outcome.queries, record.n) == ("loadgen 6.0.17", 64, 64)
     shown = overview(result)[2]
-    assert "asked by loadgen 6.0.17" in shown.title and "queries 64" in shown.title
+    assert "queries issued by loadgen 6.0.17" in shown.title and "queries 64" in shown.title
     assert shown.columns[-1] == "p90 ms" and float(shown.rows[0][-1]) == pytest.approx(record.outcome.value, rel=5e-3)
 
 

@@ -177,7 +177,7 @@ def test_people_see_reasons_before_operators(capsys):
 def test_other_files_are_refused_by_what_to_do(bundle):
     with pytest.raises(OptionsError, match="Convert it first"):
         inspect_for_target(GOLDEN / "model.onnx", Target.EDGETPU)
-    with pytest.raises(OptionsError, match="--variant int8 is for a bundle"):
+    with pytest.raises(OptionsError, match="--variant int8 applies to a bundle"):
         inspect_for_target(GOLDEN / "int8.tflite", Target.EDGETPU, "int8")
     with pytest.raises(ModelError, match="cannot be read"):
         inspect_for_target(bundle / "absent.tflite", Target.EDGETPU)

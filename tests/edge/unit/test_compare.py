@@ -129,9 +129,9 @@ def test_of_a_run_that_never_settled_every_turn_must_say_the_same():
     times = {"wall_ms": wall, "cpu_ms": wall}
     assert verdicts(record(1.0), record(**times)) == [(Change.SLOWER, "")]
     said, why = verdicts(record(1.0), record(**times, **never))[0]
-    assert (said, why) == (Change.CANNOT_TELL, "the second never settled, and not all of its turns say so")
+    assert (said, why) == (Change.CANNOT_TELL, "the second reached no steady state, and its turns do not all agree")
     said, why = verdicts(record(**times, **never), record(1.0))[0]
-    assert (said, why) == (Change.CANNOT_TELL, "the first never settled, and not all of its turns say so")
+    assert (said, why) == (Change.CANNOT_TELL, "the first reached no steady state, and its turns do not all agree")
     wall = record(1.0)["wall_ms"]
     wall[100:105] = [2.0] * 5
     assert verdicts(record(wall_ms=wall, cpu_ms=wall, **never), record(2.0))[0][0] is Change.CANNOT_TELL
@@ -140,15 +140,15 @@ def test_of_a_run_that_never_settled_every_turn_must_say_the_same():
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"bytes": 1001}, "bytes 1000 against 1001"),
-        ({"format": "onnx"}, "format tflite against onnx"),
-        ({"batch": 8}, "batch 1 against 8"),
-        ({"threads": 4}, "threads 1 against 4"),
-        ({"scenario": "offline"}, "scenario single-stream against offline"),
-        ({"sha256": "ab"}, "sha256 None against ab"),
+        ({"bytes": 1001}, "bytes differs: 1000 and 1001"),
+        ({"format": "onnx"}, "format differs: tflite and onnx"),
+        ({"batch": 8}, "batch differs: 1 and 8"),
+        ({"threads": 4}, "threads differs: 1 and 4"),
+        ({"scenario": "offline"}, "scenario differs: single-stream and offline"),
+        ({"sha256": "ab"}, "sha256 differs: None and ab"),
         ({"valid": False, "invalid_because": "throttled"}, "the second is invalid: throttled"),
         ({"functional_only": True}, "the second ran on an emulated device"),
-        ({"wall_ms": [0.0] * N}, "the second has no turn of runs that took any time"),
+        ({"wall_ms": [0.0] * N}, "the second has no turn with times above 0"),
         ({"steady": {"from": N}}, "the second has no turn"),
     ],
 )
@@ -187,17 +187,17 @@ def test_documents_without_a_common_row_and_with_a_row_twice_are_refused():
         (b"[" * 100_000, "is not valid JSON"),
         (b'{"compared": []}', "has no list `bench`"),
         (b'{"bench": []}', "has no row"),
-        (b'{"bench": [1]}', "has row 0 without names"),
-        (json.dumps(document(record(), record(runtime=1))).encode(), "has row 1 without runtime"),
-        (json.dumps(document(record(wall_ms=["1"]))).encode(), "has row 0 without wall_ms"),
-        (json.dumps(document(record(wall_ms=[-1.0]))).encode(), "has row 0 without wall_ms"),
-        (json.dumps(document(record(cpu_ms=[1.0]))).encode(), "has row 0 without as many wall_ms as cpu_ms"),
-        (json.dumps(document(record(valid="no"))).encode(), "has row 0 without valid"),
-        (json.dumps(document(record(block=0))).encode(), "has row 0 without block"),
-        (json.dumps(document(record(contended="perhaps"))).encode(), "has row 0 without contended"),
-        (json.dumps(document(record(steady=None))).encode(), "has row 0 without steady"),
-        (json.dumps(document(record(steady={"from": -1}))).encode(), "has row 0 without steady"),
-        (json.dumps(document(record(delegate=1))).encode(), "has row 0 without delegate"),
+        (b'{"bench": [1]}', "row 0 has no valid field names"),
+        (json.dumps(document(record(), record(runtime=1))).encode(), "row 1 has no valid field runtime"),
+        (json.dumps(document(record(wall_ms=["1"]))).encode(), "row 0 has no valid field wall_ms"),
+        (json.dumps(document(record(wall_ms=[-1.0]))).encode(), "row 0 has no valid field wall_ms"),
+        (json.dumps(document(record(cpu_ms=[1.0]))).encode(), "row 0 has no valid field cpu_ms, one for each wall_ms"),
+        (json.dumps(document(record(valid="no"))).encode(), "row 0 has no valid field valid"),
+        (json.dumps(document(record(block=0))).encode(), "row 0 has no valid field block"),
+        (json.dumps(document(record(contended="perhaps"))).encode(), "row 0 has no valid field contended"),
+        (json.dumps(document(record(steady=None))).encode(), "row 0 has no valid field steady"),
+        (json.dumps(document(record(steady={"from": -1}))).encode(), "row 0 has no valid field steady"),
+        (json.dumps(document(record(delegate=1))).encode(), "row 0 has no valid field delegate"),
     ],
 )
 def test_a_file_that_is_no_bench_document_is_refused_with_what_it_lacks(tmp_path, content, found):
@@ -208,13 +208,13 @@ def test_a_file_that_is_no_bench_document_is_refused_with_what_it_lacks(tmp_path
 
 
 def test_a_file_that_is_not_there_is_refused():
-    with pytest.raises(DataError, match=r"cannot read nowhere\.json: No such file"):
+    with pytest.raises(DataError, match=r"nowhere\.json cannot be read: No such file"):
         read_bench(Path("nowhere.json"))
 
 
 @pytest.mark.parametrize("margin", [-0.1, 1.0, float("nan")])
 def test_a_margin_is_a_share(margin):
-    with pytest.raises(OptionsError, match="a margin is a share"):
+    with pytest.raises(OptionsError, match="It must be from 0 to below 1"):
         CompareOptions(margin=margin)
 
 

@@ -60,14 +60,14 @@ def test_waves_reach_every_device_once(text, devices, sizes):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("1,10%", "reach 2 of 20 devices"),
+        ("1,10%", "reaches 2 of 20 devices"),
         ("5,10%,100%", "is 2 of 20 devices, after 5"),
-        ("0,100%", "no part of a fleet"),
-        ("101%", "no part of a fleet"),
-        ("1.5,100%", "no wave '1.5'"),
-        ("-1,100%", "no wave '-1'"),
-        ("", "no wave ''"),
-        ("half", "no wave 'half'"),
+        ("0,100%", "is not above 0 and at most 100%"),
+        ("101%", "is not above 0 and at most 100%"),
+        ("1.5,100%", "'1.5' in --wave"),
+        ("-1,100%", "'-1' in --wave"),
+        ("", "'' in --wave"),
+        ("half", "'half' in --wave"),
     ],
 )
 def test_waves_that_fall_end_early_or_are_none_are_refused(text, why):
@@ -115,9 +115,9 @@ def test_a_variant_fits_only_on_runtimes_that_proved_it(bundle):
     assert ("int8", "litert") in pairs and ("onnx", "onnxruntime") in pairs and len(pairs) == 9
     assert ids(fitting_variants(bundle, MACHINE, DeployConstraints(variant="onnx"))) == [("onnx", "onnxruntime")]
     assert ids(fitting_variants(bundle, MACHINE, DeployConstraints(runtime="onnxruntime"))) == [("onnx", "onnxruntime")]
-    with pytest.raises(TargetError, match=r"no variant 'onnx' that was proved on litert. Proved: onnx on onnxruntime"):
+    with pytest.raises(TargetError, match=r"no proof of variant 'onnx' on litert; proved are: onnx on onnxruntime"):
         fitting_variants(bundle, MACHINE, DeployConstraints(variant="onnx", runtime="litert"))
-    with pytest.raises(TargetError, match="Proved: none"):
+    with pytest.raises(TargetError, match="proved are: none"):
         fitting_variants(with_requires(bundle, runtimes=()), MACHINE, DeployConstraints(variant="int8"))
     with pytest.raises(ModelError, match="no variant 'int7'"):
         fitting_variants(bundle, MACHINE, DeployConstraints(variant="int7"))
@@ -161,9 +161,9 @@ def test_a_variant_may_lose_one_point_of_the_best_floats_accuracy(bundle, tmp_pa
         "int8",
     }
     assert {id for id, _ in ids(fitting_variants(scored, MACHINE, DeployConstraints(variant="int8")))} == {"int8"}
-    with pytest.raises(BudgetError, match=r"96.0% accuracy, 97.0% are wanted"):
+    with pytest.raises(BudgetError, match=r"96.0% accuracy; the minimum is 97.0%"):
         fitting_variants(scored, MACHINE, DeployConstraints(min_accuracy=0.97))
-    with pytest.raises(BudgetError, match=r"94.9% accuracy, 95.0% are wanted"):
+    with pytest.raises(BudgetError, match=r"94.9% accuracy; the minimum is 95.0%"):
         fitting_variants(scored, MACHINE, DeployConstraints(variant="int8", min_accuracy=0.95))
 
 
@@ -174,7 +174,7 @@ def test_one_sample_of_few_is_no_loss(bundle, tmp_path):
 
 
 def test_an_accuracy_asked_of_a_bundle_without_labels_is_refused(bundle):
-    with pytest.raises(OptionsError, match="Convert it with --eval"):
+    with pytest.raises(OptionsError, match="Convert with --eval"):
         fitting_variants(bundle, MACHINE, DeployConstraints(min_accuracy=0.9))
 
 
@@ -195,10 +195,10 @@ def test_the_fastest_that_was_measured_is_taken(bundle):
         ("int8", "tflite-runtime"): MeasuredSpeed(ms=9.0, rss_peak_bytes=20_000_000),
     }
     fit, why = choose_fastest(fitting, speeds, DeployConstraints())
-    assert (fit.variant.id, fit.runtime, why) == ("int8", "litert", "fastest of 3 measured there: 1 ms a sample")
+    assert (fit.variant.id, fit.runtime, why) == ("int8", "litert", "the fastest of 3 measured there: 1 ms per sample")
     fit, _ = choose_fastest(fitting, speeds, DeployConstraints(max_ram_bytes=59_999_999))
     assert (fit.variant.id, fit.runtime) == ("float32", "litert")
-    with pytest.raises(TargetError, match="takes 20 MB there, 10 MB are wanted"):
+    with pytest.raises(TargetError, match="takes 20 MB on the device, and --max-ram-mb is 10"):
         choose_fastest(fitting, speeds, DeployConstraints(max_ram_bytes=10_000_000))
     with pytest.raises(DeviceError, match="--variant ID"):
         choose_fastest(fitting, {}, DeployConstraints())
@@ -288,12 +288,12 @@ def test_lines_of_an_allowed_signers_file_are_taken_as_they_are(tmp_path, text):
         ("", "lists no key"),
         ("# nobody\n", "lists no key"),
         (f'me@x namespaces="git" ssh-ed25519 {KEY}', "lists no key for the namespace edgeloop-bundle"),
-        (f"ssh-ed25519 {KEY} me@x", "line 1: no name before the key, as in a .pub file"),
-        (f"me@x ssh-ed25519 {KEY}\nme@x ssh-dss {KEY}", "line 2: no key of a type"),
-        (f"me@x ssh-ed25519 {KEY[:-8]}", "line 1: the key is damaged"),
-        (f"me@x ssh-rsa {KEY}", "line 1: the key is damaged"),
-        (f"me@x a b ssh-ed25519 {KEY}", "line 1: the key is damaged or has blanks before it"),
-        ("me@x ssh-ed25519", "line 1: no key of a type"),
+        (f"ssh-ed25519 {KEY} me@x", "line 1, has no signer's name before the key, as in a .pub file"),
+        (f"me@x ssh-ed25519 {KEY}\nme@x ssh-dss {KEY}", "line 2, has no key of a type"),
+        (f"me@x ssh-ed25519 {KEY[:-8]}", "line 1, has a damaged key"),
+        (f"me@x ssh-rsa {KEY}", "line 1, has a damaged key"),
+        (f"me@x a b ssh-ed25519 {KEY}", "line 1, has a damaged key or spaces before it"),
+        ("me@x ssh-ed25519", "line 1, has no key of a type"),
         ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1\n", "holds a PRIVATE key"),
         ("x" * 70_000, "more than 65536 bytes"),
         (None, "cannot be read"),
@@ -474,7 +474,7 @@ def test_what_the_device_would_refuse_anyway_is_neither_measured_nor_sent(stand_
     assert keep.asked == ["status"] and isinstance(outcome.error, IntegrityError) and "is not signed" in outcome.reason
     keep = StandIn(held(bundle, manifest_sha256="0" * 64, floor=4))
     outcome = one(stand_in, bundle, keep)
-    assert keep.asked == ["status"] and "Convert it with --release 5" in outcome.reason
+    assert keep.asked == ["status"] and "Convert with --release 5" in outcome.reason
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_a_probation_that_failed_is_an_error_of_its_own_kind(stand_in, bundle, n
     verdict = ProbationResult(committed=False, reason="too slow", cause=named, p50_ms=None, p90_ms=None, runs=64)
     outcome = one(stand_in, bundle, StandIn(held(bundle, variant="float32"), [], verdict))
     assert (outcome.result, outcome.reason, type(outcome.error)) == ("rolled back", "too slow", error)
-    assert "release 1 runs there again" in str(outcome.error)
+    assert "it runs release 1 again" in str(outcome.error)
 
 
 @pytest.mark.parametrize("at", ALL_STEPS)
@@ -544,7 +544,7 @@ def test_one_machine_is_named_once():
 
 
 def test_a_rollout_names_one_machine_once(stand_in, bundle):
-    with pytest.raises(OptionsError, match="one machine"):
+    with pytest.raises(OptionsError, match="the same machine"):
         rollout.deploy(bundle.path, fleet_of(stand_in, [good()]) * 2, ONLY_INT8)
 
 

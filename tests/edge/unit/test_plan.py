@@ -227,7 +227,7 @@ def test_what_too_few_runs_support_is_insufficient_or_no_column_and_a_note_says_
     assert tuple(shown.columns) == ("variant", "p50 ms", "p90 ms", "CPU ms", "steady")
     assert shown.rows[0] == ("a", "1.00", "insufficient", "1.00", "not reached")
     assert notes(result.records) == [
-        "Not every row has steady calls enough: p90 takes 64, p95 takes 130, p99 takes 662. See --runs."
+        "Some rows have too few steady calls: p90 needs 64, p95 needs 130, p99 needs 662. Measure more with --runs."
     ]
     assert "(insufficient)" in ratio_table(result).rows[0][1]
     assert "p99 ms" in latency_table(bench([A], options(runs=662)).records).columns
@@ -237,7 +237,7 @@ def test_what_is_the_same_in_every_row_is_said_once(lab):
     result = bench([A, B], options())
     assert latency_table(result.records).title == (
         "single-stream: litert 1.0 on local:, 1 thread, turns of 5 calls after 10, batch 1, calls 50; "
-        "compare within this table only"
+        "compare times within this table only"
     )
     assert tuple(ratio_table(result).columns) == ("variant", "wall", "CPU")
     both = bench([A], options(runtimes=("litert", "tflite-runtime")))
@@ -272,11 +272,11 @@ def test_a_time_has_three_significant_digits(lab, value, text):
 def test_the_table_of_a_scenario_has_its_figure_and_who_asked(lab, monkeypatch):
     (record,) = bench([A], options(scenario=Scenario.OFFLINE)).records
     by_ours = overview(Bench(records=(record,), ratios=(), devices={}, host={}, seed=0))[2]
-    assert "offline by MLPerf's rules, asked by edgeloop, too short for an MLPerf result" in by_ours.title
+    assert "offline by MLPerf's rules, queries issued by edgeloop, too short for an MLPerf result" in by_ours.title
     assert "samples a query 50" in by_ours.title and tuple(by_ours.columns) == ("variant", "samples/s")
     driven = replace(record.outcome, metric="p90_ms", driver="loadgen 6.0", value=None, minimum_queries=64)
     by_loadgen = overview(Bench(records=(replace(record, outcome=driven),), ratios=(), devices={}, host={}, seed=0))[2]
-    assert "asked by loadgen 6.0" in by_loadgen.title and by_loadgen.rows[0][-1] == "insufficient, takes 64"
+    assert "queries issued by loadgen 6.0" in by_loadgen.title and by_loadgen.rows[0][-1] == "insufficient, needs 64"
 
 
 def test_a_driver_that_a_device_lacks_is_said_before_anything_is_measured(lab):
@@ -322,7 +322,7 @@ def test_a_named_runtime_that_runs_nowhere_is_an_error(lab):
 
 def test_what_cannot_be_profiled_was_still_measured(lab):
     result = bench([A], options(profile=True))
-    assert result.records[0].profile is None and "a on litert has no profile: no library" in result.notes[0]
+    assert result.records[0].profile is None and "no profile of a on litert: no library" in result.notes[0]
 
 
 def test_a_named_runtime_that_one_of_two_devices_lacks_is_a_note(lab):
@@ -365,11 +365,11 @@ def test_several_samples_of_a_query_go_in_one_call_where_the_batch_is_free(lab):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"together": 1}, "cannot take turns"),
+        ({"together": 1}, "--together is 1"),
         ({"devices": (HERE, HERE)}, "here is named twice"),
         ({"runtimes": ("litert", "litert")}, "litert is named twice"),
-        ({"profile": True, "runtimes": ("onnxruntime",)}, "add --runtime litert"),
-        ({"profile": True, "delegate": "edgetpu"}, "takes no delegate"),
+        ({"profile": True, "runtimes": ("onnxruntime",)}, "Add --runtime litert"),
+        ({"profile": True, "delegate": "edgetpu"}, "--profile does not work with --delegate"),
     ],
 )
 def test_a_plan_that_contradicts_itself_is_refused(fields, said):

@@ -1,4 +1,4 @@
-"""What is asked of a deploy, and what it did on one device."""
+"""The options of a deploy, and its result on one device."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class DeployStatus(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployOptions:
-    """What every device gets, and what it must show.
+    """What every device gets, and what a new release must do there.
 
     Attributes:
-        probation: Runs of the golden inputs after the release became current and before it is kept.
-        p90_budget_ms: Of one such run. None: right answers are enough.
-        timeout_s: Of one step on a device; an upload has it for each piece of 4 MiB.
+        probation: Runs of the reference inputs after the release became current and before it is committed.
+        p90_budget_ms: Roll back where the 90th percentile of these runs is slower. None: any speed will do.
+        timeout_s: For one step on a device; of an upload, for each piece of 4 MiB.
     """
 
     constraints: DeployConstraints = field(default_factory=DeployConstraints)
@@ -41,14 +41,18 @@ class DeployOptions:
     timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or self.probation < 1 or self.timeout_s <= 0:
-            raise OptionsError("threads and probation are 1 or more, the timeout more than 0 s.")
+        for name, count in (("--threads", self.threads), ("--probation", self.probation)):
+            if count < 1:
+                raise OptionsError(f"{name} is {count}", advice="It must be 1 or more.")
+        if self.timeout_s <= 0:
+            raise OptionsError(f"--timeout-s is {self.timeout_s:g}", advice="It must be above 0.")
         if self.p90_budget_ms is not None and self.probation < P90_RUNS:
             raise OptionsError(
-                f"{self.probation} runs do not support a 90th percentile. Expected --probation {P90_RUNS} or more."
+                f"--probation is {self.probation}, too few runs for a 90th percentile",
+                advice=f"It must be {P90_RUNS} or more with --p90-budget-ms.",
             )
         if self.p90_budget_ms is not None and self.p90_budget_ms <= 0:
-            raise OptionsError(f"no run takes {self.p90_budget_ms:g} ms. Expected a budget above 0.")
+            raise OptionsError(f"--p90-budget-ms is {self.p90_budget_ms:g}", advice="It must be above 0.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +60,11 @@ class DeployResult:
     """What a deploy did on one device.
 
     Attributes:
-        step: The last one it began, of STEPS; None: none.
-        before: The release that was current when it was asked; None: none, or it was not asked.
+        step: The last one that began, of STEPS; None: none.
+        before: The release that was current before; None: none, or the device was not asked.
         p50_ms: Of the probation's runs; p90_ms None: too few of them.
-        sent_bytes: Size of the files that were not there yet.
-        error: Why a gate did not open; None: all did.
+        sent_bytes: Size of the files that the device did not have yet.
+        error: Of the first check that failed; None: all passed.
     """
 
     device: Device

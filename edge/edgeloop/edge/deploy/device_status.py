@@ -1,4 +1,4 @@
-"""What runs where: every device is asked, at once, and one that does not answer says why."""
+"""The status of many devices, asked at once; of one that does not answer, the reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusResult:
-    """A device's own words; `status` None: there were none, `error` says why."""
+    """Of one device; `status` None: it did not answer, `error` says why."""
 
     device: Device
     status: DeviceStatus | None = None
@@ -23,7 +23,7 @@ class StatusResult:
 
 
 def read_statuses(devices: Sequence[Device], timeout_s: float = TIMEOUT_S) -> list[StatusResult]:
-    """Ask each, none longer than `timeout_s` after it is connected.
+    """Ask each device, for `timeout_s` at most once it is connected.
 
     Raises:
         Interrupted: Ctrl-C.
@@ -32,8 +32,8 @@ def read_statuses(devices: Sequence[Device], timeout_s: float = TIMEOUT_S) -> li
     def work(device: Device, step: Step) -> StatusResult:
         try:
             step("status")
-            with release_client(device, timeout_s) as keep:
-                return StatusResult(device=device, status=keep.status())
+            with release_client(device, timeout_s) as client:
+                return StatusResult(device=device, status=client.status())
         except EdgeloopError as e:
             return StatusResult(device=device, error=e)
 

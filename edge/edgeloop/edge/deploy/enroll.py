@@ -1,4 +1,4 @@
-"""Devices told once whose bundles they take. From then on they refuse all others, and another list of names too."""
+"""Signers enrolled on devices, once. From then on a device refuses bundles of anybody else, and other signers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from edgeloop.runtime.device import Device
 
 @dataclass(frozen=True, slots=True)
 class EnrollResult:
-    """What became of it on one device; `error` None: it trusts the signers now."""
+    """Of one device; `error` None: it trusts the signers now."""
 
     device: Device
     error: EdgeloopError | None = None
 
 
 def enroll(devices: Sequence[Device], signers: bytes, timeout_s: float = 60.0) -> list[EnrollResult]:
-    """Give each device the signers that `read_signers` returned. The same ones again are fine, others are refused.
+    """Enroll the signers that `read_signers` returned on each device. The same ones again are accepted, others refused.
 
     Raises:
         OptionsError: No device, or one twice.
@@ -32,8 +32,8 @@ def enroll(devices: Sequence[Device], signers: bytes, timeout_s: float = 60.0) -
     def work(device: Device, step: Step) -> EnrollResult:
         try:
             step("enroll")
-            with release_client(device, timeout_s) as keep:
-                keep.enroll(signers)
+            with release_client(device, timeout_s) as client:
+                client.enroll(signers)
             add_devices([device])
         except EdgeloopError as e:
             return EnrollResult(device, e)

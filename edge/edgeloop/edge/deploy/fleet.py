@@ -1,6 +1,6 @@
-"""The devices this machine has enrolled or deployed to: a small list of names, so that `edgeloop devices` can ask them.
+"""The devices this machine has enrolled or deployed to: a list of names, so that `edgeloop devices` can ask them.
 
-It says nothing of what runs there: the devices know, and are asked. Nor how to log in: that is ssh's.
+It holds neither what runs there, which the devices are asked, nor how to log in, which ssh knows.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ def fleet_file() -> Path:
 
 
 def known_devices() -> list[Device]:
-    """In the order they came.
+    """In the order they were added.
 
     Raises:
-        DataError: The list is damaged, or names something that is no device.
+        DataError: The list is damaged, or holds a name that is no device.
     """
     return [_device(name) for name in _names(fleet_file())]
 
 
 def add_devices(devices: Iterable[Device]) -> None:
-    """Add those that are not in the list; two edgeloops at once lose nobody.
+    """Add those that are not in the list; two edgeloops at once lose none.
 
     Raises:
         DataError: The list is damaged.
@@ -52,9 +52,9 @@ def add_devices(devices: Iterable[Device]) -> None:
             names = list(dict.fromkeys([*_names(file), *new]))
             write_file(file, json.dumps({"devices": names}, indent=1).encode() + b"\n")
     except TimeoutError as e:
-        raise WriteError(f"{e}, by another edgeloop. End it, or name another list in {FLEET}.") from e
+        raise WriteError(f"{e}, by another edgeloop", advice=f"End that one, or name another list in {FLEET}.") from e
     except OSError as e:
-        raise WriteError(f"cannot write {file} ({e.strerror}). Name another list in {FLEET}.") from e
+        raise WriteError(f"cannot write {file} ({e.strerror})", advice=f"Name another list in {FLEET}.") from e
 
 
 def _names(file: Path) -> list[str]:
@@ -63,9 +63,13 @@ def _names(file: Path) -> list[str]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise DataError(f"{file} is no list of devices ({type(e).__name__}: {e}). Mend it, or remove it.") from e
+        raise DataError(
+            f"{file} is not a list of devices ({type(e).__name__}: {e})", advice="Correct it, or delete it."
+        ) from e
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f'{file} is no list of devices. Expected {{"devices": [NAME...]}}: mend it, or remove it.')
+        raise DataError(
+            f"{file} is not a list of devices", advice='Expected {"devices": [NAME, ...]}; correct it, or delete it.'
+        )
     return names
 
 
@@ -73,11 +77,11 @@ def _device(name: str) -> Device:
     try:
         return parse_device(name)
     except OptionsError as e:
-        raise DataError(f"{fleet_file()} names a device that is none: {e}") from e
+        raise DataError(f"{fleet_file()} holds a name that is no device: {e}") from e
     except DeviceError:  # an interpreter that is no more: it is said when the device is asked
         return Device(name, Path(name.partition(":")[2]))
 
 
 def _absolute(device: Device) -> str:
-    """The name from anywhere: a relative local:PYTHON means something else in another folder."""
+    """The name, valid in any folder: local:PYTHON may be relative."""
     return f"local:{device.python}" if device.ssh is None and device.name != "local" else device.name

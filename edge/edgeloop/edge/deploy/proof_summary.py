@@ -1,4 +1,4 @@
-"""What proof.json says about how good each variant's answers are."""
+"""proof.json in; how accurate each variant is, out."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class ProofSummary:
 
 
 def read_proof(bundle: Bundle) -> dict[str, ProofSummary]:
-    """By variant id, of the runs over the most samples: a second runtime proves on a part of them, which compares with
-    nothing. Empty where the bundle carries no proof.
+    """By variant id, of the runs over the most samples: a second runtime runs a part of them, and shares of different
+    samples do not compare. Empty where the bundle carries no proof.
 
     Raises:
-        IntegrityError: It is another bundle's.
+        IntegrityError: It belongs to another bundle.
         ModelError: It breaks the format.
     """
     file = bundle.file(PROOF)
@@ -31,7 +31,9 @@ def read_proof(bundle: Bundle) -> dict[str, ProofSummary]:
         return {}
     raw = read_json(file.read_bytes(), PROOF)
     if raw.get("manifest_sha256") != bundle.manifest_sha256:
-        raise IntegrityError(f"{file} belongs to another manifest. Fetch the bundle again, or take the proof away.")
+        raise IntegrityError(
+            f"{file} belongs to another manifest", advice="Fetch the bundle again, or delete that file."
+        )
     try:
         evaluated = raw["evaluation"]["samples"]
         rows: dict[str, list[tuple[int, dict]]] = {}
@@ -40,7 +42,10 @@ def read_proof(bundle: Bundle) -> dict[str, ProofSummary]:
                 rows.setdefault(row["variant"], []).append((int(row.get("samples", evaluated)), row))
         return {variant: _proved(found) for variant, found in rows.items()}
     except (KeyError, TypeError, ValueError) as e:
-        raise ModelError(f"{file} breaks the format ({type(e).__name__}: {e}); see docs/bundle.md.") from e
+        raise ModelError(
+            f"{file} does not follow the format ({type(e).__name__}: {e})",
+            advice="Expected what docs/bundle.md describes.",
+        ) from e
 
 
 def _proved(rows: list[tuple[int, dict]]) -> ProofSummary:

@@ -1,4 +1,4 @@
-"""Back to the release that a device kept: the one before, checked when it was installed and again now."""
+"""Roll devices back to the previous release, which they keep: checked when it was installed, and again now."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackResult:
-    """What runs on a device now. `version` None: it is as it was, `error` says why."""
+    """What runs on a device now. `version` None: nothing changed, `error` says why."""
 
     device: Device
     slot: str | None = None
@@ -26,7 +26,7 @@ class RollbackResult:
 
 
 def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: float = TIMEOUT_S) -> list[RollbackResult]:
-    """Each device to its release before. `slot` None: the only one it has.
+    """Roll each device back. `slot` None: the only one it has.
 
     Raises:
         OptionsError: No device, or one twice.
@@ -35,19 +35,19 @@ def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: floa
     refuse_twice(devices)
 
     def work(device: Device, step: Step) -> RollbackResult:
-        return _back(device, slot, timeout_s, step)
+        return _roll_back(device, slot, timeout_s, step)
 
     return run_on_all(devices, work, lambda device, step: None)
 
 
-def _back(device: Device, slot: str | None, timeout_s: float, step: Step) -> RollbackResult:
+def _roll_back(device: Device, slot: str | None, timeout_s: float, step: Step) -> RollbackResult:
     try:
         step("rollback")
-        with release_client(device, timeout_s) as keep:
-            status = keep.status()
+        with release_client(device, timeout_s) as client:
+            status = client.status()
             name = slot or _only(device, status)
             was = status.slots[name].current if name in status.slots else None
-            now = keep.rollback(name)
+            now = client.rollback(name)
     except EdgeloopError as e:
         return RollbackResult(device=device, slot=slot, error=e)
     return RollbackResult(device=device, slot=name, was=was, version=now.get("version"), variant=now.get("variant"))
@@ -57,4 +57,7 @@ def _only(device: Device, status: DeviceStatus) -> str:
     if len(status.slots) == 1:
         return next(iter(status.slots))
     have = ", ".join(status.slots) or "none"
-    raise OptionsError(f"{device.name} has {len(status.slots)} slots, so which one? Pass --slot NAME. It has: {have}.")
+    raise OptionsError(
+        f"{device.name} has {len(status.slots)} slots ({have}), and none was named",
+        advice="Choose one with --slot NAME.",
+    )

@@ -1,4 +1,4 @@
-"""A bundle to many devices, in waves; the first gate that stays shut keeps the waves after it from starting."""
+"""A bundle to many devices, in waves; after the first failure no further wave starts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def deploy(
     waves: str = ALL,
     progress: Progress = silent,
 ) -> list[DeployResult]:
-    """Read and check the bundle here first, then each wave's devices at once; outcomes in the devices' order.
+    """Check the bundle here, then deploy to each wave's devices at once; results in the devices' order.
 
-    A device whose gate stays shut keeps its release, or has gone back to it by itself; the others of its wave finish.
+    A device that fails keeps its release, or has rolled back to it by itself; the others of its wave finish.
 
     Raises:
-        ModelError, IntegrityError: The bundle is none, or was changed: nothing travels.
+        ModelError, IntegrityError: It is no bundle, or was changed: nothing is sent.
         OptionsError: Waves or devices contradict each other.
-        Interrupted: Ctrl-C; its `results` are the outcomes of all devices.
+        Interrupted: Ctrl-C; its `results` are those of all devices.
     """
     refuse_twice(devices)
     sizes = wave_sizes(waves, len(devices))
@@ -43,19 +43,19 @@ def deploy(
     def tell(device: Device, step: str) -> None:
         progress(f"deploy to {device.label}", STEPS.index(step), len(STEPS))
 
-    outcomes = [_not_started(device, bundle.manifest.version, wave) for device, wave in _waves(devices, sizes)]
+    results = [_not_started(device, bundle.manifest.version, wave) for device, wave in _waves(devices, sizes)]
     for wave in range(1, len(sizes) + 1):
         begun = [device for device, number in _waves(devices, sizes) if number == wave]
         try:
             done = run_on_all(begun, work, tell)
         except Interrupted as e:
-            raise Interrupted(_with(outcomes, e.results)) from e
-        outcomes = _with(outcomes, done)
-        for outcome in done:
-            progress(f"deploy to {outcome.device.label}", len(STEPS), len(STEPS))
-        if any(outcome.error for outcome in done):
+            raise Interrupted(_with(results, e.results)) from e
+        results = _with(results, done)
+        for result in done:
+            progress(f"deploy to {result.device.label}", len(STEPS), len(STEPS))
+        if any(result.error for result in done):
             break
-    return outcomes
+    return results
 
 
 def _waves(devices: Sequence[Device], sizes: Sequence[int]) -> list[tuple[Device, int]]:
@@ -66,11 +66,15 @@ def _waves(devices: Sequence[Device], sizes: Sequence[int]) -> list[tuple[Device
 
 def _not_started(device: Device, version: int, wave: int) -> DeployResult:
     return DeployResult(
-        device=device, result=DeployStatus.NOT_STARTED, version=version, wave=wave, reason="nothing was changed"
+        device=device,
+        result=DeployStatus.NOT_STARTED,
+        version=version,
+        wave=wave,
+        reason="nothing was changed",
     )
 
 
-def _with(outcomes: Sequence[DeployResult], done: Sequence[DeployResult]) -> list[DeployResult]:
-    """`outcomes`, those of `done` in the place of what was known of their devices."""
-    new = {outcome.device: outcome for outcome in done}
-    return [replace(new[o.device], wave=o.wave) if o.device in new else o for o in outcomes]
+def _with(results: Sequence[DeployResult], done: Sequence[DeployResult]) -> list[DeployResult]:
+    """`results`, with those of `done` put in for their devices."""
+    new = {result.device: result for result in done}
+    return [replace(new[o.device], wave=o.wave) if o.device in new else o for o in results]

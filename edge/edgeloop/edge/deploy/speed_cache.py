@@ -1,4 +1,4 @@
-"""How fast a bundle's variants are on a device: measured there once, remembered here for device and manifest."""
+"""How fast a bundle's variants are on a device: measured there once, kept here by device and manifest."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from edgeloop.errors import TargetError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
 
-RUNS = 64  # supports a p90 too, should anybody look into the file
+RUNS = 64  # supports a p90, too
 Speeds = dict[tuple[str, str], MeasuredSpeed]  # by variant id and runtime
 
 
 def measure_speeds(
     bundle: Bundle, device: Device, fitting: Sequence[VariantFit], threads: int, progress: Progress = silent
 ) -> Speeds:
-    """Of every fit whose runtime the device has; what is remembered is not measured again.
+    """Of every pair whose runtime is installed on the device; what is in the cache is not measured again.
 
     Raises:
-        TargetError: The device has none of the runtimes.
+        TargetError: None of the runtimes is installed on the device.
         DeviceError: It died or did not answer in time.
         WriteError: The cache folder may not be written to.
     """
-    there = available_runtimes(device, list(dict.fromkeys(fit.runtime for fit in fitting)))
+    installed = available_runtimes(device, list(dict.fromkeys(fit.runtime for fit in fitting)))
     file = _file(bundle, device, threads)
     known = _read(file)
-    wanted = [fit for fit in fitting if fit.runtime in there]
+    wanted = [fit for fit in fitting if fit.runtime in installed]
     if all((fit.variant.id, fit.runtime) in known for fit in wanted):
         return known
     known |= _measure(bundle, device, wanted, threads, progress)
@@ -46,19 +46,20 @@ def available_runtimes(device: Device, names: Sequence[str]) -> list[str]:
     """Those of `names` that load on the device, in their order; at least one.
 
     Raises:
-        TargetError: It has none of them.
+        TargetError: None of them.
     """
     lacks = {name: RUNNERS[name].lacks(device) for name in names}
-    there = [name for name in names if not lacks[name]]
-    if not there:
+    installed = [name for name in names if not lacks[name]]
+    if not installed:
         raise TargetError(
-            f"{device.name} has no runtime for this bundle: {next(iter(lacks.values()))}. Install one there."
+            f"{device.name} has no runtime for this bundle: {next(iter(lacks.values()))}",
+            advice="Install one on the device.",
         )
-    return there
+    return installed
 
 
 def _measure(bundle: Bundle, device: Device, fitting: Sequence[VariantFit], threads: int, progress: Progress) -> Speeds:
-    # here: a deploy that changes nothing measures nothing
+    # imported here: a deploy that changes nothing measures nothing
     from edgeloop.edge.measure.bench import bench
     from edgeloop.edge.measure.bench_plan import BenchOptions
     from edgeloop.edge.measure.bench_targets import find_targets
@@ -85,7 +86,7 @@ def _file(bundle: Bundle, device: Device, threads: int) -> Path:
 
 
 def _read(file: Path) -> Speeds:
-    """Nothing where the file is not there, or is no such file any more: a cache may always be thrown away."""
+    """Empty where there is no such file, or it cannot be read: a cache may always be deleted."""
     try:
         rows: Sequence[Mapping] = json.loads(file.read_bytes())["speeds"]
         return {

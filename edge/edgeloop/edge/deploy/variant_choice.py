@@ -1,10 +1,9 @@
-"""A bundle, a device's own words and its measurements in; which variant it gets, on which runtime, out.
+"""A bundle, a device's status and measurements in; which variant the device gets, on which runtime, out.
 
-A pair of variant and runtime is fit where the runtime proved the variant when it was converted, the machine has what
-the variant requires, and its answers are good enough. What is good enough, unless the user says so: at most one
-percentage point, or one sample where few were evaluated, below the best float pair: of its accuracy on labelled data,
-or, without labels, of the share of samples whose class agrees with the source's. Where a model is no classifier, being
-proved is enough.
+A pair of variant and runtime fits where the variant was proved on the runtime when it was converted, the machine has
+what the variant requires, and its outputs are accurate enough: at most one percentage point, or one sample where few
+were evaluated, below the best float variant. That is accuracy on labelled data or, without labels, the share of samples
+whose class agrees with the source's. Where a model is no classifier, being proved is enough.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ TRAIN = "train"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployConstraints:
-    """What the user wants of a variant.
+    """Which variants the user accepts.
 
     Attributes:
-        variant: By id: nothing is compared then. None: the fastest that is fit.
-        runtime: By name. None: any that the device has.
-        min_accuracy: Of labelled data, 0 to 1. None: as this module's docstring says.
-        max_ram_bytes: Peak of the process that runs the model.
+        variant: By id; no other is considered then. None: the fastest that fits.
+        runtime: By name. None: any that is installed on the device.
+        min_accuracy: On labelled data, 0 to 1. None: as this module's docstring says.
+        max_ram_bytes: Peak memory of the process that runs the model.
     """
 
     variant: str | None = None
@@ -42,16 +41,16 @@ class DeployConstraints:
 
     def __post_init__(self) -> None:
         if self.runtime is not None and self.runtime not in RUNNERS:
-            raise OptionsError(f"no runtime {self.runtime!r} on devices. Choose from {', '.join(RUNNERS)}.")
+            raise OptionsError(f"--runtime is {self.runtime!r}", advice=f"Choose one of: {', '.join(RUNNERS)}.")
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
-            raise OptionsError(f"the accuracy {self.min_accuracy:g} is no share. Expected 0 to 1, as 0.97.")
+            raise OptionsError(f"--min-accuracy is {self.min_accuracy:g}", advice="It must be from 0 to 1, e.g. 0.97.")
         if self.max_ram_bytes is not None and self.max_ram_bytes <= 0:
-            raise OptionsError("no model runs in no memory. Expected a maximum above 0.")
+            raise OptionsError(f"--max-ram-mb is {self.max_ram_bytes / 1000000.0:g}", advice="It must be above 0.")
 
 
 @dataclass(frozen=True, slots=True)
 class VariantFit:
-    """A variant that may run on that runtime there."""
+    """A variant that may run on that runtime of the device."""
 
     variant: Variant
     runtime: str
@@ -59,34 +58,39 @@ class VariantFit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredSpeed:
-    """Of a fit on the device. `ms`: median wall time of one sample; `rss_peak_bytes` None: unknown."""
+    """Measured on the device. `ms`: median wall time of one sample; `rss_peak_bytes` None: unknown."""
 
     ms: float
     rss_peak_bytes: int | None
 
 
 def fitting_variants(bundle: Bundle, machine: Mapping[str, Any], constraints: DeployConstraints) -> list[VariantFit]:
-    """Every pair that is fit for that machine, in the manifest's order; at least one.
+    """Every pair that fits that machine, in the manifest's order; at least one.
 
     Raises:
         ModelError: The bundle has no variant of that name.
-        OptionsError: An accuracy is asked of a bundle that was converted without labels.
-        BudgetError: None is accurate enough.
-        TargetError: None was proved on a runtime that devices have, or the machine lacks what they require.
+        OptionsError: A minimum accuracy, and the bundle was converted without labels.
+        BudgetError: No variant is accurate enough.
+        TargetError: No variant was proved on such a runtime, or the machine lacks what each of them requires.
     """
-    variants = [bundle.variant(constraints.variant)] if constraints.variant else _for_answering(bundle)
+    variants = [bundle.variant(constraints.variant)] if constraints.variant else _for_inference(bundle)
     proved = [VariantFit(v, r) for v in variants for r in v.requires.runtimes if _drives(r, v)]
     asked = [fit for fit in proved if constraints.runtime in (None, fit.runtime)]
     if not asked:
-        what = f"variant {constraints.variant!r}" if constraints.variant else "variant"
-        on = constraints.runtime or "a runtime of devices"
+        what = f"variant {constraints.variant!r}" if constraints.variant else "a variant"
+        on = constraints.runtime or "a runtime for devices"
         have = ", ".join(sorted({f"{fit.variant.id} on {fit.runtime}" for fit in proved})) or "none"
-        raise TargetError(f"{bundle.path} has no {what} that was proved on {on}. Proved: {have}.")
+        raise TargetError(
+            f"{bundle.path} has no proof of {what} on {on}; proved are: {have}",
+            advice="Choose one of these, or convert again.",
+        )
     lacking = {fit.variant.id: _lacking(fit.variant, machine, constraints) for fit in asked}
     able = [fit for fit in asked if not lacking[fit.variant.id]]
     if not able:
         id, reason = next(iter(lacking.items()))
-        raise TargetError(f"no variant of {bundle.path} fits: {id} {reason}. Convert a smaller one.")
+        raise TargetError(
+            f"no variant of {bundle.path} fits the device: {id} {reason}", advice="Choose or convert a smaller variant."
+        )
     return _accurate(bundle, able, constraints)
 
 
@@ -99,23 +103,28 @@ def choose_fastest(
         speeds: By variant id and runtime, for some of `fitting` at least.
 
     Raises:
-        TargetError: Every one that was measured takes more memory than is wanted.
-        DeviceError: None of them was measured.
+        TargetError: Every variant that was measured takes more memory than is allowed.
+        DeviceError: No variant was measured.
     """
     measured = [(fit, speeds[key]) for fit in fitting if (key := (fit.variant.id, fit.runtime)) in speeds]
     if not measured:
-        raise DeviceError("none of the variants that fit could be measured there. Name one: --variant ID --runtime R.")
+        raise DeviceError(
+            "none of the variants that fit could be measured on the device",
+            advice="Name one: --variant ID --runtime NAME.",
+        )
     limit = constraints.max_ram_bytes
     small = [(fit, s) for fit, s in measured if not (limit and s.rss_peak_bytes and s.rss_peak_bytes > limit)]
     if not small:
         least = min(s.rss_peak_bytes for _, s in measured if s.rss_peak_bytes)
-        raise TargetError(f"the smallest variant takes {least / 1e6:.0f} MB there, {limit / 1e6:.0f} MB are wanted.")  # type: ignore[operator]
+        assert limit is not None
+        found = f"the smallest variant takes {least / 1e6:.0f} MB on the device, and --max-ram-mb is {limit / 1e6:.0f}"
+        raise TargetError(f"{found}", advice="Raise the limit, or convert a smaller variant.")
     fit, speed = min(small, key=lambda pair: pair[1].ms)
-    return fit, f"fastest of {len(small)} measured there: {speed.ms:.3g} ms a sample"
+    return fit, f"the fastest of {len(small)} measured there: {speed.ms:.3g} ms per sample"
 
 
-def _for_answering(bundle: Bundle) -> list[Variant]:
-    """A variant that trains answers at the batch it trains with: only who names it wants it."""
+def _for_inference(bundle: Bundle) -> list[Variant]:
+    """Without variants that train, whose batch is the one they train with, unless there are no others."""
     return [v for v in bundle.variants if TRAIN not in v.signatures] or list(bundle.variants)
 
 
@@ -124,12 +133,12 @@ def _drives(runtime: str, variant: Variant) -> bool:
 
 
 def _lacking(variant: Variant, machine: Mapping[str, Any], constraints: DeployConstraints) -> str:
-    """What the machine lacks for it, or the empty string. The device itself checks again before it installs."""
+    """What the machine lacks for the variant; empty: nothing. The device checks again before it installs."""
     needs, free = variant.requires.ram_bytes, machine.get("ram_available_bytes")
     if needs is not None and isinstance(free, int) and needs > free:
         return f"needs {needs / 1e6:.0f} MB of memory, {free / 1e6:.0f} MB are free"
     if needs is not None and constraints.max_ram_bytes is not None and needs > constraints.max_ram_bytes:
-        return f"needs {needs / 1e6:.0f} MB of memory, {constraints.max_ram_bytes / 1e6:.0f} MB are wanted"
+        return f"needs {needs / 1e6:.0f} MB of memory, {constraints.max_ram_bytes / 1e6:.0f} MB are allowed"
     features = machine.get("cpu_features")
     missing = sorted(set(variant.requires.cpu_features) - set(features)) if isinstance(features, list) else []
     return f"needs the CPU features {', '.join(missing)}, which the machine lacks" if missing else ""
@@ -141,7 +150,9 @@ def _accurate(bundle: Bundle, able: Sequence[VariantFit], constraints: DeployCon
     proof = read_proof(bundle)
     labelled = any(proved.accuracy is not None for proved in proof.values())
     if constraints.min_accuracy is not None and not labelled:
-        raise OptionsError(f"{bundle.path} has no accuracy to compare. Convert it with --eval F.npz, labels in y.")
+        raise OptionsError(
+            f"{bundle.path} has no accuracy to compare", advice="Convert with --eval F.npz, which holds labels as y."
+        )
     shares = {id: proved.accuracy if labelled else proved.top1_agreement for id, proved in proof.items()}
     least = _least(bundle, proof, shares) if constraints.min_accuracy is None else constraints.min_accuracy
     if least is None:
@@ -151,12 +162,15 @@ def _accurate(bundle: Bundle, able: Sequence[VariantFit], constraints: DeployCon
     if not enough:
         best = max((share for fit in able if (share := shares.get(fit.variant.id)) is not None), default=0.0)
         what = "accuracy" if labelled else "agreement with the source"
-        raise BudgetError(f"the best that fits of {bundle.path} has {best:.1%} {what}, {least:.1%} are wanted.")
+        raise BudgetError(
+            f"the most accurate variant that fits has {best:.1%} {what}; the minimum is {least:.1%}",
+            advice="Lower --min-accuracy, or convert again.",
+        )
     return enough
 
 
 def _least(bundle: Bundle, proof: Mapping[str, ProofSummary], shares: Mapping[str, float | None]) -> float | None:
-    """What a variant must reach where the user does not say; None: there is nothing to go by."""
+    """The accuracy a variant needs where the user does not say; None: the proof has none to compare with."""
     floats = [v.id for v in bundle.manifest.variants if v.scheme in FLOATS]
     best = max(((share, id) for id in floats if (share := shares.get(id)) is not None), default=None)
     return None if best is None else best[0] - max(MAX_DROP, 1 / proof[best[1]].samples)

@@ -1,4 +1,4 @@
-"""`1,10%,100%` and a number of devices in, how many of them each wave reaches out."""
+"""`1,10%,100%` and a number of devices in; the number of devices in each wave out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 
 from edgeloop.errors import OptionsError
 
-FORM = "Expected rising counts or percentages of all devices, the last one reaching all, as 1,10%,100%."
+FORM = "Expected rising cumulative counts or percentages, the last one all devices, e.g. 1,10%,100%."
 STEP = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<percent>%?)")
 
 
 def wave_sizes(text: str, devices: int) -> list[int]:
-    """Devices of each wave, 1 or more, together `devices`. Each step of `text` is how many shall be done by its end.
+    """Devices of each wave, 1 or more, together `devices`. Each step of `text` is how many are done by its end.
 
-    A percentage is rounded up. A step that a small fleet has already reached, as 10% of 5 after 1, is no wave.
+    A percentage is rounded up. A step that a small fleet has already reached, e.g. 10% of 5 after 1, is left out.
 
     Raises:
         OptionsError: Another form, a falling step, or the last one leaves devices out.
@@ -23,22 +23,24 @@ def wave_sizes(text: str, devices: int) -> list[int]:
     for step in text.split(","):
         match = STEP.fullmatch(step.strip())
         if match is None or (not match["percent"] and "." in match["number"]):
-            raise OptionsError(f"no wave {step.strip()!r} in {text!r}. {FORM}")
+            raise OptionsError(f"{step.strip()!r} in --wave {text} is not a count or percentage. {FORM}")
         end = _devices(float(match["number"]), bool(match["percent"]), devices, text)
         if end < reached:
             raise OptionsError(
-                f"wave {step.strip()} of {text!r} is {end} of {devices} devices, after {reached}. {FORM}"
+                f"{step.strip()} in --wave {text} is {end} of {devices} devices, after {reached}. {FORM}"
             )
         if end > reached:
             sizes.append(end - reached)
         reached = end
     if reached < devices:
-        raise OptionsError(f"the waves {text!r} reach {reached} of {devices} devices. {FORM}")
+        raise OptionsError(f"--wave {text} reaches {reached} of {devices} devices. {FORM}")
     return sizes
 
 
 def _devices(number: float, percent: bool, devices: int, text: str) -> int:
     if number <= 0 or (percent and number > 100):
-        raise OptionsError(f"{number:g}{'%' if percent else ''} in {text!r} is no part of a fleet. {FORM}")
-    # to whole devices upwards, but 7% of 100 is 7 in binary too
+        raise OptionsError(
+            f"{number:g}{'%' if percent else ''} in --wave {text} is not above 0 and at most 100%. {FORM}"
+        )
+    # rounded up to whole devices; and 7% of 100 is 7 in binary, too
     return math.ceil(round(number * devices / 100, 9)) if percent else min(int(number), devices)

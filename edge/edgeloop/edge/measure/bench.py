@@ -1,4 +1,4 @@
-"""Files, runtimes and devices in, latency records and their ratios out: one plan, whose pairs take turns.
+"""Files, runtimes and devices in, latency records and their ratios out: one plan, whose models take turns.
 
 A pair is a file on a runtime of a device, loaded in a process of its own. They are loaded one after the other, so that
 no load is measured while another one runs. Then come rounds: in each, every pair has one turn, in random order, so
@@ -39,14 +39,14 @@ def bench(
 ) -> Bench:
     """Measure every target on every runtime of its format on every device.
 
-    `say` is told, as soon as it is known, which pair is left out and why; the result's notes say it too.
+    `say` is given, as soon as it is known, which pair is left out and why; the result's notes have it, too.
 
     Raises:
-        OptionsError: A runtime by a name that none has, or one that runs none of the targets.
+        OptionsError: There is no runtime of that name, or it runs none of the targets.
         MissingExtra: Nothing installed can run any of the targets, or a runtime asked for by name is not installed.
         ParityError, TargetError, DeviceError: A device or a runtime that was named runs none of the targets, or no
-            target can be measured at all: the class says why. With a delegate: any of the pairs.
-        MissingExtra: LoadGen was asked for, and a device's Python has none.
+            target can be measured at all; the class is that of the reason. With a delegate: any of the pairs.
+        MissingExtra: LoadGen was asked for, and is not installed on a device.
         DeviceError: A named device cannot be reached, or an agent died or hung while it was measured.
     """
     candidates = plan_candidates(what, options)
@@ -56,21 +56,23 @@ def bench(
     profiles: dict[int, Any] = {}
     driven: dict[int, ScenarioResult] = {}
     with contextlib.ExitStack() as stack:
-        opening = PairLoader(candidates, options, stack, say)
+        loader = PairLoader(candidates, options, stack, say)
         for done, group in enumerate(groups):
-            opened = opening.load(group)
+            opened = loader.load(group)
             members = [*(pair for pair, _ in pairs[:1]), *opened]
             pairs += [(pair, len(members[0].samples.wall_ms)) for pair in opened]
-            if options.driver is Driver.LOADGEN:  # before the turns: that a device has none is known within a second
+            if (
+                options.driver is Driver.LOADGEN
+            ):  # before the turns: a device without LoadGen is found out within a second
                 driven |= {id(pair): _by_loadgen(pair) for pair in opened}
             for turn in _rounds(members, order):
                 progress("bench", done * members[0].turns + turn, len(groups) * members[0].turns)
             for pair in members[1:]:
-                profiles[id(pair)] = profile(pair, opening.note) if options.profile else None
+                profiles[id(pair)] = profile(pair, loader.note) if options.profile else None
                 pair.close()
         (first, _), *rest = pairs
         # last, for it has turns in every group and a profile takes memory: 44 MB became 120
-        profiles[id(first)] = profile(first, opening.note) if options.profile else None
+        profiles[id(first)] = profile(first, loader.note) if options.profile else None
     rest.sort(key=lambda found: candidates.index(found[0].candidate))
     to = summarize(first, profiles[id(first)], driven.get(id(first)))
     others = [(summarize(pair, profiles[id(pair)], driven.get(id(pair))), skipped) for pair, skipped in rest]
@@ -80,7 +82,7 @@ def bench(
         devices={pair.candidate.device.label: pair.about for pair, _ in reversed(pairs)},
         host=_host(),
         seed=options.seed,
-        notes=tuple(opening.notes),
+        notes=tuple(loader.notes),
     )
 
 
@@ -120,7 +122,7 @@ def _rounds(members: Sequence[PreparedModel], order: random.Random) -> Iterator[
 
 
 def _host() -> dict[str, Any]:
-    """The machine that asked, without its name."""
+    """This machine, without its name."""
     return {
         "system": platform.system(),
         "machine": platform.machine(),

@@ -1,14 +1,14 @@
-"""Two documents of `edgeloop bench` in, a verdict a row out: faster, slower, cannot tell, or not comparable.
+"""Two documents of `edgeloop bench` in; for each row faster, slower, cannot tell or not comparable out.
 
-A verdict is about the second document: its time over the first one's. Rows pair by variant, runtime and delegate; the
+The change is the second document's: its time over the first one's. Rows pair by variant, runtime and delegate; the
 device may be another one, unless a document has several. `faster` and `slower` are said only where the whole 95%
 interval of the ratio lies beyond the margin. The two did not alternate, so the interval comes from drawing turns of
 each by itself (ratios.unpaired), and holds what happened within each run. What changed on a machine in between it
 cannot see; one plan that measures both can.
 
-Where the runs waited for something else (wall time above CPU time), or nobody knows, the CPU times must say the same.
-Where one of the
-two never settled, every turn of it must: the slowest of one side against the fastest of the other.
+Where the runs waited for something else (wall time above CPU time), or that is unknown, the CPU times must agree.
+Where one of the two never reached a steady state, every turn must: the slowest of one side against the fastest of the
+other.
 
 Measured by simulation, 150 pairs of runs of one and the same thing at 100 to 400 runs each, margin 2%: "faster" or
 "slower" came out never for even noise with or without rare spikes up to four times as long, in 1% where neighbouring
@@ -58,7 +58,7 @@ class CompareOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin < 1:
-            raise OptionsError(f"a margin is a share from 0 to below 1, got {self.margin:g}. 0.02 is 2%.")
+            raise OptionsError(f"--margin is {self.margin:g}", advice="It must be from 0 to below 1, e.g. 0.02 for 2%.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +84,16 @@ def read_bench(path: Path) -> Mapping[str, Any]:
     try:
         document = read_json(path.read_bytes(), str(path), LIMIT_BYTES)
     except OSError as e:
-        raise DataError(f"cannot read {path}: {e.strerror or e}. Name a file that `edgeloop bench -o` wrote.") from e
+        raise DataError(
+            f"{path} cannot be read: {e.strerror or e}", advice="Name a file that edgeloop bench -o wrote."
+        ) from e
     except ModelError as e:
-        raise DataError(f"{str(e).partition(' Make it')[0]} Name a file that `edgeloop bench -o` wrote.") from e
+        raise DataError(e.sentence, advice="Name a file that edgeloop bench -o wrote.") from e
     wrong = _wrong(document.get("bench"))
     if wrong:
-        raise DataError(f"{path} has {wrong}. Expected the document that `edgeloop bench --json` prints.")
+        raise DataError(
+            f"{path} is not a document of edgeloop bench: {wrong}", advice="Name a file that edgeloop bench -o wrote."
+        )
     return document
 
 
@@ -110,15 +114,17 @@ def compare(
     ]
     if not pairs:
         named = " and ".join(", ".join(" on ".join(key[:2]) for key in rows) for rows in (one, other))
-        raise DataError(f"the documents have no row in common: {named}. Compare runs of the same variants.")
+        raise DataError(
+            f"the documents have no row in common: {named}", advice="Compare documents of the same variants."
+        )
     return [_compared(a, b, options) for a, b in pairs]
 
 
 def _wrong(records: Any) -> str:
     if not isinstance(records, list):
-        return "no list `bench`"
-    found = (f"row {k} without {lack}" for k, record in enumerate(records) if (lack := _lacks(record)))
-    return next(found, "") if records else "no row"
+        return "it has no list `bench`"
+    found = (f"row {k} has no valid field {lack}" for k, record in enumerate(records) if (lack := _lacks(record)))
+    return next(found, "") if records else "it has no row"
 
 
 def _lacks(record: Any) -> str:
@@ -130,7 +136,7 @@ def _lacks(record: Any) -> str:
     times = [record.get(name) for name in TIMES]
     missing += [name for name, values in zip(TIMES, times, strict=True) if not _are_times(values)]
     if not missing and len(set(map(len, times))) > 1:  # type: ignore[arg-type]
-        missing.append("as many wall_ms as cpu_ms")
+        missing.append("cpu_ms, one for each wall_ms")
     if record.get("contended") not in (True, False, "unknown"):
         missing.append("contended")
     if not isinstance(record.get("block"), int) or record["block"] < 1:
@@ -153,7 +159,9 @@ def _rows(records: Sequence[Record], which: str) -> dict[Key, dict[str, Record]]
         same = rows.setdefault((r["variant"], r["runtime"], r["delegate"]), {})
         if r["device"] in same:
             named = f"{r['variant']} on {r['runtime']} on {r['device']}"
-            raise DataError(f"the {which} document has {named} twice. Compare documents of one plan each.")
+            raise DataError(
+                f"the {which} document has {named} twice", advice="Compare documents that edgeloop bench wrote."
+            )
         same[r["device"]] = r
     return rows
 
@@ -179,7 +187,10 @@ def _compared(a: Record, b: Record, options: CompareOptions) -> Comparison:
         verdict, why = judge(wall, cpu, alone, options.margin)
         unsettled = [which for which, r in (("first", a), ("second", b)) if r["steady"]["from"] is None]
         if not why and unsettled and _beyond(_extremes(a, b), options.margin) is not verdict:
-            verdict, why = Change.CANNOT_TELL, f"the {unsettled[0]} never settled, and not all of its turns say so"
+            verdict, why = (
+                Change.CANNOT_TELL,
+                f"the {unsettled[0]} reached no steady state, and its turns do not all agree",
+            )
     return Comparison(
         variant=a["variant"],
         runtime=a["runtime"],
@@ -197,12 +208,12 @@ def _incomparable(a: Record, b: Record) -> str:
         if not r["valid"]:
             return f"the {which} is invalid: {r.get('invalid_because') or 'no reason given'}"
         if r["functional_only"]:
-            return f"the {which} ran on an emulated device: that it answers is real, how fast is not"
+            return f"the {which} ran on an emulated device, whose times mean nothing"
         if not len(_turns(r, "wall_ms")) or not min(_turns(r, "wall_ms")) > 0:
-            return f"the {which} has no turn of runs that took any time"
+            return f"the {which} has no turn with times above 0"
     for name in SAME:
         if a.get(name) != b.get(name):
-            return f"{name} {a.get(name)} against {b.get(name)}"
+            return f"{name} differs: {a.get(name)} and {b.get(name)}"
     return ""
 
 
@@ -218,19 +229,19 @@ def _extremes(a: Record, b: Record) -> Interval:
 
 
 def judge(wall: Interval, cpu: Interval | None, alone: bool, margin: float) -> tuple[Change, str]:
-    """What may be said of a ratio, and why no more than that; `why` is empty for a plain verdict.
+    """The change that a ratio shows, and why it shows no more; the reason is empty for faster and slower.
 
     `alone`: no run waited for anything else.
     """
     if wall.low is None or wall.high is None:
-        return Change.CANNOT_TELL, "too few turns for an interval: measure again with more --runs"
+        return Change.CANNOT_TELL, "too few turns for an interval; measure again with more --runs"
     found = _beyond(wall, margin)
     if found is None:
         if wall.high <= 1 + margin and wall.low >= 1 / (1 + margin):
             return Change.CANNOT_TELL, f"no difference above {margin:.0%}"
-        return Change.CANNOT_TELL, "the interval reaches into the margin: measure again with more --runs"
+        return Change.CANNOT_TELL, "the interval reaches into the margin; measure again with more --runs"
     if not alone and (cpu is None or _beyond(cpu, margin) is not found):
-        return Change.CANNOT_TELL, "the runs may have waited for something else: CPU time does not say the same"
+        return Change.CANNOT_TELL, "the runs may have waited for something else: the CPU times do not agree"
     return found, ""
 
 

@@ -1,4 +1,4 @@
-"""Files, runtimes and devices in, the pairs to measure out: which file runs on which runtime of which device."""
+"""Files, runtimes and devices in; what to measure out: which file on which runtime of which device."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class BenchOptions:
     """What to run where, and how often.
 
     Attributes:
-        devices: Where. Empty: for each runtime, the first place that has it.
+        devices: Where to run. Empty: for each runtime, the first place where it is installed.
         runtimes: By name. Empty: every runtime of the file's format that is installed.
         delegate: `edgetpu`, or a delegate's library as the device finds it; None: the runtime's own kernels.
         threads: Of the runtime.
         runs: Measured queries of each pair; a query is one call, but for the scenarios that say otherwise. Offline:
             samples of the one query.
         warmup: Calls before them.
-        driver: LoadGen asks as many queries before the turns, in a run of its own; the samples of the record stay ours,
-            its peak memory is with LoadGen's, some 2 MB.
+        driver: LoadGen issues as many queries before the turns, in a run of its own; the record's samples stay ours,
+            and its peak memory includes LoadGen's, some 2 MB.
         together: Pairs loaded at a time, each a process; more are measured in groups that share the first pair.
-        profile: Ask for the time of each operator, after everything else.
+        profile: Also measure the time of each operator, after everything else.
         timeout_s: For one answer of a device.
         seed: Of the order of turns, the groups and the bootstrap.
     """
@@ -52,23 +52,30 @@ class BenchOptions:
     def __post_init__(self) -> None:
         fewest = FEWEST_RUNS[50]
         if self.runs < fewest:
-            raise OptionsError(f"{self.runs} runs do not support a median. Expected {fewest} or more (64 for a p90).")
-        if self.threads < 1 or self.warmup < 1:
-            raise OptionsError("threads and warm-up are 1 or more: the first call is never a steady one.")
-        if self.together < 2:
-            raise OptionsError(f"{self.together} at a time cannot take turns. Expected 2 or more.")
+            raise OptionsError(
+                f"--runs is {self.runs}, too few for a median", advice=f"It must be {fewest} or more (64 for a p90)."
+            )
+        for name, value, least in (
+            ("--threads", self.threads, 1),
+            ("--warmup", self.warmup, 1),  # the first call is never a steady one
+            ("--together", self.together, 2),  # one alone cannot take turns
+        ):
+            if value < least:
+                raise OptionsError(f"{name} is {value}", advice=f"It must be {least} or more.")
         names = [device.name for device in self.devices]
         for name in {name for chosen in (names, self.runtimes) for name in chosen if chosen.count(name) > 1}:
-            raise OptionsError(f"{name} is named twice. Name it once.")
+            raise OptionsError(f"{name} is named twice", advice="Name it once.")
         if self.profile and self.runtimes and LITERT.name not in self.runtimes:
-            raise OptionsError(f"operators are timed by LiteRT's own profiler: add --runtime {LITERT.name}.")
+            raise OptionsError(
+                "--profile works with LiteRT alone, and --runtime leaves it out", advice=f"Add --runtime {LITERT.name}."
+            )
         if self.delegate is not None and self.profile:
-            raise OptionsError("LiteRT's profiler takes no delegate. Ask for one of the two.")
+            raise OptionsError("--profile does not work with --delegate", advice="Pass one of the two.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchCandidate:
-    """A file on a runtime of a device, not tried yet."""
+    """A file on a runtime of a device, not loaded yet."""
 
     target: BenchTarget
     runner: AgentRunner
@@ -93,7 +100,7 @@ def plan_candidates(what: Sequence[BenchTarget], options: BenchOptions) -> list[
         if target.format in runner.formats
     ]
     if not found:
-        raise MissingExtra("no installed runtime runs any of these files. Run: pip install 'edgeloop[edge]'")
+        raise MissingExtra("no runtime for these files is installed", advice="Run: pip install 'edgeloop[edge]'")
     return found
 
 
@@ -102,16 +109,18 @@ def _runtimes(what: Sequence[BenchTarget], options: BenchOptions) -> Iterator[Ag
     formats = {target.format for target in what} if options.delegate is None else {Format.TFLITE}
     for name in options.runtimes or known:
         if name not in known:
-            raise OptionsError(f"no runtime {name!r}. Choose from {', '.join(known)}.")
+            raise OptionsError(f"there is no runtime {name!r}", advice=f"Choose one of: {', '.join(known)}.")
         if known[name].formats & formats:
             yield known[name]
         elif options.runtimes:
             wanted = ", ".join(sorted(format.value for format in formats))
-            raise OptionsError(f"{name} does not run {wanted}. Choose another --runtime, or leave it out.")
+            raise OptionsError(
+                f"{name} does not run {wanted} files", advice="Choose another --runtime, or leave it out."
+            )
 
 
 def _places(runner: AgentRunner, named: bool) -> tuple[Device, ...]:
-    """This interpreter if it has the runtime, else the device environment, which may have it: opening it will tell."""
+    """This interpreter if the runtime is installed in it, else the device environment, which is asked when loading."""
     local = parse_device(LOCAL)
     if not runner.lacks(local):
         return (local,)

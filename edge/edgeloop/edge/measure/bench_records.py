@@ -1,4 +1,4 @@
-"""What a measurement says: records in, the JSON document of `bench --json` and `bench -o` out.
+"""The records of a measurement, and the JSON document of `bench --json` and `bench -o` made of them.
 
 A time is one invoke of the runtime in milliseconds, its inputs in place before and its outputs taken out after; a size
 is in bytes. A value that a device cannot tell is "unknown", one that too few runs support is None. No sample is ever
@@ -64,8 +64,8 @@ class Latency:
         involuntary_switches: How often the kernel took the CPU away during all turns; None: unknown.
         rss_bytes: Of the agent after the last turn. `rss_peak_bytes`: the highest ever.
         arena_bytes: Memory the runtime planned for tensors.
-        valid: False: the times mean nothing, `invalid_because` says why.
-        functional_only: The device is emulated: that it answers is real, how fast is not.
+        valid: False: the times mean nothing, for the reason in `invalid_because`.
+        functional_only: The device is emulated: its outputs are real, its times are not.
         entry_ms: The calls that begin each turn, which find the caches as other pairs left them; not in any figure.
         started_s: When each of the n runs began, in seconds since the plan did: within a record by the device's clock,
             which is set by the asking machine's to what one question takes to travel.
@@ -165,11 +165,11 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """All of one plan. The ratios are those of every other record to the first.
+    """Everything measured by one plan. The ratios are those of every other record to the first.
 
     Attributes:
-        devices: What each said of itself (the agent's `probe`), by label.
-        host: The machine that asked.
+        devices: The description of each (the agent's `probe`), by label.
+        host: The machine that measured.
         notes: What was left out and why.
     """
 

@@ -117,7 +117,7 @@ def _invalid(readings: Sequence[Reading]) -> str | None:
         if reading["throttled"] is True:
             flags = reading["throttled_flags"]
             how = f" ({', '.join(flags)})" if isinstance(flags, (list, tuple)) and flags else ""
-            return f"the device was throttled{how} {reading['at_s']:.1f} s after the plan began"
+            return f"the device was throttled{how} {reading['at_s']:.1f} s after the measurement began"
     return None
 
 

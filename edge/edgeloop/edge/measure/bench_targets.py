@@ -1,4 +1,4 @@
-"""A path in, the model files in it that an agent can run out."""
+"""A path in, the model files in it that can be measured out."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class BenchTarget:
 
     Attributes:
         bytes: Of all its files; `sha256`: of `entry`.
-        reference: Real inputs and the source's answers; None: inputs are made up.
-        proved_on: Runtimes by name; None for a bare file, of which nobody claims anything.
+        reference: Real inputs and the source's outputs; None: random inputs are used.
+        proved_on: Runtimes by name; None for a bare file, which has no proof.
     """
 
     variant: str
@@ -35,17 +35,17 @@ class BenchTarget:
 
 
 def find_targets(path: Path) -> list[BenchTarget]:
-    """What of a bundle, .tflite or .onnx an agent can run.
+    """The files of a bundle, or the one .tflite or .onnx, that can be measured.
 
     Raises:
         ModelError: Neither of these.
-        DataError: The bundle's reference.npz is not what it should be.
+        DataError: The bundle's reference.npz is damaged or does not fit its manifest.
     """
     if is_bundle(path):
         return _of_bundle(path)
     if not path.is_file() or path.suffix not in SUFFIXES:
-        found = "does not exist" if not path.exists() else "is none of these"
-        raise ModelError(f"{path} {found}. Expected a bundle, a .tflite or an .onnx file.")
+        found = "does not exist" if not path.exists() else "cannot be measured"
+        raise ModelError(f"{path} {found}", advice="Expected a bundle, a .tflite or an .onnx file.")
     file = BenchTarget(
         variant=path.stem,
         folder=path.parent,

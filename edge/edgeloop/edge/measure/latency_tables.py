@@ -1,6 +1,6 @@
-"""Records in, tables for people out. Every cell is text; what is not known is said.
+"""Records in, tables for people out. Every cell is text; an unknown value is the word "unknown".
 
-A column whose cell is the same in every row is left out and said once, in the title.
+A column whose cells are all the same is left out, and its value stands in the title.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OPERATORS = 15  # rows of a profile: the slowest
 UNKNOWN, INSUFFICIENT = "unknown", "insufficient"
 OUTCOMES = {"p90_ms": "p90 ms", "p99_query_ms": "p99 ms", "samples_per_s": "samples/s"}
 ALWAYS = (50, 90)  # percentiles; of the others, half a column would say no more than how long a row took to settle
-SAYABLE = ("batch", "calls", "queries", "samples a query", "turns", "taken by", "arena", "operators delegated")
+SAYABLE = ("batch", "calls", "queries", "samples a query", "turns", "run by", "arena", "operators delegated")
 
 Columns = Mapping[str, Sequence[str]]  # cells by name, one for each row
 
@@ -38,13 +38,13 @@ def overview(result: Bench) -> list[Table]:
 
 
 def notes(records: Sequence[Latency]) -> list[str]:
-    """What the tables leave out, and why."""
-    lacking = [f"p{q} takes {fewest}" for q, fewest in FEWEST_RUNS.items() if None in _percentiles(records, q)]
-    return [f"Not every row has steady calls enough: {', '.join(lacking)}. See --runs."] if lacking else []
+    """What the tables cannot show, and why."""
+    lacking = [f"p{q} needs {fewest}" for q, fewest in FEWEST_RUNS.items() if None in _percentiles(records, q)]
+    return [f"Some rows have too few steady calls: {', '.join(lacking)}. Measure more with --runs."] if lacking else []
 
 
 def latency_table(records: Sequence[Latency]) -> Table:
-    """Times of the steady calls of one plan, in its order."""
+    """Times of the steady calls of one plan, in the plan's order."""
     first = records[0]
     threads = "1 thread" if first.threads == 1 else f"{first.threads} threads"
     delegate = f" with {first.delegate}" if first.delegate else ""
@@ -62,14 +62,14 @@ def latency_table(records: Sequence[Latency]) -> Table:
             "steady": [f"from {r.steady.start}" if r.steady.reached else "not reached" for r in records],
             "remarks": [", ".join(_remarks(r)) for r in records],
         },
-        "; compare within this table only",
+        "; compare times within this table only",
     )
 
 
 def start_table(records: Sequence[Latency]) -> Table:
-    """What comes before the steady calls, each once; and the memory of all."""
+    """What comes before the steady calls, and the peak memory."""
     return compact(
-        "start, each step once, and memory",
+        "start-up, each step once, and memory",
         {
             **_names(records),
             "import ms": [_time(r.import_ms) for r in records],
@@ -87,13 +87,13 @@ def outcome_table(records: Sequence[Latency]) -> Table:
     first = outcomes[0]
     short = "" if all(o.mlperf_length for o in outcomes) else ", too short for an MLPerf result"
     return compact(
-        f"{first.scenario} by MLPerf's rules, asked by {first.driver}{short}",
+        f"{first.scenario} by MLPerf's rules, queries issued by {first.driver}{short}",
         {
             **_names(records),
             "queries": [str(o.queries) for o in outcomes],
             "samples a query": [str(o.samples_per_query) for o in outcomes],
             OUTCOMES[first.metric]: [
-                f"{INSUFFICIENT}, takes {o.minimum_queries}" if o.value is None else _digits(o.value) for o in outcomes
+                f"{INSUFFICIENT}, needs {o.minimum_queries}" if o.value is None else _digits(o.value) for o in outcomes
             ],
         },
     )
@@ -105,7 +105,7 @@ def ratio_table(result: Bench) -> Table:
     ratios = result.ratios
     remarks = [["invalid"] * (not ratio.valid) + ["functional only"] * ratio.functional_only for ratio in ratios]
     return compact(
-        f"time over that of {_row(first)}, turn by turn, with 95% intervals",
+        f"time divided by that of {_row(first)}, turn by turn, with 95% intervals",
         {
             **_names(result.records, others),
             "wall": [_interval(ratio.wall) for ratio in ratios],
@@ -122,10 +122,10 @@ def profile_table(row: str, profile: Sequence[Mapping[str, Any]]) -> Table:
     slowest = f": the {OPERATORS} slowest of {len(ops)}" if len(ops) > OPERATORS else ""
     ops = ops[:OPERATORS]
     return compact(
-        f"operators of {row}{slowest}, each call counted in whole microseconds",
+        f"operators of {row}{slowest}, timed in whole microseconds",
         {
-            "ran": [op["name"] for op in ops],
-            "taken by": ["XNNPACK" if op["delegated"] else "no delegate" for op in ops],
+            "kernel": [op["name"] for op in ops],
+            "run by": ["XNNPACK" if op["delegated"] else "the runtime" for op in ops],
             "operator": [op["operator"] or "" for op in ops],
             "shapes": [_shapes(op) for op in ops],
             "mean us": [f"{op['mean_us']:.2f}" for op in ops],

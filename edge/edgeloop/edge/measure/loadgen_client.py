@@ -1,6 +1,6 @@
 """A loaded model in, the same figure as ours out, by MLPerf's own LoadGen: an optional driver, and the check of ours.
 
-LoadGen runs on the device, in the agent (on_device/models/loadgen.py), so that neither driver measures a pipe. Its
+LoadGen runs on the device (runtime/agent/loadgen.py), so that neither driver measures a pipe. Its
 clock starts before and stops after ours by what it costs to call a Python function, some microseconds.
 
 Source: https://github.com/mlcommons/inference/tree/master/loadgen
@@ -63,7 +63,10 @@ def measure_with_loadgen(
         theirs = replace(ours, value=value, percentile_ms=plain)
         return LoadgenRun(theirs, times["query_ms"], times["own_ms"], times["cpu_ms"])
     except (KeyError, TypeError, ValueError) as e:
-        raise DeviceError(f"{agent.where}: LoadGen's answer is not what 6.0 gives ({type(e).__name__}: {e}).") from e
+        raise DeviceError(
+            f"{agent.where}: LoadGen's result is not that of version 6.0 ({type(e).__name__}: {e})",
+            advice="Install mlcommons-loadgen 6.",
+        ) from e
 
 
 def _figures(query: Query, results: Mapping[str, Any]) -> tuple[float | None, float | None]:

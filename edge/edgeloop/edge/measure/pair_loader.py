@@ -1,6 +1,6 @@
-"""Candidates in, loaded pairs out; and for those that cannot be loaded, a note, or the error that ends the plan.
+"""Candidates in, loaded models out; for those that cannot be loaded, a note, or the error that ends the plan.
 
-A pair is left out with a note. A device or a runtime that the user named, and that has no pair left, is an error.
+A candidate is left out with a note. A device or a runtime that the user named, and that has none left, is an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PairLoader:
         self._left_out: list[tuple[BenchCandidate, EdgeloopError]] = []
 
     def load(self, group: Sequence[BenchCandidate]) -> list[PreparedModel]:
-        """Those of a group that load and answer rightly. All are started at once, then loaded one by one.
+        """Those of a group that load and compute the right outputs. All are started at once, then loaded one by one.
 
         Raises:
             DeviceError, TargetError, ParityError, MissingExtra: As `bench`.
@@ -50,7 +50,7 @@ class PairLoader:
         for candidate, running, close in up:
             with self._trying(candidate, close):
                 loaded.append(PreparedModel(candidate, running, self.options, self.began_s, close))
-        self._judge()
+        self._check_named()
         return loaded
 
     @contextlib.contextmanager
@@ -67,13 +67,13 @@ class PairLoader:
 
     def _leave_out(self, candidate: BenchCandidate, error: EdgeloopError) -> None:
         if self.options.delegate is not None and not isinstance(error, MissingExtra):
-            raise error  # what a delegate refuses must not look like a file less
+            raise error  # what a delegate refuses must not look like one file less
         self._left_out.append((candidate, error))
         if candidate.runner.name in self.options.runtimes or not isinstance(error, MissingExtra):
-            self.note(_said(candidate, error))
+            self.note(f"{_not_measured(candidate)}: {error}")
 
-    def _judge(self) -> None:
-        """Whoever was named and has no pair left, now that all of its candidates were tried."""
+    def _check_named(self) -> None:
+        """Refuse a device or runtime that was named and has no pair left, now that all of its candidates were tried."""
         for device in self.options.devices:
             self._need([c for c in self.candidates if c.device == device], device.name)
         for name in self.options.runtimes:
@@ -85,18 +85,18 @@ class PairLoader:
         failed = [(c, e) for c, e in self._left_out if any(c is candidate for candidate in own)]
         if len(failed) < len(own):
             return
-        # that a runtime is not there says least: of three runtimes, a device has one and that one refuses the file
+        # that a runtime is not installed says least: of three runtimes, a device has one and that one refuses the file
         candidate, error = next(((c, e) for c, e in failed if not isinstance(e, MissingExtra)), failed[0])
         kind = type(error)
         if kind is MissingExtra and self.options.devices:
-            reasons = "; ".join(dict.fromkeys(str(e).rstrip(".") for _, e in failed))
+            reasons = "; ".join(dict.fromkeys(e.sentence.rstrip(".") for _, e in failed))
             raise DeviceError(
-                f"{who} runs none of these files: {reasons}. Install a runtime there, or name another Python."
+                f"{who} runs none of these files: {reasons}", advice="Install a runtime there, or name another Python."
             ) from error
         if kind is MissingExtra:
-            raise MissingExtra(f"{str(error).rstrip('.')}. Run: {candidate.runner.install}") from error
-        raise kind(_said(candidate, error)) from error
+            raise MissingExtra(error.sentence, advice=f"Run: {candidate.runner.install}") from error
+        raise kind(error.sentence, advice=error.advice, where=_not_measured(candidate)) from error
 
 
-def _said(candidate: BenchCandidate, error: EdgeloopError) -> str:
-    return f"{candidate.target.variant} on {candidate.runner.name} was not measured: {str(error).rstrip('.')}."
+def _not_measured(candidate: BenchCandidate) -> str:
+    return f"{candidate.target.variant} on {candidate.runner.name} was not measured"

@@ -1,4 +1,4 @@
-"""A candidate in, a model that is loaded and answers rightly out; then its turns, one after another."""
+"""A candidate in, a model that is loaded and computes the right outputs out; then its turns, one after another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUERIES_A_TURN = 5  # 100 runs are 20 turns: the bootstrap and the change-point 
 # four models of 12 to 550 us taking turns: the first call took 1.1 to 3.6 times the median of the fifth to tenth, the
 # second 1.01 to 1.2 times, the third 1.0 to 1.1. With the first one counted, every p90 was its time.
 ENTRY = 2
-CALLS_AT_ONCE = 4000  # of one question: three times each, as JSON, in a frame header of 1 MiB
+CALLS_AT_ONCE = 4000  # of one request: three times each, as JSON, in a frame header of 1 MiB
 
 
 @dataclass
@@ -36,7 +36,7 @@ class TimingSamples:
     wall_ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
     started_s: list[float] = field(default_factory=list)
-    switches: list[int | None] = field(default_factory=list)  # involuntary ones, of each question
+    switches: list[int | None] = field(default_factory=list)  # involuntary ones, of each request
     rss_bytes: int | None = None
     rss_peak_bytes: int | None = None
     readings: list[Reading] = field(default_factory=list)
@@ -48,13 +48,13 @@ class PreparedModel:
     def __init__(
         self, candidate: BenchCandidate, agent: Agent, options: BenchOptions, began_s: float, close: Callable[[], None]
     ) -> None:
-        """Load, run once, check against the reference where nobody did before, warm up.
+        """Load, run once, check against the reference where no proof says so, warm up.
 
         Raises:
             MissingExtra: The runtime does not load there.
             DeviceError: The agent died or did not answer in time.
             TargetError: The runtime or the delegate refuses the model.
-            ParityError: It computes something else there than its source.
+            ParityError: Its outputs differ from its source's.
         """
         self.candidate, self.agent, self.options = candidate, agent, options
         self.began_s, self.close = began_s, close
@@ -113,7 +113,10 @@ class PreparedModel:
         if target.proved_on is None or runtime in target.proved_on:
             return
         if target.reference is None:
-            raise ParityError("it was not proved there, and the bundle has no reference.npz to check it with")
+            raise ParityError(
+                "it was not proved on this runtime, and the bundle has no reference.npz to check it with",
+                advice="Choose another --runtime, or convert without --no-reference.",
+            )
         where = RanOn(target.variant, runtime, device=self.candidate.device.label)
         rows = self_check(self.agent, where, target.reference, self.signature, batch)
         wrong = [reason(row) for row in rows if not row.passed]

@@ -33,9 +33,9 @@ KINDS = (  # how XNNPACK's names begin, and the operators of a model that become
 
 
 def profile(loaded: PreparedModel, say: Callable[[str], None]) -> list[dict[str, Any]] | None:
-    """Operators in the order they ran; None where they cannot be timed: `say` is told why, the measured times stand.
+    """Operators in the order they ran; None where they cannot be timed: `say` is given the reason.
 
-    It is also told where other kernels answered than usual.
+    It is also given a note where other kernels ran than usual.
 
     Returns:
         [{index, graph, name, delegated, calls, mean_us, share (of all operators), operator, inputs, output}]: the last
@@ -50,7 +50,7 @@ def profile(loaded: PreparedModel, say: Callable[[str], None]) -> list[dict[str,
     except (TargetError, DeviceError) as e:
         ops, why = None, str(e)
     if not isinstance(ops, list):
-        say(f"{target.variant} on {loaded.candidate.runner.name} has no profile: {why.rstrip('.')}.")
+        say(f"no profile of {target.variant} on {loaded.candidate.runner.name}: {why.rstrip('.')}.")
         return None
     if why:
         say(f"profile of {target.variant} on {loaded.candidate.runner.name}: {why}")
@@ -58,7 +58,7 @@ def profile(loaded: PreparedModel, say: Callable[[str], None]) -> list[dict[str,
 
 
 def with_shapes(ops: Sequence[Mapping[str, Any]], graphs: Sequence[Graph]) -> list[dict[str, Any]]:
-    """What the profiler said, and beside it what the file says of the same operators."""
+    """The profiler's operators, with the file's name and shapes of each."""
     found: dict[int, tuple[Graph, Operator]] = {}
     for number, graph in enumerate(graphs):
         mine = [(k, op) for k, op in enumerate(ops) if op["graph"] == number]

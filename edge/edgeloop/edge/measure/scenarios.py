@@ -34,7 +34,7 @@ MLPERF_OFFLINE_SAMPLES = 24_576
 
 
 class Driver(Enum):
-    """Who asks the queries that the figure of the scenario is made of."""
+    """Which program issues the queries of a scenario."""
 
     EDGELOOP = "edgeloop"
     LOADGEN = "loadgen"
@@ -70,10 +70,13 @@ class Query:
     def __post_init__(self) -> None:
         if self.samples < 1 or self.samples_per_call < 1:
             raise OptionsError(
-                f"a query has 1 sample or more, a call too; got {self.samples}, {self.samples_per_call}."
+                f"a query has {self.samples} samples and a call {self.samples_per_call}",
+                advice="Both must be 1 or more.",
             )
         if self.scenario is Scenario.SINGLE_STREAM and self.samples != 1:
-            raise OptionsError(f"a single-stream query has 1 sample, got {self.samples}. Choose multi-stream.")
+            raise OptionsError(
+                f"a single-stream query has {self.samples} samples", advice="It must have 1, or choose multi-stream."
+            )
 
     @property
     def calls(self) -> int:
@@ -135,13 +138,13 @@ def query_ms(query: Query, wall_ms: Sequence[float], started_s: Sequence[float])
 
 
 def scenario_result(query: Query, latencies_ms: Sequence[float], driver: str = "edgeloop") -> ScenarioResult:
-    """What the queries of one run, in any order, add up to.
+    """The scenario's figure for the queries of one run, in any order.
 
     Raises:
         OptionsError: There is no query.
     """
     if not latencies_ms:
-        raise OptionsError(f"{query.scenario.value}: not one query was run. Expected 1 or more.")
+        raise OptionsError(f"{query.scenario.value}: no query was run", advice="Expected 1 or more.")
     queries, duration_s = len(latencies_ms), sum(latencies_ms) / 1e3
     value: float | None
     if query.scenario is Scenario.OFFLINE:

@@ -1,4 +1,4 @@
-"""Times in order in, from which run on they are steady out, or why they never are.
+"""Times in order in; the first run from which on they are steady out, or why they never are.
 
 A window is one turn, so that what changes between two turns (another core, another program) counts as one change and
 not as one for every run of it.
@@ -37,26 +37,24 @@ def find_steady_state(wall_ms: Sequence[float], block: int) -> SteadyState:
     medians = turn_medians(wall_ms, block)
     if len(medians) < FEWEST:
         return SteadyState(
-            reached=False, start=None, why=f"{len(wall_ms)} runs are too few to tell, {FEWEST * block} are not"
+            reached=False, start=None, why=f"{len(wall_ms)} runs are too few to tell; {FEWEST * block} are enough"
         )
     why = ""
     for start in range(min(len(medians) // 2, len(medians) - FEWEST) + 1):
         why = _unsteady(medians[start:], start * block, block)
         if not why:
-            return SteadyState(
-                reached=True, start=start * block, why=f"from run {start * block} on: no change point follows"
-            )
+            return SteadyState(reached=True, start=start * block, why=f"no change point after run {start * block}")
     return SteadyState(reached=False, start=None, why=why)
 
 
 def _unsteady(medians: np.ndarray, first_run: int, block: int) -> str:
-    """Why these windows are no steady state; empty: they are."""
+    """Why these windows are not a steady state; empty: they are one."""
     near = np.abs(medians / np.median(medians) - 1) <= TOLERANCE
     if near.mean() < LEVEL:
-        return f"of the last {len(near)} window medians only {near.sum()} lie within 2% of theirs"
+        return f"only {near.sum()} of the last {len(near)} window medians lie within 2% of their median"
     beginning = medians[:CONSECUTIVE]
     if beginning.max() > beginning.min() * (1 + TOLERANCE):
-        return f"no {CONSECUTIVE} consecutive window medians within 2% of each other in the first half"
+        return f"no {CONSECUTIVE} consecutive window medians of the first half lie within 2% of each other"
     p, at = change_point(medians)
     change = np.median(medians[at:]) / np.median(medians[:at]) - 1
     if p <= ALPHA and abs(change) > MATTERS:

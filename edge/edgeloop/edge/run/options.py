@@ -42,24 +42,26 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.http is not None and self.input is not None:
-            raise OptionsError("--http and --input exclude each other. Pass one of them.")
+            raise OptionsError("--http and --input exclude each other", advice="Pass one of them.")
         if self.http is not None and not 0 <= self.http < 65536:
-            raise OptionsError(f"--http is {self.http}. It must be from 0 (any free port) to 65535.")
+            raise OptionsError(f"--http is {self.http}", advice="It must be from 0 (any free port) to 65535.")
         if self.http is None and self.host != LOOPBACK:
-            raise OptionsError("--host needs --http PORT. Pass both, or neither.")
+            raise OptionsError("--host needs --http PORT", advice="Pass both, or neither.")
         if self.http is not None and self.count is not None:
-            raise OptionsError("--count applies to --input, not to a server. Leave out --count or --http.")
+            raise OptionsError("--count applies to --input, not to a server", advice="Leave out --count or --http.")
         for name, value in (("--threads", self.threads), ("--count", self.count)):
             if value is not None and value < 1:
-                raise OptionsError(f"{name} is {value}. It must be 1 or more.")
+                raise OptionsError(f"{name} is {value}", advice="It must be 1 or more.")
         if self.timeout_s <= 0:
-            raise OptionsError(f"--timeout-s is {self.timeout_s:g}. It must be above 0.")
+            raise OptionsError(f"--timeout-s is {self.timeout_s:g}", advice="It must be above 0.")
         if self.follow and not self.folder:
-            raise OptionsError("--follow needs a folder of frames. Pass --input DIR.")
+            raise OptionsError("--follow needs a folder of frames", advice="Pass --input DIR.")
         if self.pixels is not None and not (self.folder or self.camera):
-            raise OptionsError("--pixels applies to images. Pass --input DIR or --input camera.")
+            raise OptionsError("--pixels applies to images", advice="Pass --input DIR or --input camera.")
         if self.pixels is not None and self.pixels[0] >= self.pixels[1]:
-            raise OptionsError(f"--pixels is {self.pixels[0]:g},{self.pixels[1]:g}. LOW must be below HIGH, e.g. 0,1.")
+            raise OptionsError(
+                f"--pixels is {self.pixels[0]:g},{self.pixels[1]:g}", advice="LOW must be below HIGH, e.g. 0,1."
+            )
 
     @property
     def stdin(self) -> bool:

@@ -49,13 +49,14 @@ def run_location(target: str, options: RunOptions) -> RunLocation:
         device = parse_device(target)
         if device.ssh is not None and options.folder and not options.folder.startswith("/"):
             raise OptionsError(
-                f"--input {options.folder} is a path on the device. Give it from the root, with a leading slash."
+                f"--input {options.folder} is a path on the device",
+                advice="Give it from the root, with a leading slash.",
             )
         return RunLocation(device, tuple(_absolute(options, device).arguments()))
     if not is_bundle(target):
         raise OptionsError(f"{target} is neither a bundle nor a device. {EXPECTED[:-1]}, or a bundle's folder.")
     if options.slot:
-        raise OptionsError("--slot applies to a device, and a bundle's folder was given. Leave --slot out.")
+        raise OptionsError("--slot applies to a device, and a bundle's folder was given", advice="Leave --slot out.")
     bundle = read_bundle(target)
     variant, runner = _runs_here(bundle, options)
     device = runner.device()
@@ -105,7 +106,8 @@ def ask(target: str, options: RunOptions, question: str) -> dict[str, Any]:
             said = child.communicate(timeout=options.timeout_s)[0]
         except subprocess.TimeoutExpired as e:
             raise DeviceError(
-                f"{location.device.name} did not answer within {options.timeout_s:g} s. Check that it is running."
+                f"{location.device.name} did not answer within {options.timeout_s:g} s",
+                advice="Check that it is running.",
             ) from e
         document = _document(said.partition(b"\n")[0], location.device) if said else {}
         _check_exit(child, log, location.device, document.get(FAILED))
@@ -119,7 +121,7 @@ def _runs_here(bundle: Bundle, options: RunOptions) -> tuple[Variant, AgentRunne
     wanted = [v for v in bundle.variants if options.variant in ("", v.id)]
     known = [r for r in runners().values() if isinstance(r, AgentRunner) and options.runtime in ("", r.name)]
     if not known:
-        raise OptionsError(f"there is no runtime {options.runtime!r}. Choose one of: {', '.join(runners())}.")
+        raise OptionsError(f"there is no runtime {options.runtime!r}", advice=f"Choose one of: {', '.join(runners())}.")
     for variant in wanted:
         for runner in known:
             if variant.format not in runner.formats or runner.name not in (*variant.requires.runtimes, options.runtime):
@@ -129,7 +131,8 @@ def _runs_here(bundle: Bundle, options: RunOptions) -> tuple[Variant, AgentRunne
                 return variant, runner
     ids = ", ".join(v.id for v in wanted) or "no variant"
     raise MissingExtra(
-        f"{bundle.path} holds {ids}, and no runtime for it is installed here. Run: pip install 'edgeloop[edge]'"
+        f"{bundle.path} holds {ids}, and no runtime for it is installed here",
+        advice="Run: pip install 'edgeloop[edge]'",
     )
 
 
@@ -195,7 +198,7 @@ def _document(line: bytes, device: Device) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise DeviceError(
-            f"{device.name} answered {line[:60]!r}. Expected edgeloop's program: check what its Python starts."
+            f"{device.name} answered {line[:60]!r}", advice="Expected edgeloop's program: check what its Python starts."
         )
     return found
 
@@ -205,7 +208,7 @@ def _check_exit(child: subprocess.Popen, log: _DeviceLog, device: Device, failed
         code = child.wait(END_S)
     except subprocess.TimeoutExpired as e:
         raise DeviceError(
-            f"{device.name}: edgeloop's program did not exit within {END_S:g} s and was killed. Run it again."
+            f"{device.name}: edgeloop's program did not exit within {END_S:g} s and was killed", advice="Run it again."
         ) from e
     if code == 0:
         return

@@ -28,7 +28,7 @@ def unit(where: Mapping[str, Any], options: RunOptions) -> str:
         OptionsError: Its inputs come on standard input, which a service has not.
     """
     if options.stdin:
-        raise OptionsError("a service has no standard input. Add --http PORT, --input camera or --input DIR.")
+        raise OptionsError("a service has no standard input", advice="Add --http PORT, --input camera or --input DIR.")
     what = [f"--slot={where['slot']}"] if where["slot"] else [f"--bundle={where['bundle']}"]
     own = [word for word in options.arguments() if not word.startswith("--slot=")]
     command = [where["python"], "-I", where["program"], "edge.on_device.serving.serve", *what, *own]
@@ -95,5 +95,5 @@ def _word(text: str) -> str:
 def _text(text: str) -> str:
     """What no specifier of systemd (%h, %i) is found in. Raises OptionsError where a line cannot hold it."""
     if re.search(r"[\x00-\x1f]", text):
-        raise OptionsError(f"{text!r} has control characters, which a unit file cannot hold. Rename it.")
+        raise OptionsError(f"{text!r} has control characters, which a unit file cannot hold", advice="Rename it.")
     return text.replace("%", "%%")

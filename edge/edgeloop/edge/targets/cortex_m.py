@@ -1,4 +1,4 @@
-"""What TensorFlow Lite Micro makes of a graph: operators it has, the arena they need, flash and RAM.
+"""A graph in; which operators TensorFlow Lite Micro has, and the arena, flash and RAM they need, out.
 
 Sources
     operators  the resolver with all of them, https://github.com/tensorflow/tflite-micro
@@ -52,7 +52,7 @@ class CortexMReason(enum.Enum):
     OPERATOR = "Replace the operator, or write a kernel and add it to the resolver."
     DTYPE = "Quantize the model to full int8."
     DYNAMIC = "Give every dimension but the batch a fixed size."
-    INPUTS = "Join them in two steps."
+    INPUTS = "Concatenate them in two steps."
 
 
 def refusals(graph: GraphFacts) -> tuple[OperatorRefusal | None, ...]:
@@ -105,9 +105,11 @@ def _known(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
 def _types(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     stored = [graph.values[i].dtype for i in (*step.inputs, *step.outputs) if graph.values[i].dtype in STORED]
     if stored:
-        return OperatorRefusal(why=CortexMReason.DTYPE, found=f"{stored[0]}, which no kernel takes")
+        return OperatorRefusal(why=CortexMReason.DTYPE, found=f"its type is {stored[0]}, which no kernel takes")
     if step.op not in BYTES_TOO and any(value.dtype == "uint8" for value in graph.computed(step)):
-        return OperatorRefusal(why=CortexMReason.DTYPE, found="uint8, the older quantization; kernels compute in int8")
+        return OperatorRefusal(
+            why=CortexMReason.DTYPE, found="its type is uint8, the older quantization; kernels compute in int8"
+        )
     return None
 
 
@@ -117,19 +119,23 @@ def _hybrid(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     data, weights = (graph.values[i].dtype for i in step.inputs[:2])
     if data == "float32" != weights:
         return OperatorRefusal(
-            why=CortexMReason.DTYPE, found=f"float32 with {weights} weights; hybrid kernels do not exist there"
+            why=CortexMReason.DTYPE, found=f"it is float32 with {weights} weights; there are no hybrid kernels"
         )
     return None
 
 
 def _sizes(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     free = any(value.free for value in graph.computed(step))
-    return OperatorRefusal(why=CortexMReason.DYNAMIC, found="a free dimension beside the batch") if free else None
+    return (
+        OperatorRefusal(why=CortexMReason.DYNAMIC, found="a dimension other than the batch has no fixed size")
+        if free
+        else None
+    )
 
 
 def _inputs(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     if step.op == "CONCATENATION" and len(step.inputs) > CONCATENATION_LIMIT:
-        found = f"{len(step.inputs)} inputs, more than {CONCATENATION_LIMIT}"
+        found = f"it has {len(step.inputs)} inputs, more than {CONCATENATION_LIMIT}"
         return OperatorRefusal(why=CortexMReason.INPUTS, found=found)
     return None
 

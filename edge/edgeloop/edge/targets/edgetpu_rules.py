@@ -32,13 +32,13 @@ class EdgeTpuReason(enum.Enum):
     DTYPE = "Quantize the model to full int8, inputs and outputs included."
     DYNAMIC = "Give every dimension but the batch a fixed size."
     DIMENSIONS = "Keep all but the three innermost dimensions at 1: batch 1."
-    ACTIVATION = "Take the activation out of this operator, into one of its own or into the convolution before."
-    BATCH = "Work on other axes than the batch."
+    ACTIVATION = "Move the activation into an operator of its own, or into the convolution before."
+    BATCH = "Use other axes than the batch."
     OPTIONS = "Change the operator's options as the reason says."
     SIZE = "Make the tensor smaller, or leave this step to the CPU at the end of the model."
-    WEIGHTS = "Make the weights constants of the model."
-    COMPILED = "Look at the model as it was before it was compiled."
-    AFTER = "Map the operators before it, or move them behind it: what follows an operator on the CPU stays there."
+    WEIGHTS = "Store the weights in the model as constants."
+    COMPILED = "Inspect the model as it was before the Edge TPU compiler."
+    AFTER = "Make the operators before it map, or move them behind it: what follows an operator on the CPU stays there."
 
 
 Rule = Callable[[GraphFacts, Step], "OperatorRefusal | None"]
@@ -60,7 +60,9 @@ def _eight_bits(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
 def _fixed_sizes(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     free = [value.shape for value in _activations(graph, step) if value.free]
     return (
-        OperatorRefusal(why=EdgeTpuReason.DYNAMIC, found=f"a free dimension beside the batch in {_shape(free[0])}")
+        OperatorRefusal(
+            why=EdgeTpuReason.DYNAMIC, found=f"a dimension other than the batch has no fixed size in {_shape(free[0])}"
+        )
         if free
         else None
     )
@@ -130,7 +132,7 @@ def _padding_alone_is_constant(graph: GraphFacts, step: Step) -> OperatorRefusal
     constants = [graph.values[i] for i in step.inputs if graph.values[i].constant_bytes]
     if constants and (len(step.inputs) != 2 or not constants[0].zero):
         return OperatorRefusal(
-            why=EdgeTpuReason.OPTIONS, found="a constant input that is not all zeros, or one of more than two inputs"
+            why=EdgeTpuReason.OPTIONS, found="a constant input that is not all zeros, or more than two inputs"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""What a target says of each operator: nothing, or a refusal with its reason."""
+"""Why a target does not run an operator, and the JSON rows of all operators."""
 
 from __future__ import annotations
 

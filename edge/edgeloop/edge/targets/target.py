@@ -1,4 +1,4 @@
-"""A .tflite or a bundle in, what a target would make of it out. Nothing is run, no framework is loaded."""
+"""A .tflite or a bundle in; which of its operators a target runs, and what they need, out. Nothing is run."""
 
 from __future__ import annotations
 
@@ -33,29 +33,35 @@ def inspect_for_target(path: str | Path, target: Target, variant: str | None = N
     path = Path(path)
     if not is_bundle(path):
         if variant is not None:
-            raise OptionsError(f"--variant {variant} is for a bundle, and {path} is none. Leave it out.")
+            raise OptionsError(
+                f"--variant {variant} applies to a bundle, and {path} is not one", advice="Leave --variant out."
+            )
         return {"": _file(path, target)}
     entries = {v.id: v.entry for v in read_bundle(path).manifest.variants if v.format is Format.TFLITE}
     if not entries:
-        raise OptionsError(f"{path} has no .tflite variant, which --target {target.value} needs. Convert --to tflite.")
+        raise OptionsError(
+            f"{path} has no .tflite variant, which --target {target.value} needs", advice="Convert with --to tflite."
+        )
     if variant is not None and variant not in entries:
-        raise OptionsError(f"{path} has no .tflite variant {variant!r}. Choose one of: {', '.join(entries)}.")
+        raise OptionsError(f"{path} has no .tflite variant {variant!r}", advice=f"Choose one of: {', '.join(entries)}.")
     return {name: _file(path / entry, target) for name, entry in entries.items() if variant in (None, name)}
 
 
 def _file(path: Path, target: Target) -> dict[str, Any]:
     if path.is_dir() or (path.is_file() and path.suffix in (".onnx", ".keras", ".h5")):
-        raise OptionsError(f"--target {target.value} looks at .tflite files, and {path} is none. Convert it first.")
+        raise OptionsError(
+            f"--target {target.value} reads .tflite files, and {path} is not one", advice="Convert it first."
+        )
     try:
         data = path.read_bytes()
     except OSError as e:
-        raise ModelError(f"{path} cannot be read: {e.strerror}. Expected a .tflite file.") from e
+        raise ModelError(f"{path} cannot be read: {e.strerror}", advice="Expected a .tflite file.") from e
     model = read_tflite(data, str(path))
     if not model.graphs:
-        raise ModelError(f"{path} has no graph. Fetch or convert it again.")
+        raise ModelError(f"{path} holds no graph", advice="Convert it again.")
     try:
         graph = facts(model.graphs[0], data)
         report = edgetpu.report(graph) if target is Target.EDGETPU else cortex_m.report(graph, len(data))
     except (ValueError, IndexError) as e:  # options out of the file, operators without the inputs they must have
-        raise ModelError(f"{path} is a damaged .tflite file ({e}). Fetch or convert it again.") from e
+        raise ModelError(f"{path} is a damaged .tflite file ({e})", advice="Fetch it or convert it again.") from e
     return {**report, "graphs": len(model.graphs)}

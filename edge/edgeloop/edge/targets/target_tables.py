@@ -1,4 +1,4 @@
-"""What `inspect --target` shows: JSON as it is, and for people counts by reason before the operators they are about."""
+"""The tables of `inspect --target`: counts by reason, then the operators themselves."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ def _tables(name: str, report: Mapping[str, Any]) -> list[Table]:
     alike = Counter((op["op"], op["reason"]) for op in refused)
     first = {(op["op"], op["reason"]): str(op["index"]) for op in reversed(refused)}
     shown = list(alike.items())[:SHOWN]
-    rest = f", the first {SHOWN} kinds; --json has all" if len(alike) > SHOWN else ""
+    rest = f", the first {SHOWN} kinds; --json lists all" if len(alike) > SHOWN else ""
     what = f"{name}: " if name else ""
     tables = [
         Table(
-            f"{what}why not", ("reason", "operators", "what to do"), [(k, str(n), a) for (k, a), n in why.most_common()]
+            f"{what}operators the target does not run, by reason",
+            ("reason", "operators", "what to do"),
+            [(k, str(n), a) for (k, a), n in why.most_common()],
         ),
         Table(
-            f"{what}operators left out{rest}",
+            f"{what}these operators{rest}",
             ("operator", "count", "first", "found"),
             [(op, str(count), first[op, reason], reason) for (op, reason), count in shown],
         ),
@@ -45,12 +47,14 @@ def _sentence(name: str, target: Target, report: Mapping[str, Any]) -> str:
     what = f"{name}: " if name else ""
     if target is Target.EDGETPU:
         return (
-            f"{what}{report['mapped']} of {report['total']} operators map to the Edge TPU; of their weights about "
-            f"{report['on_chip_bytes'] / 1e3:,.1f} kB stay on the chip, {report['off_chip_bytes'] / 1e3:,.1f} kB are "
-            "streamed at every run"
+            f"{what}{report['mapped']} of {report['total']} operators map to the Edge TPU. About "
+            f"{report['on_chip_bytes'] / 1e3:,.1f} kB of their weights stay on the chip; "
+            f"{report['off_chip_bytes'] / 1e3:,.1f} kB are streamed at every run."
         )
     arena = "unknown" if report["arena_bytes"] is None else f"about {report['arena_bytes'] / 1e3:,.1f} kB"
     return (
-        f"{what}{report['supported']} of {report['total']} operators are in TensorFlow Lite Micro; flash "
-        f"{report['flash_bytes'] / 1e3:,.1f} kB for the model, RAM {arena} for the arena, kernels' scratch aside"
+        f"{what}TensorFlow Lite Micro has {report['supported']} of {report['total']} operators. The model takes "
+        f"{report['flash_bytes'] / 1e3:,.1f} kB of flash and {arena} of RAM for the arena, without the "
+        "kernels' scratch "
+        "buffers."
     )

@@ -49,7 +49,9 @@ def parse_request(body: bytes) -> PredictRequest:
     forms = [name for name in (INSTANCES, INPUTS) if isinstance(document, dict) and name in document]
     if len(forms) != 1:
         found = "both" if forms else "neither"
-        raise DataError(f'found {found} of "instances" and "inputs". Send {{"instances": [...]}} or {{"inputs": ...}}.')
+        raise DataError(
+            f'found {found} of "instances" and "inputs"', advice='Send {"instances": [...]} or {"inputs": ...}.'
+        )
     return PredictRequest(document[forms[0]], forms == [INSTANCES], document.get(SIGNATURE))
 
 
@@ -62,7 +64,9 @@ def parse_json(data: bytes) -> Any:
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as e:
-        raise DataError(f"the input is not JSON ({first_words(e)}). Send a nested list, or an object of them.") from e
+        raise DataError(
+            f"the input is not JSON ({first_words(e)})", advice="Send a nested list, or an object of them."
+        ) from e
 
 
 def read_sample(specs: Sequence[TensorSpec], document: Any) -> tuple[dict[str, np.ndarray], bool]:
@@ -81,7 +85,9 @@ def read_sample(specs: Sequence[TensorSpec], document: Any) -> tuple[dict[str, n
         check_shape(spec, inputs[spec.name])
         with_batch.add(is_batch)
     if len(with_batch) > 1:
-        raise DataError("some inputs have a batch axis and some have none. Give one to all inputs or to none of them.")
+        raise DataError(
+            "some inputs have a batch axis and some have none", advice="Give one to all inputs or to none of them."
+        )
     check_batch_sizes(inputs)
     return inputs, with_batch.pop()
 
@@ -89,12 +95,16 @@ def read_sample(specs: Sequence[TensorSpec], document: Any) -> tuple[dict[str, n
 def read_instances(specs: Sequence[TensorSpec], instances: Any) -> dict[str, np.ndarray]:
     """The row format: a list of samples. Raises as `read_sample`."""
     if not isinstance(instances, list) or not instances:
-        raise DataError('"instances" is not a list or is empty. Send one value, or {input: value}, per sample.')
+        raise DataError(
+            '"instances" is not a list or is empty', advice="Send one value, or {input: value}, per sample."
+        )
     samples = [named_arrays(specs, one) for one in instances]
     try:
         inputs = {spec.name: np.stack([one[spec.name] for one in samples]) for spec in specs}
     except ValueError as e:
-        raise DataError(f"the instances differ in shape ({e}). Send samples of one shape in each request.") from e
+        raise DataError(
+            f"the instances differ in shape ({e})", advice="Send samples of one shape in each request."
+        ) from e
     for spec in specs:
         check_shape(spec, inputs[spec.name])
     return inputs

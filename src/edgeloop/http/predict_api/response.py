@@ -56,7 +56,8 @@ def check_finite(outputs: Arrays) -> None:
     for name, array in outputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise TargetError(
-                f"output {name!r} holds NaN or infinity. Check that the input is in the range the model was trained on."
+                f"output {name!r} holds NaN or infinity",
+                advice="Check that the input is in the range the model was trained on.",
             )
 
 

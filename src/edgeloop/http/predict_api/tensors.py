@@ -26,9 +26,11 @@ def named_arrays(specs: Sequence[TensorSpec], document: Any) -> dict[str, np.nda
         return {specs[0].name: to_array(specs[0], document)}
     expected = ", ".join(repr(spec.name) for spec in specs)
     if not isinstance(document, Mapping):
-        raise DataError(f"found a JSON {_json_type(document)}. Expected an object with the inputs {expected}.")
+        raise DataError(
+            f"found a JSON {_json_type(document)}", advice=f"Expected an object with the inputs {expected}."
+        )
     if set(document) != {spec.name for spec in specs}:
-        raise DataError(f"found the inputs {sorted(map(str, document))}. Expected {expected}.")
+        raise DataError(f"found the inputs {sorted(map(str, document))}", advice=f"Expected {expected}.")
     return {spec.name: to_array(spec, document[spec.name]) for spec in specs}
 
 
@@ -43,14 +45,16 @@ def to_array(spec: TensorSpec, value: Any) -> np.ndarray:
         dtype = np.dtype(spec.dtype)
     except (ValueError, TypeError, OverflowError, EOFError, MemoryError) as e:
         found = f"input {spec.name!r} cannot be read as an array of {spec.dtype} ({first_words(e)})"
-        raise DataError(f"{found}. Send nested lists of equal length.") from e
+        raise DataError(f"{found}", advice="Send nested lists of equal length.") from e
     if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-        raise DataError(f"input {spec.name!r} holds something other than finite numbers. Expected {spec.dtype}.")
+        raise DataError(
+            f"input {spec.name!r} holds something other than finite numbers", advice=f"Expected {spec.dtype}."
+        )
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if (array != np.rint(array)).any() or (array < limits.min).any() or (array > limits.max).any():
             found = f"input {spec.name!r} holds numbers that {spec.dtype} cannot"
-            raise DataError(f"{found}. Send whole numbers from {limits.min} to {limits.max}.")
+            raise DataError(f"{found}", advice=f"Send whole numbers from {limits.min} to {limits.max}.")
     return array.astype(dtype)
 
 
@@ -65,14 +69,14 @@ def check_shape(spec: TensorSpec, array: np.ndarray) -> None:
     fits = array.ndim == len(expected) and all(size in (None, own) for size, own in zip(expected, array.shape))
     if not fits or not array.size:
         shape = "[" + ", ".join("any" if size is None else str(size) for size in expected) + "]"
-        raise DataError(f"input {spec.name!r} has shape {list(array.shape)}. Expected {shape}, batch first.")
+        raise DataError(f"input {spec.name!r} has shape {list(array.shape)}", advice=f"Expected {shape}, batch first.")
 
 
 def check_batch_sizes(inputs: Mapping[str, np.ndarray]) -> None:
     """Refuse inputs of different batch sizes. Raises DataError."""
     sizes = {name: len(array) for name, array in inputs.items() if array.ndim}
     if len(set(sizes.values())) > 1:
-        raise DataError(f"the inputs have the batch sizes {sizes}. Send as many samples of each input.")
+        raise DataError(f"the inputs have the batch sizes {sizes}", advice="Send as many samples of each input.")
 
 
 def first_words(error: Exception) -> str:

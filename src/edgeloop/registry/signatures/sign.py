@@ -30,7 +30,7 @@ def sign_bundle(bundle: Bundle, key: Path) -> Path:
     manifest = bundle.file(MANIFEST).read_bytes()
     code, signature, words = _ssh_keygen(["sign", "-f", key, "-n", NAMESPACE], manifest)
     if code != 0 or not signature.startswith(b"-----BEGIN SSH SIGNATURE-----"):
-        raise DataError(f"{key} does not sign: {_why_not(key, words)}")
+        raise DataError(f"cannot sign with {key}: {_why_not(key, words)}")
     write_file(bundle.file(SIGNATURE), signature)
     return bundle.file(SIGNATURE)
 
@@ -52,13 +52,13 @@ def need_ssh_keygen() -> str:
     """
     program = shutil.which("ssh-keygen")
     if program is None:
-        raise MissingExtra("OpenSSH's ssh-keygen is not installed. Run: apt-get install openssh-client")
+        raise MissingExtra("OpenSSH's ssh-keygen is not installed", advice="Run: apt-get install openssh-client")
     return program
 
 
 def _ssh_keygen(arguments: list[str | Path], data: bytes = b"") -> tuple[int, bytes, str]:
     program = need_ssh_keygen()
-    # without these it asks for a passphrase, and takes the first line of the manifest for the answer
+    # without these ssh-keygen asks for a passphrase, and takes the first line of the manifest for it
     never_ask = {"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "force"}
     pipe, environment = subprocess.PIPE, {**os.environ, **never_ask}
     command = [program, "-Y", *arguments]
@@ -66,17 +66,17 @@ def _ssh_keygen(arguments: list[str | Path], data: bytes = b"") -> tuple[int, by
         try:
             out, words = child.communicate(data, TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            return 1, b"", f"no answer in {TIMEOUT_S:g} s"
+            return 1, b"", f"ssh-keygen did not end within {TIMEOUT_S:g} s"
         return child.returncode, out, words.decode(errors="replace")
 
 
 def _why_not(key: Path, words: str) -> str:
     if not key.is_file():
-        return "there is no such file. Make a key: ssh-keygen -t ed25519 -f KEY"
+        return "the file does not exist. Make a key: ssh-keygen -t ed25519 -f KEY"
     if "passphrase" in words:
-        return "it has a passphrase, and edgeloop never asks. Load it first: ssh-add KEY"
+        return "it has a passphrase, and edgeloop never asks for one. Load the key first: ssh-add KEY"
     if "UNPROTECTED" in words:
-        return "others can read it. Run: chmod 600 KEY"
+        return "other users can read it. Run: chmod 600 KEY"
     return f"{_last(words)}. Expected an OpenSSH key file."
 
 

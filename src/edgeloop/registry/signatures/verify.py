@@ -39,17 +39,24 @@ def verify(signers: str, folder: str, manifest: bytes) -> str:
     """
     signature = os.path.join(folder, SIGNATURE)
     if not os.path.isfile(signature):
-        raise IntegrityError(f"the bundle has no {SIGNATURE}, so nobody vouches for it. Sign it: convert --sign KEY.")
+        raise IntegrityError(
+            f"the bundle has no {SIGNATURE}: it is not signed", advice="Sign it: edgeloop convert ... --sign KEY"
+        )
     _check_armor(signature)
     signed = ["-s", signature, "-f", signers]
     code, principals, words = _ssh_keygen(["find-principals", *signed])
     if code:
-        raise IntegrityError(f"{SIGNATURE} is of no enrolled signer ({_first(words)}). Sign with an enrolled key.")
+        raise IntegrityError(
+            f"{SIGNATURE} is not by a known signer ({_first(words)})",
+            advice="Sign the bundle with a key that is listed.",
+        )
     for principal in principals.splitlines():
         code, _, words = _ssh_keygen(["verify", "-n", NAMESPACE, "-I", principal, *signed], manifest)
         if code == 0:
             return principal
-    raise IntegrityError(f"{SIGNATURE} does not sign this manifest ({_first(words)}). Fetch the bundle again.")
+    raise IntegrityError(
+        f"{SIGNATURE} is not a valid signature of this manifest ({_first(words)})", advice="Fetch the bundle again."
+    )
 
 
 def is_key(kind: str, text: str) -> bool:
@@ -76,7 +83,7 @@ def _check_armor(file: str) -> None:
     wrapped = [blob[start : start + width] for start in range(0, len(blob), width)]
     if not whole or lines != [BEGIN, *wrapped, END, ""]:
         raise IntegrityError(
-            f"{SIGNATURE} is damaged. Expected what ssh-keygen -Y sign writes: fetch the bundle again."
+            f"{SIGNATURE} is damaged", advice="Expected what ssh-keygen -Y sign writes; fetch the bundle again."
         )
 
 
@@ -84,7 +91,9 @@ def _ssh_keygen(arguments: list[str], data: bytes = b"") -> tuple[int, str, str]
     """Exit code, output and words of `ssh-keygen -Y ARGUMENTS`."""
     program = ssh_keygen()
     if program is None:
-        raise IntegrityError("there is no ssh-keygen, so no signature can be verified. Install openssh-client.")
+        raise IntegrityError(
+            "ssh-keygen is not installed, so no signature can be verified", advice="Install openssh-client."
+        )
     limited = {"PATH": os.path.dirname(program), "LC_ALL": "C"}
     if "TZ" in os.environ:  # dates of signers without a zone are local time
         limited["TZ"] = os.environ["TZ"]
@@ -93,7 +102,7 @@ def _ssh_keygen(arguments: list[str], data: bytes = b"") -> tuple[int, str, str]
             [program, "-Y", *arguments], input=data, capture_output=True, env=limited, timeout=TIMEOUT_S
         )
     except subprocess.TimeoutExpired as e:
-        raise IntegrityError(f"{program} did not verify in {TIMEOUT_S:g} s. Try again.") from e
+        raise IntegrityError(f"{program} did not end within {TIMEOUT_S:g} s", advice="Try again.") from e
     return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
 

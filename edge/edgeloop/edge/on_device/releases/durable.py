@@ -55,5 +55,5 @@ def locked(folder: str, what: str) -> Iterator[None]:
         try:
             stack.enter_context(exclusive(os.path.join(folder, "lock"), LOCK_S))
         except TimeoutError as e:
-            raise DeviceError(f"{what}: another deployer is at work there. Try again when it has ended.") from e
+            raise DeviceError(f"{what}: another deploy is running there", advice="Try again when it has ended.") from e
         yield

@@ -1,6 +1,6 @@
 """The disk made to follow `state.json`: whatever a kill or a power cut left half done is undone. Python 3.9 syntax.
 
-Every start of `keep` and `answer` does this first.
+Every start of the release agent and of `serve` does this first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def reconcile(slot: Slot) -> SlotState:
     sweep(slot, state)  # first: a full disk may need this room for what follows
     if state.probation is not None:
         last = LastChange(
-            "deploy", state.probation.version, "rolled back", "it was interrupted before it was committed"
+            "deploy", state.probation.version, "rolled back", "the deploy was interrupted before it was committed"
         )
         state = replace(state, probation=None, last=last)
         write_state(slot, state)

@@ -70,12 +70,13 @@ def roll_back(slot: Slot) -> Release:
     state = read_state(slot)
     if state.current is None or state.previous is None:
         raise OptionsError(
-            f"{slot.name} has no previous release to go back to. Deploy the old weights under a new version instead."
+            f"{slot.name} has no previous release to roll back to",
+            advice="Deploy the old model under a new release number instead.",
         )
     if enrolled(slot.home) and state.previous.signer is None:
         raise IntegrityError(
-            f"release {state.previous.version} was installed before signers were enrolled, and is signed by none. "
-            "Deploy a signed one under a new version instead."
+            f"release {state.previous.version} was installed before signers were enrolled, and is not signed",
+            advice="Deploy a signed bundle under a new release number instead.",
         )
     read_exact_bundle(slot.release(state.previous), state.previous.manifest_sha256, state.previous.variant)
     last = LastChange("rollback", state.previous.version, "committed")

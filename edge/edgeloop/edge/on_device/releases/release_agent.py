@@ -1,6 +1,6 @@
-"""Keeps releases on a device: staged, checked, tried, activated on probation, committed or taken back.
+"""Holds the releases on a device: staged, checked, tried, activated on probation, committed or rolled back.
 
-    keep        its folder is $EDGELOOP_HOME or ~/.edgeloop; it answers frames (frames.py) until stdin ends
+    release_agent       its folder is $EDGELOOP_HOME or ~/.edgeloop; it answers frames (frames.py) until stdin ends
 
     status    {} -> what is here (status.py)
     enroll    {} + allowed_signers -> {}                          once (trust.py)
@@ -14,7 +14,7 @@
     close
 
 `trial` and `activate` check everything again first: what runs on an enrolled device is signed, whatever was asked.
-At most one deployer works on a slot, from `begin` until `activate` or the end. Python 3.9 syntax.
+At most one deploy works on a slot, from `begin` until `activate` or the end. Python 3.9 syntax.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Operation = Callable[[Mapping[str, Any], bytes], dict]
 
 
 class ReleaseAgent:
-    """One deployer's hold on the releases below `home`. `start` loads a model (child.loaded)."""
+    """One deploy's access to the releases below `home`. `start` loads a model (child_model.py)."""
 
     def __init__(self, home: str, start: Start = model_in_child) -> None:
         self.home, self.start = home, start
@@ -100,7 +100,9 @@ class ReleaseAgent:
         checked = check_staged(slot, read_state(slot), how.runtime)
         seen = run_trial(self.start, checked.bundle, checked.variant, how)
         if seen.wrong is not None:
-            raise ParityError(f"{checked.variant.id} on {how.runtime}: {seen.wrong}. Take another variant or runtime.")
+            raise ParityError(
+                f"{checked.variant.id} on {how.runtime}: {seen.wrong}", advice="Choose another variant or runtime."
+            )
         staged = StagedRelease(checked.bundle.manifest_sha256, checked.variant.id, how.runtime, how.threads)
         write_state(slot, replace(read_state(slot), staged=staged))
         parity = [asdict(row) for row in seen.parity]
@@ -113,7 +115,7 @@ class ReleaseAgent:
         slot = self._hold(Slot(self.home, header["slot"]))
         state = read_state(slot)
         if state.staged is None or state.staged.runtime is None:
-            raise OptionsError(f"what is staged for {slot.name} was not tried. Ask for a trial first.")
+            raise OptionsError(f"the bundle staged for {slot.name} had no trial", advice="Start the deploy again.")
         how = TrialOptions(state.staged.runtime, state.staged.threads, terms.timeout_s, terms.runs)
         checked, seen = check_staged(slot, state, how.runtime), None
 
@@ -123,7 +125,7 @@ class ReleaseAgent:
                 seen = run_trial(self.start, replace(checked.bundle, path=Path(folder)), checked.variant, how)
             except EdgeloopError as e:
                 return e
-            return terms.against(seen)
+            return terms.objection(seen)
 
         try:
             against = activate(slot, checked, how.runtime, how.threads, probation)
@@ -144,7 +146,7 @@ class ReleaseAgent:
     def _hold(self, slot: Slot) -> Slot:
         """The slot, with nobody else at work there and nothing half done."""
         if not os.path.isdir(slot.path):
-            raise OptionsError(f"nothing is deployed as {slot.name}. Deploy a bundle of that name first.")
+            raise OptionsError(f"the device has no slot {slot.name!r}", advice="Deploy a bundle of that name first.")
         if slot.name not in self.locks:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(locked(slot.path, slot.name))
@@ -184,5 +186,6 @@ def _disk_errors(folder: str) -> Iterator[None]:
         if e.errno not in DISK:
             raise
         raise WriteError(
-            f"cannot write below {folder}: {e.strerror}. What ran there still runs; free some space and try again."
+            f"cannot write below {folder}: {e.strerror}",
+            advice="The old release still runs. Free some space there and try again.",
         ) from e

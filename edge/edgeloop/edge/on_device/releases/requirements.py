@@ -32,8 +32,8 @@ def machine(root: str = "/") -> dict[str, Any]:
 
 
 def check_requirements(variant: Variant, runtime: str, root: str = "/") -> None:
-    """A device that has less than the manifest asks for must not run it, and one that cannot tell its CPU features
-    neither. Memory that it cannot tell is left to the trial, whose child alone is ended where it runs out.
+    """Refuse a variant that needs more than this device has, or CPU features that the device cannot tell. Memory that
+    it cannot tell is left to the trial, whose child alone is ended where memory runs out.
 
     Raises:
         TargetError: Another runtime, CPU or memory is needed.
@@ -42,20 +42,23 @@ def check_requirements(variant: Variant, runtime: str, root: str = "/") -> None:
     if RUNS.get(runtime) is not variant.format:
         able = [name for name, format in RUNS.items() if format is variant.format]
         raise TargetError(
-            f"{runtime} does not run {variant.id}, a {variant.format.value} file. Expected {able or 'no runtime here'}."
+            f"{runtime} does not run {variant.id}, a {variant.format.value} file",
+            advice=f"Choose one of: {', '.join(able) or 'none'}.",
         )
     if needs.runtimes and runtime not in needs.runtimes:
         raise TargetError(
-            f"{variant.id} was not proved on {runtime}, only on {', '.join(needs.runtimes)}. Take one of these."
+            f"{variant.id} was not proved on {runtime}", advice=f"Choose one of: {', '.join(needs.runtimes)}."
         )
     features, ram_bytes = have["cpu_features"], have["ram_available_bytes"]
     lacking = sorted(set(needs.cpu_features) - (set() if features == UNKNOWN else set(features)))
     if lacking:
         raise TargetError(
             f"{variant.id} needs the CPU features {', '.join(lacking)}, which this device "
-            f"{'may lack: it does not tell' if features == UNKNOWN else 'lacks'}. Take another variant."
+            f"{('may lack: it does not tell' if features == UNKNOWN else 'lacks')}",
+            advice="Choose another variant.",
         )
     if needs.ram_bytes and ram_bytes != UNKNOWN and ram_bytes < needs.ram_bytes:
         raise TargetError(
-            f"{variant.id} needs {needs.ram_bytes} bytes of memory, here are {ram_bytes}. Take a smaller variant."
+            f"{variant.id} needs {needs.ram_bytes} bytes of memory, and {ram_bytes} are free",
+            advice="Choose a smaller variant.",
         )

@@ -1,4 +1,4 @@
-"""Whether what lies in `staging` may become a release: who signed it, every hash, its name, its version, its needs.
+"""Checks that what lies in `staging` may become a release: its signature, hashes, name, version and requirements.
 
 Python 3.9 syntax, the standard library.
 """
@@ -20,7 +20,7 @@ from edgeloop.registry.signatures.verify import verify
 
 @dataclass(frozen=True)
 class CheckedBundle:
-    """A checked bundle with one variant; `signer` None: no signers are enrolled here, so nothing was verified."""
+    """A checked bundle with one variant; `signer` None: no signers are enrolled, so no signature was verified."""
 
     bundle: Bundle
     variant: Variant
@@ -36,7 +36,7 @@ def check_staged(slot: Slot, state: SlotState, runtime: str) -> CheckedBundle:
         TargetError: This device or runtime is not what the variant needs.
     """
     if state.staged is None or not os.path.isdir(slot.staging):
-        raise OptionsError(f"nothing is staged for {slot.name}. Begin a deploy first.")
+        raise OptionsError(f"no upload was begun for {slot.name}", advice="Start the deploy again.")
     manifest = _manifest_bytes(slot.staging, state.staged.manifest_sha256)
     signer = verify(signers_file(slot.home), slot.staging, manifest) if enrolled(slot.home) else None
     bundle = read_exact_bundle(slot.staging, state.staged.manifest_sha256, state.staged.variant)
@@ -54,7 +54,10 @@ def check_name(slot: Slot, manifest: Manifest) -> None:
         IntegrityError: It has another name.
     """
     if manifest.name != slot.name:
-        raise IntegrityError(f"the manifest is of {manifest.name!r}, the slot of {slot.name!r}. Deploy it to its own.")
+        raise IntegrityError(
+            f"the manifest is of {manifest.name!r} and the slot of {slot.name!r}",
+            advice="Deploy a bundle to the slot of its own name.",
+        )
 
 
 def check_version(state: SlotState, manifest: Manifest, manifest_sha256: str) -> None:
@@ -67,8 +70,8 @@ def check_version(state: SlotState, manifest: Manifest, manifest_sha256: str) ->
         return
     if manifest.version <= state.floor:
         raise IntegrityError(
-            f"version {manifest.version} is not above {state.floor}, which this device has committed once. "
-            f"Convert with --release {state.floor + 1} or more."
+            f"release {manifest.version} is not above release {state.floor}, which this device has committed",
+            advice=f"Convert with --release {state.floor + 1} or higher.",
         )
 
 
@@ -87,22 +90,22 @@ def read_exact_bundle(folder: str, manifest_sha256: str, variant: str) -> Bundle
     _manifest_bytes(folder, manifest_sha256)
     bundle = read_bundle(folder)
     if bundle.manifest_sha256 != manifest_sha256:  # what counts is what was parsed
-        raise IntegrityError(f"{folder} changes while it is read. Deploy it again.")
+        raise IntegrityError(f"{folder} changed while it was read", advice="Deploy the bundle again.")
     expected = {MANIFEST, *device_files(bundle.manifest, bundle.variant(variant))}
     present = {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()} - {SIGNATURE}
     if present != expected:
         odd = sorted(present ^ expected)[0]
-        how = "misses" if odd in expected else f"has, besides variant {variant!r},"
-        raise IntegrityError(f"{folder} {how} {odd!r}. Deploy it again.")
+        found = f"lacks {odd!r}" if odd in expected else f"holds {odd!r}, which is not of variant {variant!r}"
+        raise IntegrityError(f"{folder} {found}", advice="Deploy the bundle again.")
     return bundle
 
 
 def _manifest_bytes(folder: str, sha256: str) -> bytes:
     path = os.path.join(folder, MANIFEST)
     if not os.path.isfile(path):
-        raise IntegrityError(f"{folder} has no {MANIFEST}. Deploy it again.")
+        raise IntegrityError(f"{folder} has no {MANIFEST}", advice="Deploy the bundle again.")
     with open(path, "rb") as file:
         data = file.read()
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise IntegrityError(f"{path} was changed since it was sent. Deploy it again.")
+        raise IntegrityError(f"{path} was changed after it was sent", advice="Deploy the bundle again.")
     return data

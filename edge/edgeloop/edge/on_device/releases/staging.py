@@ -70,12 +70,15 @@ def push(slot: Slot, header: Mapping[str, Any], piece: bytes) -> dict[str, Any]:
     path, size = header["path"], int(header["size"])
     if path == SIGNATURE:
         if size > LIMIT_BYTES:
-            raise IntegrityError(f"{SIGNATURE} has {size} bytes. Expected what ssh-keygen -Y sign writes.")
+            raise IntegrityError(
+                f"{SIGNATURE} has {size} bytes, more than {LIMIT_BYTES}",
+                advice="Expected what ssh-keygen -Y sign writes.",
+            )
     else:
         listed = _files_begun(slot).get(path)
         if listed != FileEntry(size, header["sha256"]):
             raise IntegrityError(
-                f"{path!r} is not in the manifest with {size} bytes and this hash. Send what the manifest lists."
+                f"{path!r} is not in the manifest with {size} bytes and this hash", advice="Deploy the bundle again."
             )
     return receive(slot.staging, header, piece)
 
@@ -89,13 +92,15 @@ def variant_of(manifest: Manifest, id: str) -> Variant:
     for variant in manifest.variants:
         if variant.id == id:
             return variant
-    raise ModelError(f"the manifest has no variant {id!r}. It has: {', '.join(v.id for v in manifest.variants)}.")
+    raise ModelError(
+        f"the manifest has no variant {id!r}", advice=f"Choose one of: {', '.join(v.id for v in manifest.variants)}."
+    )
 
 
 def _files_begun(slot: Slot) -> dict[str, FileEntry]:
     staged, path = read_state(slot).staged, os.path.join(slot.staging, MANIFEST)
     if staged is None or not os.path.isfile(path):
-        raise OptionsError(f"nothing is staged for {slot.name}. Begin a deploy first.")
+        raise OptionsError(f"no upload was begun for {slot.name}", advice="Start the deploy again.")
     with open(path, "rb") as file:
         manifest = parse_manifest(file.read())
     return device_files(manifest, variant_of(manifest, staged.variant))

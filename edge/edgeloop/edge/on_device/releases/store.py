@@ -81,7 +81,8 @@ class Slot:
     def __post_init__(self) -> None:
         if not self.name or len(_folder_name(self.name)) > NAME_LIMIT_BYTES:
             raise OptionsError(
-                f"slot {self.name[:40]!r} cannot be a folder's name. Expected 1 to {NAME_LIMIT_BYTES} bytes."
+                f"the slot's name {self.name[:40]!r} does not fit a folder's",
+                advice=f"It must have 1 to {NAME_LIMIT_BYTES} bytes.",
             )
 
     @property
@@ -154,5 +155,6 @@ def _folder_name(name: str) -> str:
 
 def _damaged(slot: Slot, error: Exception) -> IntegrityError:
     return IntegrityError(
-        f"{slot.state} is damaged ({type(error).__name__}: {error}). Remove the slot's folder, and deploy again."
+        f"{slot.state} is damaged ({type(error).__name__}: {error})",
+        advice="Delete the slot's folder on the device, and deploy again.",
     )

@@ -1,4 +1,4 @@
-"""A bundle's golden inputs through a child on this device: are the outputs right, and how long does it take.
+"""A bundle's reference inputs through a child on this device: whether the outputs are right, and how long it takes.
 
 Python 3.9 syntax, NumPy.
 """
@@ -28,7 +28,7 @@ Start = Callable[[str, str, str, int, float], AbstractContextManager[ChildModel]
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What the runs gave.
+    """The outputs and times of the runs.
 
     Attributes:
         parity: One record an output; none where the bundle has no reference.
@@ -61,7 +61,7 @@ class TrialOptions:
 
 
 def run_trial(start: Start, bundle: Bundle, variant: Variant, how: TrialOptions) -> TrialResult:
-    """Run whole passes over the reference, or one made-up input again and again where the bundle has none.
+    """Run whole passes over the reference, or one random input again and again where the bundle has none.
 
     Raises:
         TargetError: The runtime refuses the model, or the child died of a signal.
@@ -90,7 +90,7 @@ def run_trial(start: Start, bundle: Bundle, variant: Variant, how: TrialOptions)
 
 @dataclass(frozen=True)
 class Probation:
-    """What a release must do under `current` before it is kept: `runs` right answers, and a p90 within the budget.
+    """What a release must do under `current` before it is committed: `runs` right outputs, and a p90 within the budget.
 
     Raises:
         OptionsError: A budget for a p90 that so few runs do not support, or no runs.
@@ -102,16 +102,19 @@ class Probation:
 
     def __post_init__(self) -> None:
         if self.runs < 1:
-            raise OptionsError(f"a probation of {self.runs} runs shows nothing. Expected 1 or more.")
+            raise OptionsError(f"--probation is {self.runs}", advice="It must be 1 or more.")
         if self.p90_budget_ms is not None and self.runs < P90_RUNS:
-            raise OptionsError(f"{self.runs} runs do not support a p90. Expected {P90_RUNS} or more with a budget.")
+            raise OptionsError(
+                f"--probation is {self.runs}, too few runs for a p90",
+                advice=f"It must be {P90_RUNS} or more with --p90-budget-ms.",
+            )
 
-    def against(self, seen: TrialResult) -> EdgeloopError | None:
-        """What speaks against keeping the release; None: nothing."""
+    def objection(self, seen: TrialResult) -> EdgeloopError | None:
+        """Why the release must be rolled back; None: it passed."""
         if seen.wrong is not None:
             return ParityError(seen.wrong)
         if self.p90_budget_ms is not None and seen.p90_ms is not None and seen.p90_ms > self.p90_budget_ms:
-            return TargetError(f"p90 is {seen.p90_ms:.3g} ms, more than the budget of {self.p90_budget_ms:g} ms")
+            return TargetError(f"p90 latency is {seen.p90_ms:.3g} ms, above the budget of {self.p90_budget_ms:g} ms")
         return None
 
 
@@ -132,4 +135,4 @@ class _Timed:
 
 def _not_finite(outputs: Mapping[str, np.ndarray]) -> str | None:
     odd = [name for name, value in outputs.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
-    return f"output {odd[0]!r} of a made-up input holds NaN or infinity" if odd else None
+    return f"output {odd[0]!r} holds NaN or infinity for a random input" if odd else None

@@ -25,22 +25,23 @@ def enrolled(home: str) -> bool:
 
 
 def enroll(home: str, signers: bytes) -> None:
-    """Trust these signers (an OpenSSH allowed_signers file) from now on.
+    """Take bundles of these signers only (an OpenSSH allowed_signers file), from now on.
 
     Raises:
-        OptionsError: It names no signer, or a line is none: nobody could take it back later.
+        OptionsError: It names no signer, or a line is damaged: no one could replace it later.
         IntegrityError: Others are enrolled already.
     """
     _check_signers(signers)
     file = signers_file(home)
-    with locked(os.path.dirname(file), "enrolling"):
+    with locked(os.path.dirname(file), "enrolled signers"):
         if not enrolled(home):
             write(file, signers)
             return
         with open(file, "rb") as old:
             if old.read() != signers:
                 raise IntegrityError(
-                    f"{file} holds other signers, and a device is enrolled once. Who may log in there may remove it."
+                    f"{file} holds other signers, and a device is enrolled only once",
+                    advice="To replace them, log in to the device and delete that file.",
                 )
 
 
@@ -49,11 +50,12 @@ def _check_signers(signers: bytes) -> None:
     lines = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not lines or len(signers) > LIMIT_BYTES:
         raise OptionsError(
-            f"{len(lines)} signers in {len(signers)} bytes. Expected an allowed_signers file, not empty."
+            f"the file has {len(lines)} signers in {len(signers)} bytes",
+            advice=f"Expected an allowed_signers file of 1 signer or more, at most {LIMIT_BYTES} bytes.",
         )
     for line in lines:
         match = SIGNER.fullmatch(line)
         if match is None or not is_key(match["type"], match["key"]):
             raise OptionsError(
-                f"{line[:60]!r} is no line of an allowed_signers file. Expected: PRINCIPAL KEYTYPE KEY, as in a .pub."
+                f"{line[:60]!r} is not a line of an allowed_signers file", advice="Expected: NAME KEYTYPE KEY."
             )

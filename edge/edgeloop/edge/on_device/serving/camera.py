@@ -61,7 +61,9 @@ def camera_frames(which: str, say: Callable[[str], None]) -> Generator[tuple[int
                 yield found[0], camera.pixels(found[1])
                 found = newest.wait(found[0], FRAME_S)
     why = "; ".join(reasons) or "found neither rpicam-vid, nor ffmpeg with a /dev/video*"
-    raise DeviceError(f"no camera works on this device: {why}. Connect one, and install rpicam-apps or ffmpeg.")
+    raise DeviceError(
+        f"no camera works on this device: {why}", advice="Connect one, and install rpicam-apps or ffmpeg."
+    )
 
 
 def cameras(which: str) -> list[Camera]:

@@ -102,7 +102,7 @@ class HotReload:
             if self.error:
                 raise self.error
             if not there:
-                raise DeviceError(f"no release was loaded within {2 * self.timeout_s:g} s. Try again later.")
+                raise DeviceError(f"no release was loaded within {2 * self.timeout_s:g} s", advice="Try again later.")
             self._switch()
             assert self._loaded is not None
             if self._key() != self._loaded.key:
@@ -154,7 +154,9 @@ class HotReload:
         often = len(self._crashes) == CRASHES and time.monotonic() - self._crashes[0] < CRASHES_S
         if loaded is None and often and key == self._crashed_key:
             self._give_up(
-                DeviceError(f"the model crashed {CRASHES} times within {CRASHES_S:g} s. Deploy another release.")
+                DeviceError(
+                    f"the model crashed {CRASHES} times within {CRASHES_S:g} s", advice="Deploy another release."
+                )
             )
             return
         try:

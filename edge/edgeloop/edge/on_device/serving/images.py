@@ -35,7 +35,9 @@ def image_inputs(
     if len(specs) == 1 and specs[0].kind is Kind.IMAGE and len(specs[0].shape) == 4:
         return {specs[0].name: to_input(specs[0], pixels, pixel_range)}, False
     found = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in specs)
-    raise OptionsError(f"the model takes {found}, which is not a single image. Send .npy or .npz files, or JSON lines.")
+    raise OptionsError(
+        f"the model takes {found}, which is not a single image", advice="Send .npy or .npz files, or JSON lines."
+    )
 
 
 def decode_image(path: str) -> np.ndarray:
@@ -49,15 +51,15 @@ def decode_image(path: str) -> np.ndarray:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as e:
-        raise DataError(f"{path} cannot be read ({e.strerror}). Check that it is there and readable.") from e
+        raise DataError(f"{path} cannot be read ({e.strerror})", advice="Check that it is there and readable.") from e
     if data[:2] in (b"P5", b"P6"):
         return netpbm(data, path)
     try:
         from PIL import Image, ImageOps
     except ImportError as e:
         raise MissingExtra(
-            f"{path} needs Pillow, which is not installed on the device. Run there: python3 -m pip install pillow; "
-            "or send .npy, .npz, .pgm or .ppm files."
+            f"{path} needs Pillow, which is not installed on the device",
+            advice="Run there: python3 -m pip install pillow; or send .npy, .npz, .pgm or .ppm files.",
         ) from e
     try:
         with Image.open(path) as image:
@@ -65,7 +67,9 @@ def decode_image(path: str) -> np.ndarray:
             grey = upright.mode in ("1", "L", "I", "F", "LA") or upright.mode.startswith("I;")
             pixels = np.asarray(upright.convert("L" if grey else "RGB"), np.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:  # SyntaxError: a broken PNG
-        raise DataError(f"{path} is not an image that Pillow reads ({e}). Save it again, as PNG or JPEG.") from e
+        raise DataError(
+            f"{path} is not an image that Pillow reads ({e})", advice="Save it again, as PNG or JPEG."
+        ) from e
     return pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels
 
 
@@ -74,12 +78,12 @@ def netpbm(data: bytes, path: str) -> np.ndarray:
     head = NETPBM.match(data)
     kind, width, height, most = (int(group) for group in head.groups()) if head else (0, 0, 0, 0)
     if head is None or not (width and height and 0 < most < 65536):
-        raise DataError(f"{path} is not a binary PGM or PPM file. Save it again, as P5 or P6.")
+        raise DataError(f"{path} is not a binary PGM or PPM file", advice="Save it again, as P5 or P6.")
     channels, dtype = (1 if kind == 5 else 3), np.dtype(np.uint8 if most < 256 else ">u2")
     count = width * height * channels
     if len(data) - head.end() < count * dtype.itemsize:
         raise DataError(
-            f"{path} ends early: {len(data) - head.end()} bytes for {width} x {height} pixels. Save it again."
+            f"{path} ends early: {len(data) - head.end()} bytes for {width} x {height} pixels", advice="Save it again."
         )
     pixels = np.frombuffer(data, dtype, count, head.end()).reshape(height, width, channels)
     return pixels.astype(np.uint8) if most == 255 else np.rint(pixels.astype(np.float64) * 255 / most).astype(np.uint8)
@@ -141,8 +145,8 @@ def _nominal_range(spec: TensorSpec) -> tuple[float, float]:
         if spec.dtype == "uint8":
             return BYTES
         raise OptionsError(
-            f"the manifest has no range for input {spec.name!r}: the model was converted without real data. Pass "
-            "--pixels LOW,HIGH, e.g. 0,1: what the pixel values 0 and 255 become."
+            f"the manifest has no range for input {spec.name!r}: the model was converted without real data",
+            advice="Pass --pixels LOW,HIGH, e.g. 0,1: what the pixel values 0 and 255 become.",
         )
     low, high = spec.range
     if low >= -1 and 32 < high <= 256:
@@ -150,6 +154,6 @@ def _nominal_range(spec: TensorSpec) -> tuple[float, float]:
     if low >= -1.05 and high <= 1.05:
         return SIGNED if low < -0.05 else UNIT
     raise OptionsError(
-        f"real values of input {spec.name!r} lay in {low:g}..{high:g}, which is no usual scaling of pixels. Convert "
-        "with --input-range 0,255 --mean --std, or send .npy files."
+        f"real values of input {spec.name!r} lay in {low:g}..{high:g}, which is no usual scaling of pixels",
+        advice="Convert with --input-range 0,255 --mean --std, or send .npy files.",
     )

@@ -37,7 +37,9 @@ def frame_files(folder: str, follow: bool, say: Callable[[str], None]) -> Iterat
     if others:
         say(f"{folder}: {len(others)} entries are not frames and are skipped, e.g. {others[0]}")
     if not ready and not follow:
-        raise OptionsError(f"{folder} holds no frame. Expected files that end in {', '.join((*ARRAYS, *IMAGES))}.")
+        raise OptionsError(
+            f"{folder} holds no frame", advice=f"Expected files that end in {', '.join((*ARRAYS, *IMAGES))}."
+        )
     yield from (os.path.join(folder, name) for name in ready)
     done = set(ready)
     seen: dict[str, tuple[int, int] | None] = {}
@@ -68,7 +70,7 @@ def read_frame_file(
         found = _arrays(path)
     except Exception as e:  # a damaged header is read as Python, and gives any error; so does a damaged zip
         raise DataError(
-            f"{path} cannot be read as a {path[-4:]} file of numbers ({e}). Save it again with NumPy."
+            f"{path} cannot be read as a {path[-4:]} file of numbers ({e})", advice="Save it again with NumPy."
         ) from e
     if len(specs) == 1 and len(found) == 1 and set(found) <= {"x", ""}:
         found = {specs[0].name: next(iter(found.values()))}

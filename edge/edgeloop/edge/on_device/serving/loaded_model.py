@@ -59,7 +59,8 @@ class LoadedModel:
         if missing:
             raise TargetError(
                 f"{self.release.variant.entry} returned the outputs {sorted(found)}, and its manifest names "
-                f"{missing[0]!r}. Convert the model again."
+                f"{missing[0]!r}",
+                advice="Convert the model again.",
             )
         return {spec.name: found[spec.name] for spec in self.outputs}
 

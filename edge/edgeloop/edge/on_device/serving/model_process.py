@@ -54,7 +54,7 @@ def model_process(runtime: str, folder: str, entry: str, threads: int, timeout_s
         try:
             process = stack.enter_context(owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=1))
         except OSError as e:
-            raise DeviceError(f"no process for the model ({e.strerror}). Is the memory full?") from e
+            raise DeviceError(f"no process for the model ({e.strerror})", advice="Is the memory full?") from e
         model = ModelProcess(process, log, f"{entry} on {runtime}", timeout_s)
         model.version = str(model.ask("probe", {}, b"", DeviceError)[0]["version"])
         prepared = model.ask("prepare", {"path": entry, "threads": threads}, b"", TargetError)

@@ -74,7 +74,9 @@ class Handler(BaseHandler):
         def make_inputs(model: LoadedModel) -> ModelInputs:
             served = model.release.signature
             if request.signature not in (None, served):
-                raise DataError(f"signature {request.signature!r} is not served. Ask for {served!r}, or for none.")
+                raise DataError(
+                    f"signature {request.signature!r} is not served", advice=f"Ask for {served!r}, or for none."
+                )
             return request.inputs(model.inputs), True
 
         model, outputs, _, _ = self.server.hot_reload.predict(make_inputs)

@@ -194,7 +194,9 @@ def _lines() -> Iterator[Any]:
     with os.fdopen(os.dup(0), "rb") as stdin:
         for number, line in enumerate(iter(lambda: stdin.readline(LINE_LIMIT_BYTES + 1), b""), 1):
             if len(line) > LINE_LIMIT_BYTES:
-                raise DataError(f"line {number} has more than {LINE_LIMIT_BYTES} bytes. Send one sample per line.")
+                raise DataError(
+                    f"line {number} has more than {LINE_LIMIT_BYTES} bytes", advice="Send one sample per line."
+                )
             if line.strip():
                 yield number, lambda model, line=line: read_sample(model.inputs, parse_json(line))
 

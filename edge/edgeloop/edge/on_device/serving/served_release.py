@@ -66,13 +66,13 @@ def find_slot(home: str, name: str) -> Slot:
     have = [slot for slot in slots(home) if os.path.islink(slot.current)]
     names = ", ".join(slot.name for slot in have)
     if not have:
-        raise OptionsError("no bundle is deployed on this device. Run: edgeloop deploy BUNDLE --to DEVICE")
+        raise OptionsError("no bundle is deployed on this device", advice="Run: edgeloop deploy BUNDLE --to DEVICE")
     if not name and len(have) > 1:
-        raise OptionsError(f"this device has the slots {names}. Choose one with --slot.")
+        raise OptionsError(f"this device has the slots {names}", advice="Choose one with --slot.")
     for slot in have:
         if slot.name == (name or have[0].name):
             return slot
-    raise OptionsError(f"this device has no slot {name!r}. Choose one of: {names}.")
+    raise OptionsError(f"this device has no slot {name!r}", advice=f"Choose one of: {names}.")
 
 
 def release_key(path: str) -> tuple[str, int]:
@@ -108,8 +108,9 @@ def select_release(request: ServeRequest) -> ServedRelease:
     forms = {variant.format for variant in fitting}
     names = runtime or " or ".join(name for name, (form, _) in RUNTIMES.items() if form in forms) or "a runtime for it"
     raise MissingExtra(
-        f"{bundle.manifest.name} is here as {', '.join(v.id for v in fitting)}, and {names} is not installed for "
-        "this device's Python. Install it there, or deploy another variant."
+        f"{bundle.manifest.name} is here as {', '.join(v.id for v in fitting)}, and {names} is not "
+        "installed for this device's Python",
+        advice="Install it there, or deploy another variant.",
     )
 
 
@@ -119,7 +120,9 @@ def _installed(slot: Slot, folder: str) -> Release:
     for one in (state.current, state.probation, state.previous):
         if one and os.path.realpath(slot.release(one)) == folder:
             return one
-    raise IntegrityError(f"{slot.current} links to {folder}, which edgeloop did not install. Deploy the bundle again.")
+    raise IntegrityError(
+        f"{slot.current} links to {folder}, which edgeloop did not install", advice="Deploy the bundle again."
+    )
 
 
 def _variants(bundle: Bundle, asked: str) -> tuple[Variant, ...]:
@@ -128,8 +131,8 @@ def _variants(bundle: Bundle, asked: str) -> tuple[Variant, ...]:
     if not found:
         have = ", ".join(variant.id for variant in here)
         raise ModelError(
-            f"{bundle.manifest.name} {bundle.manifest.version} has no variant {asked!r} on this device. Choose "
-            f"one of: {have}."
+            f"{bundle.manifest.name} {bundle.manifest.version} has no variant {asked!r} on this device",
+            advice=f"Choose one of: {have}.",
         )
     return found
 
