@@ -10,16 +10,15 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
 
-import rich.box
-import rich.console
-import rich.progress
-import rich.table
-import rich.text
-
+from edgeloop.errors import EdgeloopError, error_to_json
 from edgeloop.result import CommandResult, Table
+
+if TYPE_CHECKING:  # Rich takes longer to load than --help to answer
+    import rich.progress
+    import rich.table
 
 # what moves a terminal's cursor, sets its title or turns text around (UAX 9); a device's words may hold it
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -60,10 +59,9 @@ class Console:
         self.json = json
         self.interrupted = False  # set when a signal came
         self._stderr = stderr
+        self._answered = False  # there is one document on stdout
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # as `_words`
-        self._out = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-        self._err = rich.console.Console(file=stderr, highlight=False, soft_wrap=True)
         self._progress: rich.progress.Progress | None = None
         self._tasks: dict[str, rich.progress.TaskID] = {}
 
@@ -75,15 +73,12 @@ class Console:
         """
         if self.interrupted:
             raise KeyboardInterrupt
-        if not self._err.is_terminal:
+        if not self._stderr.isatty():
             if done == total:
                 print(f"{what}: done", file=self._stderr, flush=True)
             return
         if self._progress is None:
-            columns = rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn()
-            self._progress = rich.progress.Progress(
-                *columns, rich.progress.MofNCompleteColumn(), rich.progress.TimeElapsedColumn(), console=self._err
-            )
+            self._progress = _progress_bars(self._stderr)
             self._progress.start()
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total)
@@ -91,21 +86,27 @@ class Console:
 
     def say(self, line: str) -> None:
         """One line of news, on stderr."""
-        self._err.print(_shown(line), markup=False)
+        if self._progress is None:
+            print(_shown(line), file=self._stderr, flush=True)
+        else:  # above the bars
+            self._progress.console.print(_shown(line), markup=False, soft_wrap=True)
 
-    def error(self, message: str) -> None:
+    def error(self, error: EdgeloopError) -> None:
+        """One line on stderr; with `--json`, a document on stdout too, unless there is one already."""
         self.close()
-        one_line = " ".join(message.split())
+        one_line = " ".join(str(error).split())
         print(f"edgeloop: {_shown(one_line)}", file=self._stderr, flush=True)
+        if self.json and not self._answered:
+            with contextlib.suppress(BrokenPipeError):  # who left does not want it
+                self._document({"error": error_to_json(error)})
 
     def show(self, answer: CommandResult) -> None:
         self.close()
         if self.json:
-            print(json.dumps(answer.document, allow_nan=False), flush=True)
+            failed = {} if answer.error is None else {"error": error_to_json(answer.error)}
+            self._document({**answer.document, **failed})
         else:
-            for table in answer.tables:  # a title is as wide as the screen, not as its table
-                self._out.print(rich.text.Text(_shown(table.title), style="italic"))
-                self._out.print(_rich(table))
+            _print_tables(answer.tables)
         for note in answer.notes:
             print(_shown(note), file=self._stderr if self.json else sys.stdout, flush=True)
 
@@ -114,8 +115,59 @@ class Console:
             self._progress.stop()
             self._progress, self._tasks = None, {}
 
+    def _document(self, document: dict[str, Any]) -> None:
+        print(json.dumps(document, allow_nan=False), flush=True)
+        self._answered = True
+
+
+def _progress_bars(stderr: IO[str]) -> rich.progress.Progress:
+    import rich.console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = rich.console.Console(file=stderr, highlight=False)
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=console)
+
+
+def _print_tables(tables: Sequence[Table]) -> None:
+    import rich.console
+    import rich.text
+
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+    out = rich.console.Console(highlight=False, width=wide)
+    left_out: list[str] = []
+    for table in tables:
+        fitting = fit(table, out.width)
+        left_out += [name for name in table.columns if name not in (*fitting.columns, *left_out)]
+        if table.title:  # as wide as the screen, not as its table
+            out.print(rich.text.Text(_shown(table.title), style="italic"))
+        out.print(_rich(fitting))
+    if left_out:
+        print(f"Columns left out at this width: {', '.join(left_out)}. Widen the terminal, or use --json.", flush=True)
+
+
+def fit(table: Table, width: int) -> Table:
+    """The table without those of its last columns for which `width` has no room: a cell wraps between words only."""
+    columns = len(table.columns)
+    while columns > 1 and sum(_least(table, k) + GAP for k in range(columns)) + GAP > width:
+        columns -= 1
+    return Table(table.title, table.columns[:columns], [row[:columns] for row in table.rows])
+
+
+GAP = 2  # letters between two columns
+
+
+def _least(table: Table, column: int) -> int:
+    """The longest word of a column."""
+    texts = [table.columns[column], *(row[column] for row in table.rows)]
+    return max((len(word) for text in texts for word in text.split()), default=0)
+
 
 def _rich(table: Table) -> rich.table.Table:
+    import rich.box
+    import rich.table
+    import rich.text
+
     drawn = rich.table.Table(box=rich.box.SIMPLE)
     for index, name in enumerate(table.columns):
         drawn.add_column(name, justify="left" if index == 0 else "right", overflow="fold")

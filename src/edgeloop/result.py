@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeloop.errors import EdgeloopError
+
 
 @dataclass(frozen=True)
 class Table:
@@ -24,8 +26,11 @@ class CommandResult:
         document: What `--json` prints: one JSON object.
         tables: What a person sees instead.
         notes: One-line remarks below the tables; they go to stderr with `--json`.
+        error: What failed although there is an answer, e.g. one device of several. It ends the command after the
+            answer was printed; with `--json` it is in the document, as `error`.
     """
 
     document: Mapping[str, Any]
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
+    error: EdgeloopError | None = None

@@ -21,20 +21,14 @@ from edgeloop.errors import MissingExtra
 from edgeloop.result import CommandResult
 from edgeloop.runtime.environment import INSTALL_TIMEOUT_S, LOCKS, beside, install, new_environment, run
 
-app = typer.Typer()
-group = typer.Typer(no_args_is_help=True, help="Install what extras cannot carry, pinned with hashes.")
-app.add_typer(group, name="setup")
 
-
-@group.command()
 def device(ctx: typer.Context) -> CommandResult:
-    """Build the device environment, which has no TensorFlow, beside the one edgeloop runs in."""
+    """Create the device environment, which has the runtimes but no TensorFlow."""
     return build_device_environment(beside(".venv-device"))
 
 
-@group.command()
 def tfjs(ctx: typer.Context) -> CommandResult:
-    """Install tensorflowjs beside TensorFlow, without its own requirements, which contradict it."""
+    """Install tensorflowjs, which writes TF.js files, without the requirements that contradict TensorFlow's."""
     install(Path(sys.executable), ["--no-deps", "--require-hashes", "-r", LOCKS / "tfjs.txt"])
     found = version("tensorflowjs")
     return CommandResult(
@@ -42,16 +36,14 @@ def tfjs(ctx: typer.Context) -> CommandResult:
     )
 
 
-@group.command()
 def onnx2tf(ctx: typer.Context) -> CommandResult:
-    """Build anew the environment that reads .onnx files, beside the one edgeloop runs in."""
+    """Create the environment that reads .onnx files."""
     python, found = build_onnx2tf_environment(beside(ONNX2TF_FOLDER))
     return CommandResult({"python": str(python), "onnx2tf": found}, notes=[f"onnx2tf {found} for {python}"])
 
 
-@group.command()
 def browser(ctx: typer.Context) -> CommandResult:
-    """Say which Chromium shows pages to programs and tests; where there is none, let Playwright bring one."""
+    """Find a Chromium, or install one with Playwright."""
     try:
         chromium = find_chromium()
     except MissingExtra:

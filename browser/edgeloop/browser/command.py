@@ -1,4 +1,4 @@
-"""`edgeloop browse`: the page of a bundle in your own browser."""
+"""The verb `browse`: the page of a bundle in your own browser."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ import typer
 from edgeloop.browser.server import serve
 from edgeloop.bundle import read_bundle
 
-app = typer.Typer()
 
-
-@app.callback()
-def group() -> None:
-    """Verbs of browser/."""
-
-
-@app.command()
 def browse(
     ctx: typer.Context,
-    bundle: Annotated[Path, typer.Argument(help="A bundle made by edgeloop convert.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 0,
-    no_open: Annotated[bool, typer.Option("--no-open", help="Print the address and open nothing.")] = False,
+    bundle: Annotated[Path, typer.Argument(help="Browse this bundle.")],
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Serve the page on this port; 0 takes any free one.")
+    ] = 0,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="Print the page's address instead of opening the page.")
+    ] = False,
 ) -> None:
-    """Show a bundle in a page: its variants, run in the browser and compared with the source model. Ctrl-C ends it."""
+    """Browse a bundle: a page that runs each variant and compares it with the original model.
+
+    The page is served until Ctrl-C.
+    """
     manifest = read_bundle(bundle).manifest
     with serve(bundle, port) as served:
-        ctx.obj.say(f"{manifest.name}, release {manifest.version}: {served.url}  (Ctrl-C ends it)")
+        ctx.obj.say(f"{manifest.name}, release {manifest.version}: {served.url} (stop with Ctrl-C)")
         if not no_open and _has_desktop():
             webbrowser.open(served.url)
         threading.Event().wait()

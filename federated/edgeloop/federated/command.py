@@ -1,4 +1,4 @@
-"""The verb `edgeloop federate`."""
+"""The verb `federate run`."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ from edgeloop.runtime.device import device_environment, parse_device
 
 VARIANT = "trainable"
 
-app = typer.Typer()
-federate = typer.Typer(no_args_is_help=True, help="Train across devices, their data staying where it is.")
-app.add_typer(federate, name="federate")
 
-
-@app.callback()
-def verbs() -> None:
-    """Keep `federate` a group of its own: Typer would fold a lone one."""
-
-
-@federate.command("run")
 def run(
     ctx: typer.Context,
-    bundle: Annotated[Path, typer.Argument(help="A bundle with a trainable variant.")],
-    shard: Annotated[list[Path], typer.Option(help="One .npz per device: the inputs (or x) and y. Repeat it.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for round-N.npz and rounds.json.")],
-    rounds: Annotated[int, typer.Option(help="Rounds of FedAvg.")] = 3,
-    epochs: Annotated[int, typer.Option(help="Passes over each shard per round.")] = 1,
-    lr: Annotated[float, typer.Option(help="Learning rate of plain SGD in round 1.")] = 0.05,
-    lr_decay: Annotated[float, typer.Option(help="Factor on it after every round.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Fixes every shuffle.")] = 0,
-    device: Annotated[str | None, typer.Option(help="local:PYTHON; the device environment if not given.")] = None,
+    bundle: Annotated[Path, typer.Argument(help="Train the trainable variant of this bundle.")],
+    shard: Annotated[
+        list[Path],
+        typer.Option(metavar="F.npz", help="Simulate a device that holds this data: inputs by name (or x), and y."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Write round-N.npz and rounds.json here.")],
+    rounds: Annotated[int, typer.Option(metavar="N", help="Run N rounds.")] = 3,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Train for N epochs on each device per round.")] = 1,
+    lr: Annotated[float, typer.Option(metavar="RATE", help="Train with this learning rate (SGD) in round 1.")] = 0.05,
+    lr_decay: Annotated[
+        float, typer.Option(metavar="FACTOR", help="Multiply the learning rate by this after each round.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Shuffle the data with this seed.")] = 0,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE", show_default="the device environment", help="Train in this environment: local:PYTHON."
+        ),
+    ] = None,
 ) -> CommandResult:
-    """Run rounds of FedAvg on devices of this machine, one process group per shard."""
+    """Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine."""
     read = read_bundle(bundle)
     if VARIANT not in [variant.id for variant in read.manifest.variants]:
-        raise ModelError(f"{bundle} has no {VARIANT} variant. Run: edgeloop convert MODEL --trainable -o {bundle}.")
-    where = parse_device(device) if device else device_environment()
+        raise ModelError(
+            f"{bundle} has no {VARIANT} variant", advice=f"Run: edgeloop convert MODEL --trainable -o {bundle}"
+        )
+    where = parse_device(on) if on else device_environment()
     model = read.file(read.variant(VARIANT).entry)
     options = RoundsOptions(
         trainable=model,
@@ -63,16 +65,16 @@ def run(
 
 
 def _table(records: tuple[RoundRecord, ...]) -> Table:
-    columns = ("round", "file", "devices", "examples", "train loss", "slowest device, s")
+    columns = ("round", "train loss", "devices", "examples", "slowest device, s", "file")
     rows = [
         (
             str(r.round),
-            r.file,
+            f"{r.train_loss:.4f}",
             str(len(r.clients)),
             str(r.examples),
-            f"{r.train_loss:.4f}",
             f"{max(c.seconds for c in r.clients):.2f}",
+            r.file,
         )
         for r in records
     ]
-    return Table("rounds of FedAvg", columns, rows)
+    return Table("rounds of federated averaging", columns, rows)

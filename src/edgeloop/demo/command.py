@@ -36,10 +36,10 @@ from edgeloop.bundle import Bundle, Format
 from edgeloop.cloud.data import Dataset, Split, load, split
 from edgeloop.cloud.model import small_cnn
 from edgeloop.cloud.train import TrainOptions, accuracy, copy_of, train
-from edgeloop.convert.command import variant_rows, variant_table
 from edgeloop.convert.convert import ConvertResult, convert
 from edgeloop.convert.exports import TRAINABLE
 from edgeloop.convert.options import ConvertOptions
+from edgeloop.convert.present import variant_rows, variant_table
 from edgeloop.convert.sources.source import INFER
 from edgeloop.convert.training.trainable import TrainableOptions, weight_table
 from edgeloop.demo.report import write_report
@@ -64,8 +64,6 @@ from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import device_environment
 from edgeloop.runtime.environment import run
 from edgeloop.runtime.runners import LITERT, TFLITE_RUNTIME
-
-app = typer.Typer()
 
 # Of the digits, seed 0 happens to give the cloud 179 images that teach 95.8%, 10 test images below the ceiling: too few
 # to show anything by. Seeds 1, 2 and 3 give 93.3, 90.3 and 89.4%.
@@ -101,17 +99,24 @@ class Loop:
         self.seconds[name] = round(time.perf_counter() - start, 1)
 
 
-@app.command()
 def demo(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for everything it makes.")] = Path("edgeloop-demo"),
-    data: Annotated[str, typer.Option(help="digits, or a folder of MNIST-style .idx.gz files.")] = "digits",
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of federated averaging.")] = 3,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="Write models, bundles and the report to this folder.")
+    ] = Path("edgeloop-demo"),
+    data: Annotated[
+        str, typer.Option(metavar="digits|DIR", help="Use these images: scikit-learn's, or MNIST-style .idx.gz files.")
+    ] = "digits",
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Run N rounds of federated averaging.")] = 3,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the page at the end, until Ctrl-C.")] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of --serve; 0 takes any free one.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, the shuffles and the first weights.")] = SEED,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Serve on this port; 0 takes any free one.")
+    ] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Split the data, shuffle and initialize weights with this seed.")
+    ] = SEED,
 ) -> CommandResult | None:
-    """Go once around the loop: train, convert, prove, measure, federate, fold back, show in a page."""
+    """Run the whole loop once on real data: train, convert, measure, deploy, federate, retrain, show in a page."""
     start = time.perf_counter()
     device = device_environment()  # what is missing is said before minutes of work
     need_ssh_keygen()

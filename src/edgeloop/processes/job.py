@@ -110,7 +110,7 @@ def _events(child: subprocess.Popen, limits: Limits) -> Iterator[dict[str, Any]]
             if resident > allowed:
                 raise ModelError(
                     f"{doing} the model took {resident / 2**30:.1f} GiB of memory, more than {allowed / 2**30:.1f}. "
-                    "It was ended; raise the limit with --memory if you trust the file."
+                    "It was ended; raise the limit with --memory-mb if you trust the file."
                 )
             if time.monotonic() > deadline:
                 raise ModelError(f"{doing} the model took longer than the time limit. It was ended.")

@@ -17,6 +17,7 @@ from pathlib import Path
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError
 
 DEVICE_PYTHON = "EDGELOOP_DEVICE_PYTHON"
+DEVICE_FORMS = "local, local:PYTHON (another interpreter) or ssh://[USER@]HOST[:PORT][/PATH/TO/PYTHON]"
 EXPECTED = "Expected local, local:PYTHON or ssh://[USER@]HOST[:PORT][/PATH/TO/PYTHON]."
 # no name begins with a dash, or ssh would take it for an option; what else a name may be, ssh itself decides
 SSH = re.compile(

@@ -34,7 +34,7 @@ DEVICES = {
     "older": {"cpu": "cortex-a76", "runtimes": "tflite-runtime"},
 }
 RUNTIME = {name: settings["runtimes"] for name, settings in DEVICES.items()}
-IN_WAVES = ("--wave", "1,50%,100%")  # of four devices: one, one, two
+IN_WAVES = ("--waves", "1,50%,100%")  # of four devices: one, one, two
 # With a variant named nothing is measured, which takes minutes under emulation and would mean nothing.
 FLOAT32, INT8 = ("--variant", "float32", "--probation", "16"), ("--variant", "int8", "--probation", "16")
 # ldadd w1, w0, [x0]; ret: an atomic of Armv8.1, which a Cortex-A53 and A72 lack
@@ -249,7 +249,7 @@ def test_a_runtime_for_another_core_dies_alone_and_the_same_command_goes_on_when
     assert rows[1]["step"] == "trial" and "the child died of SIGILL" in rows[1]["reason"]
     assert [version_on(devices[name], "other-core") for name in order] == [1, None, None, None]
 
-    code, rows = deploy(path, order[:2], *INT8, "--wave", "1,100%")
+    code, rows = deploy(path, order[:2], *INT8, "--waves", "1,100%")
     assert (code, of(rows, "result")) == (0, ["unchanged", "committed"])
     assert rows[1]["sent_bytes"] == size(path, "manifest.json.sig")  # the rest was there
     assert version_on(devices["a53"], "other-core") == 1
@@ -257,7 +257,7 @@ def test_a_runtime_for_another_core_dies_alone_and_the_same_command_goes_on_when
 
 @pytest.mark.usefixtures("story")
 def test_a_release_over_its_latency_budget_takes_itself_back_and_no_other_device_gets_it(devices, release, deploy):
-    order, budget = ("older", "a72", "a53"), ("--p90-budget-ms", "0.0000001", "--wave", "1,100%")
+    order, budget = ("older", "a72", "a53"), ("--p90-budget-ms", "0.0000001", "--waves", "1,100%")
     code, rows = deploy(release("digits", 3), order, "--variant", "int8", *budget)
     assert (code, of(rows, "result")) == (7, ["rolled back", "not started", "not started"])
     assert "budget" in rows[0]["reason"]

@@ -106,7 +106,7 @@ def fedavg_by_hand(bundle, shards, rounds: int) -> list[dict[str, np.ndarray]]:
 def test_two_rounds_on_two_devices_give_the_average_computed_by_hand(bundle, shards, device_python, temporary):
     (temporary / "out").mkdir()
     (temporary / "out" / "round-7.npz").write_bytes(b"of an earlier run")
-    arguments = ["run", bundle, "--shard", shards[0], "--shard", shards[1], "--device", f"local:{device_python}"]
+    arguments = ["run", bundle, "--shard", shards[0], "--shard", shards[1], "--on", f"local:{device_python}"]
     numbers = [
         "--rounds",
         2,

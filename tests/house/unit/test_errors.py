@@ -1,19 +1,17 @@
-"""Every error has an exit code of its own and a line in the tree; every verb is there."""
+"""Every error has an exit code of its own and a line in the tree."""
 
 import json
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
-import click
 import pytest
 import typer
 
 from edgeloop import cli, errors
-from edgeloop.bundle import Format
+from edgeloop.verbs import VERBS
 
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
 
@@ -30,23 +28,6 @@ def test_every_error_stands_in_the_tree_with_its_code(error):
     assert re.search(rf"{error.__name__} +{error.exit_code}   \w", errors.__doc__), (
         "the docstring of errors.py draws the tree"
     )
-
-
-def leaves(command: click.Command, path: str):
-    if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            yield from leaves(inner, f"{path} {name}")
-    else:
-        yield path, command
-
-
-@pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_is_found_says_what_it_does_and_speaks_json(verb):
-    command = cli.Verbs(name="edgeloop").get_command(click.Context(click.Command("edgeloop")), verb)
-    assert command is not None and command.get_short_help_str()
-    for path, leaf in leaves(command, verb):
-        assert leaf.help, f"{path} has no docstring"
-        assert "--json" in [option for param in leaf.params for option in param.opts], path
 
 
 def test_an_unknown_verb_is_exit_2_in_one_line(capfd):
@@ -100,39 +81,14 @@ def test_a_reader_of_stdout_that_left_is_exit_11_and_no_bug():
 
 def test_another_pipe_that_breaks_is_a_bug_and_says_so(monkeypatch, tmp_path, capfd):
     module = ModuleType("broken")
-    module.app = typer.Typer()
 
     def demo(ctx: typer.Context) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    module.app.command()(demo)
+    module.demo = demo
     monkeypatch.setitem(sys.modules, "broken", module)
-    monkeypatch.setitem(cli.VERBS, "demo", "broken")
+    monkeypatch.setitem(VERBS, "demo", VERBS["demo"]._replace(function="broken:demo"))
     monkeypatch.setattr(cli.tempfile, "tempdir", str(tmp_path))
     assert cli.run(["demo"]) == 1
     assert "a bug in edgeloop" in capfd.readouterr().err
     assert "BrokenPipeError" in next(tmp_path.glob("edgeloop-bug-*")).read_text()
-
-
-@pytest.mark.parametrize(
-    ("verb", "name", "to"),
-    [
-        ("bench", "m.keras", (Format.TFLITE,)),
-        ("bench", "m.tflite", "as it is"),
-        ("verify", "m.keras", None),
-        ("verify", "m.tflite", (Format.TFLITE,)),
-        ("verify", "m", "as it is"),
-    ],
-)
-def test_a_model_is_converted_into_what_the_verb_needs(monkeypatch, verb, name, to):
-    module, asked = ModuleType("convert"), []
-
-    def convert(path, out, options, progress):
-        asked.append(options.to)
-        return SimpleNamespace(bundle=SimpleNamespace(path=out))
-
-    module.convert = convert
-    monkeypatch.setitem(sys.modules, "edgeloop.convert.convert", module)
-    with click.Context(click.Command(verb), obj=SimpleNamespace(say=lambda line: None)) as ctx:
-        path = cli.as_bundle(ctx, click.Argument(["path"]), name)
-    assert (path == Path(name), asked) == ((True, []) if to == "as it is" else (False, [to]))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeloop.edge.commands.choices import RuntimeName
 from edgeloop.edge.measure.bench import bench as measure
 from edgeloop.edge.measure.bench_plan import BenchOptions
 from edgeloop.edge.measure.bench_records import write_bench
@@ -15,48 +16,78 @@ from edgeloop.edge.measure.latency_tables import notes, overview, tables
 from edgeloop.edge.measure.plots import write_bench_report
 from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.result import CommandResult
-from edgeloop.runtime.device import parse_device
-
-app = typer.Typer()
+from edgeloop.runtime.device import DEVICE_FORMS, parse_device
 
 
-@app.command()
 def bench(
     ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(help="A bundle, a .tflite or an .onnx file.")],
-    on: Annotated[list[str] | None, typer.Option(help="local, local:PYTHON, ssh://HOST[/PYTHON]; repeat.")] = None,
-    runtime: Annotated[
-        list[str] | None, typer.Option(help="litert, tflite-runtime, onnxruntime, tensorflow; repeat.")
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="Measure this bundle, .tflite or .onnx file. A Keras model or SavedModel is converted into a "
+            "temporary bundle first.",
+        ),
+    ],
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DEVICE",
+            show_default="this machine and the device environment",
+            help=f"Measure on this device: {DEVICE_FORMS}.",
+        ),
     ] = None,
-    delegate: Annotated[str | None, typer.Option(help="edgetpu, or a delegate's library on the device.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of the runtime.")] = 1,
-    runs: Annotated[int, typer.Option(help="Measured queries of each pair; offline: samples.")] = 130,
-    warmup: Annotated[int, typer.Option(help="Calls before them.")] = 10,
-    scenario: Annotated[Scenario, typer.Option(help="How queries come, as MLPerf names it.")] = Scenario.SINGLE_STREAM,
+    runtime: Annotated[
+        list[RuntimeName] | None,
+        typer.Option(metavar="NAME", show_default="all that are installed", help="Measure on this runtime."),
+    ] = None,
+    delegate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="edgetpu|LIB.so",
+            help="Load this delegate: the Edge TPU's, or a delegate's shared library on the device.",
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option(metavar="N", help="Run the model with N threads.")] = 1,
+    runs: Annotated[
+        int,
+        typer.Option(metavar="N", help="Measure N queries of each variant and runtime; for offline, N samples."),
+    ] = 130,
+    warmup: Annotated[int, typer.Option(metavar="N", help="Run the model N times before measuring.")] = 10,
+    scenario: Annotated[
+        Scenario, typer.Option(metavar="NAME", help="Send queries as this MLPerf scenario does.")
+    ] = Scenario.SINGLE_STREAM,
     driver: Annotated[
-        Driver, typer.Option(help="Whose queries the scenario's figure is of: ours, or MLPerf's LoadGen on the device.")
+        Driver, typer.Option(metavar="NAME", help="Send queries with edgeloop, or with MLPerf's LoadGen on the device.")
     ] = Driver.EDGELOOP,
-    together: Annotated[int, typer.Option(help="Pairs loaded at a time; more are measured in groups.")] = 8,
-    profile: Annotated[bool, typer.Option("--profile", help="Time of each operator, on LiteRT.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order of turns.")] = 0,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the JSON document here, too.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a page with plots here, too.")] = None,
+    at_once: Annotated[
+        int, typer.Option(metavar="N", help="Load N models at a time; more than N are measured in groups.")
+    ] = 8,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Measure the time of each operator (LiteRT only).")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Shuffle the order of turns with this seed.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="F.json", help="Write the measurement to this file.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="F.html", help="Write a report with plots to this file.")
+    ] = None,
 ) -> CommandResult:
-    """Measure how long each variant takes, on every runtime of every device that runs it, side by side."""
+    """Measure latency and memory of each variant, on every device and runtime that can run it."""
     options = BenchOptions(
         devices=tuple(parse_device(text) for text in on or ()),
-        runtimes=tuple(runtime or ()),
+        runtimes=tuple(name.value for name in runtime or ()),
         delegate=delegate,
         threads=threads,
         runs=runs,
         warmup=warmup,
         scenario=scenario,
         driver=driver,
-        together=together,
+        together=at_once,
         profile=profile,
         seed=seed,
     )
-    result = measure(find_targets(path), options, ctx.obj)
+    result = measure(find_targets(model), options, ctx.obj)
     document = result.to_json()
     if out is not None:
         write_bench(document, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,44 +13,41 @@ from edgeloop.edge.measure.bench_comparison import Change, CompareOptions, Compa
 from edgeloop.edge.measure.bench_comparison import compare as run
 from edgeloop.edge.measure.bench_records import Interval
 from edgeloop.edge.measure.latency_tables import compact, telling
-from edgeloop.errors import BudgetError, OptionsError
+from edgeloop.errors import BudgetError
 from edgeloop.result import CommandResult, Table
 
-app = typer.Typer()
+
+class ChangeName(enum.StrEnum):
+    """`Change`, as a command line writes it."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    CANNOT_TELL = "cannot-tell"
+    NOT_COMPARABLE = "not-comparable"
 
 
-@app.command()
 def compare(
     ctx: typer.Context,
-    first: Annotated[Path, typer.Argument(help="What `edgeloop bench -o` wrote: before.")],
-    second: Annotated[Path, typer.Argument(help="Another one: after.")],
-    margin: Annotated[float, typer.Option(help="A difference that does not matter, as a share.")] = 0.02,
+    before: Annotated[Path, typer.Argument(help="Compare this measurement, a file that bench -o wrote.")],
+    after: Annotated[Path, typer.Argument(help="Compare it with this later one.")],
+    margin: Annotated[
+        float, typer.Option(metavar="SHARE", help="Ignore differences up to this share: 0.02 is 2%.")
+    ] = 0.02,
     fail_if: Annotated[
-        list[str] | None,
-        typer.Option(help="Exit 6 at this verdict: faster, slower, cannot-tell, not-comparable; repeat."),
+        list[ChangeName] | None,
+        typer.Option(metavar="CHANGE", help="Fail with exit code 6 if a row has changed like this."),
     ] = None,
 ) -> CommandResult:
-    """Say of each row whether the second measurement is faster, slower, or cannot be told from the first."""
-    failing = {_verdict(text) for text in fail_if or ()}
-    rows = run(read_bench(first), read_bench(second), CompareOptions(margin=margin))
+    """Compare two measurements: which variants became faster or slower, beyond doubt."""
+    failing = {Change(name.value.replace("-", " ")) for name in fail_if or ()}
+    rows = run(read_bench(before), read_bench(after), CompareOptions(margin=margin))
     reasons = list(dict.fromkeys(row.why for row in rows if row.why))
     notes = [f"({k}) {why}" for k, why in enumerate(reasons, 1)]
-    notes += ["The intervals know what happened within each run, not what changed on the machine between the two."]
-    answer = CommandResult(
-        {"compared": [_document(row) for row in rows], "margin": margin}, [_table(rows, reasons)], notes
-    )
+    notes += ["The intervals cover what varied within each run, not what changed on the machine between the two."]
     failed = [f"{row.variant} on {row.runtime} is {row.verdict.value}" for row in rows if row.verdict in failing]
-    if failed:
-        ctx.obj.show(answer)  # an error prints its message alone
-        raise BudgetError(f"{'; '.join(failed)}. Expected none of them, as --fail-if says.")
-    return answer
-
-
-def _verdict(text: str) -> Change:
-    known = {verdict.value.replace(" ", "-"): verdict for verdict in Change}
-    if text not in known:
-        raise OptionsError(f"--fail-if {text!r} is no verdict. Choose from {', '.join(known)}.")
-    return known[text]
+    document = {"compared": [_document(row) for row in rows], "margin": margin}
+    error = BudgetError("; ".join(failed), advice="--fail-if allows none of these.") if failed else None
+    return CommandResult(document, [_table(rows, reasons)], notes, error)
 
 
 def _document(row: Comparison) -> dict[str, Any]:
@@ -62,12 +60,12 @@ def _table(rows: list[Comparison], reasons: list[str]) -> Table:
     names = {"variant": [row.variant for row in rows], "runtime": runtimes, "device": devices}
     places = dict.fromkeys(f"{runtime} on {device}" for runtime, device in zip(runtimes, devices, strict=True))
     return compact(
-        f"time of the second over time of the first: {', '.join(places)}",
+        f"time of the second relative to the first: {', '.join(places)}",
         {
             **{name: names[name] for name in telling(zip(runtimes, devices, strict=True))},
             "wall, 95%": [_ratio(row.wall) for row in rows],
             "CPU, 95%": [_ratio(row.cpu) for row in rows],
-            "second is": [row.verdict.value for row in rows],
+            "change": [row.verdict.value for row in rows],
             "why": [f"({reasons.index(row.why) + 1})" if row.why else "" for row in rows],
         },
     )

@@ -8,29 +8,32 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeloop.edge.targets.target import Target
-from edgeloop.edge.targets.target import inspect_for_target as look_at_target
+from edgeloop.edge.targets.target import Target, inspect_for_target
 from edgeloop.edge.targets.target_tables import target_answer
 from edgeloop.errors import OptionsError
-from edgeloop.files.inspect import inspect as inspect_for_target
+from edgeloop.files.inspect import inspect as read_facts
 from edgeloop.result import CommandResult, Table
 
-app = typer.Typer()
 
-
-@app.command()
 def inspect(
     ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(help="A bundle, a .tflite, .keras or .onnx file, or a SavedModel folder.")],
-    target: Annotated[Target | None, typer.Option(help="Say which operators this chip would run, and why not.")] = None,
-    variant: Annotated[str | None, typer.Option(help="With --target: this .tflite variant of a bundle alone.")] = None,
+    model: Annotated[
+        Path, typer.Argument(help="Inspect this bundle, .tflite, .keras or .onnx file, or SavedModel folder.")
+    ],
+    target: Annotated[
+        Target | None,
+        typer.Option(metavar="CHIP", help="Show which operators this chip runs, and why it does not run the others."),
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="ID", help="Inspect only this .tflite variant of a bundle (needs --target).")
+    ] = None,
 ) -> CommandResult:
-    """Say what a file holds, without running it; with --target, what a chip would make of it."""
+    """Show what a model file or bundle holds, without running it."""
     if target is not None:
-        return target_answer(path, target, look_at_target(path, target, variant))
+        return target_answer(model, target, inspect_for_target(model, target, variant))
     if variant is not None:
-        raise OptionsError("--variant says what --target looks at. Add --target, or leave it out.")
-    found = inspect_for_target(path)
+        raise OptionsError("--variant needs --target, which is missing", advice="Add --target, or leave --variant out.")
+    found = read_facts(model)
     tables = [_signatures(name, signature) for name, signature in found.get("signatures", {}).items()]
     counts = found.get("operators") or Counter(layer["kind"] for layer in found.get("layers", ()))
     if counts:
@@ -39,8 +42,8 @@ def inspect(
         tables.append(Table(f"{what}s", (what, "count"), rows))
     if "variants" in found:
         ids = [(v["id"], v["format"], v["scheme"], ", ".join(v["requires"]["runtimes"])) for v in found["variants"]]
-        tables.append(Table("variants", ("variant", "format", "scheme", "proved on"), ids))
-    title = f"{path}: {found['format']}, {found['bytes'] / 1e3:,.1f} kB"
+        tables.append(Table("variants", ("variant", "format", "scheme", "checked on"), ids))
+    title = f"{model}: {found['format']}, {found['bytes'] / 1e3:,.1f} kB"
     return CommandResult(found, tables, [title])
 
 

@@ -10,56 +10,97 @@ from typing import Annotated
 import typer
 
 from edgeloop.atomic import write_file
+from edgeloop.edge.commands.choices import DeviceRuntimeName
 from edgeloop.edge.run.options import LOOPBACK, RunOptions
 from edgeloop.edge.run.run import ask
 from edgeloop.edge.run.run import run as answers
 from edgeloop.edge.run.systemd import unit, unit_name
 from edgeloop.errors import OptionsError
 from edgeloop.result import CommandResult
+from edgeloop.runtime.device import DEVICE_FORMS
 
-app = typer.Typer()
 
-
-@app.command()
 def run(
     ctx: typer.Context,
-    target: Annotated[str, typer.Argument(help="A device (local, local:PYTHON, ssh://...) or a bundle's folder.")],
-    slot: Annotated[str, typer.Option(help="Which deployed bundle, where a device has several.")] = "",
+    target: Annotated[
+        str, typer.Argument(help=f"Run what is deployed on this device ({DEVICE_FORMS}), or this bundle.")
+    ],
+    slot: Annotated[
+        str, typer.Option(metavar="NAME", help="Run this deployed bundle, where a device has several.")
+    ] = "",
     input: Annotated[
-        str | None, typer.Option(help="- (JSON lines), a folder of frames on the device, or camera[:WHICH].")
+        str | None,
+        typer.Option(
+            metavar="-|DIR|camera[:N]",
+            show_default="-",
+            help="Read inputs from here: JSON lines on stdin (-), a folder of images on the device, or its camera.",
+        ),
     ] = None,
-    http: Annotated[int | None, typer.Option(help="Answer HTTP on this port of the device; 0: any.")] = None,
-    host: Annotated[str, typer.Option(help="Address that --http listens on.")] = LOOPBACK,
-    variant: Annotated[str, typer.Option(help="Else what was deployed; of a bundle, the first that runs.")] = "",
-    runtime: Annotated[str, typer.Option(help="litert, tflite-runtime or onnxruntime; else what was deployed.")] = "",
-    threads: Annotated[int | None, typer.Option(help="Threads of the runtime.")] = None,
-    count: Annotated[int | None, typer.Option(help="End after so many answers.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with frames that come into the folder.")] = False,
-    pixels: Annotated[str | None, typer.Option(help="LOW,HIGH: what 0 and 255 of a picture become.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to load the model, and for each answer.")] = 60.0,
-    systemd: Annotated[bool, typer.Option("--systemd", help="Print a unit file for the device instead.")] = False,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where --systemd writes to.")] = None,
+    http: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Serve HTTP on this port of the device; 0 takes any free one.")
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Listen on this address of the device (needs --http)."),
+    ] = LOOPBACK,
+    variant: Annotated[
+        str,
+        typer.Option(
+            metavar="ID",
+            show_default="the deployed one; of a bundle, the first that runs here",
+            help="Run this variant.",
+        ),
+    ] = "",
+    runtime: Annotated[
+        DeviceRuntimeName | None,
+        typer.Option(metavar="NAME", show_default="as deployed", help="Run the model on this runtime."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", show_default="as deployed", help="Run the model with N threads.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(metavar="N", help="Stop after N answers.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Wait for new images in the folder, instead of ending after the last one.")
+    ] = False,
+    pixels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH", help="Rescale pixel values 0 and 255 to LOW and HIGH, where the bundle gives no range."
+        ),
+    ] = None,
+    timeout_s: Annotated[
+        float, typer.Option(metavar="S", help="Wait at most S seconds for the model to load, and for each answer.")
+    ] = 60.0,
+    systemd: Annotated[
+        bool, typer.Option("--systemd", help="Print a systemd unit that runs this on the device, and run nothing.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write the unit of --systemd to this file.")
+    ] = None,
 ) -> CommandResult | None:
-    """Answer with the deployed model, on the device: results travel, not the video."""
+    """Run the deployed model on its device, and return its answers."""
     options = RunOptions(
         input=input,
         http=http,
         host=host,
         slot=slot,
         variant=variant,
-        runtime=runtime,
+        runtime=runtime.value if runtime else "",
         threads=threads,
         count=count,
         follow=follow,
         pixels=_pair(pixels),
-        timeout_s=timeout,
+        timeout_s=timeout_s,
     )
-    if output is not None and not systemd:
-        raise OptionsError("-o is about --systemd, which is missing. Answers go to standard output.")
+    if out is not None and not systemd:
+        raise OptionsError("--out needs --systemd, which is missing", advice="Answers go to standard output.")
     if systemd:
-        return _service(ctx, target, options, output)
+        return _service(ctx, target, options, out)
     if ctx.obj.json and options.endless and options.http is None:
-        raise OptionsError("--json is one document, and this input has no end. Add --count, or read JSON lines.")
+        raise OptionsError(
+            "--json prints one document, and this input has no end",
+            advice="Add --count N, or leave --json out: each answer is a line of JSON.",
+        )
     collected = []
     with contextlib.closing(answers(target, options, 0, ctx.obj.say)) as lines:
         for line in lines:
@@ -70,14 +111,13 @@ def run(
     return CommandResult({"answers": collected}) if ctx.obj.json and options.http is None else None
 
 
-def _service(ctx: typer.Context, target: str, options: RunOptions, output: Path | None) -> CommandResult | None:
+def _service(ctx: typer.Context, target: str, options: RunOptions, out: Path | None) -> CommandResult | None:
     where = ask(target, options, "--service-location")
     text, name = unit(where, options), unit_name(where)
-    if output is not None:
-        write_file(output, text.encode())
-        return CommandResult(
-            {"unit": name, "file": str(output)}, notes=[f"{output}: copy it to /etc/systemd/system/{name}"]
-        )
+    if out is not None:
+        write_file(out, text.encode())
+        note = f"Copy {out} to /etc/systemd/system/{name} on the device."
+        return CommandResult({"unit": name, "file": str(out)}, notes=[note])
     if ctx.obj.json:
         return CommandResult({"unit": name, "text": text})
     print(text, end="", flush=True)
@@ -90,5 +130,5 @@ def _pair(text: str | None) -> tuple[float, float] | None:
     try:
         low, high = map(float, text.split(","))
     except ValueError as e:
-        raise OptionsError(f"--pixels {text} is no LOW,HIGH. Expected two numbers, such as 0,1.") from e
+        raise OptionsError(f"--pixels is {text!r}", advice="Write two numbers with a comma, e.g. 0,1.") from e
     return low, high

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,32 +19,23 @@ def of_enroll(enrolled: Sequence[EnrollResult]) -> CommandResult:
     """{"devices": [{device, result: enrolled | failed, reason}]}"""
     rows = [(e.device.name, "failed" if e.error else "enrolled", _reason(e.device, e.error)) for e in enrolled]
     document = {"devices": [{"device": name, "result": result, "reason": reason} for name, result, reason in rows]}
-    return CommandResult(document, [Table("", ("device", "result", "reason"), rows)])
+    table = Table("", ("device", "result"), [row[:2] for row in rows])
+    return CommandResult(document, [table], _reasons(rows), _first(e.error for e in enrolled))
 
 
 def of_deploy(outcomes: Sequence[DeployResult]) -> CommandResult:
     """{"devices": [...]}, a row each in the order they were named."""
-    columns = ("device", "result", "release", "variant", "runtime", "p50 ms", "p90 ms", "sent", "why")
-    return CommandResult(
-        {"devices": [_outcome(o) for o in outcomes]},
-        [Table("", columns, [_cells(o) for o in outcomes])],
-    )
+    columns = ("device", "result", "release", "variant", "p90 ms", "p50 ms", "runtime", "sent")
+    rows = [(o.device.label, "", o.reason.removeprefix(f"{o.device.name}: ")) for o in outcomes]
+    document = {"devices": [_outcome(o) for o in outcomes]}
+    tables = [Table("", columns, [_cells(o) for o in outcomes])]
+    return CommandResult(document, tables, _reasons(rows), _first(o.error for o in outcomes))
 
 
 def of_rollback(done: Sequence[RollbackResult]) -> CommandResult:
     """{"devices": [{device, slot, was, version, variant, reason}]}"""
-    columns = ("device", "slot", "was", "release", "variant", "reason")
-    rows = [
-        (
-            d.device.label,
-            d.slot or "",
-            _release(d.was),
-            _release(d.version),
-            d.variant or "",
-            _reason(d.device, d.error),
-        )
-        for d in done
-    ]
+    columns = ("device", "slot", "before", "release", "variant")
+    rows = [(d.device.label, d.slot or "", _release(d.was), _release(d.version), d.variant or "") for d in done]
     documents = [
         {
             "device": d.device.name,
@@ -56,14 +47,16 @@ def of_rollback(done: Sequence[RollbackResult]) -> CommandResult:
         }
         for d in done
     ]
-    return CommandResult({"devices": documents}, [Table("", columns, rows)])
+    reasons = _reasons((d.device.label, "", _reason(d.device, d.error)) for d in done)
+    return CommandResult({"devices": documents}, [Table("", columns, rows)], reasons, _first(d.error for d in done))
 
 
 def of_statuses(found: Sequence[StatusResult]) -> CommandResult:
     """{"devices": [{device, reachable, reason | enrolled, machine, slots: {NAME: {...}}}]}"""
-    columns = ("device", "slot", "release", "variant", "runtime", "state", "floor", "enrolled")
+    columns = ("device", "slot", "release", "state", "variant", "runtime", "lowest allowed", "enrolled")
     rows = [row for one in found for row in _what_runs(one)]
-    return CommandResult({"devices": [_found(one) for one in found]}, [Table("", columns, rows)])
+    reasons = _reasons((one.device.name, "", _reason(one.device, one.error)) for one in found)
+    return CommandResult({"devices": [_found(one) for one in found]}, [Table("", columns, rows)], reasons)
 
 
 def state(o: DeployResult) -> str:
@@ -76,10 +69,9 @@ def state(o: DeployResult) -> str:
 
 
 def _cells(o: DeployResult) -> tuple[str, ...]:
-    times = [("" if ms is None else f"{ms:.3f}") for ms in (o.p50_ms, o.p90_ms)]
+    times = [("" if ms is None else f"{ms:.3f}") for ms in (o.p90_ms, o.p50_ms)]
     sent = f"{o.sent_bytes / 1e3:,.1f} kB"
-    reason = o.reason.removeprefix(f"{o.device.name}: ")
-    return (o.device.label, o.result.value, _change(o), o.variant or "", o.runtime or "", *times, sent, reason)
+    return (o.device.label, o.result.value, _change(o), o.variant or "", *times, o.runtime or "", sent)
 
 
 def _outcome(o: DeployResult) -> dict[str, Any]:
@@ -112,20 +104,29 @@ def _release(version: int | None) -> str:
 
 
 def _reason(device: Device, error: EdgeloopError | None) -> str:
-    """The error, for a table that names the device already."""
+    """The error, for a line that names the device already."""
     return "" if error is None else str(error).removeprefix(f"{device.name}: ")
+
+
+def _reasons(rows: Iterable[tuple[str, str, str]]) -> list[str]:
+    """A note for each (device, _, reason) that has a reason: it is a sentence, too long for a cell."""
+    return [f"{device}: {reason}" for device, _, reason in rows if reason]
+
+
+def _first(errors: Iterable[EdgeloopError | None]) -> EdgeloopError | None:
+    return next((error for error in errors if error is not None), None)
 
 
 def _what_runs(found: StatusResult) -> list[tuple[str, ...]]:
     """A row a slot; one that says why there is none."""
     name = found.device.name
     if found.status is None:
-        return [(name, "", "", "", "", f"unreachable: {_reason(found.device, found.error)}", "", "")]
+        return [(name, "", "", "unreachable", "", "", "", "")]
     enrolled = "yes" if found.status.enrolled else "no"
     return [
-        (name, slot, _release(s.current), s.variant or "", s.runtime or "", s.state, str(s.floor), enrolled)
+        (name, slot, _release(s.current), s.state, s.variant or "", s.runtime or "", str(s.floor), enrolled)
         for slot, s in found.status.slots.items()
-    ] or [(name, "", "none", "", "", "empty", "", enrolled)]
+    ] or [(name, "", "none", "empty", "", "", "", enrolled)]
 
 
 def _found(found: StatusResult) -> dict[str, Any]:

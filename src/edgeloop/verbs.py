@@ -1,0 +1,132 @@
+"""Every verb in the order of the loop: all that `edgeloop --help` prints, without importing a verb's module.
+
+A verb is a function; its parameters are its options (Typer's), its docstring begins with the summary that stands here
+(a test holds the two together). It returns a `CommandResult` and prints nothing itself. To add one, write the function
+and add a line.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Panel(StrEnum):
+    """A heading of `edgeloop --help`."""
+
+    START = "Start here"
+    CONVERT = "Convert a trained model"
+    DEVICES = "Measure, deploy and run on devices"
+    FEDERATE = "Train on devices"
+    BROWSER = "Show in a browser"
+    HOUSE = "This installation"
+
+
+class Verb(NamedTuple):
+    """Where a verb is and what it does. `converts` a model into a temporary bundle where one is given instead."""
+
+    panel: Panel
+    function: str
+    summary: str
+    converts: bool = False
+
+
+VERBS = {
+    "demo": Verb(
+        Panel.START,
+        "edgeloop.demo.command:demo",
+        "Run the whole loop once on real data: train, convert, measure, deploy, federate, retrain, show in a page.",
+    ),
+    "convert": Verb(
+        Panel.CONVERT,
+        "edgeloop.convert.commands.convert:convert",
+        "Convert a model into every format that devices run, and check each file against the original.",
+    ),
+    "inspect": Verb(
+        Panel.CONVERT,
+        "edgeloop.edge.commands.inspect:inspect",
+        "Show what a model file or bundle holds, without running it.",
+    ),
+    "verify": Verb(
+        Panel.CONVERT,
+        "edgeloop.convert.commands.verify:verify",
+        "Verify a bundle: its hashes, its signature, and the answers of every variant.",
+        converts=True,
+    ),
+    "bench": Verb(
+        Panel.DEVICES,
+        "edgeloop.edge.commands.bench:bench",
+        "Measure latency and memory of each variant, on every device and runtime that can run it.",
+        converts=True,
+    ),
+    "compare": Verb(
+        Panel.DEVICES,
+        "edgeloop.edge.commands.compare:compare",
+        "Compare two measurements: which variants became faster or slower, beyond doubt.",
+    ),
+    "enroll": Verb(
+        Panel.DEVICES,
+        "edgeloop.edge.commands.deploy:enroll",
+        "Enroll devices: from then on they accept only bundles signed by these signers.",
+    ),
+    "deploy": Verb(
+        Panel.DEVICES,
+        "edgeloop.edge.commands.deploy:deploy",
+        "Deploy a bundle to devices: verify, try, activate, and roll back if probation fails.",
+    ),
+    "rollback": Verb(
+        Panel.DEVICES,
+        "edgeloop.edge.commands.deploy:rollback",
+        "Roll devices back to the previous release, which they keep.",
+    ),
+    "devices": Verb(
+        Panel.DEVICES,
+        "edgeloop.edge.commands.deploy:devices",
+        "List devices and the release each one runs.",
+    ),
+    "run": Verb(
+        Panel.DEVICES,
+        "edgeloop.edge.commands.run:run",
+        "Run the deployed model on its device, and return its answers.",
+    ),
+    "federate run": Verb(
+        Panel.FEDERATE,
+        "edgeloop.federated.command:run",
+        "Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine.",
+    ),
+    "browse": Verb(
+        Panel.BROWSER,
+        "edgeloop.browser.command:browse",
+        "Browse a bundle: a page that runs each variant and compares it with the original model.",
+    ),
+    "cache": Verb(
+        Panel.HOUSE,
+        "edgeloop.convert.commands.cache:cache",
+        "List the conversions that the cache holds, or remove some of them.",
+    ),
+    "setup device": Verb(
+        Panel.HOUSE,
+        "edgeloop.setup:device",
+        "Create the device environment, which has the runtimes but no TensorFlow.",
+    ),
+    "setup tfjs": Verb(
+        Panel.HOUSE,
+        "edgeloop.setup:tfjs",
+        "Install tensorflowjs, which writes TF.js files, without the requirements that contradict TensorFlow's.",
+    ),
+    "setup onnx2tf": Verb(
+        Panel.HOUSE,
+        "edgeloop.setup:onnx2tf",
+        "Create the environment that reads .onnx files.",
+    ),
+    "setup browser": Verb(
+        Panel.HOUSE,
+        "edgeloop.setup:browser",
+        "Find a Chromium, or install one with Playwright.",
+    ),
+}
+
+GROUPS = {  # verbs that have verbs of their own
+    "federate": "Train a model on devices; their data stays on them.",
+    "setup": "Install what pip cannot install as an extra, pinned with hashes.",
+}

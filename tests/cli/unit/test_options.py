@@ -1,0 +1,92 @@
+"""The rules for every option (DESIGN.md), held for each parameter of each verb."""
+
+import enum
+import re
+import typing
+
+import pytest
+
+from edgeloop import settings
+from edgeloop.verb_command import verb_command
+from edgeloop.verbs import VERBS
+
+# what a help text may begin with
+BEGINNINGS = {
+    "Accept", "Browse", "Check", "Cluster", "Compare", "Convert", "Deploy", "Divide", "Enroll", "Fail", "Find", "Give",
+    "Ignore", "Inspect", "Leave", "List", "Listen", "Load", "Log", "Measure", "Minimize", "Multiply", "Name", "Print",
+    "Read", "Refuse", "Remove", "Require", "Rescale", "Resize", "Roll", "Run", "Send", "Serve", "Set", "Show",
+    "Shuffle", "Sign", "Simulate", "Split", "Stop", "Store", "Subtract", "Train", "Trust", "Use", "Verify", "Wait",
+    "Write",
+}  # fmt: skip
+CHOICES = {
+    "to", "schemes", "io", "tfjs-weights", "optimizer", "loss", "unproved", "runtime", "scenario", "driver", "fail-if",
+    "target",
+}  # fmt: skip
+# a value that is given by its unit, and how the name of its option must end
+UNITS = {"S": "-s", "MS": "-ms", "DAYS": "-days", "MB": "-mb"}
+PRONOUNS = re.compile(r"\b(it|its own|them|there|that one)\.$")
+
+
+def parameters():
+    for name in VERBS:
+        command = verb_command(name)
+        for parameter in command.params:
+            declared = command.declared.get(parameter.name, parameter)
+            hint = command.hints.get(parameter.name)
+            id = f"{name} {parameter.opts[-1] if parameter.param_type_name == 'option' else parameter.name}"
+            yield pytest.param(parameter, declared, hint, id=id)
+
+
+def long_name(parameter) -> str:
+    (name,) = [flag.removeprefix("--") for flag in parameter.opts if flag.startswith("--")]
+    return name
+
+
+@pytest.mark.parametrize(("parameter", "declared", "hint"), parameters())
+def test_every_option_keeps_the_rules(parameter, declared, hint):
+    text = declared.help
+    assert text.split()[0] in BEGINNINGS, "help begins with a verb"
+    assert text.endswith(".") and not text.endswith(".."), "help is whole sentences"
+    for sentence in re.split(r"(?<=[.]) (?=[A-Z])", text):
+        assert len(sentence.split()) > 2, f"clipped: {sentence}"
+    assert not PRONOUNS.search(text), "a pronoun stands beside its noun"
+    metavar = parameter.metavar
+    if parameter.param_type_name == "argument":
+        assert metavar is None or metavar.isupper()
+        return
+    name = long_name(parameter)
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+    assert not parameter.secondary_opts, "one flag says one thing: --no-x rather than --x/--no-x"
+    takes_value = not (parameter.is_flag or parameter.count)
+    if takes_value:
+        assert metavar, "the value has a name"
+        assert "DEVICE" not in metavar or name in {"on", "to", "prove-on"}, "a device is --on, one to deliver to --to"
+        assert ("-o" in parameter.opts) == (name == "out"), "output is -o/--out"
+        for unit, end in UNITS.items():
+            assert (metavar == unit) == name.endswith(end), f"{unit} is written {end}"
+        assert not re.search(r"\b(timeout|interval|seconds|memory|ram|size|bytes)\b", name) or name.endswith(
+            tuple(UNITS.values())
+        ), "a time or a size says its unit"
+    is_device = "DEVICE" in (metavar or "")
+    choice = settings.choice_of(hint) if hint is not None else None
+    assert (choice is not None) == (name in CHOICES and not is_device), "a fixed choice is an enum"
+    if choice is not None:
+        assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", member.value) for member in choice)
+    many = typing.get_origin(settings.plain(hint)) is list if hint is not None else False
+    assert many == parameter.multiple
+
+
+def test_runtimes_are_those_of_the_table():
+    from edgeloop.edge.commands.choices import DeviceRuntimeName, RuntimeName
+    from edgeloop.runtime.agent.runtimes import RUNTIMES
+
+    assert [name.value for name in RuntimeName] == list(RUNTIMES)
+    assert {name.value for name in DeviceRuntimeName} == set(RUNTIMES) - {"tensorflow"}
+    assert issubclass(RuntimeName, enum.Enum)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_summary_is_one_sentence_that_begins_with_a_verb(name):
+    summary = VERBS[name].summary
+    assert summary.endswith(".") and len(summary) <= 120
+    assert summary.split()[0] in BEGINNINGS | {"Create", "Install"}
