@@ -141,7 +141,7 @@ def _print_tables(tables: Sequence[Table]) -> None:
         left_out += [name for name in table.columns if name not in (*fitting.columns, *left_out)]
         if table.title:  # as wide as the screen, not as its table
             out.print(rich.text.Text(_shown(table.title), style="italic"))
-        out.print(_rich(fitting))
+        out.print(_rich(fitting, out.width))
     if left_out:
         print(f"Columns left out at this width: {', '.join(left_out)}. Widen the terminal, or use --json.", flush=True)
 
@@ -149,28 +149,38 @@ def _print_tables(tables: Sequence[Table]) -> None:
 def fit(table: Table, width: int) -> Table:
     """The table without those of its last columns for which `width` has no room: a cell wraps between words only."""
     columns = len(table.columns)
-    while columns > 1 and sum(_least(table, k) + GAP for k in range(columns)) + GAP > width:
+    while columns > 1 and sum(_least(table, k) + AROUND for k in range(columns)) + 1 > width:
         columns -= 1
     return Table(table.title, table.columns[:columns], [row[:columns] for row in table.rows])
 
 
-GAP = 2  # letters between two columns
+AROUND = 3  # Rich's blanks around a column
+WHOLE = 16  # a cell as short as this stays on one line, as `12.3 kB`
+
+
+def _texts(table: Table, column: int) -> list[str]:
+    return [table.columns[column], *(row[column] for row in table.rows)]
 
 
 def _least(table: Table, column: int) -> int:
-    """The longest word of a column."""
-    texts = [table.columns[column], *(row[column] for row in table.rows)]
-    return max((len(word) for text in texts for word in text.split()), default=0)
+    """Letters that a column needs: those of its longest word, or short cell."""
+    texts = _texts(table, column)
+    parts = [part for text in texts for part in ([text] if len(text) <= WHOLE else text.split())]
+    return max(map(len, parts), default=0)
 
 
-def _rich(table: Table) -> rich.table.Table:
+def _rich(table: Table, width: int) -> rich.table.Table:
     import rich.box
     import rich.table
     import rich.text
 
     drawn = rich.table.Table(box=rich.box.SIMPLE)
-    for index, name in enumerate(table.columns):
-        drawn.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+    needs = [min(_least(table, k), width - AROUND - 1) for k in range(len(table.columns))]
+    spare = width - 1 - sum(need + AROUND for need in needs)
+    for k, (name, need) in enumerate(zip(table.columns, needs, strict=True)):
+        more = max(0, min(spare, max(map(len, _texts(table, k))) - need))
+        spare -= more
+        drawn.add_column(name, justify="left" if k == 0 else "right", overflow="fold", width=need + more)
     for row in table.rows:
         drawn.add_row(*(rich.text.Text(_shown(cell)) for cell in row))
     return drawn
