@@ -49,7 +49,9 @@ def _worst(rows: Sequence[Parity]) -> dict[str, Any]:
 def variant_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     """`variant_rows` for people."""
     columns = ("variant", "size", "accuracy", "top-1", "SNR dB", "max error", "format", "checked on")
-    return Table(title, columns, [_cells(row) for row in rows])
+    cells = [_cells(row) for row in rows]
+    shown = [k for k in range(len(columns)) if any(row[k] != "-" for row in cells)]  # no labels: no accuracy
+    return Table(title, [columns[k] for k in shown], [[row[k] for k in shown] for row in cells])
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
