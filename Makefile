@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 FOLDERS := base browser cli convert edge federated house
-.PHONY: help setup setup-use setup-cloud demo test unit $(FOLDERS:%=test-%) faults soak durations lint bench coverage lock clean
+.PHONY: help setup setup-use setup-lint setup-cloud demo test unit $(FOLDERS:%=test-%) faults soak durations lint bench coverage lock clean
 ARGS ?=
 BIN := .venv/bin
 WORKERS ?= 2
@@ -19,6 +19,9 @@ setup: ## .venv, .venv-device, the browser page, a Chromium, devices (every othe
 
 setup-use:
 	@scripts/setup use
+
+setup-lint:
+	@scripts/setup lint
 
 setup-cloud:
 	@scripts/setup cloud
@@ -51,11 +54,12 @@ durations: setup ## measure again how long each test takes: tests/durations.json
 unit: setup-cloud ## unit tests alone: no TensorFlow, seconds
 	@$(BIN)/pytest tests/*/unit $(IN_WORKERS) $(ARGS)
 
-lint: setup-cloud ## ruff, mypy, who may import whom
+lint: setup-lint ## ruff, mypy, who may import whom; the page's TypeScript: types, biome, vitest
 	@$(BIN)/ruff check $(PY)
 	@$(BIN)/ruff format --check $(PY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix browser/web --silent run check
 
 bench: setup ## every ratio the README quotes, measured here: benchmarks/results.json
 	@for script in benchmarks/*.py; do $(BIN)/python $$script $(ARGS); done

@@ -26,9 +26,11 @@ const litertTypes: Plugin = {
   enforce: "pre",
   transform(code, id) {
     if (!/@litertjs.core.dist.index\.js$/.test(id)) return null;
-    if (code.split(TABLE_END).length !== 2) throw new Error(`${id} has another table of types: see litertTypes in vite.page.config.ts`);
+    if (code.split(TABLE_END).length !== 2)
+      throw new Error(`${id} has another table of types: see litertTypes in vite.page.config.ts`);
     const added = ["Int8", "Int16"].map(
-      (name) => `, { dtype: "${name.toLowerCase()}", typedArrayConstructor: ${name}Array, elementType: ElementType.${name.toUpperCase()} }`,
+      (name) =>
+        `, { dtype: "${name.toLowerCase()}", typedArrayConstructor: ${name}Array, elementType: ElementType.${name.toUpperCase()} }`,
     );
     return { code: code.replace(TABLE_END, `${TABLE_END.slice(0, -2)}${added.join("")}]`), map: null };
   },
@@ -44,7 +46,12 @@ export default defineConfig({
     target: "es2023",
     license: { fileName: "licenses.md" },
     rolldownOptions: {
-      output: { postBanner: NOTICE, entryFileNames: "[name].js", chunkFileNames: "[name].js", assetFileNames: "[name][extname]" },
+      output: {
+        postBanner: NOTICE,
+        entryFileNames: "[name].js",
+        chunkFileNames: "[name].js",
+        assetFileNames: "[name][extname]",
+      },
     },
   },
 });

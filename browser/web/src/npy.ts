@@ -29,7 +29,8 @@ export const size = (shape: readonly number[]): number => shape.reduce((product,
 
 /** The typed array of `dtype` over a copy of `bytes`. Throws for a dtype NumPy and JavaScript do not share. */
 export function numbers(dtype: string, bytes: Uint8Array): Numbers {
-  if (!isDtype(dtype)) throw new Error(`no arrays of ${dtype} here. Expected one of ${Object.keys(ARRAYS).join(", ")}.`);
+  if (!isDtype(dtype))
+    throw new Error(`the dtype ${dtype} is not supported. Expected one of ${Object.keys(ARRAYS).join(", ")}`);
   return ARRAYS[dtype].make(bytes.slice().buffer); // the copy starts at 0, so it is aligned
 }
 
@@ -44,22 +45,33 @@ export function readNpz(bytes: Uint8Array): Map<string, Tensor> {
 
 /** An .npz that np.load opens, stored without compression. */
 export function writeNpz(arrays: ReadonlyMap<string, Tensor>): Uint8Array {
-  return zipSync(Object.fromEntries([...arrays].map(([name, value]) => [`${name}.npy`, writeNpy(value)])), { level: 0 });
+  return zipSync(Object.fromEntries([...arrays].map(([name, value]) => [`${name}.npy`, writeNpy(value)])), {
+    level: 0,
+  });
 }
 
 export function readNpy(npy: Uint8Array): Tensor {
   const view = new DataView(npy.buffer, npy.byteOffset, npy.byteLength);
-  if (npy[0] !== 0x93 || new TextDecoder().decode(npy.subarray(1, 6)) !== "NUMPY") throw new Error("this is no .npy array");
+  if (npy[0] !== 0x93 || new TextDecoder().decode(npy.subarray(1, 6)) !== "NUMPY")
+    throw new Error("the file is not a .npy file: its magic string is missing");
   const wide = npy[6] !== 1; // version 1.0 has a 2-byte length, later ones 4
   const start = wide ? 12 : 10;
   const end = start + (wide ? view.getUint32(8, true) : view.getUint16(8, true));
   const header = new TextDecoder("latin1").decode(npy.subarray(start, end));
   const descr = /'descr':\s*'([^']+)'/.exec(header)?.[1];
-  const shape = /'shape':\s*\(([^)]*)\)/.exec(header)?.[1]?.split(",").filter((n) => n.trim()).map(Number);
+  const shape = /'shape':\s*\(([^)]*)\)/
+    .exec(header)?.[1]
+    ?.split(",")
+    .filter((n) => n.trim())
+    .map(Number);
   const dtype = (Object.keys(ARRAYS) as Dtype[]).find((name) => ARRAYS[name].descr === descr);
-  if (!dtype || !shape) throw new Error(`an array of ${descr ?? "unknown type"} is not read here`);
+  if (!dtype || !shape)
+    throw new Error(
+      `the array has the type ${descr ?? "unknown"}. Expected one of ${Object.values(ARRAYS).map(({ descr }) => descr)}`,
+    );
   const data = numbers(dtype, npy.subarray(end));
-  if (data.length !== size(shape)) throw new Error(`an array of shape (${shape}) holds ${data.length} numbers`);
+  if (data.length !== size(shape))
+    throw new Error(`the array of shape (${shape}) has ${data.length} values. Expected ${size(shape)}`);
   const columnsFirst = /'fortran_order':\s*True/.test(header);
   return { shape, dtype, data: columnsFirst ? rowsFirst(data, shape) : data };
 }
@@ -67,7 +79,7 @@ export function readNpy(npy: Uint8Array): Tensor {
 function writeNpy({ shape, dtype, data }: Tensor): Uint8Array {
   const tuple = shape.length === 1 ? `${shape[0]},` : shape.join(", ");
   const header = `{'descr': '${ARRAYS[dtype].descr}', 'fortran_order': False, 'shape': (${tuple}), }`;
-  const padded = header.padEnd(Math.ceil((header.length + 11) / 64) * 64 - 11) + "\n"; // data starts at a multiple of 64
+  const padded = `${header.padEnd(Math.ceil((header.length + 11) / 64) * 64 - 11)}\n`; // data starts at a multiple of 64
   const npy = new Uint8Array(10 + padded.length + data.byteLength);
   npy.set([0x93, ...new TextEncoder().encode("NUMPY"), 1, 0, padded.length & 255, padded.length >> 8]);
   npy.set(new TextEncoder().encode(padded), 10);

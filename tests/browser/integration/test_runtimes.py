@@ -30,6 +30,7 @@ from edgeloop.runtime.runners import LITERT
 
 IN_CI = os.environ.get("CI") == "true"
 PAGE_MS = 60_000
+PASSED = "parity check passed"
 
 
 def or_skip(find, *arguments):
@@ -156,7 +157,7 @@ def test_litertjs_takes_and_gives_the_files_own_integers(bundle, chromium, digit
     x = to_io({"image": digits[0][:3]}, bundle.variant("int8-io").io)
     with LITERTJS.open(bundle.path, "int8-io.tflite") as session:
         got = session.infer(x, "infer")["probabilities"]
-        with pytest.raises(TargetError, match=r"image is float32 \[3,8,8,1\], the file takes int8 \[1,8,8,1\]"):
+        with pytest.raises(TargetError, match=r"image is float32 \[3,8,8,1\]\. Expected int8 \[1,8,8,1\]"):
             session.infer({"image": digits[0][:3]}, "infer")
     assert (x["image"].dtype, got.dtype, got.shape) == (np.int8, np.int8, (3, 10))
 
@@ -261,8 +262,8 @@ def test_tfjs_computes_with_weights_stored_in_fewer_bits(product, stored, quanti
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"weightsManifest": [{"paths": ["../secret.bin"], "weights": []}]}, "leads out of the model's folder"),
-        ({"format": "layers-model"}, "expected graph-model"),
+        ({"weightsManifest": [{"paths": ["../secret.bin"], "weights": []}]}, "is outside the model's folder"),
+        ({"format": "layers-model"}, "Expected graph-model"),
         ({"signature": {}}, "no signature"),
         ({"modelTopology": {"node": [], "versions": {}}}, "not part of graph"),
     ],
@@ -273,7 +274,7 @@ def test_tfjs_refuses(product, changes, why):
 
 
 def test_tfjs_names_the_inputs_it_wants(product):
-    with pytest.raises(TargetError, match="expected left"), TFJS.open(product(), "model.json") as session:
+    with pytest.raises(TargetError, match="Expected left"), TFJS.open(product(), "model.json") as session:
         session.infer({"right": X}, None)
 
 
@@ -287,7 +288,7 @@ def test_litertjs_refuses_a_damaged_file(bundle, chromium, tmp_path, damage):
 
 def test_litertjs_says_what_an_input_should_be(bundle, chromium, digits):
     with LITERTJS.open(bundle.path, "float32.tflite") as session:
-        with pytest.raises(TargetError, match=r"image is float64 \[2,8,8,1\], the file takes float32 \[1,8,8,1\]"):
+        with pytest.raises(TargetError, match=r"image is float64 \[2,8,8,1\]\. Expected float32 \[1,8,8,1\]"):
             session.infer({"image": digits[0][:2].astype("float64")}, "infer")
         assert session.infer({"image": digits[0][:2]}, "infer")["probabilities"].shape == (2, 10)  # it lives on
 
@@ -413,25 +414,25 @@ def line(page, variant):
 def choose(page, variant):
     """Choose it and wait for the verdict."""
     page.locator(f"input[value={variant}]").check()
-    expect(page.locator("#status")).to_contain_text(f"{variant}: ", timeout=PAGE_MS)
+    expect(page.locator("#status")).to_contain_text(f" {variant} is ", timeout=PAGE_MS)
     page.wait_for_selector("body[data-state=ready]", timeout=PAGE_MS)
 
 
 def used(page, variant):
     """It answers drawings and is timed."""
     return (
-        page.locator("#status").inner_text().startswith(f"{variant}: median of 30 runs")
+        page.locator("#status").inner_text().startswith(f"The latency of {variant} is the median of 30 runs of one ")
         and page.locator("#median").inner_text().endswith(" ms")
         and page.locator("#sketch").is_visible()
-        and page.locator("#answers").inner_text() == f"Answered by {variant}."
+        and page.locator("#answers").inner_text() == f"Variant {variant} classifies the drawing."
     )
 
 
 def not_used(page, variant):
     """It is shown, and neither answers drawings nor is timed."""
     return (
-        page.locator("#status").inner_text().startswith(f"{variant}: NOT used: ")
-        and line(page, variant).inner_text().startswith("NOT used: ")
+        page.locator("#status").inner_text().startswith(f"Variant {variant} is not used: ")
+        and line(page, variant).inner_text().startswith("not used: ")
         and page.locator("#median").inner_text() == "–"
         and page.locator("#sketch").is_hidden()
     )
@@ -455,9 +456,9 @@ def test_the_page_shows_the_bundle_and_how_far_it_agrees(bundle, page):
     assert page.locator("#samples li p:first-of-type").all_inner_texts() == [f"{c} ✓" for c in classes]
     assert page.evaluate("crossOriginIsolated") is True
     assert used(page, "float32")
-    assert line(page, "float32").inner_text() == "proved here"
-    assert line(page, "int8").inner_text() == "not proved yet: choose it"
-    assert line(page, "tfjs").inner_text() == "not run by this page"
+    assert line(page, "float32").inner_text() == PASSED
+    assert line(page, "int8").inner_text() == "not tested yet"
+    assert line(page, "tfjs").inner_text() == "not supported"
 
 
 def test_the_page_proves_every_scheme_and_shows_its_own_difference(bundle, page):
@@ -469,7 +470,7 @@ def test_the_page_proves_every_scheme_and_shows_its_own_difference(bundle, page)
         shown = float(page.locator("#max-abs").inner_text())
         assert shown == pytest.approx(expected, rel=0.05), variant  # shown to two digits
         assert used(page, variant)
-        assert line(page, variant).inner_text() == "proved here"
+        assert line(page, variant).inner_text() == PASSED
 
 
 def test_the_page_asks_its_own_server_alone(bundle, chromium):
@@ -574,27 +575,27 @@ def test_a_variant_that_fails_here_is_shown_and_not_used(bundle, remade, chromiu
     }
     with opened(remade(files, variants=(*variants, *bundle.manifest.variants)), chromium) as page:
         assert not_used(page, "coarse")  # the first of all
-        assert "; float32 needs 100 dB" in line(page, "coarse").inner_text()
+        assert ". float32 requires an SNR of at least 100 dB, " in line(page, "coarse").inner_text()
         assert page.locator("#samples canvas").count() == 16  # shown
-        assert line(page, "claimed").inner_text() == "proved when converted"
-        assert page.locator("tr[data-variant=unproved] td:nth-child(6)").inner_text() == "nothing: unproved"
+        assert line(page, "claimed").inner_text() == "parity check passed at conversion"
+        assert page.locator("tr[data-variant=unproved] td:nth-child(6)").inner_text() == "no runtime"
         assert page.locator("tr[data-variant=unproved] .note").inner_text().startswith("unproved: ")
 
         choose(page, "unproved")
         assert used(page, "unproved")
-        assert line(page, "unproved").inner_text() == "proved here"
+        assert line(page, "unproved").inner_text() == PASSED
         draw_a_seven(page)
 
         choose(page, "damaged")
         assert not_used(page, "damaged")
-        assert "LiteRT.js cannot run it: this .tflite file is damaged" in line(page, "damaged").inner_text()
+        assert "LiteRT.js cannot run the file: the .tflite file is damaged" in line(page, "damaged").inner_text()
         assert page.locator("#samples li").count() == 0  # nothing of the variant before
         assert page.locator("#problem").is_hidden()
 
         choose(page, "claimed")
         assert used(page, "claimed")
-        assert line(page, "claimed").inner_text() == "proved when converted"
-        assert line(page, "damaged").inner_text().startswith("NOT used")  # the verdicts stay
+        assert line(page, "claimed").inner_text() == PASSED
+        assert line(page, "damaged").inner_text().startswith("not used")  # the verdicts stay
 
 
 def test_garbage_is_not_used_while_the_rest_is(bundle, model, remade, chromium):
@@ -609,7 +610,7 @@ def test_garbage_is_not_used_while_the_rest_is(bundle, model, remade, chromium):
         assert used(page, "float32")
         choose(page, "garbage")
         assert not_used(page, "garbage")
-        assert "; int8 needs 10 dB" in line(page, "garbage").inner_text()
+        assert ". int8 requires an SNR of at least 10 dB " in line(page, "garbage").inner_text()
         choose(page, "int8")
         assert used(page, "int8")
 
@@ -622,7 +623,7 @@ def test_without_reference_inputs_only_what_was_proved_on_litertjs_is_used(bundl
         assert not_used(page, "float32")
         assert "no reference inputs" in line(page, "float32").inner_text()
         choose(page, "claimed")
-        assert line(page, "claimed").inner_text() == "proved when converted"
+        assert line(page, "claimed").inner_text() == "parity check passed at conversion"
         pixels, shown = draw_a_seven(page)
     expected = infer(LITERT, bundle, "int8-io", {"image": pixels.reshape(1, 8, 8, 1)})["probabilities"][0]
     np.testing.assert_allclose(shown, expected, rtol=0, atol=0.02)  # as above

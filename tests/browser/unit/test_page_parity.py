@@ -151,7 +151,7 @@ def test_a_scheme_without_a_floor_passes_nothing(page, scheme):
     one = {"y": plain(np.ones((2, 2), "float32"))}
     [[row]] = page([["compare", scheme, one, one, False]])
     assert row["passed"] is False
-    assert row["error"] == f"there is no floor for the scheme {scheme}"
+    assert row["error"] == f"this page has no parity thresholds for the scheme {scheme}"
 
 
 def test_the_page_stores_a_float_as_the_quantize_operator_does(page):

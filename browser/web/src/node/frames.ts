@@ -1,4 +1,4 @@
-// Frames on stdin and stdout, as edge's agent.py has them: one JSON line {v, id, op, bytes, ...} of at most 1 MiB, then
+// Frames on stdin and stdout, as in src/edgeloop/processes/frames.py: one JSON line {v, id, op, bytes, ...} of at most 1 MiB, then
 // `bytes` bytes of payload.
 
 const HEADER_LIMIT_BYTES = 1 << 20;
@@ -11,7 +11,7 @@ export interface Frame {
   payload: Uint8Array;
 }
 
-/** Frames until the stream ends. Throws for anything that is no frame. */
+/** Frames until the stream ends. Throws for anything else than a frame. */
 export async function* readFrames(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Frame> {
   const blocks = stream[Symbol.asyncIterator]();
   let rest: Buffer = Buffer.alloc(0);
@@ -22,7 +22,7 @@ export async function* readFrames(stream: AsyncIterable<Uint8Array>): AsyncGener
   for (;;) {
     let end = rest.indexOf(10);
     while (end < 0) {
-      if (rest.length > HEADER_LIMIT_BYTES) throw new Error("a frame header is one line of at most 1 MiB");
+      if (rest.length > HEADER_LIMIT_BYTES) throw new Error("the header of a frame is longer than 1 MiB");
       const block = await more();
       if (!block) return;
       rest = Buffer.concat([rest, block]);
@@ -30,12 +30,15 @@ export async function* readFrames(stream: AsyncIterable<Uint8Array>): AsyncGener
     }
     const header = JSON.parse(rest.toString("utf8", 0, end)) as Header;
     const size = Number(header.bytes ?? 0);
-    if (!Number.isInteger(size) || size < 0 || size > PAYLOAD_LIMIT_BYTES) throw new Error(`a payload of ${header.bytes} bytes`);
+    if (!Number.isInteger(size) || size < 0 || size > PAYLOAD_LIMIT_BYTES)
+      throw new Error(
+        `the payload of a frame has ${header.bytes} bytes. Expected a whole number from 0 to ${PAYLOAD_LIMIT_BYTES}`,
+      );
     const parts = [rest.subarray(end + 1)];
     let have = parts[0]!.length;
     while (have < size) {
       const block = await more();
-      if (!block) throw new Error("the payload ended early");
+      if (!block) throw new Error(`the payload ended after ${have} of ${size} bytes`);
       parts.push(block);
       have += block.length;
     }

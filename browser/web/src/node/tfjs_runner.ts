@@ -1,4 +1,4 @@
-// node tfjs_runner.mjs ROOT: edge's agent protocol (see edge/on_device/frames.py) for TF.js graph models below ROOT.
+// node tfjs_runner.mjs ROOT: the agent protocol (src/edgeloop/processes/frames.py) for TF.js graph models below ROOT.
 //
 //   probe    -> {runtime, version, node, backend}
 //   prepare  {path}                          -> {load_ms, signatures}
@@ -6,8 +6,8 @@
 //   close
 
 import "./console";
-import * as tf from "@tensorflow/tfjs";
 import { existsSync, readFileSync } from "node:fs";
+import * as tf from "@tensorflow/tfjs";
 import { readNpz, type Tensor, writeNpz } from "../npy";
 import { lacksKernel, useWasm } from "./backend";
 import { type Frame, type Header, readFrames, writeFrame } from "./frames";
@@ -51,7 +51,7 @@ const operations: Record<string, (frame: Frame) => Promise<Reply>> = {
 
 /** One run; a model with an op that WebAssembly lacks is loaded again for plain JavaScript. */
 async function runOrFallBack(inputs: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> {
-  if (!graph) throw new Error("no model is loaded: prepare comes first");
+  if (!graph) throw new Error("no model is loaded. Send prepare first");
   try {
     return await runGraph(graph, inputs);
   } catch (error) {
@@ -76,7 +76,7 @@ async function main(): Promise<void> {
     if (op === "close") return;
     try {
       const operation = operations[String(op)];
-      if (!operation) throw new Error(`no operation ${op}`);
+      if (!operation) throw new Error(`unknown operation ${op}. Expected one of ${Object.keys(operations).join(", ")}`);
       const [header, payload] = await operation(frame);
       await writeFrame({ ...header, id, op }, payload);
     } catch (error) {

@@ -1,4 +1,4 @@
-// What programs call: `edgeloop.infer` and `edgeloop.run`, with arrays in JSON's clothes.
+// What programs call in the page: `edgeloop.infer` and `edgeloop.run`, with arrays as JSON.
 
 import { bytesOf, numbers, size } from "../npy";
 import { load, run, type Tensors } from "./engine";
@@ -40,7 +40,8 @@ function unpack(plain: Plain): Tensors {
   return Object.fromEntries(
     Object.entries(plain).map(([name, { shape, dtype, data }]) => {
       const array = typeof data === "string" ? numbers(dtype, fromBase64(data)) : fromNumbers(dtype, data);
-      if (array.length !== size(shape)) throw new Error(`${name} holds ${array.length} numbers, its shape is [${shape}]`);
+      if (array.length !== size(shape))
+        throw new Error(`input ${name} has ${array.length} values. Expected ${size(shape)} for the shape [${shape}]`);
       return [name, { shape, dtype, data: array }];
     }),
   ) as Tensors;
@@ -48,13 +49,16 @@ function unpack(plain: Plain): Tensors {
 
 function pack(tensors: Tensors): Plain {
   return Object.fromEntries(
-    Object.entries(tensors).map(([name, { shape, dtype, data }]) => [name, { shape, dtype, data: toBase64(bytesOf(data)) }]),
+    Object.entries(tensors).map(([name, { shape, dtype, data }]) => [
+      name,
+      { shape, dtype, data: toBase64(bytesOf(data)) },
+    ]),
   );
 }
 
 function fromNumbers(dtype: string, values: number[]) {
   const empty = numbers(dtype, new Uint8Array(values.length * numbers(dtype, new Uint8Array(8)).BYTES_PER_ELEMENT));
-  values.forEach((value, i) => (empty[i] = empty instanceof BigInt64Array ? BigInt(value) : value));
+  for (const [i, value] of values.entries()) empty[i] = empty instanceof BigInt64Array ? BigInt(value) : value;
   return empty;
 }
 

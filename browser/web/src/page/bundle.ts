@@ -46,7 +46,7 @@ interface Proved {
 
 export interface Bundle {
   manifest: Manifest;
-  /** `in/NAME` and `out/NAME`; undefined when the bundle was made without. */
+  /** `in/NAME` and `out/NAME`; undefined when the bundle has no reference.npz. */
   reference: Map<string, Tensor> | undefined;
   parity: Proved[];
 }
@@ -59,14 +59,20 @@ export interface Reference {
   count: number;
 }
 
-export const urlOf = (file: string): string => new URL(`bundle/${file.split("/").map(encodeURIComponent).join("/")}`, document.baseURI).href;
+export const urlOf = (file: string): string =>
+  new URL(`bundle/${file.split("/").map(encodeURIComponent).join("/")}`, document.baseURI).href;
 
 /** Throws when no bundle is served or its format is another. */
 export async function openBundle(): Promise<Bundle> {
   const manifest = (await (await get("manifest.json")).json()) as Manifest;
-  if (manifest.format !== "edgeloop-bundle/1") throw new Error(`this page reads edgeloop-bundle/1, not ${manifest.format}`);
-  // what a later edgeloop writes may lie beside what this page knows
-  manifest.variants = manifest.variants.filter(({ format, scheme }) => FORMATS.includes(format) && Object.hasOwn(FLOORS, scheme));
+  if (manifest.format !== "edgeloop-bundle/1")
+    throw new Error(
+      `The bundle has the format ${manifest.format}. This page reads edgeloop-bundle/1. Open the bundle with a newer edgeloop.`,
+    );
+  // a later edgeloop may have written formats and schemes that this page does not know
+  manifest.variants = manifest.variants.filter(
+    ({ format, scheme }) => FORMATS.includes(format) && Object.hasOwn(FLOORS, scheme),
+  );
   const listed = "reference.npz" in manifest.files;
   const reference = listed ? readNpz(new Uint8Array(await (await get("reference.npz")).arrayBuffer())) : undefined;
   const proof = await fetch(urlOf("proof.json"));
@@ -76,11 +82,14 @@ export async function openBundle(): Promise<Bundle> {
 
 async function get(file: string): Promise<Response> {
   const response = await fetch(urlOf(file));
-  if (!response.ok) throw new Error(`${file} is not served (${response.status})`);
+  if (!response.ok)
+    throw new Error(
+      `The server answered ${response.status} for ${file}. Start edgeloop browse again, then reload the page.`,
+    );
   return response;
 }
 
-/** The entry point of `variant` that answers: the one that reference.npz has inputs for. */
+/** The signature of `variant` to run: the one that reference.npz has inputs for. */
 export function inferenceSignature({ manifest, reference }: Bundle, variant: Variant): string | undefined {
   if (!reference) return variant.signatures.includes("infer") ? "infer" : variant.signatures[0];
   return variant.signatures.find((name) => {
@@ -89,15 +98,17 @@ export function inferenceSignature({ manifest, reference }: Bundle, variant: Var
   });
 }
 
-/** Undefined when the bundle was made without. */
+/** Undefined when the bundle has no reference.npz. */
 export function referenceOf(bundle: Bundle, signature: string): Reference | undefined {
   if (!bundle.reference) return undefined;
   const specs = bundle.manifest.signatures[signature]!;
   const named = (side: string, all: TensorSpec[]) =>
-    Object.fromEntries(all.flatMap(({ name }) => {
-      const value = bundle.reference?.get(`${side}/${name}`);
-      return value ? [[name, value]] : [];
-    }));
+    Object.fromEntries(
+      all.flatMap(({ name }) => {
+        const value = bundle.reference?.get(`${side}/${name}`);
+        return value ? [[name, value]] : [];
+      }),
+    );
   const inputs = named("in", specs.inputs);
   return { inputs, outputs: named("out", specs.outputs), count: Object.values(inputs)[0]?.shape[0] ?? 0 };
 }
@@ -105,7 +116,7 @@ export function referenceOf(bundle: Bundle, signature: string): Reference | unde
 export const bytesOfVariant = (manifest: Manifest, variant: Variant): number =>
   variant.files.reduce((sum, file) => sum + (manifest.files[file]?.bytes ?? 0), 0);
 
-/** The largest difference on a runtime it was proved on when the bundle was made; undefined when it was not. */
+/** The largest error on any runtime the variant was proved on at conversion; undefined when it was not proved. */
 export function provedDifference(bundle: Bundle, variant: Variant): number | undefined {
   const found = bundle.parity.filter((row) => row.variant === variant.id && row.passed).map((row) => row.max_abs);
   return found.length ? Math.max(...found) : undefined;

@@ -25,7 +25,9 @@ export const classOutput = (outputs: TensorSpec[]): TensorSpec | undefined =>
 export function compare(outputs: Tensors, reference: Reference, specs: TensorSpec[]): Comparison {
   const classes = classOutput(specs)?.name;
   const samples = Array.from({ length: reference.count }, (_, i): Sample => {
-    const differences = Object.entries(reference.outputs).map(([name, source]) => maxAbs(row(outputs[name], i), row(source, i)));
+    const differences = Object.entries(reference.outputs).map(([name, source]) =>
+      maxAbs(row(outputs[name], i), row(source, i)),
+    );
     return {
       ours: classes === undefined ? undefined : argmax(row(outputs[classes], i)),
       source: classes === undefined ? undefined : argmax(row(reference.outputs[classes], i)),
@@ -44,14 +46,17 @@ export function cut(outputs: Tensors, count: number): Tensors {
   return Object.fromEntries(
     Object.entries(outputs).map(([name, { shape, dtype, data }]) => {
       const length = data.length / (shape[0] || 1);
-      return [name, { shape: [Math.min(count, shape[0] ?? 0), ...shape.slice(1)], dtype, data: data.slice(0, count * length) }];
+      return [
+        name,
+        { shape: [Math.min(count, shape[0] ?? 0), ...shape.slice(1)], dtype, data: data.slice(0, count * length) },
+      ];
     }),
   );
 }
 
 /** Sample `i` of a batch, as plain numbers. */
 export function row(tensor: Tensor | undefined, i: number): number[] {
-  if (!tensor) throw new Error("an output of the reference is missing in the variant's answer");
+  if (!tensor) throw new Error("the variant does not give every output of the reference");
   const length = tensor.data.length / tensor.shape[0]!;
   return Array.from(tensor.data.slice(i * length, (i + 1) * length), Number);
 }

@@ -1,6 +1,12 @@
-// LiteRT.js: a .tflite at a URL, named arrays in, named arrays out. On the main thread, the one place where it is known to work.
+// LiteRT.js: a .tflite at a URL, named arrays in, named arrays out. It runs on the main thread, where it is known to work.
 
-import { type CompiledModel, loadAndCompile, loadLiteRt, type SignatureRunner, Tensor as LiteRtTensor } from "@litertjs/core";
+import {
+  type CompiledModel,
+  Tensor as LiteRtTensor,
+  loadAndCompile,
+  loadLiteRt,
+  type SignatureRunner,
+} from "@litertjs/core";
 import { type Dtype, numbers, size, type Tensor } from "../npy";
 import { fixFreeDimensions } from "./static_batch";
 
@@ -15,7 +21,7 @@ export interface Timed {
 let runtime: Promise<unknown> | undefined;
 const models = new Map<string, Promise<CompiledModel>>();
 
-/** Load the model at `url`, once: later calls get the same one. Throws what the server or LiteRT says against it. */
+/** Load the model at `url`, once: later calls get the same one. Throws the error of the server or of LiteRT. */
 export function load(url: string): Promise<CompiledModel> {
   let model = models.get(url);
   if (!model) {
@@ -30,14 +36,20 @@ async function compile(url: string): Promise<CompiledModel> {
   runtime ??= loadLiteRt(new URL("litert/", document.baseURI).href);
   await runtime;
   const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url} is not served (${response.status})`);
+  if (!response.ok) throw new Error(`the server answered ${response.status} for ${url}`);
   const model = new Uint8Array(await response.arrayBuffer());
   fixFreeDimensions(model);
   return loadAndCompile(model, { accelerator: "wasm" });
 }
 
 /** Run a signature `warmup` + `runs` times on the same inputs, of any batch. `signature` null: the file has only one. */
-export async function run(url: string, signature: string | null, inputs: Tensors, warmup = 0, runs = 1): Promise<Timed> {
+export async function run(
+  url: string,
+  signature: string | null,
+  inputs: Tensors,
+  warmup = 0,
+  runs = 1,
+): Promise<Timed> {
   const runner = choose(await load(url), signature);
   const pieces = split(runner, inputs);
   const wall_ms: number[] = [];
@@ -53,7 +65,12 @@ export async function run(url: string, signature: string | null, inputs: Tensors
 
 /** The batch the file was made with: `run` takes multiples of it. */
 export async function ownBatch(url: string, signature: string | null): Promise<number> {
-  return Math.max(1, ...choose(await load(url), signature).getInputDetails().map(({ shape }) => shape[0] ?? 1));
+  return Math.max(
+    1,
+    ...choose(await load(url), signature)
+      .getInputDetails()
+      .map(({ shape }) => shape[0] ?? 1),
+  );
 }
 
 /** `count` samples of each input, beginning again when they run out: what fills a batch. */
@@ -70,9 +87,10 @@ export function rows(inputs: Tensors, count: number): Tensors {
 
 function choose(model: CompiledModel, signature: string | null): SignatureRunner {
   const names = Object.keys(model.signatures);
-  if (signature === null && names.length !== 1) throw new Error(`the file has the signatures ${names.join(", ")}: name one`);
+  if (signature === null && names.length !== 1)
+    throw new Error(`the file has the signatures ${names.join(", ")}. Pass the name of one`);
   const runner = model.signatures[signature ?? names[0]!];
-  if (!runner) throw new Error(`the file has no signature ${signature}, it has ${names.join(", ")}`);
+  if (!runner) throw new Error(`the file has no signature ${signature}. Expected one of ${names.join(", ")}`);
   return runner;
 }
 
@@ -81,24 +99,29 @@ function split(runner: SignatureRunner, inputs: Tensors): Tensors[] {
   const wanted = new Map(runner.getInputDetails().map((detail) => [detail.name, detail]));
   const missing = [...wanted.keys()].filter((name) => !(name in inputs));
   const unknown = Object.keys(inputs).filter((name) => !wanted.has(name));
-  if (missing.length || unknown.length) throw new Error(`inputs ${Object.keys(inputs)}, expected ${[...wanted.keys()]}`);
+  if (missing.length || unknown.length)
+    throw new Error(`the inputs are named ${Object.keys(inputs)}. Expected ${[...wanted.keys()]}`);
   const counts = new Set<number>();
   for (const [name, { shape, dtype }] of Object.entries(inputs)) {
     const own = [...wanted.get(name)!.shape];
     const count = pieceCount(shape, own);
     if (count === undefined || dtype !== wanted.get(name)!.dtype)
-      throw new Error(`input ${name} is ${dtype} [${shape}], the file takes ${wanted.get(name)!.dtype} [${own}]`);
+      throw new Error(`input ${name} is ${dtype} [${shape}]. Expected ${wanted.get(name)!.dtype} [${own}]`);
     counts.add(count);
   }
   counts.delete(1);
-  if (counts.size > 1) throw new Error(`the inputs have different batches: ${[...counts].join(", ")} times the file's own`);
+  if (counts.size > 1)
+    throw new Error(`the inputs have different batch sizes: ${[...counts].join(" and ")} times the batch of the file`);
   const [count = 1] = counts;
   return Array.from({ length: count }, (_, i) =>
     Object.fromEntries(
       Object.entries(inputs).map(([name, tensor]) => {
         const own = [...wanted.get(name)!.shape];
         const whole = tensor.data.length === size(own);
-        return [name, whole ? tensor : { ...tensor, shape: own, data: tensor.data.slice(i * size(own), (i + 1) * size(own)) }];
+        return [
+          name,
+          whole ? tensor : { ...tensor, shape: own, data: tensor.data.slice(i * size(own), (i + 1) * size(own)) },
+        ];
       }),
     ),
   );
@@ -113,9 +136,11 @@ function pieceCount(shape: readonly number[], own: readonly number[]): number | 
 function join(results: Tensors[]): Tensors {
   return Object.fromEntries(
     Object.entries(results[0]!).map(([name, first]) => {
-      if (!first.shape.length) throw new Error(`output ${name} has no batch dimension: give the file its own batch`);
+      if (!first.shape.length)
+        throw new Error(`output ${name} has no batch dimension. Pass inputs with the batch of the file`);
       const bytes = new Uint8Array(first.data.byteLength * results.length);
-      results.forEach((one, i) => bytes.set(new Uint8Array(one[name]!.data.buffer), i * first.data.byteLength));
+      for (const [i, one] of results.entries())
+        bytes.set(new Uint8Array(one[name]!.data.buffer), i * first.data.byteLength);
       const shape = [first.shape[0]! * results.length, ...first.shape.slice(1)];
       return [name, { shape, dtype: first.dtype, data: numbers(first.dtype, bytes) }];
     }),
@@ -125,7 +150,8 @@ function join(results: Tensors[]): Tensors {
 async function once(runner: SignatureRunner, inputs: Tensors): Promise<Tensors> {
   const given: Record<string, LiteRtTensor> = {};
   try {
-    for (const [name, { data, shape }] of Object.entries(inputs)) given[name] = new LiteRtTensor(data as Float32Array, shape);
+    for (const [name, { data, shape }] of Object.entries(inputs))
+      given[name] = new LiteRtTensor(data as Float32Array, shape);
     const results = await runner.run(given);
     return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, take(value)]));
   } finally {

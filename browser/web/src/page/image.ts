@@ -1,4 +1,4 @@
-// Image tensors: what to draw, and how ink lies in them.
+// Image tensors: how to paint one, and where its strokes are.
 
 import type { Tensor } from "../npy";
 import type { TensorSpec } from "./bundle";
@@ -14,7 +14,8 @@ export interface Layout {
 /** The input that is one image of [batch, height, width, 1 or 3]; undefined when it is not, or a dimension is free. */
 export function imageLayout({ kind, shape, range }: TensorSpec, examples: Tensor | undefined): Layout | undefined {
   const [, height, width, channels] = shape;
-  if (kind !== "image" || shape.length !== 4 || !height || !width || (channels !== 1 && channels !== 3)) return undefined;
+  if (kind !== "image" || shape.length !== 4 || !height || !width || (channels !== 1 && channels !== 3))
+    return undefined;
   // A range is what real inputs spanned: one gray image spans nothing, and a drawing needs two ends.
   const [low, high] = range && range[0] < range[1] ? range : usualRange(examples);
   return { height, width, channels, low, high };
@@ -27,7 +28,7 @@ function usualRange(examples: Tensor | undefined): [number, number] {
   return [values.some((value) => value < 0) ? -1 : 0, 1];
 }
 
-/** Small enough to draw by hand: a sketch of a photograph says nothing to a model of photographs. */
+/** Whether the image is small enough to draw by hand: a model of photographs cannot classify a sketch. */
 export const isSketchable = ({ height, width }: Layout): boolean => Math.max(height, width) <= 64;
 
 /** Sample `i` as numbers from 0 (low end of the range) to 1. */
@@ -50,7 +51,7 @@ export function paint(canvas: HTMLCanvasElement, values: ArrayLike<number>, { he
   context.putImageData(pixels, 0, 0);
 }
 
-/** Where the reference images have their ink: what a drawing is moved and scaled to, or the model meets a stranger. */
+/** Where the reference images have their strokes. A drawing is scaled and moved there, as the model was trained on such images. */
 export interface Placement {
   /** Ink is the high end of the range, on a low ground. */
   bright: boolean;
@@ -66,7 +67,9 @@ export const CENTERED: Placement = { bright: true, extent: 0.75, x: 0.5, y: 0.5 
 export function placementOf(images: number[][], layout: Layout): Placement {
   const { height, width, channels } = layout;
   const corners = [0, width - 1, (height - 1) * width, height * width - 1];
-  const ground = images.flatMap((image) => corners.map((i) => image[i * channels]!)).reduce((a, b) => a + b, 0) / (4 * images.length);
+  const ground =
+    images.flatMap((image) => corners.map((i) => image[i * channels]!)).reduce((a, b) => a + b, 0) /
+    (4 * images.length);
   const bright = ground < 0.5;
   const boxes = images.flatMap((image) => inkBox(image, layout, bright) ?? []);
   if (!boxes.length) return { ...CENTERED, bright };

@@ -8,7 +8,7 @@ import { imageLayout, unit } from "./image";
 import { type Model, openModel } from "./model";
 import { compare, isClassifier } from "./parity";
 import { prepareSketch, type Sketch } from "./sketch";
-import { afterwards, refused, runsHere, type Standing } from "./standing";
+import { runsHere, type Standing, standingAfterError, standingAfterRun } from "./standing";
 import * as view from "./view";
 
 const RUNS = 30;
@@ -20,8 +20,11 @@ if (location.hash !== "#engine") start().catch(view.showProblem);
 async function start(): Promise<void> {
   const bundle = await openBundle();
   view.showName(bundle);
-  const isolated = crossOriginIsolated ? "cross-origin isolated, so times are exact to 5 µs" : "not cross-origin isolated, so times are exact to 0.1 ms";
-  view.byId("engine").textContent = `LiteRT.js in this tab, from files of this server alone; ${isolated}.`;
+  const isolated = crossOriginIsolated
+    ? "cross-origin isolated, so its clock has a resolution of 5 µs"
+    : "not cross-origin isolated, so its clock has a resolution of 0.1 ms";
+  view.byId("engine").textContent =
+    `LiteRT.js runs the model in this tab, and every file comes from this server. The page is ${isolated}.`;
   const first = bundle.manifest.variants.find(runsHere);
   const sketch = prepareSketch(bundle);
   let turn = Promise.resolve(); // one after the other: a second choice waits for the first
@@ -30,17 +33,20 @@ async function start(): Promise<void> {
   };
   view.showVariants(bundle, first, choose);
   if (first) choose(first);
-  else throw new Error("this bundle has no .tflite variant, the one kind this page runs. Convert with --to tflite.");
+  else
+    throw new Error(
+      "The bundle has no .tflite variant, and this page runs no other format. Convert the model again with --to tflite.",
+    );
 }
 
-/** Run the reference inputs; then use the variant if it agrees with the source, or say why not. */
+/** Run the reference inputs; then use the variant if it agrees with the source model, or show why it is not used. */
 async function prove(bundle: Bundle, variant: Variant, sketch: Sketch | undefined): Promise<void> {
   document.body.dataset.state = "running";
   view.markChosen(variant);
   sketch?.pause();
   view.clearProof();
-  const { model, reference, outputs, error } = await tried(bundle, variant);
-  const standing = model ? judged(bundle, model, reference, outputs) : refused(error);
+  const { model, reference, outputs, error } = await runReference(bundle, variant);
+  const standing = model ? judge(bundle, model, reference, outputs) : standingAfterError(error);
   view.showStanding(variant, standing);
   if (model && standing.used) {
     if (reference) {
@@ -52,16 +58,16 @@ async function prove(bundle: Bundle, variant: Variant, sketch: Sketch | undefine
   document.body.dataset.state = "ready";
 }
 
-interface Tried {
+interface TrialResult {
   model?: Model;
-  /** What the bundle holds for the model's signature, and the model's own answers to it; undefined when it holds none. */
+  /** The bundle's inputs and outputs for the model's signature, and the model's own outputs; undefined when the bundle has none. */
   reference?: Reference;
   outputs?: Tensors;
   error?: unknown;
 }
 
-/** A variant that LiteRT.js refuses is a fact to show, not the end of the page. */
-async function tried(bundle: Bundle, variant: Variant): Promise<Tried> {
+/** An error of LiteRT.js is a result to show: the page goes on with the other variants. */
+async function runReference(bundle: Bundle, variant: Variant): Promise<TrialResult> {
   try {
     const model = await openModel(bundle, variant);
     const reference = referenceOf(bundle, model.signature);
@@ -73,10 +79,10 @@ async function tried(bundle: Bundle, variant: Variant): Promise<Tried> {
   }
 }
 
-/** Show the answers beside the source's, and say whether they are near enough. */
-function judged(bundle: Bundle, { variant, signature }: Model, reference?: Reference, outputs?: Tensors): Standing {
+/** Show the variant's outputs beside the source model's, and decide whether they agree. */
+function judge(bundle: Bundle, { variant, signature }: Model, reference?: Reference, outputs?: Tensors): Standing {
   const specs = bundle.manifest.signatures[signature]!;
-  if (!reference || !outputs) return afterwards(variant, undefined);
+  if (!reference || !outputs) return standingAfterRun(variant, undefined);
   const labelled = specs.outputs.some(({ labels }) => labels.length);
   const proof = compare(variant.scheme, reference.outputs, outputs, isClassifier(reference.outputs, labelled));
   if (Object.keys(reference.outputs).every((name) => name in outputs)) {
@@ -88,5 +94,5 @@ function judged(bundle: Bundle, { variant, signature }: Model, reference?: Refer
     });
     view.showSamples(comparison.samples, classOutput(specs.outputs), images[0]);
   }
-  return afterwards(variant, proof);
+  return standingAfterRun(variant, proof);
 }

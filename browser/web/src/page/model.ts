@@ -7,16 +7,17 @@ import { type Quantization, toReal, toStored } from "./quantization";
 export interface Model {
   variant: Variant;
   signature: string;
-  /** What the file was made for: `run` takes multiples of it. */
+  /** The batch size of the file: `run` takes multiples of it. */
   batch: number;
   /** Real inputs, `warmup` + `runs` times; the times leave the conversion out. */
   run(inputs: Tensors, warmup?: number, runs?: number): Promise<Timed>;
 }
 
-/** Throws what LiteRT.js says against the file, and when no signature takes the reference inputs. */
+/** Throws the error of LiteRT.js, and when no signature takes the reference inputs. */
 export async function openModel(bundle: Bundle, variant: Variant): Promise<Model> {
   const name = inferenceSignature(bundle, variant);
-  if (name === undefined) throw new Error(`none of its signatures (${variant.signatures.join(", ")}) takes the reference inputs`);
+  if (name === undefined)
+    throw new Error(`no signature of the variant (${variant.signatures.join(", ")}) takes the reference inputs`);
   const { inputs, outputs } = bundle.manifest.signatures[name]!;
   // where the source itself takes or gives integers, those are the numbers to compare
   const real = [...inputs, ...outputs].filter(({ dtype }) => dtype.startsWith("float")).map((spec) => spec.name);

@@ -1,6 +1,6 @@
 // A drawing pad: strokes in, the image a model would see out.
 
-import { type Layout, type Placement } from "./image";
+import type { Layout, Placement } from "./image";
 
 type Point = { x: number; y: number };
 
@@ -12,7 +12,10 @@ export class Pad {
   private drawing = false;
 
   /** `changed` is called after every stretch of a stroke, and after `clear`. */
-  constructor(private readonly canvas: HTMLCanvasElement, private readonly changed: () => void) {
+  constructor(
+    private readonly canvas: HTMLCanvasElement,
+    private readonly changed: () => void,
+  ) {
     canvas.width = canvas.height = 560;
     canvas.addEventListener("pointerdown", (event) => this.start(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
@@ -31,7 +34,7 @@ export class Pad {
     this.changed();
   }
 
-  /** The drawing as the model wants it: placed like its reference images, scaled to its range, [1, height, width, channels]. */
+  /** The drawing as a model input: placed like the reference images, in the range of the input, [1, height, width, channels]. */
   image(layout: Layout, placement: Placement): Float32Array<ArrayBuffer> {
     const { width, height, channels, low, high } = layout;
     const ink = mean(this.render(width * FINE, height * FINE, placement), width, height);

@@ -1,6 +1,6 @@
-// The source's answers and a variant's in, whether they agree out: what edge/parity.py does, for a variant that proves
-// itself in this tab. tests/browser/unit/test_page_parity.py runs the two beside each other. Why the floors are what they are
-// stands in edge/parity.py.
+// The outputs of the source model and of a variant in, whether they agree out: what src/edgeloop/runtime/parity/compare.py
+// does, for a variant that is tested in this tab. tests/browser/unit/test_page_parity.py compares the two. The reasons for
+// the floors are in compare.py.
 
 import type { Tensor } from "../npy";
 
@@ -12,7 +12,7 @@ export interface Floor {
   top1: number;
 }
 
-const LIMIT_DB = 200; // of what is garbage beyond measure: JSON has no infinity
+const LIMIT_DB = 200; // the SNR is clipped to +-200 dB: JSON has no infinity
 
 export const FLOORS: Readonly<Record<string, Floor>> = {
   float32: { snr_db: 100, max_abs: 1e-5, top1: 0.99 },
@@ -38,13 +38,16 @@ export interface Parity {
 
 type Tensors = Record<string, Tensor>;
 
-/** One record an output of the reference. Without a floor of its scheme, nothing passes. */
+/** One record for each output of the reference. Nothing passes without a floor for the scheme. */
 export function compare(scheme: string, expected: Tensors, got: Tensors, classifier: boolean): Parity[] {
   const floor = Object.hasOwn(FLOORS, scheme) ? FLOORS[scheme] : undefined;
   return Object.entries(expected).map(([output, reference]) => {
     const value = got[output];
-    const error = floor ? nothingToCompare(reference, value) : `there is no floor for the scheme ${scheme}`;
-    if (error || !floor || !value) return { output, passed: false, error, max_abs: Infinity, snr_db: -LIMIT_DB, top1_agreement: null };
+    const error = floor
+      ? nothingToCompare(reference, value)
+      : `this page has no parity thresholds for the scheme ${scheme}`;
+    if (error || !floor || !value)
+      return { output, passed: false, error, max_abs: Infinity, snr_db: -LIMIT_DB, top1_agreement: null };
     return judge(floor, output, reference, value, classifier);
   });
 }
@@ -52,28 +55,35 @@ export function compare(scheme: string, expected: Tensors, got: Tensors, classif
 /** One output [n, classes], and either labels for it or rows that are probabilities. */
 export function isClassifier(expected: Tensors, labelled: boolean): boolean {
   const [output, another] = Object.values(expected);
-  if (!output || another || output.shape.length !== 2 || output.shape[1]! < 2 || !output.dtype.startsWith("float")) return false;
-  return labelled || rowsOf(output).every((row) => row.every((p) => p >= 0) && Math.abs(row.reduce((a, b) => a + b, 0) - 1) <= 1.01e-3);
+  if (!output || another || output.shape.length !== 2 || output.shape[1]! < 2 || !output.dtype.startsWith("float"))
+    return false;
+  return (
+    labelled ||
+    rowsOf(output).every((row) => row.every((p) => p >= 0) && Math.abs(row.reduce((a, b) => a + b, 0) - 1) <= 1.01e-3)
+  );
 }
 
-/** One record in words: what is wrong with it, or how well it agrees. */
+/** One record as text: why it was not compared, or how far it agrees. */
 export function reason({ output, error, max_abs, snr_db, top1_agreement }: Parity): string {
   if (error) return error;
-  const snr = snr_db === null ? "exact" : `SNR ${snr_db.toFixed(1)} dB`;
+  const snr = snr_db === null ? "exact values" : `SNR ${snr_db.toFixed(1)} dB`;
   const agree = top1_agreement === null ? "" : `, top-1 agreement ${(100 * top1_agreement).toFixed(1)}%`;
-  return `output '${output}' has ${snr}, max abs error ${Number(max_abs.toPrecision(3))}${agree}`;
+  return `output '${output}' has ${snr}, max absolute error ${Number(max_abs.toPrecision(3))}${agree}`;
 }
 
-/** The floor of a scheme in words. */
+/** The floor of a scheme as text. */
 export function needs(scheme: string): string {
   const { snr_db, max_abs, top1 } = FLOORS[scheme]!;
-  return `${snr_db} dB${max_abs === null ? "" : `, max abs error ${max_abs.toExponential()} * max(1, largest)`} and top-1 agreement ${100 * top1}%`;
+  const error =
+    max_abs === null ? "" : `, a max absolute error of at most ${max_abs.toExponential()} * max(1, largest output)`;
+  return `an SNR of at least ${snr_db} dB${error} and a top-1 agreement of at least ${100 * top1}%`;
 }
 
 function nothingToCompare(reference: Tensor, value: Tensor | undefined): string | null {
-  if (!value) return "no such output";
-  if (String(value.shape) !== String(reference.shape)) return `the output has shape [${value.shape}], expected [${reference.shape}]`;
-  return plain(value).every(Number.isFinite) ? null : "the output holds NaN or infinity";
+  if (!value) return "the variant does not give this output";
+  if (String(value.shape) !== String(reference.shape))
+    return `the output has shape [${value.shape}]. Expected [${reference.shape}]`;
+  return plain(value).every(Number.isFinite) ? null : "the output contains NaN or infinity";
 }
 
 function judge(floor: Floor, output: string, reference: Tensor, value: Tensor, classifier: boolean): Parity {

@@ -1,5 +1,6 @@
 // Real numbers to what a variant's own tensor stores, and back: real = (stored - zero_point) * scale.
-// Source: https://ai.google.dev/edge/litert/models/quantization_spec; number for number what edge/quantization.py does.
+// Source: https://ai.google.dev/edge/litert/models/quantization_spec. The results equal those of
+// src/edgeloop/runtime/parity/quantization.py bit for bit.
 
 import type { Tensor } from "../npy";
 
@@ -19,7 +20,8 @@ const LIMITS: Record<Stored, [number, number]> = { int8: [-128, 127], uint8: [0,
 /** Floats to `dtype`, rounded and clamped as the QUANTIZE operator does; anything else, and scale 0, unchanged. */
 export function toStored(tensor: Tensor, { dtype, scale, zero_point }: Quantization): Tensor {
   if (!scale || !tensor.dtype.startsWith("float")) return tensor;
-  if (!isStored(dtype)) throw new Error(`an input stored as ${dtype} is not known. Expected one of ${Object.keys(STORED).join(", ")}.`);
+  if (!isStored(dtype))
+    throw new Error(`the variant stores an input as ${dtype}. Expected one of ${Object.keys(STORED).join(", ")}`);
   const [low, high] = LIMITS[dtype];
   const step = Math.fround(scale);
   const data = new STORED[dtype](tensor.data.length);
@@ -34,7 +36,10 @@ export function toStored(tensor: Tensor, { dtype, scale, zero_point }: Quantizat
 /** Stored integers to float32; floats, and integers that have no scale, unchanged. */
 export function toReal(tensor: Tensor, { scale, zero_point }: Quantization): Tensor {
   if (!scale || tensor.dtype.startsWith("float")) return tensor;
-  const data = Float32Array.from(tensor.data as ArrayLike<number | bigint>, (stored) => (Number(stored) - zero_point) * scale);
+  const data = Float32Array.from(
+    tensor.data as ArrayLike<number | bigint>,
+    (stored) => (Number(stored) - zero_point) * scale,
+  );
   return { shape: tensor.shape, dtype: "float32", data };
 }
 

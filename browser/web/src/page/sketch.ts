@@ -1,4 +1,4 @@
-// The drawing: answered by the variant that may be used, and by none otherwise.
+// The drawing pad and the classes that a variant gives to the drawing. Only a variant that agrees with the source classifies it.
 
 import { type Bundle, inferenceSignature, referenceOf } from "./bundle";
 import { classOutput, row, shares } from "./compare";
@@ -10,15 +10,15 @@ import { runsHere } from "./standing";
 import * as view from "./view";
 
 export interface Sketch {
-  /** Answer with this model from now on. */
+  /** Classify drawings with this model from now on. */
   use(model: Model): void;
-  /** Answer with none until `use`. */
+  /** Classify nothing until `use` is called. */
   pause(): void;
-  /** As `pause`, and put the pad away: there is no model to draw for. */
+  /** Pause, and hide the pad. */
   stop(): void;
 }
 
-/** The pad, where the model takes one small image and answers with classes. */
+/** The pad, or undefined unless the model takes one small float32 image and gives classes. */
 export function prepareSketch(bundle: Bundle): Sketch | undefined {
   const runnable = bundle.manifest.variants.filter(runsHere);
   const signature = runnable.map((variant) => inferenceSignature(bundle, variant)).find((name) => name !== undefined);
@@ -31,7 +31,9 @@ export function prepareSketch(bundle: Bundle): Sketch | undefined {
   const layout = imageLayout(input, reference?.inputs[input.name]);
   if (!layout || !output || !isSketchable(layout)) return undefined;
 
-  const images = Array.from({ length: reference?.count ?? 0 }, (_, i) => unit(reference!.inputs[input.name]!, i, layout));
+  const images = Array.from({ length: reference?.count ?? 0 }, (_, i) =>
+    unit(reference!.inputs[input.name]!, i, layout),
+  );
   const placement = images.length ? placementOf(images, layout) : CENTERED;
   const seen = view.byId<HTMLCanvasElement>("seen");
   const classes = output.shape[1]!;
@@ -43,14 +45,22 @@ export function prepareSketch(bundle: Bundle): Sketch | undefined {
     waiting = busy;
     if (busy || !model) return;
     if (pad.empty) {
-      paint(seen, new Float32Array(layout.width * layout.height * layout.channels).fill(placement.bright ? 0 : 1), layout);
+      paint(
+        seen,
+        new Float32Array(layout.width * layout.height * layout.channels).fill(placement.bright ? 0 : 1),
+        layout,
+      );
       return view.showShares([], classes, output);
     }
     busy = true;
     try {
       const asked = model;
       const data = pad.image(layout, placement);
-      paint(seen, data.map((value) => (value - layout.low) / (layout.high - layout.low)), layout);
+      paint(
+        seen,
+        data.map((value) => (value - layout.low) / (layout.high - layout.low)),
+        layout,
+      );
       const shape = [1, layout.height, layout.width, layout.channels];
       const { outputs } = await asked.run(rows({ [input.name]: { shape, dtype: "float32", data } }, asked.batch));
       if (asked === model) view.showShares(shares(row(outputs[output.name], 0)), classes, output);
@@ -65,7 +75,7 @@ export function prepareSketch(bundle: Bundle): Sketch | undefined {
   return {
     use(usable) {
       model = usable;
-      view.byId("answers").textContent = `Answered by ${usable.variant.id}.`;
+      view.byId("answers").textContent = `Variant ${usable.variant.id} classifies the drawing.`;
       view.show("sketch");
       redraw();
     },

@@ -1,4 +1,4 @@
-// May this page use a variant? The one place that says so: the drawing pad, timing, and whatever else uses one ask here.
+// Whether this page may use a variant. The drawing pad, the timing and every other use of a variant ask here.
 //
 // A proof is per runtime: the same file can be right on one and garbage on another. So a variant is used if it agrees
 // with the source in this tab, or, where a bundle has no reference inputs to see that with, if it was proved on this
@@ -7,39 +7,45 @@
 import type { Variant } from "./bundle";
 import { needs, type Parity, reason } from "./parity";
 
-/** LiteRT.js, by the name that edge's runners and manifests give it. */
+/** LiteRT.js, by its name in manifests and in the table of runtimes. */
 export const RUNTIME = "litertjs";
 
 export interface Standing {
   used: boolean;
+  /** Why. Goes on after a colon, without a full stop. */
   text: string;
 }
 
-/** LiteRT.js reads .tflite alone. */
+/** LiteRT.js runs .tflite files only. */
 export const runsHere = (variant: Variant): boolean => variant.format === "tflite";
 
 export const wasProved = (variant: Variant): boolean => variant.requires.runtimes?.includes(RUNTIME) ?? false;
 
-/** What is known of a variant that was not run yet. */
-export function beforehand(variant: Variant): string {
-  if (!runsHere(variant)) return "not run by this page";
-  return wasProved(variant) ? "proved when converted" : "not proved yet: choose it";
+/** The text of a variant that this page has not run yet. */
+export function initialStatus(variant: Variant): string {
+  if (!runsHere(variant)) return "not supported";
+  return wasProved(variant) ? "parity check passed at conversion" : "not tested yet";
 }
 
-/** After it ran on the reference inputs. `rows` undefined: the bundle has none of them. */
-export function afterwards(variant: Variant, rows: Parity[] | undefined): Standing {
+/** The standing after a run on the reference inputs. `rows` is undefined when the bundle has no reference inputs. */
+export function standingAfterRun(variant: Variant, rows: Parity[] | undefined): Standing {
   const failed = rows?.find((row) => !row.passed);
-  if (failed) return notUsed(failed.error ?? `${reason(failed)}; ${variant.scheme} needs ${needs(variant.scheme)}`);
-  if (wasProved(variant)) return { used: true, text: "proved when converted" };
-  if (rows?.length) return { used: true, text: "proved here" };
-  return notUsed("never proved on LiteRT.js, and the bundle holds no reference inputs to prove it here");
+  if (failed)
+    return {
+      used: false,
+      text: failed.error ?? `${reason(failed)}. ${variant.scheme} requires ${needs(variant.scheme)}`,
+    };
+  if (rows?.length) return { used: true, text: "parity check passed" };
+  if (wasProved(variant)) return { used: true, text: "parity check passed at conversion" };
+  return {
+    used: false,
+    text: "the bundle has no reference inputs to test the variant with, and the variant was not proved on LiteRT.js at conversion",
+  };
 }
 
-/** LiteRT.js or the server threw `error`. */
-export function refused(error: unknown): Standing {
+/** The standing of a variant for which LiteRT.js or the server threw `error`. */
+export function standingAfterError(error: unknown): Standing {
   const said = error instanceof Error ? error.message : String(error);
   const words = said.replace(/(└ )?ERROR: \[[^\]]*\]\s*/g, ""); // LiteRT's own source lines, often with nothing after them
-  return notUsed(`LiteRT.js cannot run it${words && `: ${words}`}`);
+  return { used: false, text: `LiteRT.js cannot run the file${words && `: ${words}`}` };
 }
-
-const notUsed = (why: string): Standing => ({ used: false, text: `NOT used: ${why}` });

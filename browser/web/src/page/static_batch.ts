@@ -8,13 +8,14 @@
 // Source: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/schema/schema.fbs (Model.subgraphs is field 2,
 // SubGraph.tensors 0, Tensor.shape 0, Tensor.shape_signature 7; shape holds 1 where shape_signature has -1)
 
-/** Changes `model` in place. Throws when it is no .tflite, or an offset leads out of it. */
+/** Changes `model` in place. Throws when it is not a .tflite file, or an offset points outside it. */
 export function fixFreeDimensions(model: Uint8Array): void {
-  if (new TextDecoder().decode(model.subarray(4, 8)) !== "TFL3") throw new Error("this is no .tflite file: its mark TFL3 is missing");
+  if (new TextDecoder().decode(model.subarray(4, 8)) !== "TFL3")
+    throw new Error("the file is not a .tflite file: the identifier TFL3 is missing");
   try {
     fix(new DataView(model.buffer, model.byteOffset, model.byteLength));
   } catch (error) {
-    if (error instanceof RangeError) throw new Error("this .tflite file is damaged: an offset leads out of it");
+    if (error instanceof RangeError) throw new Error("the .tflite file is damaged: an offset points outside the file");
     throw error;
   }
 }

@@ -1,10 +1,10 @@
 // What the page shows. Text goes in as text, never as HTML: names and labels come from a bundle someone else made.
 
-import { bytesOfVariant, type Bundle, provedDifference, type TensorSpec, type Variant } from "./bundle";
+import { type Bundle, bytesOfVariant, provedDifference, type TensorSpec, type Variant } from "./bundle";
 import type { Comparison, Sample } from "./compare";
 import { type Layout, paint } from "./image";
 import type { Parity } from "./parity";
-import { beforehand, runsHere, type Standing } from "./standing";
+import { initialStatus, runsHere, type Standing } from "./standing";
 
 export function element<K extends keyof HTMLElementTagNameMap>(
   tag: K,
@@ -27,7 +27,7 @@ export const hide = (id: string): void => byId(id).setAttribute("hidden", "");
 export function showName({ manifest }: Bundle): void {
   document.title = `${manifest.name} · edgeloop`;
   byId("name").textContent = manifest.name;
-  byId("about").textContent = `Release ${manifest.version}, made from ${manifest.source.file}`;
+  byId("about").textContent = `Release ${manifest.version}, converted from ${manifest.source.file}`;
 }
 
 export function showProblem(error: unknown): void {
@@ -56,8 +56,8 @@ export function showVariants(bundle: Bundle, chosen: Variant | undefined, choose
         element("td", {}, variant.format),
         element("td", {}, element("span", { className: "size" }, meter, element("span", {}, kilobytes(bytes)))),
         element("td", {}, off === undefined ? "–" : short(off)),
-        element("td", {}, variant.requires.runtimes?.join(", ") || "nothing: unproved"),
-        element("td", { className: "standing" }, beforehand(variant)),
+        element("td", {}, variant.requires.runtimes?.join(", ") || "no runtime"),
+        element("td", { className: "standing" }, initialStatus(variant)),
       );
       row.dataset.variant = variant.id;
       return row;
@@ -78,16 +78,20 @@ export function markChosen(variant: Variant): void {
 
 const rowsOf = (): HTMLElement[] => [...byId("variants").children] as HTMLElement[];
 
-/** May the page use it, and why or why not: in its line of the table, and below the tiles. */
+/** Whether the page uses the variant, and why: in its row of the table, and below the tiles. */
 export function showStanding(variant: Variant, { used, text }: Standing): void {
-  const cell = rowsOf().find((row) => row.dataset.variant === variant.id)?.querySelector<HTMLElement>(".standing");
-  if (cell) Object.assign(cell, { textContent: text, className: `standing ${used ? "good" : "bad"}` });
-  byId("status").textContent = `${variant.id}: ${text}.`;
+  const cell = rowsOf()
+    .find((row) => row.dataset.variant === variant.id)
+    ?.querySelector<HTMLElement>(".standing");
+  const textContent = used ? text : `not used: ${text}`;
+  if (cell) Object.assign(cell, { textContent, className: `standing ${used ? "good" : "bad"}` });
+  byId("status").textContent = `Variant ${variant.id} is ${used ? "" : "not "}used: ${text}.`;
 }
 
-/** Nothing of the variant chosen before stands beside the name of this one. */
+/** Remove the results of the variant chosen before. */
 export function clearProof(): void {
-  for (const id of ["agreement", "max-abs", "snr", "median"]) Object.assign(byId(id), { textContent: "–", className: "" });
+  for (const id of ["agreement", "max-abs", "snr", "median"])
+    Object.assign(byId(id), { textContent: "–", className: "" });
   byId("samples").replaceChildren();
   byId("status").textContent = "";
   hide("problem");
@@ -96,7 +100,7 @@ export function clearProof(): void {
 
 export function showComparison({ agree, maxAbs, samples }: Comparison, proof: Parity[]): void {
   const agreement = byId("agreement");
-  agreement.textContent = agree === undefined ? "no classes" : `${agree} of ${samples.length}`;
+  agreement.textContent = agree === undefined ? "n/a" : `${agree} of ${samples.length}`;
   agreement.className = agree === undefined ? "" : agree === samples.length ? "good" : "bad";
   byId("max-abs").textContent = short(maxAbs);
   const noisy = proof.flatMap(({ snr_db }) => snr_db ?? []);
@@ -105,26 +109,44 @@ export function showComparison({ agree, maxAbs, samples }: Comparison, proof: Pa
 
 export function showTime(medianMs: number, runs: number, batch: number, variant: Variant): void {
   byId("median").textContent = `${medianMs.toPrecision(2)} ms`;
-  const what = batch === 1 ? "one sample" : `${batch} samples (the file's own batch)`;
-  byId("status").textContent = `${variant.id}: median of ${runs} runs of ${what}, one thread, copying in and out included.`;
+  const what = batch === 1 ? "one sample" : `one batch of ${batch} samples`;
+  byId("status").textContent =
+    `The latency of ${variant.id} is the median of ${runs} runs of ${what} on one thread, including the copies to and from WebAssembly memory.`;
 }
 
-/** One card per reference sample: the image where there is one, our class beside the source's, the difference. */
-export function showSamples(samples: Sample[], output: TensorSpec | undefined, image: { layout: Layout; of: (i: number) => number[] } | undefined): void {
+/** One card per reference sample: its image where it has one, the variant's class beside the source model's, the error. */
+export function showSamples(
+  samples: Sample[],
+  output: TensorSpec | undefined,
+  image: { layout: Layout; of: (i: number) => number[] } | undefined,
+): void {
   byId("samples").replaceChildren(
     ...samples.map(({ ours, source, maxAbs }, i) => {
       const same = ours === source;
-      const verdict = ours === undefined ? `sample ${i + 1}` : same ? `${label(output, ours)} ✓` : `${label(output, ours)} ≠ ${label(output, source!)}`;
-      const picture = element("canvas", { role: "img", ariaLabel: `reference image ${i + 1}` });
+      const verdict =
+        ours === undefined
+          ? `Sample ${i + 1}`
+          : same
+            ? `${label(output, ours)} ✓`
+            : `${label(output, ours)} ≠ ${label(output, source!)}`;
+      const picture = element("canvas", { role: "img", ariaLabel: `Reference image ${i + 1}` });
       if (image) paint(picture, image.of(i), image.layout);
-      const title = ours === undefined ? "" : `here ${label(output, ours)}, source ${label(output, source!)}`;
+      const classes =
+        ours === undefined ? "" : `Variant: ${label(output, ours)}. Source model: ${label(output, source!)}. `;
+      const title = `${classes}Max absolute error: ${short(maxAbs)}.`;
       const words = element("p", { className: same ? "" : "bad" }, verdict);
-      return element("li", { className: same ? "" : "differs", title }, ...(image ? [picture] : []), words, element("p", {}, `±${short(maxAbs)}`));
+      return element(
+        "li",
+        { className: same ? "" : "differs", title },
+        ...(image ? [picture] : []),
+        words,
+        element("p", {}, `±${short(maxAbs)}`),
+      );
     }),
   );
 }
 
-/** A bar per class. `parts` empty: nothing drawn yet. */
+/** One bar per class. `parts` is empty until something is drawn. */
 export function showShares(parts: number[], count: number, output: TensorSpec | undefined): void {
   const best = parts.length ? parts.indexOf(Math.max(...parts)) : undefined;
   byId("guess").textContent = best === undefined ? "–" : label(output, best);
@@ -132,13 +154,21 @@ export function showShares(parts: number[], count: number, output: TensorSpec | 
     ...Array.from({ length: count }, (_, i) => {
       const part = parts[i] ?? 0;
       const meter = element("meter", { max: 1, value: part, ariaHidden: "true" });
-      return element("li", {}, element("span", {}, label(output, i)), meter, element("span", {}, best === undefined ? "" : `${(100 * part).toFixed(1)}%`));
+      return element(
+        "li",
+        {},
+        element("span", {}, label(output, i)),
+        meter,
+        element("span", {}, best === undefined ? "" : `${(100 * part).toFixed(1)}%`),
+      );
     }),
   );
 }
 
 export const label = (output: TensorSpec | undefined, index: number): string => output?.labels[index] ?? String(index);
 
-const kilobytes = (bytes: number): string => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`);
+const kilobytes = (bytes: number): string =>
+  bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`;
 
-const short = (value: number): string => (value === 0 ? "0" : value < 1e-3 ? value.toExponential(1) : value.toPrecision(2));
+const short = (value: number): string =>
+  value === 0 ? "0" : value < 1e-3 ? value.toExponential(1) : value.toPrecision(2);
