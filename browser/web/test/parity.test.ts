@@ -70,6 +70,7 @@ test("the text of a record and of a floor is what the page shows", () => {
   expect(reason(judge("int8", [3, 4], [3, 4.5]))).toBe("output 'y' has SNR 20.0 dB, max absolute error 0.5");
   expect(needs("int8")).toBe("an SNR of at least 10 dB and a top-1 agreement of at least 85%");
   expect(needs("float32")).toBe(
-    "an SNR of at least 100 dB, a max absolute error of at most 1e-5 * max(1, largest output) and a top-1 agreement of at least 99%",
+    "an SNR of at least 100 dB, a max absolute error of at most 1e-5 * max(1, largest output) " +
+      "and a top-1 agreement of at least 99%",
   );
 });

@@ -5,9 +5,11 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -481,6 +483,26 @@ def test_the_page_asks_its_own_server_alone(bundle, chromium):
         page.wait_for_selector("body[data-state=ready]", timeout=PAGE_MS)
     assert f"{served.url}bundle/float32.tflite" in asked
     assert [url for url in asked if not url.startswith(served.url)] == []
+
+
+def png_size(file):
+    """Width and height in pixels, of a PNG's first chunk."""
+    data = file.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", data[16:24])
+
+
+def test_a_script_takes_the_readmes_picture_of_the_page(bundle, chromium, root, tmp_path):
+    taken, committed = tmp_path / "page.png", root / "docs/images/page.png"
+    command = [sys.executable, str(root / "scripts/screenshot"), str(bundle.path), str(taken)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"digits: 16 of 16 samples agree, the drawing is a \d\n", done.stdout)
+    for picture in (taken, committed):
+        width, height = png_size(picture)
+        assert width == 1280
+        assert 1200 < height < 2000
+    assert committed.stat().st_size < 200_000
 
 
 def draw_a_seven(page):

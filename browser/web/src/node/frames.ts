@@ -1,5 +1,5 @@
-// Frames on stdin and stdout, as in src/edgeloop/processes/frames.py: one JSON line {v, id, op, bytes, ...} of at most 1 MiB, then
-// `bytes` bytes of payload.
+// Frames on stdin and stdout, as in src/edgeloop/processes/frames.py: one JSON line {v, id, op, bytes, ...} of at most
+// 1 MiB, then `bytes` bytes of payload.
 
 const HEADER_LIMIT_BYTES = 1 << 20;
 const PAYLOAD_LIMIT_BYTES = 2 ** 31;

@@ -70,7 +70,7 @@ export async function runGraph(
   }
 }
 
-/** TF.js knows float32, int32 and bool; narrower and wider whole numbers become int32, as its converter does in the graph. */
+/** TF.js has float32, int32 and bool. Integers of another width become int32, as its converter does in the graph. */
 function toTfjs({ shape, dtype, data }: Tensor): tf.Tensor {
   if (dtype === "float32" || dtype === "bool") return tf.tensor(data as Float32Array, shape, dtype);
   if (dtype === "float64")

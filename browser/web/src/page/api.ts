@@ -18,7 +18,7 @@ export const api = {
     await load(url);
   },
 
-  /** Run a signature once. The model at `url` is loaded at its first use and kept. `signature` null: the file has only one. */
+  /** Run a signature once; null: the file has only one. The model at `url` is loaded at its first use and kept. */
   async infer(url: string, signature: string | null, inputs: Plain): Promise<Plain> {
     return (await api.run(url, signature, inputs, 0, 1)).outputs;
   },

@@ -1,4 +1,4 @@
-// LiteRT.js: a .tflite at a URL, named arrays in, named arrays out. It runs on the main thread, where it is known to work.
+// LiteRT.js: a .tflite at a URL, named arrays in, named arrays out. It runs on the main thread, the only place tested.
 
 import {
   type CompiledModel,

@@ -51,7 +51,7 @@ export function paint(canvas: HTMLCanvasElement, values: ArrayLike<number>, { he
   context.putImageData(pixels, 0, 0);
 }
 
-/** Where the reference images have their strokes. A drawing is scaled and moved there, as the model was trained on such images. */
+/** Where the reference images have their strokes: a drawing is scaled and moved there, to be like the training data. */
 export interface Placement {
   /** Ink is the high end of the range, on a low ground. */
   bright: boolean;

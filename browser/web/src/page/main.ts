@@ -1,4 +1,4 @@
-// The page: opens the bundle its server serves, shows it, runs it. With "#engine" it shows nothing and waits for programs.
+// The page: opens the bundle of its server, shows it and runs it. With "#engine" it shows nothing and waits for calls.
 
 import { api } from "./api";
 import { type Bundle, openBundle, type Reference, referenceOf, type Variant } from "./bundle";
@@ -60,8 +60,9 @@ async function prove(bundle: Bundle, variant: Variant, sketch: Sketch | undefine
 
 interface TrialResult {
   model?: Model;
-  /** The bundle's inputs and outputs for the model's signature, and the model's own outputs; undefined when the bundle has none. */
+  /** The bundle's inputs and outputs for the model's signature; undefined when it has none. */
   reference?: Reference;
+  /** The model's own outputs for those inputs. */
   outputs?: Tensors;
   error?: unknown;
 }

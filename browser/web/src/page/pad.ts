@@ -4,7 +4,7 @@ import type { Layout, Placement } from "./image";
 
 type Point = { x: number; y: number };
 
-const PEN = 0.12; // width of a stroke as a share of the image: about what pens left in MNIST (3 of 28) and digits (4 of 32)
+const PEN = 0.12; // width of a stroke as a share of the image: about that of MNIST (3 of 28) and digits (4 of 32)
 const FINE = 8; // each image pixel is the mean of FINE x FINE drawn ones
 
 export class Pad {
@@ -34,7 +34,7 @@ export class Pad {
     this.changed();
   }
 
-  /** The drawing as a model input: placed like the reference images, in the range of the input, [1, height, width, channels]. */
+  /** The drawing as a model input [1, height, width, channels]: placed like the reference images, in the input's range. */
   image(layout: Layout, placement: Placement): Float32Array<ArrayBuffer> {
     const { width, height, channels, low, high } = layout;
     const ink = mean(this.render(width * FINE, height * FINE, placement), width, height);

@@ -1,6 +1,6 @@
-// The outputs of the source model and of a variant in, whether they agree out: what src/edgeloop/runtime/parity/compare.py
-// does, for a variant that is tested in this tab. tests/browser/unit/test_page_parity.py compares the two. The reasons for
-// the floors are in compare.py.
+// The outputs of the source model and of a variant in, whether they agree out. It does for a variant in this tab what
+// src/edgeloop/runtime/parity/compare.py does in Python, where the reasons for the floors are.
+// tests/browser/unit/test_page_parity.py compares the two.
 
 import type { Tensor } from "../npy";
 

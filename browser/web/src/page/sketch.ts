@@ -1,4 +1,4 @@
-// The drawing pad and the classes that a variant gives to the drawing. Only a variant that agrees with the source classifies it.
+// The drawing pad, and the classes of the drawing. Only a variant that agrees with the source model classifies it.
 
 import { type Bundle, inferenceSignature, referenceOf } from "./bundle";
 import { classOutput, row, shares } from "./compare";

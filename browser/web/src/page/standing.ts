@@ -39,13 +39,13 @@ export function standingAfterRun(variant: Variant, rows: Parity[] | undefined): 
   if (wasProved(variant)) return { used: true, text: "parity check passed at conversion" };
   return {
     used: false,
-    text: "the bundle has no reference inputs to test the variant with, and the variant was not proved on LiteRT.js at conversion",
+    text: "the bundle has no reference inputs for a test, and the variant was not proved on LiteRT.js at conversion",
   };
 }
 
 /** The standing of a variant for which LiteRT.js or the server threw `error`. */
 export function standingAfterError(error: unknown): Standing {
   const said = error instanceof Error ? error.message : String(error);
-  const words = said.replace(/(└ )?ERROR: \[[^\]]*\]\s*/g, ""); // LiteRT's own source lines, often with nothing after them
+  const words = said.replace(/(└ )?ERROR: \[[^\]]*\]\s*/g, ""); // LiteRT's source lines, often without a text
   return { used: false, text: `LiteRT.js cannot run the file${words && `: ${words}`}` };
 }

@@ -111,10 +111,11 @@ export function showTime(medianMs: number, runs: number, batch: number, variant:
   byId("median").textContent = `${medianMs.toPrecision(2)} ms`;
   const what = batch === 1 ? "one sample" : `one batch of ${batch} samples`;
   byId("status").textContent =
-    `The latency of ${variant.id} is the median of ${runs} runs of ${what} on one thread, including the copies to and from WebAssembly memory.`;
+    `The latency of ${variant.id} is the median of ${runs} runs of ${what} on one thread, ` +
+    "including the copies to and from WebAssembly memory.";
 }
 
-/** One card per reference sample: its image where it has one, the variant's class beside the source model's, the error. */
+/** One card per reference sample: its image if it has one, the variant's class beside the source model's, the error. */
 export function showSamples(
   samples: Sample[],
   output: TensorSpec | undefined,
