@@ -1,6 +1,7 @@
 """Optimizers, losses and frozen layers of a trainable .tflite, on both runtimes, against Keras."""
 
 import subprocess
+from functools import cache
 
 import numpy as np
 import pytest
@@ -91,18 +92,26 @@ def inputs(rng, y):
     return {"x": rng.normal(size=(STEPS, BATCH, 5)).astype(np.float32), "y": y, "lr": np.float32(RATE)}
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize("name", ["momentum", "adam"])
-def test_six_steps_of_an_optimizer_are_keras_own_and_set_weights_starts_it_anew(name, runtime, device_python, tmp_path):
-    keras = pytest.importorskip("keras")
+@cache  # one conversion for both runtimes
+def optimized(name):
+    """The trainable file of an optimizer, data, and what Keras's own does with them."""
+    import keras
+
     from edgeloop.convert.training.trainable import Optimizer, TrainableOptions, to_trainable
 
     optimizers = {"momentum": keras.optimizers.SGD(RATE, momentum=0.9), "adam": keras.optimizers.Adam(RATE)}
     model, rng = net(3, "softmax"), np.random.default_rng(0)
     made = to_trainable(model, TrainableOptions(batch=BATCH, optimizer=Optimizer(name)))
     data = inputs(rng, rng.integers(0, 3, (STEPS, BATCH), np.int32))
-    found = run(made, data, device_python, tmp_path, runtime)
-    compare(found, *keras_run(model, data, optimizers[name], keras.losses.SparseCategoricalCrossentropy()))
+    return made, data, *keras_run(model, data, optimizers[name], keras.losses.SparseCategoricalCrossentropy())
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_six_steps_of_an_optimizer_are_keras_own_and_set_weights_starts_it_anew(name, runtime, device_python, tmp_path):
+    pytest.importorskip("keras")
+    made, data, losses, weights = optimized(name)
+    compare(run(made, data, device_python, tmp_path, runtime), losses, weights)
 
 
 LOSSES = {  # end of the model, units, what keras calls the loss, the shape of y
@@ -114,10 +123,11 @@ LOSSES = {  # end of the model, units, what keras calls the loss, the shape of y
 }
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize("case", LOSSES)
-def test_six_steps_of_a_loss_are_keras_own_and_evaluate_says_what_keras_says(case, runtime, device_python, tmp_path):
-    keras = pytest.importorskip("keras")
+@cache
+def lost(case):
+    """The trainable file of a loss, data, what Keras does with them, its answers then, and what it calls the loss."""
+    import keras
+
     from edgeloop.convert.training.trainable import Loss, TrainableOptions, to_trainable
 
     end, units, name, shape = LOSSES[case]
@@ -129,43 +139,63 @@ def test_six_steps_of_a_loss_are_keras_own_and_evaluate_says_what_keras_says(cas
     data = inputs(
         rng, rng.integers(0, 3 if name[0] == "S" else 2, (STEPS, BATCH, *shape), np.int32) if y is None else y
     )
+    losses, weights = keras_run(model, data, keras.optimizers.SGD(RATE), loss)
+    return made, data, losses, weights, model(data["x"][0], training=False).numpy(), loss
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("case", LOSSES)
+def test_six_steps_of_a_loss_are_keras_own_and_evaluate_says_what_keras_says(case, runtime, device_python, tmp_path):
+    pytest.importorskip("keras")
+    name = LOSSES[case][2]
+    made, data, losses, weights, answer, loss = lost(case)
     found = run(made, data, device_python, tmp_path, runtime)
-    compare(found, *keras_run(model, data, keras.optimizers.SGD(RATE), loss))
-    answer, y = model(data["x"][0], training=False).numpy(), data["y"][0]
+    compare(found, losses, weights)
+    y = data["y"][0]
     np.testing.assert_allclose(found["auto/first/infer/out"], answer, atol=BOUND)
     shaped = y.reshape(answer.shape) if name[0] != "S" else y
     np.testing.assert_allclose(found["auto/first/evaluate/loss"], float(loss(shaped, answer)), atol=BOUND)
-    if mse:
+    if name == "MeanSquaredError":
         np.testing.assert_allclose(found["auto/first/evaluate/mae"], np.abs(shaped - answer).mean(), atol=BOUND)
     else:
         guess = answer.argmax(-1) if name[0] == "S" else answer > 0.5
         assert found["auto/first/evaluate/correct"] == (guess == shaped).sum()
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_frozen_layers_keep_every_bit_and_the_last_ones_learn_as_in_keras(runtime, device_python, tmp_path):
-    keras = pytest.importorskip("keras")
+@cache
+def frozen():
+    """The trainable file of a net whose first two layers stay, data, its weights before, and what Keras does with it
+    without the Dropout: before a frozen layer it drops nothing."""
+    import keras
+
     from edgeloop.convert.training.trainable import Optimizer, TrainableOptions, to_trainable, weight_table
-    from edgeloop.files.flatbuffer import read_tflite
 
     model, rng = net(3, "softmax", keras.layers.Dropout(0.5)), np.random.default_rng(2)
     before, reference = model.get_weights(), net(3, "softmax")
-    reference.set_weights(before)  # the same without the Dropout: before a frozen layer it drops nothing
-    options = TrainableOptions(batch=BATCH, train_last=2, optimizer=Optimizer.ADAM)
-    made = to_trainable(model, options)
+    reference.set_weights(before)
+    made = to_trainable(model, TrainableOptions(batch=BATCH, train_last=2, optimizer=Optimizer.ADAM))
     assert [w.trainable for w in weight_table(model, 2)] == [False] * 6 + [True] * 4  # dense, batch norm; dense, dense
+    data = inputs(rng, rng.integers(0, 3, (STEPS, BATCH), np.int32))
+    for layer in reference.layers[:2]:
+        layer.trainable = False
+    loss = keras.losses.SparseCategoricalCrossentropy()
+    return made, data, before, *keras_run(reference, data, keras.optimizers.Adam(RATE), loss)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_frozen_layers_keep_every_bit_and_the_last_ones_learn_as_in_keras(runtime, device_python, tmp_path):
+    pytest.importorskip("keras")
+    from edgeloop.files.flatbuffer import read_tflite
+
+    made, data, before, losses, weights = frozen()
     file = read_tflite(made)
     (graph,) = [s.graph for s in file.signatures if s.name == "set_weights"]
     assigned = [op.name for op in file.graphs[graph].operators].count("ASSIGN_VARIABLE")
     assert assigned == 10 + 2 * 4 + 1  # the weights, Adam's two slots of each that learns, its count of steps
-    data = inputs(rng, rng.integers(0, 3, (STEPS, BATCH), np.int32))
     found = run(made, data, device_python, tmp_path, runtime)
     for i in range(6):
         np.testing.assert_array_equal(found[f"auto/first/w{i:03d}"], before[i])
-    for layer in reference.layers[:2]:
-        layer.trainable = False
-    loss = keras.losses.SparseCategoricalCrossentropy()
-    compare(found, *keras_run(reference, data, keras.optimizers.Adam(RATE), loss))
+    compare(found, losses, weights)
 
 
 def test_a_model_within_a_model_trains_and_its_softmax_is_found(tmp_path, device_python):
