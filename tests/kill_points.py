@@ -1,6 +1,6 @@
-"""Kills a deploy at every step that changes the disk, one after the other, and says what each kill left.
+"""Kills a deploy at each step that changes the disk, one after the other, and says what each kill left.
 
-    python kill_points.py SCENARIO FOLDER      prints one JSON list of {point, step, left, then, rest}
+    python kill_points.py SCENARIO FOLDER STRIDE    each STRIDEth step; a JSON list of {point, step, left, then, rest}
 
 It is a program of its own because it forks: a test's process may have threads.
 """
@@ -17,9 +17,10 @@ from fault_points import points
 from matrix_bundles import ENTRY, NAME, Deployer, running, slot, write_bundle
 
 KILLED = 9
+MOST = 1000  # steps, of some 60
 
 
-def main(scenario: str, folder: Path) -> None:
+def main(scenario: str, folder: Path, stride: int) -> None:
     os.fsync = lambda handle: None  # type: ignore[assignment]  # a kill loses nothing that the kernel has; a power cut does
     bundles = {version: write_bundle(folder / f"bundle-{version}", version) for version in (1, 2, 3)}
     prepared = folder / "prepared"
@@ -29,15 +30,15 @@ def main(scenario: str, folder: Path) -> None:
         damage = Path(slot(prepared).current) / ENTRY
         damage.write_bytes(b"\0" * damage.stat().st_size)
     seen = []
-    while True:
-        home = folder / f"home-{len(seen)}"
+    for point in range(0, MOST, stride):
+        home = folder / f"home-{point}"
         if prepared.exists():
             shutil.copytree(prepared, home, symlinks=True)
-        step = _killed(scenario, home, bundles, len(seen))
+        step = _killed(scenario, home, bundles, point)
         if step is None:
             break
         left = running(home) if scenario != "repair" else _version(home)
-        seen.append({"point": len(seen), "step": step, "left": left, **_again(scenario, home, bundles)})
+        seen.append({"point": point, "step": step, "left": left, **_again(scenario, home, bundles)})
         shutil.rmtree(home)
     print(json.dumps(seen))
 
@@ -94,4 +95,4 @@ def _version(home: Path) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,6 +1,6 @@
 """Mutated model files: a clear error or a correct result; no other exception, no hang, nothing written outside.
 
-EDGELOOP_FUZZ=N takes N mutations of each kind instead, for a run by hand; a failure names its seed.
+EDGELOOP_FUZZ=N makes `make faults` take N mutations of each kind; a failure names its seed.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import hostile_files as made
 import pytest
+from sweeps import swept
 
 from edgeloop.convert.sources.identify import identify
 from edgeloop.convert.sources.safety import check
@@ -21,9 +22,9 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.files.inspect import inspect
 from edgeloop.processes.children import owned
 
-EACH = int(os.environ.get("EDGELOOP_FUZZ", "500"))  # x 8 kinds = 4,000
+EACH = int(os.environ.get("EDGELOOP_FUZZ", "500"))  # x 8 kinds = 4,000; `make test` takes the first 50 seeds of each
 SLOWEST_S = 10.0  # of one small file; all take milliseconds, so this is a hang on the busiest machine
-LOADED = int(os.environ.get("EDGELOOP_FUZZ", "20"))  # of each kind, by the real loaders
+LOADED = int(os.environ.get("EDGELOOP_FUZZ", "50"))  # of each kind, by the real loaders; `make test` takes 10
 RESIDENT_LIMIT_BYTES = 2 << 30
 LOADER_LIMIT_S = 120
 READ = ["tflite", "int8 tflite", "onnx", "onnx with data beside it", "savedmodel", "keras", "deflated keras"]
@@ -77,12 +78,13 @@ def damage_entry(path, name, seed):
             archive.writestr(entry, data)
 
 
+@swept("each", 50, EACH)
 @pytest.mark.parametrize("kind", [*READ, "config"])
-def test_a_mutated_file_is_read_or_refused_and_nothing_else(tmp_path, kind):
+def test_a_mutated_file_is_read_or_refused_and_nothing_else(tmp_path, kind, each):
     path = made.honest(tmp_path)["keras" if kind == "config" else kind]
     file, before = file_of(path), listed(tmp_path)
     data, refused, slowest = file.read_bytes(), 0, 0.0
-    for seed in range(EACH):
+    for seed in range(each):
         file.write_bytes(data)
         if kind == "config":
             damage_entry(path, "config.json", seed)
@@ -100,7 +102,7 @@ def test_a_mutated_file_is_read_or_refused_and_nothing_else(tmp_path, kind):
             slowest = max(slowest, time.monotonic() - start)
     assert slowest < SLOWEST_S, f"{kind}: one file took {slowest:.1f} s"
     assert listed(tmp_path) == before
-    assert EACH / 4 < refused < EACH, f"{refused} of {EACH} refused: the mutations miss what is read, or break it all"
+    assert each / 4 < refused < each, f"{refused} of {each} refused: the mutations miss what is read, or break it all"
 
 
 def look(path):
@@ -201,10 +203,11 @@ SPOILT = {
 }
 
 
-def test_the_real_loaders_of_mutated_files_answer_or_die_in_their_child(real, tmp_path):
+@swept("loaded", 10, LOADED)
+def test_the_real_loaders_of_mutated_files_answer_or_die_in_their_child(real, tmp_path, loaded):
     paths = [real / name for name in ("m.keras", "m.h5", "m", "m.tflite")]
     for kind, (name, spoil) in SPOILT.items():
-        for seed in range(LOADED):
+        for seed in range(loaded):
             copy = tmp_path / f"{kind}-{seed}" / name
             copy.parent.mkdir()
             (shutil.copytree if (real / name).is_dir() else shutil.copyfile)(real / name, copy)
@@ -216,7 +219,7 @@ def test_the_real_loaders_of_mutated_files_answer_or_die_in_their_child(real, tm
     assert [what for what, _ in answers[:4]] == ["opened"] * 4, answers[:4]
     wrong = [(str(p), a) for p, a in zip(paths, answers, strict=True) if a[0] == "bug" or a == ["killed", "time"]]
     assert not wrong, wrong
-    assert sum(what == "refused" for what, _ in answers) > LOADED
+    assert sum(what == "refused" for what, _ in answers) > loaded
     assert [name for name in listed(tmp_path) if not name.startswith(str(tmp_path / "work"))] == before
     assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["err", "open.py", "out", "paths"]
     died = {str(p): a[1] for p, a in zip(paths, answers, strict=True) if a[0] == "killed"}

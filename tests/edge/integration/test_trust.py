@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from devices import make_key
 from matrix_bundles import NAME, Deployer, running, slot, write_bundle
+from sweeps import swept
 
 from edgeloop.bundle import MANIFEST, SIGNATURE
 from edgeloop.edge.on_device.releases import trust
 from edgeloop.errors import IntegrityError, OptionsError
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen: install openssh-client")
-TAMPERS = 200
 
 
 @pytest.fixture(scope="module")
@@ -230,11 +230,12 @@ def test_a_verifier_that_hangs_is_ended_and_the_bundle_refused(enrolled, keys, t
         enrolled.check()
 
 
-def test_every_one_of_200_changed_bytes_is_refused(enrolled, home, keys, tmp_path):
+@swept("changes", 40, 200)
+def test_every_changed_byte_is_refused(enrolled, home, keys, tmp_path, changes):
     enrolled.stage(sign(write_bundle(tmp_path / "b"), keys / "ours"))
     staged = sorted(path for path in Path(slot(home).staging).rglob("*") if path.is_file())
     chance, refused, touched = random.Random(4), 0, set()
-    for _ in range(TAMPERS):
+    for _ in range(changes):
         file = chance.choice(staged)
         whole = file.read_bytes()
         place = chance.randrange(len(whole))
@@ -244,6 +245,6 @@ def test_every_one_of_200_changed_bytes_is_refused(enrolled, home, keys, tmp_pat
         refused += 1
         touched.add(file.name)
         file.write_bytes(whole)
-    assert refused == TAMPERS
+    assert refused == changes
     assert touched == {"manifest.json", "manifest.json.sig", "float32.tflite", "en.txt", "reference.npz"}
     assert enrolled.check()["signer"] == "release@example.com"  # nothing but the change was the reason
