@@ -209,21 +209,18 @@ def test_a_device_that_takes_an_upload_and_never_has_it_is_given_up(tmp_path, mo
 
 
 def test_a_runtime_that_hangs_is_ended_when_its_time_is_up(echo):
-    start = time.monotonic()
     with echo(timeout_s=1.0) as agent, pytest.raises(DeviceError, match="gave no answer in 1 s"):
         agent.prepare("hang")
-    assert time.monotonic() - start < 20
     assert agent.child.returncode is not None
 
 
 def test_a_stopped_agent_is_ended_when_a_write_to_it_takes_too_long(echo):
-    start = time.monotonic()
     with echo(timeout_s=1.0) as agent:
         agent.prepare("good")
         os.kill(agent.child.pid, signal.SIGSTOP)
         with pytest.raises(DeviceError, match="gave no answer in 1 s"):
             agent.run({"x": np.zeros(250_000, np.float32)})  # 1 MB; a pipe holds 64 KiB
-    assert time.monotonic() - start < 20
+    assert agent.child.returncode == -signal.SIGKILL
 
 
 def test_a_tensor_may_have_the_name_of_a_parameter_of_savez(echo):
@@ -338,7 +335,7 @@ def test_a_second_interruption_while_ending_leaves_nothing_alive(monkeypatch):
 
 
 def test_what_is_still_buffered_for_a_child_that_does_not_read_does_not_hold_up_its_end():
-    start = time.monotonic()
+    held_up = threading.Event()
     with owned(["sleep", "60"], stdin=subprocess.PIPE) as child:
         os.set_blocking(child.stdin.fileno(), False)
         with pytest.raises(BlockingIOError):
@@ -346,10 +343,10 @@ def test_what_is_still_buffered_for_a_child_that_does_not_read_does_not_hold_up_
                 os.write(child.stdin.fileno(), bytes(4096))
         os.set_blocking(child.stdin.fileno(), True)
         child.stdin.write(b"left in the buffer")
-        killer = threading.Timer(6, child.kill)  # so that a failure is one, and no hang
+        killer = threading.Timer(40, lambda: (held_up.set(), child.kill()))  # so that a failure is one, and no hang
         killer.start()
     killer.cancel()
-    assert time.monotonic() - start < 5
+    assert not held_up.is_set()
 
 
 def _alive(pid):

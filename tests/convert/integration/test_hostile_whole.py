@@ -2,7 +2,6 @@
 
 import io
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,10 +86,8 @@ def test_a_layer_of_14_gigabytes_is_ended_by_the_memory_limit(tmp_path):
     wide = [layer("InputLayer", "x", batch_shape=[None, 60000]), layer("Dense", "wide", units=60000)]
     model = {"module": "keras", "class_name": "Sequential", "config": {"name": "m", "layers": wide}}
     made.keras_file(tmp_path / "m.keras", model, {"model.weights.h5": weights.getvalue()})
-    started = time.monotonic()
     with pytest.raises(ModelError, match=r"^reading the model took [2-3]\.\d GiB of memory, more than 2\.0.*--memory"):
         convert(tmp_path / "m.keras", tmp_path / "b", ConvertOptions(cache=False))
-    assert time.monotonic() - started < 60  # 5 s on a quiet machine; TensorFlow alone takes 3
     assert tree(tmp_path) == ["m.keras"]
     assert children() == []
 

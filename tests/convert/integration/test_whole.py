@@ -209,13 +209,10 @@ def test_an_unchanged_command_starts_no_worker_and_loads_no_framework(full):
         "heavy = {'tensorflow', 'keras', 'onnx', 'onnxruntime', 'ai_edge_litert', 'h5py'} & sys.modules.keys()\n"
         "print(json.dumps([code, sorted(heavy)]))"
     )
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    took = time.monotonic() - started
     said, end = done.stdout.rsplit("\n", 2)[0], done.stdout.splitlines()[-1]
     assert json.loads(end) == [0, []], done.stderr
     assert json.loads(said) == before
-    assert took < 10  # 0.7 s on a quiet machine
 
 
 def test_the_cache_is_listed_and_pruned_and_one_changed_byte_is_another_conversion(

@@ -10,7 +10,6 @@ import random
 import struct
 import subprocess
 import sys
-import time
 import zipfile
 from dataclasses import replace
 
@@ -379,7 +378,6 @@ def test_two_thousand_damaged_files_are_read_or_refused(golden, written):
     sources = [written, (golden / "tflite_support.tflite").read_bytes()]
     spots = [range(0, len(s), 4) for s in sources]
     outcomes = {"read": 0, "refused": 0}
-    start = time.monotonic()
     for _ in range(2_000):
         which = rng.randrange(2)
         data = bytearray(sources[which])
@@ -401,5 +399,4 @@ def test_two_thousand_damaged_files_are_read_or_refused(golden, written):
             outcomes["read"] += 1
         except ModelError:
             outcomes["refused"] += 1
-        assert time.monotonic() - start < 60  # no test asserts a speed: this one only ends a hang
     assert min(outcomes.values()) > 200

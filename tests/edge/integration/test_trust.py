@@ -14,6 +14,7 @@ from sweeps import swept
 from edgeloop.bundle import MANIFEST, SIGNATURE
 from edgeloop.edge.on_device.releases import trust
 from edgeloop.errors import IntegrityError, OptionsError
+from edgeloop.registry.signatures import verify
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen: install openssh-client")
 
@@ -225,7 +226,7 @@ def test_the_verifier_sees_nothing_of_the_environment(enrolled, keys, tmp_path, 
 def test_a_verifier_that_hangs_is_ended_and_the_bundle_refused(enrolled, keys, tmp_path, stand_in, monkeypatch):
     enrolled.stage(sign(write_bundle(tmp_path / "b"), keys / "ours"))
     stand_in(f"exec {shutil.which('sleep')} 60")
-    monkeypatch.setattr(trust, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(verify, "TIMEOUT_S", 0.2)
     with pytest.raises(IntegrityError, match=r"did not end within 0\.2 s"):
         enrolled.check()
 
