@@ -20,6 +20,7 @@ from edgeloop.convert.sources.onnx_environment import ONNX2TF_FOLDER, build_onnx
 from edgeloop.errors import MissingExtra
 from edgeloop.result import CommandResult
 from edgeloop.runtime.environment import INSTALL_TIMEOUT_S, LOCKS, beside, install, new_environment, run
+from edgeloop.runtime_table import RUNTIMES, TFLITE_RUNTIME
 
 
 def device(ctx: typer.Context) -> CommandResult:
@@ -66,10 +67,10 @@ def build_device_environment(folder: Path) -> CommandResult:
         install(python, ["--require-hashes", "-r", LOCKS / "device.txt"])
         copy_edgeloop(Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)})))
         look = "import importlib.util as u, json; print(json.dumps([m for m in {} if u.find_spec(m)]))"
-        wanted = ["ai_edge_litert", "tflite_runtime", "flwr", "edgeloop.edge", "tensorflow"]
+        wanted = [*(one.module for one in RUNTIMES.values() if one.trains), "flwr", "edgeloop.edge", "tensorflow"]
         found = json.loads(run([python, "-I", "-c", look.format(wanted)], timeout_s=60))
     notes = [f"device environment: {python} has {', '.join(found)}"]
-    if "tflite_runtime" not in found:
+    if TFLITE_RUNTIME.module not in found:
         notes.append(f"LiteRT alone on Python {sysconfig.get_python_version()}: tflite-runtime ends at 3.11.")
     return CommandResult({"python": str(python), "modules": found}, notes=notes)
 

@@ -39,6 +39,8 @@ class TfjsRunner:
 
     name: str = "tfjs"
     formats: frozenset[Format] = frozenset({Format.TFJS})
+    proves: bool = True
+    comparison: bool = False
 
     @contextlib.contextmanager
     def open(self, folder: Path, entry: str, timeout_s: float = 120.0) -> Iterator[Session]:
@@ -56,6 +58,8 @@ class LitertJsRunner:
 
     name: str = "litertjs"
     formats: frozenset[Format] = frozenset({Format.TFLITE})
+    proves: bool = False  # it needs Chromium, and the page checks itself
+    comparison: bool = False
 
     @contextlib.contextmanager
     def open(self, folder: Path, entry: str, timeout_s: float = 120.0) -> Iterator[Session]:

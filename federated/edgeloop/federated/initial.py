@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.errors import DeviceError
-from edgeloop.runtime.agent.trainer import RUNTIMES
+from edgeloop.runtime.agent.trainer import TRAINERS
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import Device
 
@@ -20,7 +20,7 @@ def initial_weights(model: Path, device: Device) -> dict[str, np.ndarray]:
         DeviceError: No runtime that trains is installed there, or it died.
     """
     refusals = []
-    for runtime in RUNTIMES:
+    for runtime in TRAINERS:
         with agent(device, runtime, model.parent) as running:
             try:
                 running.probe()

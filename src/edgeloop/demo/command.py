@@ -63,7 +63,8 @@ from edgeloop.result import CommandResult, Table
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import device_environment
 from edgeloop.runtime.environment import run
-from edgeloop.runtime.runners import LITERT, TFLITE_RUNTIME
+from edgeloop.runtime.runners import AGENT_RUNNERS
+from edgeloop.runtime_table import LITERT, those_of
 
 # Of the digits, seed 0 happens to give the cloud 179 images that teach 95.8%, 10 test images below the ceiling: too few
 # to show anything by. Seeds 1, 2 and 3 give 93.3, 90.3 and 89.4%.
@@ -243,7 +244,7 @@ def _convert(loop: Loop, model: Any, parts: Split, release: int) -> ConvertResul
 
 def _edge(loop: Loop, bundle: Bundle) -> Bench:
     device = device_environment()
-    runtimes = tuple(r.name for r in (LITERT, TFLITE_RUNTIME) if r.on(device))
+    runtimes = tuple(r.name for r in those_of(Format.TFLITE) if AGENT_RUNNERS[r.name].on(device))
     what = [target for target in find_targets(bundle.path) if target.format is Format.TFLITE]
     measured = bench(what, BenchOptions(devices=(device,), runtimes=runtimes), loop.progress)
     write_bench(measured.to_json(), loop.out / "bench.json")
@@ -346,7 +347,7 @@ def _browser(loop: Loop, bundle: Bundle, test: Dataset) -> dict[str, Any]:
     for done, (id, bound) in enumerate(PAGE_MAX_ABS.items()):
         entry = bundle.variant(id).entry
         answers = []
-        for runner in (LITERT, LITERTJS):
+        for runner in (AGENT_RUNNERS[LITERT.name], LITERTJS):
             with runner.open(bundle.path, entry) as session:
                 answers.append(session.infer(inputs, INFER))
         python, page = answers

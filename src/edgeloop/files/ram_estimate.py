@@ -21,14 +21,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from edgeloop.errors import ModelError
 from edgeloop.files.arena import Buffer, plan
 from edgeloop.files.flatbuffer import Graph, read_tflite
 from edgeloop.files.graph_facts import GraphFacts, Step, facts
+from edgeloop.runtime_table import LITERT, RUNTIMES, Runtime
 
 Graphs = Sequence[tuple[Graph, GraphFacts]]
+ESTIMATED = tuple(runtime for runtime in RUNTIMES.values() if runtime.base_bytes)
 
 ALIGNMENT = 64  # kDefaultTensorAlignment
 POINTER_BYTES = 8
@@ -41,17 +42,6 @@ WEIGHTED = WINDOWED | {"FULLY_CONNECTED", "BATCH_MATMUL"}
 HALVES = frozenset({"float16", "bfloat16"})
 NARROW = HALVES | {"int4", "uint4", "int2"}
 INTEGERS = frozenset({"int8", "uint8", "int4"})  # of weights and data that integer kernels multiply
-
-
-class EstimatedRuntime(Enum):
-    """A runtime; the value is its base in bytes.
-
-    With the smallest models Python 3.11 and NumPy 1.26 on x86-64 take 52.5 and 44.5 million, LiteRT with NumPy 2.4
-    45 million, and a fresh environment with the same packages 57 on LiteRT. The rest is for other builds.
-    """
-
-    LITERT = 62_000_000
-    TFLITE_RUNTIME = 53_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,24 +73,24 @@ def ram_bytes(data: bytes) -> int | None:
         ModelError: `data` is no .tflite, or a damaged one.
     """
     try:
-        needs = [need(data, runtime) for runtime in EstimatedRuntime]
+        needs = [need(data, runtime) for runtime in ESTIMATED]
     except (ValueError, IndexError) as e:  # options out of the file, operators without the inputs they must have
         raise ModelError(f"the model is a damaged .tflite file ({e}). Fetch or convert it again.") from e
     known = [found.total for found in needs if found is not None]
     return max(known) if len(known) == len(needs) else None
 
 
-def need(data: bytes, runtime: EstimatedRuntime) -> RamEstimate | None:
+def need(data: bytes, runtime: Runtime) -> RamEstimate | None:
     """As `ram_bytes`, in its parts, on one runtime."""
     model = read_tflite(data)
     graphs = [(graph, facts(graph, data)) for graph in model.graphs]
     arenas = [arena_bytes(graph, runtime) for _, graph in graphs]
     if None in arenas:
         return None
-    packs = runtime is EstimatedRuntime.LITERT
+    packs = runtime.xnnpack
     ends = [_bytes(found, i) or 0 for _, found in graphs for i in (*found.inputs, *found.outputs)]
     return RamEstimate(
-        base=runtime.value,
+        base=runtime.base_bytes or 0,
         file=len(data),
         copies=_copies(graphs, packs),
         pointers=sum(_pointers(found, step) for _, found in graphs for step in found.steps) if packs else 0,
@@ -112,7 +102,7 @@ def need(data: bytes, runtime: EstimatedRuntime) -> RamEstimate | None:
     )
 
 
-def arena_bytes(graph: GraphFacts, runtime: EstimatedRuntime = EstimatedRuntime.LITERT) -> int | None:
+def arena_bytes(graph: GraphFacts, runtime: Runtime = LITERT) -> int | None:
     """Memory for the activations of a graph and its operators' scratch; None where a tensor has no fixed size.
 
     A tensor lives from the operator that writes it to the last that reads it; inputs, outputs and variables to the end.
@@ -184,7 +174,7 @@ def _pointers(graph: GraphFacts, step: Step) -> int:
     return POINTER_BYTES * window * _pixels(graph, step.outputs[0]) if window > 1 else 0
 
 
-def _scratch(graph: GraphFacts, step: Step, runtime: EstimatedRuntime) -> Iterator[int]:
+def _scratch(graph: GraphFacts, step: Step, runtime: Runtime) -> Iterator[int]:
     """What an operator needs while it runs: its input as integers, and, without XNNPACK, the input unrolled."""
     if step.op not in WEIGHTED or len(step.inputs) < 2:
         return
@@ -195,7 +185,7 @@ def _scratch(graph: GraphFacts, step: Step, runtime: EstimatedRuntime) -> Iterat
     if hybrid:
         yield data.elements
     constant = weights.constant_bytes or place in _widened(graph)  # XNNPACK leaves what is not to the runtime's kernels
-    if (runtime is EstimatedRuntime.LITERT and constant) or step.op == "DEPTHWISE_CONV_2D" or _window(graph, step) == 1:
+    if (runtime.xnnpack and constant) or step.op == "DEPTHWISE_CONV_2D" or _window(graph, step) == 1:
         return
     if transposed:
         yield 4 * _window(graph, step) * weights.shape[0] * _pixels(graph, step.inputs[2])  # float32 or int32 sums

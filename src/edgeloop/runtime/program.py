@@ -22,7 +22,7 @@ from edgeloop.errors import WriteError
 
 # All that travels of the namespace `edgeloop`: whole folders, and of the ground floor what they use. Each file of it is
 # Python 3.9 and imports no more than the standard library, NumPy and a runtime (tests/house).
-GROUND_FLOOR = ("atomic", "bundle", "canonical", "errors", "progress")
+GROUND_FLOOR = ("atomic", "bundle", "canonical", "errors", "progress", "runtime_table")
 FOLDERS = ("processes", "runtime/agent", "runtime/parity", "registry/signatures", "http", "edge/on_device")
 MAIN = b"from edgeloop.runtime.agent.__main__ import main\n\nmain()\n"
 BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first moment of a zip: same sources, same bytes

@@ -1,13 +1,12 @@
-"""Runtimes by name: what can run which format, and where.
+"""Runners by name: what can run which format, and where.
 
-A runner is found through the entry-point group `edgeloop.runners`, so that a folder above this one (browser/) can
-add its own without this one knowing it.
+The runtimes of the table (../runtime_table.py) are driven by our agent. Others are found through the entry-point group
+`edgeloop.runners`, so that a folder above this one (browser/) can add its own without this one knowing it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,8 +18,10 @@ import numpy as np
 
 from edgeloop.bundle import Format
 from edgeloop.errors import DeviceError, MissingExtra
+from edgeloop.runtime.agent.runtimes import is_installed
 from edgeloop.runtime.client import Agent, agent, survey
 from edgeloop.runtime.device import Device, device_environment, parse_device
+from edgeloop.runtime_table import RUNTIMES, Runtime
 
 GROUP = "edgeloop.runners"
 
@@ -36,10 +37,24 @@ class Session(Protocol):
 
 
 class Runner(Protocol):
-    """A runtime that runs models of some formats in a process of its own."""
+    """A runtime that runs models of some formats in a process of its own.
 
-    name: str
-    formats: frozenset[Format]
+    Attributes:
+        proves: What is converted is proved on it unasked.
+        comparison: It is used only when asked for by name.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def formats(self) -> frozenset[Format]: ...
+
+    @property
+    def proves(self) -> bool: ...
+
+    @property
+    def comparison(self) -> bool: ...
 
     def open(self, folder: Path, entry: str, timeout_s: float = 120.0) -> contextlib.AbstractContextManager[Session]:
         """Load `folder/entry`; files outside `folder` stay out of reach.
@@ -53,19 +68,25 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class AgentRunner:
-    """A runtime that edge's agent drives.
+    """A runtime of the table, driven by our agent."""
 
-    Attributes:
-        module: What is imported of it.
-        comparison: It is no runtime for devices, but something to compare them with: used only when asked for by name.
-        install: The line that installs it.
-    """
+    runtime: Runtime
 
-    name: str
-    formats: frozenset[Format]
-    module: str
-    comparison: bool = False
-    install: str = "edgeloop setup device"
+    @property
+    def name(self) -> str:
+        return self.runtime.name
+
+    @property
+    def formats(self) -> frozenset[Format]:
+        return self.runtime.formats
+
+    @property
+    def proves(self) -> bool:
+        return not self.comparison
+
+    @property
+    def comparison(self) -> bool:
+        return self.runtime.comparison
 
     @contextlib.contextmanager
     def open(
@@ -87,7 +108,9 @@ class AgentRunner:
         device = local if self.on(local) else device_environment()
         if self.on(device):
             return device
-        raise MissingExtra(f"{self.name} is not installed here nor in the device environment. Run: {self.install}")
+        raise MissingExtra(
+            f"{self.name} is not installed here nor in the device environment. Run: {self.runtime.install}"
+        )
 
     def on(self, device: Device) -> bool:
         """Whether this runtime loads there."""
@@ -96,7 +119,7 @@ class AgentRunner:
     def lacks(self, device: Device) -> str:
         """Why this runtime cannot run there; empty where it is installed. A device is asked once, for all runtimes."""
         if device.name == "local":
-            return "" if importlib.util.find_spec(self.module) is not None else f"{self.name} is not installed here"
+            return "" if is_installed(self.runtime) else f"{self.name} is not installed here"
         installed, why = _survey(device)
         return why or ("" if self.name in installed else f"{self.name} is not installed on {device.name}")
 
@@ -121,16 +144,11 @@ def _survey(device: Device) -> tuple[Mapping[str, str], str]:
         return {}, str(e).rstrip(".")
 
 
-LITERT = AgentRunner("litert", frozenset({Format.TFLITE}), "ai_edge_litert")
-TFLITE_RUNTIME = AgentRunner("tflite-runtime", frozenset({Format.TFLITE}), "tflite_runtime")
-ONNXRUNTIME = AgentRunner("onnxruntime", frozenset({Format.ONNX}), "onnxruntime")
-TENSORFLOW = AgentRunner(
-    "tensorflow", frozenset({Format.TFLITE}), "tensorflow", comparison=True, install="pip install 'edgeloop[convert]'"
-)
+AGENT_RUNNERS = {name: AgentRunner(runtime) for name, runtime in RUNTIMES.items()}
 
 
 def runners(named: Collection[str] = ()) -> dict[str, Runner]:
-    """Every runner of this installation, by name; one that is for comparison alone, only if it is `named`."""
+    """Every runner of this installation by name, the table's first; one for comparison alone, only if it is `named`."""
     points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    found = {point.name: point.load() for point in points}
-    return {n: r for n, r in found.items() if n in named or not getattr(r, "comparison", False)}
+    found: dict[str, Runner] = {**AGENT_RUNNERS, **{point.name: point.load() for point in points}}
+    return {name: runner for name, runner in found.items() if name in named or not runner.comparison}

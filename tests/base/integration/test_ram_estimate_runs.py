@@ -9,7 +9,7 @@ from releases import NAME, release, version_on
 from edgeloop.bundle import MANIFEST, parse_manifest, read_bundle
 from edgeloop.cli import run as edgeloop
 from edgeloop.edge.deploy.fleet import FLEET
-from edgeloop.files.ram_estimate import EstimatedRuntime, need, ram_bytes
+from edgeloop.files.ram_estimate import ESTIMATED, need, ram_bytes
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import Device, parse_device
@@ -21,7 +21,7 @@ MODELS = {
     "mnist int8": "mnist_conv_fc/conv_fc_mnist_srq_a8w8.tflite",
     "mobilenet v1 uint8": "edgetpu_pair/mobilenet_v1_0.25_128_quant.tflite",
 }
-RUNTIMES = {"litert": EstimatedRuntime.LITERT, "tflite-runtime": EstimatedRuntime.TFLITE_RUNTIME}
+RUNTIMES = {runtime.name: runtime for runtime in ESTIMATED}
 # Measured: at most 1.4 on the environments at hand. What is left is for builds of Python and NumPy that take less, and
 # the bound still tells a device of 64 MB from one of 128.
 MOST = 1.5

@@ -46,7 +46,7 @@ class Echo:
     def tensors(self, signature, inputs, graph, indices):
         return {str(i): inputs["x"] + 10 * graph + i for i in indices}
 
-runtimes.RUNTIMES["echo"] = Echo
+runtimes.LOADERS["echo"] = Echo
 agent.main(sys.argv[2:])
 """
 

@@ -9,7 +9,8 @@ from edgeloop.convert.build import _sized
 from edgeloop.errors import ModelError
 from edgeloop.files import arena
 from edgeloop.files.graph_facts import GraphFacts, Step, Value
-from edgeloop.files.ram_estimate import EstimatedRuntime, RamEstimate, _loading, _pointers, arena_bytes, need, ram_bytes
+from edgeloop.files.ram_estimate import RamEstimate, _loading, _pointers, arena_bytes, need, ram_bytes
+from edgeloop.runtime_table import LITERT, TFLITE_RUNTIME
 
 X = Value(shape=(1, 100), dtype="float32")  # 400 bytes, 448 in steps of 64
 Y = Value(shape=(1, 10), dtype="float32")  # 40 bytes, 64
@@ -41,10 +42,10 @@ def test_a_tensor_that_was_read_for_the_last_time_makes_room():
 
 
 def test_without_xnnpack_a_convolution_unrolls_its_input():
-    assert arena_bytes(conv(), EstimatedRuntime.LITERT) == 192 + 512
-    assert arena_bytes(conv(), EstimatedRuntime.TFLITE_RUNTIME) == 192 + 512 + 16 * 27 * 4
+    assert arena_bytes(conv(), LITERT) == 192 + 512
+    assert arena_bytes(conv(), TFLITE_RUNTIME) == 192 + 512 + 16 * 27 * 4
     point = replace(WEIGHTS, shape=(8, 1, 1, 3), constant_bytes=96)
-    assert arena_bytes(conv(weights=point), EstimatedRuntime.TFLITE_RUNTIME) == 192 + 512
+    assert arena_bytes(conv(weights=point), TFLITE_RUNTIME) == 192 + 512
 
 
 def test_xnnpack_keeps_a_pointer_for_each_pixel_of_each_window():
@@ -59,7 +60,7 @@ def test_integers_are_packed_once_more_and_summed_in_int32():
     weights = replace(WEIGHTS, dtype="int8", constant_bytes=216)
     assert arena_bytes(conv(image, weights, maps)) == 64 + 128
     # 16 pixels of 27 int8: 432 bytes, 448; again with 128 int32: 944 bytes, 960
-    assert arena_bytes(conv(image, weights, maps), EstimatedRuntime.TFLITE_RUNTIME) == 64 + 128 + 448 + 960
+    assert arena_bytes(conv(image, weights, maps), TFLITE_RUNTIME) == 64 + 128 + 448 + 960
 
 
 def test_int8_weights_on_float_data_need_the_data_as_integers_too():
@@ -103,7 +104,7 @@ def test_every_part_of_the_golden_model_is_what_a_hand_counts(golden):
         ends=4 * (16 + 12),
         structures=4 * 2_000 + 2 * 8_000,
     )
-    assert need(golden, EstimatedRuntime.LITERT) == expected
+    assert need(golden, LITERT) == expected
     assert ram_bytes(golden) == expected.total == 62_000_000 + len(golden) + 48 + 192 + 112 + 24_000
 
 

@@ -28,11 +28,12 @@ from edgeloop.browser.server import serve
 from edgeloop.bundle import MANIFEST, REFERENCE, Format, Requires, Scheme, file_entries, read_bundle
 from edgeloop.errors import DeviceError, MissingExtra, TargetError
 from edgeloop.runtime.parity.quantization import from_io, to_io
-from edgeloop.runtime.runners import LITERT
+from edgeloop.runtime.runners import AGENT_RUNNERS
 
 IN_CI = os.environ.get("CI") == "true"
 PAGE_MS = 60_000
 PASSED = "parity check passed"
+LITERT = AGENT_RUNNERS["litert"]
 
 
 def or_skip(find, *arguments):

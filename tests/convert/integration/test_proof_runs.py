@@ -21,7 +21,7 @@ from edgeloop.errors import DeviceError, MissingExtra, ParityError
 from edgeloop.runtime.device import parse_device
 from edgeloop.runtime.parity.compare import RanOn
 from edgeloop.runtime.parity.self_check import Reference, self_check
-from edgeloop.runtime.runners import LITERT, TFLITE_RUNTIME
+from edgeloop.runtime.runners import AGENT_RUNNERS
 
 INFER = "serving_default"
 SIGNATURES = {
@@ -46,7 +46,7 @@ FLOAT, GARBAGE, CRUEL, WHOLE = (
 @pytest.fixture(scope="module")
 def needs_tflite_runtime():
     try:
-        TFLITE_RUNTIME.device()
+        AGENT_RUNNERS["tflite-runtime"].device()
     except MissingExtra:
         pytest.skip("tflite-runtime is not installed here nor in the device environment")
 
@@ -107,7 +107,7 @@ def files(tmp_path_factory):
 
 
 def answers(folder, x):
-    with LITERT.open(folder, "float32.tflite") as session:
+    with AGENT_RUNNERS["litert"].open(folder, "float32.tflite") as session:
         return dict(session.infer({"image": x}, INFER))
 
 
@@ -240,7 +240,7 @@ def test_int8_ends_check_themselves_against_a_float_reference(files):
     folder, x = files
     made = with_io(folder, WHOLE)
     reference = Reference(inputs={"image": x[:4]}, outputs=first(answers(folder, x), 4), scheme=made.scheme, io=made.io)
-    with LITERT.open(folder, made.entry) as session:
+    with AGENT_RUNNERS["litert"].open(folder, made.entry) as session:
         rows = self_check(session.agent, RanOn("int8_io", "litert"), reference, INFER, 1)
     assert [row.samples for row in rows] == [4] and all(row.passed for row in rows)
 

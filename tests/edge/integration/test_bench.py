@@ -19,7 +19,7 @@ from edgeloop.errors import DeviceError, MissingExtra, OptionsError, TargetError
 from edgeloop.files.inspect import inspect
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import parse_device
-from edgeloop.runtime.runners import LITERT, ONNXRUNTIME, TFLITE_RUNTIME, runners
+from edgeloop.runtime.runners import AGENT_RUNNERS, runners
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_the_device_environment_has_no_tensorflow(device_python):
 def test_litert_and_tflite_runtime_agree_on_one_file(bundle, device_python):
     x = np.random.default_rng(1).random((3, 8, 8, 1), np.float32)
     answers = []
-    for runner in (LITERT, TFLITE_RUNTIME):
+    for runner in (AGENT_RUNNERS["litert"], AGENT_RUNNERS["tflite-runtime"]):
         try:
             with runner.open(bundle, "float32.tflite") as session:
                 answers.append(session.infer({"image": x}, "infer")["p"])
@@ -194,6 +194,6 @@ def test_inspect_reads_keras_layers_onnx_operators_and_bundles(bundle):
 def test_onnx_runtime_reports_to_nobody(bundle, tmp_path, monkeypatch):
     """Its telemetry leaves a session file in the temporary folder as soon as it is imported."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with ONNXRUNTIME.open(bundle, "model.onnx") as session:
+    with AGENT_RUNNERS["onnxruntime"].open(bundle, "model.onnx") as session:
         session.infer({"image": np.zeros((1, 8, 8, 1), np.float32)}, None)
     assert list(tmp_path.iterdir()) == []

@@ -130,7 +130,7 @@ class Acts:
             raise ValueError("goes at " + open("/proc/self/oom_score_adj").read())
         raise ValueError("no such operator")
 
-runtimes.RUNTIMES["acts"] = Acts
+runtimes.LOADERS["acts"] = Acts
 agent.main(sys.argv[2:])
 """
 
@@ -252,14 +252,14 @@ from edgeloop.runtime.agent import __main__
 from edgeloop.runtime.agent import child_model
 from edgeloop.runtime.agent import runtimes
 
-litert = runtimes.RUNTIMES["litert"]
+litert = runtimes.LOADERS["litert"]
 
 def waiting():
     while os.path.exists({wait!r}):
         time.sleep(0.02)
     return litert()
 
-runtimes.RUNTIMES["litert"] = waiting
+runtimes.LOADERS["litert"] = waiting
 child_model.PROGRAM = [os.path.abspath(__file__)]
 if {file_bytes} and sys.argv[1] == "edge.on_device.releases.release_agent":
     resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, {file_bytes}))

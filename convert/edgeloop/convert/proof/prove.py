@@ -25,12 +25,6 @@ from edgeloop.runtime.parity.compare import Parity, RanOn, compare, failed, floo
 from edgeloop.runtime.parity.quantization import from_io, to_io
 from edgeloop.runtime.runners import AgentRunner, Session, runners
 
-# In this order: the first that is there and agrees answers all samples, and so says the accuracy.
-RUNTIMES: dict[Format, tuple[str, ...]] = {
-    Format.TFLITE: ("litert", "tflite-runtime"),
-    Format.ONNX: ("onnxruntime",),
-    Format.TFJS: ("tfjs",),
-}
 TRAIN = "train"
 # On the other runtimes: of 1,000 samples a share has a standard error below 1.6 points, and SNR a far smaller one.
 # Their accuracy is left out, since it would be another number than that of all samples. Measured on 13,000 MNIST
@@ -92,8 +86,7 @@ def prove(
         DeviceError: A device that was named has no runtime for any of the variants.
         ModelError: A variant has no signature with these inputs.
     """
-    formats = dict.fromkeys(v.format for v in variants if v.format in RUNTIMES)
-    places, missing = places_of(tuple(formats), options)
+    places, missing = places_of(tuple(dict.fromkeys(v.format for v in variants)), options)
     classifier = is_classifier(expected, _labelled(samples, signatures, expected))
     job = _Job(folder, tuple(variants), signatures, expected, options, classifier, tuple(layers))
     rows: list[Parity] = []
@@ -117,18 +110,19 @@ def places_of(
 ) -> tuple[dict[Format, list[RuntimeOnDevice]], dict[Format, MissingExtra]]:
     """Where each format can run, and why not for the first runtime that is missing.
 
+    The first place that is there and agrees answers all samples, and so says the accuracy.
+
     Raises:
         DeviceError: A device of `options.on` has no runtime for any of `formats`.
     """
-    available = runners()
+    proving = [runner for runner in runners().values() if runner.proves]
     places: dict[Format, list[RuntimeOnDevice]] = {format: [] for format in formats}
     missing: dict[Format, MissingExtra] = {}
     used: dict[Device, str] = {}
     for format in formats:
-        for name in RUNTIMES[format]:
-            runner = available[name]
+        for runner in (r for r in proving if format in r.formats):
             if not isinstance(runner, AgentRunner):
-                places[format].append(RuntimeOnDevice(name, None, runner.open))
+                places[format].append(RuntimeOnDevice(runner.name, None, runner.open))
                 continue
             devices = dict.fromkeys(options.on)
             try:
@@ -138,7 +132,7 @@ def places_of(
             for device in devices:
                 lacks = runner.lacks(device)
                 if not lacks:
-                    places[format].append(RuntimeOnDevice(name, device, partial(runner.open, device=device)))
+                    places[format].append(RuntimeOnDevice(runner.name, device, partial(runner.open, device=device)))
                 used[device] = "" if not lacks else used.get(device, lacks)
     for device in options.on:
         if used.get(device):

@@ -25,6 +25,7 @@ from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import Device, parse_device
 from edgeloop.runtime.parity.compare import LIMIT_DB, snr_db
 from edgeloop.runtime.parity.quantization import to_real, to_stored
+from edgeloop.runtime_table import LITERT
 
 SAMPLES = 8  # each sends every activation through a pipe: 27 MB a sample for MobileNetV2-224
 NUMBER = re.compile(r"_\d+$")
@@ -69,7 +70,7 @@ def layer_snr(
     samples: Mapping[str, np.ndarray],
     signature: str,
     *,
-    runtime: str = "litert",
+    runtime: str = LITERT.name,
     device: Device | None = None,
     layers: Collection[str] = (),
     timeout_s: float = 120.0,
@@ -95,7 +96,7 @@ def layer_snr(
         for name, data in (("float.tflite", float32), ("quantized.tflite", quantized)):
             (Path(folder) / name).write_bytes(data)
         with (
-            agent(here, "litert", folder, timeout_s) as left,
+            agent(here, LITERT.name, folder, timeout_s) as left,
             agent(device or here, runtime, folder, timeout_s) as right,
         ):
             left.prepare("float.tflite", keep=True)

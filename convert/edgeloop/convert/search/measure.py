@@ -19,7 +19,8 @@ from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.convert.search.candidate import Measure, MixMeasurement
 from edgeloop.runtime.client import Agent, agent
 from edgeloop.runtime.parity.compare import Parity, RanOn, compare, floor_of, is_classifier
-from edgeloop.runtime.runners import LITERT
+from edgeloop.runtime.runners import AGENT_RUNNERS
+from edgeloop.runtime_table import LITERT
 
 Arrays = Mapping[str, np.ndarray]
 ROUNDS = 8  # turns each of the two files takes
@@ -70,7 +71,7 @@ def measuring(
         TargetError: LiteRT refuses the float32 file; from the function: the file it is given.
         DeviceError: An agent died, or a call took longer than `timeout_s`.
     """
-    device = LITERT.device()
+    device = AGENT_RUNNERS[LITERT.name].device()
     metric = metric_for(expected, samples.labels)
     where, classifier = RanOn("candidate", LITERT.name), metric is not Metric.SIGNAL
     one = next(samples.batches(batch or 1, fill=batch is not None))

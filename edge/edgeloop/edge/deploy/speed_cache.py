@@ -11,10 +11,11 @@ from pathlib import Path
 
 from edgeloop.atomic import write_file
 from edgeloop.bundle import Bundle
-from edgeloop.edge.deploy.variant_choice import RUNNERS, MeasuredSpeed, VariantFit
+from edgeloop.edge.deploy.variant_choice import MeasuredSpeed, VariantFit
 from edgeloop.errors import TargetError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
+from edgeloop.runtime.runners import AGENT_RUNNERS
 
 RUNS = 64  # supports a p90, too
 Speeds = dict[tuple[str, str], MeasuredSpeed]  # by variant id and runtime
@@ -48,7 +49,7 @@ def available_runtimes(device: Device, names: Sequence[str]) -> list[str]:
     Raises:
         TargetError: None of them.
     """
-    lacks = {name: RUNNERS[name].lacks(device) for name in names}
+    lacks = {name: AGENT_RUNNERS[name].lacks(device) for name in names}
     installed = [name for name in names if not lacks[name]]
     if not installed:
         raise TargetError(

@@ -15,9 +15,8 @@ from typing import Any
 from edgeloop.bundle import Bundle, Scheme, Variant
 from edgeloop.edge.deploy.proof_summary import ProofSummary, read_proof
 from edgeloop.errors import BudgetError, DeviceError, OptionsError, TargetError
-from edgeloop.runtime.runners import LITERT, ONNXRUNTIME, TFLITE_RUNTIME
+from edgeloop.runtime_table import DEVICE_RUNTIMES
 
-RUNNERS = {runner.name: runner for runner in (LITERT, TFLITE_RUNTIME, ONNXRUNTIME)}
 FLOATS = (Scheme.FLOAT32, Scheme.FLOAT16)
 MAX_DROP = 0.01  # of accuracy or agreement, as a share: what a device may lose for speed without being asked
 TRAIN = "train"
@@ -40,8 +39,8 @@ class DeployConstraints:
     max_ram_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.runtime is not None and self.runtime not in RUNNERS:
-            raise OptionsError(f"--runtime is {self.runtime!r}", advice=f"Choose one of: {', '.join(RUNNERS)}.")
+        if self.runtime is not None and self.runtime not in DEVICE_RUNTIMES:
+            raise OptionsError(f"--runtime is {self.runtime!r}", advice=f"Choose one of: {', '.join(DEVICE_RUNTIMES)}.")
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
             raise OptionsError(f"--min-accuracy is {self.min_accuracy:g}", advice="It must be from 0 to 1, e.g. 0.97.")
         if self.max_ram_bytes is not None and self.max_ram_bytes <= 0:
@@ -129,7 +128,7 @@ def _for_inference(bundle: Bundle) -> list[Variant]:
 
 
 def _drives(runtime: str, variant: Variant) -> bool:
-    return runtime in RUNNERS and variant.format in RUNNERS[runtime].formats
+    return runtime in DEVICE_RUNTIMES and variant.format in DEVICE_RUNTIMES[runtime].formats
 
 
 def _lacking(variant: Variant, machine: Mapping[str, Any], constraints: DeployConstraints) -> str:

@@ -11,7 +11,8 @@ from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import MissingExtra, OptionsError
 from edgeloop.runtime.device import Device, device_environment, parse_device
-from edgeloop.runtime.runners import LITERT, AgentRunner, runners
+from edgeloop.runtime.runners import AgentRunner, runners
+from edgeloop.runtime_table import LITERT
 
 LOCAL = "local"
 

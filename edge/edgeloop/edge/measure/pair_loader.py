@@ -94,7 +94,7 @@ class PairLoader:
                 f"{who} runs none of these files: {reasons}", advice="Install a runtime there, or name another Python."
             ) from error
         if kind is MissingExtra:
-            raise MissingExtra(error.sentence, advice=f"Run: {candidate.runner.install}") from error
+            raise MissingExtra(error.sentence, advice=f"Run: {candidate.runner.runtime.install}") from error
         raise kind(error.sentence, advice=error.advice, where=_not_measured(candidate)) from error
 
 

@@ -11,8 +11,12 @@ A runtime has `version`, and once `load` has opened a model:
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from edgeloop.runtime_table import RUNTIMES, Runtime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,21 +33,19 @@ class Call:
         self.invoke, self.outputs = invoke, outputs
 
 
-def _tflite(module: str, package: str) -> Any:
-    from edgeloop.runtime.agent.tflite import TFLite
+def is_installed(runtime: Runtime) -> bool:
+    """Whether this Python has it; nothing of it is loaded."""
+    return importlib.util.find_spec(runtime.module) is not None
 
-    return TFLite(module, package)
 
+def _load(runtime: Runtime) -> Any:
+    if runtime.interpreter:
+        from edgeloop.runtime.agent.tflite import TFLite
 
-def _onnx() -> Any:
+        return TFLite(runtime.interpreter, runtime.package)
     from edgeloop.runtime.agent.onnx import Onnx
 
     return Onnx()
 
 
-RUNTIMES: dict[str, Callable[[], Any]] = {
-    "litert": lambda: _tflite("ai_edge_litert.interpreter", "ai-edge-litert"),
-    "tflite-runtime": lambda: _tflite("tflite_runtime.interpreter", "tflite-runtime"),
-    "onnxruntime": _onnx,
-    "tensorflow": lambda: _tflite("tensorflow.lite.python.interpreter", "tensorflow"),
-}
+LOADERS: dict[str, Callable[[], Any]] = {name: partial(_load, runtime) for name, runtime in RUNTIMES.items()}

@@ -1,6 +1,6 @@
 """Runs a model on a device: the standard library, NumPy and one runtime. Python 3.9 syntax.
 
-    agent RUNTIME ROOT        RUNTIME: a name of runtimes.RUNTIMES; models are opened below ROOT
+    agent RUNTIME ROOT        RUNTIME: a name of runtime_table.RUNTIMES; models are opened below ROOT
 
 It answers frames (frames.py); payloads are a NumPy .npz of named arrays, or nothing. It ends when stdin does.
 
@@ -52,9 +52,9 @@ class ModelOperations:
     def _runtime(self) -> Any:
         if self.runtime is None:
             start = time.perf_counter()
-            from edgeloop.runtime.agent.runtimes import RUNTIMES
+            from edgeloop.runtime.agent.runtimes import LOADERS
 
-            self.runtime = RUNTIMES[self.name]()
+            self.runtime = LOADERS[self.name]()
             self.import_ms = (time.perf_counter() - start) * 1e3
         return self.runtime
 

@@ -5,7 +5,6 @@ runtimes -> {python, runtimes: {name: version}}
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -13,19 +12,13 @@ from typing import Any
 
 from edgeloop.processes.frames import serve
 from edgeloop.runtime.agent.machine.sysfs import UNKNOWN
-
-# by the runtime's name: what is imported, and what is installed
-PACKAGES = {
-    "litert": ("ai_edge_litert", "ai-edge-litert"),
-    "tflite-runtime": ("tflite_runtime", "tflite-runtime"),
-    "onnxruntime": ("onnxruntime", "onnxruntime"),
-    "tensorflow": ("tensorflow", "tensorflow"),
-}
+from edgeloop.runtime.agent.runtimes import is_installed
+from edgeloop.runtime_table import RUNTIMES
 
 
 def installed() -> dict[str, str]:
     """{runtime: version} of those that can be found; "unknown" where a package does not say its version."""
-    return {name: _version(package) for name, (module, package) in PACKAGES.items() if importlib.util.find_spec(module)}
+    return {name: _version(runtime.package) for name, runtime in RUNTIMES.items() if is_installed(runtime)}
 
 
 def _version(package: str) -> str:

@@ -6,7 +6,6 @@ The file's five signatures (train, evaluate, infer, get_weights, set_weights) ar
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from edgeloop.errors import DataError, DeviceError, MissingExtra, OptionsError, TargetError
+from edgeloop.runtime.agent.runtimes import is_installed
+from edgeloop.runtime_table import RUNTIMES
 
-RUNTIMES = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
+TRAINERS = {name: runtime for name, runtime in RUNTIMES.items() if runtime.trains}
 SIGNATURES = ("train", "evaluate", "infer", "get_weights", "set_weights")
 
 
@@ -39,15 +40,17 @@ class TrainRecord:
 
 
 def choose_runtime() -> str:
-    """LiteRT, or tflite-runtime where LiteRT is not installed.
+    """The best of those that train and are installed.
 
     Raises:
-        MissingExtra: Neither is.
+        MissingExtra: None is.
     """
-    for name, module in RUNTIMES.items():
-        if importlib.util.find_spec(module.partition(".")[0]) is not None:
+    for name, runtime in TRAINERS.items():
+        if is_installed(runtime):
             return name
-    raise MissingExtra("this Python has neither ai-edge-litert nor tflite-runtime. Run: pip install 'edgeloop[edge]'")
+    raise MissingExtra(
+        f"this Python has no runtime that trains. Expected {' or '.join(TRAINERS)}. Run: pip install 'edgeloop[edge]'"
+    )
 
 
 class Trainer:
@@ -186,10 +189,10 @@ def _batches(order: np.ndarray, batch: int) -> np.ndarray:
 
 
 def _interpreter(model: bytes, runtime: str, threads: int) -> Any:
-    if runtime not in RUNTIMES:
-        raise OptionsError(f"no runtime {runtime!r} can train. Expected one of {list(RUNTIMES)}.")
+    if runtime not in TRAINERS:
+        raise OptionsError(f"no runtime {runtime!r} can train. Expected one of {list(TRAINERS)}.")
     try:
-        interpreter_class = importlib.import_module(RUNTIMES[runtime]).Interpreter
+        interpreter_class = importlib.import_module(TRAINERS[runtime].interpreter).Interpreter
     except ImportError as e:
         raise MissingExtra(f"{runtime} does not load here: {e}. Run: pip install 'edgeloop[edge]'") from e
     try:

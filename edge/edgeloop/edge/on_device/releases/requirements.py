@@ -6,18 +6,12 @@ import os
 import platform
 from typing import Any
 
-from edgeloop.bundle import Format, Variant
+from edgeloop.bundle import Variant
 from edgeloop.errors import TargetError
 from edgeloop.runtime.agent.machine.capabilities import cpu_features
 from edgeloop.runtime.agent.machine.memory import ram
 from edgeloop.runtime.agent.machine.sysfs import UNKNOWN
-
-RUNS = {
-    "litert": Format.TFLITE,
-    "tflite-runtime": Format.TFLITE,
-    "tensorflow": Format.TFLITE,
-    "onnxruntime": Format.ONNX,
-}
+from edgeloop.runtime_table import RUNTIMES
 
 
 def machine(root: str = "/") -> dict[str, Any]:
@@ -39,8 +33,8 @@ def check_requirements(variant: Variant, runtime: str, root: str = "/") -> None:
         TargetError: Another runtime, CPU or memory is needed.
     """
     needs, have = variant.requires, machine(root)
-    if RUNS.get(runtime) is not variant.format:
-        able = [name for name, format in RUNS.items() if format is variant.format]
+    able = [name for name, known in RUNTIMES.items() if variant.format in known.formats]
+    if runtime not in able:
         raise TargetError(
             f"{runtime} does not run {variant.id}, a {variant.format.value} file",
             advice=f"Choose one of: {', '.join(able) or 'none'}.",

@@ -7,22 +7,17 @@ bundle's folder is read in place and may hold many variants.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import dataclass
 
-from edgeloop.bundle import Bundle, Format, Manifest, Variant, read_bundle
+from edgeloop.bundle import Bundle, Manifest, Variant, read_bundle
 from edgeloop.edge.on_device.releases.staged_bundle import read_exact_bundle
 from edgeloop.edge.on_device.releases.store import Release, Slot, read_state, slots
 from edgeloop.errors import IntegrityError, MissingExtra, ModelError, OptionsError
+from edgeloop.runtime.agent.runtimes import is_installed
+from edgeloop.runtime_table import DEVICE_RUNTIMES, those_of
 
 INFERENCE = ("infer", "serving_default")  # in this order; else a variant's first signature
-# best first: tflite-runtime 2.14 computes int8 some 20 times slower than LiteRT (it has no XNNPACK for it)
-RUNTIMES = {
-    "litert": (Format.TFLITE, "ai_edge_litert"),
-    "tflite-runtime": (Format.TFLITE, "tflite_runtime"),
-    "onnxruntime": (Format.ONNX, "onnxruntime"),
-}
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,11 @@ def select_release(request: ServeRequest) -> ServedRelease:
         if found:
             return ServedRelease(folder, bundle.manifest, variant, found, threads)
     forms = {variant.format for variant in fitting}
-    names = runtime or " or ".join(name for name, (form, _) in RUNTIMES.items() if form in forms) or "a runtime for it"
+    names = (
+        runtime
+        or " or ".join(name for name, known in DEVICE_RUNTIMES.items() if known.formats & forms)
+        or "a runtime for it"
+    )
     raise MissingExtra(
         f"{bundle.manifest.name} is here as {', '.join(v.id for v in fitting)}, and {names} is not "
         "installed for this device's Python",
@@ -138,7 +137,7 @@ def _variants(bundle: Bundle, asked: str) -> tuple[Variant, ...]:
 
 
 def _runtime(variant: Variant, asked: str) -> str:
-    """An installed runtime: the one asked for, or the fastest of those the variant was verified on; empty: none."""
-    fitting = [name for name, (form, _) in RUNTIMES.items() if form is variant.format and asked in ("", name)]
-    installed = [name for name in fitting if importlib.util.find_spec(RUNTIMES[name][1]) is not None]
+    """An installed runtime: the one asked for, or the best of those the variant was verified on; empty: none."""
+    fitting = [runtime for runtime in those_of(variant.format) if asked in ("", runtime.name)]
+    installed = [runtime.name for runtime in fitting if is_installed(runtime)]
     return next((name for name in installed if name in (asked, *variant.requires.runtimes)), "")
