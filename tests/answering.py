@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeloop.atomic import make_folder
 from edgeloop.bundle import MANIFEST, REFERENCE, Format, Scheme, parse_manifest
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.convert import convert
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.edge.on_device.releases.durable import make_folder
 from edgeloop.edge.on_device.releases.recover import point
 from edgeloop.edge.on_device.releases.store import Release, Slot, SlotState, write_state
 from edgeloop.runtime.connection import connect

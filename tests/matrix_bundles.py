@@ -29,9 +29,9 @@ from edgeloop.bundle import (
 )
 from edgeloop.edge.on_device.releases.release_agent import ReleaseAgent
 from edgeloop.edge.on_device.releases.store import Slot
+from edgeloop.hashes import digest
 from edgeloop.processes.frames import pack
 from edgeloop.runtime.agent.child_model import ChildRun
-from edgeloop.runtime.agent.receive import digest
 
 X = np.array([[1, 0], [0, 1], [2, -1]], np.float32)
 NAME, VARIANT, ENTRY, LABELS = "tiny", "float32", "float32.tflite", "labels/en.txt"

@@ -1,49 +1,120 @@
-"""Write a file or a folder so that a killed process leaves the old one or the new one, whole."""
+"""Write a file or a folder so that a kill or a power cut leaves the old one or the new one, whole.
+
+What is written is on the disk before its name is, and the name before the call returns. `write_file` and `new_folder`
+are for users' files and say in one line what refused; the other functions leave the OSError to a caller who knows more
+(a device says what still runs there). Python 3.9 syntax, the standard library.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgeloop.errors import WriteError
 
+NEW = ".new"  # ends the name of what is to take another's place; whoever has the folder to himself may sweep it
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 # what a caller's own writes into a new folder fail with when it is the disk's fault
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
 
 
-def write_file(path: str | Path, data: bytes) -> None:
-    """Replace `path` by `data`: a temporary sibling, fsync, rename.
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Replace `path` by `data`, as `replace_file`; folders that miss on the way are made.
 
     Raises:
         WriteError: The disk or the permissions refuse.
     """
-    path = Path(path)
     with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)  # mkstemp makes 0600; a bundle is there to be read
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        replace_file(path, data)
+
+
+def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """A temporary sibling, fsync, rename, fsync of the folder.
+
+    Raises:
+        OSError: The disk or the permissions refuse; the old file is there as it was.
+    """
+    temporary = temporary_name(path)
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # it may never have been made
+            os.unlink(temporary)
+        raise
+
+
+def temporary_name(path: str | os.PathLike[str]) -> str:
+    """A sibling of `path` that nobody else uses: two writers of one file at once disturb each other in nothing."""
+    folder, name = os.path.split(os.path.abspath(path))
+    short = os.fsdecode(os.fsencode(name)[:200])  # a file system takes 255 bytes
+    return os.path.join(folder, f".{short}.{os.urandom(6).hex()}{NEW}")
+
+
+def publish(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Rename what is on the disk already; the new name is there too when it returns."""
+    os.replace(source, target)
+    before, after = (os.path.dirname(os.path.abspath(path)) for path in (source, target))
+    sync(after)
+    if before != after:
+        sync(before)
+
+
+def make_folder(path: str) -> None:
+    """With its parents, for this user alone, each on the disk when it returns."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(os.path.abspath(path))
+    make_folder(parent)
+    with contextlib.suppress(FileExistsError):  # another process makes the same ones
+        os.mkdir(path, 0o700)
+    sync(parent)
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """What the file holds, or which names the folder has, is on the disk when it returns."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: str | os.PathLike[str]) -> None:
+    """All files and folders below, and the folder itself."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            sync(os.path.join(root, name))
+        sync(root)
+
+
+def discard(path: str | os.PathLike[str]) -> None:
+    """Remove a file, a link or a whole folder, if it is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        import shutil  # with zlib, bz2 and lzma: what only receives files does without
+
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def sweep(folder: str) -> None:
+    """Remove what killed writers left in a folder where nobody else writes now."""
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(NEW):
+            discard(os.path.join(folder, name))
 
 
 @contextlib.contextmanager
-def new_folder(path: str | Path) -> Iterator[Path]:
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary sibling to fill; it takes the place of `path` when the block ends well.
 
     An existing folder is exchanged in one step (Linux `renameat2`), then removed. When the block
@@ -58,7 +129,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     with _writing(path):
         made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary = Path(temporary_name(path))
+        temporary.mkdir()
     try:
         try:
             yield temporary
@@ -67,33 +139,36 @@ def new_folder(path: str | Path) -> Iterator[Path]:
                 raise
             raise _cannot_write(path, e) from e
         with _writing(path):
-            temporary.chmod(0o755)
-            _sync_tree(temporary)
+            sync_tree(temporary)
             if os.path.lexists(path):
                 _exchange(temporary, path)
             else:
-                temporary.rename(path)
-            _sync_folder(path.parent)
+                os.replace(temporary, path)
+            sync(path.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):  # a rest that cannot be removed changes nothing for who waits for `path`
+            discard(temporary)
         with contextlib.suppress(OSError):  # not empty: something is in it now, the new folder as a rule
             for folder in made:
                 folder.rmdir()
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _writing(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as e:
         raise _cannot_write(path, e) from e
 
 
-def _cannot_write(path: Path, e: OSError) -> WriteError:
-    return WriteError(f"cannot write {path}: {e.strerror or e}. Choose a folder you may write to, with free space.")
+def _cannot_write(path: str | os.PathLike[str], e: OSError) -> WriteError:
+    why = e.strerror or e
+    return WriteError(f"cannot write {os.fspath(path)}: {why}. Choose a folder you may write to, with free space.")
 
 
 def _exchange(new: Path, old: Path) -> None:
+    import ctypes  # with libffi: no device exchanges folders
+
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "renameat2"):
         paths = os.fsencode(new), os.fsencode(old)
@@ -107,23 +182,5 @@ def _exchange(new: Path, old: Path) -> None:
     except OSError:
         aside.rename(old)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sync_tree(folder: Path) -> None:
-    for root, _, names in os.walk(folder):
-        for name in names:
-            handle = os.open(Path(root) / name, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        _sync_folder(Path(root))
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError):  # as in `new_folder`
+        discard(aside)

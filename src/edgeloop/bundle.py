@@ -1,13 +1,12 @@
 """A bundle: one folder that holds a model in many variants, with what proves them. Format 1.
 
-A device reads a bundle with this file, `canonical.py`, `errors.py` and NumPy: Python 3.9 syntax, no framework.
+A device reads a bundle with the ground floor and NumPy alone: Python 3.9 syntax, no framework.
 The format is specified in docs/bundle.md.
 """
 
 from __future__ import annotations
 
 import enum
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -17,6 +16,9 @@ from typing import Any
 
 from edgeloop.canonical import LIMIT_BYTES, canonical_json, read_json
 from edgeloop.errors import IntegrityError, ModelError
+from edgeloop.formats import Format as Format
+from edgeloop.formats import Scheme as Scheme
+from edgeloop.hashes import digest, digest_of
 
 FORMAT = "edgeloop-bundle/1"
 MANIFEST, SIGNATURE, PROOF, REFERENCE = (
@@ -26,31 +28,6 @@ MANIFEST, SIGNATURE, PROOF, REFERENCE = (
     "reference.npz",
 )
 UNLISTED = frozenset({MANIFEST, SIGNATURE, PROOF})
-
-
-class Scheme(str, enum.Enum):
-    """How the numbers of a variant are stored and computed with.
-
-    float16 and int4 are about weights alone; dynamic has int8 weights and float32 activations; int8 computes in
-    integers throughout; int16x8 does with int16 activations; mixed has operators of several of these.
-    """
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-    DYNAMIC = "dynamic"
-    INT8 = "int8"
-    INT16X8 = "int16x8"
-    INT4 = "int4"
-    MIXED = "mixed"
-
-
-class Format(str, enum.Enum):
-    """What kind of file a variant is."""
-
-    TFLITE = "tflite"
-    ONNX = "onnx"
-    TFJS = "tfjs"
-    SAVEDMODEL = "savedmodel"
 
 
 class Kind(str, enum.Enum):
@@ -202,7 +179,7 @@ def read_bundle(path: str | Path) -> Bundle:
         data = file.read(LIMIT_BYTES + 1)
     manifest = parse_manifest(data)
     _check_files(path, manifest)
-    return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
+    return Bundle(path, manifest, digest_of(data))
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -281,13 +258,7 @@ def _walk(folder: Path) -> set[str]:
 
 
 def _entry(path: Path) -> FileEntry:
-    digest = hashlib.sha256()
-    size = 0
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-            size += len(block)
-    return FileEntry(size, digest.hexdigest())
+    return FileEntry(path.stat().st_size, digest(path))
 
 
 def _safe(name: str) -> None:

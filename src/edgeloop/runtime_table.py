@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeloop.bundle import Format
+from edgeloop.formats import Format
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from typing import Any
 from edgeloop.atomic import new_folder
 from edgeloop.bundle import MANIFEST, PROOF, Bundle, is_bundle, read_bundle
 from edgeloop.canonical import canonical_json
-from edgeloop.convert.sources.identify import digest
+from edgeloop.convert.sources.identify import source_digest
 from edgeloop.errors import EdgeloopError, WriteError
 
 FOLDER = "EDGELOOP_CACHE"
@@ -74,7 +74,7 @@ def cache_key(
     of other interpreters that prove. `beside` are the other files that a model has weights in."""
     asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     document = {
-        "model": [model.name, sha256, *map(digest, beside)],
+        "model": [model.name, sha256, *map(source_digest, beside)],
         "options": {name: _plain(value) for name, value in asked.items() if name not in FREE_OF},
         "toolchain": versions(packages),
         "environments": [sorted(_installed(python)) for python in environments],
@@ -173,7 +173,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Path):
-        return digest(value) if value.exists() else str(value)
+        return source_digest(value) if value.exists() else str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, (frozenset, set)):

@@ -7,7 +7,6 @@ cache? -> worker: every variant and the source's answers -> each variant answers
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import platform
 import tempfile
@@ -41,8 +40,9 @@ from edgeloop.convert.proof.worst_layer import layer_names
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.onnx_environment import onnx2tf_python
 from edgeloop.convert.sources.safety_onnx import external_files
-from edgeloop.convert.sources.source import SourceKind, digest, identify
+from edgeloop.convert.sources.source import SourceKind, identify, source_digest
 from edgeloop.errors import MissingExtra, OptionsError, WriteError
+from edgeloop.hashes import digest_of
 from edgeloop.processes.job import run_limited
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import device_environment
@@ -106,7 +106,7 @@ def convert(
     kind = identify(model)
     notes: list[str] = []
     formats = wanted_formats(options, kind, notes.append)
-    sha256 = digest(model)
+    sha256 = source_digest(model)
     key = None
     if options.cache and not any(device.ssh for device in options.prove.on):  # what is installed there may change
         key = cache.cache_key(model, sha256, options, PACKAGES, _pythons(options), _beside(model, kind))
@@ -228,7 +228,7 @@ def _write_reference(folder: Path, samples: Samples, expected: Mapping[str, np.n
 
 def _proof(manifest: bytes, samples: Samples, rows: Sequence[Parity]) -> dict[str, Any]:
     return {
-        "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
+        "manifest_sha256": digest_of(manifest),
         "host": {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()},
         "toolchain": cache.versions(PACKAGES),
         "evaluation": {

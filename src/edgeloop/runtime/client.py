@@ -18,9 +18,9 @@ import numpy as np
 
 from edgeloop import errors
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
+from edgeloop.hashes import digest
 from edgeloop.processes.children import meaning, signal_of
 from edgeloop.processes.frames import HEADER_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES, pack, unpack
-from edgeloop.runtime.agent.receive import digest
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import Device
 from edgeloop.runtime.ssh_login import last_line
@@ -85,7 +85,7 @@ class Agent:
             IntegrityError: It arrived damaged.
             DeviceError: The agent died or did not answer in time.
         """
-        header = {**(fields or {}), "path": path, "size": file.stat().st_size, "sha256": digest(str(file))}
+        header = {**(fields or {}), "path": path, "size": file.stat().st_size, "sha256": digest(file)}
         answer = self.ask("push", header)[0]
         with file.open("rb") as source:
             while not answer["done"]:
@@ -121,7 +121,7 @@ class Agent:
             OptionsError: The runtime takes no delegates.
         """
         if self.source is not None:
-            folder = digest(str(self.source / path))[:16]
+            folder = digest(self.source / path)[:16]
             for name in {path, *files}:
                 self.push(self.source / name, f"{folder}/{name}")
             path = f"{folder}/{path}"

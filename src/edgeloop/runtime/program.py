@@ -6,7 +6,6 @@ Source: https://docs.python.org/3/library/zipapp.html
 from __future__ import annotations
 
 import atexit
-import hashlib
 import io
 import os
 import shutil
@@ -19,10 +18,11 @@ import edgeloop
 import edgeloop.errors
 from edgeloop.atomic import write_file
 from edgeloop.errors import WriteError
+from edgeloop.hashes import digest_of
 
 # All that travels of the namespace `edgeloop`: whole folders, and of the ground floor what they use. Each file of it is
 # Python 3.9 and imports no more than the standard library, NumPy and a runtime (tests/house).
-GROUND_FLOOR = ("atomic", "bundle", "canonical", "errors", "progress", "runtime_table")
+GROUND_FLOOR = ("atomic", "bundle", "canonical", "errors", "formats", "hashes", "progress", "runtime_table")
 FOLDERS = ("processes", "runtime/agent", "runtime/parity", "registry/signatures", "http", "edge/on_device")
 MAIN = b"from edgeloop.runtime.agent.__main__ import main\n\nmain()\n"
 BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first moment of a zip: same sources, same bytes
@@ -53,7 +53,7 @@ def _folder(name: str) -> Path:
 
 def program_name() -> str:
     """Named by its content, so that a device has the right one or none."""
-    return f"agent-{hashlib.sha256(program()).hexdigest()[:16]}.pyz"
+    return f"agent-{digest_of(program())[:16]}.pyz"
 
 
 def local_program() -> Path:

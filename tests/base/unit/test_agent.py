@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgeloop.processes.children import owned
 from edgeloop.runtime import client, connection
 from edgeloop.runtime.agent.serve_model import RUNS_LIMIT, timed
 from edgeloop.runtime.device import Device, parse_device
+from edgeloop.runtime.program import local_program
 
 HERE = parse_device("local")
 ECHO = """
@@ -62,6 +64,21 @@ def echo(tmp_path, monkeypatch):
     for name in ("good", "crash", "hang", "refuse"):
         (models / name).write_text(name)
     return lambda timeout_s=20.0: client.agent(HERE, "echo", models, timeout_s)
+
+
+LOADED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from edgeloop.runtime.agent import runtimes, serve_model, survey
+print(sorted({"_hashlib", "ctypes", "edgeloop.bundle"} & set(sys.modules)))
+"""
+
+
+def test_an_agent_that_runs_a_model_loads_neither_openssl_nor_what_reads_bundles():
+    """Each takes megabytes and, compiled anew out of the packed file, a device's time."""
+    command = [sys.executable, "-I", "-S", "-c", LOADED, local_program()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_a_frame_comes_back_as_it_went():

@@ -1,10 +1,12 @@
 """A killed or failing writer leaves the old content or the new, whole."""
 
+import ctypes
 import os
 import random
 import select
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -57,7 +59,7 @@ def test_a_writer_killed_at_any_moment_leaves_one_whole_generation(tmp_path):
 @pytest.mark.parametrize("exchange", [True, False], ids=["renameat2", "two renames"])
 def test_a_folder_takes_the_place_of_another_and_leaves_nothing_beside_it(tmp_path, monkeypatch, exchange):
     if not exchange:
-        monkeypatch.setattr(atomic.ctypes, "CDLL", lambda *_, **__: object())  # a C library without renameat2
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())  # a C library without renameat2
     target = tmp_path / "new" / "bundle"
     write_generation(target, 1)
     (target / "old-only").write_text("x")
@@ -112,6 +114,33 @@ def test_a_file_is_replaced_whole_and_readable_by_others(tmp_path):
     assert target.stat().st_mode & 0o777 == 0o644
 
 
+def test_writers_of_one_file_at_once_leave_it_whole(tmp_path):
+    target, contents = tmp_path / "speeds.json", [bytes([n]) * 100_000 for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda data: write_file(target, data), contents * 5))
+    assert target.read_bytes() in contents
+    assert os.listdir(tmp_path) == ["speeds.json"]
+
+
+def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path):
+    target = tmp_path / "state.json"
+    write_file(target, b"old")
+    child = os.fork()
+    if child == 0:
+        atomic.os.replace = lambda *_: os._exit(9)  # as a kill between the write and the rename
+        write_file(target, b"new")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert len(os.listdir(tmp_path)) == 2
+    atomic.sweep(str(tmp_path))
+    assert os.listdir(tmp_path) == ["state.json"] and target.read_bytes() == b"old"
+
+
+def test_a_name_as_long_as_a_file_system_takes_is_written(tmp_path):
+    target = tmp_path / ("é" * 127)
+    write_file(target, b"x")
+    assert target.read_bytes() == b"x"
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, call):
     target = tmp_path / "proof.json"
@@ -120,7 +149,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, call):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(atomic.os if call == "fsync" else atomic.Path, call, full)
+    monkeypatch.setattr(atomic.os, call, full)
     with pytest.raises(WriteError, match=r"cannot write .*proof.json: No space left on device"):
         write_file(target, b"new")
     assert target.read_bytes() == b"old"

@@ -18,12 +18,12 @@ from sweeps import swept
 
 from edgeloop.bundle import MANIFEST, REFERENCE, read_bundle
 from edgeloop.errors import DeviceError, TargetError, WriteError
+from edgeloop.hashes import digest
 from edgeloop.processes import frames
 from edgeloop.processes.children import owned
 from edgeloop.runtime import connection
 from edgeloop.runtime.agent import child_model
 from edgeloop.runtime.agent.paths import HOME
-from edgeloop.runtime.agent.receive import digest
 from edgeloop.runtime.client import Agent
 from edgeloop.runtime.device import parse_device
 from edgeloop.runtime.program import local_program
@@ -320,7 +320,7 @@ def test_a_file_the_kernel_refuses_to_write_is_a_write_error_and_goes_on_later(k
     full.process.kill()
     full.process.wait()
     large = bundle / LABELS
-    asked = {"slot": NAME, "path": LABELS, "size": 200_000, "sha256": digest(str(large))}
+    asked = {"slot": NAME, "path": LABELS, "size": 200_000, "sha256": digest(large)}
     device = keep()
     device.ask("begin", (bundle / MANIFEST).read_bytes(), slot=NAME, variant=VARIANT)
     assert device.ask("push", **asked)["have"] == 100_000

@@ -461,7 +461,7 @@ def test_on_a_disk_that_takes_nothing_what_runs_is_told_and_a_deploy_says_why_no
     def refuse(path, data):
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(store, "write", refuse)
+    monkeypatch.setattr(store, "replace_file", refuse)
     recover(str(home))
     assert running(home) == 1
     deployer = Deployer(home)
@@ -488,8 +488,8 @@ def test_room_is_made_before_an_interrupted_probation_is_noted(bundle, home, mon
     state, left = read_state(slot(home)), Path(slot(home).releases) / "2"
     write_state(slot(home), replace(state, probation=replace(state.current, folder="2", version=2)))
     left.mkdir()
-    wrote, real = [], store.write
-    monkeypatch.setattr(store, "write", lambda path, data: (wrote.append(left.exists()), real(path, data)))
+    wrote, real = [], store.replace_file
+    monkeypatch.setattr(store, "replace_file", lambda path, data: (wrote.append(left.exists()), real(path, data)))
     recover(str(home))
     assert wrote == [False]
 

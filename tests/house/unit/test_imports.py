@@ -14,7 +14,19 @@ HEAVY = {
 }  # fmt: skip
 GROUND_FLOOR = {
     f"edgeloop.{name}"
-    for name in ("atomic", "bundle", "canonical", "errors", "extras", "page", "progress", "result", "runtime_table")
+    for name in (
+        "atomic",
+        "bundle",
+        "canonical",
+        "errors",
+        "extras",
+        "formats",
+        "hashes",
+        "page",
+        "progress",
+        "result",
+        "runtime_table",
+    )
 }
 BASE = GROUND_FLOOR | {f"edgeloop.{name}" for name in ("processes", "files", "runtime", "registry", "http")}
 NOT_ON_A_DEVICE = {"tensorflow", "keras", "tf_keras", "tensorflowjs"}

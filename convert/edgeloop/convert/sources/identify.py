@@ -6,12 +6,12 @@ Source of the ONNX field numbers: https://github.com/onnx/onnx/blob/main/onnx/on
 from __future__ import annotations
 
 import enum
-import hashlib
 import string
 from pathlib import Path
 
 from edgeloop.errors import ModelError
 from edgeloop.files.protobuf import fields
+from edgeloop.hashes import digest, digest_of
 
 EXPECTED = "Expected a .keras, .h5, .onnx or .tflite file, or a SavedModel folder."
 LIMIT_BYTES = 2 << 30  # of one tensor, of a file read whole, and of what an archive unpacks to
@@ -40,14 +40,13 @@ def identify(path: str | Path) -> SourceKind:
         raise ModelError(f"{path} cannot be read ({e}). {EXPECTED}") from e
 
 
-def digest(path: Path) -> str:
+def source_digest(path: Path) -> str:
     """sha256 of a file, or of a folder's sorted relative names and file digests."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(path)
     files = [f for f in path.rglob("*") if f.is_file()]
     lines = sorted(f"{f.relative_to(path).as_posix()} {digest(f)}\n" for f in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return digest_of("".join(lines).encode())
 
 
 def _identify(path: Path) -> SourceKind:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.convert.sources.finite import refuse_not_finite
-from edgeloop.convert.sources.identify import SourceKind, digest
+from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.names import identifiers
 from edgeloop.convert.sources.source_value import INFER, Arrays, Source, tensor_specs
 from edgeloop.errors import ModelError
@@ -85,7 +85,7 @@ def _source(path: Path, loaded: Any, model: Any, notes: tuple[str, ...]) -> Sour
     return Source(
         path=path,
         kind=SourceKind.KERAS,
-        sha256=digest(path),
+        sha256=source_digest(path),
         signature=INFER,
         inputs=tensor_specs(in_names, sides[0]),
         outputs=tensor_specs(out_names, sides[1]),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 from edgeloop.errors import MissingExtra, WriteError
+from edgeloop.hashes import digest
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.environment import LOCKS, beside, install, new_environment, one_at_a_time, run
 
@@ -69,4 +69,4 @@ def _build(folder: Path) -> tuple[Path, str]:
 
 
 def _lock_digest() -> str:
-    return hashlib.sha256((LOCKS / "onnx2tf.txt").read_bytes()).hexdigest()
+    return digest(LOCKS / "onnx2tf.txt")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.convert.sources.finite import refuse_not_finite
-from edgeloop.convert.sources.identify import SourceKind, digest
+from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.source_value import Arrays, Shape, Source, tensor_specs
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
@@ -61,7 +61,7 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
     return Source(
         path=path,
         kind=SourceKind.SAVEDMODEL,
-        sha256=digest(path),
+        sha256=source_digest(path),
         signature=name,
         inputs=tensor_specs(in_names, _shapes(path, specs_in, in_names)),
         outputs=tensor_specs(out_names, _shapes(path, specs_out, out_names)),

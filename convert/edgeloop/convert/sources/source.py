@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.sources.identify import LIMIT_BYTES, SourceKind, digest, identify
+from edgeloop.convert.sources.identify import LIMIT_BYTES, SourceKind, identify, source_digest
 from edgeloop.convert.sources.keras_source import functional, keras_source, open_keras
 from edgeloop.convert.sources.names import identifiers
 from edgeloop.convert.sources.safety import check
@@ -79,7 +79,7 @@ def _open_onnx(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
         saved_model = onnx_to_saved_model(path, Path(folder) / "saved_model")
         check(saved_model, SourceKind.SAVEDMODEL)
         source = open_saved_model(saved_model, None)
-    return replace(source, path=path, kind=SourceKind.ONNX, sha256=digest(path), signature=INFER)
+    return replace(source, path=path, kind=SourceKind.ONNX, sha256=source_digest(path), signature=INFER)
 
 
 OPENERS: dict[SourceKind, Callable[[Path, str | None, bool], Source]] = {
@@ -95,10 +95,10 @@ __all__ = [
     "Arrays",
     "Source",
     "SourceKind",
-    "digest",
     "functional",
     "identifiers",
     "identify",
     "keras_source",
     "open_source",
+    "source_digest",
 ]

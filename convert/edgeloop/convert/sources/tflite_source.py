@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
-from edgeloop.convert.sources.identify import SourceKind, digest
+from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.source_value import INFER, Source, tensor_specs
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
@@ -32,7 +32,7 @@ def open_tflite(path: Path, signature: str | None, allow_unsafe: bool = False) -
     return Source(
         path=path,
         kind=SourceKind.TFLITE,
-        sha256=digest(path),
+        sha256=source_digest(path),
         signature=name,
         inputs=tensor_specs([n for n, _ in inputs], [s for _, s in inputs]),
         outputs=tensor_specs([n for n, _ in outputs], [s for _, s in outputs]),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeloop.bundle import Format, is_bundle, read_bundle
 from edgeloop.errors import ModelError
-from edgeloop.runtime.agent.receive import digest
+from edgeloop.hashes import digest
 from edgeloop.runtime.parity.reference import read_reference
 from edgeloop.runtime.parity.self_check import Reference
 
@@ -52,7 +52,7 @@ def find_targets(path: Path) -> list[BenchTarget]:
         entry=path.name,
         format=SUFFIXES[path.suffix],
         bytes=path.stat().st_size,
-        sha256=digest(str(path)),
+        sha256=digest(path),
     )
     return [file]
 

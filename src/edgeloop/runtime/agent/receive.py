@@ -5,13 +5,14 @@ Python 3.9 syntax, the standard library.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from edgeloop.atomic import publish, sync
 from edgeloop.errors import IntegrityError
+from edgeloop.hashes import digest
 from edgeloop.runtime.agent.paths import confined
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -60,24 +61,6 @@ def part_name(path: str, sha256: str) -> str:
     return f"{path}.{sha256[:16]}.part"
 
 
-def digest(path: str) -> str:
-    """sha256 of a file, in hex."""
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            found.update(block)
-    return found.hexdigest()
-
-
-def sync_folder(path: str) -> None:
-    """A rename is on the disk only when its folder is."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _finish(part: str, path: str, sha256: str) -> None:
     if not os.path.exists(part):  # an empty file never had a piece
         open(part, "wb").close()
@@ -86,7 +69,5 @@ def _finish(part: str, path: str, sha256: str) -> None:
         raise IntegrityError(
             f"{os.path.basename(path)} arrived damaged: its sha256 is not the announced one. Send again."
         )
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    sync_folder(os.path.dirname(path))
+    sync(part)
+    publish(part, path)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from dataclasses import replace
 
-from edgeloop.edge.on_device.releases.durable import NEW, locked
+from edgeloop import atomic
+from edgeloop.atomic import discard, publish, sync, temporary_name
+from edgeloop.edge.on_device.releases.lock import locked
 from edgeloop.edge.on_device.releases.store import LastChange, Release, Slot, SlotState, read_state, slots, write_state
 from edgeloop.errors import DeviceError, IntegrityError
-from edgeloop.runtime.agent.receive import sync_folder
 
 
 def recover(home: str) -> None:
@@ -53,11 +53,11 @@ def point(slot: Slot, release: Release | None) -> None:
         return
     if target is None:
         os.unlink(slot.current)
+        sync(slot.path)
     else:
-        _discard(slot.current + NEW)
-        os.symlink(target, slot.current + NEW)
-        os.replace(slot.current + NEW, slot.current)
-    sync_folder(slot.path)
+        temporary = temporary_name(slot.current)
+        os.symlink(target, temporary)
+        publish(temporary, slot.current)
 
 
 def sweep(slot: Slot, state: SlotState) -> None:
@@ -65,13 +65,5 @@ def sweep(slot: Slot, state: SlotState) -> None:
     kept = {release.folder for release in (state.current, state.previous) if release}
     if os.path.isdir(slot.releases):
         for name in sorted(set(os.listdir(slot.releases)) - kept):
-            _discard(os.path.join(slot.releases, name))
-    for path in (slot.current + NEW, slot.state + NEW):
-        _discard(path)
-
-
-def _discard(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        os.unlink(path)
+            discard(os.path.join(slot.releases, name))
+    atomic.sweep(slot.path)

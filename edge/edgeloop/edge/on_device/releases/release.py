@@ -16,13 +16,12 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgeloop.edge.on_device.releases.durable import make_folder, sync_tree
+from edgeloop.atomic import make_folder, publish, sync_tree
 from edgeloop.edge.on_device.releases.recover import point, reconcile, sweep
 from edgeloop.edge.on_device.releases.staged_bundle import CheckedBundle, read_exact_bundle
 from edgeloop.edge.on_device.releases.store import LastChange, Release, Slot, SlotState, read_state, write_state
 from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import EdgeloopError, IntegrityError, OptionsError
-from edgeloop.runtime.agent.receive import sync_folder
 
 
 def activate(
@@ -96,9 +95,7 @@ def _install(slot: Slot, state: SlotState, new: Release) -> None:
     make_folder(slot.releases)
     sync_tree(slot.staging)
     write_state(slot, replace(state, probation=new))
-    os.rename(slot.staging, slot.release(new))
-    sync_folder(slot.releases)
-    sync_folder(slot.path)
+    publish(slot.staging, slot.release(new))
     point(slot, new)
 
 

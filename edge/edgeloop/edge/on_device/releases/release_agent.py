@@ -27,8 +27,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeloop import atomic
+from edgeloop.atomic import make_folder
 from edgeloop.bundle import parse_manifest
-from edgeloop.edge.on_device.releases.durable import locked, make_folder
+from edgeloop.edge.on_device.releases.lock import locked
 from edgeloop.edge.on_device.releases.recover import reconcile, recover
 from edgeloop.edge.on_device.releases.release import activate, roll_back
 from edgeloop.edge.on_device.releases.staged_bundle import check_name, check_staged
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 
 OPERATIONS = ("status", "enroll", "begin", "push", "check", "trial", "activate", "rollback")
 # what a write fails with when it is the disk's fault, or the permissions'
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM}
+DISK = atomic.DISK | {errno.EACCES, errno.EPERM}
 
 Operation = Callable[[Mapping[str, Any], bytes], dict]
 

@@ -5,7 +5,6 @@ Python 3.9 syntax, the standard library.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from edgeloop.edge.on_device.releases.requirements import check_requirements
 from edgeloop.edge.on_device.releases.store import Slot, SlotState
 from edgeloop.edge.on_device.releases.trust import enrolled, signers_file
 from edgeloop.errors import IntegrityError, OptionsError
+from edgeloop.hashes import digest_of
 from edgeloop.registry.signatures.verify import verify
 
 
@@ -106,6 +106,6 @@ def _manifest_bytes(folder: str, sha256: str) -> bytes:
         raise IntegrityError(f"{folder} has no {MANIFEST}", advice="Deploy the bundle again.")
     with open(path, "rb") as file:
         data = file.read()
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if digest_of(data) != sha256:
         raise IntegrityError(f"{path} was changed after it was sent", advice="Deploy the bundle again.")
     return data

@@ -5,21 +5,21 @@ Python 3.9 syntax, the standard library.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from edgeloop.atomic import discard, make_folder, replace_file
 from edgeloop.bundle import MANIFEST, SIGNATURE, FileEntry, Manifest, Variant, parse_manifest
-from edgeloop.edge.on_device.releases.durable import make_folder, write
 from edgeloop.edge.on_device.releases.staged_bundle import check_version, device_files, read_exact_bundle
 from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state, write_state
 from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import IntegrityError, ModelError, OptionsError
+from edgeloop.hashes import digest, digest_of
 from edgeloop.registry.signatures.verify import LIMIT_BYTES
-from edgeloop.runtime.agent.receive import digest, part_name, receive
+from edgeloop.runtime.agent.receive import part_name, receive
 
 
 def begin(
@@ -41,7 +41,7 @@ def begin(
     Raises:
         IntegrityError: Its version is too old.
     """
-    state, sha256 = read_state(slot), hashlib.sha256(data).hexdigest()
+    state, sha256 = read_state(slot), digest_of(data)
     check_version(state, manifest, sha256)
     current = state.current
     as_asked = current and runtime in (None, current.runtime) and threads in (None, current.threads)
@@ -49,14 +49,14 @@ def begin(
         return {"missing": [], "unchanged": True}
     staged = StagedRelease(sha256, variant.id)
     if state.staged is None or (state.staged.manifest_sha256, state.staged.variant) != (sha256, variant.id):
-        _remove(slot.staging)
+        discard(slot.staging)
     write_state(slot, replace(state, staged=staged))  # a trial of earlier content is none of this
     make_folder(slot.staging)
     files = device_files(manifest, variant)
     missing = _tidy(slot.staging, files)
     for release in filter(None, (state.current, state.previous)):
         missing = [name for name in missing if not _take_over(slot, slot.release(release), name, files[name])]
-    write(os.path.join(slot.staging, MANIFEST), data)
+    replace_file(os.path.join(slot.staging, MANIFEST), data)
     return {"missing": missing, "unchanged": False}
 
 
@@ -117,11 +117,6 @@ def _is_current(slot: Slot, sha256: str, variant: str) -> bool:
     except (IntegrityError, ModelError):  # damaged: this deploy repairs it
         return False
     return True
-
-
-def _remove(folder: str) -> None:
-    if os.path.isdir(folder):
-        shutil.rmtree(folder)
 
 
 def _tidy(staging: str, files: Mapping[str, FileEntry]) -> list[str]:

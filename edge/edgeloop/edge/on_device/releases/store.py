@@ -15,7 +15,7 @@ import os
 from dataclasses import asdict, dataclass
 from urllib.parse import quote, unquote
 
-from edgeloop.edge.on_device.releases.durable import write
+from edgeloop.atomic import replace_file
 from edgeloop.errors import IntegrityError, OptionsError
 
 NAME_LIMIT_BYTES = 200  # a file system takes 255, and names get endings here
@@ -145,7 +145,7 @@ def read_state(slot: Slot) -> SlotState:
 
 def write_state(slot: Slot, state: SlotState) -> None:
     """Whole or not at all, and on the disk when it returns."""
-    write(slot.state, json.dumps(asdict(state), sort_keys=True).encode())
+    replace_file(slot.state, json.dumps(asdict(state), sort_keys=True).encode())
 
 
 def _folder_name(name: str) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 
-from edgeloop.edge.on_device.releases.durable import locked, write
+from edgeloop.atomic import replace_file, sweep
+from edgeloop.edge.on_device.releases.lock import locked
 from edgeloop.errors import IntegrityError, OptionsError
 from edgeloop.registry.signatures.verify import LIMIT_BYTES, is_key
 
@@ -35,7 +36,8 @@ def enroll(home: str, signers: bytes) -> None:
     file = signers_file(home)
     with locked(os.path.dirname(file), "enrolled signers"):
         if not enrolled(home):
-            write(file, signers)
+            sweep(os.path.dirname(file))
+            replace_file(file, signers)
             return
         with open(file, "rb") as old:
             if old.read() != signers:

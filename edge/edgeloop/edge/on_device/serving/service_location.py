@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import sys
 from typing import Any
 
-from edgeloop.edge.on_device.releases.durable import NEW
+from edgeloop.atomic import replace_file
 from edgeloop.edge.on_device.serving.served_release import ServeRequest, select_release
 from edgeloop.runtime.agent.child_model import PROGRAM
 from edgeloop.runtime.agent.paths import home
@@ -37,6 +36,6 @@ def _installed_program(program: str) -> str:
     path = os.path.join(home(), os.path.basename(program))
     if not os.path.exists(path):
         os.makedirs(home(), mode=0o700, exist_ok=True)
-        shutil.copyfile(program, path + NEW)
-        os.replace(path + NEW, path)
+        with open(program, "rb") as file:
+            replace_file(path, file.read())
     return path
