@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,8 +100,6 @@ def sync_tree(folder: str | os.PathLike[str]) -> None:
 def discard(path: str | os.PathLike[str]) -> None:
     """Remove a file, a link or a whole folder, if it is there."""
     if os.path.isdir(path) and not os.path.islink(path):
-        import shutil  # with zlib, bz2 and lzma: what only receives files does without
-
         shutil.rmtree(path)
     elif os.path.lexists(path):
         os.unlink(path)
