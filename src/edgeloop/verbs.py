@@ -101,8 +101,8 @@ VERBS = {
     ),
     "cache": Verb(
         Panel.HOUSE,
-        "edgeloop.convert.commands.cache:cache",
-        "List the conversions that the cache holds, or remove some of them.",
+        "edgeloop.cache_command:cache",
+        "List what the cache holds (conversions, programs for devices, measured speeds), or remove entries.",
     ),
     "setup device": Verb(
         Panel.HOUSE,

@@ -13,37 +13,24 @@ import enum
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgeloop.atomic import new_folder
+from edgeloop.atomic import make_folder, new_folder
 from edgeloop.bundle import MANIFEST, PROOF, Bundle, is_bundle, read_bundle
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.sources.identify import source_digest
 from edgeloop.errors import EdgeloopError, WriteError
+from edgeloop.hashes import digest_of
+from edgeloop.user_cache import FOLDER, CacheKind, cache_folder, cache_root, mark_used, prune
 
-FOLDER = "EDGELOOP_CACHE"
 LIMIT_BYTES = 4 << 30  # beyond it, the entries used longest ago go
 FREE_OF = ("cache", "limits")  # options that change nothing in a bundle
 BESIDE = "beside"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheEntry:
-    """One kept conversion. `used_s` is the Unix time of its last use."""
-
-    key: str
-    model: str
-    bytes: int
-    used_s: float
-    notes: tuple[str, ...]
-    path: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +40,6 @@ class CachedBundle:
     bundle: Bundle
     notes: tuple[str, ...]
     beside: Mapping[str, bytes]
-
-
-def cache_folder() -> Path:
-    """$EDGELOOP_CACHE, else edgeloop/ in $XDG_CACHE_HOME or ~/.cache."""
-    named = os.environ.get(FOLDER)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(base) / "edgeloop"
 
 
 def cache_key(
@@ -80,7 +60,7 @@ def cache_key(
         "environments": [sorted(_installed(python)) for python in environments],
         "code": _own_code(),
     }
-    return hashlib.sha256(canonical_json(document)).hexdigest()
+    return digest_of(canonical_json(document))
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -94,14 +74,14 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 def find(key: str, out: Path) -> CachedBundle | None:
     """Put the kept bundle of `key` at `out`, every hash checked; None when there is none or it is damaged."""
-    entry = cache_folder() / key
+    entry = cache_folder(CacheKind.CONVERSIONS) / key
     try:
         kept = read_bundle(entry / "bundle")
         record = json.loads((entry / "record.json").read_bytes())
         if not _same(kept, out):
             with new_folder(out) as folder:
                 shutil.copytree(kept.path, folder, dirs_exist_ok=True)
-        os.utime(entry)  # its last use
+        mark_used(entry)
         beside = {file.name: file.read_bytes() for file in (entry / BESIDE).iterdir()}
         return CachedBundle(bundle=read_bundle(out), notes=tuple(map(str, record["notes"])), beside=beside)
     except (EdgeloopError, OSError, ValueError, KeyError):
@@ -114,9 +94,9 @@ def keep(key: str, bundle: Bundle, notes: Sequence[str], beside: Mapping[str, by
     Raises:
         WriteError: The disk or the permissions refuse.
     """
-    folder = cache_folder()
+    folder = cache_folder(CacheKind.CONVERSIONS)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(str(folder))
         with new_folder(folder / key) as entry:
             shutil.copytree(bundle.path, entry / "bundle")
             record = {"model": bundle.manifest.source["file"], "notes": list(notes)}
@@ -125,36 +105,8 @@ def keep(key: str, bundle: Bundle, notes: Sequence[str], beside: Mapping[str, by
             for name, content in beside.items():
                 (entry / BESIDE / name).write_bytes(content)
     except OSError as e:
-        raise WriteError(f"cannot write the cache {folder}: {e.strerror or e}. Name another in {FOLDER}.") from e
-    prune(limit_bytes=LIMIT_BYTES)
-
-
-def entries() -> list[CacheEntry]:
-    """All kept conversions, last used first."""
-    found = []
-    for path in cache_folder().glob("[0-9a-f]" * 64):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            record = json.loads((path / "record.json").read_bytes())
-            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-            notes = tuple(map(str, record["notes"]))
-            used_s = path.stat().st_mtime
-            found.append(
-                CacheEntry(key=path.name, model=record["model"], bytes=size, used_s=used_s, notes=notes, path=path)
-            )
-    return sorted(found, key=lambda e: e.used_s, reverse=True)
-
-
-def prune(*, limit_bytes: int | None = None, older_than_s: float | None = None) -> list[CacheEntry]:
-    """Remove entries not used for `older_than_s`, then the oldest until the rest fits; returns the removed ones."""
-    kept, removed, total = entries(), [], 0
-    for entry in kept:
-        total += entry.bytes
-        too_old = older_than_s is not None and time.time() - entry.used_s >= older_than_s
-        if too_old or (limit_bytes is not None and total > limit_bytes):
-            total -= entry.bytes
-            shutil.rmtree(entry.path, ignore_errors=True)
-            removed.append(entry)
-    return removed
+        raise WriteError(f"cannot write the cache {cache_root()}: {e.strerror or e}. Name another in {FOLDER}.") from e
+    prune([CacheKind.CONVERSIONS], limit_bytes=LIMIT_BYTES)
 
 
 def _same(kept: Bundle, out: Path) -> bool:

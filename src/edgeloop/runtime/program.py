@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import io
-import os
 import shutil
 import tempfile
 import zipfile
@@ -19,6 +18,7 @@ import edgeloop.errors
 from edgeloop.atomic import write_file
 from edgeloop.errors import WriteError
 from edgeloop.hashes import digest_of
+from edgeloop.user_cache import CacheKind, cache_folder, mark_used
 
 # All that travels of the namespace `edgeloop`: whole folders, and of the ground floor what they use. Each file of it is
 # Python 3.9 and imports no more than the standard library, NumPy and a runtime (tests/house).
@@ -63,9 +63,7 @@ def local_program() -> Path:
     Raises:
         WriteError: It can be written nowhere.
     """
-    named = os.environ.get("EDGELOOP_CACHE")
-    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeloop"
-    path = base / "programs" / program_name()
+    path = cache_folder(CacheKind.PROGRAMS) / program_name()
     try:
         return _written(path)
     except WriteError:
@@ -77,7 +75,9 @@ def _written(path: Path) -> Path:
         there = path.read_bytes() == program()
     except OSError:
         there = False
-    if not there:
+    if there:
+        mark_used(path)
+    else:
         write_file(path, program())
     return path
 

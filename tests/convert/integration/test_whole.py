@@ -243,16 +243,16 @@ def test_the_cache_is_listed_and_pruned_and_one_changed_byte_is_another_conversi
     assert len(started) == 3
     document(capfd, *line, "--release", "2", "--no-cache")
     assert len(started) == 4
-    kept = document(capfd, "cache")["entries"]
-    assert [row["model"] for row in kept] == ["m.tflite"] * 3
-    victim = next((tmp_path / "cache" / kept[0]["key"] / "bundle").glob("*.tflite"))
+    kept = document(capfd, "cache", "--kind", "conversions")["entries"]
+    assert [row["of"] for row in kept] == ["m.tflite"] * 3
+    victim = next((tmp_path / "cache" / "conversions" / kept[0]["name"] / "bundle").glob("*.tflite"))
     victim.write_bytes(b"damaged")  # what the cache holds itself: converted again, and mended
     document(capfd, *line, "--release", "2")
     assert len(started) == 5
     document(capfd, *line, "--release", "2")
     assert len(started) == 5
-    assert len(document(capfd, "cache", "--prune")["removed"]) == 3
-    assert document(capfd, "cache")["entries"] == []
+    assert len(document(capfd, "cache", "--kind", "conversions", "--prune")["removed"]) == 3
+    assert document(capfd, "cache", "--kind", "conversions")["entries"] == []
 
 
 def test_verify_repeats_the_proof_and_ends_with_9_for_a_flipped_byte(bundle, capfd):
@@ -544,7 +544,7 @@ def test_a_cache_that_cannot_be_written_costs_a_note_and_not_the_bundle(bundle, 
         said = document(capfd, "convert", bundle.file("int8.tflite"), "-o", tmp_path / "b")
         assert said["notes"][-1].startswith(f"it was not kept: cannot write the cache {folder}: ")
         assert read_bundle(tmp_path / "b")
-        assert document(capfd, "cache")["entries"] == []
+        assert document(capfd, "cache", "--kind", "conversions")["entries"] == []
 
 
 WORDS = {

@@ -1,8 +1,7 @@
-"""Kept conversions: what changes a key, what a hit checks, what goes first. No framework; the golden bundle."""
+"""Kept conversions: what changes a key, what a hit checks. No framework; the golden bundle."""
 
 import os
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hostile_files import ONE, onnx, onnx_tensor
 from edgeloop.bundle import MANIFEST, PROOF, Scheme, read_bundle
 from edgeloop.convert import cache
 from edgeloop.convert.sources.safety_onnx import external_files
+from edgeloop.user_cache import CacheKind, cache_folder, entries
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Asked:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "kept"))
-    return tmp_path / "kept"
+    monkeypatch.setenv("EDGELOOP_CACHE", str(tmp_path / "kept"))
+    return tmp_path / "kept" / "conversions"
 
 
 @pytest.fixture
@@ -132,19 +132,28 @@ def test_a_damaged_entry_is_no_entry(tmp_path, folder, bundle, damage):
     assert not (tmp_path / "out").exists()
 
 
-def test_what_was_not_used_longest_goes_first(bundle):
-    for age, letter in enumerate("abc"):
-        cache.keep(letter * 64, bundle, [], {})
-        used = time.time() - 100 * age
-        os.utime(cache.cache_folder() / (letter * 64), (used, used))
-    kept = cache.entries()
-    assert [e.key[0] for e in kept] == ["a", "b", "c"]
-    assert [e.key[0] for e in cache.prune(older_than_s=150)] == ["c"]
-    assert [e.key[0] for e in cache.prune(limit_bytes=kept[0].bytes)] == ["b"]
-    assert [e.key[0] for e in cache.prune(limit_bytes=0)] == ["a"]
-    assert cache.entries() == []
-
-
 def test_the_cache_is_the_users_alone(folder, bundle):
     cache.keep("a" * 64, bundle, [], {})
     assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_kept_conversion_is_listed_by_its_model(bundle):
+    cache.keep("a" * 64, bundle, [], {})
+    (entry,) = entries()
+    size = sum(file.stat().st_size for file in bundle.path.iterdir())
+    assert (entry.kind, entry.title) == (CacheKind.CONVERSIONS, bundle.manifest.source["file"])
+    assert size < entry.bytes < size + 1000  # and its record
+
+
+def test_above_the_limit_the_conversion_used_longest_ago_goes_and_no_other_entry(bundle, monkeypatch):
+    measured = cache_folder(CacheKind.SPEEDS) / "a.json"
+    measured.parent.mkdir(parents=True)
+    measured.write_bytes(b"{}")
+    os.utime(measured, (1, 1))
+    for letter in "ab":
+        cache.keep(letter * 64, bundle, [], {})
+    os.utime(cache_folder(CacheKind.CONVERSIONS) / ("a" * 64), (2, 2))
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 2 * entries([CacheKind.CONVERSIONS])[0].bytes)
+    cache.keep("c" * 64, bundle, [], {})
+    assert {entry.path.name[0] for entry in entries([CacheKind.CONVERSIONS])} == {"b", "c"}
+    assert measured.exists()

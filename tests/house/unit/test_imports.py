@@ -26,6 +26,7 @@ GROUND_FLOOR = {
         "progress",
         "result",
         "runtime_table",
+        "user_cache",
     )
 }
 BASE = GROUND_FLOOR | {f"edgeloop.{name}" for name in ("processes", "files", "runtime", "registry", "http")}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from edgeloop.runtime.agent.runtimes import RUNTIMES
-
-COMPARISON = ("tensorflow",)  # not on devices; for bench, to compare with
+from edgeloop.runtime_table import DEVICE_RUNTIMES, RUNTIMES
 
 if TYPE_CHECKING:
 
@@ -19,4 +17,4 @@ if TYPE_CHECKING:
 
 else:
     RuntimeName = enum.StrEnum("RuntimeName", {name.upper(): name for name in RUNTIMES})
-    DeviceRuntimeName = enum.StrEnum("DeviceRuntimeName", [(n.upper(), n) for n in RUNTIMES if n not in COMPARISON])
+    DeviceRuntimeName = enum.StrEnum("DeviceRuntimeName", {name.upper(): name for name in DEVICE_RUNTIMES})

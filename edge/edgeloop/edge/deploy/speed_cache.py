@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +11,11 @@ from edgeloop.atomic import write_file
 from edgeloop.bundle import Bundle
 from edgeloop.edge.deploy.variant_choice import MeasuredSpeed, VariantFit
 from edgeloop.errors import TargetError
+from edgeloop.hashes import digest_of
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
 from edgeloop.runtime.runners import AGENT_RUNNERS
+from edgeloop.user_cache import CacheKind, cache_folder, mark_used
 
 RUNS = 64  # supports a p90, too
 Speeds = dict[tuple[str, str], MeasuredSpeed]  # by variant id and runtime
@@ -36,6 +36,7 @@ def measure_speeds(
     known = _read(file)
     wanted = [fit for fit in fitting if fit.runtime in installed]
     if all((fit.variant.id, fit.runtime) in known for fit in wanted):
+        mark_used(file)
         return known
     known |= _measure(bundle, device, wanted, threads, progress)
     rows = [{"variant": id, "runtime": runtime, **asdict(speed)} for (id, runtime), speed in known.items()]
@@ -78,12 +79,8 @@ def _measure(bundle: Bundle, device: Device, fitting: Sequence[VariantFit], thre
 
 
 def _file(bundle: Bundle, device: Device, threads: int) -> Path:
-    named = os.environ.get("EDGELOOP_CACHE")
-    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeloop"
-    key = hashlib.sha256(f"{device.ssh}\n{device.python}\n{bundle.manifest_sha256}\n{threads}".encode()).hexdigest()[
-        :16
-    ]
-    return base / "measured" / f"{key}.json"
+    key = digest_of(f"{device.ssh}\n{device.python}\n{bundle.manifest_sha256}\n{threads}".encode())[:16]
+    return cache_folder(CacheKind.SPEEDS) / f"{key}.json"
 
 
 def _read(file: Path) -> Speeds:
