@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import replace
 
 from edgeloop import atomic
 from edgeloop.atomic import discard, publish, sync, temporary_name
+from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, advance
 from edgeloop.edge.on_device.releases.lock import locked
-from edgeloop.edge.on_device.releases.store import LastChange, Release, Slot, SlotState, read_state, slots, write_state
+from edgeloop.edge.on_device.releases.store import LastChange, Release, Slot, SlotState, read_state, slots
 from edgeloop.errors import DeviceError, IntegrityError
 
 
@@ -40,8 +40,7 @@ def reconcile(slot: Slot) -> SlotState:
         last = LastChange(
             "deploy", state.probation.version, "rolled back", "the deploy was interrupted before it was committed"
         )
-        state = replace(state, probation=None, last=last)
-        write_state(slot, state)
+        state = advance(slot, state, ReleaseEvent.INTERRUPT, probation=None, staged=None, last=last)
     return state
 
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 from edgeloop.atomic import make_folder, publish, sync_tree
+from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, advance
 from edgeloop.edge.on_device.releases.recover import point, reconcile, sweep
 from edgeloop.edge.on_device.releases.staged_bundle import CheckedBundle, read_exact_bundle
-from edgeloop.edge.on_device.releases.store import LastChange, Release, Slot, SlotState, read_state, write_state
+from edgeloop.edge.on_device.releases.store import LastChange, Release, Slot, SlotState, read_state
 from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import EdgeloopError, IntegrityError, OptionsError
 
@@ -46,7 +47,7 @@ def activate(
         signer=checked.signer,
     )
     try:
-        _install(slot, state, new)
+        state = _install(slot, state, new)
         against = probation(slot.release(new))
         if against is None:
             _commit(slot, state, new)
@@ -55,7 +56,7 @@ def activate(
         raise
     if against is not None:
         last = LastChange("deploy", new.version, "rolled back", str(against))
-        _take_back(slot, replace(state, staged=None, last=last))
+        _take_back(slot, state, ReleaseEvent.REJECT, probation=None, staged=None, last=last)
     return against
 
 
@@ -79,7 +80,7 @@ def roll_back(slot: Slot) -> Release:
         )
     read_exact_bundle(slot.release(state.previous), state.previous.manifest_sha256, state.previous.variant)
     last = LastChange("rollback", state.previous.version, "committed")
-    _take_back(slot, replace(state, current=state.previous, previous=None, last=last))
+    _take_back(slot, state, ReleaseEvent.ROLLBACK, current=state.previous, previous=None, last=last)
     return state.previous
 
 
@@ -91,29 +92,34 @@ def _free_folder(slot: Slot, version: int) -> str:
     return folder
 
 
-def _install(slot: Slot, state: SlotState, new: Release) -> None:
+def _install(slot: Slot, state: SlotState, new: Release) -> SlotState:
     make_folder(slot.releases)
     sync_tree(slot.staging)
-    write_state(slot, replace(state, probation=new))
+    state = advance(slot, state, ReleaseEvent.ACTIVATE, probation=new)
     publish(slot.staging, slot.release(new))
     point(slot, new)
+    return state
 
 
 def _commit(slot: Slot, state: SlotState, new: Release) -> None:
     old = state.current
     repaired = old is not None and (old.manifest_sha256, old.variant) == (new.manifest_sha256, new.variant)
-    committed = SlotState(
+    committed = advance(
+        slot,
+        state,
+        ReleaseEvent.COMMIT,
         floor=max(state.floor, new.version),
         current=new,
         previous=state.previous if repaired else old,  # what was damaged is nothing to go back to
+        probation=None,
+        staged=None,
         last=LastChange("deploy", new.version, "committed"),
     )
-    write_state(slot, committed)
     sweep(slot, committed)
 
 
-def _take_back(slot: Slot, state: SlotState) -> None:
+def _take_back(slot: Slot, state: SlotState, event: ReleaseEvent, **changes: Any) -> None:
     """The state first: `current` follows it, now or at the next start."""
-    write_state(slot, state)
+    state = advance(slot, state, event, **changes)
     point(slot, state.current)
     sweep(slot, state)

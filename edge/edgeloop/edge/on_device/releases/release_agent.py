@@ -30,13 +30,14 @@ from typing import TYPE_CHECKING, Any
 from edgeloop import atomic
 from edgeloop.atomic import make_folder
 from edgeloop.bundle import parse_manifest
+from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, advance, after
 from edgeloop.edge.on_device.releases.lock import locked
 from edgeloop.edge.on_device.releases.recover import reconcile, recover
 from edgeloop.edge.on_device.releases.release import activate, roll_back
 from edgeloop.edge.on_device.releases.staged_bundle import check_name, check_staged
 from edgeloop.edge.on_device.releases.staging import begin, push, variant_of
 from edgeloop.edge.on_device.releases.status import status
-from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state, write_state
+from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state
 from edgeloop.edge.on_device.releases.trust import enroll
 from edgeloop.errors import EdgeloopError, OptionsError, ParityError, WriteError
 from edgeloop.processes.frames import serve
@@ -106,7 +107,7 @@ class ReleaseAgent:
                 f"{checked.variant.id} on {how.runtime}: {seen.wrong}", advice="Choose another variant or runtime."
             )
         staged = StagedRelease(checked.bundle.manifest_sha256, checked.variant.id, how.runtime, how.threads)
-        write_state(slot, replace(read_state(slot), staged=staged))
+        advance(slot, read_state(slot), ReleaseEvent.TRIAL, staged=staged)
         parity = [asdict(row) for row in seen.parity]
         return {"parity": parity, "rss_peak_bytes": seen.rss_peak_bytes, **_latency(seen)}
 
@@ -116,8 +117,8 @@ class ReleaseAgent:
         terms = Probation(**(header.get("probation") or {}))
         slot = self._hold(Slot(self.home, header["slot"]))
         state = read_state(slot)
-        if state.staged is None or state.staged.runtime is None:
-            raise OptionsError(f"the bundle staged for {slot.name} had no trial", advice="Start the deploy again.")
+        after(slot, state, ReleaseEvent.ACTIVATE)
+        assert state.staged is not None and state.staged.runtime is not None  # in the only phase that has this step
         how = TrialOptions(state.staged.runtime, state.staged.threads, terms.timeout_s, terms.runs)
         checked, seen = check_staged(slot, state, how.runtime), None
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Bundle, FileEntry, Manifest, Variant, read_bundle
+from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, after, nothing_staged
 from edgeloop.edge.on_device.releases.requirements import check_requirements
 from edgeloop.edge.on_device.releases.store import Slot, SlotState
 from edgeloop.edge.on_device.releases.trust import enrolled, signers_file
-from edgeloop.errors import IntegrityError, OptionsError
+from edgeloop.errors import IntegrityError
 from edgeloop.hashes import digest_of
 from edgeloop.registry.signatures.verify import verify
 
@@ -35,8 +36,9 @@ def check_staged(slot: Slot, state: SlotState, runtime: str) -> CheckedBundle:
         IntegrityError: Unsigned or wrongly signed, changed, damaged, incomplete, not listed, of another slot, too old.
         TargetError: This device or runtime is not what the variant needs.
     """
+    after(slot, state, ReleaseEvent.CHECK)
     if state.staged is None or not os.path.isdir(slot.staging):
-        raise OptionsError(f"no upload was begun for {slot.name}", advice="Start the deploy again.")
+        raise nothing_staged(slot)
     manifest = _manifest_bytes(slot.staging, state.staged.manifest_sha256)
     signer = verify(signers_file(slot.home), slot.staging, manifest) if enrolled(slot.home) else None
     bundle = read_exact_bundle(slot.staging, state.staged.manifest_sha256, state.staged.variant)

@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from edgeloop.atomic import discard, make_folder, replace_file
 from edgeloop.bundle import MANIFEST, SIGNATURE, FileEntry, Manifest, Variant, parse_manifest
+from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, advance, after, nothing_staged
 from edgeloop.edge.on_device.releases.staged_bundle import check_version, device_files, read_exact_bundle
-from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state, write_state
+from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state
 from edgeloop.edge.on_device.releases.trust import enrolled
-from edgeloop.errors import IntegrityError, ModelError, OptionsError
+from edgeloop.errors import IntegrityError, ModelError
 from edgeloop.hashes import digest, digest_of
 from edgeloop.registry.signatures.verify import LIMIT_BYTES
 from edgeloop.runtime.agent.receive import part_name, receive
@@ -48,9 +48,9 @@ def begin(
     if as_asked and _is_current(slot, sha256, variant.id):
         return {"missing": [], "unchanged": True}
     staged = StagedRelease(sha256, variant.id)
-    if state.staged is None or (state.staged.manifest_sha256, state.staged.variant) != (sha256, variant.id):
+    if state.staged and (state.staged.manifest_sha256, state.staged.variant) != (sha256, variant.id):
         discard(slot.staging)
-    write_state(slot, replace(state, staged=staged))  # a trial of earlier content is none of this
+    advance(slot, state, ReleaseEvent.BEGIN, staged=staged)
     make_folder(slot.staging)
     files = device_files(manifest, variant)
     missing = _tidy(slot.staging, files)
@@ -98,12 +98,13 @@ def variant_of(manifest: Manifest, id: str) -> Variant:
 
 
 def _files_begun(slot: Slot) -> dict[str, FileEntry]:
-    staged, path = read_state(slot).staged, os.path.join(slot.staging, MANIFEST)
-    if staged is None or not os.path.isfile(path):
-        raise OptionsError(f"no upload was begun for {slot.name}", advice="Start the deploy again.")
+    state, path = read_state(slot), os.path.join(slot.staging, MANIFEST)
+    after(slot, state, ReleaseEvent.PUSH)
+    if state.staged is None or not os.path.isfile(path):
+        raise nothing_staged(slot)
     with open(path, "rb") as file:
         manifest = parse_manifest(file.read())
-    return device_files(manifest, variant_of(manifest, staged.variant))
+    return device_files(manifest, variant_of(manifest, state.staged.variant))
 
 
 def _is_current(slot: Slot, sha256: str, variant: str) -> bool:
