@@ -23,7 +23,8 @@ def cache(
         typer.Option(metavar="NAME", show_default="all kinds", help="List or remove only entries of this kind."),
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove all entries, or those that the next two options name.")
+        bool,
+        typer.Option("--prune", help="Remove all entries, or only those that --older-than-days and --keep-mb choose."),
     ] = False,
     older_than_days: Annotated[
         float | None, typer.Option(metavar="DAYS", help="Remove entries not used for DAYS days (needs --prune).")
@@ -47,10 +48,7 @@ def cache(
         "entries": [_row(entry) for entry in kept],
         "removed": [_row(entry) for entry in removed],
     }
-    cells = [
-        (entry.kind.value, entry.title, f"{entry.bytes / 1e6:,.1f} MB", _ago(entry), entry.path.name[:12])
-        for entry in kept
-    ]
+    cells = [(entry.kind.value, entry.title, _size(entry.bytes), _ago(entry), entry.path.name[:12]) for entry in kept]
     table = Table(str(cache_root()), ("kind", "of", "size", "last used", "name"), cells)
     return CommandResult(document, [table], [_said(removed)] if prune else [])
 
@@ -76,10 +74,14 @@ def _row(entry: CacheEntry) -> dict[str, object]:
     }
 
 
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e3:,.1f} kB" if size_bytes < 1e6 else f"{size_bytes / 1e6:,.1f} MB"
+
+
 def _ago(entry: CacheEntry) -> str:
     return f"{(time.time() - entry.used_s) / DAY_S:.1f} days ago"
 
 
 def _said(removed: list[CacheEntry]) -> str:
     size = sum(entry.bytes for entry in removed)
-    return f"{len(removed)} {'entry' if len(removed) == 1 else 'entries'} removed, {size / 1e6:,.1f} MB"
+    return f"{len(removed)} {'entry' if len(removed) == 1 else 'entries'} removed, {_size(size)}"

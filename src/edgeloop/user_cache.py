@@ -25,7 +25,7 @@ class CacheKind(enum.StrEnum):
 
     CONVERSIONS = "conversions"
     PROGRAMS = "programs"
-    SPEEDS = "measured"
+    SPEEDS = "speeds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

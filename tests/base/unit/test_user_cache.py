@@ -48,8 +48,8 @@ def test_every_kind_of_entry_is_listed_with_what_it_is_of():
     assert found == [
         ("conversions", "m.keras"),
         ("programs", "program for devices"),
-        ("measured", "ssh:pi"),
-        ("measured", "damaged"),
+        ("speeds", "ssh:pi"),
+        ("speeds", "damaged"),
     ]
     assert entries()[0].bytes == 1000 + (conversion / "record.json").stat().st_size
 

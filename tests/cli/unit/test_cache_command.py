@@ -36,7 +36,7 @@ def test_every_kind_is_listed_with_its_size_and_last_use(capfd):
     said = document(capfd)
     assert names(said["entries"]) == sorted([program.name, "new.json", "old.json"])
     row = next(row for row in said["entries"] if row["name"] == "old.json")
-    assert row == {"kind": "measured", "name": "old.json", "of": "ssh:pi", "bytes": 34, "used_s": 1.0}
+    assert row == {"kind": "speeds", "name": "old.json", "of": "ssh:pi", "bytes": 34, "used_s": 1.0}
     assert cli.run(["cache"]) == 0
     printed = capfd.readouterr().out
     assert "ssh:pi" in printed and "days ago" in printed
@@ -57,7 +57,7 @@ def test_prune_alone_removes_all_but_the_program_that_runs_now(capfd):
 
 def test_a_kind_that_is_named_is_listed_and_removed_alone(capfd):
     assert document(capfd, "--kind", "conversions", "--prune")["removed"] == []
-    assert len(document(capfd, "--kind", "measured")["entries"]) == 2
+    assert len(document(capfd, "--kind", "speeds")["entries"]) == 2
 
 
 def test_what_to_remove_without_prune_is_exit_2(capfd):

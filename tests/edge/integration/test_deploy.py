@@ -216,7 +216,7 @@ def test_the_fastest_variant_is_measured_there_once(ssh_device, tmp_path, monkey
     path = release(tmp_path, 1)
     (outcome,) = deploy(path, [ssh_device.device], DeployOptions())
     assert outcome.result == "committed" and "fastest of 8 measured there" in outcome.reason
-    (file,) = (tmp_path / "cache" / "measured").iterdir()
+    (file,) = (tmp_path / "cache" / "speeds").iterdir()
     speeds = {(row["variant"], row["runtime"]): row["ms"] for row in json.loads(file.read_text())["speeds"]}
     assert (outcome.variant, outcome.runtime) == min(speeds, key=speeds.get)
     written = file.stat().st_mtime_ns

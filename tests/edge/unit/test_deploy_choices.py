@@ -256,7 +256,7 @@ def test_a_device_is_measured_once_for_a_manifest_and_a_number_of_threads(bundle
 def test_a_damaged_memory_of_measurements_is_measured_anew(bundle, measurements, tmp_path):
     fitting = fitting_variants(bundle, MACHINE, DeployConstraints(variant="onnx"))
     speed_cache.measure_speeds(bundle, parse_device("ssh://left"), fitting, 1)
-    for file in (tmp_path / "cache" / "measured").iterdir():
+    for file in (tmp_path / "cache" / "speeds").iterdir():
         file.write_text("{")
     speed_cache.measure_speeds(bundle, parse_device("ssh://left"), fitting, 1)
     assert len(measurements) == 2

@@ -49,7 +49,8 @@ def test_what_is_impossible_says_what_is_possible(slot):
     with pytest.raises(OptionsError) as refused:
         after(slot, STATES[DeployPhase.PROBATION], ReleaseEvent.BEGIN)
     assert str(refused.value) == (
-        "begin is not possible for net: the deploy is in the phase probation. Possible there: commit, reject, interrupt."
+        "begin is not possible for net: the deploy is in the phase probation. "
+        "Possible there: commit, reject, interrupt."
     )
 
 
