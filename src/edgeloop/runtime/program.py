@@ -20,10 +20,19 @@ from edgeloop.errors import WriteError
 from edgeloop.hashes import digest_of
 from edgeloop.user_cache import CacheKind, cache_folder, mark_used
 
-# All that travels of the namespace `edgeloop`: whole folders, and of the ground floor what they use. Each file of it is
-# Python 3.9 and imports no more than the standard library, NumPy and a runtime (tests/house).
+# All that travels of the namespace `edgeloop`, and the only list of it: whole folders, and of the ground floor what
+# they use. Each file is Python 3.9 and imports the standard library, NumPy, a runtime, and what travels with it.
+# tests/house/unit/test_travels.py holds the files, ruff's rules and the documents to this list.
 GROUND_FLOOR = ("atomic", "bundle", "canonical", "errors", "formats", "hashes", "progress", "runtime_table")
-FOLDERS = ("processes", "runtime/agent", "runtime/parity", "registry/signatures", "http", "edge/on_device")
+FOLDERS = (
+    "processes",
+    "runtime/agent",
+    "runtime/parity",
+    "registry/signatures",
+    "http",
+    "edge/on_device",
+    "federated/device",
+)
 MAIN = b"from edgeloop.runtime.agent.__main__ import main\n\nmain()\n"
 BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first moment of a zip: same sources, same bytes
 

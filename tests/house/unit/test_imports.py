@@ -4,6 +4,8 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -12,24 +14,11 @@ HEAVY = {
     "ai_edge_litert", "ai_edge_quantizer", "tflite_runtime", "sklearn", "scipy", "matplotlib", "h5py", "playwright",
     "mlperf_loadgen",
 }  # fmt: skip
-GROUND_FLOOR = {
-    f"edgeloop.{name}"
-    for name in (
-        "atomic",
-        "bundle",
-        "canonical",
-        "errors",
-        "extras",
-        "formats",
-        "hashes",
-        "page",
-        "progress",
-        "result",
-        "runtime_table",
-        "user_cache",
-    )
-}
-BASE = GROUND_FLOOR | {f"edgeloop.{name}" for name in ("processes", "files", "runtime", "registry", "http")}
+PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+LAYERS = PROJECT["tool"]["importlinter"]["contracts"][0]
+*BASE_FOLDERS, GROUND_FLOOR = (  # as the import contract has them: its last layer, and the three above it
+    {f"edgeloop.{name}" for name in layer.split(" : ")} for layer in LAYERS["layers"][-4:]
+)
 NOT_ON_A_DEVICE = {"tensorflow", "keras", "tf_keras", "tensorflowjs"}
 
 
@@ -88,28 +77,12 @@ def test_the_ground_floor_uses_the_standard_library_numpy_and_itself(root):
         assert [module for module in sorted(used) if not within(module, allowed)] == [], name
 
 
-def test_what_runs_on_a_device_never_asks_for_tensorflow(root):
-    device_side = [
-        *(
-            path
-            for folder in ("processes", "runtime/agent", "runtime/parity", "registry", "http")
-            for path in (root / "src/edgeloop" / folder).rglob("*.py")
-        ),
-        *(root / "edge/edgeloop").rglob("*.py"),
-        *(root / "federated/edgeloop/federated/device").rglob("*.py"),
-    ]
-    assert len(device_side) > 5
-    for path in device_side:
-        assert [name for name in sorted(imports(path)) if within(name, NOT_ON_A_DEVICE)] == [], path
-
-
-def test_the_device_side_of_a_federation_uses_the_base_alone(root):
-    allowed = BASE | {"edgeloop.federated.device"}
-    paths = [*(root / "federated/edgeloop/federated/device").rglob("*.py")]
-    assert paths
+def test_what_runs_on_a_device_or_speaks_with_one_never_asks_for_tensorflow(root):
+    folders = [root / "src" / name.replace(".", "/") for layer in BASE_FOLDERS for name in sorted(layer)]
+    paths = [path for folder in [*folders, root / "edge/edgeloop"] for path in folder.rglob("*.py")]
+    assert len(paths) > 100
     for path in paths:
-        ours = {name for name in imports(path) if name.startswith("edgeloop.")}
-        assert [name for name in sorted(ours) if not within(name, allowed)] == [], path
+        assert [name for name in sorted(imports(path)) if within(name, NOT_ON_A_DEVICE)] == [], path
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """What must hold of every file in the checkout."""
 
-import ast
 import json
 import re
 import subprocess
@@ -8,8 +7,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
-from edgeloop.runtime import program
 
 # Spelled as patterns, so that this file does not name them either
 ADDRESSES = re.compile(
@@ -93,23 +90,6 @@ def test_a_python_lock_holds_what_its_request_asks_for_with_hashes(root, name):
 
 def test_no_tensorflow_in_the_device_lock(root):
     assert "tensorflow" not in (root / "src/edgeloop/locks/device.txt").read_text()
-
-
-TRAVELS = [f"src/edgeloop/{name}.py" for name in program.GROUND_FLOOR]
-TRAVELS += [f"*/edgeloop/{folder}/**/*.py" for folder in (*program.FOLDERS, "federated/device")]
-
-
-@pytest.mark.parametrize("files", TRAVELS)
-def test_what_a_device_reads_and_runs_is_python_3_9(root, files):
-    found = sorted(root.glob(files))
-    assert found
-    for file in found:
-        tree = ast.parse(file.read_text(), str(file), feature_version=(3, 9))
-        future = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-        assert "annotations" in future, "`int | None` in a signature is evaluated by Python 3.9 unless it is postponed"
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        # of dataclass and zip: newer than 3.9, and no matter of syntax
-        assert not {keyword.arg for call in calls for keyword in call.keywords} & {"slots", "kw_only", "strict"}
 
 
 def test_test_files_have_names_of_their_own(root):
