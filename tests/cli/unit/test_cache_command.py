@@ -62,5 +62,5 @@ def test_a_kind_that_is_named_is_listed_and_removed_alone(capfd):
 
 def test_what_to_remove_without_prune_is_exit_2(capfd):
     assert cli.run(["cache", "--older-than-days", "3"]) == 2
-    assert "Pass --prune" in capfd.readouterr().err
+    assert "Add --prune" in capfd.readouterr().err
     assert cli.run(["cache", "--kind", "pictures"]) == 2

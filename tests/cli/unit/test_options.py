@@ -20,7 +20,7 @@ BEGINNINGS = {
 }  # fmt: skip
 CHOICES = {
     "to", "schemes", "io", "tfjs-weights", "optimizer", "loss", "unproved", "runtime", "scenario", "driver", "fail-if",
-    "target",
+    "target", "kind",
 }  # fmt: skip
 # a value that is given by its unit, and how the name of its option must end
 UNITS = {"S": "-s", "MS": "-ms", "DAYS": "-days", "MB": "-mb"}

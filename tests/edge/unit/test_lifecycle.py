@@ -40,7 +40,7 @@ def test_a_state_tells_its_phase(phase):
 @pytest.mark.parametrize(("phase", "event"), IMPOSSIBLE, ids=lambda value: value.value)
 def test_a_step_that_the_table_lacks_is_refused_and_nothing_is_written(slot, phase, event):
     write_state(slot, STATES[phase])
-    with pytest.raises(OptionsError, match="no upload was begun|had no trial|is not possible for net"):
+    with pytest.raises(OptionsError, match=r"no upload was begun|had no trial|is not possible for net"):
         advance(slot, STATES[phase], event, staged=None)
     assert read_state(slot) == STATES[phase]
 
