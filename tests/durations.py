@@ -23,29 +23,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(OPTION, action="store_true", help=f"write how long each test took to {FILE.name}")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook of that name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One group for each file, unless a test names another; on a worker, the longest group first."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    seconds = json.loads(FILE.read_text())["files"] if FILE.exists() else {}
-    files: dict[str, set[str]] = defaultdict(set)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(_file(item.nodeid)))
-        files[_group(item)].add(_file(item.nodeid))
-    total = {group: sum(seconds.get(file, UNKNOWN_S) for file in members) for group, members in files.items()}
-    items.sort(key=lambda item: (-total[_group(item)], _group(item)))  # stable: a file keeps its order
+    """On a worker, the longest file first."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        seconds = json.loads(FILE.read_text())["files"] if FILE.exists() else {}
+        items.sort(key=lambda item: (-seconds.get(_file(item.nodeid), UNKNOWN_S), _file(item.nodeid)))  # stable
 
 
 def _file(test: str) -> str:
     return test.partition("::")[0]
-
-
-def _group(item: pytest.Item) -> str:
-    mark = item.get_closest_marker("xdist_group")
-    assert mark is not None
-    return str(mark.args[0])
 
 
 class Durations:
@@ -55,8 +41,7 @@ class Durations:
         self.of_test: dict[str, float] = defaultdict(float)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        test, _, group = report.nodeid.rpartition("@")  # as xdist names it; parameters may have an @ of their own
-        self.of_test[report.nodeid if "]" in group or not test else test] += report.duration
+        self.of_test[report.nodeid] += report.duration
 
     def pytest_sessionfinish(self) -> None:
         of_file: dict[str, float] = defaultdict(float)
