@@ -58,7 +58,7 @@ class Console:
     def __init__(self, *, json: bool, stderr: IO[str]) -> None:
         self.json = json
         self.interrupted = False  # set when a signal came
-        self._stderr = stderr
+        self.stderr = stderr
         self._answered = False  # there is one document on stdout
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # as `_words`
@@ -73,12 +73,12 @@ class Console:
         """
         if self.interrupted:
             raise KeyboardInterrupt
-        if not self._stderr.isatty():
+        if not self.stderr.isatty():
             if done == total:
-                print(f"{what}: done", file=self._stderr, flush=True)
+                print(f"{what}: done", file=self.stderr, flush=True)
             return
         if self._progress is None:
-            self._progress = _progress_bars(self._stderr)
+            self._progress = _progress_bars(self.stderr)
             self._progress.start()
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total)
@@ -87,7 +87,7 @@ class Console:
     def say(self, line: str) -> None:
         """One line of news, on stderr."""
         if self._progress is None:
-            print(_shown(line), file=self._stderr, flush=True)
+            print(_shown(line), file=self.stderr, flush=True)
         else:  # above the bars
             self._progress.console.print(_shown(line), markup=False, soft_wrap=True)
 
@@ -95,7 +95,7 @@ class Console:
         """One line on stderr; with `--json`, a document on stdout too, unless there is one already."""
         self.close()
         one_line = " ".join(str(error).split())
-        print(f"edgeloop: {_shown(one_line)}", file=self._stderr, flush=True)
+        print(f"edgeloop: {_shown(one_line)}", file=self.stderr, flush=True)
         if self.json and not self._answered:
             with contextlib.suppress(BrokenPipeError):  # who left does not want it
                 self._document({"error": error_to_json(error)})
@@ -108,7 +108,7 @@ class Console:
         else:
             _print_tables(answer.tables)
         for note in answer.notes:
-            print(_shown(note), file=self._stderr if self.json else sys.stdout, flush=True)
+            print(_shown(note), file=self.stderr if self.json else sys.stdout, flush=True)
 
     def close(self) -> None:
         if self._progress is not None:

@@ -19,6 +19,8 @@ NARROW = 76  # below it, a text stands under its option instead of beside it
 WIDEST = 120  # longer lines are hard to read
 LEFT = 30  # letters of the left column, at most
 
+TIED = "\u00a0"  # a blank at which no line ends
+
 Row = tuple[str, str]
 
 
@@ -39,7 +41,7 @@ def page(usage: str, text: str, sections: Mapping[str, Sequence[Row]], width: in
             left = min(LEFT, max(len(name) for name, _ in rows))
             lines = [_row(name, said, columns, left) for name, said in rows]
             parts.append("\n".join([_styled(f"{heading}:", bold=True), *lines]))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts).replace(TIED, " ") + "\n"
 
 
 WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
@@ -103,7 +105,7 @@ def _facts(parameter: Any, choice: type[enum.Enum] | None) -> list[str]:
         if parameter.param_type_name == "option":  # an argument's brackets in the usage say it
             facts.append("[required]")
     elif (default := _default(parameter)) is not None and getattr(parameter, "show_default", True):
-        facts.append(f"[default: {default}]")
+        facts.append(f"[default:{TIED if len(default) < 16 else ' '}{default}]")
     if several:
         facts.append("[repeatable, or with commas]" if choice is not None else "[repeatable]")
     return facts

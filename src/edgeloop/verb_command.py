@@ -5,15 +5,15 @@ Only what Typer documents and exports is used: since 0.26 it carries a click of 
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import importlib
 import inspect
 import logging
-import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 import typer.core
@@ -25,6 +25,7 @@ from edgeloop.temporary_bundle import as_bundle
 from edgeloop.verbs import GROUPS, VERBS, Panel
 
 EVERY_VERB = "Options of every verb"
+log = logging.getLogger(__name__)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -250,7 +251,12 @@ def as_command(name: str, function: Callable[..., Any]) -> VerbCommand:
 
     def call(**values: Any) -> Any:
         ctx = values["ctx"]
-        log_to_stderr(values["verbose"])
+        ctx.with_resource(logged(values["verbose"], ctx.obj.stderr))
+        log.info(
+            "%s %s",
+            name,
+            {key: str(value) for key, value in values.items() if key in hints and value not in (None, "", ctx)},
+        )
         if name in VERBS and VERBS[name].converts:
             first = own[1].name
             values[first] = as_bundle(values[first], name, ctx.obj, ctx.with_resource)
@@ -266,11 +272,14 @@ def as_command(name: str, function: Callable[..., Any]) -> VerbCommand:
     return command
 
 
-def log_to_stderr(verbosity: int) -> None:
+@contextlib.contextmanager
+def logged(verbosity: int, stream: IO[str]) -> Iterator[None]:
     """Show what is logged under `edgeloop.*`: 0 warnings, 1 what is done, 2 everything."""
-    logger = logging.getLogger("edgeloop")
+    logger, handler = logging.getLogger("edgeloop"), logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(LOG_FORMAT))
-        logger.addHandler(handler)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

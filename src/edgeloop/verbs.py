@@ -62,12 +62,12 @@ VERBS = {
     "compare": Verb(
         Panel.DEVICES,
         "edgeloop.edge.commands.compare:compare",
-        "Compare two measurements: which variants became faster or slower, beyond doubt.",
+        "Compare two measurements: which variants became faster or slower, with 95% intervals.",
     ),
     "enroll": Verb(
         Panel.DEVICES,
         "edgeloop.edge.commands.deploy:enroll",
-        "Enroll devices: from then on they accept only bundles signed by these signers.",
+        "Enroll devices: from then on they accept only bundles signed by the given signers.",
     ),
     "deploy": Verb(
         Panel.DEVICES,

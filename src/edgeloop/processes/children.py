@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded before any fork: the child may only call, not load
 _running: set[subprocess.Popen] = set()
@@ -67,10 +69,12 @@ def owned(
     child = start() if main else _lasting_thread(os.getpid()).submit(start).result()
     _running.add(child)
     try:
+        log.info("process %d started: %s", child.pid, " ".join(map(str, command)))
         yield child
     finally:
         _running.discard(child)
         end(child, grace_s)
+        log.info("process %d ended: %s", child.pid, child.returncode)
 
 
 def interrupt_children() -> None:

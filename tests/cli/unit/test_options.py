@@ -8,7 +8,7 @@ import pytest
 
 from edgeloop import settings
 from edgeloop.verb_command import verb_command
-from edgeloop.verbs import VERBS
+from edgeloop.verbs import GROUPS, VERBS
 
 # what a help text may begin with
 BEGINNINGS = {
@@ -90,3 +90,22 @@ def test_a_summary_is_one_sentence_that_begins_with_a_verb(name):
     summary = VERBS[name].summary
     assert summary.endswith(".") and len(summary) <= 120
     assert summary.split()[0] in BEGINNINGS | {"Create", "Install"}
+
+
+def commands_in_the_documents(root):
+    """Every command line of edgeloop that a page shows, continued lines joined, without its comment."""
+    for page in [root / "README.md", *root.glob("*/README.md"), *root.glob("docs/**/*.md")]:
+        text = page.read_text().replace("\\\n", " ")
+        for line in re.findall(r"^ *(?:\$ )?edgeloop +((?:[a-z]+ )+[^#\n|]*)", text, re.MULTILINE):
+            yield page.name, line
+
+
+def test_every_option_that_the_documents_show_exists(root):
+    shown = [(page, line) for page, line in commands_in_the_documents(root) if line.split()[0] in {*VERBS, *GROUPS}]
+    assert len(shown) > 20
+    for page, line in shown:
+        words = line.split()
+        command = verb_command(" ".join(words[:2]) if words[0] in GROUPS else words[0])
+        known = {flag for parameter in command.params for flag in parameter.opts}
+        unknown = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} - known
+        assert not unknown, f"{page}: {line}"

@@ -29,6 +29,7 @@ def probe(
 ) -> CommandResult:
     """Return what it was given."""
     logging.getLogger("edgeloop.probe").info("probing %s", model)
+    logging.getLogger("edgeloop.probe").debug("in detail")
     if model.name == "half":
         return CommandResult(
             {"done": 1}, [Table("", ("done",), [("1",)])], error=BudgetError("2 failed", advice="Try.")
@@ -154,15 +155,15 @@ def test_a_bug_is_a_json_error_too(capfd, monkeypatch, tmp_path):
     assert code == 1 and "a bug in edgeloop" in error["found"]
 
 
-@pytest.mark.parametrize(("words", "logged"), [([], False), (["-v"], True), (["-vv"], True)])
-def test_v_logs_to_standard_error(words, logged, monkeypatch, capsys):
-    logger = logging.getLogger("edgeloop")
-    monkeypatch.setattr(logger, "handlers", [])
+@pytest.mark.parametrize(("words", "lines"), [([], 0), (["-v"], 2), (["-vv"], 3), (["--verbose"], 2)])
+def test_v_logs_to_standard_error_while_the_verb_runs(words, lines, capfd):
     assert cli.run(["compare", "m", *words, "--json"]) == 0
-    assert logger.level == {0: logging.WARNING, 2: logging.INFO, 3: logging.DEBUG}[len("".join(words))]
-    assert bool(logger.handlers) and (logger.handlers[0].level == 0)
-    assert logged == logger.isEnabledFor(logging.INFO)
-    logger.setLevel(logging.WARNING)
+    out, err = capfd.readouterr()
+    assert json.loads(out)["model"] == "m" and len(err.splitlines()) == lines
+    assert ("INFO edgeloop.probe: probing m" in err) == bool(words)
+    logging.getLogger("edgeloop.probe").warning("nobody listens")
+    assert capfd.readouterr().err.count("nobody") <= 1  # Python's own last resort, no handler of ours
+    assert logging.getLogger("edgeloop").handlers == []
 
 
 def test_the_version_is_printed(capfd):

@@ -75,7 +75,7 @@ def convert(
         typer.Option(
             metavar="TYPE",
             show_default="float32",
-            help="Give int8 files inputs and outputs of this type. Two types write two files.",
+            help="Give int8 files inputs and outputs of this type; two types give two files.",
         ),
     ] = None,
     tfjs_weights: Annotated[

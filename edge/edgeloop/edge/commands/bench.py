@@ -65,7 +65,9 @@ def bench(
     profile: Annotated[
         bool, typer.Option("--profile", help="Measure the time of each operator (LiteRT only).")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Shuffle the order of turns with this seed.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Shuffle the order of measurements with this seed.")
+    ] = 0,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="F.json", help="Write the measurement to this file.")
     ] = None,

@@ -35,10 +35,10 @@ def compare(
     ] = 0.02,
     fail_if: Annotated[
         list[ChangeName] | None,
-        typer.Option(metavar="CHANGE", help="Fail with exit code 6 if a row has changed like this."),
+        typer.Option(metavar="CHANGE", help="Fail (exit code 6) if a variant changed in this way."),
     ] = None,
 ) -> CommandResult:
-    """Compare two measurements: which variants became faster or slower, beyond doubt."""
+    """Compare two measurements: which variants became faster or slower, with 95% intervals."""
     failing = {Change(name.value.replace("-", " ")) for name in fail_if or ()}
     rows = run(read_bench(before), read_bench(after), CompareOptions(margin=margin))
     reasons = list(dict.fromkeys(row.why for row in rows if row.why))

@@ -34,7 +34,7 @@ def enroll(
         typer.Option(metavar="FILE", help="Trust the signers in this OpenSSH allowed_signers file."),
     ],
 ) -> CommandResult:
-    """Enroll devices: from then on they accept only bundles signed by these signers."""
+    """Enroll devices: from then on they accept only bundles signed by the given signers."""
     enrolled = enroll_all([parse_device(name) for name in device], read_signers(signers))
     return of_enroll(enrolled)
 

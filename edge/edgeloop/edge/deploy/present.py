@@ -64,8 +64,9 @@ def state(o: DeployResult) -> str:
     if o.result is not DeployStatus.FAILED:
         return o.result.value
     if o.step == "activate":
-        return f"stopped on probation: it goes back to release {_release(o.before)} by itself, unless it was done"
-    return f"stopped at {o.step}: nothing was changed, what was pushed is kept for the next deploy"
+        before = _release(o.before)
+        return f"stopped during probation: unless that had passed, the device returns to release {before} by itself"
+    return f"stopped during {o.step}: the device is unchanged, and keeps the files it received for the next deploy"
 
 
 def _cells(o: DeployResult) -> tuple[str, ...]:
