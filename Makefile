@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 FOLDERS := base browser cli convert edge federated house
-.PHONY: help setup setup-use setup-lint setup-cloud demo test unit $(FOLDERS:%=test-%) faults soak durations lint bench coverage lock clean
+.PHONY: help setup setup-use setup-lint setup-cloud demo test unit $(FOLDERS:%=test-%) faults soak durations lint bench coverage wheel lock clean
 ARGS ?=
 BIN := .venv/bin
 WORKERS ?= 2
@@ -68,6 +68,11 @@ bench: setup ## every ratio the README quotes, measured here: benchmarks/results
 coverage: setup-cloud ## which lines the unit tests reach
 	@$(BIN)/coverage run -m pytest tests/*/unit -q
 	@$(BIN)/coverage report
+
+wheel: setup-use ## the page, and with it dist/: what pip installs, and the sources
+	@rm -rf dist
+	@$(BIN)/hatchling build -t wheel -t sdist
+	@ls -l dist | awk 'NF > 8 {printf "%s  %.1f MB\n", $$9, $$5 / 1e6}'
 
 lock: setup-cloud ## resolve the locks again
 	@scripts/lock

@@ -36,6 +36,19 @@ def texts(root) -> dict[str, str]:
     return texts
 
 
+AT_ROOT = {
+    *("src", "convert", "edge", "federated", "browser", "cloud", "tests", "benchmarks", "docs", "scripts", ".ci"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml", ".gitignore"),
+}
+MADE_AT_ROOT = {"dist", "edgeloop-demo"}  # by make wheel and make demo, beside folders whose names begin with a dot
+
+
+def test_nothing_lies_at_the_root_but_the_listed_names(root, texts):
+    assert {name.partition("/")[0] for name in texts} - AT_ROOT == set()
+    shown = {path.name for path in root.iterdir() if not path.name.startswith(".")}
+    assert shown - MADE_AT_ROOT == {name for name in AT_ROOT if not name.startswith(".")}
+
+
 def test_no_portion_of_the_namespace_has_an_init(root):
     portions = [path for path in root.glob("*/edgeloop") if path.is_dir()]
     assert len(portions) == 6
