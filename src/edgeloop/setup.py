@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import sys
 import sysconfig
@@ -16,16 +17,25 @@ from pathlib import Path
 import typer
 
 from edgeloop.browser.chromium import find_chromium
-from edgeloop.convert.sources.onnx_environment import ONNX2TF_FOLDER, build_onnx2tf_environment
+from edgeloop.convert.sources.onnx_environment import ONNX2TF, build_onnx2tf_environment
 from edgeloop.errors import MissingExtra
 from edgeloop.result import CommandResult
-from edgeloop.runtime.environment import INSTALL_TIMEOUT_S, LOCKS, beside, install, new_environment, run
+from edgeloop.runtime.environment import (
+    INSTALL_TIMEOUT_S,
+    LOCKS,
+    environment_folder,
+    environments_folder,
+    install,
+    new_environment,
+    one_at_a_time,
+    run,
+)
 from edgeloop.runtime_table import RUNTIMES, TFLITE_RUNTIME
 
 
 def device(ctx: typer.Context) -> CommandResult:
     """Create the device environment, which has the runtimes but no TensorFlow."""
-    return build_device_environment(beside(".venv-device"))
+    return build_device_environment(environment_folder("device"))
 
 
 def tfjs(ctx: typer.Context) -> CommandResult:
@@ -33,14 +43,16 @@ def tfjs(ctx: typer.Context) -> CommandResult:
     install(Path(sys.executable), ["--no-deps", "--require-hashes", "-r", LOCKS / "tfjs.txt"])
     found = version("tensorflowjs")
     return CommandResult(
-        {"tensorflowjs": found, "environment": sys.prefix}, notes=[f"tensorflowjs {found} in {sys.prefix}"]
+        {"tensorflowjs": found, "environment": sys.prefix}, notes=[f"tensorflowjs {found} is installed in {sys.prefix}"]
     )
 
 
 def onnx2tf(ctx: typer.Context) -> CommandResult:
     """Create the environment that reads .onnx files."""
-    python, found = build_onnx2tf_environment(beside(ONNX2TF_FOLDER))
-    return CommandResult({"python": str(python), "onnx2tf": found}, notes=[f"onnx2tf {found} for {python}"])
+    python, found = build_onnx2tf_environment(environment_folder(ONNX2TF))
+    return CommandResult(
+        {"python": str(python), "onnx2tf": found}, notes=[f"onnx2tf {found} is installed for {python}"]
+    )
 
 
 def browser(ctx: typer.Context) -> CommandResult:
@@ -60,19 +72,29 @@ def build_device_environment(folder: Path) -> CommandResult:
     """Make `folder` anew: `locks/device.txt`, and this very edgeloop without its requirements.
 
     Raises:
-        WriteError: The place beside the running environment may not be written to.
+        WriteError: `folder` cannot be written.
         MissingExtra: A package cannot be had.
     """
-    with new_environment(folder, instead="a device environment in EDGELOOP_DEVICE_PYTHON") as python:
+    instead = "the Python of another device environment in EDGELOOP_DEVICE_PYTHON"
+    with one_at_a_time(folder), new_environment(folder, instead) as python:
         install(python, ["--require-hashes", "-r", LOCKS / "device.txt"])
         copy_edgeloop(Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)})))
         look = "import importlib.util as u, json; print(json.dumps([m for m in {} if u.find_spec(m)]))"
         wanted = [*(one.module for one in RUNTIMES.values() if one.trains), "flwr", "edgeloop.edge", "tensorflow"]
         found = json.loads(run([python, "-I", "-c", look.format(wanted)], timeout_s=60))
-    notes = [f"device environment: {python} has {', '.join(found)}"]
+    notes = [f"The device environment is complete. It has {', '.join(found)}. Its Python: {python}"]
     if TFLITE_RUNTIME.module not in found:
-        notes.append(f"LiteRT alone on Python {sysconfig.get_python_version()}: tflite-runtime ends at 3.11.")
+        notes.append(
+            f"It has no tflite-runtime, which needs Python 3.11 or older. This is Python {platform.python_version()}."
+        )
+    if others := other_device_environments(folder):
+        notes.append(f"Other versions of edgeloop or Python made {', '.join(others)}. Delete those you do not need.")
     return CommandResult({"python": str(python), "modules": found}, notes=notes)
+
+
+def other_device_environments(folder: Path) -> list[str]:
+    """The user's other ones, 0.3 GB each, which nothing else would ever name."""
+    return sorted(str(other) for other in environments_folder().glob("device-*/") if other != folder)
 
 
 def copy_edgeloop(site_packages: Path) -> None:

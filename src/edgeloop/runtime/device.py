@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError
+from edgeloop.runtime.environment import environment_folder, is_complete
 
 DEVICE_PYTHON = "EDGELOOP_DEVICE_PYTHON"
 DEVICE_FORMS = "local, local:PYTHON (another interpreter) or ssh://[USER@]HOST[:PORT][/PATH/TO/PYTHON]"
@@ -82,17 +83,16 @@ def _behind_ssh(text: str) -> Device:
 
 
 def device_environment() -> Device:
-    """The environment without TensorFlow that `make` (or `edgeloop setup device`) builds.
-
-    Looked for, in this order: $EDGELOOP_DEVICE_PYTHON; `.venv-device` beside the environment edgeloop runs in.
+    """The environment without TensorFlow that `edgeloop setup device` makes; $EDGELOOP_DEVICE_PYTHON names another.
 
     Raises:
         MissingExtra: It is not there.
     """
-    named = os.environ.get(DEVICE_PYTHON)
-    python = Path(named) if named else Path(sys.prefix).parent / ".venv-device" / "bin" / "python"
-    if not python.is_file():
+    named, folder = os.environ.get(DEVICE_PYTHON), environment_folder("device")
+    python = Path(named) if named else folder / "bin" / "python"
+    if not (python.is_file() if named else is_complete(folder)):
         raise MissingExtra(
-            f"no device environment at {python}. Run: edgeloop setup device, or name one in {DEVICE_PYTHON}."
+            f"there is no device environment at {python}",
+            advice=f"Run: edgeloop setup device, or name its Python in {DEVICE_PYTHON}.",
         )
     return Device(f"local:{python}", python)

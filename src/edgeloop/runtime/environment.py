@@ -1,4 +1,4 @@
-"""Python environments beside the one edgeloop runs in: each made from a lock with hashes, whole or not at all.
+"""Python environments beside the one that edgeloop runs in: each made from a lock with hashes, whole or not at all.
 
 Packages come from wherever the machine's uv and pip are configured to look.
 """
@@ -13,7 +13,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
+
+import platformdirs
 
 import edgeloop.errors
 from edgeloop.errors import MissingExtra, WriteError
@@ -22,18 +25,36 @@ from edgeloop.processes.file_lock import exclusive
 
 LOCKS = Path(edgeloop.errors.__file__).with_name("locks")
 INSTALL_TIMEOUT_S = 1800.0
+UNFINISHED = "edgeloop-unfinished"
 
 
-def beside(name: str) -> Path:
-    """Where an environment of that name belongs: next to the one edgeloop runs in."""
-    return Path(sys.prefix).parent / name
+def environment_folder(name: str) -> Path:
+    """Where the environment `name` belongs: in the user's data folder, one per version of edgeloop and of Python.
+
+    A link `NAME-environment` in the environment that edgeloop runs in leads elsewhere: a checkout keeps its own.
+    """
+    link = Path(sys.prefix) / f"{name}-environment"
+    if link.is_symlink():
+        return Path(os.path.normpath(link.parent / link.readlink()))  # not resolved: its name stands in records
+    python = f"py{sys.version_info.major}.{sys.version_info.minor}"
+    return environments_folder() / f"{name}-{version('edgeloop')}-{python}"
+
+
+def environments_folder() -> Path:
+    """The folder of all of them, e.g. ~/.local/share/edgeloop/environments."""
+    return platformdirs.user_data_path("edgeloop", appauthor=False) / "environments"
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether an environment stands there, and not the half of one whose making was killed."""
+    return (folder / "bin" / "python").is_file() and not (folder / UNFINISHED).exists()
 
 
 @contextlib.contextmanager
 def new_environment(folder: Path, instead: str) -> Iterator[Path]:
     """Make `folder` anew, an environment without packages, and yield its interpreter to install with.
 
-    If the block fails or is interrupted, the folder is taken away: half an environment would be taken for a whole one.
+    If the block fails or is interrupted, the folder is removed; if it is killed, `is_complete` says so.
 
     Args:
         instead: What a user can do where `folder` cannot be written.
@@ -42,13 +63,16 @@ def new_environment(folder: Path, instead: str) -> Iterator[Path]:
         WriteError: The place may not be written to.
         MissingExtra: Python's venv does not work here.
     """
-    if not os.access(folder.parent, os.W_OK):
-        raise WriteError(
-            f"cannot write {folder}. Run edgeloop from a virtual environment of your own, or name {instead}."
-        )
     try:
-        run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], timeout_s=120)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / UNFINISHED).touch()
+    except OSError as e:
+        raise WriteError(f"cannot write {folder} ({e.strerror})", advice=f"Name {instead}.") from e
+    try:
+        run([sys.executable, "-m", "venv", "--without-pip", folder], timeout_s=120)
         yield folder / "bin" / "python"
+        (folder / UNFINISHED).unlink()
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -65,12 +89,13 @@ def one_at_a_time(folder: Path, timeout_s: float = INSTALL_TIMEOUT_S) -> Iterato
     mark = folder.with_name(folder.name + ".lock")
     with contextlib.ExitStack() as stack:
         try:
+            mark.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(exclusive(mark, timeout_s))
         except TimeoutError as e:
             raise MissingExtra(f"another process has been making {folder} for {timeout_s:g} s. End it.") from e
         except OSError as e:
             raise WriteError(
-                f"cannot write {mark} ({e.strerror}). Run edgeloop from an environment of your own."
+                f"cannot write {mark} ({e.strerror})", advice="Set XDG_DATA_HOME to a folder that you can write."
             ) from e
         yield
 

@@ -1,13 +1,14 @@
 """What `edgeloop setup` promises when packages cannot be had."""
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from edgeloop import setup
 from edgeloop.errors import MissingExtra, WriteError
-from edgeloop.runtime import environment
+from edgeloop.runtime import device, environment
 
 
 @pytest.fixture
@@ -52,10 +53,45 @@ def test_an_environment_that_fails_half_way_is_taken_away(tmp_path, monkeypatch)
     assert not (tmp_path / "env").exists()
 
 
-def test_a_place_that_may_not_be_written_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment.os, "access", lambda *_: False)
-    with pytest.raises(WriteError, match="EDGELOOP_DEVICE_PYTHON"):
-        setup.build_device_environment(tmp_path / "env")
+def test_a_place_that_may_not_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"cannot write .*/file/env.* Set XDG_DATA_HOME"):
+        setup.build_device_environment(tmp_path / "file" / "env")
+    with (
+        pytest.raises(WriteError, match=r"cannot write .*/file/env .* Name another Python\."),
+        environment.new_environment(tmp_path / "file" / "env", "another Python"),
+    ):
+        raise AssertionError("it was made")
+
+
+def test_another_version_of_edgeloop_is_told_of_its_own_environment_and_those_that_lie_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    ours = environment.environment_folder("device")
+    assert ours.parent == tmp_path / "edgeloop/environments"
+    assert ours.name == f"device-{version('edgeloop')}-py{sys.version_info.major}.{sys.version_info.minor}"
+    for name in (ours.name, "device-0.0.9-py3.11", "onnx2tf-0.0.9-py3.11"):
+        (ours.parent / name).mkdir(parents=True)
+    (ours.parent / "device-0.0.9-py3.11.lock").touch()
+    assert setup.other_device_environments(ours) == [str(ours.parent / "device-0.0.9-py3.11")]
+
+
+def test_a_checkout_keeps_its_environments_where_its_links_lead(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/device-environment").symlink_to("../.venv-device")
+    assert environment.environment_folder("device") == tmp_path / ".venv-device"  # need not exist yet
+
+
+def test_an_environment_whose_making_was_killed_is_not_taken_for_a_whole_one(tmp_path, monkeypatch):
+    monkeypatch.delenv(device.DEVICE_PYTHON, raising=False)
+    monkeypatch.setattr(device, "environment_folder", lambda name: tmp_path / name)
+    making = environment.new_environment(tmp_path / "device", "another")
+    python = making.__enter__()
+    with pytest.raises(MissingExtra, match=r"no device environment at .* Run: edgeloop setup device"):
+        device.device_environment()
+    making.__exit__(None, None, None)
+    assert device.device_environment().python == python
 
 
 def test_the_copy_of_an_editable_edgeloop_is_editable_and_brings_nothing_else(root, tmp_path):

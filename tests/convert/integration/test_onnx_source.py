@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop.convert.sources.onnx_environment import ONNX2TF_FOLDER, is_whole, onnx2tf_python
+from edgeloop.convert.sources.onnx_environment import ONNX2TF, is_whole, onnx2tf_python
 from edgeloop.convert.sources.onnx_source import onnx_names, onnx_to_saved_model
 from edgeloop.errors import MissingExtra, ModelError
-from edgeloop.runtime.environment import beside
+from edgeloop.runtime.environment import environment_folder
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -21,9 +21,9 @@ FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Path:
     """The environment of onnx2tf: built once in CI; a user's tests do not download half a gigabyte unasked."""
-    there = is_whole(beside(ONNX2TF_FOLDER)) or "EDGELOOP_ONNX2TF_PYTHON" in os.environ
+    there = is_whole(environment_folder(ONNX2TF)) or "EDGELOOP_ONNX2TF_PYTHON" in os.environ
     if not there and os.environ.get("CI") != "true":
-        pytest.skip(f"no onnx2tf environment at {beside(ONNX2TF_FOLDER)}: run edgeloop setup onnx2tf")
+        pytest.skip(f"no onnx2tf environment at {environment_folder(ONNX2TF)}: run edgeloop setup onnx2tf")
     return onnx2tf_python()
 
 

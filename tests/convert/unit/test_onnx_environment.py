@@ -13,7 +13,7 @@ def built(tmp_path, monkeypatch):
     """An empty place for the environment, and the list of installations made."""
     calls = []
     monkeypatch.delenv("EDGELOOP_ONNX2TF_PYTHON", raising=False)
-    monkeypatch.setattr(onnx_environment, "beside", lambda name: tmp_path / name)
+    monkeypatch.setattr(onnx_environment, "environment_folder", lambda name: tmp_path / name)
     monkeypatch.setattr(onnx_environment, "install", lambda python, arguments: calls.append(arguments))
     monkeypatch.setattr(onnx_environment, "run", lambda command, timeout_s: "a warning\n1.28.8\n")
     return calls
@@ -22,7 +22,7 @@ def built(tmp_path, monkeypatch):
 def test_it_is_made_on_first_use_from_the_lock_and_not_again(built, tmp_path):
     told = []
     python = onnx_environment.onnx2tf_python(lambda what, done, total: told.append((what, done)))
-    assert python == tmp_path / ".venv-onnx2tf/bin/python" and python.exists()
+    assert python == tmp_path / "onnx2tf/bin/python" and python.exists()
     assert onnx_environment.onnx2tf_python() == python
     assert len(built) == 1 and "--require-hashes" in built[0] and "--no-deps" in built[0]
     assert [done for _, done in told] == [0, 1] and "once" in told[0][0]
@@ -42,7 +42,7 @@ def test_half_an_environment_is_taken_away_and_the_line_to_run_is_named(built, t
     monkeypatch.setattr(onnx_environment, "install", fails)
     with pytest.raises(MissingExtra, match=r"no index\. Then run: edgeloop setup onnx2tf"):
         onnx_environment.onnx2tf_python()
-    assert not (tmp_path / ".venv-onnx2tf").exists()
+    assert not (tmp_path / "onnx2tf").exists()
 
 
 def test_an_interpreter_that_is_named_is_taken_as_it_is(built, monkeypatch):
@@ -61,8 +61,9 @@ def test_two_processes_do_not_make_one_environment_at_once(tmp_path):
         pass
 
 
-def test_a_place_that_does_not_exist_is_a_write_error(tmp_path):
-    with pytest.raises(WriteError, match=r"env\.lock"), environment.one_at_a_time(tmp_path / "no" / "env"):
+def test_a_place_that_cannot_exist_is_a_write_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"env\.lock"), environment.one_at_a_time(tmp_path / "file" / "env"):
         raise AssertionError("it was let in")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from edgeloop.errors import MissingExtra, WriteError
 from edgeloop.hashes import digest
 from edgeloop.progress import Progress, silent
-from edgeloop.runtime.environment import LOCKS, beside, install, new_environment, one_at_a_time, run
+from edgeloop.runtime.environment import LOCKS, environment_folder, install, new_environment, one_at_a_time, run
 
-ONNX2TF_FOLDER = ".venv-onnx2tf"
+ONNX2TF = "onnx2tf"
 STAMP = "edgeloop-lock.sha256"
 INSTEAD = "a Python that has onnx2tf in EDGELOOP_ONNX2TF_PYTHON"
 # importing shows a library that is missing, and leaves the compiled files that save every later conversion seconds
@@ -28,7 +28,7 @@ def onnx2tf_python(progress: Progress = silent) -> Path:
     named = os.environ.get("EDGELOOP_ONNX2TF_PYTHON")
     if named:
         return Path(named)
-    folder = beside(ONNX2TF_FOLDER)
+    folder = environment_folder(ONNX2TF)
     if is_whole(folder):
         return folder / "bin" / "python"
     what = f"installing onnx2tf in {folder}, once"
