@@ -1,4 +1,4 @@
-"""The program that holds the page in headless Chromium, over the frames of edge's agent (edge/on_device/frames.py).
+"""The program that holds the page in headless Chromium, over frames (processes/frames.py).
 
     python -m edgeloop.browser.agent CHROMIUM URL TIMEOUT_S
 

@@ -1,4 +1,4 @@
-"""The built files of browser/web/, packed into the wheel: found, or named with the line that builds them."""
+"""The built files of browser/web/, which the wheel carries."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def need_assets(path: Path) -> Path:
     """
     if not path.is_file():
         raise MissingExtra(
-            f"the browser files are not built: {path} is missing. Run: make setup (in a checkout), or install a wheel."
+            f"the browser files are not built: {path} is missing",
+            advice="Run: make setup (in a checkout), or install a wheel.",
         )
     return path

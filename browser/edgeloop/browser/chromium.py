@@ -1,7 +1,7 @@
 """A page in headless Chromium, for programs.
 
-Chromium hangs on a pipe that Playwright's driver holds, and the driver on a pipe that this process holds: whoever of
-them is killed takes the rest along. Playwright's synchronous calls are bound to one thread and end badly when an
+Chromium depends on a pipe that Playwright's driver holds, and the driver on a pipe that this process holds: when one of
+them is killed, the others end. Playwright's synchronous calls are bound to one thread and end badly when an
 exception strikes inside them, so it is the agent (agent.py) that calls this, in a process of its own.
 """
 
@@ -41,7 +41,9 @@ def find_chromium() -> Path:
     named = os.environ.get(NAMED)
     if named is not None:
         if not os.access(named, os.X_OK):
-            raise MissingExtra(f"{NAMED} names {named!r}, which is no program. Name an existing Chromium, or unset it.")
+            raise MissingExtra(
+                f"{NAMED} is {named!r}, which is not a program", advice="Set it to Chromium's path, or unset it."
+            )
         return Path(named)
     for program in PROGRAMS:
         found = shutil.which(program)
@@ -51,8 +53,8 @@ def find_chromium() -> Path:
     if downloaded:
         return downloaded
     raise MissingExtra(
-        "no Chromium found. Run: apt-get install chromium (as root), or playwright install chromium; "
-        f"or name one in {NAMED}."
+        "Chromium is not installed",
+        advice=f"Run: apt-get install chromium (as root), or playwright install chromium; or set {NAMED} to its path.",
     )
 
 
@@ -77,18 +79,23 @@ def open_page(url: str, program: Path, timeout_s: float = 60.0) -> Iterator[Page
         try:
             browser = driver.chromium.launch(executable_path=str(program), args=flags, timeout=timeout_s * 1e3)
         except playwright.Error as e:
-            raise DeviceError(f"{program} does not start: {first_line(e)}. Name another Chromium in {NAMED}.") from e
+            raise DeviceError(
+                f"{program} does not start: {first_line(e)}", advice=f"Set {NAMED} to another Chromium."
+            ) from e
         try:
             page = browser.new_page()
             page.set_default_timeout(timeout_s * 1e3)
             page.goto(url)
             yield page
         except playwright.TimeoutError as e:
-            raise DeviceError(f"{url} did not open in {timeout_s:g} s: {first_line(e)}.") from e
+            raise DeviceError(
+                f"{url} did not open within {timeout_s:g} s: {first_line(e)}",
+                advice=f"Try again, or set {NAMED} to another Chromium.",
+            ) from e
         finally:
             browser.close()
 
 
 def first_line(error: Exception) -> str:
-    """What Playwright says without its call log."""
+    """Playwright's message without its call log."""
     return str(error).strip().splitlines()[0].removeprefix("Page.evaluate: ").removeprefix("Error: ").rstrip(".")

@@ -1,7 +1,7 @@
-"""Two runtimes for edge's runners: TF.js in Node, and LiteRT.js in headless Chromium.
+"""Two runtimes: TF.js in Node, and LiteRT.js in headless Chromium.
 
-Both are child processes that speak the frames of edge's agent, so edge's own client asks them, bounds the waits and
-ends them.
+Both are child processes that speak the frames of runtime/agent, so its client talks to them, bounds the waits and ends
+them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TfjsRunner:
 
     @contextlib.contextmanager
     def open(self, folder: Path, entry: str, timeout_s: float = 120.0) -> Iterator[Session]:
-        """As edge's `Runner.open`; inputs and outputs have the names of the model's `signature`."""
+        """As `runtime.runners.Runner.open`; inputs and outputs have the names of the model's `signature`."""
         command = [find_node(), need_assets(TFJS_RUNNER), folder]
         with _running(command, f"TF.js in {command[0]}", timeout_s) as agent:
             version = agent.probe()["version"]
@@ -63,7 +63,7 @@ class LitertJsRunner:
 
     @contextlib.contextmanager
     def open(self, folder: Path, entry: str, timeout_s: float = 120.0) -> Iterator[Session]:
-        """As edge's `Runner.open`. `folder` need not be a bundle: nothing of it but `entry` is served.
+        """As `runtime.runners.Runner.open`. `folder` need not be a bundle: only `entry` of it is served.
 
         A batch other than the file's own runs piece by piece (see web/src/page/static_batch.ts).
         """
@@ -99,12 +99,14 @@ def find_node() -> Path:
             return place
     found = shutil.which("node")
     if found is None:
-        raise MissingExtra("no Node found, which runs TF.js models. Run: pip install 'edgeloop[browser]'")
+        raise MissingExtra(
+            "Node is not installed, which runs TF.js models", advice="Run: pip install 'edgeloop[browser]'"
+        )
     return Path(found)
 
 
 def _close(child: subprocess.Popen) -> None:
-    """Let the agent end Chromium in good order; `owned` ends what is still there after CLOSE_S."""
+    """Let the agent end Chromium; `owned` kills what still runs after CLOSE_S."""
     assert child.stdin is not None
     child.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -115,11 +117,11 @@ def _inside(folder: Path, entry: str) -> Path:
     """`folder/entry`.
 
     Raises:
-        TargetError: It is no file, or a link or `..` leads out of `folder`.
+        TargetError: It is not a file, or a link or `..` leads out of `folder`.
     """
     file = (folder / entry).resolve()
     if not file.is_relative_to(folder.resolve()) or not file.is_file():
-        raise TargetError(f"{folder / entry} is no file inside {folder}. Name one below that folder.")
+        raise TargetError(f"{folder / entry} is not a file inside {folder}", advice="Name a file in that folder.")
     return file
 
 
