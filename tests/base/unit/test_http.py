@@ -164,6 +164,7 @@ def test_a_response_to_head_has_the_length_and_no_body():
         (["Content-Length: -1"], 411),
         (["Content-Length: 2", "Content-Length: 3"], 411),
         (["Transfer-Encoding: chunked"], 411),
+        (["Content-Length: 2", "Transfer-Encoding: chunked", "", "{}"], 411),
         ([], 411),
     ],
     ids=lambda value: str(value)[:40],
@@ -245,6 +246,8 @@ def test_closing_answers_what_has_begun_and_ends_what_is_idle():
             closer = threading.Thread(target=server.close, args=(WAIT_S,))
             closer.start()
             assert idle.recv(1) == b""
+            closer.join(0.3)
+            assert closer.is_alive()  # a request is being answered
             Echo.gate.set()
             response = b"".join(iter(lambda: asked.recv(1 << 16), b""))
             closer.join(WAIT_S)
