@@ -28,6 +28,7 @@ from edgeloop.http.request_reader import POLL_S, RequestReader
 LOOPBACK = "127.0.0.1"
 REQUEST_S = 15.0  # for a request to begin, for all of it to arrive, and for each piece of its response to leave
 CONNECTIONS = 64
+FULL_S = 1.0  # for one of them to end before the next is refused: a client that has closed its own may still be counted
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -35,7 +36,6 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",  # another release, or a bundle converted again, has the same addresses
 }
-FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class BaseServer(ThreadingHTTPServer):
@@ -56,7 +56,8 @@ class BaseServer(ThreadingHTTPServer):
 
     def __init__(self, host: str, port: int, handler: type[BaseHandler], port_option: str) -> None:
         host = host.strip("[]")
-        self.closing, self._open, self._changed = False, 0, threading.Condition()
+        self.handler, self.closing = handler, False
+        self._open, self._changed = 0, threading.Condition()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), handler)
@@ -95,14 +96,16 @@ class BaseServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._changed:
-            full = self._open >= CONNECTIONS
-            self._open += 0 if full else 1
-        if not full:
+            free = self._changed.wait_for(lambda: self._open < CONNECTIONS, FULL_S)
+            self._open += 1 if free else 0
+        if free:
             super().process_request(request, client_address)
             return
+        content_type, body = self.handler.error_body(f"{CONNECTIONS} connections are open. Try again later.")
+        head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}"
         with contextlib.suppress(OSError):  # the client is already gone
             request.settimeout(0.1)
-            request.sendall(FULL)
+            request.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode() + body)
         self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -192,7 +195,8 @@ class BaseHandler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.respond(status, *self.error_body(reason))
 
-    def error_body(self, reason: str) -> tuple[str, bytes]:
+    @staticmethod
+    def error_body(reason: str) -> tuple[str, bytes]:
         """Content type and body of a refusal."""
         return "text/plain; charset=utf-8", f"{reason}\n".encode()
 

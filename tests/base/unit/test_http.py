@@ -224,16 +224,29 @@ def test_a_request_that_trickles_in_is_cut_off(monkeypatch):
 
 def test_connections_are_counted_and_one_too_many_is_503(monkeypatch):
     monkeypatch.setattr(base_server, "CONNECTIONS", 2)
+    monkeypatch.setattr(base_server, "FULL_S", 0.2)
     with serving() as server:
         with connected(server) as one, connected(server) as two:
             for client in (one, two):
                 client.sendall(b"POST / HTTP/1.1\r\n")
             while server._open < 2:
                 time.sleep(0.01)
-            assert status(exchange(server, head("Host: localhost"))) == 503
+            response = exchange(server, head("Host: localhost"))
+            assert status(response) == 503 and response.endswith(b"2 connections are open. Try again later.\n")
         while server._open:
             time.sleep(0.01)
         assert status(exchange(server, head("Host: localhost"))) == 200
+
+
+def test_a_connection_that_ends_makes_room_for_the_next(monkeypatch):
+    monkeypatch.setattr(base_server, "CONNECTIONS", 1)
+    monkeypatch.setattr(base_server, "FULL_S", WAIT_S)
+    with serving() as server, connected(server) as one, connected(server) as next_one:
+        while not server._open:
+            time.sleep(0.01)
+        next_one.sendall(head("Host: localhost"))
+        one.close()
+        assert status(next_one.recv(1 << 16)) == 200
 
 
 def test_closing_answers_what_has_begun_and_ends_what_is_idle():

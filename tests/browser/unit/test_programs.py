@@ -70,7 +70,7 @@ def test_a_model_outside_its_folder_is_not_served(tmp_path, monkeypatch, entry):
     (tmp_path / "secret.tflite").write_bytes(b"secret")
     (tmp_path / "models" / "folder").mkdir(parents=True)
     (tmp_path / "models" / "link.tflite").symlink_to(tmp_path / "secret.tflite")
-    with pytest.raises(TargetError, match="no file inside"):
+    with pytest.raises(TargetError, match="not a file inside"):
         LITERTJS.open(tmp_path / "models", entry).__enter__()
 
 

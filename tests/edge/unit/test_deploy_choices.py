@@ -64,10 +64,10 @@ def test_waves_reach_every_device_once(text, devices, sizes):
         ("5,10%,100%", "is 2 of 20 devices, after 5"),
         ("0,100%", "is not above 0 and at most 100%"),
         ("101%", "is not above 0 and at most 100%"),
-        ("1.5,100%", "'1.5' in --wave"),
-        ("-1,100%", "'-1' in --wave"),
-        ("", "'' in --wave"),
-        ("half", "'half' in --wave"),
+        ("1.5,100%", "'1.5' in --waves"),
+        ("-1,100%", "'-1' in --waves"),
+        ("", "'' in --waves"),
+        ("half", "'half' in --waves"),
     ],
 )
 def test_waves_that_fall_end_early_or_are_none_are_refused(text, why):

@@ -44,7 +44,7 @@ class DeployConstraints:
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
             raise OptionsError(f"--min-accuracy is {self.min_accuracy:g}", advice="It must be from 0 to 1, e.g. 0.97.")
         if self.max_ram_bytes is not None and self.max_ram_bytes <= 0:
-            raise OptionsError(f"--max-ram-mb is {self.max_ram_bytes / 1000000.0:g}", advice="It must be above 0.")
+            raise OptionsError(f"--max-ram-mb is {self.max_ram_bytes / 1e6:g}", advice="It must be above 0.")
 
 
 @dataclass(frozen=True, slots=True)

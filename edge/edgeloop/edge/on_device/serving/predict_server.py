@@ -85,7 +85,8 @@ class Handler(BaseHandler):
     def respond_json(self, status: int, document: dict[str, Any], **headers: str) -> None:
         self.respond(status, JSON, json.dumps(document, allow_nan=False).encode(), **headers)
 
-    def error_body(self, reason: str) -> tuple[str, bytes]:
+    @staticmethod
+    def error_body(reason: str) -> tuple[str, bytes]:
         return JSON, json.dumps({"error": reason}).encode()
 
 
