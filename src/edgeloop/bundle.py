@@ -164,11 +164,16 @@ def is_bundle(path: str | Path) -> bool:
 
 
 def read_bundle(path: str | Path) -> Bundle:
-    """Read the manifest and check every file against it.
+    """Read a bundle folder's manifest and check every file against its size and sha256. No model is loaded.
 
     Raises:
         ModelError: No bundle there, an unknown format, a manifest that breaks its own rules.
         IntegrityError: A file differs from its hash, is missing for a variant that is partly there, or is not listed.
+
+    Example:
+        >>> bundle = read_bundle("m/")
+        >>> bundle.file(bundle.variant("int8").entry)
+        PosixPath('m/int8.tflite')
     """
     path = Path(path)
     if not path.exists():

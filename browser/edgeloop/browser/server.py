@@ -53,12 +53,19 @@ class PageServer:
 
 @contextlib.contextmanager
 def serve(bundle_folder: str | Path, port: int = 0) -> Iterator[PageServer]:
-    """Serve a bundle and the page that shows it, until the block ends. `port` 0 takes any free one.
+    """Serve a bundle and the page that shows it to browsers of this machine, until the block ends.
+
+    `port` 0 takes any free one; `port` and `url` of what is yielded say which.
 
     Raises:
         ModelError, IntegrityError: As `read_bundle`, which checks every file before the first request.
         DeviceError: The port is in use, or may not be listened on.
         MissingExtra: The page was not built.
+
+    Example:
+        >>> with browse("m/", port=8000) as page:
+        ...     print(page.url)
+        ...     input("Enter ends the server.")
     """
     bundle = read_bundle(bundle_folder)
     names = {*bundle.manifest.files, MANIFEST, PROOF}

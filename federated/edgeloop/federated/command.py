@@ -7,15 +7,10 @@ from typing import Annotated
 
 import typer
 
-from edgeloop.bundle import read_bundle
-from edgeloop.errors import ModelError
-from edgeloop.federated.initial import initial_weights
 from edgeloop.federated.records import RoundRecord
 from edgeloop.federated.rounds import RoundsOptions, run_rounds
 from edgeloop.result import CommandResult, Table
-from edgeloop.runtime.device import device_environment, parse_device
-
-VARIANT = "trainable"
+from edgeloop.runtime.device import parse_device
 
 
 def run(
@@ -41,26 +36,17 @@ def run(
     ] = None,
 ) -> CommandResult:
     """Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine."""
-    read = read_bundle(bundle)
-    if VARIANT not in [variant.id for variant in read.manifest.variants]:
-        raise ModelError(
-            f"{bundle} has no {VARIANT} variant", advice=f"Run: edgeloop convert MODEL --trainable -o {bundle}"
-        )
-    where = parse_device(on) if on else device_environment()
-    model = read.file(read.variant(VARIANT).entry)
     options = RoundsOptions(
-        trainable=model,
-        initial=initial_weights(model, where),
         shards=tuple(shard),
-        device=where,
         out=out,
+        device=parse_device(on) if on else None,
         rounds=rounds,
         epochs=epochs,
         lr=lr,
         lr_decay=lr_decay,
         seed=seed,
     )
-    records = run_rounds(options, lambda record, _: ctx.obj("rounds", record.round, rounds))
+    records = run_rounds(bundle, options, lambda record, _: ctx.obj("rounds", record.round, rounds))
     return CommandResult({"rounds": [r.to_json() for r in records], "out": str(out)}, [_table(records)])
 
 

@@ -46,13 +46,20 @@ class CheckedGrid(Grid):
                 waiting.discard(reply.metadata.reply_to_message_id)
                 replies.append((self._checked(reply), reply))
             if waiting and time.monotonic() > deadline:
-                raise DeviceError(f"{len(replies)} of {self.devices} devices answered in {timeout:g} s. All must.")
+                raise DeviceError(
+                    f"{len(replies)} of {self.devices} devices answered within {timeout:g} s, and a round needs all "
+                    "of them",
+                    advice="Allow more time, or train for fewer epochs.",
+                )
             time.sleep(POLL_S if waiting else 0)
         replies.sort(key=lambda pair: pair[0].device)
         self.clients = tuple(client for client, _ in replies)
         if [client.device for client in self.clients] != list(range(self.devices)):
             named = [client.device for client in self.clients]
-            raise DeviceError(f"the replies come from devices {named}, expected 0 to {self.devices - 1}, each once.")
+            raise DeviceError(
+                f"the replies come from the devices {named}, expected each of 0 to {self.devices - 1} once",
+                advice="Run the same edgeloop on every device.",
+            )
         return [reply for _, reply in replies]
 
     def _checked(self, reply: Message) -> ClientRecord:
@@ -60,7 +67,10 @@ class CheckedGrid(Grid):
             raise DeviceError(f"a device failed: {_reason(reply.error.reason or f'Flower error {reply.error.code}')}")
         content = reply.content
         if list(content.array_records) != ["arrays"] or list(content.metric_records) != ["metrics"]:
-            raise DeviceError(f"a reply holds {sorted(content)}, expected arrays and metrics.")
+            raise DeviceError(
+                f"a reply holds {sorted(content)}, expected arrays and metrics",
+                advice="Run the same edgeloop on every device.",
+            )
         arrays = {name: array.numpy() for name, array in content.array_records["arrays"].items()}
         metrics: dict[str, Any] = dict(content.metric_records["metrics"])
         return check_reply(arrays, metrics, self.shapes, self.devices)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgeloop.errors import DeviceError
 from edgeloop.federated.flower_app import CONNECTION, write_app, write_connection
-from edgeloop.federated.processes import commands, environment, free_ports, home, program
+from edgeloop.federated.flower_processes import commands, environment, free_ports, home, program
 from edgeloop.processes.children import owned
 from edgeloop.runtime.device import Device
 
@@ -62,9 +62,9 @@ class Network:
             if child.poll() is not None:
                 code = child.returncode
                 how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-                raise DeviceError(f"{name} ended ({how}); {self.last_words(name)}")
+                raise DeviceError(f"{name} ended ({how}); {self.last_log_line(name)}")
 
-    def last_words(self, name: str) -> str:
+    def last_log_line(self, name: str) -> str:
         """The last line that says something in the log of a process."""
         text = re.sub(r"\x1b\[[0-9;]*m", "", (self.work / f"{name}.log").read_text(errors="replace"))
         lines = [line.strip() for line in text.splitlines()]
@@ -93,7 +93,7 @@ class Network:
             document = {}
         if not document.get("success"):
             reason = " ".join(str(document.get("error-message", "")).split())[-300:]
-            raise DeviceError(f"flwr {arguments[0]} failed: {reason or self.last_words('flwr')}")
+            raise DeviceError(f"flwr {arguments[0]} failed: {reason or self.last_log_line('flwr')}")
         return dict(document)
 
     def _wait_for_superlink(self) -> None:
@@ -103,7 +103,7 @@ class Network:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             time.sleep(0.1)
-        raise DeviceError(f"the SuperLink did not listen within {START_S:g} s; {self.last_words('superlink')}")
+        raise DeviceError(f"the SuperLink did not listen within {START_S:g} s; {self.last_log_line('superlink')}")
 
 
 @contextlib.contextmanager

@@ -29,13 +29,15 @@ def by_dirichlet(
     """
     labels = np.asarray(labels)
     if devices < 1 or not (np.isfinite(alpha) and alpha > 0):
-        raise OptionsError(f"cannot split over {devices} devices with alpha {alpha}. Expected both above 0.")
+        raise OptionsError(f"devices is {devices} and alpha is {alpha}", advice="Both must be above 0.")
     if labels.ndim != 1 or not len(labels) or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"labels are {labels.dtype} of shape {labels.shape}. Expected at least one integer in [N].")
+        raise DataError(
+            f"the labels are {labels.dtype} of shape {labels.shape}", advice="Pass integers of shape [n], at least one."
+        )
     if len(labels) // devices < max(1, min_per_device):
         raise DataError(
-            f"{len(labels)} samples over {devices} devices are fewer than {max(1, min_per_device)} for each. "
-            "Use fewer devices."
+            f"{len(labels)} samples are too few for {devices} devices with {max(1, min_per_device)} each",
+            advice="Use fewer devices.",
         )
     generator = np.random.default_rng(seed)
     classes, counts = np.unique(labels, return_counts=True)

@@ -98,23 +98,33 @@ def check_reply(
     """
     missing = sorted({EXAMPLES, LOSS, SECONDS, DEVICE} - set(metrics))
     if missing:
-        raise DeviceError(f"a device's reply has no metric {missing[0]!r}. Run the same edgeloop on every device.")
+        raise DeviceError(
+            f"a device's reply has no metric {missing[0]!r}", advice="Run the same edgeloop on every device."
+        )
     device, examples = metrics[DEVICE], metrics[EXAMPLES]
     if not isinstance(device, int) or not 0 <= device < devices:
-        raise DeviceError(f"a reply calls itself device {device!r}, expected 0 to {devices - 1}.")
+        raise DeviceError(
+            f"a reply comes from device {device!r}, expected 0 to {devices - 1}",
+            advice="Run the same edgeloop on every device.",
+        )
     if not isinstance(examples, int) or examples < 1:
-        raise DeviceError(f"device {device} trained on {examples!r} examples, expected a whole number above 0.")
+        raise DeviceError(
+            f"device {device} reports {examples!r} examples, expected a whole number above 0", advice="Check its shard."
+        )
     if not math.isfinite(metrics[LOSS]):
-        raise DeviceError(f"device {device} reports the loss {metrics[LOSS]}. Lower the learning rate.")
+        raise DeviceError(f"device {device} reports the loss {metrics[LOSS]}", advice="Lower the learning rate.")
     if set(arrays) != set(shapes):
         odd = sorted(set(arrays) ^ set(shapes))[0]
         how = "has an unknown" if odd in arrays else "lacks the"
-        raise DeviceError(f"the reply of device {device} {how} weight {odd!r}. Run the same model on every device.")
+        raise DeviceError(
+            f"the reply of device {device} {how} weight {odd!r}", advice="Run the same model on every device."
+        )
     for name, array in arrays.items():
         if array.shape != shapes[name] or array.dtype != np.float32:
             raise DeviceError(
-                f"device {device} sent {name} as {array.dtype} {array.shape}, expected float32 {shapes[name]}."
+                f"device {device} sent {name} as {array.dtype} {array.shape}, expected float32 {shapes[name]}",
+                advice="Run the same model on every device.",
             )
         if not np.isfinite(array).all():
-            raise DeviceError(f"device {device} sent NaN or Infinity in {name}. Lower the learning rate.")
+            raise DeviceError(f"device {device} sent NaN or infinity in {name}", advice="Lower the learning rate.")
     return ClientRecord(device, examples, float(metrics[LOSS]), float(metrics[SECONDS]))

@@ -1,4 +1,4 @@
-"""Rounds of FedAvg over devices on this machine: a trainable model, weights and shards in, weights per round out."""
+"""Rounds of federated averaging over devices on this machine: a bundle and shards in, weights per round out."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from edgeloop.atomic import write_file
+from edgeloop.bundle import read_bundle
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
+from edgeloop.federated.initial import initial_weights
 from edgeloop.federated.network import Network, network
 from edgeloop.federated.records import (
     ALIVE,
@@ -29,8 +31,9 @@ from edgeloop.federated.records import (
     rounds_bytes,
     weights_bytes,
 )
-from edgeloop.runtime.device import Device
+from edgeloop.runtime.device import Device, device_environment
 
+TRAINABLE = "trainable"  # the variant of a bundle that devices train
 LOOK_S = 0.1  # between two looks at the folder and the processes
 QUIET_S = 10.0  # without a ServerApp, before Flower is asked what became of the run
 OnRound: TypeAlias = Callable[[RoundRecord, Mapping[str, np.ndarray]], None]
@@ -38,28 +41,26 @@ OnRound: TypeAlias = Callable[[RoundRecord, Mapping[str, np.ndarray]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundsOptions:
-    """What to train, where, for how long.
+    """Where to train, on which data, for how long.
 
     Attributes:
-        trainable: The .tflite with training signatures (docs/trainable.md).
-        initial: Weights before round 1 by name (w000, w001, ...), float32.
         shards: One .npz per device: the inputs by name (or `x`) and `y`. A device reads its own only.
-        device: The environment the devices run in; it needs no TensorFlow.
         out: Folder for round-N.npz and rounds.json. Those of an earlier run are removed.
+        device: The environment the devices run in; it needs no TensorFlow. None: the device environment.
+        initial: Weights before round 1 by name (w000, w001, ...), float32. None: those in the bundle.
         epochs: Passes over a shard per round.
         lr: Learning rate of plain SGD in round 1.
-        lr_decay: Factor on it after every round. Devices that hold different labels pull apart by as much as they
-            step; smaller last steps let their average settle.
+        lr_decay: The learning rate is multiplied by this after each round. Devices that hold different labels pull
+            apart by as much as they step; smaller last steps let their average settle.
         seed: With round and device it fixes every shuffle, so equal options give equal weights.
         round_timeout_s: From sending a round's weights to the last reply.
         timeout_s: The whole run, start included.
     """
 
-    trainable: Path
-    initial: Mapping[str, np.ndarray]
     shards: tuple[Path, ...]
-    device: Device
     out: Path
+    device: Device | None = None
+    initial: Mapping[str, np.ndarray] | None = None
     rounds: int = 3
     epochs: int = 1
     lr: float = 0.05
@@ -70,9 +71,11 @@ class RoundsOptions:
 
     def __post_init__(self) -> None:
         counts = {"shards": len(self.shards), "rounds": self.rounds, "epochs": self.epochs}
-        for name, count in {**counts, "initial weights": len(self.initial)}.items():
+        if self.initial is not None:
+            counts["initial weights"] = len(self.initial)
+        for name, count in counts.items():
             if count < 1:
-                raise OptionsError(f"cannot federate with {count} {name}. Expected at least 1.")
+                raise OptionsError(f"the number of {name} is {count}", advice="It must be 1 or more.")
         positive = {
             "lr": self.lr,
             "lr_decay": self.lr_decay,
@@ -81,14 +84,14 @@ class RoundsOptions:
         }
         for name, value in positive.items():
             if not (math.isfinite(value) and value > 0):
-                raise OptionsError(f"{name} is {value}. Expected a number above 0.")
+                raise OptionsError(f"{name} is {value}", advice="It must be a number above 0.")
         if self.seed < 0:
-            raise OptionsError(f"seed is {self.seed}. Expected 0 or more.")
+            raise OptionsError(f"seed is {self.seed}", advice="It must be 0 or more.")
         for path in self.shards:
             if not path.is_file():
-                raise DataError(f"no shard at {path}. Expected an .npz of the inputs and y.")
-        if not self.trainable.is_file():
-            raise ModelError(f"no model at {self.trainable}. Make one: edgeloop convert --trainable.")
+                raise DataError(
+                    f"the shard {path} does not exist", advice="Expected an .npz file with the inputs and y."
+                )
 
 
 def ignore(record: RoundRecord, weights: Mapping[str, np.ndarray]) -> None:
@@ -96,37 +99,66 @@ def ignore(record: RoundRecord, weights: Mapping[str, np.ndarray]) -> None:
 
 
 def run_rounds(
-    options: RoundsOptions, on_round: OnRound = ignore, running: Network | None = None
+    bundle: str | Path, options: RoundsOptions, on_round: OnRound = ignore, running: Network | None = None
 ) -> tuple[RoundRecord, ...]:
-    """Train, calling `on_round` with each round's record and averaged weights as soon as they are there.
+    """Train the trainable variant of a bundle across devices by federated averaging; their data stays where it is.
 
-    The devices go on with the next round while `on_round` works. `running`: a network over the same shards, started
-    (and perhaps submitted) earlier to hide its start. Without one it is started here, and every process of it has
-    ended when this returns or raises.
+    Args:
+        bundle: A bundle folder with a trainable variant (`edgeloop convert --trainable`).
+        on_round: Called with each round's record and its averaged weights {name: float32 array} as soon as they are
+            there. The devices work on the next round meanwhile.
+        running: A network over the same shards, started (and perhaps submitted) earlier to hide its start. Without
+            one it is started here, and every process of it has ended when this returns or raises.
+
+    Returns:
+        One record a round: examples, mean training loss, and per device its loss and seconds. The weights lie in
+        `options.out`.
 
     Raises:
+        ModelError, IntegrityError: The bundle is none, was changed, or has no trainable variant.
+        OptionsError: `running` was started for other shards or another device.
         DeviceError: A device, the server or the time failed; names the round and the reason.
-        MissingExtra: Flower is not installed here or in the device environment.
+        MissingExtra: Flower is not installed here or in the device environment, or there is no such environment.
         WriteError: `out` cannot be written.
+
+    Example:
+        >>> records = run_rounds("m/", RoundsOptions(shards=(Path("a.npz"), Path("b.npz")), out=Path("rounds")))
+        >>> [record.train_loss for record in records]
     """
+    options = replace(options, device=options.device or device_environment())
+    assert options.device is not None
     if running is not None and (running.shards, running.device) != (options.shards, options.device):
-        raise OptionsError("the running network has other shards or another device than these options.")
+        raise OptionsError(
+            "the running network was started for other shards or another device",
+            advice="Pass it the options it was started with, or leave it out.",
+        )
+    model = _trainable(bundle)
+    initial = initial_weights(model, options.device) if options.initial is None else options.initial
     deadline = time.monotonic() + options.timeout_s
     write_file(options.out / ROUNDS, rounds_bytes([]))  # a folder that refuses is found before anything starts
     for old in options.out.glob("round-*.npz"):
         old.unlink()
     with contextlib.nullcontext(running) if running else network(options.device, options.shards) as flower:
-        write_file(flower.work / INITIAL, weights_bytes(options.initial))
-        write_file(flower.work / JOB, _job(options))
+        write_file(flower.work / INITIAL, weights_bytes(initial))
+        write_file(flower.work / JOB, _job(model, options))
         flower.submit()
         return _watch(options, flower, on_round, deadline)
 
 
-def _job(options: RoundsOptions) -> bytes:
+def _trainable(bundle: str | Path) -> Path:
+    read = read_bundle(bundle)
+    if TRAINABLE not in [variant.id for variant in read.variants]:
+        raise ModelError(
+            f"{bundle} has no {TRAINABLE} variant", advice=f"Run: edgeloop convert MODEL --trainable -o {bundle}"
+        )
+    return read.file(read.variant(TRAINABLE).entry)
+
+
+def _job(model: Path, options: RoundsOptions) -> bytes:
     """What the ServerApp reads; it waits for this file."""
     job = {
         "out": str(options.out.absolute()),
-        "trainable": str(options.trainable.absolute()),
+        "trainable": str(model.absolute()),
         "devices": len(options.shards),
         "rounds": options.rounds,
         "epochs": options.epochs,
@@ -153,13 +185,16 @@ def _watch(options: RoundsOptions, flower: Network, on_round: OnRound, deadline:
             raise DeviceError(f"{where}: {json.loads((flower.work / FAILURE).read_bytes())['message']}")
         flower.check()
         if alive is False:
-            raise DeviceError(f"{where}: the ServerApp ended; {flower.last_words('serverapp')}")
+            raise DeviceError(f"{where}: the ServerApp ended; {flower.last_log_line('serverapp')}")
         if alive is None and time.monotonic() - asked > QUIET_S:
             status, asked = flower.status(), time.monotonic()
             if status.startswith("finished"):
-                raise DeviceError(f"{where}: Flower ended the run ({status}); {flower.last_words('serverapp')}")
+                raise DeviceError(f"{where}: Flower ended the run ({status}); {flower.last_log_line('serverapp')}")
         if time.monotonic() > deadline:
-            raise DeviceError(f"{where} was not finished after {options.timeout_s:g} s. Allow more, or train less.")
+            raise DeviceError(
+                f"{where} was not finished within {options.timeout_s:g} s",
+                advice="Allow more time, or train for fewer rounds or epochs.",
+            )
         time.sleep(LOOK_S)
 
 

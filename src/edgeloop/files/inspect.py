@@ -34,12 +34,18 @@ ONNX_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 8: "s
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
-    """`format`, `bytes`, `signatures` {name: {inputs, outputs: [{name, shape, dtype}]}}, `operators` {name: count}.
+    """Read what a model file or a bundle holds.
 
-    A .keras file has `layers` [{name, kind}] instead of operators; a bundle `variants`.
+    Returns `format`, `bytes`, `signatures` {name: {inputs, outputs: [{name, shape, dtype}]}} and `operators`
+    {name: count}. A .keras file has `layers` [{name, kind}] instead of operators; a bundle `variants`. In a shape,
+    None is a free dimension; sizes are in bytes. The model is never run, and no framework is loaded.
 
     Raises:
         ModelError: None of the formats, or damaged.
+
+    Example:
+        >>> inspect("model.tflite")["operators"]
+        {'CONV_2D': 2, 'MAX_POOL_2D': 2, 'FULLY_CONNECTED': 2, 'SOFTMAX': 1}
     """
     path = Path(path)
     if not path.exists():

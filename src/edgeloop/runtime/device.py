@@ -59,6 +59,10 @@ def parse_device(text: str) -> Device:
     Raises:
         OptionsError: Another form.
         DeviceError: No such interpreter on this machine.
+
+    Example:
+        >>> parse_device("ssh://pi@camera.local/home/pi/edge/bin/python").label
+        'ssh:camera.local'
     """
     if text.startswith("ssh:"):
         return _behind_ssh(text)

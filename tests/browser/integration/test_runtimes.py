@@ -577,7 +577,7 @@ def remade(bundle, tmp_path):
 def claiming(bundle, id, like, *runtimes):
     """A variant of its own file ID.tflite that says it was proved on `runtimes`."""
     made = dataclasses.replace(bundle.variant(like), id=id, entry=f"{id}.tflite", files=(f"{id}.tflite",))
-    note = () if runtimes else ("unproved: no runtime of its format was there when it was made",)
+    note = () if runtimes else ("unproved: no runtime of its format was installed when it was made",)
     return dataclasses.replace(made, requires=Requires(runtimes), notes=note)
 
 

@@ -78,12 +78,12 @@ def test_a_lone_input_may_go_by_its_name_or_as_x(tmp_path, name):
     ("content", "says"),
     [
         (None, "No such file"),
-        (b"", "is no shard"),
-        (b"no npz at all", "is no shard"),
-        (b"PK\x03\x04 a broken one", "is no shard"),
+        (b"", "is not a shard"),
+        (b"no npz at all", "is not a shard"),
+        (b"PK\x03\x04 a broken one", "is not a shard"),
         (np.zeros(3), "one bare array"),
-        ({"features": np.zeros((2, 8))}, r"holds \['features'\] and no labels. Expected an array named y"),
-        ({"features": np.array([{}]), "y": np.zeros(1, int)}, "is no shard .*[Oo]bject arrays"),
+        ({"features": np.zeros((2, 8))}, r"holds \['features'\] and no labels. Add an array named y"),
+        ({"features": np.array([{}]), "y": np.zeros(1, int)}, "is not a shard .*[Oo]bject arrays"),
     ],
 )
 def test_a_file_that_is_no_shard_is_named(tmp_path, content, says):

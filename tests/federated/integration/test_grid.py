@@ -65,17 +65,17 @@ def test_replies_come_in_the_order_of_the_devices_whoever_was_first():
 
 
 def test_a_device_that_does_not_answer_ends_the_round():
-    with pytest.raises(DeviceError, match=r"1 of 2 devices answered in 0.3 s"):
+    with pytest.raises(DeviceError, match=r"1 of 2 devices answered within 0.3 s"):
         round_of(reply(0, device=0), timeout=0.3)
 
 
 def test_two_replies_of_one_device_end_the_round():
-    with pytest.raises(DeviceError, match=r"devices \[0, 0\], expected 0 to 1"):
+    with pytest.raises(DeviceError, match=r"devices \[0, 0\], expected each of 0 to 1"):
         round_of(reply(0, device=0), reply(1, device=0))
 
 
 def test_a_reply_with_nan_ends_the_round():
-    with pytest.raises(DeviceError, match="device 1 sent NaN or Infinity in w000"):
+    with pytest.raises(DeviceError, match="device 1 sent NaN or infinity in w000"):
         round_of(reply(0, device=0), reply(1, device=1, value=float("nan")))
 
 

@@ -78,10 +78,9 @@ def nothing_is_left(folder: Path) -> bool:
     return living(folder) == [] and not list(folder.glob("edgeloop-rounds-*"))
 
 
-def options(bundle, shards, device_python, out, **more) -> RoundsOptions:
-    model = bundle / "trainable.tflite"
-    given = {"initial": Trainer(model.read_bytes()).get_weights(), "device": Device("local:device", device_python)}
-    return RoundsOptions(trainable=model, shards=shards, out=out, lr=LR, seed=SEED, **{**given, **more})
+def options(shards, device_python, out, **more) -> RoundsOptions:
+    device = Device("local:device", device_python)
+    return RoundsOptions(shards=shards, out=out, device=device, lr=LR, seed=SEED, **more)
 
 
 def fedavg_by_hand(bundle, shards, rounds: int) -> list[dict[str, np.ndarray]]:
@@ -149,9 +148,9 @@ def test_a_killed_supernode_ends_the_run_at_once(bundle, shards, device_python, 
             assert all(np.isfinite(array).all() for array in weights.values())
             os.kill(running.children["device-1"].pid, signal.SIGKILL)
 
-        chosen = options(bundle, shards, device_python, temporary / "out", rounds=50)
+        chosen = options(shards, device_python, temporary / "out", rounds=50)
         with pytest.raises(DeviceError, match=r"device-1 ended \(signal SIGKILL\); last line of its log: \S"):
-            run_rounds(chosen, kill, running)
+            run_rounds(bundle, chosen, kill, running)
         assert running.status() == "running"  # Flower itself takes 46 s to notice
         assert len(living(temporary)) > 3  # the control: the others do live until the block ends
     assert nothing_is_left(temporary)
@@ -167,9 +166,9 @@ def test_a_killed_server_ends_the_run_at_once(bundle, shards, device_python, tem
         assert running.status() == "running"  # and so Flower says for another minute: it is not asked
         os.kill(int(server.name), signal.SIGKILL)
         with pytest.raises(DeviceError, match="round 1 of 3: the ServerApp ended"):
-            run_rounds(options(bundle, shards, device_python, temporary / "out"), running=running)
+            run_rounds(bundle, options(shards, device_python, temporary / "out"), running=running)
         with pytest.raises(OptionsError, match="other shards"):
-            run_rounds(options(bundle, shards[:1], device_python, temporary / "out"), running=running)
+            run_rounds(bundle, options(shards[:1], device_python, temporary / "out"), running=running)
         raise KeyboardInterrupt  # as from the terminal: the block ends all the same
     assert nothing_is_left(temporary)
 
@@ -185,9 +184,9 @@ def is_serverapp(process: Path, work: Path) -> bool:
 def test_a_shard_the_model_does_not_know_ends_the_run_with_its_name(bundle, shards, device_python, temporary):
     strange = temporary / "strange.npz"
     np.savez(strange, features=np.zeros((4, 8), np.float32), y=np.array([0, 1, 2, 3]))
-    chosen = options(bundle, (shards[0], strange), device_python, temporary / "out")
+    chosen = options((shards[0], strange), device_python, temporary / "out")
     says = rf"round 1 of 3: a device failed: DataError: {re.escape(str(strange))}: labels run from 0 to 3"
     with pytest.raises(DeviceError, match=says):
-        run_rounds(chosen)
+        run_rounds(bundle, chosen)
     assert nothing_is_left(temporary)
     assert not list((temporary / "out").glob("round-*.npz"))

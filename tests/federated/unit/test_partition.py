@@ -42,11 +42,11 @@ def test_the_seed_decides_the_split():
 @pytest.mark.parametrize(
     ("labels", "devices", "alpha", "least", "error", "says"),
     [
-        (LABELS, 0, 1.0, 1, OptionsError, "over 0 devices"),
-        (LABELS, 2, 0.0, 1, OptionsError, "alpha 0.0"),
-        (LABELS, 2, float("nan"), 1, OptionsError, "alpha nan"),
-        (LABELS[:3], 4, 1.0, 1, DataError, "3 samples over 4 devices"),
-        (LABELS, 4, 1.0, 251, DataError, "fewer than 251 for each"),
+        (LABELS, 0, 1.0, 1, OptionsError, "devices is 0"),
+        (LABELS, 2, 0.0, 1, OptionsError, "alpha is 0.0"),
+        (LABELS, 2, float("nan"), 1, OptionsError, "alpha is nan"),
+        (LABELS[:3], 4, 1.0, 1, DataError, "3 samples are too few for 4 devices"),
+        (LABELS, 4, 1.0, 251, DataError, "4 devices with 251 each"),
         (LABELS[:0], 1, 1.0, 1, DataError, r"shape \(0,\)"),
         (LABELS.astype(float), 2, 1.0, 1, DataError, "float64"),
     ],

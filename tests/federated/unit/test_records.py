@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeloop.bundle import Manifest
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
 from edgeloop.federated.flower_app import toml_text, write_app
 from edgeloop.federated.records import (
@@ -19,7 +20,7 @@ from edgeloop.federated.records import (
     rounds_bytes,
     weights_bytes,
 )
-from edgeloop.federated.rounds import RoundsOptions
+from edgeloop.federated.rounds import RoundsOptions, run_rounds
 from edgeloop.runtime.device import Device
 
 SHAPES = {"w000": (2, 2), "w001": (2,)}
@@ -39,12 +40,12 @@ def test_a_sound_reply_becomes_a_record():
         ({"w001": np.zeros((), np.float32)}, {}, r"w001 as float32 \(\), expected float32 \(2,\)"),  # would broadcast
         ({"w000": np.ones((2, 3), np.float32)}, {}, r"\(2, 3\)"),
         ({"w001": np.zeros(2)}, {}, "float64"),
-        ({"w001": np.array([0, np.nan], np.float32)}, {}, "NaN or Infinity in w001"),
-        ({"w001": np.array([0, np.inf], np.float32)}, {}, "NaN or Infinity in w001"),
+        ({"w001": np.array([0, np.nan], np.float32)}, {}, "NaN or infinity in w001"),
+        ({"w001": np.array([0, np.inf], np.float32)}, {}, "NaN or infinity in w001"),
         ({}, {"num-examples": None}, "no metric 'num-examples'"),
         ({}, {"device": None}, "no metric 'device'"),
-        ({}, {"num-examples": 0}, "trained on 0 examples"),
-        ({}, {"num-examples": 3.5}, "trained on 3.5 examples"),
+        ({}, {"num-examples": 0}, "reports 0 examples"),
+        ({}, {"num-examples": 3.5}, "reports 3.5 examples"),
         ({}, {"train_loss": float("nan")}, "the loss nan"),
         ({}, {"device": 2}, "device 2, expected 0 to 1"),
     ],
@@ -73,10 +74,8 @@ def test_rounds_and_weights_survive_their_files(tmp_path):
 
 @pytest.fixture
 def files(tmp_path):
-    for name in ("t.tflite", "a.npz"):
-        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a.npz").write_bytes(b"")
     return {
-        "trainable": tmp_path / "t.tflite",
         "initial": ARRAYS,
         "shards": (tmp_path / "a.npz",),
         "device": Device("local", Path("python")),
@@ -87,22 +86,30 @@ def files(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "error", "says"),
     [
-        ({"rounds": 0}, OptionsError, "0 rounds"),
-        ({"epochs": 0}, OptionsError, "0 epochs"),
-        ({"shards": ()}, OptionsError, "0 shards"),
-        ({"initial": {}}, OptionsError, "0 initial weights"),
+        ({"rounds": 0}, OptionsError, "number of rounds is 0"),
+        ({"epochs": 0}, OptionsError, "number of epochs is 0"),
+        ({"shards": ()}, OptionsError, "number of shards is 0"),
+        ({"initial": {}}, OptionsError, "number of initial weights is 0"),
         ({"lr": 0.0}, OptionsError, "lr is 0.0"),
         ({"lr": float("inf")}, OptionsError, "lr is inf"),
         ({"timeout_s": -1.0}, OptionsError, "timeout_s is -1.0"),
         ({"seed": -1}, OptionsError, "seed is -1"),
-        ({"shards": (Path("no-such.npz"),)}, DataError, "no shard at no-such.npz"),
-        ({"trainable": Path("no-such.tflite")}, ModelError, "no model at no-such.tflite"),
+        ({"shards": (Path("no-such.npz"),)}, DataError, "the shard no-such.npz does not exist"),
     ],
 )
 def test_options_that_cannot_be_are_refused(files, wrong, error, says):
     RoundsOptions(**files)
     with pytest.raises(error, match=says):
         RoundsOptions(**{**files, **wrong})
+
+
+def test_a_bundle_that_devices_cannot_train_is_refused_before_anything_starts(files, tmp_path):
+    manifest = Manifest("m", 1, {}, {}, {}, ())
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "manifest.json").write_bytes(manifest.to_bytes())
+    with pytest.raises(ModelError, match=r"has no trainable variant\. Run: edgeloop convert MODEL --trainable"):
+        run_rounds(tmp_path / "b", RoundsOptions(**files))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

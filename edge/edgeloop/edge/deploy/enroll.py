@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeloop.edge.deploy.fleet import add_devices
 from edgeloop.edge.deploy.parallel import Step, refuse_twice, run_on_all
 from edgeloop.edge.deploy.release_client import release_client
 from edgeloop.errors import EdgeloopError
+from edgeloop.registry.signatures.signers import read_signers
 from edgeloop.runtime.device import Device
 
 
@@ -20,20 +22,31 @@ class EnrollResult:
     error: EdgeloopError | None = None
 
 
-def enroll(devices: Sequence[Device], signers: bytes, timeout_s: float = 60.0) -> list[EnrollResult]:
-    """Enroll the signers that `read_signers` returned on each device. The same ones again are accepted, others refused.
+def enroll(devices: Sequence[Device], signers: str | Path | bytes, timeout_s: float = 60.0) -> list[EnrollResult]:
+    """Tell each device whose bundles it accepts. The same signers again are fine; a device refuses others.
+
+    `signers` is an OpenSSH allowed_signers file, or the bytes of one that `read_signers` returned. `timeout_s` is for
+    one device.
+
+    Returns:
+        One result a device, in their order; `error` is None where the device trusts the signers now.
 
     Raises:
+        DataError: The file cannot be read or lists no key for bundles.
         OptionsError: No device, or one twice.
         Interrupted: Ctrl-C; its `results` are those of the devices that had begun.
+
+    Example:
+        >>> enroll([parse_device("ssh://pi@camera.local")], "signers")
     """
     refuse_twice(devices)
+    keys = signers if isinstance(signers, bytes) else read_signers(Path(signers))
 
     def work(device: Device, step: Step) -> EnrollResult:
         try:
             step("enroll")
             with release_client(device, timeout_s) as client:
-                client.enroll(signers)
+                client.enroll(keys)
             add_devices([device])
         except EdgeloopError as e:
             return EnrollResult(device, e)

@@ -26,11 +26,20 @@ class RollbackResult:
 
 
 def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: float = TIMEOUT_S) -> list[RollbackResult]:
-    """Roll each device back. `slot` None: the only one it has.
+    """Return each device to the release before, which it kept.
+
+    `slot` is the bundle's name; None: the only one that is installed there. `timeout_s` is for one device.
+
+    Returns:
+        One result a device, in their order; `version` is what runs now, `error` None where that worked.
 
     Raises:
         OptionsError: No device, or one twice.
         Interrupted: Ctrl-C; its `results` are those of the devices that had begun.
+
+    Example:
+        >>> (result,) = rollback([parse_device("ssh://pi@camera.local")])
+        >>> result.was, result.version
     """
     refuse_twice(devices)
 

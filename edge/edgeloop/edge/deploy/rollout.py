@@ -15,23 +15,37 @@ from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
 
 ALL = "100%"
+DEFAULTS = DeployOptions()
 
 
 def deploy(
-    path: Path,
+    path: str | Path,
     devices: Sequence[Device],
-    options: DeployOptions,
+    options: DeployOptions = DEFAULTS,
     waves: str = ALL,
     progress: Progress = silent,
 ) -> list[DeployResult]:
-    """Check the bundle here, then deploy to each wave's devices at once; results in the devices' order.
+    """Deliver a bundle: read and checked here first, then sent to all devices of a wave at once.
 
-    A device that fails keeps its release, or has rolled back to it by itself; the others of its wave finish.
+    A device where a check fails keeps the release it runs, or has returned to it by itself; the other devices of its
+    wave finish, and later waves do not start.
+
+    Args:
+        path: The bundle folder. A device that enrolled signers takes a signed one alone.
+        waves: Cumulative rollout waves, as counts or percentages: `"1,10%,100%"`.
+
+    Returns:
+        One result a device, in their order; `error` is None where every check passed. Times in milliseconds, sizes in
+        bytes.
 
     Raises:
-        ModelError, IntegrityError: It is no bundle, or was changed: nothing is sent.
+        ModelError, IntegrityError: The bundle is none, or was changed: nothing is sent.
         OptionsError: Waves or devices contradict each other.
-        Interrupted: Ctrl-C; its `results` are those of all devices.
+        Interrupted: Ctrl-C; its `results` are the outcomes of all devices.
+
+    Example:
+        >>> (result,) = deploy("m/", [parse_device("ssh://pi@camera.local")])
+        >>> result.result, result.variant, result.p90_ms
     """
     refuse_twice(devices)
     sizes = wave_sizes(waves, len(devices))

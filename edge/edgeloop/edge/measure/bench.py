@@ -17,12 +17,13 @@ import platform
 import random
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from edgeloop.edge.measure.bench_plan import BenchCandidate, BenchOptions, plan_candidates
 from edgeloop.edge.measure.bench_records import Bench
 from edgeloop.edge.measure.bench_summary import ratio, summarize
-from edgeloop.edge.measure.bench_targets import BenchTarget
+from edgeloop.edge.measure.bench_targets import BenchTarget, find_targets
 from edgeloop.edge.measure.loadgen_client import measure_with_loadgen
 from edgeloop.edge.measure.pair_loader import PairLoader
 from edgeloop.edge.measure.prepared_model import PreparedModel
@@ -30,26 +31,41 @@ from edgeloop.edge.measure.profile import profile
 from edgeloop.edge.measure.scenarios import Driver, ScenarioResult
 from edgeloop.progress import Progress, silent
 
+DEFAULTS = BenchOptions()
+
 
 def bench(
-    what: Sequence[BenchTarget],
-    options: BenchOptions,
+    what: str | Path | Sequence[BenchTarget],
+    options: BenchOptions = DEFAULTS,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda line: None,
 ) -> Bench:
-    """Measure every target on every runtime of its format on every device.
+    """Measure every variant on every runtime of its format on every device, side by side.
 
-    `say` is given, as soon as it is known, which pair is left out and why; the result's notes have it, too.
+    Args:
+        what: A bundle folder, a .tflite or an .onnx file; or targets that `targets` found in several.
+        progress: Told how many rounds of turns are over.
+        say: Told, as soon as it is known, which pair is left out and why; the result's notes say it too.
+
+    Returns:
+        A record for each pair, times in milliseconds, sizes in bytes, every run kept; and the ratio of each record to
+        the first, with its 95% interval.
 
     Raises:
-        OptionsError: There is no runtime of that name, or it runs none of the targets.
+        ModelError: `what` is none of these files.
+        DataError: The bundle's reference.npz is damaged.
+        OptionsError: A runtime by a name that none has, or one that runs none of the targets.
         MissingExtra: Nothing installed can run any of the targets, or a runtime asked for by name is not installed.
         ParityError, TargetError, DeviceError: A device or a runtime that was named runs none of the targets, or no
             target can be measured at all; the class is that of the reason. With a delegate: any of the pairs.
         MissingExtra: LoadGen was asked for, and is not installed on a device.
         DeviceError: A named device cannot be reached, or an agent died or hung while it was measured.
+
+    Example:
+        >>> found = bench("m/", BenchOptions(runtimes=("litert",), runs=130))
+        >>> [(r.variant, r.p50_ms, r.p90_ms) for r in found.records]
     """
-    candidates = plan_candidates(what, options)
+    candidates = plan_candidates(find_targets(Path(what)) if isinstance(what, (str, Path)) else what, options)
     order = random.Random(options.seed)
     groups = _groups(candidates, options.together, order)
     pairs: list[tuple[PreparedModel, int]] = []  # with the runs of the first pair that came before its group

@@ -75,12 +75,13 @@ class Comparison:
     cpu: Interval | None = None
 
 
-def read_bench(path: Path) -> Mapping[str, Any]:
+def read_bench(path: str | Path) -> Mapping[str, Any]:
     """A document that `edgeloop bench --json` or `-o` wrote.
 
     Raises:
         DataError: It is not one.
     """
+    path = Path(path)
     try:
         document = read_json(path.read_bytes(), str(path), LIMIT_BYTES)
     except OSError as e:
@@ -98,13 +99,23 @@ def read_bench(path: Path) -> Mapping[str, Any]:
 
 
 def compare(
-    first: Mapping[str, Any], second: Mapping[str, Any], options: CompareOptions = CompareOptions()
+    first: str | Path | Mapping[str, Any],
+    second: str | Path | Mapping[str, Any],
+    options: CompareOptions = CompareOptions(),
 ) -> list[Comparison]:
-    """Every row that both documents (of `read_bench`) have, in the order of the first.
+    """Compare every row that both benches have, in the order of the first.
+
+    `first` and `second` are files that `edgeloop bench -o` wrote, or what `bench(...).to_json()` returned. The ratios
+    `wall` and `cpu` are times of the second over times of the first: below 1 the second is faster.
 
     Raises:
-        DataError: They have no row in common, or one of them has the same row twice.
+        DataError: A file is no bench; they have no row in common, or one of them has the same row twice.
+
+    Example:
+        >>> for row in compare("before.json", "after.json", CompareOptions(margin=0.05)):
+        ...     print(row.variant, row.runtime, row.verdict.value, row.why)
     """
+    first, second = (read_bench(x) if isinstance(x, (str, Path)) else x for x in (first, second))
     one, other = _rows(first["bench"], "first"), _rows(second["bench"], "second")
     pairs = [
         (a, b)

@@ -26,6 +26,7 @@ from edgeloop.runtime.runners import AgentRunner, runners
 MESSAGE, ERROR = "edgeloop: ", "edgeloop: error: "  # lines of the device's standard error begin so
 END_S = 15.0  # for the device's program to end after its last answer
 BLOCK = 1 << 16
+DEFAULTS = RunOptions()
 Say = Callable[[str], None]
 
 
@@ -64,12 +65,26 @@ def run_location(target: str, options: RunOptions) -> RunLocation:
     return RunLocation(device, (f"--bundle={bundle.path.absolute()}", *named.arguments()))
 
 
-def run(target: str, options: RunOptions, stdin: int, say: Say) -> Generator[dict[str, Any], None, None]:
-    """Results, as they come. `stdin`: a file descriptor to read inputs from; `say` is given the device's messages.
+def run(
+    target: str, options: RunOptions = DEFAULTS, stdin: int = 0, say: Say = lambda news: None
+) -> Generator[dict[str, Any], None, None]:
+    """Answer inputs with a deployed model, on the device; each answer is yielded as it comes.
+
+    Args:
+        target: A device, as `parse_device` reads it, or the folder of a bundle to run here.
+        stdin: A file descriptor to read JSON lines from, where `options.input` is None or `-`.
+        say: Told what the device reports beside its answers.
+
+    Yields:
+        One JSON object an input: the outputs by name, how long it took in milliseconds, which release answered.
 
     Raises:
         EdgeloopError: As `run_location`; what ended the program there, as the class it was there.
         DeviceError: The device cannot be reached, or its program died.
+
+    Example:
+        >>> for answer in run("ssh://pi@camera.local", RunOptions(input="camera", count=10)):
+        ...     print(answer)
     """
     location = run_location(target, options)
     with contextlib.ExitStack() as stack:
@@ -164,7 +179,7 @@ class _DeviceLog:
         """The child has its own copy of the writing end: ours must not keep the pipe open."""
         self.pipe.close()
 
-    def last_words(self) -> str:
+    def last_log_line(self) -> str:
         """Once everything was read, the last line that is no message of ours."""
         self._thread.join(END_S)
         return last_line(self._last)
@@ -214,5 +229,5 @@ def _check_exit(child: subprocess.Popen, log: _DeviceLog, device: Device, failed
         return
     if failed is not None:
         raise error_from_json(failed, where=device.name)
-    found = f"edgeloop's program exited with code {code} ({log.last_words() or 'it printed nothing'})"
+    found = f"edgeloop's program exited with code {code} ({log.last_log_line() or 'it printed nothing'})"
     raise DeviceError(found, advice="Run it again.", where=device.name)

@@ -16,7 +16,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from edgeloop.errors import DataError, EdgeloopError, IntegrityError
+from edgeloop.errors import DataError, EdgeloopError, IntegrityError, one_line
 from edgeloop.federated.device.metrics import DEVICE, EXAMPLES, LOSS, SECONDS
 from edgeloop.runtime.agent.trainer import Trainer
 
@@ -50,7 +50,10 @@ def checked_model(model: bytes, sha256: str) -> bytes:
     """
     found = hashlib.sha256(model).hexdigest()
     if found != sha256:
-        raise IntegrityError(f"the model arrived with sha256 {found[:12]}…, the server sent {sha256[:12]}….")
+        raise IntegrityError(
+            f"the model arrived with sha256 {found[:12]}…, and the server sent {sha256[:12]}…",
+            advice="Run the round again.",
+        )
     return model
 
 
@@ -68,10 +71,10 @@ def read_shard(path: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray],
         with loaded:
             shard = {name.removeprefix("in/"): loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
-        reason = " ".join(str(e).split())[:200]
-        raise DataError(f"{path} is no shard ({reason}). Expected an .npz of the inputs and y.") from e
+        reason = one_line(e, 200)
+        raise DataError(f"{path} is not a shard ({reason})", advice="Pass an .npz file with the inputs and y.") from e
     if "y" not in shard:
-        raise DataError(f"{path} holds {sorted(shard)} and no labels. Expected an array named y.")
+        raise DataError(f"{path} holds {sorted(shard)} and no labels", advice="Add an array named y.")
     y = shard.pop("y")
     if len(names) == 1 and list(shard) == ["x"]:
         return {names[0]: shard["x"]}, y

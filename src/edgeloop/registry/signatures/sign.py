@@ -19,14 +19,23 @@ from edgeloop.registry.signatures.verify import NAMESPACE, verify
 TIMEOUT_S = 30.0  # a key in an agent may wait for a finger on its button
 
 
-def sign_bundle(bundle: Bundle, key: Path) -> Path:
-    """Write manifest.json.sig, made with `key`: a private key file, or a public one whose private half an agent holds.
+def sign_bundle(bundle: Bundle, key: str | Path) -> Path:
+    """Sign a bundle's manifest, and so every file it lists.
+
+    `key` is a private OpenSSH key file, or a public one whose private half an agent holds.
+
+    Returns:
+        The file that was written, manifest.json.sig.
 
     Raises:
         DataError: The key cannot be used: no such file, readable by others, behind a passphrase that no agent knows.
         MissingExtra: No ssh-keygen here.
         WriteError: The bundle's folder may not be written to.
+
+    Example:
+        >>> sign_bundle(read_bundle("m/"), Path.home() / ".ssh" / "id_ed25519")
     """
+    key = Path(key)
     manifest = bundle.file(MANIFEST).read_bytes()
     code, signature, words = _ssh_keygen(["sign", "-f", key, "-n", NAMESPACE], manifest)
     if code != 0 or not signature.startswith(b"-----BEGIN SSH SIGNATURE-----"):

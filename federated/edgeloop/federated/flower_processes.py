@@ -69,7 +69,10 @@ def program(python: Path, name: str) -> str:
     """
     path = python.parent / name
     if not path.is_file():
-        raise MissingExtra(f"no {name} beside {python}. Run there: pip install 'edgeloop[federated]'")
+        raise MissingExtra(
+            f"{name} is not installed beside {python}",
+            advice="Run in that environment: pip install 'edgeloop[federated]'",
+        )
     return str(path)
 
 

@@ -1,0 +1,142 @@
+"""The Python names of edgeloop: what the command line can do, an import can do.
+
+    from edgeloop.api import ConvertOptions, bench, convert
+
+    made = convert("model.keras", "m/", ConvertOptions(calibration=Path("cal.npz")))
+    for record in bench("m/").records:
+        print(record.variant, record.runtime, record.p50_ms)
+
+A name is loaded when it is first used, so importing this module loads no framework and none of the folders.
+
+Functions, in the order of the loop
+    convert        a model file becomes a bundle, every variant proved      -> ConvertResult
+    inspect        what a model file or a bundle holds; nothing is run      -> dict
+    verify         hashes and parity of a bundle, checked again here        -> VerifyResult
+    sign_bundle    an SSH signature over the manifest                       -> Path
+    read_bundle    a bundle folder, every file checked against its hash     -> Bundle
+    bench          latency and memory of every variant on every runtime     -> Bench
+    compare        two benches, row by row: faster, slower, cannot tell     -> [Comparison]
+    enroll         devices learn whose bundles they accept                  -> [EnrollResult]
+    deploy         a bundle to devices: checked, tried, activated           -> [DeployResult]
+    rollback       devices return to the release before                     -> [RollbackResult]
+    run            answers of a deployed model, from the device             -> iterator of dict
+    run_rounds     rounds of federated averaging                            -> (RoundRecord, ...)
+    browse         the page of a bundle, served on localhost                -> context manager
+    parse_device   "local", "local:PYTHON", "ssh://..." to a Device         -> Device
+
+Errors are those of `edgeloop.errors`; every function's docstring lists what it raises.
+
+Stability: names in `__all__`, their parameters and the fields of the types named here change only with a note in
+CHANGELOG.md; before release 1.0 a change may come with any minor release, from 1.0 on with a major one alone. Files
+(bundle, proof.json, bench and rounds documents) carry formats of their own and stay readable. Every other module of
+edgeloop may change at any time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeloop.browser.server import serve as browse
+    from edgeloop.bundle import Bundle, Format, Scheme, read_bundle
+    from edgeloop.convert.compression.compress import CompressOptions
+    from edgeloop.convert.convert import convert
+    from edgeloop.convert.forms.preprocess import Preprocessing
+    from edgeloop.convert.options import ConvertOptions
+    from edgeloop.convert.proof.prove import ProveOptions
+    from edgeloop.convert.proof.verify import verify
+    from edgeloop.convert.search.search import SearchOptions
+    from edgeloop.convert.training.trainable import TrainableOptions
+    from edgeloop.edge.deploy.deploy_result import DeployOptions
+    from edgeloop.edge.deploy.enroll import enroll
+    from edgeloop.edge.deploy.rollback import rollback
+    from edgeloop.edge.deploy.rollout import deploy
+    from edgeloop.edge.measure.bench import bench
+    from edgeloop.edge.measure.bench_comparison import CompareOptions, compare
+    from edgeloop.edge.measure.bench_plan import BenchOptions
+    from edgeloop.edge.run.options import RunOptions
+    from edgeloop.edge.run.run import run
+    from edgeloop.federated.rounds import RoundsOptions, run_rounds
+    from edgeloop.files.inspect import inspect
+    from edgeloop.registry.signatures.sign import sign_bundle
+    from edgeloop.runtime.device import Device, parse_device
+
+__all__ = [
+    "BenchOptions",
+    "Bundle",
+    "CompareOptions",
+    "CompressOptions",
+    "ConvertOptions",
+    "DeployOptions",
+    "Device",
+    "Format",
+    "Preprocessing",
+    "ProveOptions",
+    "RoundsOptions",
+    "RunOptions",
+    "Scheme",
+    "SearchOptions",
+    "TrainableOptions",
+    "bench",
+    "browse",
+    "compare",
+    "convert",
+    "deploy",
+    "enroll",
+    "inspect",
+    "parse_device",
+    "read_bundle",
+    "rollback",
+    "run",
+    "run_rounds",
+    "sign_bundle",
+    "verify",
+]
+
+_PLACES = {  # where each name lies; `name:other` where its module calls it otherwise
+    "edgeloop.browser.server": ("browse:serve",),
+    "edgeloop.bundle": ("Bundle", "Format", "Scheme", "read_bundle"),
+    "edgeloop.convert.compression.compress": ("CompressOptions",),
+    "edgeloop.convert.convert": ("convert",),
+    "edgeloop.convert.forms.preprocess": ("Preprocessing",),
+    "edgeloop.convert.options": ("ConvertOptions",),
+    "edgeloop.convert.proof.prove": ("ProveOptions",),
+    "edgeloop.convert.proof.verify": ("verify",),
+    "edgeloop.convert.search.search": ("SearchOptions",),
+    "edgeloop.convert.training.trainable": ("TrainableOptions",),
+    "edgeloop.edge.deploy.enroll": ("enroll",),
+    "edgeloop.edge.deploy.deploy_result": ("DeployOptions",),
+    "edgeloop.edge.deploy.rollback": ("rollback",),
+    "edgeloop.edge.deploy.rollout": ("deploy",),
+    "edgeloop.edge.measure.bench": ("bench",),
+    "edgeloop.edge.measure.bench_comparison": ("CompareOptions", "compare"),
+    "edgeloop.edge.measure.bench_plan": ("BenchOptions",),
+    "edgeloop.edge.run.options": ("RunOptions",),
+    "edgeloop.edge.run.run": ("run",),
+    "edgeloop.federated.rounds": ("RoundsOptions", "run_rounds"),
+    "edgeloop.files.inspect": ("inspect",),
+    "edgeloop.registry.signatures.sign": ("sign_bundle",),
+    "edgeloop.runtime.device": ("Device", "parse_device"),
+}
+_MODULE_OF = {
+    public: (module, own or public)
+    for module, names in _PLACES.items()
+    for public, _, own in (name.partition(":") for name in names)
+}
+
+
+if not TYPE_CHECKING:  # a type checker that saw this would take every misspelt name for one that exists
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name from the folder it lies in, once."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module 'edgeloop.api' has no attribute {name!r}. It has: {', '.join(__all__)}.")
+        module, own = _MODULE_OF[name]
+        value = getattr(importlib.import_module(module), own)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
