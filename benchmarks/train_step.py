@@ -28,8 +28,8 @@ def steps(image: tuple[int, int, int]) -> dict[str, Callable[[], None]]:
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
 
-    from edgeloop.cloud.model import small_cnn
     from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
+    from edgeloop.demo.small_cnn import small_cnn
 
     model = small_cnn(image, 10, seed=0)
     rng = np.random.default_rng(0)

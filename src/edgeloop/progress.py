@@ -1,8 +1,11 @@
-"""How long work says where it is."""
+"""How long work says where it is, and what else a user should know."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+Say = Callable[[str], None]  # given one sentence for the user, as soon as it is known
 
 
 class Progress(Protocol):

@@ -35,7 +35,7 @@ VERBS = {
     "demo": Verb(
         Panel.START,
         "edgeloop.demo.command:demo",
-        "Run the whole loop once on real data: train, convert, measure, deploy, federate, retrain, show in a page.",
+        "Run the whole loop once on real data: train, convert, measure, deploy, federate, fine-tune, show in a page.",
     ),
     "convert": Verb(
         Panel.CONVERT,

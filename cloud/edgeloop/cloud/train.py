@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.cloud.data import Dataset
 from edgeloop.errors import DataError, OptionsError
 from edgeloop.extras import need
 from edgeloop.progress import Progress, silent
@@ -24,10 +23,12 @@ class TrainOptions:
     """How long and how fast.
 
     Attributes:
-        epochs: At most this many passes.
-        batch: Samples of one step over all replicas.
-        patience: Passes without a lower validation loss before it stops.
-        validation: Share of the data held out to decide when to stop.
+        epochs: Passes over the data, at most.
+        batch: Samples of one step, over all replicas.
+        learning_rate: Of Adam.
+        patience: Passes without a lower validation loss before training stops.
+        validation: Share of the data held out to decide when to stop, above 0 and below 1.
+        seed: Of the split and the shuffles.
     """
 
     epochs: int = 60
@@ -38,10 +39,11 @@ class TrainOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.epochs > 0 and self.batch > 0 and self.patience > 0 and self.learning_rate > 0):
-            raise OptionsError("epochs, batch, patience and learning_rate are above zero, each.")
+        for name in ("epochs", "batch", "patience", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise OptionsError(f"{name} is {getattr(self, name)}", advice="It must be above 0.")
         if not 0 < self.validation < 1:
-            raise OptionsError(f"validation {self.validation} is no share. Expected more than 0 and less than 1.")
+            raise OptionsError(f"validation is {self.validation}", advice="It must be above 0 and below 1.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,33 +68,44 @@ def choose_strategy() -> Any:
 
 def train(
     build: Callable[[], Any],
-    data: Dataset,
+    x: np.ndarray,
+    y: np.ndarray,
     options: TrainOptions = TrainOptions(),
     progress: Progress = silent,
     what: str = "train",
 ) -> TrainResult:
-    """Train the model that `build` makes inside the strategy's scope, on Adam and sparse cross entropy.
+    """Train the model that `build` makes inside the strategy's scope, with Adam and sparse cross entropy.
+
+    Args:
+        build: Makes a Keras 3 classifier; called once, within the scope of the strategy.
+        x: Inputs [n, ...], as the model takes them.
+        y: Labels [n], integers from 0.
+        what: Name of this training for `progress`.
 
     Raises:
         DataError: Too few samples for one batch and a validation part.
     """
     strategy = choose_strategy()
-    held = int(options.validation * len(data.y))
-    order = np.random.default_rng(options.seed).permutation(len(data.y))
-    validation, training = data.take(order[:held]), data.take(order[held:])
-    if held < 1 or len(training.y) < options.batch:
-        raise DataError(f"{len(data.y)} samples do not fill a batch of {options.batch} and a validation part.")
+    held = int(options.validation * len(y))
+    order = np.random.default_rng(options.seed).permutation(len(y))
+    validation, training = order[:held], order[held:]
+    if held < 1 or len(training) < options.batch:
+        raise DataError(
+            f"{len(y)} samples are too few for one batch of {options.batch} and a validation part of {held}",
+            advice="Pass more samples, or a smaller batch.",
+        )
     with strategy.scope():
         model = build()
         optimizer = need("keras", extra="cloud").optimizers.Adam(options.learning_rate)
         optimizer.build(model.trainable_variables)
     step = _step(strategy, model, optimizer, options.batch)
-    batches = _batches(strategy, training, options)
-    best, losses, waited = model.get_weights(), [mean_loss(model, validation)], 0
+    batches = _batches(strategy, x[training], y[training], options)
+    held_x, held_y = x[validation], y[validation]
+    best, losses, waited = model.get_weights(), [mean_loss(model, held_x, held_y)], 0
     for epoch in range(options.epochs):
         for batch in batches:
             step(batch)
-        losses.append(mean_loss(model, validation))
+        losses.append(mean_loss(model, held_x, held_y))
         if losses[-1] < min(losses[:-1]):
             best, waited = model.get_weights(), 0
         else:
@@ -106,20 +119,20 @@ def train(
 
 
 def copy_of(model: Any) -> Any:
-    """The same layers and weights, made in the current strategy's scope: the `build` of a training that goes on."""
+    """The same layers and weights, made in the current strategy's scope: the `build` of fine-tuning."""
     copy = need("keras", extra="cloud").models.clone_model(model)
     copy.set_weights(model.get_weights())
     return copy
 
 
-def accuracy(model: Any, data: Dataset) -> float:
-    """Share of samples whose largest output is the label."""
-    return float(np.mean(np.argmax(predict(model, data.x), -1) == data.y))
+def accuracy(model: Any, x: np.ndarray, y: np.ndarray) -> float:
+    """Share of samples, 0 to 1, whose largest output is the label."""
+    return float(np.mean(np.argmax(predict(model, x), -1) == y))
 
 
-def mean_loss(model: Any, data: Dataset) -> float:
+def mean_loss(model: Any, x: np.ndarray, y: np.ndarray) -> float:
     """Mean cross entropy of the model's probabilities, in nats."""
-    p = predict(model, data.x)[np.arange(len(data.y)), data.y]
+    p = predict(model, x)[np.arange(len(y)), y]
     return float(np.mean(-np.log(np.maximum(p, 1e-7))))
 
 
@@ -128,9 +141,9 @@ def predict(model: Any, x: np.ndarray, batch: int = 1024) -> np.ndarray:
     return np.concatenate([np.asarray(model(x[i : i + batch], training=False)) for i in range(0, len(x), batch)])
 
 
-def _batches(strategy: Any, data: Dataset, options: TrainOptions) -> Any:
+def _batches(strategy: Any, x: np.ndarray, y: np.ndarray, options: TrainOptions) -> Any:
     tf = need("tensorflow", extra="cloud")
-    batches = tf.data.Dataset.from_tensor_slices((data.x, data.y)).shuffle(len(data.y), seed=options.seed)
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(y), seed=options.seed)
     batches = batches.batch(options.batch, drop_remainder=True).prefetch(2)
     sharding = tf.data.Options()
     sharding.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -8,26 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.atomic import write_file
-from edgeloop.edge.measure.plots import figure, legend_beside
 from edgeloop.page import page, table, titled
+from edgeloop.plots import GREY, MARKERS, figure, lacking, legend_beside, limits
 from edgeloop.result import Table
 
-MARKERS = "osD^v<>PX*"  # forms of one size and accuracy lie on each other
 
-
-def write_report(path: Path, document: Mapping[str, Any], measured: Sequence[Table]) -> None:
+def write_report(path: Path, document: Mapping[str, Any], measured: Sequence[Table]) -> list[str]:
     """Write `report.html` for a document as `edgeloop demo --json` prints it, with the tables of what was measured.
 
+    Returns:
+        What a user should know of the page, one sentence each: without Matplotlib it has no plots.
+
     Raises:
-        MissingExtra: Matplotlib is not installed.
         WriteError: The file cannot be written.
     """
     rounds = document["federated"]["rounds"]
+    notes = list(filter(None, [lacking()]))
     parts = [
         f"<h1>edgeloop: once around the loop on {html.escape(document['data'])}</h1>",
+        *(f"<p>{html.escape(note)}</p>" for note in notes),
+        titled(accuracy_table(document)),
         figure(
             lambda axes: _rounds_plot(axes, document),
-            "Accuracy on the test images: the cloud alone, each round, and the ceiling.",
+            "Accuracy on the test images: trained in the cloud, after each round, fine-tuned; dashed: the ceiling.",
         ),
         figure(
             lambda axes: _size_plot(axes, document),
@@ -52,15 +55,25 @@ def write_report(path: Path, document: Mapping[str, Any], measured: Sequence[Tab
         table(("step", "s"), list(document["seconds"].items())),
     ]
     write_file(path, page("edgeloop report", parts).encode())
+    return notes
+
+
+def accuracy_table(document: Mapping[str, Any]) -> Table:
+    """Accuracy along the loop, a column a step."""
+    steps = [*_steps(document), ("trained on all data", document["train"]["central"])]
+    return Table("accuracy on the test images", [name for name, _ in steps], [[f"{value:.1%}" for _, value in steps]])
+
+
+def _steps(document: Mapping[str, Any]) -> list[tuple[str, float]]:
+    federated = document["federated"]
+    rounds = [(f"round {r['round']}", r["accuracy"]) for r in federated["rounds"]]
+    return [("trained in the cloud", document["train"]["before"]), *rounds, ("fine-tuned", federated["after"])]
 
 
 def _rounds_plot(axes: Any, document: Mapping[str, Any]) -> None:
-    trained, federated = document["train"], document["federated"]
-    points = [("cloud alone", trained["before"])]
-    points += [(f"round {r['round']}", r["accuracy"]) for r in federated["rounds"]]
-    points += [("cloud goes on", federated["after"])]
-    axes.axhline(100 * trained["central"], linestyle="--", color="#888", label="all data in one place")
-    axes.plot([name for name, _ in points], [100 * value for _, value in points], marker="o", label="federated")
+    names, values = zip(*_steps(document), strict=True)
+    axes.axhline(100 * document["train"]["central"], linestyle="--", color=GREY, label="trained on all data")
+    axes.plot(names, [100 * value for value in values], marker="o", label="federated")
     axes.set_ylabel("accuracy, %")
     axes.legend()
 
@@ -70,9 +83,7 @@ def _size_plot(axes: Any, document: Mapping[str, Any]) -> None:
         point = variant["bytes"] / 1e3, 100 * variant["accuracy"]
         axes.scatter(*point, s=70, alpha=0.8, marker=MARKERS[k % len(MARKERS)], label=variant["id"])
     legend_beside(axes)
-    accuracies = [100 * variant["accuracy"] for variant in document["variants"]]
-    room = max(1.0, max(accuracies) - min(accuracies))  # points: equal forms must not blow up to a zoomed-in line
-    axes.set_ylim(min(accuracies) - room, max(accuracies) + room)
+    axes.set_ylim(*limits([100 * variant["accuracy"] for variant in document["variants"]]))
     axes.set_xlim(0, 1.1 * max(variant["bytes"] for variant in document["variants"]) / 1e3)
     axes.set_xlabel("size, kB")
     axes.set_ylabel("accuracy, %")

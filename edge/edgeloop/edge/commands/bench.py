@@ -11,9 +11,9 @@ from edgeloop.edge.commands.choices import RuntimeName
 from edgeloop.edge.measure.bench import bench as measure
 from edgeloop.edge.measure.bench_plan import BenchOptions
 from edgeloop.edge.measure.bench_records import write_bench
+from edgeloop.edge.measure.bench_report import write_bench_report
 from edgeloop.edge.measure.bench_targets import find_targets
 from edgeloop.edge.measure.latency_tables import notes, overview, tables
-from edgeloop.edge.measure.plots import write_bench_report
 from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.result import CommandResult
 from edgeloop.runtime.device import DEVICE_FORMS, parse_device
@@ -93,6 +93,7 @@ def bench(
     document = result.to_json()
     if out is not None:
         write_bench(document, out)
+    remarks = [*result.notes, *notes(result.records)]
     if report is not None:
-        write_bench_report(document, overview(result), report)
-    return CommandResult(document, tables(result), [*result.notes, *notes(result.records)])
+        remarks += write_bench_report(document, overview(result), report)
+    return CommandResult(document, tables(result), remarks)

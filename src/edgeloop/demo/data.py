@@ -1,4 +1,4 @@
-"""Labelled images from a name or a folder, and the one split of the loop: test, cloud, devices.
+"""Labelled images from a name or a folder, the one split of the loop (test, cloud, devices), and a shard a device.
 
 Source of the .idx format: http://yann.lecun.com/exdb/mnist/ ("the IDX file format").
 """
@@ -13,12 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeloop.demo.files import write_npz
 from edgeloop.errors import DataError
 from edgeloop.extras import need
+from edgeloop.federated.partition import by_dirichlet
 
 IMAGES, LABELS = "images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"
 LIMIT_BYTES = 1 << 30  # of one file, unpacked: a gzip bomb ends here
 TEST, CLOUD = 0.2, 0.1  # the rest stays on the devices
+# Of the Dirichlet split (Hsu et al. 2019, where it multiplies the labels' prior): with 10 labels, each device's shares
+# of them are drawn from Dir(1, ..., 1), so some are rare on one device and common on the other. At 1.0 most labels live
+# on one device only, and three rounds closed 48% of the gap for one seed in four.
+ALPHA = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +71,22 @@ def split(data: Dataset, seed: int) -> Split:
         DataError: Fewer than 200 samples: the cloud's share would not train anything.
     """
     if len(data.y) < 200:
-        raise DataError(f"{data.name} has {len(data.y)} images. Expected at least 200, to split three ways.")
+        raise DataError(
+            f"{data.name} has {len(data.y)} images, too few to split three ways", advice="Pass at least 200 images."
+        )
     order = np.random.default_rng(seed).permutation(len(data.y))
     test, cloud = int(TEST * len(order)), int(CLOUD * len(order))
     parts = np.split(order, [test, test + cloud])
     return Split(**{name: data.take(part) for name, part in zip(("test", "cloud", "devices"), parts, strict=True)})
+
+
+def write_shards(folder: Path, data: Dataset, devices: int, seed: int) -> tuple[Path, ...]:
+    """device-K.npz for each device, with `x` and `y`: its labels drawn from a Dirichlet distribution."""
+    paths = []
+    for k, index in enumerate(by_dirichlet(data.y, devices, ALPHA, seed, min_per_device=32)):
+        paths.append(folder / f"device-{k}.npz")
+        write_npz(paths[-1], x=data.x[index], y=data.y[index])
+    return tuple(paths)
 
 
 def _digits() -> Dataset:
@@ -79,24 +96,32 @@ def _digits() -> Dataset:
 
 def _idx_folder(folder: Path) -> Dataset:
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Expected one with *{IMAGES} and *{LABELS} files, or 'digits'.")
+        raise DataError(
+            f"--data is {folder}, which is not a folder",
+            advice=f"Pass digits, or a folder with *{IMAGES} and *{LABELS} files.",
+        )
     files = sorted(folder.glob(f"*{IMAGES}"))
     if not files:
-        raise DataError(f"{folder} has no *{IMAGES} file. Put MNIST-style .idx.gz files there.")
+        raise DataError(f"{folder} has no *{IMAGES} file", advice="Put MNIST-style .idx.gz files there.")
     parts = [_pair(file, file.with_name(file.name.replace(IMAGES, LABELS))) for file in files]
     sizes = {x.shape[1:] for x, _ in parts}
     if len(sizes) > 1:
-        raise DataError(f"{folder} mixes image sizes {sorted(sizes)}. Expected one size.")
+        raise DataError(
+            f"{folder} holds images of sizes {sorted(sizes)}, expected one size", advice="Use a folder for each size."
+        )
     x, y = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Dataset(name=folder.name, x=(x / np.float32(255))[..., None], y=y.astype(np.int32))
 
 
 def _pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
     if not labels.is_file():
-        raise DataError(f"{images} has no labels beside it. Expected {labels.name}.")
+        raise DataError(f"{images} has no labels beside it", advice=f"Put {labels.name} into the same folder.")
     x, y = _idx(images, 3), _idx(labels, 1)
     if len(x) != len(y):
-        raise DataError(f"{images.name} has {len(x)} images, {labels.name} {len(y)} labels. Expected as many.")
+        raise DataError(
+            f"{images.name} has {len(x)} images and {labels.name} has {len(y)} labels, expected equal numbers",
+            advice="Fetch both again.",
+        )
     return x, y
 
 
@@ -106,11 +131,18 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
         with gzip.open(path) as file:
             data = file.read(LIMIT_BYTES + 1)
     except (OSError, EOFError, zlib.error) as e:
-        raise DataError(f"{path} cannot be unpacked ({e}). Expected a gzip file of the IDX format.") from e
+        raise DataError(
+            f"{path} cannot be unpacked ({e}), expected a gzip file of the IDX format", advice="Fetch it again."
+        ) from e
     header = 4 + 4 * dimensions
     if len(data) > LIMIT_BYTES or len(data) < header or data[:4] != bytes([0, 0, 8, dimensions]):
-        raise DataError(f"{path} is no IDX file of unsigned bytes with {dimensions} dimensions. Fetch it again.")
+        raise DataError(
+            f"{path} is not an IDX file of unsigned bytes with {dimensions} dimensions", advice="Fetch it again."
+        )
     shape = struct.unpack(f">{dimensions}I", data[4:header])
     if int(np.prod(shape, dtype=object)) != len(data) - header:
-        raise DataError(f"{path} announces shape {shape} and holds {len(data) - header} bytes. Fetch it again.")
+        raise DataError(
+            f"{path} has {len(data) - header} bytes of values, but its header says shape {shape}",
+            advice="Fetch it again.",
+        )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

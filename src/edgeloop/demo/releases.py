@@ -1,0 +1,111 @@
+"""The demo's releases: a model becomes a bundle, is measured, signed and deployed to a device of the demo's own."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from edgeloop.atomic import write_file
+from edgeloop.bundle import Bundle, Format
+from edgeloop.convert.convert import ConvertResult, convert
+from edgeloop.convert.options import ConvertOptions
+from edgeloop.convert.training.trainable import TrainableOptions
+from edgeloop.demo.data import Split
+from edgeloop.demo.files import save_keras, write_npz
+from edgeloop.demo.state import Loop
+from edgeloop.edge.deploy.enroll import enroll
+from edgeloop.edge.deploy.fleet import FLEET
+from edgeloop.edge.deploy.rollout import deploy
+from edgeloop.edge.measure.bench import bench
+from edgeloop.edge.measure.bench_plan import BenchOptions
+from edgeloop.edge.measure.bench_records import Bench, write_bench
+from edgeloop.edge.measure.bench_targets import find_targets
+from edgeloop.registry.signatures.sign import sign_bundle
+from edgeloop.runtime.agent.paths import HOME
+from edgeloop.runtime.device import device_environment
+from edgeloop.runtime.environment import run
+from edgeloop.runtime.runners import AGENT_RUNNERS
+from edgeloop.runtime_table import those_of
+
+DEVICE_HOME, KEY = "device", "demo-key"
+CALIBRATION = 256  # samples of the cloud's own share
+
+
+def convert_release(loop: Loop, model: Any, parts: Split, release: int) -> ConvertResult:
+    """Every form of the model, calibrated on the cloud's share and proved on the test images."""
+    folder = loop.out / "data"
+    calibration, evaluation = folder / "calibration.npz", folder / "test.npz"
+    write_npz(calibration, x=parts.cloud.x[:CALIBRATION])
+    write_npz(evaluation, x=parts.test.x, y=parts.test.y)
+    source = loop.out / "models" / f"release-{release}.keras"
+    save_keras(model, source)
+    options = ConvertOptions(
+        calibration=calibration,
+        evaluation=evaluation,
+        trainable=TrainableOptions(),
+        release=release,
+        name=f"{parts.test.name}-cnn",
+        labels=tuple(str(i) for i in range(model.outputs[0].shape[-1])),
+        cache=False,  # a loop that skips what it did last time shows nothing
+    )
+    made = convert(source, loop.out / f"release-{release}", options, loop.progress)
+    runtimes = sorted({row.runtime for row in made.parity})
+    loop.say(
+        f"{'2 convert' if release == 1 else '  convert'}    release {release}: "
+        f"{len(made.bundle.manifest.variants)} variants, {len(made.parity)} proofs on {', '.join(runtimes)}"
+    )
+    return made
+
+
+def measure_release(loop: Loop, bundle: Bundle) -> Bench:
+    """Latency and memory of every .tflite on every runtime of the device environment; written to bench.json."""
+    device = device_environment()
+    runtimes = tuple(r.name for r in those_of(Format.TFLITE) if AGENT_RUNNERS[r.name].on(device))
+    what = [target for target in find_targets(bundle.path) if target.format is Format.TFLITE]
+    measured = bench(what, BenchOptions(devices=(device,), runtimes=runtimes), loop.progress)
+    write_bench(measured.to_json(), loop.out / "bench.json")
+    fastest = min((r for r in measured.records if r.batch == 1), key=lambda r: r.p50_ms or math.inf)
+    loop.say(
+        f"3 edge       {len(measured.records)} measurements on {', '.join(runtimes)}; fastest: {fastest.variant} on "
+        f"{fastest.runtime}, p50 {fastest.p50_ms:.3f} ms, {fastest.bytes / 1e3:.0f} kB"
+    )
+    return measured
+
+
+def enroll_device(out: Path) -> None:
+    """A device of the demo's own, in its folder, that accepts bundles signed with one key alone.
+
+    Raises:
+        EdgeloopError: The device refused.
+    """
+    home = (out / DEVICE_HOME).resolve()
+    shutil.rmtree(home, ignore_errors=True)  # an earlier demo's releases: this one begins at release 1 again
+    home.mkdir(parents=True)
+    os.environ.update({HOME: str(home), FLEET: str(home / "fleet.json")})
+    key = out / DEVICE_HOME / KEY
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f", key], timeout_s=30)
+    signers = home / "signers"
+    write_file(signers, b"demo " + key.with_suffix(".pub").read_bytes())
+    for enrolled in enroll([device_environment()], signers):
+        if enrolled.error:
+            raise enrolled.error
+
+
+def deploy_release(loop: Loop, bundle: Bundle) -> dict[str, Any]:
+    """Sign a release and deploy it: every check of the device has to pass.
+
+    Raises:
+        EdgeloopError: The first check that failed.
+    """
+    sign_bundle(bundle, loop.out / DEVICE_HOME / KEY)
+    (outcome,) = deploy(bundle.path, [device_environment()], progress=loop.progress)
+    if outcome.error:
+        raise outcome.error
+    loop.say(
+        f"  deploy     release {outcome.version}, signed: {outcome.variant} on {outcome.runtime}, "
+        f"{outcome.sent_bytes / 1e3:.0f} kB sent, tried on real inputs, {outcome.result.value}"
+    )
+    return {"release": outcome.version, "variant": outcome.variant, "runtime": outcome.runtime}
