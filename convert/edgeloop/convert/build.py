@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import MANIFEST, Format, Manifest, Signature, TensorSpec, Variant, Weight, file_entries
-from edgeloop.convert.exports import Draft, exports
+from edgeloop.convert.exports import ExportedVariant, export_variants
 from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.metadata import with_metadata
-from edgeloop.convert.forms.preprocess import wrap
+from edgeloop.convert.forms.preprocess import with_preprocessing
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.plan import Plan, choose_formats_and_schemes, proof_samples, read_calibration
-from edgeloop.convert.proof.input_range import mismatch
+from edgeloop.convert.plan import ConversionPlan, choose_formats_and_schemes, proof_samples, read_calibration
+from edgeloop.convert.proof.input_range import range_mismatch
 from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.convert.training.trainable import weight_table
@@ -63,19 +63,21 @@ def build(job: ConversionJob, tell: Events) -> dict[str, Any]:
     tell.read()
     for note in source.notes:
         tell.say(note)
-    own, outputs = source.inputs, labelled(source.outputs, options.labels)
+    own, outputs = source.inputs, with_labels(source.outputs, options.labels)
     if options.preprocess is not None:
-        source = wrap(source, options.preprocess)
+        source = with_preprocessing(source, options.preprocess)
     calibration = read_calibration(options, source.inputs)
     samples = proof_samples(options, source.inputs, calibration)
-    found = mismatch(source.call, source.inputs, calibration, samples, None if options.preprocess else source.model)
+    found = range_mismatch(
+        source.call, source.inputs, calibration, samples, None if options.preprocess else source.model
+    )
     if found is not None:
         raise DataError(found)
     expected = _answers(source, samples)
     for index, spec in enumerate(source.outputs):
         np.save(job.scratch / f"{index}.npy", expected[spec.name])
     formats, schemes = choose_formats_and_schemes(source, job.formats, options, tell.say)
-    plan = Plan(
+    plan = ConversionPlan(
         formats=formats,
         named=frozenset(options.to or ()) | {Format.TFLITE},
         schemes=schemes,
@@ -86,7 +88,7 @@ def build(job: ConversionJob, tell: Events) -> dict[str, Any]:
         journal=job.out.with_name(f"{job.out.name}.{JOURNAL}"),
         options=options,
     )
-    drafts = list(exports(source, plan, tell.say, tell.progress))
+    drafts = list(export_variants(source, plan, tell.say, tell.progress))
     signatures = _signatures(source, outputs, drafts, samples)
     name = options.name or Path(job.origin["file"]).stem
     variants = []
@@ -122,7 +124,7 @@ def _sized(variant: Variant, files: Mapping[str, bytes]) -> Variant:
     return replace(variant, requires=replace(variant.requires, ram_bytes=ram_bytes(files[variant.entry])))
 
 
-def _own_first(draft: Draft, source: Source) -> list[str]:
+def _own_first(draft: ExportedVariant, source: Source) -> list[str]:
     """The signatures of a variant, the source's own first: where two describe a tensor, it decides."""
     return sorted(draft.variant.signatures, key=lambda name: name != source.signature)
 
@@ -131,17 +133,17 @@ def _answers(source: Source, samples: Samples) -> dict[str, np.ndarray]:
     expected = in_batches(source.call, samples, source.inputs[0].shape[0])
     for name, value in expected.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            what = (
-                "these inputs" if samples.real else "made-up inputs between 0 and 1; pass real ones with --calibration"
-            )
+            what = "these inputs" if samples.real else "generated inputs between 0 and 1"
+            do = "Check the model and the inputs." if samples.real else "Pass real inputs with --calibration."
             raise DataError(
-                f"the source itself answers NaN or infinity in {name!r} to {what}. Nothing can be compared."
+                f"the source model itself returns NaN or infinity in {name!r} for {what}, so nothing can be compared",
+                advice=do,
             )
     return expected
 
 
 def _signatures(
-    source: Source, outputs: tuple[TensorSpec, ...], drafts: Sequence[Draft], samples: Samples
+    source: Source, outputs: tuple[TensorSpec, ...], drafts: Sequence[ExportedVariant], samples: Samples
 ) -> dict[str, Signature]:
     """The source's own signature, and those that only a .tflite with several has, read from its flatbuffer.
 
@@ -171,7 +173,7 @@ def _weights(source: Source, options: ConvertOptions) -> tuple[Weight, ...]:
     return weight_table(source.model, last) if source.model is not None else ()
 
 
-def labelled(outputs: tuple[TensorSpec, ...], labels: tuple[str, ...]) -> tuple[TensorSpec, ...]:
+def with_labels(outputs: tuple[TensorSpec, ...], labels: tuple[str, ...]) -> tuple[TensorSpec, ...]:
     """The only output with the names of its classes.
 
     Raises:
@@ -180,5 +182,8 @@ def labelled(outputs: tuple[TensorSpec, ...], labels: tuple[str, ...]) -> tuple[
     if not labels:
         return outputs
     if len(outputs) != 1 or outputs[0].shape[-1] != len(labels):
-        raise OptionsError(f"{len(labels)} labels do not fit outputs {[list(o.shape) for o in outputs]}.")
+        raise OptionsError(
+            f"there are {len(labels)} labels, and the outputs are {[list(o.shape) for o in outputs]}",
+            advice="Pass one label per class of a model with one output.",
+        )
     return (replace(outputs[0], labels=labels),)

@@ -11,27 +11,28 @@ from edgeloop.bundle import Format, Scheme, Variant
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.forms import onnx, tflite
 from edgeloop.convert.forms.freeze import FrozenGraph, freeze
-from edgeloop.convert.forms.onnx_int8 import left_in_float_onnx, to_int8
-from edgeloop.convert.forms.preprocess import tensors
+from edgeloop.convert.forms.onnx_int8 import float_operators_onnx, to_int8
+from edgeloop.convert.forms.preprocess import preprocess_tensors
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.forms.tfjs import to_tfjs
-from edgeloop.convert.forms.tflite_file import ends, stored_scheme
-from edgeloop.convert.plan import Plan, Say, needs_ranges
+from edgeloop.convert.forms.tflite_file import stored_io, stored_scheme
+from edgeloop.convert.plan import ConversionPlan, needs_ranges
 from edgeloop.convert.search.mix import MixSearchJob, find_mix
-from edgeloop.convert.search.pareto import report_html, search_document
+from edgeloop.convert.search.pareto import search_document
 from edgeloop.convert.sources.source import Source
 from edgeloop.convert.training.trainable import to_trainable
 from edgeloop.errors import ModelError
 from edgeloop.files.flatbuffer import read_tflite
-from edgeloop.progress import Progress
+from edgeloop.progress import Progress, Say
 
 TRAINABLE = "trainable"
+SEARCH = "search.json"  # what a search measured; it lies beside the bundle
 STEPS = 6  # open, lower, quantize, ONNX, TF.js, trainable
 TFJS_SCHEMES = {"float32": Scheme.FLOAT32, "float16": Scheme.FLOAT16, "uint8": Scheme.DYNAMIC}
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class ExportedVariant:
     """A variant and the content of its files by path; `beside` are files that measure, and stay out of a bundle."""
 
     variant: Variant
@@ -39,7 +40,7 @@ class Draft:
     beside: dict[str, bytes] = field(default_factory=dict)
 
 
-def exports(source: Source, plan: Plan, say: Say, progress: Progress) -> Iterator[Draft]:
+def export_variants(source: Source, plan: ConversionPlan, say: Say, progress: Progress) -> Iterator[ExportedVariant]:
     """Make what the plan names, one after another; what was not asked for by name and cannot be made is said.
 
     Raises:
@@ -50,7 +51,7 @@ def exports(source: Source, plan: Plan, say: Say, progress: Progress) -> Iterato
     if Format.TFLITE in plan.formats:
         yield from _tflites(source, frozen, plan, say, progress)
     progress("convert", 3, STEPS)
-    optional: dict[Format, Callable[[], Iterator[Draft]]] = {
+    optional: dict[Format, Callable[[], Iterator[ExportedVariant]]] = {
         Format.ONNX: lambda: _onnx(source, frozen, plan, say),
         Format.TFJS: lambda: _tfjs(source, frozen, plan),
     }
@@ -68,11 +69,13 @@ def exports(source: Source, plan: Plan, say: Say, progress: Progress) -> Iterato
     progress("convert", STEPS, STEPS)
 
 
-def _tflites(source: Source, frozen: FrozenGraph | None, plan: Plan, say: Say, progress: Progress) -> Iterator[Draft]:
+def _tflites(
+    source: Source, frozen: FrozenGraph | None, plan: ConversionPlan, say: Say, progress: Progress
+) -> Iterator[ExportedVariant]:
     if plan.schemes is None and source.flatbuffer is not None:
         scheme = stored_scheme(source.flatbuffer)
         names = tuple(s.name for s in read_tflite(source.flatbuffer).signatures)
-        yield draft(scheme.value, Format.TFLITE, scheme, names, {f"{scheme.value}.tflite": source.flatbuffer})
+        yield export_variant(scheme.value, Format.TFLITE, scheme, names, {f"{scheme.value}.tflite": source.flatbuffer})
         return
     float32 = source.flatbuffer if frozen is None else tflite.lower(frozen, source)
     assert float32 is not None
@@ -92,7 +95,7 @@ def _tflites(source: Source, frozen: FrozenGraph | None, plan: Plan, say: Say, p
                 say(f"{id} was not written: {e}")
                 continue
             made.append(id)
-            yield draft(id, Format.TFLITE, scheme, (source.signature,), {f"{id}.tflite": data})
+            yield export_variant(id, Format.TFLITE, scheme, (source.signature,), {f"{id}.tflite": data})
     if plan.options.search is not None:
         yield from _searched(source, plan, float32, calibration, made, say, progress)
 
@@ -103,21 +106,21 @@ def _quantized(float32: bytes, scheme: Scheme, calibration: tflite.Calibration |
     stored = stored_scheme(data)
     if stored is not scheme:  # without weights, or with small ones only
         raise ModelError(
-            f"nothing in this model becomes {scheme.value}: the file would be {stored.value}. "
-            f"Leave {scheme.value} out of --schemes."
+            f"no operator of this model becomes {scheme.value}: the file would be {stored.value}",
+            advice=f"Leave {scheme.value} out of --schemes.",
         )
     return data
 
 
 def _searched(
     source: Source,
-    plan: Plan,
+    plan: ConversionPlan,
     float32: bytes,
     calibration: tflite.Calibration | None,
     made: Sequence[str],
     say: Say,
     progress: Progress,
-) -> Iterator[Draft]:
+) -> Iterator[ExportedVariant]:
     """The smallest mix within the budget; under the name `best` where it is a plain scheme that is made already."""
     assert plan.options.search is not None and calibration is not None  # ConvertOptions sees to it
     job = MixSearchJob(
@@ -133,58 +136,57 @@ def _searched(
     best = mix.found.best
     scheme = Scheme.MIXED if best.keep else best.scheme
     say(
-        f"searched {len(mix.found.tried)} mixes: {best.label} is the smallest within "
-        f"{plan.options.search.max_drop_pp:g} points of {mix.metric.value}."
+        f"The search tried {len(mix.found.tried)} mixes. The smallest within "
+        f"{plan.options.search.max_drop_pp:g} points of {mix.metric.value} is {best.label}."
     )
-    beside = {
-        "report.html": report_html(plan.options.name or source.path.stem, mix.found, mix.metric.value).encode(),
-        "search.json": canonical_json(search_document(mix.found, mix.metric.value)),
-    }
+    beside = {SEARCH: canonical_json(search_document(mix.found, mix.metric.value))}
     id = "best" if scheme.value in made else scheme.value
-    one = draft(id, Format.TFLITE, scheme, (source.signature,), {f"{id}.tflite": mix.data}, best.label)
+    one = export_variant(id, Format.TFLITE, scheme, (source.signature,), {f"{id}.tflite": mix.data}, best.label)
     yield replace(one, beside=beside)
 
 
-def _onnx(source: Source, frozen: FrozenGraph | None, plan: Plan, say: Say) -> Iterator[Draft]:
+def _onnx(source: Source, frozen: FrozenGraph | None, plan: ConversionPlan, say: Say) -> Iterator[ExportedVariant]:
     data = onnx.to_onnx(frozen, source) if frozen else onnx.tflite_to_onnx(source.flatbuffer or b"", source)
-    yield draft("onnx", Format.ONNX, Scheme.FLOAT32, (source.signature,), {"model.onnx": data})
+    yield export_variant("onnx", Format.ONNX, Scheme.FLOAT32, (source.signature,), {"model.onnx": data})
     if plan.calibration is not None and Scheme.INT8 in (plan.schemes or ()):
         data = to_int8(data, plan.calibration, source.inputs[0].shape[0])
-        left = left_in_float_onnx(data)
+        left = float_operators_onnx(data)
         if left:
             say(f"onnx-int8 was not written: {'; '.join(map(str, left))}.")
             return
-        yield draft("onnx-int8", Format.ONNX, Scheme.INT8, (source.signature,), {"model-int8.onnx": data})
+        yield export_variant("onnx-int8", Format.ONNX, Scheme.INT8, (source.signature,), {"model-int8.onnx": data})
 
 
-def _tfjs(source: Source, frozen: FrozenGraph | None, plan: Plan) -> Iterator[Draft]:
+def _tfjs(source: Source, frozen: FrozenGraph | None, plan: ConversionPlan) -> Iterator[ExportedVariant]:
     assert frozen is not None  # wanted_formats sees to it
     with tempfile.TemporaryDirectory() as scratch:
         to_tfjs(frozen, source, Path(scratch), plan.options.tfjs)
         files = {f"tfjs/{path.name}": path.read_bytes() for path in sorted(Path(scratch).iterdir())}
     scheme = TFJS_SCHEMES[plan.options.tfjs.weights.value]
-    yield draft("tfjs", Format.TFJS, scheme, (source.signature,), files)
+    yield export_variant("tfjs", Format.TFJS, scheme, (source.signature,), files)
 
 
-def _trainable(source: Source, plan: Plan) -> Draft:
+def _trainable(source: Source, plan: ConversionPlan) -> ExportedVariant:
     assert plan.options.trainable is not None
     if source.model is None:
         raise ModelError(
-            f"{source.path} was read by tf-keras, as Keras 3 cannot: --trainable needs a Keras 3 model. "
-            "Save it again as .keras, or leave --trainable out."
+            f"{source.path} can be read by tf-keras only, and --trainable needs a Keras 3 model",
+            advice="Save it again as .keras, or leave --trainable out.",
         )
     inside = plan.options.preprocess
-    prepare = None if inside is None else lambda values: tensors(inside, values, plan.own_inputs)
+    prepare = None if inside is None else lambda values: preprocess_tensors(inside, values, plan.own_inputs)
     data = to_trainable(source.model, plan.options.trainable, preprocess=prepare, inputs=source.inputs)
     names = tuple(s.name for s in read_tflite(data).signatures)
     note = "every signature runs at the batch of train"
-    return draft(TRAINABLE, Format.TFLITE, Scheme.FLOAT32, names, {"trainable.tflite": data}, note)
+    return export_variant(TRAINABLE, Format.TFLITE, Scheme.FLOAT32, names, {"trainable.tflite": data}, note)
 
 
-def draft(
+def export_variant(
     id: str, format: Format, scheme: Scheme, signatures: Sequence[str], files: dict[str, bytes], *notes: str
-) -> Draft:
+) -> ExportedVariant:
     """The variant of these files; the first one, or model.json, is what a runtime opens."""
     entry = "tfjs/model.json" if format is Format.TFJS else next(iter(files))
-    io = ends(files[entry]) if format is Format.TFLITE else {}
-    return Draft(Variant(id, entry, tuple(sorted(files)), format, scheme, tuple(signatures), io, notes=notes), files)
+    io = stored_io(files[entry]) if format is Format.TFLITE else {}
+    return ExportedVariant(
+        Variant(id, entry, tuple(sorted(files)), format, scheme, tuple(signatures), io, notes=notes), files
+    )

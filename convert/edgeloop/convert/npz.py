@@ -78,13 +78,16 @@ def members(path: Path) -> dict[str, Member]:
     """
     with path.open("rb") as file:
         if file.read(6) == np.lib.format.MAGIC_PREFIX:
-            raise DataError(f"{path} holds one bare array. Save it by name: numpy.savez(path, x=array).")
+            raise DataError(
+                f"{path} holds one array without a name", advice="Save it by name: numpy.savez(path, x=array)."
+            )
     with _readable(path), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         size = sum(entry.file_size for entry in entries)
         if size > LIMIT_BYTES:
             raise DataError(
-                f"{path} unpacks to {size} bytes, more than {LIMIT_BYTES}. Split it into a folder of files."
+                f"{path} unpacks to {size} bytes, the limit is {LIMIT_BYTES}",
+                advice="Split it into a folder of several files.",
             )
         return {e.filename.removesuffix(".npy"): _member(path, archive, e) for e in entries if not e.is_dir()}
 
@@ -100,7 +103,7 @@ def mapped(member: Member) -> tuple[np.ndarray, mmap.mmap]:
         return _map(file, member.shape, member.dtype, start, "F" if member.fortran else "C")
 
 
-class Spool:
+class ArrayFile:
     """A temporary file without a name that takes rows and becomes one mapped array."""
 
     def __init__(self, dtype: np.dtype) -> None:
@@ -128,11 +131,13 @@ def _member(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Mem
         shape, fortran, dtype = read(file)
         skip = file.tell()
     if dtype.hasobject:
-        raise DataError(f"{path}: {entry.filename} holds pickled objects, which are code. Save plain arrays.")
+        raise DataError(
+            f"{path}: {entry.filename} holds pickled objects, which can run code", advice="Save plain arrays."
+        )
     if any(size < 0 for size in shape) or entry.file_size != skip + dtype.itemsize * math.prod(shape):
         raise DataError(
-            f"{path}: {entry.filename} has {entry.file_size - skip} bytes, its header says {dtype} {list(shape)}. "
-            "Save it again."
+            f"{path}: {entry.filename} has {entry.file_size - skip} bytes, but its header says {dtype} {list(shape)}",
+            advice="Save it again.",
         )
     return Member(path=path, entry=entry, shape=shape, dtype=dtype, fortran=fortran, skip=skip)
 
@@ -143,4 +148,4 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as e:
         # RuntimeError: an encrypted member, or a compression that this Python does not have
-        raise DataError(f"{path} is no .npz file of plain arrays ({e}). Make one with numpy.savez.") from e
+        raise DataError(f"{path} is not an .npz file of plain arrays ({e})", advice="Make one with numpy.savez.") from e

@@ -65,24 +65,31 @@ class ConvertOptions:
 
     def __post_init__(self) -> None:
         if self.release < 1:
-            raise OptionsError(f"release {self.release} is no release. Expected 1 or more.")
+            raise OptionsError(f"--release is {self.release}", advice="It must be 1 or more.")
         if self.to is not None and Format.SAVEDMODEL in self.to:
-            raise OptionsError("savedmodel is not written by this version. Choose from tflite, onnx, tfjs.")
+            raise OptionsError(
+                "--to is savedmodel, which this version cannot write", advice="Choose from tflite, onnx, tfjs."
+            )
         if self.calibration is None:
             self._need_calibration()
         if self.to is not None and Format.TFLITE not in self.to and (self.schemes or self.trainable or self.search):
-            raise OptionsError("schemes and --trainable are about .tflite files, which --to leaves out. Add tflite.")
+            raise OptionsError(
+                "--schemes, --max-drop and --trainable apply to .tflite files, which --to leaves out",
+                advice="Add --to tflite.",
+            )
         if self.schemes and Scheme.MIXED in self.schemes:
-            raise OptionsError("mixed is what a search finds. Pass --max-drop POINTS instead.")
+            raise OptionsError(
+                "--schemes is mixed, which only a search can find", advice="Pass --max-drop POINTS instead."
+            )
         if self.io != (Io.FLOAT32,) and self.schemes is not None and Scheme.INT8 not in self.schemes:
-            raise OptionsError("--io is about int8 files, which --schemes leaves out. Add int8.")
+            raise OptionsError("--io applies to int8 files, which --schemes leaves out", advice="Add --schemes int8.")
         if (self.compress is None) != (self.train_data is None):
             found, missing = (
                 ("--train-data", "--prune, --cluster or --qat")
                 if self.train_data
                 else ("--prune, --cluster or --qat", "--train-data F.npz")
             )
-            raise OptionsError(f"{found} needs {missing}. Pass both, or neither.")
+            raise OptionsError(f"{found} needs {missing}", advice="Pass both, or neither.")
 
     def _need_calibration(self) -> None:
         measured = [s.value for s in self.schemes or () if s in MEASURED]
@@ -92,6 +99,6 @@ class ConvertOptions:
             measured.append("--io")
         if measured:
             raise OptionsError(
-                f"{measured[0]} needs real inputs to measure ranges with. Pass --calibration F.npz, "
-                f"or drop {measured[0]}."
+                f"{measured[0]} needs real inputs to measure activation ranges",
+                advice=f"Pass --calibration F.npz, or leave {measured[0]} out.",
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,21 +10,20 @@ import numpy as np
 
 from edgeloop.bundle import Format, Scheme, TensorSpec
 from edgeloop.convert.forms.tfjs import check_tensorflowjs
-from edgeloop.convert.forms.tflite_file import as_it_is
+from edgeloop.convert.forms.tflite_file import is_kept_unchanged
 from edgeloop.convert.options import MEASURED, ConvertOptions
-from edgeloop.convert.samples import Labels, Samples, read_samples, synthetic
+from edgeloop.convert.samples import LabelPolicy, Samples, read_samples, synthetic
 from edgeloop.convert.sources.source import Source, SourceKind
 from edgeloop.errors import DataError, MissingExtra, ModelError, OptionsError
+from edgeloop.progress import Say
 
 PROOF_SAMPLES = 256
 CALIBRATION_AT_LEAST = 16
 WRITABLE = frozenset({Format.TFLITE, Format.ONNX, Format.TFJS})
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ConversionPlan:
     """What to make of a source.
 
     Attributes:
@@ -49,16 +48,23 @@ class Plan:
 def wanted_formats(options: ConvertOptions, kind: SourceKind, say: Say) -> frozenset[Format]:
     """What this kind of source can become; what was asked for by name and cannot be is an error."""
     if options.trainable and kind is not SourceKind.KERAS:
-        raise OptionsError(f"--trainable needs the Keras model: a {kind.value} file no longer has layers.")
+        raise OptionsError(
+            f"--trainable needs layers, which a {kind.value} model no longer has",
+            advice="Convert the Keras model instead.",
+        )
     if options.compress and kind is not SourceKind.KERAS:
-        raise OptionsError(f"--prune, --cluster and --qat need the Keras model, not a {kind.value} file.")
+        raise OptionsError(
+            f"--prune, --cluster and --qat need layers, which a {kind.value} model no longer has",
+            advice="Convert the Keras model instead.",
+        )
     formats = frozenset(options.to or WRITABLE)
     if Format.TFJS not in formats:
         return formats
     if kind is SourceKind.TFLITE:
         if options.to:
             raise OptionsError(
-                "a .tflite does not become TF.js. Start from the Keras model, or leave tfjs out of --to."
+                "a .tflite file cannot be converted to TF.js",
+                advice="Convert the Keras model instead, or leave tfjs out of --to.",
             )
         say("tfjs was not written: it needs the Keras model or a SavedModel.")
         return formats - {Format.TFJS}
@@ -83,8 +89,8 @@ def read_calibration(options: ConvertOptions, inputs: Sequence[TensorSpec]) -> S
     samples = read_samples(options.calibration, inputs)
     if len(samples) < CALIBRATION_AT_LEAST:
         raise DataError(
-            f"int8 needs at least {CALIBRATION_AT_LEAST} calibration samples, got {len(samples)}. "
-            "Pass more real inputs, or leave --calibration out: dynamic needs none."
+            f"int8 needs at least {CALIBRATION_AT_LEAST} calibration samples, got {len(samples)}",
+            advice="Pass more real inputs, or leave --calibration out: dynamic needs none.",
         )
     return samples
 
@@ -98,25 +104,28 @@ def choose_formats_and_schemes(
         ModelError: Schemes or formats were asked of a .tflite that is quantized already.
     """
     schemes = options.schemes
-    if source.flatbuffer is not None and as_it_is(source.flatbuffer):
+    if source.flatbuffer is not None and is_kept_unchanged(source.flatbuffer):
         if schemes or options.search or (options.to and Format.ONNX in options.to):
             raise ModelError(
-                f"{source.path} is quantized or keeps state already, so it is taken as it is. "
-                "Start from the float model for other schemes or formats."
+                f"{source.path} is quantized already or keeps state, so it can only be copied unchanged",
+                advice="Convert the float model for other schemes or formats.",
             )
-        say("The .tflite is quantized or keeps state already: it was taken as it is.")
+        say("The .tflite file is quantized already or keeps state, so it was copied unchanged.")
         formats -= {Format.ONNX}
     elif schemes is None:
         schemes = (Scheme.FLOAT32, Scheme.FLOAT16, Scheme.DYNAMIC)
         if options.calibration is None and Format.TFLITE in formats:
             names = " and ".join(t.name for t in source.inputs)
-            say(f"int8 was not written: it needs real inputs. Pass --calibration F.npz with {names}, 16 or more.")
+            say(
+                f"int8 was not written: it needs real inputs. Pass --calibration F.npz with "
+                f"{CALIBRATION_AT_LEAST} or more samples of {names}."
+            )
         elif options.search is None:  # which finds out itself whether int8 is good enough
             schemes += (Scheme.INT8,)
     return formats, tuple(dict.fromkeys(schemes)) if schemes is not None else None
 
 
-def needs_ranges(plan: Plan) -> bool:
+def needs_ranges(plan: ConversionPlan) -> bool:
     return plan.options.search is not None or any(scheme in MEASURED for scheme in plan.schemes or ())
 
 
@@ -124,7 +133,7 @@ def proof_samples(options: ConvertOptions, inputs: Sequence[TensorSpec], calibra
     """What the proof runs on: all of the evaluation data, for accuracy is about the whole; else calibration data;
     else made-up values."""
     if options.evaluation is not None:
-        return read_samples(options.evaluation, inputs, labels=Labels.IF_ANY)
+        return read_samples(options.evaluation, inputs, labels=LabelPolicy.IF_ANY)
     if calibration is not None:
         return calibration.take(PROOF_SAMPLES)
     return synthetic(inputs)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import Bundle
-from edgeloop.convert.proof.parity import passed_on
+from edgeloop.convert.proof.parity import runtimes_passed
 from edgeloop.result import CommandResult, Table
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def variant_rows(bundle: Bundle, parity: Sequence[Parity]) -> list[dict[str, Any
     for variant in bundle.manifest.variants:
         own = [row for row in parity if row.variant == variant.id and row.passed]
         tried = dict.fromkeys(row.runtime for row in parity if row.variant == variant.id)
-        good = passed_on(parity, variant.id)
+        good = runtimes_passed(parity, variant.id)
         rows.append(
             {
                 "id": variant.id,

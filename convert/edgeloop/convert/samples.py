@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.npz import Member, Spool, mapped, members
+from edgeloop.convert.npz import ArrayFile, Member, mapped, members
 from edgeloop.errors import DataError
 
 Arrays = Mapping[str, np.ndarray]
@@ -25,7 +25,7 @@ SYNTHETIC = 16  # samples made up where a user gives none
 FREE_SIZE = 32  # of a made-up sample along a free dimension other than the batch
 
 
-class Labels(enum.Enum):
+class LabelPolicy(enum.Enum):
     """Whether to read the array `y`."""
 
     NONE = enum.auto()
@@ -100,7 +100,7 @@ class Samples:
         return digest.hexdigest()
 
 
-def read_samples(path: str | Path, specs: Sequence[TensorSpec], *, labels: Labels = Labels.NONE) -> Samples:
+def read_samples(path: str | Path, specs: Sequence[TensorSpec], *, labels: LabelPolicy = LabelPolicy.NONE) -> Samples:
     """A .npz, or a folder of them, with `in/NAME`, `NAME` or (for one input) `x`; `y` where labels are wanted.
 
     Every value is looked at once, a quarter of a mebibyte at a time.
@@ -112,13 +112,13 @@ def read_samples(path: str | Path, specs: Sequence[TensorSpec], *, labels: Label
     path = Path(path)
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
-        raise DataError(f"{path} is no .npz file and no folder with some. Make one with numpy.savez.")
+        raise DataError(f"{path} is neither an .npz file nor a folder of them", advice="Make one with numpy.savez.")
     parts = [members(file) for file in files]
     found = {spec.name: _find(parts, spec, len(specs), path) for spec in specs}
     counts = {name: sum(member.shape[0] for member in each) for name, each in found.items()}
     if len(set(counts.values())) > 1 or 0 in counts.values():
-        raise DataError(f"{path} holds samples {counts}. Expected as many of each input, and at least one.")
-    wanted = labels is Labels.NEEDED or (labels is Labels.IF_ANY and any("y" in part for part in parts))
+        raise DataError(f"{path} holds {counts} samples", advice="Pass equally many of each input, and at least one.")
+    wanted = labels is LabelPolicy.NEEDED or (labels is LabelPolicy.IF_ANY and any("y" in part for part in parts))
     y = _labels(parts, next(iter(counts.values())), path) if wanted else None
     inputs, maps = {}, []
     for spec in specs:
@@ -151,28 +151,38 @@ def _find(parts: Sequence[Mapping[str, Member]], spec: TensorSpec, inputs: int, 
     names = [f"in/{spec.name}", spec.name, *(["x"] if inputs == 1 else [])]
     name = next((name for name in names if name in keys), None)
     if name is None:
-        raise DataError(f"{path} has arrays {sorted(keys)}, none for the input {spec.name!r}. Name one {names[-1]!r}.")
+        raise DataError(
+            f"{path} has the arrays {sorted(keys)}, and none for the input {spec.name!r}",
+            advice=f"Name one {names[-1]!r}.",
+        )
     found, wanted = [part[name] for part in parts], np.dtype(spec.dtype)
     for member in found:
         if member.dtype.kind != wanted.kind:
             raise DataError(
-                f"{path}: {name} is {member.dtype}, the model takes {wanted}. Convert it as the model saw it."
+                f"{path}: {name} is {member.dtype}, and the model takes {wanted}",
+                advice="Save the inputs as the model was trained on them.",
             )
         if len(member.shape) != len(spec.shape) or any(
             d not in (None, have) for d, have in zip(spec.shape[1:], member.shape[1:], strict=True)
         ):
             shape = "[n" + "".join(f", {'any' if d is None else d}" for d in spec.shape[1:]) + "]"
-            raise DataError(f"{path}: {name} has shape {list(member.shape)}, the model takes {shape}.")
+            raise DataError(
+                f"{path}: {name} has shape {list(member.shape)}, and the model takes {shape}",
+                advice="Save arrays of that shape.",
+            )
         if member.shape[1:] != found[0].shape[1:]:
             shapes = [list(m.shape) for m in (found[0], member)]
-            raise DataError(f"{path}: its files do not fit together: {name} is {shapes}. Save them with equal shapes.")
+            raise DataError(
+                f"{path}: {name} has the shapes {shapes} in two of its files",
+                advice="Save all files with equal shapes.",
+            )
     return found
 
 
 def _read(found: Sequence[Member], spec: TensorSpec) -> tuple[np.ndarray, mmap.mmap]:
     wanted, first = np.dtype(spec.dtype), found[0]
     direct = len(found) == 1 and first.stored and first.dtype == wanted
-    spool = None if direct else Spool(wanted)
+    spool = None if direct else ArrayFile(wanted)
     for member in found:
         for rows in member.chunks():
             cast = _fitting(rows, wanted, f"{member.path}: {member.entry.filename.removesuffix('.npy')}")
@@ -187,9 +197,13 @@ def _fitting(rows: np.ndarray, wanted: np.dtype, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):  # what does not fit is looked for, right below
         cast = rows.astype(wanted, copy=False)
     if wanted.kind == "f" and not np.isfinite(cast).all():
-        raise DataError(f"{name} holds NaN, infinity or a number beyond {wanted}. Take those samples out.")
+        raise DataError(
+            f"{name} holds NaN, infinity or a number too large for {wanted}", advice="Remove those samples."
+        )
     if wanted.kind in "iu" and not np.array_equal(cast, rows):
-        raise DataError(f"{name} holds integers beyond {wanted}. Expected what the model takes.")
+        raise DataError(
+            f"{name} holds integers that do not fit {wanted}", advice="Save values that the model can take."
+        )
     return cast
 
 
@@ -198,5 +212,5 @@ def _labels(parts: Sequence[Mapping[str, Member]], count: int, path: Path) -> np
     good = len(found) == len(parts) and all(m.dtype.kind in "iu" and len(m.shape) == 1 for m in found)
     if not good or sum(m.shape[0] for m in found) != count:
         what = f"y of {found[0].dtype} {list(found[0].shape)}" if found else "no array y"
-        raise DataError(f"{path} has {what}. Expected integer labels y [{count}].")
+        raise DataError(f"{path} has {what}", advice=f"Pass integer labels y, one for each of the {count} samples.")
     return np.concatenate([rows for member in found for rows in member.chunks()])

@@ -55,9 +55,9 @@ CASES = {
     "data that does not fit": (
         ["convert", "good.keras", "-o", "out", "--calibration", "wrong.npz"],
         10,
-        "shape [20, 9], the model takes [n, 2]",
+        "shape [20, 9], and the model takes [n, 2]",
     ),
-    "data that is no .npz": (["convert", "good.keras", "-o", "out", "--calibration", "text.keras"], 10, "no .npz"),
+    "data that is no .npz": (["convert", "good.keras", "-o", "out", "--calibration", "text.keras"], 10, "an .npz"),
     "an output that is a file": (["convert", "good.keras", "-o", "good.keras"], 11, "is a file"),
     "an output below a file": (["convert", "good.keras", "-o", "text.keras/b"], 11, "cannot write"),
     "inspect of text": (["inspect", "text.keras"], 4, "none of the known formats"),

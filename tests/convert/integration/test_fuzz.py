@@ -17,7 +17,7 @@ import pytest
 from sweeps import swept
 
 from edgeloop.convert.sources.identify import identify
-from edgeloop.convert.sources.safety import check
+from edgeloop.convert.sources.safety import check_safety
 from edgeloop.errors import EdgeloopError
 from edgeloop.files.inspect import inspect
 from edgeloop.processes.children import owned
@@ -106,7 +106,7 @@ def test_a_mutated_file_is_read_or_refused_and_nothing_else(tmp_path, kind, each
 
 
 def look(path):
-    check(path, identify(path))
+    check_safety(path, identify(path))
 
 
 # Opens and calls each file that it is told of, one line of JSON a file; whoever kills it knows which one it was.

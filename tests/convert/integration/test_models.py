@@ -71,7 +71,7 @@ def test_without_data_a_model_becomes_float32_float16_dynamic_onnx_and_tfjs(two)
 def test_without_data_one_line_says_what_int8_needs(models, tmp_path):
     made = convert(models / "linear.keras", tmp_path / "b", ConvertOptions(to=(Format.TFLITE,)))
     assert [note for note in made.notes if note.startswith("int8 was not written")] == [
-        "int8 was not written: it needs real inputs. Pass --calibration F.npz with x, 16 or more."
+        "int8 was not written: it needs real inputs. Pass --calibration F.npz with 16 or more samples of x."
     ]
 
 
@@ -205,7 +205,7 @@ def test_verify_finds_a_variant_that_computes_something_else(models, tmp_path):
     manifest["files"] = {n: {"bytes": e.bytes, "sha256": e.sha256} for n, e in file_entries(bundle.path).items()}
     bundle.file(MANIFEST).write_bytes(canonical_json(manifest))
     bundle.file(PROOF).unlink()
-    with pytest.raises(ParityError, match="float32 on litert does not compute what the source does"):
+    with pytest.raises(ParityError, match="float32 on litert does not compute what the source model does"):
         verify(bundle.path)
 
 
@@ -222,7 +222,7 @@ def test_a_failed_variant_leaves_the_old_bundle_and_nothing_else(tmp_path):
     np.savez(tmp_path / "x.npz", x=x)
     options = ConvertOptions(to=(Format.TFLITE,), calibration=tmp_path / "x.npz", schemes=(Scheme.FLOAT16,))
     before = convert(tmp_path / "wide.keras", tmp_path / "b", options).bundle.manifest_sha256
-    with pytest.raises(ParityError, match=r"int4 on litert does not compute what the source does.*worst layer"):
+    with pytest.raises(ParityError, match=r"int4 on litert does not compute what the source model does.*worst layer"):
         convert(tmp_path / "wide.keras", tmp_path / "b", replace(options, schemes=(Scheme.FLOAT32, Scheme.INT4)))
     assert read_bundle(tmp_path / "b").manifest_sha256 == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "wide.keras", "x.npz"]
@@ -244,9 +244,9 @@ def test_options_that_contradict_each_other_are_refused_when_built(case):
 
 DATA = {
     "too few": ({"x": np.zeros((15, 4), np.float32)}, "at least 16 calibration samples, got 15"),
-    "another dtype": ({"x": np.zeros((20, 4), np.uint8)}, "x is uint8, the model takes float32"),
-    "another shape": ({"x": np.zeros((20, 5), np.float32)}, r"shape \[20, 5\], the model takes \[n, 4\]"),
-    "not finite": ({"x": np.full((20, 4), np.nan, np.float32)}, "NaN, infinity or a number beyond float32"),
+    "another dtype": ({"x": np.zeros((20, 4), np.uint8)}, "x is uint8, and the model takes float32"),
+    "another shape": ({"x": np.zeros((20, 5), np.float32)}, r"shape \[20, 5\], and the model takes \[n, 4\]"),
+    "not finite": ({"x": np.full((20, 4), np.nan, np.float32)}, "NaN, infinity or a number too large for float32"),
     "another name": ({"z": np.zeros((20, 4), np.float32)}, r"has arrays \['z'\]"),
 }
 
@@ -278,6 +278,6 @@ def test_a_lambda_layer_is_refused_before_it_could_run(models, tmp_path):
 def test_a_folder_that_is_no_bundle_is_never_replaced(models, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
-    with pytest.raises(WriteError, match="no bundle"):
+    with pytest.raises(WriteError, match="not a bundle"):
         convert(models / "linear.keras", tmp_path / "home")
     assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Format, Manifest, Requires, Scheme, Signature, TensorSpec, Variant, file_entries
-from edgeloop.convert.proof.input_range import mismatch
-from edgeloop.convert.proof.parity import check, passed_on, stamped
+from edgeloop.convert.proof.input_range import range_mismatch
+from edgeloop.convert.proof.parity import check_parity, runtimes_passed, with_runtimes
 from edgeloop.convert.proof.prove import ProveOptions, prove
 from edgeloop.convert.proof.verify import verify
 from edgeloop.convert.proof.worst_layer import layer_snr, worst
@@ -114,9 +114,9 @@ def answers(folder, x):
 def test_a_file_that_is_garbage_on_one_runtime_runs_on_the_other_alone(files, needs_tflite_runtime):
     folder, x = files
     rows = prove(folder, [FLOAT, GARBAGE], SIGNATURES, Samples(inputs={"image": x}), answers(folder, x))
-    check(rows, "never said")  # it agrees somewhere
-    assert passed_on(rows, "float32") == ("litert", "tflite-runtime")
-    made = stamped([FLOAT, GARBAGE], rows)[1]
+    check_parity(rows, "never said")  # it agrees somewhere
+    assert runtimes_passed(rows, "float32") == ("litert", "tflite-runtime")
+    made = with_runtimes([FLOAT, GARBAGE], rows)[1]
     assert made.requires.runtimes == ("litert",) and made.notes == ("not for tflite-runtime: see proof.json",)
     (bad,) = [row for row in rows if not row.passed]
     assert bad.runtime_version.startswith("2.14") and bad.snr_db < 10  # 45 dB is what it has where it is right
@@ -128,7 +128,7 @@ def test_the_layer_whose_range_is_wrong_is_named(files):
     folder, x = files
     rows = prove(folder, [FLOAT, with_io(folder, CRUEL)], SIGNATURES, Samples(inputs={"image": x}), answers(folder, x))
     with pytest.raises(ParityError, match=r"cruel on .*worst layer FULLY_CONNECTED hidden.*1 of 2 variants failed"):
-        check(rows, "Do this.")
+        check_parity(rows, "Do this.")
 
 
 def test_layer_snr_follows_the_order_of_execution_and_blames_one(files):
@@ -177,7 +177,7 @@ def test_a_device_that_runs_nothing_is_named(files, tmp_path):
     bare.chmod(0o755)
     folder, x = files
     options = ProveOptions(on=(parse_device(f"local:{bare}"),))
-    with pytest.raises(DeviceError, match="runs none of these files"):
+    with pytest.raises(DeviceError, match="cannot run any of these files"):
         prove(folder, [FLOAT], SIGNATURES, Samples(inputs={"image": x}), answers(folder, x), options)
 
 
@@ -277,7 +277,9 @@ def seen(model, calibration, evaluation, labels=None):
     call = lambda arrays: {"p": np.asarray(model(arrays["image"], training=False))}  # noqa: E731
     spec = (TensorSpec("image", (None, 32, 32, 3), "float32"),)
     made = Samples(inputs={"image": evaluation}, labels=labels)
-    return mismatch(call, spec, None if calibration is None else Samples(inputs={"image": calibration}), made, model)
+    return range_mismatch(
+        call, spec, None if calibration is None else Samples(inputs={"image": calibration}), made, model
+    )
 
 
 def test_resnet8_calibrated_at_a_255th_of_what_it_wants_is_named(resnet8):

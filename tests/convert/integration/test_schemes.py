@@ -219,7 +219,7 @@ def test_a_global_average_pool_gets_a_scale_of_its_own_in_int8(tmp_path):
 def test_what_stays_in_float_is_named_by_op_and_layer_with_what_to_change(tmp_path):
     keras = pytest.importorskip("keras")
     from edgeloop.convert.forms import freeze, tflite
-    from edgeloop.convert.forms.leftover import left_in_float
+    from edgeloop.convert.forms.float_operators import float_operators
     from edgeloop.convert.sources.source import open_source
 
     x = keras.Input((4,), name="x")
@@ -232,7 +232,7 @@ def test_what_stays_in_float_is_named_by_op_and_layer_with_what_to_change(tmp_pa
     with pytest.raises(ModelError, match=r"cannot be fully int8: SIN of \S+ stayed in float \(replace it by"):
         tflite.quantize(float32, Scheme.INT8, calibration)
     sine = first_outputs(float32)["SIN"]
-    left = left_in_float(tflite.quantize(float32, Scheme.INT8, calibration, keep={sine: Scheme.FLOAT32}))
+    left = float_operators(tflite.quantize(float32, Scheme.INT8, calibration, keep={sine: Scheme.FLOAT32}))
     assert [item.op for item in left] == ["SIN"]
 
 
@@ -283,13 +283,13 @@ def test_onnx_int8_answers_nearly_what_the_source_does_and_leaves_nothing_in_flo
     assert [i.name for i in session.get_inputs()] == ["image"]
     got = session.run(["last"], {"image": IMAGES})[0]
     assert snr(answers(net[2]), got) > 25
-    assert onnx_int8.left_in_float_onnx(data) == ()
+    assert onnx_int8.float_operators_onnx(data) == ()
 
 
 def test_float_operators_of_an_onnx_file_are_listed(net):
     from edgeloop.convert.forms import onnx, onnx_int8
 
-    left = onnx_int8.left_in_float_onnx(onnx.to_onnx(net[1], net[0]))
+    left = onnx_int8.float_operators_onnx(onnx.to_onnx(net[1], net[0]))
     assert {"Conv", "Gemm"} <= {item.op for item in left} | {"Gemm" if i.op == "MatMul" else i.op for i in left}
 
 

@@ -248,12 +248,12 @@ def test_a_free_dimension_beside_the_batch_is_refused():
     from edgeloop.convert.training.trainable import to_trainable
 
     layers = [keras.Input((None, None, 1), name="image"), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
-    with pytest.raises(ModelError, match=r"input 'image' has the free shape \[None, None, None, 1\]"):
+    with pytest.raises(ModelError, match=r"input 'image' has the shape \[None, None, None, 1\]"):
         to_trainable(keras.Sequential(layers))
 
 
 def test_a_batch_below_one_is_refused():
     from edgeloop.convert.training.trainable import TrainableOptions
 
-    with pytest.raises(OptionsError, match="batch of 0"):
+    with pytest.raises(OptionsError, match="--train-batch is 0"):
         TrainableOptions(batch=0)

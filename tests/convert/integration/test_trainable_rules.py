@@ -250,5 +250,5 @@ def test_options_that_do_not_fit_the_model_are_refused(units, end, options, erro
 def test_training_no_layer_at_all_is_refused():
     from edgeloop.convert.training.trainable import TrainableOptions
 
-    with pytest.raises(OptionsError, match="--train-last 0 trains nothing"):
+    with pytest.raises(OptionsError, match="--train-last is 0"):
         TrainableOptions(train_last=0)

@@ -140,7 +140,7 @@ def test_everything_at_once_gives_every_variant_that_was_asked_for(full):
     # onnxruntime has no int8 kernel for a bilinear resize
     assert [note[:40] for note in full[1]["notes"]] == [
         "onnx-int8 was not written: Resize of Res",
-        "reference.npz holds 16 real inputs; --no",
+        "reference.npz holds 16 real inputs. Pass",
     ]
 
 
@@ -377,7 +377,7 @@ def test_a_scheme_that_changes_nothing_is_not_written_under_its_name(tmp_path):
     keras.Model(x, keras.layers.ReLU(name="y")(x)).save(tmp_path / "m.keras")
     made = convert(tmp_path / "m.keras", tmp_path / "b", replace(FLOAT32, schemes=None))
     assert [v.id for v in made.bundle.variants] == ["float32"]
-    assert sum("nothing in this model becomes" in note for note in made.notes) == 2
+    assert sum("no operator of this model becomes" in note for note in made.notes) == 2
     with pytest.raises(ModelError, match=r"becomes float16: the file would be float32\. Leave float16 out"):
         convert(tmp_path / "m.keras", tmp_path / "b", replace(FLOAT32, schemes=(Scheme.FLOAT16,)))
 
@@ -388,7 +388,7 @@ def test_a_pruned_model_says_so(models, tmp_path, capfd):
     bundle = read_bundle(tmp_path / "b")
     assert "0.5" in bundle.manifest.source["compressed"]
     assert bundle.manifest.source["sha256"] == parent.digest(models / "net.keras")  # of what the user gave
-    assert any("gzip is what takes all weights from" in note for note in said["notes"])
+    assert any("Compressed with gzip, the weights shrink from" in note for note in said["notes"])
     code, line = refusal(capfd, *line, "--prune", "0.5")
     assert code == 2 and "--train-data" in line
 
@@ -447,7 +447,7 @@ def test_a_budget_that_nothing_holds_ends_with_6_and_leaves_the_old_bundle(tmp_p
     before = (tmp_path / "b" / MANIFEST).read_bytes()
     data = tmp_path / "tie.npz"
     code, said = refusal(capfd, *line, "--max-drop", "0.1", "--calibration", data, "--eval", data)
-    assert code == 6 and "no mix holds the budget of 0.1 points" in said
+    assert code == 6 and "no mix of schemes is within the budget of 0.1 points" in said
     assert (tmp_path / "b" / MANIFEST).read_bytes() == before
     assert not [name for name in tree(tmp_path) if "report" in name or "/." in name or name.startswith(".")]
 
@@ -542,7 +542,9 @@ def test_a_cache_that_cannot_be_written_costs_a_note_and_not_the_bundle(bundle, 
     for folder in (tmp_path / "file", tmp_path / "file" / "deep"):
         monkeypatch.setenv("EDGELOOP_CACHE", str(folder))
         said = document(capfd, "convert", bundle.file("int8.tflite"), "-o", tmp_path / "b")
-        assert said["notes"][-1].startswith(f"it was not kept: cannot write the cache {folder}: ")
+        assert said["notes"][-1].startswith(
+            f"The conversion was not kept in the cache: cannot write the cache {folder}: "
+        )
         assert read_bundle(tmp_path / "b")
         assert document(capfd, "cache", "--kind", "conversions")["entries"] == []
 
@@ -559,7 +561,7 @@ WORDS = {
     "--schemes auto": "Pass it alone, with --max-drop PP",
     "--schemes auto,int8 --max-drop 1": "Pass it alone",
     "--to savedmodel": "Choose from tflite, onnx, tfjs.",
-    "--io int8 --schemes float32 --calibration none.npz": "Add int8",
+    "--io int8 --schemes float32 --calibration none.npz": "Add --schemes int8",
 }
 
 

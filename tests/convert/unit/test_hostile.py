@@ -14,13 +14,13 @@ from edgeloop.convert.samples import read_samples
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.forbidden_ops import FORBIDDEN_OPS, FORBIDDEN_WHEN, RESTORING, SAVING
 from edgeloop.convert.sources.identify import SourceKind, identify
-from edgeloop.convert.sources.safety import check
+from edgeloop.convert.sources.safety import check_safety
 from edgeloop.errors import DataError, ModelError
 from edgeloop.files.flatbuffer import read_tflite
 
 
 def look(path, allow_unsafe=False):
-    return check(path, identify(path), allow_unsafe)
+    return check_safety(path, identify(path), allow_unsafe)
 
 
 @pytest.mark.parametrize("case", made.HOSTILE)
@@ -91,7 +91,7 @@ def test_paths_that_lead_out_bombs_and_damage_are_refused_even_where_code_is_all
 
 def test_several_findings_are_counted(tmp_path):
     path = made.keras_file(tmp_path / "m.keras", made.config(*[made.layer("Lambda", name) for name in "abc"]))
-    with pytest.raises(ModelError, match=r"layer 'a', which is Python code\. So do 2 more\. Take it out"):
+    with pytest.raises(ModelError, match=r"layer 'a', which is Python code, and 2 more parts like it\. Remove it"):
         look(path)
     assert len(look(path, allow_unsafe=True)) == 3
 

@@ -50,7 +50,7 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
 
 
 def test_a_journal_that_cannot_be_written_is_a_write_error(tmp_path):
-    with pytest.raises(WriteError, match="cannot keep the journal"):
+    with pytest.raises(WriteError, match="cannot write the search journal"):
         Journal(tmp_path / "none" / "j", "key").add("a", RECORD)
 
 

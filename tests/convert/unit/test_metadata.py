@@ -228,16 +228,16 @@ def test_metadata_that_shares_a_weights_buffer_leaves_the_weights_alone(bare):
 REFUSED = {
     "a tensor the model does not have": (
         replace(FACTS, inputs=(replace(IMAGE, name="img"),)),
-        "'img', the model has image",
+        "'img', which the model does not have",
     ),
     "three labels for two classes": (
         replace(FACTS, outputs=(replace(CLASSES, labels=("a", "b", "c")),)),
         "3 labels do not fit 'p' \\[any, 2\\]",
     ),
-    "a label of two lines": (replace(FACTS, outputs=(replace(CLASSES, labels=("a", "b\nc")),)), "no line of text"),
-    "an empty label": (replace(FACTS, outputs=(replace(CLASSES, labels=("a", " ")),)), "no line of text"),
-    "a mean without std": (replace(FACTS, inputs=(replace(IMAGE, std=()),)), "Expected as many"),
-    "std 0": (replace(FACTS, inputs=(replace(IMAGE, std=(0.0,)),)), "no std 0"),
+    "a label of two lines": (replace(FACTS, outputs=(replace(CLASSES, labels=("a", "b\nc")),)), "not one line of text"),
+    "an empty label": (replace(FACTS, outputs=(replace(CLASSES, labels=("a", " ")),)), "not one line of text"),
+    "a mean without std": (replace(FACTS, inputs=(replace(IMAGE, std=()),)), "equally many numbers"),
+    "std 0": (replace(FACTS, inputs=(replace(IMAGE, std=(0.0,)),)), "no std of 0"),
 }
 
 

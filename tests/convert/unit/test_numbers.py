@@ -7,7 +7,7 @@ import pytest
 
 from edgeloop.atomic import new_folder
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.samples import Labels, Samples, in_batches, read_samples, synthetic
+from edgeloop.convert.samples import LabelPolicy, Samples, in_batches, read_samples, synthetic
 from edgeloop.errors import DataError, WriteError
 
 X = (TensorSpec("x", (None, 2), "float32"),)
@@ -27,10 +27,10 @@ def test_a_fixed_batch_is_filled_up_and_the_filling_is_cut_off():
 
 CASES = {
     "NaN": (X, {"x": np.array([[1.0, np.nan]], np.float32)}, "NaN"),
-    "beyond float32": (X, {"x": np.array([[1.0, 1e300]])}, "beyond float32"),
-    "beyond int32": (IDS, {"ids": np.array([[0, 2**40]])}, "beyond int32"),
-    "bytes for floats": (X, {"x": np.zeros((1, 2), np.uint8)}, "x is uint8, the model takes float32"),
-    "another shape": (X, {"x": np.zeros((1, 3), np.float32)}, r"shape \[1, 3\], the model takes \[n, 2\]"),
+    "beyond float32": (X, {"x": np.array([[1.0, 1e300]])}, "too large for float32"),
+    "beyond int32": (IDS, {"ids": np.array([[0, 2**40]])}, "do not fit int32"),
+    "bytes for floats": (X, {"x": np.zeros((1, 2), np.uint8)}, "x is uint8, and the model takes float32"),
+    "another shape": (X, {"x": np.zeros((1, 3), np.float32)}, r"shape \[1, 3\], and the model takes \[n, 2\]"),
     "nothing": (X, {"x": np.zeros((0, 2), np.float32)}, "at least one"),
     "another name": (X, {"image": np.zeros((1, 2), np.float32)}, "none for the input 'x'"),
 }
@@ -47,15 +47,15 @@ def test_samples_that_do_not_fit_are_refused_by_what_is_wrong(tmp_path, case):
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04cut", b"\x93NUMPY\x01\x00cut"])
 def test_a_file_that_is_no_npz_is_refused(tmp_path, data):
     (tmp_path / "s.npz").write_bytes(data)
-    with pytest.raises(DataError, match=r"no .npz|one bare array"):
+    with pytest.raises(DataError, match=r"not an .npz|one array without a name"):
         read_samples(tmp_path / "s.npz", X)
 
 
 @pytest.mark.parametrize("y", [np.zeros(1, np.float32), np.zeros(3, np.int32), np.zeros((2, 1), np.int32)])
 def test_labels_are_integers_as_many_as_samples(tmp_path, y):
     np.savez(tmp_path / "s.npz", x=np.zeros((2, 2), np.float32), y=y)
-    with pytest.raises(DataError, match=r"Expected integer labels y \[2\]"):
-        read_samples(tmp_path / "s.npz", X, labels=Labels.NEEDED)
+    with pytest.raises(DataError, match=r"Pass integer labels y, one for each of the 2 samples"):
+        read_samples(tmp_path / "s.npz", X, labels=LabelPolicy.NEEDED)
 
 
 def test_a_folder_of_npz_files_is_read_in_the_order_of_their_names(tmp_path):

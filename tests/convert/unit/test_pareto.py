@@ -1,15 +1,16 @@
 """The front and its picture, and the layers of a made-up graph."""
 
 import re
-import xml.etree.ElementTree as ET
+import sys
 
 import pytest
 
 from edgeloop.bundle import Scheme
 from edgeloop.convert.proof.worst_layer import LayerSnr
 from edgeloop.convert.search.candidate import Budget, MixCandidate, MixMeasurement, MixRefusal
-from edgeloop.convert.search.pareto import pareto_front, pareto_svg, report_html, search_document
+from edgeloop.convert.search.pareto import pareto_front, search_document
 from edgeloop.convert.search.rank import layers_of
+from edgeloop.convert.search.report import draw_front, search_report
 from edgeloop.convert.search.search import SearchResult
 from edgeloop.files.flatbuffer import Graph, Operator, Tensor
 
@@ -48,31 +49,78 @@ def test_equals_are_both_on_the_front():
     assert {c.label for c in pareto_front([INT8, twin])} == {"int8", "int8 + 1 float32"}
 
 
+class Drawn:
+    """Axes that note what is asked of them."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda *positions, **style: self.calls.append((name, positions, style))
+
+    def of(self, name) -> list[tuple]:
+        return [(*positions, style) for called, positions, style in self.calls if called == name]
+
+
+def drawn(some=None):
+    axes = Drawn()
+    draw_front(axes, search_document(some or found(), "accuracy"))
+    return axes
+
+
 def test_the_picture_places_every_candidate_by_size_accuracy_and_latency():
-    picture = ET.fromstring(pareto_svg(TRIED, 0.905))
-    space = {"s": "http://www.w3.org/2000/svg"}
-    circles = {c.find("s:title", space).text.split(":")[0]: c for c in picture.findall("s:circle", space)}
-    at = {name: [float(c.get(key)) for key in ("cx", "cy", "r")] for name, c in circles.items()}
-    assert len(at) == 5
-    # linear in bytes, upwards in accuracy, and the circle's area is the latency: 9 / 1 is three times the radius
-    step = at["float32"][0] - at["float16"][0]
-    assert at["float16"][0] - at["int8"][0] == pytest.approx(step / 2, abs=0.2)
-    assert at["float32"][1] == at["float16"][1] < at["int16x8"][1] < at["int8"][1]
-    assert at["int16x8"][2] == pytest.approx(3 * at["float32"][2])
-    assert {name for name, c in circles.items() if c.get("fill") != "none"} == {"int8", "int8 + 1 float16", "float16"}
-    line = picture.find("s:polyline", space).get("points").split()
-    assert line == [f"{at[n][0]:.1f},{at[n][1]:.1f}" for n in ("int8", "int8 + 1 float16")]
+    points = {c.label: point for c, point in zip(TRIED, drawn().of("scatter"), strict=True)}
+    assert {label: (kb, percent) for label, (kb, percent, _) in points.items()} == {
+        "float32": (4.0, 90.0),
+        "int8": (1.0, 80.0),
+        "int16x8": (1.6, 89.0),
+        "float16": (2.0, 90.0),
+        "int8 + 1 float16": (1.5, 90.0),
+    }
+    areas = {label: style["s"] for label, (_, _, style) in points.items()}
+    assert areas["int16x8"] == pytest.approx(9 * areas["float32"])  # the area is the latency
+    filled = {label for label, (_, _, style) in points.items() if style["facecolor"] != "none"}
+    assert filled == {"int8", "int8 + 1 float16", "float16"}
 
 
-@pytest.mark.parametrize("some", [(), (INT8,), (INT8, INT8)])
+def test_the_line_joins_what_no_smaller_mix_equals_and_the_dashed_one_is_the_source():
+    (line,) = drawn().of("plot")
+    assert line[:2] == ([1.0, 1.5], [80.0, 90.0])
+    (source,) = drawn().of("axhline")
+    assert source[0] == 90.5 and source[1]["linestyle"] == "--"
+
+
+def test_the_best_is_named_and_no_name_lies_on_another():
+    names = [name for name, *_ in drawn().of("annotate")]
+    assert names[0] == "int8 + 1 float16"
+    assert "float16" not in names  # 0.5 kB right of the best, at the same height: its name would lie on the other
+    assert {"int8", "float32"} <= set(names)
+
+
+@pytest.mark.parametrize("some", [(INT8,), (INT8, INT8)])
 def test_few_candidates_make_a_picture_too(some):
-    assert pareto_svg(some).count("<circle") == len(some)
+    one = SearchResult(
+        best=INT8,
+        front=pareto_front(some),
+        tried=some,
+        refused=(),
+        resumed=0,
+        budget=Budget(reference=0.8, max_drop_pp=1.0),
+    )
+    assert len(drawn(one).of("scatter")) == len(some)
 
 
-def test_the_page_says_what_was_found_and_escapes_names():
-    page = report_html("a <model>", found(), "accuracy")
+def test_without_matplotlib_the_table_stays_and_the_page_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    page = search_report("m", search_document(found(), "accuracy"))
+    assert "<svg" not in page and "edgeloop[plots]" in page and "<td>int16x8</td>" in page
+
+
+def test_the_page_says_what_was_found_and_escapes_names(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # which takes a second to load
+    page = search_report("a <model>", search_document(found(), "accuracy"))
     assert "a &lt;model&gt;" in page and "a&lt;b&amp;c" in page and "&lt;no&gt; such form" in page
-    assert "1,500 bytes, 90.00%, 0.50 points below the source&#x27;s 90.50%; 1 were allowed" in page
+    assert "1,500 bytes, 90.00%, 0.50 points below the source&#x27;s 90.50%; the budget is 1 points of accuracy" in page
     assert re.search(r"<tr class=best><td>int8 \+ 1 float16</td>", page) and "<model>" not in page
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Kind, TensorSpec
-from edgeloop.convert.forms.preprocess import Preprocessing, wrap
+from edgeloop.convert.forms.preprocess import Preprocessing, with_preprocessing
 from edgeloop.convert.sources.identify import SourceKind
 from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import OptionsError
@@ -42,24 +42,24 @@ def test_a_range_that_does_not_start_at_zero_is_shifted():
 
 
 REFUSED = {
-    "nothing": ({}, "changes nothing"),
-    "a range that does nothing": ({"input_range": (0, 1)}, "changes nothing"),
-    "an empty range": ({"input_range": (3, 3)}, "3,3 is no range"),
-    "a range upside down": ({"input_range": (255, 0)}, "255,0 is no range"),
-    "an endless range": ({"input_range": (0, float("inf"))}, "0,inf is no range"),
-    "a range of nothing known": ({"input_range": (float("nan"), 1)}, "nan,1 is no range"),
+    "nothing": ({}, "would change nothing"),
+    "a range that does nothing": ({"input_range": (0, 1)}, "would change nothing"),
+    "an empty range": ({"input_range": (3, 3)}, "input-range is 3,3"),
+    "a range upside down": ({"input_range": (255, 0)}, "input-range is 255,0"),
+    "an endless range": ({"input_range": (0, float("inf"))}, "input-range is 0,inf"),
+    "a range of nothing known": ({"input_range": (float("nan"), 1)}, "input-range is nan,1"),
     "std 0": ({"std": (1, 0)}, "std above 0"),
     "a negative std": ({"std": (-1,)}, "std above 0"),
     "std NaN": ({"std": (float("nan"),)}, "std above 0"),
     "mean NaN": ({"mean": (float("nan"),)}, "finite numbers"),
     "no mean": ({"mean": ()}, "finite numbers"),
     "no std": ({"std": ()}, "finite numbers"),
-    "a std beyond float32": ({"std": (1e-60,)}, "out of float32"),
-    "a std so large that all becomes 0": ({"std": (1e60,)}, "out of float32"),
-    "a mean beyond float32": ({"mean": (1e60,)}, "out of float32"),
+    "a std beyond float32": ({"std": (1e-60,)}, "do not fit float32"),
+    "a std so large that all becomes 0": ({"std": (1e60,)}, "do not fit float32"),
+    "a mean beyond float32": ({"mean": (1e60,)}, "do not fit float32"),
     "three means and two stds": ({"mean": (0, 0, 1), "std": (1, 2)}, "3 numbers and --std 2"),
-    "a mean of pixels after a range": ({"input_range": (0, 255), "mean": (123.7,)}, "not within 0..1"),
-    "a size of 0": ({"resize": (0, 4)}, "0,4 is no size"),
+    "a mean of pixels after a range": ({"input_range": (0, 255), "mean": (123.7,)}, "outside 0..1"),
+    "a size of 0": ({"resize": (0, 4)}, "--resize is 0,4"),
 }
 
 
@@ -80,9 +80,9 @@ SIZE = Preprocessing(resize=(8, 8))
 MISFITS = {
     "three numbers for one channel": (RGB, [GREY], "3 numbers, the input 'image' 1 channels"),
     "three numbers for a column": (RGB, [AGE], "3 numbers, the input 'age' 1 channels"),
-    "a size for a column": (SIZE, [AGE], "about images, the input 'age' is \\[any, 1\\]"),
-    "a size for an image with its channels first": (SIZE, [PLANES], "about images"),
-    "a size for a model of every size": (SIZE, [ANY_SIZE], "takes every size"),
+    "a size for a column": (SIZE, [AGE], "applies to images, and the input 'age' is \\[any, 1\\]"),
+    "a size for an image with its channels first": (SIZE, [PLANES], "applies to images"),
+    "a size for a model of every size": (SIZE, [ANY_SIZE], "accepts every size"),
     "a model that takes bytes": (Preprocessing(std=(2,)), [BYTES], "is uint8"),
     "two images": (SIZE, [IMAGE, GREY], "Name the one"),
     "two columns": (Preprocessing(std=(2,)), [AGE, AGE], "Name the one"),
@@ -94,16 +94,16 @@ MISFITS = {
 def test_what_does_not_fit_the_model_is_refused(case):
     p, inputs, message = MISFITS[case]
     with pytest.raises(OptionsError, match=message):
-        wrap(source(*inputs), p)
+        with_preprocessing(source(*inputs), p)
 
 
 def test_a_tflite_has_no_graph_to_put_preprocessing_into():
-    with pytest.raises(OptionsError, match="Start from the Keras model"):
-        wrap(source(IMAGE, graph=None), SIZE)
+    with pytest.raises(OptionsError, match="Convert the Keras model instead"):
+        with_preprocessing(source(IMAGE, graph=None), SIZE)
 
 
 def test_the_only_image_is_meant_and_its_spec_becomes_what_the_device_gives():
-    wrapped = wrap(source(AGE, IMAGE), Preprocessing(input_range=(0, 255), resize=(480, 640)))
+    wrapped = with_preprocessing(source(AGE, IMAGE), Preprocessing(input_range=(0, 255), resize=(480, 640)))
     assert wrapped.inputs[0] == AGE
     assert wrapped.inputs[1] == TensorSpec(
         "image", (None, 480, 640, 3), "float32", Kind.IMAGE, range=(0, 255), layout="NHWC"
@@ -111,5 +111,5 @@ def test_the_only_image_is_meant_and_its_spec_becomes_what_the_device_gives():
 
 
 def test_an_input_can_be_named():
-    wrapped = wrap(source(IMAGE, AGE), Preprocessing(input_range=(0, 100), input="age"))
+    wrapped = with_preprocessing(source(IMAGE, AGE), Preprocessing(input_range=(0, 100), input="age"))
     assert [t.range for t in wrapped.inputs] == [None, (0, 100)]

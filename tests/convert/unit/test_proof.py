@@ -8,8 +8,8 @@ import pytest
 
 from edgeloop.bundle import Format, Quantization, Requires, Scheme, Signature, TensorSpec, Variant
 from edgeloop.convert.proof import prove as proving
-from edgeloop.convert.proof.input_range import mismatch
-from edgeloop.convert.proof.parity import check, check_listed, passed_on, stamped
+from edgeloop.convert.proof.input_range import range_mismatch
+from edgeloop.convert.proof.parity import check_listed_parity, check_parity, runtimes_passed, with_runtimes
 from edgeloop.convert.proof.prove import ProveOptions, prove
 from edgeloop.convert.proof.worst_layer import LayerSnr, worst
 from edgeloop.convert.samples import Samples
@@ -28,19 +28,19 @@ def row(value, runtime="litert", variant="v", device="local"):
 
 def test_a_variant_runs_where_every_output_passed_on_every_device():
     rows = [*row(GOOD), *row(GOOD, "tflite-runtime"), *row(BAD, "tflite-runtime", device="local:other")]
-    assert passed_on(rows, "v") == ("litert",)
-    check(rows, "never said")
+    assert runtimes_passed(rows, "v") == ("litert",)
+    check_parity(rows, "never said")
 
 
 def test_the_manifest_lists_runtimes_that_passed_and_notes_the_others():
     rows = [*row(GOOD), *failed(RanOn("v", "tflite-runtime"), GOOD, "signal SIGSEGV")]
-    (made,) = stamped([replace(V, requires=Requires(ram_bytes=9), notes=("first",))], rows)
+    (made,) = with_runtimes([replace(V, requires=Requires(ram_bytes=9), notes=("first",))], rows)
     assert made.requires == Requires(runtimes=("litert",), ram_bytes=9)
     assert made.notes == ("first", "not for tflite-runtime: see proof.json")
 
 
 def test_a_variant_nobody_could_run_is_marked_unproved():
-    (made,) = stamped([V], [])
+    (made,) = with_runtimes([V], [])
     assert made.requires.runtimes == () and made.notes[0].startswith("unproved")
 
 
@@ -53,16 +53,16 @@ def test_a_variant_that_agrees_nowhere_is_an_error_that_names_the_figure_the_lay
         r"1 of 2 variants failed\. Do this\."
     )
     with pytest.raises(ParityError, match=expected):
-        check([*row(GOOD, variant="w"), *crashed, *wrong], "Do this.")
+        check_parity([*row(GOOD, variant="w"), *crashed, *wrong], "Do this.")
     with pytest.raises(ParityError, match="signal SIGSEGV"):
-        check(crashed, "Do this.")
+        check_parity(crashed, "Do this.")
 
 
 def test_a_runtime_that_was_listed_must_still_agree_and_another_one_need_not():
     rows = [*row(GOOD), *row(BAD, "tflite-runtime")]
-    check_listed(rows, {"v": ("litert",)}, "never said")
+    check_listed_parity(rows, {"v": ("litert",)}, "never said")
     with pytest.raises(ParityError, match="v on tflite-runtime does not compute"):
-        check_listed(rows, {"v": ("litert", "tflite-runtime")}, "Do this.")
+        check_listed_parity(rows, {"v": ("litert", "tflite-runtime")}, "Do this.")
 
 
 class Fake:
@@ -181,7 +181,7 @@ def classify(inputs):
 
 def told(calibration, evaluation, labels=None):
     made = [None if a is None else Samples(inputs={"x": a}) for a in (calibration, evaluation)]
-    return mismatch(classify, (X,), made[0], replace(made[1], labels=labels))
+    return range_mismatch(classify, (X,), made[0], replace(made[1], labels=labels))
 
 
 def test_sets_that_lie_255_times_apart_are_named():
@@ -195,7 +195,7 @@ def test_labels_betray_a_scale_that_both_sets_have_wrong():
     labels = (BRIGHT.mean(-1) > 128).astype(np.int64)
     labels[:20] = 1 - labels[:20]  # no model is right always
     found = told(BRIGHT / 255, BRIGHT / 255, labels)
-    assert "92% of x * 255" in found and "spans 0..1" in found
+    assert "92% after x * 255" in found and "spans 0..1" in found
     assert told(BRIGHT, BRIGHT, labels) is None
     few = BRIGHT[[0, 64, 192, 255]]
     assert told(few / 255, few / 255, np.array([1, 0, 1, 1])) is None  # 25% and 75% of four samples are chance
@@ -206,4 +206,4 @@ def test_made_up_samples_and_standardized_features_tell_nothing():
     odd = np.random.default_rng(0).normal(0, 3, (256, 2)).astype(np.float32)
     assert told(odd, odd, np.ones(256, np.int64)) is None
     made_up = Samples(inputs={"x": BRIGHT / 255}, real=False)
-    assert mismatch(classify, (X,), Samples(inputs={"x": BRIGHT}), made_up) is None
+    assert range_mismatch(classify, (X,), Samples(inputs={"x": BRIGHT}), made_up) is None

@@ -11,7 +11,7 @@ import pytest
 
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert import npz
-from edgeloop.convert.samples import Labels, Samples, read_samples
+from edgeloop.convert.samples import LabelPolicy, Samples, read_samples
 from edgeloop.errors import DataError
 
 X = (TensorSpec("x", (None, 3), "float32"),)
@@ -27,7 +27,7 @@ VALUES = np.arange(30, dtype=np.float32).reshape(10, 3)
 )
 def test_what_is_read_is_what_was_saved(tmp_path, save, array):
     save(tmp_path / "s.npz", x=array, y=np.arange(10))
-    samples = read_samples(tmp_path / "s.npz", X, labels=Labels.NEEDED)
+    samples = read_samples(tmp_path / "s.npz", X, labels=LabelPolicy.NEEDED)
     assert samples.inputs["x"].dtype == np.float32
     np.testing.assert_array_equal(samples.inputs["x"], VALUES)
     np.testing.assert_array_equal(samples.labels, np.arange(10))
@@ -48,8 +48,8 @@ def test_labels_are_read_where_there_are_some(tmp_path):
     np.savez(tmp_path / "with.npz", x=np.zeros((2, 2), np.float32), y=np.array([1, 0]))
     np.savez(tmp_path / "without.npz", x=np.zeros((2, 2), np.float32))
     specs = [TensorSpec("x", (None, 2), "float32")]
-    assert read_samples(tmp_path / "with.npz", specs, labels=Labels.IF_ANY).labels.tolist() == [1, 0]
-    assert read_samples(tmp_path / "without.npz", specs, labels=Labels.IF_ANY).labels is None
+    assert read_samples(tmp_path / "with.npz", specs, labels=LabelPolicy.IF_ANY).labels.tolist() == [1, 0]
+    assert read_samples(tmp_path / "without.npz", specs, labels=LabelPolicy.IF_ANY).labels is None
     assert read_samples(tmp_path / "with.npz", specs).labels is None
 
 
@@ -73,13 +73,13 @@ def test_files_of_a_folder_that_do_not_fit_together_are_refused(tmp_path):
     free = (TensorSpec("x", (None, None), "float32"),)
     for name, width in (("a", 2), ("b", 3)):
         np.savez(tmp_path / f"{name}.npz", x=np.zeros((1, width), np.float32))
-    with pytest.raises(DataError, match="do not fit together"):
+    with pytest.raises(DataError, match="in two of its files"):
         read_samples(tmp_path, free)
 
 
 def test_pickled_objects_are_refused_unread(tmp_path):
     np.savez(tmp_path / "s.npz", x=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(DataError, match="holds pickled objects, which are code"):
+    with pytest.raises(DataError, match="holds pickled objects, which can run code"):
         read_samples(tmp_path / "s.npz", X)
 
 
@@ -90,14 +90,14 @@ def test_a_flipped_byte_of_the_values_is_found(tmp_path, save):
     # within the member's data: behind its 35 byte local header and, where it is stored, the 128 byte .npy header
     data[35 + (140 if save is np.savez else 60)] ^= 0x10
     (tmp_path / "s.npz").write_bytes(data)
-    with pytest.raises(DataError, match=r"no .npz file of plain arrays"):
+    with pytest.raises(DataError, match=r"not an .npz file of plain arrays"):
         read_samples(tmp_path / "s.npz", X)
 
 
 def test_more_than_the_limit_is_refused_by_what_the_file_declares(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "s.npz", x=np.zeros((1000, 3), np.float32))
     monkeypatch.setattr(npz, "LIMIT_BYTES", 10_000)
-    with pytest.raises(DataError, match=r"unpacks to 12128 bytes, more than 10000"):  # 12000 and a header of 128
+    with pytest.raises(DataError, match=r"unpacks to 12128 bytes, the limit is 10000"):  # 12000 and a header of 128
         read_samples(tmp_path / "s.npz", X)
 
 
@@ -115,7 +115,7 @@ def test_integers_that_fit_are_narrowed_and_others_are_refused(tmp_path):
     np.savez(tmp_path / "s.npz", ids=np.arange(6, dtype=np.int64).reshape(2, 3))
     assert read_samples(tmp_path / "s.npz", IDS).inputs["ids"].dtype == np.int32
     np.savez(tmp_path / "s.npz", ids=np.full((1, 3), 2**31))
-    with pytest.raises(DataError, match="integers beyond int32"):
+    with pytest.raises(DataError, match="integers that do not fit int32"):
         read_samples(tmp_path / "s.npz", IDS)
 
 

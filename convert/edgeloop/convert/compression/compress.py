@@ -50,20 +50,22 @@ class CompressOptions:
 
     def __post_init__(self) -> None:
         if self.prune is None and self.cluster is None and self.qat_epochs is None:
-            raise OptionsError("nothing to compress with. Pass --prune SPARSITY, --cluster N or --qat EPOCHS.")
+            raise OptionsError(
+                "no compression was chosen", advice="Pass --prune SPARSITY, --cluster N or --qat EPOCHS."
+            )
         if self.prune is not None and not 0 < self.prune < 1:
-            raise OptionsError(f"--prune {self.prune} is no share of zeros. Expected more than 0 and less than 1.")
+            raise OptionsError(f"--prune is {self.prune}", advice="It must be above 0 and below 1.")
         fewest = 2 if self.prune is None else 3
         if self.cluster is not None and not fewest <= self.cluster <= CLUSTERS:
-            beside = "" if self.prune is None else " beside --prune, whose zeros are one of them"
-            raise OptionsError(f"--cluster {self.cluster} is out of range. Expected {fewest} to {CLUSTERS}{beside}.")
+            beside = "" if self.prune is None else " together with --prune, whose zeros are one of the values"
+            raise OptionsError(f"--cluster is {self.cluster}", advice=f"It must be {fewest} to {CLUSTERS}{beside}.")
         for name, value in (("--qat", self.qat_epochs), ("epochs", self.epochs), ("batch", self.batch)):
             if value is not None and value < 1:
-                raise OptionsError(f"{name} {value} trains nothing. Expected 1 or more.")
+                raise OptionsError(f"{name} is {value}", advice="It must be 1 or more.")
         if not 0 < self.learning_rate <= 1:
-            raise OptionsError(f"a learning rate of {self.learning_rate} does not train. Expected up to 1, above 0.")
+            raise OptionsError(f"learning_rate is {self.learning_rate}", advice="It must be above 0 and at most 1.")
         if not 0 <= self.seed < 2**32:
-            raise OptionsError(f"the seed {self.seed} is out of range. Expected 0 to 4294967295.")
+            raise OptionsError(f"seed is {self.seed}", advice="It must be 0 to 4294967295.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,7 @@ def compress(
     """
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
-            raise MissingExtra(f"{package!r} is not installed. Run: pip install 'edgeloop[convert]'")
+            raise MissingExtra(f"{package!r} is not installed", advice="Run: pip install 'edgeloop[convert]'")
     path = Path(model)
     target = Path(folder) / f"{path.stem}.keras"
     job = CompressJob(model=path.absolute(), options=options, train=Path(train).absolute(), target=target.absolute())

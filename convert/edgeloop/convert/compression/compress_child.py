@@ -1,4 +1,4 @@
-"""Run as a program by `compress.py`: a .keras file in, a compressed one out, in a limited child (`limited.py`).
+"""Run as a program by `compress.py`: a .keras file in, a compressed one out, in a child with limits (processes/job.py).
 
 TF-MOT wants tf_keras under the name tf.keras, which TensorFlow decides once, while it loads.
 """
@@ -18,9 +18,9 @@ from edgeloop.convert.compression.fit import FitOptions, accuracy, loss
 from edgeloop.convert.compression.legacy import LegacyModel, rebuild
 from edgeloop.convert.compression.qat import quantization_aware
 from edgeloop.convert.compression.tfmot import Weights, cluster, kernels, layer_weights, prune
-from edgeloop.convert.samples import Labels, Samples, in_batches, read_samples
+from edgeloop.convert.samples import LabelPolicy, Samples, in_batches, read_samples
 from edgeloop.convert.sources.source import Source, open_source
-from edgeloop.errors import EdgeloopError, ModelError
+from edgeloop.errors import EdgeloopError, ModelError, one_line
 from edgeloop.extras import need
 from edgeloop.processes.job_child import Events, serve
 
@@ -31,7 +31,7 @@ NAMED = 5  # layers in one note
 LOOK = 64  # samples on which two models are compared
 
 
-def compressed(job: CompressJob, tell: Events) -> dict[str, Any]:
+def compress_model(job: CompressJob, tell: Events) -> dict[str, Any]:
     """Do the job, and say what is in the file that was written.
 
     Raises:
@@ -39,7 +39,7 @@ def compressed(job: CompressJob, tell: Events) -> dict[str, Any]:
     """
     tf, keras = need("tensorflow", extra="convert"), need("keras", extra="convert")
     source, options = _open(job), job.options
-    samples = read_samples(job.train, source.inputs, labels=Labels.NEEDED)
+    samples = read_samples(job.train, source.inputs, labels=LabelPolicy.NEEDED)
     tell.read()
     tf.config.experimental.enable_op_determinism()
     labels, answers = np.asarray(samples.labels), _answers(source, samples)
@@ -62,12 +62,12 @@ def compressed(job: CompressJob, tell: Events) -> dict[str, Any]:
     source.model.save(job.target)
     written = keras.models.load_model(job.target, compile=False).get_weights()
     if not all(np.array_equal(a, b) for a, b in zip(source.model.get_weights(), written, strict=True)):
-        raise ModelError(f"{job.target} does not hold the weights that were saved. Run again.")
+        raise ModelError(f"{job.target} does not hold the weights that were saved", advice="Run the command again.")
     sizes = size, _gzip_bytes(written)
     if options.prune is not None or options.cluster is not None:
         notes.append(
-            f"a .tflite stores zeros and equal values too and stays as large: gzip is what takes all weights from "
-            f"{sizes[0]:,} to {sizes[1]:,} bytes"
+            f"A .tflite file stores zeros and equal values in full, so its size does not change. Compressed with gzip, "
+            f"the weights shrink from {sizes[0]:,} to {sizes[1]:,} bytes."
         )
     return {
         "notes": notes,
@@ -82,9 +82,14 @@ def _open(job: CompressJob) -> Source:
     keras = need("keras", extra="convert")
     source = open_source(job.model)
     if not isinstance(source.model, keras.Model):
-        raise ModelError(f"{job.model} is no Keras 3 model, {source.kind.value} is found. TF-MOT trains Keras layers.")
+        raise ModelError(
+            f"{job.model} is a {source.kind.value} model", advice="Pass a Keras 3 model: TF-MOT trains Keras layers."
+        )
     if len(source.outputs) != 1:
-        raise ModelError(f"{job.model} has {len(source.outputs)} outputs. Labels y can train a model with one.")
+        raise ModelError(
+            f"{job.model} has {len(source.outputs)} outputs, and the labels y can train one",
+            advice="Pass a model with one output.",
+        )
     return source
 
 
@@ -114,7 +119,7 @@ def _steps(
         with _named("qat"):
             weights, left = quantization_aware(_twin(model, weights).model, fit, options.qat_epochs, kept)
         notes += _left(left, "trained under fake quantization")
-        notes.append("trained for int8, whose ranges still come from --calibration")
+        notes.append("The model was trained for int8. Its activation ranges still come from --calibration.")
     return weights, pruned, clustered, notes
 
 
@@ -128,7 +133,7 @@ def _twin(model: Any, weights: Weights) -> LegacyModel:
 def _done(able: frozenset[str], left: list[str], what: str) -> frozenset[str]:
     done = able - set(left)
     if not done:
-        raise ModelError(f"the model has no layer that TF-MOT can {what}. Leave out --{what}.")
+        raise ModelError(f"the model has no layer that TF-MOT can {what}", advice=f"Leave out --{what}.")
     return done
 
 
@@ -147,7 +152,7 @@ def _named(step: str) -> Iterator[None]:
     except EdgeloopError:
         raise
     except Exception as e:  # TF-MOT and the training raise what they like: ValueError, AttributeError, TensorFlow's own
-        raise ModelError(f"TF-MOT fails at --{step} with this model: {' '.join(str(e).split())[:300]}") from e
+        raise ModelError(f"TF-MOT fails at --{step} with this model: {one_line(e)}") from e
 
 
 def _check(model: Any, pruned: Iterable[str], clustered: Iterable[str], options: CompressOptions) -> None:
@@ -156,11 +161,14 @@ def _check(model: Any, pruned: Iterable[str], clustered: Iterable[str], options:
         for kernel in _kernels(model.get_layer(name)):
             # TF-MOT rounds the number of weights that stay, so half a weight may be missing
             if np.sum(kernel == 0) < (options.prune or 0) * kernel.size - 0.5:
-                raise ModelError(f"{name!r} ended with {np.mean(kernel == 0):.1%} zeros. Pass more samples or epochs.")
+                raise ModelError(
+                    f"{name!r} ended with {np.mean(kernel == 0):.1%} zeros",
+                    advice="Pass more samples, or train for more epochs.",
+                )
     for name in clustered:
         for kernel in _kernels(model.get_layer(name)):
             if len(np.unique(kernel)) > (options.cluster or 0):
-                raise ModelError(f"{name!r} ended with {len(np.unique(kernel))} values. Leave out --cluster.")
+                raise ModelError(f"{name!r} ended with {len(np.unique(kernel))} values", advice="Leave out --cluster.")
 
 
 def _kernels(layer: Any) -> list[np.ndarray]:
@@ -177,8 +185,9 @@ def _same(twin: LegacyModel, source: Source, samples: Samples) -> None:
     off = float(np.abs(got - expected).max()) if got.shape == expected.shape else float("inf")
     if not off <= SAME * max(1.0, float(np.abs(expected).max())):
         raise ModelError(
-            f"{source.path} answers otherwise when rebuilt in tf_keras (off by {off:.1e}): a layer has a setting that "
-            "tf_keras lacks. Convert without --prune, --cluster and --qat."
+            f"{source.path} gives different answers when rebuilt in tf_keras (by {off:.1e}), because a layer "
+            "has a setting that tf_keras lacks",
+            advice="Convert without --prune, --cluster and --qat.",
         )
 
 
@@ -209,4 +218,4 @@ def _gzip_bytes(arrays: Iterable[np.ndarray]) -> int:
 if __name__ == "__main__":
     os.environ["TF_USE_LEGACY_KERAS"] = "1"  # before TensorFlow is imported
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    serve(compressed)
+    serve(compress_model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeloop.errors import DataError, ModelError
 from edgeloop.extras import need
+from edgeloop.progress import Progress
 
 ROUNDING = 1e-3  # how far a row of probabilities may be from 1: float16 weights lose three digits
 
@@ -25,7 +26,7 @@ class FitOptions:
     batch: int
     learning_rate: float
     seed: int
-    told: Callable[[str, int, int], None]
+    told: Progress
 
     @property
     def steps(self) -> int:
@@ -45,7 +46,7 @@ class FitOptions:
         x = list(self.x) if len(self.x) > 1 else self.x[0]
         model.fit(x, self.y, self.batch, epochs, verbose=0, callbacks=[*callbacks, told])
         if not all(np.isfinite(array).all() for array in model.get_weights()):
-            raise ModelError(f"{what} diverged: weights are no longer finite. Lower the learning rate.")
+            raise ModelError(f"{what} diverged: weights are NaN or infinite", advice="Lower the learning rate.")
 
 
 def loss(outputs: np.ndarray, labels: np.ndarray, path: Path) -> Any:
@@ -58,15 +59,24 @@ def loss(outputs: np.ndarray, labels: np.ndarray, path: Path) -> Any:
     losses = need("tf_keras", extra="convert").losses
     if outputs.ndim != 2 or outputs.dtype.kind != "f":
         shape = ["n", *outputs.shape[1:]]
-        raise ModelError(f"{path} answers {outputs.dtype} {shape}. Pruning, clustering and QAT train [n, classes].")
+        raise ModelError(
+            f"{path} has an output of {outputs.dtype} {shape}",
+            advice="Pruning, clustering and QAT need a classifier: [n, classes].",
+        )
     classes = max(2, outputs.shape[1])
     if labels.min() < 0 or labels.max() >= classes:
-        raise DataError(f"the labels y are {labels.min()} to {labels.max()}, {path} has {classes} classes, from 0.")
+        raise DataError(
+            f"the labels y run from {labels.min()} to {labels.max()}, and {path} has {classes} classes",
+            advice="Number the labels from 0.",
+        )
     shares = bool((outputs >= 0).all() and (outputs <= 1 + ROUNDING).all())
     if outputs.shape[1] == 1:
         return losses.BinaryCrossentropy(from_logits=not shares)
     if shares and not np.allclose(outputs.sum(axis=1), 1, atol=ROUNDING):
-        raise ModelError(f"{path} answers shares that do not add up to 1: several labels at once. y can hold one.")
+        raise ModelError(
+            f"{path} gives several labels at once: its outputs do not add up to 1",
+            advice="Pass a model with one label a sample.",
+        )
     return losses.SparseCategoricalCrossentropy(from_logits=not shares)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.errors import ModelError
+from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 
 # what Keras 3 writes and tf_keras has no word for; a difference that matters shows when the outputs are compared
@@ -63,7 +63,8 @@ def rebuild(model: Any) -> LegacyModel:
                 layer.set_weights(arrays[:count])
             except ValueError as e:
                 raise ModelError(
-                    f"the layer {name!r} has other weights in tf_keras. It cannot be trained there."
+                    f"the layer {name!r} has other weights in tf_keras, which TF-MOT needs",
+                    advice="Convert without --prune, --cluster and --qat.",
                 ) from e
             arrays = arrays[count:]
     return LegacyModel(twin, tuple(builder.parts))
@@ -121,8 +122,8 @@ class _Builder:
             builtin = type(layer).__module__.startswith("keras.") and isinstance(layer, self.keras.Layer)
             if known is None or not builtin:  # keras.ops.Multiply and keras.layers.Multiply share a name
                 raise ModelError(
-                    f"the layer {layer.name!r} ({kind}) does not exist in tf_keras, which TF-MOT needs. "
-                    "Replace it, or convert without --prune, --cluster and --qat."
+                    f"the layer {layer.name!r} ({kind}) does not exist in tf_keras, which TF-MOT needs",
+                    advice="Replace it, or convert without --prune, --cluster and --qat.",
                 )
             made = self._separable(layer) if kind == "SeparableConv2D" else [self._layer(known, layer.get_config())]
             self.made[id(layer)] = made
@@ -135,7 +136,7 @@ class _Builder:
         try:
             return known.from_config({**clean, "name": self.unique(config["name"])})
         except Exception as e:  # tf_keras raises ValueError, TypeError and KeyError for a setting it does not know
-            reason = " ".join(str(e).split())[:200]
+            reason = one_line(e, 200)
             raise ModelError(f"the layer {config['name']!r} cannot be made in tf_keras: {reason}") from e
 
     def _separable(self, layer: Any) -> list[Any]:

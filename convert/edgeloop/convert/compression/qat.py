@@ -90,7 +90,7 @@ def _variables(aware: Any, layer: Any) -> list[Any]:
     named = {v.name.split(":")[0].split("/")[-1]: v for v in wrapper.weights}
     variables = [named[w.name.split(":")[0].split("/")[-1]] for w in layer.weights]
     if [v.shape for v in variables] != [w.shape for w in layer.weights]:
-        raise ModelError(f"TF-MOT changed the shapes of {layer.name!r}. Leave out --qat.")
+        raise ModelError(f"TF-MOT changed the shapes of {layer.name!r}", advice="Leave out --qat.")
     return variables
 
 

@@ -37,7 +37,9 @@ def freeze(source: Source) -> FrozenGraph:
     from tensorflow.python.framework import convert_to_constants as constants
 
     if source.graph is None:
-        raise ModelError(f"{source.path} is a .tflite: it has no TensorFlow graph. Start from the Keras model.")
+        raise ModelError(
+            f"{source.path} is a .tflite file, which has no TensorFlow graph", advice="Convert the Keras model instead."
+        )
     names = [t.name for t in source.inputs]
     specs = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in source.inputs]
     call = source.graph
@@ -52,7 +54,10 @@ def freeze(source: Source) -> FrozenGraph:
     captured = traced.graph.internal_captures
     state = [t.name for i, t in enumerate(captured) if i not in replaced and t.dtype == tf.resource]
     if state:
-        raise ModelError(f"{source.path} keeps state in {state[0]!r}. Stateful models are not converted.")
+        raise ModelError(
+            f"{source.path} keeps state in {state[0]!r}, and stateful models are not converted",
+            advice="Make the state an input and an output.",
+        )
     inputs = tuple(t.name for t in traced.inputs[: len(specs)])
     outputs = tuple(t.name for t in traced.outputs)
     _infer_one_size(tf, graph)

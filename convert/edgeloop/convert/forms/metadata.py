@@ -49,7 +49,9 @@ def with_metadata(data: bytes, facts: Metadata) -> bytes:
     packed = write_table(SCHEMA, "ModelMetadata", _values(graphs, facts, files), IDENTIFIER)
     tree = read_tree(data)
     if any(buffer.offset for buffer in tree.buffers):
-        raise ModelError("the model keeps weights outside its flatbuffer, as those over 2 GB do. It is left as it is.")
+        raise ModelError(
+            "the model keeps weights outside its flatbuffer, as models over 2 GB do", advice="Convert a smaller model."
+        )
     tree.buffers[_place(tree)].data = np.frombuffer(packed, np.uint8)
     return _with_files(write_tree(tree), files)
 
@@ -76,23 +78,30 @@ def _check(graphs: list[tuple[Graph, Ends]], facts: Metadata) -> None:
             shapes = [graph.tensors[i].shape for graph, ends in graphs for name, i in ends[side] if name == tensor.name]
             if not shapes:
                 have = sorted({name for _, ends in graphs for name, _ in ends[side]})
-                raise OptionsError(f"the metadata describes {tensor.name!r}, the model has {', '.join(have)}.")
+                raise OptionsError(
+                    f"the metadata describes {tensor.name!r}, which the model does not have",
+                    advice=f"It has: {', '.join(have)}.",
+                )
             _check_tensor(tensor, shapes[0])
 
 
 def _check_tensor(tensor: TensorMetadata, shape: tuple[int | None, ...]) -> None:
     if len(tensor.mean) != len(tensor.std) or not all(tensor.std):
         raise OptionsError(
-            f"{tensor.name!r} has mean {list(tensor.mean)} and std {list(tensor.std)}. Expected as many, and no std 0."
+            f"{tensor.name!r} has mean {list(tensor.mean)} and std {list(tensor.std)}",
+            advice="Pass equally many numbers, and no std of 0.",
         )
     if tensor.labels and shape[-1:] not in ((None,), (len(tensor.labels),)):
         sizes = ", ".join("any" if d is None else str(d) for d in shape)
         raise OptionsError(
-            f"{len(tensor.labels)} labels do not fit {tensor.name!r} [{sizes}]. Pass one a position of its last axis."
+            f"{len(tensor.labels)} labels do not fit {tensor.name!r} [{sizes}]",
+            advice="Pass one label for each position of its last axis.",
         )
     for label in tensor.labels:
         if not label.strip() or len(label.splitlines()) != 1:
-            raise OptionsError(f"the label {label!r} is no line of text, which a label file is made of. Rename it.")
+            raise OptionsError(
+                f"the label {label!r} is not one line of text", advice="Rename it: a label file has one label per line."
+            )
 
 
 def _named_graphs(model: Tflite) -> list[tuple[Graph, Ends]]:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.forms.leftover import Leftover
+from edgeloop.convert.forms.float_operators import FloatOperator
 from edgeloop.convert.samples import Samples
-from edgeloop.errors import ModelError
+from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 
 BATCH, BATCH_BYTES = 16, 1 << 20  # a calibration batch: as many samples, but no more bytes
@@ -42,7 +42,7 @@ PLANES = {(1, 2): (0, 3, 1, 2), (2, 3): (0, 1, 2, 3)}
 def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
     """The model with int8 in it, per channel, ranges from the extremes over all `samples`; the same bytes each time.
 
-    Whether it is int8 throughout says `left_in_float_onnx`.
+    Whether it is int8 throughout says `float_operators_onnx`.
 
     Args:
         fixed: The model's own batch, where it is not free.
@@ -78,11 +78,11 @@ def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
             proto = onnx.load(made)
         onnx.checker.check_model(proto)
     except Exception as e:  # onnxruntime and onnx raise their own types, ValueError, RuntimeError and more
-        raise ModelError(f"onnxruntime does not quantize the model: {' '.join(str(e).split())[:300]}") from e
+        raise ModelError(f"ONNX Runtime cannot quantize the model: {one_line(e)}") from e
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def left_in_float_onnx(data: bytes) -> tuple[Leftover, ...]:
+def float_operators_onnx(data: bytes) -> tuple[FloatOperator, ...]:
     """Operators that compute floats: without an int8 kernel, or not between a DequantizeLinear and a QuantizeLinear.
 
     What only moves values about (the Transpose of a float input before it is quantized) computes nothing.
@@ -107,7 +107,7 @@ def left_in_float_onnx(data: bytes) -> tuple[Leftover, ...]:
         return floats and not in_int8 and node.op_type not in PAIRS | MOVERS
 
     return tuple(
-        Leftover(op=node.op_type, layer=node.name or node.output[0], advice=ADVICE)
+        FloatOperator(op=node.op_type, layer=node.name or node.output[0], advice=ADVICE)
         for node in graph.node
         if in_float(node)
     )

@@ -47,27 +47,39 @@ class Preprocessing:
         if self.input_range is not None:
             low, high = self.input_range
             if not -math.inf < low < high < math.inf:
-                raise OptionsError(f"--input-range {low:g},{high:g} is no range. Pass the lowest value first: 0,255.")
+                raise OptionsError(
+                    f"--input-range is {low:g},{high:g}",
+                    advice="Pass two finite numbers, the lower one first, e.g. 0,255.",
+                )
             if not all(0 <= m <= 1 for m in self.mean):
                 raise OptionsError(
-                    f"--mean {_list(self.mean)} is not within 0..1, to which --input-range maps. "
-                    "Give mean and std of values between 0 and 1, or leave --input-range out."
+                    f"--mean {_list(self.mean)} is outside 0..1, the range that --input-range maps to",
+                    advice="Pass mean and std of values between 0 and 1, or leave --input-range out.",
                 )
         if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
             raise OptionsError(
-                f"--mean has {len(self.mean)} numbers and --std {len(self.std)}. Pass one, or one a channel in both."
+                f"--mean has {len(self.mean)} numbers and --std {len(self.std)}",
+                advice="Pass one number, or one per channel, in both.",
             )
         if not self.mean or not self.std or not all(map(math.isfinite, self.mean)) or not all(s > 0 for s in self.std):
             raise OptionsError(
-                f"--mean {_list(self.mean)} --std {_list(self.std)}: expected finite numbers, and std above 0."
+                f"--mean is {_list(self.mean)} and --std is {_list(self.std)}",
+                advice="Pass finite numbers, and a std above 0.",
             )
         scale, shift = self.affine
         if not (np.isfinite(scale).all() and np.isfinite(shift).all() and scale.all()):
-            raise OptionsError(f"--std {_list(self.std)} leads out of float32. Expected that of the values themselves.")
+            raise OptionsError(
+                f"--mean {_list(self.mean)} and --std {_list(self.std)} do not fit float32",
+                advice="Pass the mean and the standard deviation of the inputs themselves.",
+            )
         if self.resize is not None and min(self.resize) < 1:
-            raise OptionsError(f"--resize {_list(self.resize)} is no size. Pass height and width in pixels: 480,640.")
+            raise OptionsError(
+                f"--resize is {_list(self.resize)}", advice="Pass height and width in pixels, e.g. 480,640."
+            )
         if self.resize is None and (scale == 1).all() and (shift == 0).all():
-            raise OptionsError("the preprocessing changes nothing. Pass --input-range, --mean, --std or --resize.")
+            raise OptionsError(
+                "this preprocessing would change nothing", advice="Pass --input-range, --mean, --std or --resize."
+            )
 
     @property
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
@@ -80,10 +92,10 @@ class Preprocessing:
             return scale.astype(np.float32), shift.astype(np.float32)
 
 
-def wrap(source: Source, p: Preprocessing) -> Source:
+def with_preprocessing(source: Source, p: Preprocessing) -> Source:
     """`source` as devices call it: float32 as they have it in, the model's own outputs out.
 
-    `model` stays the model as it was trained; whoever traces that instead of `graph` applies `tensors` first.
+    `model` stays the model as it was trained; whoever traces it instead of `graph` applies `preprocess_tensors` first.
 
     Raises:
         OptionsError: The source is a .tflite, or `p` does not fit its inputs.
@@ -91,16 +103,17 @@ def wrap(source: Source, p: Preprocessing) -> Source:
     graph, own, original = source.graph, source.inputs, source.call
     if graph is None:
         raise OptionsError(
-            f"{source.path} is a .tflite, into which no preprocessing can be put. Start from the Keras model."
+            f"{source.path} is a .tflite file, into which preprocessing cannot be built",
+            advice="Convert the Keras model instead.",
         )
     target = _target(p, own)
     _check(p, target)
 
     def call(arrays: Arrays) -> dict[str, np.ndarray]:
-        return original({name: np.asarray(value) for name, value in tensors(p, arrays, own).items()})
+        return original({name: np.asarray(value) for name, value in preprocess_tensors(p, arrays, own).items()})
 
     def traced(**given: Any) -> list[Any]:
-        return graph(**tensors(p, given, own))
+        return graph(**preprocess_tensors(p, given, own))
 
     raw = replace(target, range=p.input_range)
     if p.resize is not None:
@@ -109,10 +122,10 @@ def wrap(source: Source, p: Preprocessing) -> Source:
     return replace(source, inputs=tuple(raw if t is target else t for t in own), call=call, graph=traced)
 
 
-def tensors(p: Preprocessing, given: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> dict[str, Any]:
+def preprocess_tensors(p: Preprocessing, given: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> dict[str, Any]:
     """Named tensors as devices have them in, as the model takes them out; other inputs pass through.
 
-    `inputs` are the model's own, from before `wrap`. Works on tensors being traced and on arrays.
+    `inputs` are the model's own, from before `with_preprocessing`. Works on tensors being traced and on arrays.
 
     Raises:
         OptionsError: `p` does not fit `inputs`.
@@ -136,34 +149,39 @@ def _target(p: Preprocessing, inputs: Sequence[TensorSpec]) -> TensorSpec:
     if p.input is not None:
         found = [t for t in inputs if t.name == p.input]
         if not found:
-            raise OptionsError(f"the model has no input {p.input!r} to preprocess. It has: {names}.")
+            raise OptionsError(f"the model has no input {p.input!r} to preprocess", advice=f"It has: {names}.")
         return found[0]
     images = [t for t in inputs if t.kind is Kind.IMAGE]
     candidates = images or list(inputs)
     if len(candidates) != 1:
-        raise OptionsError(f"the model has the inputs {names}. Name the one to preprocess.")
+        raise OptionsError(
+            f"the model has the inputs {names}", advice="Name the one to preprocess in Preprocessing(input=...)."
+        )
     return candidates[0]
 
 
 def _check(p: Preprocessing, target: TensorSpec) -> None:
     if target.dtype != "float32":
         raise OptionsError(
-            f"the input {target.name!r} is {target.dtype}, preprocessing makes float32. "
-            "Name a float32 input, or leave it out."
+            f"the input {target.name!r} is {target.dtype}, and preprocessing produces float32",
+            advice="Choose a float32 input, or leave the preprocessing out.",
         )
     numbers, channels = max(len(p.mean), len(p.std)), target.shape[-1] if len(target.shape) > 1 else 1
     if numbers > 1 and numbers != channels:
         raise OptionsError(
-            f"--mean and --std have {numbers} numbers, the input {target.name!r} "
-            f"{channels or 'any number of'} channels. Pass one number, or one a channel."
+            f"--mean and --std have {numbers} numbers, the input {target.name!r} {channels or 'any number of'} "
+            "channels",
+            advice="Pass one number, or one per channel.",
         )
     if p.resize is None:
         return
     size = "[" + ", ".join("any" if d is None else str(d) for d in target.shape) + "]"
     if target.kind is not Kind.IMAGE or len(target.shape) != 4 or target.layout not in (None, "NHWC"):
-        raise OptionsError(f"--resize is about images, the input {target.name!r} is {size}. Leave --resize out.")
+        raise OptionsError(
+            f"--resize applies to images, and the input {target.name!r} is {size}", advice="Leave --resize out."
+        )
     if None in target.shape[1:3]:
-        raise OptionsError(f"the input {target.name!r} {size} takes every size. Leave --resize out.")
+        raise OptionsError(f"the input {target.name!r} {size} accepts every size already", advice="Leave --resize out.")
 
 
 def _list(numbers: Sequence[float]) -> str:

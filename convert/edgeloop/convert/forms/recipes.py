@@ -39,11 +39,16 @@ def recipe(float32: bytes, scheme: Scheme, io: Io, keep: Mapping[str, Scheme]) -
             name that no operator of `float32` has.
     """
     if scheme not in RULES:
-        raise OptionsError(f"{scheme.value} is no scheme to quantize into. Choose from {_names(RULES)}.")
+        raise OptionsError(f"the quantizer has no scheme {scheme.value}", advice=f"Choose from {_names(RULES)}.")
     if io is Io.INT8 and scheme is not Scheme.INT8:
-        raise OptionsError(f"{scheme.value} has float32 inputs and outputs. int8 ones go with int8 alone.")
+        raise OptionsError(
+            f"{scheme.value} files have float32 inputs and outputs",
+            advice="Use int8 inputs and outputs with the scheme int8 only.",
+        )
     if not KEPT.issuperset(keep.values()):
-        raise OptionsError(f"an operator cannot keep {_names(set(keep.values()) - KEPT)}. Choose from {_names(KEPT)}.")
+        raise OptionsError(
+            f"an operator cannot keep {_names(set(keep.values()) - KEPT)}", advice=f"Choose from {_names(KEPT)}."
+        )
     manager = need("ai_edge_quantizer.recipe_manager", extra="convert").RecipeManager()
     operation = need("ai_edge_quantizer.qtyping", extra="convert").TFLOperationName
     RULES[scheme](manager, EVERY)
@@ -71,7 +76,7 @@ def _scopes(float32: bytes, keep: Mapping[str, Scheme]) -> dict[str, Scheme]:
             scopes[names[0]] = "".join(f"{name};" for name in names)
     missing = sorted(keep.keys() - scopes.keys())
     if missing:
-        raise OptionsError(f"no operator has the first output {missing[0]!r}. Name one of the float32 file.")
+        raise OptionsError(f"no operator has the first output {missing[0]!r}", advice="Name one of the float32 file.")
     return {scopes[name]: scheme for name, scheme in keep.items()}
 
 

@@ -16,7 +16,7 @@ from edgeloop.bundle import TensorSpec
 from edgeloop.convert.forms.freeze import FrozenGraph
 from edgeloop.convert.forms.tfjs_stubs import check_tensorflowjs, load_converter
 from edgeloop.convert.sources.source import Source
-from edgeloop.errors import ModelError, OptionsError
+from edgeloop.errors import ModelError, OptionsError, one_line
 
 
 class Weights(enum.Enum):
@@ -40,7 +40,7 @@ class TfjsOptions:
 
     def __post_init__(self) -> None:
         if self.shard_bytes < 1:
-            raise OptionsError(f"shards of {self.shard_bytes} bytes hold nothing. Expected 1 or more.")
+            raise OptionsError(f"shard_bytes is {self.shard_bytes}", advice="It must be 1 or more.")
 
 
 def to_tfjs(frozen: FrozenGraph, source: Source, folder: Path, options: TfjsOptions = TfjsOptions()) -> None:
@@ -64,7 +64,7 @@ def to_tfjs(frozen: FrozenGraph, source: Source, folder: Path, options: TfjsOpti
                 weight_shard_size_bytes=options.shard_bytes,
             )
         except Exception as e:  # it raises ValueError, KeyError and TensorFlow's own
-            raise ModelError(f"{source.path} does not convert to TF.js: {' '.join(str(e).split())[:300]}") from e
+            raise ModelError(f"{source.path} cannot be converted to TF.js: {one_line(e)}") from e
     _finish(folder / "model.json", frozen, source)
 
 

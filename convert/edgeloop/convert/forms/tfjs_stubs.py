@@ -23,7 +23,9 @@ def check_tensorflowjs() -> None:
         MissingExtra: tensorflowjs is not installed.
     """
     if importlib.util.find_spec("tensorflowjs") is None:
-        raise MissingExtra("'tensorflowjs' is not installed. Run: edgeloop setup tfjs, or leave tfjs out of --to.")
+        raise MissingExtra(
+            "'tensorflowjs' is not installed", advice="Run: edgeloop setup tfjs, or leave tfjs out of --to."
+        )
 
 
 def load_converter() -> Any:

@@ -15,8 +15,8 @@ import numpy as np
 
 from edgeloop.bundle import Scheme
 from edgeloop.convert.forms.bias import channel_means, correct_biases
+from edgeloop.convert.forms.float_operators import float_operators
 from edgeloop.convert.forms.freeze import FrozenGraph
-from edgeloop.convert.forms.leftover import left_in_float
 from edgeloop.convert.forms.pooling import pools_as_means
 from edgeloop.convert.forms.ranges import useful
 from edgeloop.convert.forms.recipes import Io, recipe
@@ -25,7 +25,7 @@ from edgeloop.convert.forms.weighted import inputs_of, read, weighted
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import Source
 from edgeloop.convert.sources.tflite_source import add_signature
-from edgeloop.errors import ModelError, OptionsError
+from edgeloop.errors import ModelError, OptionsError, one_line
 from edgeloop.extras import need
 from edgeloop.progress import Progress, silent
 
@@ -76,7 +76,7 @@ def lower(frozen: FrozenGraph, source: Source) -> bytes:
             enable_composite_direct_lowering=True,  # as TFLiteConverter does
         )
     except Exception as e:  # the converter's own error type is private to it
-        raise ModelError(f"{source.path} does not lower to builtin TFLite ops: {_ops(str(e))}") from e
+        raise ModelError(f"{source.path} cannot be lowered to builtin TFLite operators: {_ops(str(e))}") from e
     names = [t.name for t in source.inputs], [t.name for t in source.outputs]
     return add_signature(data, source.signature, source.path, names)
 
@@ -150,26 +150,26 @@ def quantize(
     if scheme in INTEGER:
         float32 = pools_as_means(float32)
     rules = recipe(float32, scheme, io, keep)
-    with _quiet(), _quantizer(Path(scheme.value)):
+    with _quiet(), _quantizer(scheme.value):
         job = quantizer.Quantizer(float32, rules)
     if job.need_calibration and calibration is None:
-        raise OptionsError(f"{scheme.value} needs real inputs to measure ranges with. Calibrate first.")
+        raise OptionsError(f"{scheme.value} needs real inputs to measure ranges with", advice="Call calibrate first.")
     # quantize() writes into the ranges it is given
     ranges = copy.deepcopy(calibration.ranges) if job.need_calibration and calibration is not None else None
     if ranges is not None and scheme is Scheme.INT16X8:
         ranges = {name: {bound: MARGIN * value for bound, value in both.items()} for name, both in ranges.items()}
-    with _quiet(), _quantizer(Path(scheme.value)):
+    with _quiet(), _quantizer(scheme.value):
         result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     data = bytes(result.quantized_model)
     if calibration is not None:
         data = round_weights(data, float32, calibration.factors, calibration.steps)
         data = correct_biases(data, float32, calibration.means)
     if scheme in INTEGER and not keep:
-        left = left_in_float(data)
+        left = float_operators(data)
         if left:
             raise ModelError(
-                f"cannot be fully {scheme.value}: {'; '.join(map(str, left))}. "
-                f"Or leave {scheme.value} out of --schemes."
+                f"the model cannot be fully {scheme.value}: {'; '.join(map(str, left))}",
+                advice=f"Change these operators, or leave {scheme.value} out of --schemes.",
             )
     return data
 
@@ -178,17 +178,17 @@ def _ops(message: str) -> str:
     """What the converter's page-long message says at its heart."""
     lines = [re.sub(r"^\S+:\d+:\d+: ", "", line.strip()) for line in message.splitlines()]
     if "TensorList" in message:
-        return "a recurrent layer with a free batch. Give its Input a fixed batch_size, or unroll=True."
+        return "a recurrent layer has a free batch. Give its Input a fixed batch_size, or set unroll=True."
     telling = [line for line in lines if "Flex ops:" in line or "custom op" in line.lower() or "error:" in line]
     return " ".join((telling or [message])[0].split())[:300]
 
 
 @contextlib.contextmanager
-def _quantizer(what: Path) -> Iterator[None]:
+def _quantizer(what: object) -> Iterator[None]:
     try:
         yield
     except Exception as e:  # it raises RuntimeError, ValueError, KeyError and its runtime's own
-        raise ModelError(f"{what}: the quantizer refuses it ({' '.join(str(e).split())[:200]}).") from e
+        raise ModelError(f"the quantizer fails on {what} ({one_line(e, 200)})") from e
 
 
 @contextlib.contextmanager

@@ -22,13 +22,13 @@ def stored_scheme(data: bytes) -> Scheme:
     return Scheme.DYNAMIC if constants & {"int8", "uint8"} else Scheme.FLOAT32
 
 
-def as_it_is(data: bytes) -> bool:
+def is_kept_unchanged(data: bytes) -> bool:
     """Whether a .tflite can only be taken as it is: its weights are no longer float32, or it keeps state."""
     operators = {op.name for graph in read_tflite(data).graphs for op in graph.operators}
     return stored_scheme(data) is not Scheme.FLOAT32 or bool(operators & STATE)
 
 
-def ends(data: bytes) -> dict[str, Quantization]:
+def stored_io(data: bytes) -> dict[str, Quantization]:
     """What the tensors at the ends of every signature hold."""
     model = read_tflite(data)
     named = [(s.graph, item) for s in model.signatures for item in (*s.inputs.items(), *s.outputs.items())]

@@ -26,7 +26,7 @@ TO_BYTES = {"x * 255": (255.0, 0.0), "(x + 1) * 127.5": (127.5, 127.5)}
 TO_UNIT = {"x / 255": (1 / 255, 0.0), "x / 127.5 - 1": (1 / 127.5, -1.0)}
 
 
-def mismatch(
+def range_mismatch(
     call: Callable[[Arrays], Arrays],
     inputs: Sequence[TensorSpec],
     calibration: Samples | None,
@@ -45,8 +45,8 @@ def mismatch(
         if {kind for kind, _ in kinds} == {UNIT, BYTES}:
             low, high = (span(s.inputs[name]) for _, s in kinds)
             return (
-                f"calibration data spans {low} in {name!r} and the evaluation data {high}: one of them is scaled by "
-                "255. Scale both as the model was trained."
+                f"the calibration data spans {low} in {name!r}, and the evaluation data spans {high}: one of them is "
+                "scaled by 255. Scale both as the model was trained."
             )
     for name in floats if len(floats) == 1 else []:
         for given in real[-1:]:
@@ -87,8 +87,8 @@ def _by_labels(call: Callable[[Arrays], Arrays], batch: int | None, name: str, g
         # twice as often right, or half as often wrong (of two classes, chance alone is right for half)
         if (after > 2 * before or 1 - after < (1 - before) / 2) and after - before > 4 * error:
             return (
-                f"the model is right for {before:.0%} of it and for {after:.0%} of {how}. "
-                "Pass that, or let --input-range put it into the model."
+                f"the model is right for {before:.0%} of it, and for {after:.0%} after {how}. "
+                "Scale the data like that, or build the scaling into the model with --input-range."
             )
     return None
 
@@ -102,12 +102,13 @@ def _by_memory(model: Any, name: str, given: Samples) -> str | None:
     layer = next((layer for layer in _walk(model) if _kind(layer) != "InputLayer"), None)
     wanted = _wanted(layer) if layer is not None else None
     if layer is not None and wanted not in (None, kind):
-        return f"the model begins with {_kind(layer)} {layer.name!r}, which expects {wanted}. Pass the data like that."
+        first = f"{_kind(layer)} {layer.name!r}"
+        return f"the model begins with {first}, which expects {wanted}. Scale the data to that range."
     for how, (scale, shift) in _other(few).items() if wanted is None else ():
         if _variance_fits(model, (few * scale + shift).astype(few.dtype), few):
             return (
-                f"the model's first batch normalization was trained on what {how} gives. "
-                "Pass that, or let --input-range put it into the model."
+                f"the model's first batch normalization was trained on data like {how}. "
+                "Scale the data like that, or build the scaling into the model with --input-range."
             )
     return None
 

@@ -13,44 +13,44 @@ from edgeloop.bundle import Variant
 from edgeloop.errors import ParityError
 from edgeloop.runtime.parity.compare import Parity, reason
 
-UNPROVED = "unproved: no runtime of its format was there when it was made"
+UNPROVED = "unproved: no runtime of its format was installed when it was made"
 
 
-def passed_on(rows: Sequence[Parity], variant: str) -> tuple[str, ...]:
+def runtimes_passed(rows: Sequence[Parity], variant: str) -> tuple[str, ...]:
     """Runtimes on which every output of the variant agreed, on every device it was tried on."""
     own = [row for row in rows if row.variant == variant]
     bad = {row.runtime for row in own if not row.passed}
     return tuple(dict.fromkeys(row.runtime for row in own if row.runtime not in bad))
 
 
-def stamped(variants: Sequence[Variant], rows: Sequence[Parity]) -> tuple[Variant, ...]:
+def with_runtimes(variants: Sequence[Variant], rows: Sequence[Parity]) -> tuple[Variant, ...]:
     """The variants with the runtimes they may run on, and a note where one fails or none was there."""
     made = []
     for variant in variants:
         tried = dict.fromkeys(row.runtime for row in rows if row.variant == variant.id)
-        good = passed_on(rows, variant.id)
+        good = runtimes_passed(rows, variant.id)
         notes = [UNPROVED] if not tried else [f"not for {name}: see proof.json" for name in tried if name not in good]
         requires = replace(variant.requires, runtimes=good)
         made.append(replace(variant, requires=requires, notes=(*variant.notes, *notes)))
     return tuple(made)
 
 
-def check(rows: Sequence[Parity], advice: str) -> None:
+def check_parity(rows: Sequence[Parity], advice: str) -> None:
     """Raise where a variant agrees on none of the runtimes it was tried on, with what to do about it.
 
     Raises:
         ParityError: Naming variant, runtime, output, how far it is off, and the worst layer where that is known.
     """
-    failed = {v: _failed(rows, v) for v in dict.fromkeys(row.variant for row in rows) if not passed_on(rows, v)}
+    failed = {v: _failed(rows, v) for v in dict.fromkeys(row.variant for row in rows) if not runtimes_passed(rows, v)}
     if failed:
         raise _error(failed, len({row.variant for row in rows}), advice)
 
 
-def check_listed(rows: Sequence[Parity], listed: Mapping[str, Sequence[str]], advice: str) -> None:
+def check_listed_parity(rows: Sequence[Parity], listed: Mapping[str, Sequence[str]], advice: str) -> None:
     """Raise where a variant disagrees on a runtime that `listed` {variant: runtimes} says it was proved on.
 
     Raises:
-        ParityError: As `check`.
+        ParityError: As `check_parity`.
     """
     failed = {}
     for variant, runtimes in listed.items():
@@ -72,11 +72,12 @@ def _error(failed: Mapping[str, Sequence[Parity]], variants: int, advice: str) -
         key=lambda row: (row.error is not None, float("inf") if row.snr_db is None else round(row.snr_db, 1)),
     )
     others = [name for name in failed if name != worst.variant]
-    also = f" So it is with {', '.join(others)}." if others else ""
+    also = f": also {', '.join(others)}" if others else ""
     return ParityError(
-        f"{worst.variant} on {worst.runtime} does not compute what the source does: {reason(worst)}. "
-        f"{len(failed)} of {variants} variants failed.{also} {advice}"
+        f"{worst.variant} on {worst.runtime} does not compute what the source model does: {reason(worst)}. "
+        f"{len(failed)} of {variants} variants failed{also}",
+        advice=advice,
     )
 
 
-__all__ = ["UNPROVED", "Parity", "check", "check_listed", "passed_on", "stamped"]
+__all__ = ["UNPROVED", "Parity", "check_listed_parity", "check_parity", "runtimes_passed", "with_runtimes"]

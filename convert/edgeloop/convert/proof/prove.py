@@ -16,16 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import Format, Scheme, Signature, Variant
+from edgeloop.convert.proof.run_variant import TRAIN, inference_signature, run_variant
 from edgeloop.convert.proof.worst_layer import layer_snr, worst
-from edgeloop.convert.samples import Samples, in_batches
-from edgeloop.errors import DeviceError, MissingExtra, ModelError, OptionsError, TargetError
+from edgeloop.convert.samples import Samples
+from edgeloop.errors import DeviceError, MissingExtra, OptionsError, TargetError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
 from edgeloop.runtime.parity.compare import Parity, RanOn, compare, failed, floor_of, is_classifier
-from edgeloop.runtime.parity.quantization import from_io, to_io
 from edgeloop.runtime.runners import AgentRunner, Session, runners
 
-TRAIN = "train"
 # On the other runtimes: of 1,000 samples a share has a standard error below 1.6 points, and SNR a far smaller one.
 # Their accuracy is left out, since it would be another number than that of all samples. Measured on 13,000 MNIST
 # images, 6 variants: tflite-runtime 22 s -> 3 s. TF.js is its format's only runtime, so it answers all of them: 25 s,
@@ -49,7 +48,7 @@ class ProveOptions:
 
     def __post_init__(self) -> None:
         if self.min_snr_db is not None and not (math.isfinite(self.min_snr_db) and self.min_snr_db > 0):
-            raise OptionsError(f"--min-snr {self.min_snr_db} is no floor. Expected decibels above 0, e.g. 20.")
+            raise OptionsError(f"--min-snr is {self.min_snr_db}", advice="It must be above 0 dB, e.g. 20.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,50 +135,11 @@ def places_of(
                 used[device] = "" if not lacks else used.get(device, lacks)
     for device in options.on:
         if used.get(device):
-            raise DeviceError(f"{device.name} runs none of these files: {used[device]}. Name a Python that can.")
+            raise DeviceError(
+                f"{device.name} cannot run any of these files: {used[device]}",
+                advice="Choose a Python that has a runtime for them.",
+            )
     return places, missing
-
-
-def run(
-    session: Session, variant: Variant, signatures: Mapping[str, Signature], samples: Samples
-) -> dict[str, np.ndarray]:
-    """All samples through the inference signature of one variant; real numbers in, real numbers out.
-
-    Raises:
-        ModelError: No signature of the variant takes these inputs.
-    """
-    name = inference(variant, signatures, samples.inputs)
-    # a variant with a training signature runs every signature at that batch (docs/trainable.md)
-    batched = signatures[TRAIN if TRAIN in variant.signatures else name].inputs  # sorted: `lr` may come first
-    fixed = next(t for t in batched if t.name in samples.inputs).shape[0]
-    ends = signatures[name]
-    # where the source itself takes or gives integers, those are the numbers to compare
-    real = {t.name for t in (*ends.inputs, *ends.outputs) if t.dtype.startswith("float")}
-    io = {tensor: stored for tensor, stored in variant.io.items() if tensor in real}
-    key = name if variant.format is Format.TFLITE else None
-
-    def call(batch: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        return from_io(session.infer(to_io(batch, io), key), io)
-
-    return in_batches(call, samples, fixed, _batch(samples))
-
-
-def _batch(samples: Samples) -> int:
-    """Up to 64 samples, of 2 million values together: Node takes a second for one image of 224 x 224."""
-    values = sum(int(np.prod(array.shape[1:])) for array in samples.inputs.values())
-    return max(1, min(64, 2_000_000 // max(1, values)))
-
-
-def inference(variant: Variant, signatures: Mapping[str, Signature], inputs: Collection[str]) -> str:
-    """The signature of the variant that takes these inputs.
-
-    Raises:
-        ModelError: It has none.
-    """
-    for name in variant.signatures:
-        if name != TRAIN and set(inputs) == {t.name for t in signatures[name].inputs}:
-            return name
-    raise ModelError(f"variant {variant.id!r} has no signature with the inputs {sorted(inputs)}. Convert it again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +160,7 @@ def _on(job: _Job, variant: Variant, place: RuntimeOnDevice, samples: Samples) -
     try:
         with place.open(job.folder, variant.entry) as session:
             version = session.version
-            got = run(session, variant, job.signatures, samples)
+            got = run_variant(session, variant, job.signatures, samples)
     except (TargetError, DeviceError) as e:
         return failed(RanOn(variant.id, place.runtime, version, place.label), expected, _words(e, job.folder))
     where = RanOn(variant.id, place.runtime, version, place.label)
@@ -218,7 +178,7 @@ def _worst_layer(job: _Job, variant: Variant, place: RuntimeOnDevice, samples: S
     floats = [v for v in floats if TRAIN not in v.signatures and v.id != variant.id]
     if variant.format is not Format.TFLITE or not floats or place.device is None:
         return None
-    name = inference(variant, job.signatures, samples.inputs)
+    name = inference_signature(variant, job.signatures, samples.inputs)
     float32, quantized = ((job.folder / v.entry).read_bytes() for v in (floats[0], variant))
     try:
         rows = layer_snr(

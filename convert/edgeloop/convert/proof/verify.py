@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeloop.bundle import PROOF, REFERENCE, Bundle, read_bundle
 from edgeloop.canonical import read_json
-from edgeloop.convert.proof.parity import Parity, check_listed
+from edgeloop.convert.proof.parity import Parity, check_listed_parity
 from edgeloop.convert.proof.prove import ProveOptions, prove
 from edgeloop.convert.proof.worst_layer import layer_names
 from edgeloop.convert.samples import Samples
@@ -29,9 +29,18 @@ class VerifyResult:
 
 
 def verify(path: str | Path, progress: Progress = silent, on: tuple[Device, ...] = ()) -> VerifyResult:
-    """Check a bundle with what is in it: no source model, no TensorFlow.
+    """Check every hash of a bundle, and run every variant against the source model's answers that lie in it.
 
-    A runtime that the manifest says a variant was proved on must agree here too; what others do is in the records.
+    Neither the source model nor TensorFlow is needed. A runtime that the manifest says a variant was proved on must
+    agree here too; what other runtimes do is in the records.
+
+    Args:
+        path: The bundle folder.
+        on: Devices to run the variants on beside this machine.
+
+    Returns:
+        The bundle, and one record for each variant, runtime, device and output: `max_abs` and `max_rel` without a
+        unit, `snr_db` in decibels (None: exact), shares between 0 and 1.
 
     Raises:
         ModelError: No bundle, or one that breaks its format.
@@ -39,13 +48,19 @@ def verify(path: str | Path, progress: Progress = silent, on: tuple[Device, ...]
         DataError: The bundle was written without reference.npz, so there is nothing to compare with.
         ParityError: A variant no longer computes what the source did.
         MissingExtra: No runtime is installed for the format of a variant that was proved.
+
+    Example:
+        >>> checked = verify("m/", on=(parse_device("ssh://pi@camera.local"),))
+        >>> [(row.variant, row.runtime, row.device, row.snr_db) for row in checked.parity]
     """
     bundle = read_bundle(path)
     proof = bundle.file(PROOF)
     if proof.is_file():
         stated = read_json(proof.read_bytes(), PROOF).get("manifest_sha256")
         if stated != bundle.manifest_sha256:
-            raise IntegrityError(f"{proof} is about another manifest ({str(stated)[:12]}…). Convert the model again.")
+            raise IntegrityError(
+                f"{proof} belongs to another manifest ({str(stated)[:12]}…)", advice="Convert the model again."
+            )
     samples, expected = _reference(bundle)
     listed = {variant.id: variant.requires.runtimes for variant in bundle.variants}
     # what was written unproved has nothing to repeat where its runtime is still missing
@@ -55,7 +70,7 @@ def verify(path: str | Path, progress: Progress = silent, on: tuple[Device, ...]
     rows = prove(
         bundle.path, bundle.variants, bundle.manifest.signatures, samples, expected, options, progress, layers=layers
     )
-    check_listed(rows, listed, "Do not use the bundle on a device like this; convert the model again.")
+    check_listed_parity(rows, listed, "Do not use the bundle on a device like this one. Convert the model again.")
     return VerifyResult(bundle=bundle, parity=tuple(rows))
 
 
@@ -63,11 +78,15 @@ def _reference(bundle: Bundle) -> tuple[Samples, Mapping[str, np.ndarray]]:
     found = read_reference(bundle)
     if found is None:
         raise DataError(
-            f"{bundle.path} has no {REFERENCE}, so its variants cannot be checked. Convert without --no-reference."
+            f"{bundle.path} has no {REFERENCE}, so its variants cannot be checked",
+            advice="Convert without --no-reference.",
         )
     inputs, outputs = found
     ends = [({t.name for t in s.inputs}, {t.name for t in s.outputs}) for s in bundle.manifest.signatures.values()]
     if (set(inputs), set(outputs)) not in ends:
         named = f"inputs {sorted(inputs)} and outputs {sorted(outputs)}"
-        raise DataError(f"{bundle.file(REFERENCE)} has {named}, those of no signature. Convert the model again.")
+        raise DataError(
+            f"{bundle.file(REFERENCE)} has {named}, which no signature of the bundle has",
+            advice="Convert the model again.",
+        )
     return Samples(inputs=inputs), outputs

@@ -135,7 +135,9 @@ def _graph(data: bytes, signature: str) -> tuple[TfliteSignature, Graph]:
     for found in model.signatures:
         if found.name == signature:
             return found, model.graphs[found.graph]
-    raise ModelError(f"the .tflite has no signature {signature!r}. It has: {[s.name for s in model.signatures]}.")
+    raise ModelError(
+        f"the .tflite has no signature {signature!r}", advice=f"It has: {[s.name for s in model.signatures]}."
+    )
 
 
 def _pairs(graph: Graph, reference: Graph) -> dict[int, int]:

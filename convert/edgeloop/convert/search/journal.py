@@ -65,7 +65,8 @@ class Journal:
             except (ValueError, KeyError, TypeError) as e:
                 if number < len(lines):
                     raise DataError(
-                        f"line {number} of {path} is no record of a search. Delete the file to search anew."
+                        f"line {number} of {path} is not a record of a search",
+                        advice="Delete the file to start the search again.",
                     ) from e
                 # the process died while it wrote this one: cut off, or the next record would be glued to it
                 os.truncate(path, len(data) - len(line))
@@ -99,5 +100,6 @@ def _on_disk(path: Path) -> Iterator[None]:
         yield
     except OSError as e:
         raise WriteError(
-            f"cannot keep the journal {path}: {e.strerror or e}. Choose a folder you may write to, with free space."
+            f"cannot write the search journal {path}: {e.strerror or e}",
+            advice="Choose a folder with free space that you may write to.",
         ) from e

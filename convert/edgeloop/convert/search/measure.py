@@ -52,7 +52,7 @@ def reference_score(expected: Arrays, labels: np.ndarray | None) -> float:
 
 
 @contextlib.contextmanager
-def measuring(
+def open_measure(
     float32: bytes,
     signature: str,
     samples: Samples,

@@ -15,7 +15,7 @@ from edgeloop.bundle import Scheme
 from edgeloop.convert.forms.tflite import Calibration, quantize
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.search.journal import Journal, search_key
-from edgeloop.convert.search.measure import Metric, measuring, metric_for, reference_score
+from edgeloop.convert.search.measure import Metric, metric_for, open_measure, reference_score
 from edgeloop.convert.search.rank import rank_layers
 from edgeloop.convert.search.search import SearchOptions, SearchResult, search
 from edgeloop.errors import ModelError
@@ -72,7 +72,7 @@ def find_mix(
     layers = rank_layers(job.float32, _int8(job), job.samples.inputs, job.signature)
     before = Journal(journal, _key(job, options))
     labels = job.samples.labels
-    with measuring(
+    with open_measure(
         job.float32, job.signature, job.samples, job.expected, job.batch, min_snr_db=job.min_snr_db
     ) as measure:
         reference = reference_score(job.expected, labels)

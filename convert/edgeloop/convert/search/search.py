@@ -40,13 +40,16 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_drop_pp <= 100:
-            raise OptionsError(f"a drop of {self.max_drop_pp:g} points is none. Expected --max-drop from 0 to 100.")
+            raise OptionsError(f"--max-drop is {self.max_drop_pp:g}", advice="It must be 0 to 100 percentage points.")
         if self.evaluations < len(PLAIN):
             raise OptionsError(
-                f"{self.evaluations} evaluations are too few: the plain schemes take {len(PLAIN)}. Allow more."
+                f"evaluations is {self.evaluations}",
+                advice=f"It must be {len(PLAIN)} or more: each plain scheme takes one.",
             )
         if self.max_slowdown is not None and not self.max_slowdown >= 1:
-            raise OptionsError(f"a slowdown of {self.max_slowdown:g} leaves float32 itself out. Expected 1 or more.")
+            raise OptionsError(
+                f"max_slowdown is {self.max_slowdown:g}", advice="It must be 1 or more: float32 itself has 1."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,22 +184,24 @@ def _holds(mix: dict[Layer, Scheme], trials: Trials) -> bool:
 def _best(trials: Trials, max_slowdown: float | None) -> MixCandidate:
     holding = [candidate for candidate in trials.candidates.values() if trials.budget.holds(candidate)]
     if not holding:
-        raise BudgetError(_over_budget(trials))
+        raise _over_budget(trials)
     fast = [c for c in holding if max_slowdown is None or c.measured.latency_ratio <= max_slowdown] or holding
     smallest = min(candidate.bytes for candidate in fast)
     alike = [candidate for candidate in fast if candidate.bytes <= SAME_SIZE * smallest]
     return min(alike, key=lambda candidate: (candidate.measured.latency_ratio, candidate.bytes))
 
 
-def _over_budget(trials: Trials) -> str:
-    found = f"no mix holds the budget of {trials.budget.max_drop_pp:g} points"
+def _over_budget(trials: Trials) -> BudgetError:
+    found = f"no mix of schemes is within the budget of {trials.budget.max_drop_pp:g} points"
     if not trials.candidates:
         reason = next(iter(trials.refusals.values())).reason
-        return f"{found}: none of {len(trials)} could be run, the first because {reason}"
+        return BudgetError(
+            f"{found}: none of the {len(trials)} that were tried could be run, the first because {reason}"
+        )
     best = max(trials.candidates.values(), key=lambda c: (c.measured.passed, c.measured.accuracy, -c.bytes))
     drop = f"{trials.budget.drop_pp(best):.2f} points below the source's {trials.budget.reference:.2%}"
-    floors = "" if best.measured.passed else " and below the floors of the proof"
-    return (
-        f"{found}: the best of {len(trials)} tried is {best.label} ({best.bytes:,} bytes), {drop}{floors}. "
-        "Allow more with --max-drop, or calibrate with more real inputs."
+    floors = "" if best.measured.passed else " and too inaccurate for the proof"
+    return BudgetError(
+        f"{found}: the best of {len(trials)} tried is {best.label} ({best.bytes:,} bytes), {drop}{floors}",
+        advice="Allow a larger --max-drop, or calibrate with more real inputs.",
     )

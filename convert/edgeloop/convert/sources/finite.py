@@ -27,6 +27,6 @@ def refuse_not_finite(path: Path, name: str, values: np.ndarray) -> None:
     if nans or (infinite and other):
         what = f"{nans} NaN" if nans else f"{infinite} infinite numbers"
         raise ModelError(
-            f"{path}: the weight {name!r} holds {what} among {flat.size}. Training diverged, or the file is damaged; "
-            "save a good state."
+            f"{path}: the weight {name!r} holds {what} among {flat.size} values",
+            advice="Save the model at a step before training diverged, or fetch the file again.",
         )

@@ -37,7 +37,7 @@ def identify(path: str | Path) -> SourceKind:
     try:
         return _identify(path)
     except (OSError, ValueError) as e:  # ValueError: a NUL in the name
-        raise ModelError(f"{path} cannot be read ({e}). {EXPECTED}") from e
+        raise ModelError(f"{path} cannot be read ({e})", advice=EXPECTED) from e
 
 
 def source_digest(path: Path) -> str:
@@ -51,14 +51,14 @@ def source_digest(path: Path) -> str:
 
 def _identify(path: Path) -> SourceKind:
     if not path.exists():
-        raise ModelError(f"{path} does not exist. {EXPECTED}")
+        raise ModelError(f"{path} does not exist", advice=EXPECTED)
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return SourceKind.SAVEDMODEL
         found = "an empty folder" if not any(path.iterdir()) else "a folder without saved_model.pb"
-        raise ModelError(f"{path} is {found}. {EXPECTED}")
+        raise ModelError(f"{path} is {found}", advice=EXPECTED)
     if not path.is_file():
-        raise ModelError(f"{path} is a pipe or a device. {EXPECTED}")
+        raise ModelError(f"{path} is a pipe or a device file", advice=EXPECTED)
     with path.open("rb") as file:
         head = file.read(64)
     if head[4:8] == b"TFL3":
@@ -67,14 +67,17 @@ def _identify(path: Path) -> SourceKind:
         return SourceKind.KERAS
     if head[:1] == b"\x08" and _is_onnx(path):
         return SourceKind.ONNX
-    raise ModelError(f"{path} is {_other(head, path)}. {EXPECTED}")
+    raise ModelError(f"{path} is {_other(head, path)}", advice=EXPECTED)
 
 
 def _is_onnx(path: Path) -> bool:
     """A ModelProto begins with its ir_version, as every writer puts it, and has one graph."""
     size = path.stat().st_size
     if size > LIMIT_BYTES:
-        raise ModelError(f"{path} has {size} bytes, more than the {LIMIT_BYTES} of a protobuf. Use external data.")
+        raise ModelError(
+            f"{path} has {size} bytes, more than the {LIMIT_BYTES} that a protobuf can hold",
+            advice="Save the weights as external data.",
+        )
     try:
         found = dict(fields(memoryview(path.read_bytes())))
     except ValueError:

@@ -27,7 +27,10 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
         ModelError: Neither Keras can load it, it has no declared inputs, keeps state, or holds NaN weights.
     """
     if signature not in (None, INFER):
-        raise ModelError(f"{path} is a Keras model: its only signature is {INFER!r}, not {signature!r}.")
+        raise ModelError(
+            f"{path} is a Keras model, whose only signature is {INFER!r}; --signature is {signature!r}",
+            advice="Leave --signature out.",
+        )
     keras = need("keras", extra="convert")
     try:
         return keras_source(path, functional(keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe)))
@@ -41,7 +44,7 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
     try:
         model = tf_keras.models.load_model(path, compile=False)
     except Exception as e:
-        raise ModelError(f"{path} cannot be loaded by {reason} Nor by tf_keras: {_line(e)}") from e
+        raise ModelError(f"{path} cannot be loaded by {reason} tf_keras cannot load it either: {_line(e)}") from e
     return _source(path, model, None, (f"{path.name} was read by tf_keras: Keras 3 does not load it.",))
 
 
@@ -98,11 +101,15 @@ def _source(path: Path, loaded: Any, model: Any, notes: tuple[str, ...]) -> Sour
 
 def _check(path: Path, model: Any) -> None:
     if not getattr(model, "inputs", None):
-        raise ModelError(f"{path} is a subclassed model without declared inputs. Use model.export() and convert that.")
+        raise ModelError(
+            f"{path} is a subclassed model without declared inputs",
+            advice="Export it with model.export() and convert the SavedModel.",
+        )
     for layer in _layers(model):
         if getattr(layer, "stateful", False) is True:
             raise ModelError(
-                f"{path} keeps state from call to call in the layer {layer.name!r}. Build it with stateful=False."
+                f"{path} keeps state between calls in the layer {layer.name!r}",
+                advice="Build the layer with stateful=False.",
             )
     for variable in model.variables:
         values = np.asarray(variable)

@@ -115,10 +115,10 @@ def convert(job: dict) -> None:
             save(keras_model, model, trials, turns, job)
             return
         failures.append(
-            f"what onnx2tf makes of it computes {', '.join(wrong)} differently from ONNX Runtime, as it can where "
-            "channels and another dimension have one size"
+            f"onnx2tf's result computes {', '.join(wrong)} differently from ONNX Runtime, which can happen where "
+            "channels and another dimension have the same size"
         )
-    raise Refused(f"{failures[0]}. Start from the model that the .onnx was exported from, or change that part")
+    raise Refused(f"{failures[0]}. Convert the model that the .onnx was exported from, or change that part")
 
 
 def plain(error: BaseException) -> str:
@@ -226,7 +226,7 @@ def make_trials(path: str, model: Any) -> list[tuple[list[np.ndarray], list[np.n
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # a family of types of its own
-        raise Refused(f"ONNX Runtime does not load it ({plain(e)})") from e
+        raise Refused(f"ONNX Runtime cannot load it ({plain(e)})") from e
     inputs = session.get_inputs()
     batch_names = {i.shape[0] for i in inputs if i.shape and isinstance(i.shape[0], str)}
     types_in = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
@@ -252,7 +252,7 @@ def make_trials(path: str, model: Any) -> list[tuple[list[np.ndarray], list[np.n
             trials.append((fed, answers))
         if len(trials) == len(batches):
             return trials
-    raise Refused(f"ONNX Runtime runs it on no made-up input, so no conversion can be checked ({reason})")
+    raise Refused(f"ONNX Runtime fails on every generated input, so no conversion can be checked ({reason})")
 
 
 def made_up(rng: np.random.Generator, sizes: list[int], elem_type: int, below: int, normal: bool) -> np.ndarray:

@@ -44,7 +44,7 @@ def onnx_to_saved_model(path: Path, folder: Path, progress: Progress = silent, t
     progress(f"{path.name}: onnx2tf", 0, 1)
     answer = _ask(python, job, path, timeout_s)
     if "missing" in answer:
-        raise MissingExtra(f"{python} does not load onnx2tf: {answer['missing']}. Run: edgeloop setup onnx2tf")
+        raise MissingExtra(f"{python} cannot load onnx2tf: {answer['missing']}", advice="Run: edgeloop setup onnx2tf")
     if "refused" in answer:
         raise ModelError(f"{path}: {answer['refused']}.")
     progress(f"{path.name}: onnx2tf", 1, 1)
@@ -61,12 +61,14 @@ def onnx_names(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except Exception as e:  # protobuf's DecodeError is another class in each of its implementations
-        raise ModelError(f"{path} is no ONNX model ({type(e).__name__}). Export or fetch it again.") from e
+        raise ModelError(
+            f"{path} is not an ONNX model ({type(e).__name__})", advice="Export it again, or fetch it again."
+        ) from e
     constants = {tensor.name for tensor in graph.initializer}  # before IR 4 these are listed as inputs too
     sides = [[v.name for v in graph.input if v.name not in constants], [v.name for v in graph.output]]
     if not all(sides):
         raise ModelError(
-            f"{path} has {len(sides[0])} inputs and {len(sides[1])} outputs. Expected one of each or more."
+            f"{path} has {len(sides[0])} inputs and {len(sides[1])} outputs", advice="It needs at least one of each."
         )
     inputs, outputs = (dict(zip(side, identifiers(side), strict=True)) for side in sides)
     return inputs, outputs
@@ -80,11 +82,19 @@ def _ask(python: Path, job: dict[str, Any], path: Path, timeout_s: float) -> dic
             with owned(command, stdin=pipe, stdout=pipe, stderr=log, cwd=Path(scratch)) as child:
                 printed, _ = child.communicate(json.dumps(job).encode() + b"\n", timeout=timeout_s)
         except subprocess.TimeoutExpired as e:
-            raise ModelError(f"{path}: onnx2tf did not finish in {timeout_s:g} s. Give it more time.") from e
+            raise ModelError(
+                f"{path}: onnx2tf did not finish within {timeout_s:g} s",
+                advice="Convert a smaller model, or allow more time.",
+            ) from e
         except OSError as e:
-            raise MissingExtra(f"{python} does not start ({e.strerror}). Run: edgeloop setup onnx2tf") from e
+            raise MissingExtra(
+                f"{python} cannot be started ({e.strerror})", advice="Run: edgeloop setup onnx2tf"
+            ) from e
         if child.returncode == 0:
             return json.loads(printed)
         log.seek(0)
         last = log.read().decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-        raise ModelError(f"{path}: onnx2tf ended with {child.returncode}: {last[0][:300]}. Export the model again.")
+        raise ModelError(
+            f"{path}: onnx2tf ended with exit code {child.returncode}: {last[0][:300]}",
+            advice="Export the model again.",
+        )

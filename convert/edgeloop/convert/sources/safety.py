@@ -10,23 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeloop.convert.sources.identify import SourceKind
-from edgeloop.convert.sources.safety_graph import look_at_saved_model
-from edgeloop.convert.sources.safety_keras import look_at_keras
-from edgeloop.convert.sources.safety_onnx import look_at_onnx
-from edgeloop.convert.sources.safety_tflite import look_at_tflite
-from edgeloop.errors import ModelError
+from edgeloop.convert.sources.safety_keras import scan_keras
+from edgeloop.convert.sources.safety_onnx import scan_onnx
+from edgeloop.convert.sources.safety_saved_model import scan_saved_model
+from edgeloop.convert.sources.safety_tflite import scan_tflite
+from edgeloop.errors import ModelError, one_line
 from edgeloop.files.inspect import DAMAGE
 
 # each says, in half a sentence about the file, what in it runs code or touches files
-LOOKERS: dict[SourceKind, Callable[[Path], list[str]]] = {
-    SourceKind.KERAS: look_at_keras,
-    SourceKind.SAVEDMODEL: look_at_saved_model,
-    SourceKind.TFLITE: look_at_tflite,
-    SourceKind.ONNX: look_at_onnx,
+SCANNERS: dict[SourceKind, Callable[[Path], list[str]]] = {
+    SourceKind.KERAS: scan_keras,
+    SourceKind.SAVEDMODEL: scan_saved_model,
+    SourceKind.TFLITE: scan_tflite,
+    SourceKind.ONNX: scan_onnx,
 }
 
 
-def check(path: str | Path, kind: SourceKind, allow_unsafe: bool = False) -> tuple[str, ...]:
+def check_safety(path: str | Path, kind: SourceKind, allow_unsafe: bool = False) -> tuple[str, ...]:
     """Look at a model before any loader sees it.
 
     Args:
@@ -42,15 +42,17 @@ def check(path: str | Path, kind: SourceKind, allow_unsafe: bool = False) -> tup
     """
     path = Path(path)
     try:
-        unsafe = LOOKERS[kind](path)
+        unsafe = SCANNERS[kind](path)
     except DAMAGE as e:
-        reason = " ".join(str(e).split())[:200]
+        reason = one_line(e, 200)
         raise ModelError(
-            f"{path} is a damaged {kind} model ({type(e).__name__}: {reason}). Save or fetch it again."
+            f"{path} is a damaged {kind} model ({type(e).__name__}: {reason})",
+            advice="Save it again, or fetch it again.",
         ) from e
     if unsafe and not allow_unsafe:
-        more = f" So do {len(unsafe) - 1} more." if len(unsafe) > 1 else ""
+        more = f", and {len(unsafe) - 1} more parts like it" if len(unsafe) > 1 else ""
         raise ModelError(
-            f"{path} {unsafe[0]}.{more} Take it out of the model, or pass --allow-unsafe if you trust who made it."
+            f"{path} {unsafe[0]}{more}",
+            advice="Remove it from the model, or pass --allow-unsafe if you trust whoever made the model.",
         )
     return tuple(f"--allow-unsafe: {path.name} {what}." for what in unsafe)

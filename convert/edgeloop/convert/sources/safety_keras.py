@@ -27,7 +27,7 @@ OBJECTS_LIMIT = 1_000_000  # groups and datasets of an .h5; each layer has a few
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def look_at_keras(path: Path) -> list[str]:
+def scan_keras(path: Path) -> list[str]:
     """What of a .keras or .h5 runs code or reads files when it is loaded.
 
     Raises:
@@ -39,7 +39,10 @@ def look_at_keras(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive:
         _check_entries(path, archive)
         if "config.json" not in archive.namelist():
-            raise ModelError(f"{path} is a zip file without config.json. Expected a Keras 3 .keras file.")
+            raise ModelError(
+                f"{path} is a zip file without config.json, so it is not a Keras 3 model",
+                advice="Save it with model.save().",
+            )
         config = json.loads(archive.read("config.json"))
         for entry in archive.infolist():
             if entry.filename.endswith((".h5", ".hdf5")):
@@ -58,21 +61,33 @@ def _check_entries(path: Path, archive: zipfile.ZipFile) -> None:
         name = entry.filename
         parts = PurePosixPath(name.replace("\\", "/")).parts
         if name.startswith(("/", "\\")) or ".." in parts or ":" in name or "\0" in entry.orig_filename:
-            raise ModelError(f"{path} holds the path {name!r}, which leads out of it. It is refused.")
+            raise ModelError(
+                f"{path} holds the path {name!r}, which leads out of the file",
+                advice="Get the model from a source you trust.",
+            )
         if stat.S_ISLNK(entry.external_attr >> 16):
-            raise ModelError(f"{path} holds the link {name!r}. A model has plain files only; it is refused.")
+            raise ModelError(
+                f"{path} holds the link {name!r}",
+                advice="A model may hold plain files only. Get the model from a source you trust.",
+            )
         if name in seen:
-            raise ModelError(f"{path} holds {name!r} twice. Readers would differ on which counts; it is refused.")
+            raise ModelError(
+                f"{path} holds {name!r} twice, and readers differ in which one they take",
+                advice="Get the model from a source you trust.",
+            )
         if entry.compress_type not in METHODS:
-            raise ModelError(f"{path} packs {name!r} with method {entry.compress_type}. Expected stored or deflated.")
+            raise ModelError(
+                f"{path} packs {name!r} with method {entry.compress_type}",
+                advice="Only stored and deflated entries are read: save the model again with Keras.",
+            )
         seen.add(name)
         total += entry.file_size
         limit = CONFIG_LIMIT_BYTES if name.endswith(".json") else LIMIT_BYTES
         bomb = entry.file_size > BOMB_BYTES and entry.file_size > BOMB_RATIO * entry.compress_size
         if bomb or entry.file_size > limit or total > LIMIT_BYTES:
             raise ModelError(
-                f"{path} unpacks {name!r} from {entry.compress_size} to {entry.file_size} bytes, {total} in all. "
-                f"The limits are {limit}, {LIMIT_BYTES} in all, and {BOMB_RATIO} times; it is not loaded."
+                f"{path} unpacks {name!r} from {entry.compress_size} to {entry.file_size} bytes, {total} in all",
+                advice=f"The limits are {limit}, {LIMIT_BYTES} in all, and {BOMB_RATIO} times the packed size.",
             )
 
 
@@ -80,7 +95,9 @@ def _h5_config(path: Path) -> Any:
     with path.open("rb") as file:
         config = _check_h5(path, file)
     if config is None:
-        raise ModelError(f"{path} holds weights but no model. Save with model.save(), not save_weights().")
+        raise ModelError(
+            f"{path} holds weights but no model", advice="Save it with model.save() instead of save_weights()."
+        )
     return json.loads(config)
 
 
@@ -99,7 +116,10 @@ def _check_h5(path: Path, file: IO[bytes]) -> str | bytes | None:
             for name in group:
                 link = group.get(name, getlink=True)
                 if isinstance(link, h5py.ExternalLink):
-                    raise ModelError(f"{path} links {name!r} to another file, {link.filename!r}. It is refused.")
+                    raise ModelError(
+                        f"{path} links {name!r} to another file, {link.filename!r}",
+                        advice="Get the model from a source you trust.",
+                    )
                 if isinstance(link, h5py.SoftLink):
                     continue  # to something inside, which has a name of its own
                 item = group[name]
@@ -108,23 +128,31 @@ def _check_h5(path: Path, file: IO[bytes]) -> str | bytes | None:
                     continue  # a group may hold itself
                 seen.add(address)
                 if len(seen) > OBJECTS_LIMIT:
-                    raise ModelError(f"{path} holds more than {OBJECTS_LIMIT} objects. It is not loaded.")
+                    raise ModelError(
+                        f"{path} holds more than {OBJECTS_LIMIT} objects, the limit",
+                        advice="Get the model from a source you trust.",
+                    )
                 if isinstance(item, h5py.Group):
                     open_.append(item)
                 elif isinstance(item, h5py.Dataset):
                     total += _dataset_bytes(path, item)
         if total > LIMIT_BYTES:
-            raise ModelError(f"{path} holds weights of {total} bytes, more than {LIMIT_BYTES}. It is not loaded.")
+            raise ModelError(
+                f"{path} holds weights of {total} bytes, the limit is {LIMIT_BYTES}", advice="Convert a smaller model."
+            )
         return root.attrs.get("model_config")
 
 
 def _dataset_bytes(path: Path, dataset: Any) -> int:
     if dataset.external or dataset.is_virtual:
-        raise ModelError(f"{path} keeps the data of {dataset.name!r} in another file. It is refused.")
+        raise ModelError(
+            f"{path} keeps the data of {dataset.name!r} in another file",
+            advice="Get the model from a source you trust.",
+        )
     size, stored = int(dataset.nbytes), int(dataset.id.get_storage_size())
     if size > LIMIT_BYTES or (size > BOMB_BYTES and size > BOMB_RATIO * stored):
         raise ModelError(
-            f"{path}: the dataset {dataset.name!r} of shape {list(dataset.shape)} grows from {stored} to {size} bytes. "
-            f"The limits are {LIMIT_BYTES}, and {BOMB_RATIO} times; it is not loaded."
+            f"{path}: the dataset {dataset.name!r} of shape {list(dataset.shape)} grows from {stored} to {size} bytes",
+            advice=f"The limits are {LIMIT_BYTES} bytes and {BOMB_RATIO} times the packed size.",
         )
     return size

@@ -24,7 +24,7 @@ NESTED = 50  # graphs inside graphs
 EXTERNAL = 1  # TensorProto.DataLocation
 
 
-def look_at_onnx(path: Path) -> list[str]:
+def scan_onnx(path: Path) -> list[str]:
     """Nothing in ONNX runs code by itself, so the list is empty.
 
     Raises:
@@ -38,7 +38,9 @@ def look_at_onnx(path: Path) -> list[str]:
     for tensor in _tensors(model):
         total += _tensor(path, tensor)
         if total > LIMIT_BYTES:
-            raise ModelError(f"{path} holds weights of more than {LIMIT_BYTES} bytes. It is not loaded.")
+            raise ModelError(
+                f"{path} holds weights of more than {LIMIT_BYTES} bytes, the limit", advice="Convert a smaller model."
+            )
     return []
 
 
@@ -105,10 +107,16 @@ def _tensor(path: Path, tensor: memoryview) -> int:
     total = ITEM_BYTES.get(kind, 1)
     for size in sizes:
         if size < 0:
-            raise ModelError(f"{path}: the tensor {name!r} has the shape {sizes}. Sizes are 0 or more.")
+            raise ModelError(
+                f"{path}: the tensor {name!r} has the shape {sizes}, and a size must be 0 or more",
+                advice="Get the model from a source you trust.",
+            )
         total *= size
     if total > LIMIT_BYTES:
-        raise ModelError(f"{path}: the tensor {name!r} of shape {sizes} has {total} bytes, more than {LIMIT_BYTES}.")
+        raise ModelError(
+            f"{path}: the tensor {name!r} of shape {sizes} has {total} bytes, the limit is {LIMIT_BYTES}",
+            advice="Convert a smaller model.",
+        )
     external = {text(entry, 1): text(entry, 2) for entry in messages(tensor, 13)}
     if external or whole(tensor, 14) == EXTERNAL:
         data: memoryview | bytes = _external(path, name, external, total, kind in FLOATS)
@@ -146,19 +154,27 @@ def _external(path: Path, name: str, entries: dict[str, str], total: int, read: 
     parts = PurePosixPath(location.replace("\\", "/"))
     folder = path.parent.resolve()
     if not location or parts.is_absolute() or ".." in parts.parts or ":" in location or "\0" in location:
-        raise ModelError(f"{path} keeps the tensor {name!r} in {location!r}, which leads out of its folder. Refused.")
+        raise ModelError(
+            f"{path} keeps the tensor {name!r} in {location!r}, which leads out of its folder",
+            advice="Get the model from a source you trust.",
+        )
     file = folder / location
     if not file.resolve().is_relative_to(folder):
         raise ModelError(
-            f"{path} keeps the tensor {name!r} in {location!r}, a link that leads out of its folder. Copy it here."
+            f"{path} keeps the tensor {name!r} in {location!r}, a link to a file outside its folder",
+            advice="Copy that file into the folder.",
         )
     if not file.is_file():
-        raise ModelError(f"{path} keeps the tensor {name!r} in {location!r}, which is not there. Fetch it too.")
+        raise ModelError(
+            f"{path} keeps the tensor {name!r} in {location!r}, which does not exist",
+            advice="Put that file beside the model.",
+        )
     offset, length = int(entries.get("offset") or 0), int(entries.get("length") or total)
     if offset < 0 or length != total or offset + length > file.stat().st_size:
         raise ModelError(
-            f"{path} keeps the tensor {name!r} of {total} bytes at {offset}, {length} bytes long, of {location!r}, "
-            f"which has {file.stat().st_size}. Fetch both files again."
+            f"{path} keeps the tensor {name!r} of {total} bytes at {offset}, {length} bytes long, of "
+            f"{location!r}, which has {file.stat().st_size}",
+            advice="Fetch both files again.",
         )
     if not read:
         return b""

@@ -11,7 +11,7 @@ import numpy as np
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.source_value import Arrays, Shape, Source, tensor_specs
-from edgeloop.errors import ModelError
+from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 
 DEFAULT = "serving_default"
@@ -39,7 +39,7 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
         loaded = tf.saved_model.load(str(path))
         signatures = dict(loaded.signatures)
     except Exception as e:  # TensorFlow raises many types here; each means the folder cannot be loaded
-        raise ModelError(f"{path} cannot be loaded as a SavedModel: {' '.join(str(e).split())[:300]}") from e
+        raise ModelError(f"{path} cannot be loaded as a SavedModel: {one_line(e)}") from e
     name = _choose(path, sorted(n for n in signatures if not n.startswith("__")), signature)
     function = signatures[name]
     _refuse_state(path, name, function)
@@ -73,10 +73,10 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
 def _choose(path: Path, names: Sequence[str], signature: str | None) -> str:
     has = ", ".join(names) or "none"
     if signature is None and DEFAULT not in names and len(names) > 1:
-        raise ModelError(f"{path} has the signatures {has}. Choose one with --signature NAME.")
+        raise ModelError(f"{path} has the signatures {has}", advice="Choose one with --signature NAME.")
     name = signature or (DEFAULT if DEFAULT in names or not names else names[0])
     if name not in names:
-        raise ModelError(f"{path} has no signature {name!r}. It has: {has}.")
+        raise ModelError(f"{path} has no signature {name!r}", advice=f"It has: {has}.")
     return name
 
 
@@ -86,13 +86,15 @@ def _refuse_state(path: Path, name: str, function: Any) -> None:
     found = sorted({node.op for node in nodes if node.op.startswith(STATE) and not node.op.startswith(NO_STATE)})
     if found:
         raise ModelError(
-            f"{path}: the signature {name!r} keeps state from call to call ({', '.join(found)}). Stateful models are "
-            "not converted: export a function that takes the state in and gives it out."
+            f"{path}: the signature {name!r} keeps state between calls ({', '.join(found)})",
+            advice=(
+                "Stateful models are not converted. Export a function that takes the state as an input and returns it."
+            ),
         )
 
 
 def _shapes(path: Path, specs: Mapping[str, Any], order: Sequence[str]) -> list[tuple[Shape, str]]:
     for name in order:
         if specs[name].shape.rank is None:
-            raise ModelError(f"{path}: tensor {name!r} has no rank. Export it with an input signature.")
+            raise ModelError(f"{path}: tensor {name!r} has no rank", advice="Export the model with an input signature.")
     return [(tuple(specs[name].shape.as_list()), specs[name].dtype.name) for name in order]

@@ -18,11 +18,11 @@ from edgeloop.bundle import TensorSpec
 from edgeloop.convert.sources.identify import LIMIT_BYTES, SourceKind, identify, source_digest
 from edgeloop.convert.sources.keras_source import functional, keras_source, open_keras
 from edgeloop.convert.sources.names import identifiers
-from edgeloop.convert.sources.safety import check
+from edgeloop.convert.sources.safety import check_safety
 from edgeloop.convert.sources.saved_model_source import open_saved_model
 from edgeloop.convert.sources.source_value import INFER, Arrays, Call, Source
 from edgeloop.convert.sources.tflite_source import open_tflite
-from edgeloop.errors import ModelError
+from edgeloop.errors import ModelError, one_line
 
 DTYPES = frozenset({"float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"})
 
@@ -39,7 +39,7 @@ def open_source(path: str | Path, signature: str | None = None, *, allow_unsafe:
     """
     path = Path(path)
     kind = identify(path)
-    notes = check(path, kind, allow_unsafe)
+    notes = check_safety(path, kind, allow_unsafe)
     source = OPENERS[kind](path, signature, allow_unsafe)
     for spec in (*source.inputs, *source.outputs):
         _check_tensor(path, spec)
@@ -48,14 +48,19 @@ def open_source(path: str | Path, signature: str | None = None, *, allow_unsafe:
 
 def _check_tensor(path: Path, spec: TensorSpec) -> None:
     if not spec.shape:
-        raise ModelError(f"{path}: the tensor {spec.name!r} is a scalar. Each needs a batch dimension first.")
+        raise ModelError(
+            f"{path}: the tensor {spec.name!r} is a scalar",
+            advice="Give every input and output a batch dimension first.",
+        )
     if spec.dtype not in DTYPES:
-        raise ModelError(f"{path}: the tensor {spec.name!r} is {spec.dtype}. Supported: {', '.join(sorted(DTYPES))}.")
+        raise ModelError(
+            f"{path}: the tensor {spec.name!r} is {spec.dtype}", advice=f"Supported types: {', '.join(sorted(DTYPES))}."
+        )
     size = math.prod(1 if d is None else d for d in spec.shape) * np.dtype(spec.dtype).itemsize
     if not 0 < size <= LIMIT_BYTES:
         raise ModelError(
-            f"{path}: the tensor {spec.name!r} of shape {list(spec.shape)} has {size} bytes. "
-            f"Expected 1 to {LIMIT_BYTES}."
+            f"{path}: the tensor {spec.name!r} of shape {list(spec.shape)} has {size} bytes",
+            advice=f"Expected 1 to {LIMIT_BYTES}.",
         )
 
 
@@ -64,8 +69,11 @@ def _guarded(path: Path, call: Call) -> Call:
         try:
             return call(arrays)
         except Exception as e:  # of TensorFlow or LiteRT: a graph that loads need not run
-            reason = " ".join(str(e).split())[:300]
-            raise ModelError(f"{path} cannot be run ({type(e).__name__}: {reason}). Check it where it was made.") from e
+            reason = one_line(e)
+            raise ModelError(
+                f"{path} cannot be run ({type(e).__name__}: {reason})",
+                advice="Check that the model runs where it was trained.",
+            ) from e
 
     return run
 
@@ -74,10 +82,13 @@ def _open_onnx(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
     from edgeloop.convert.sources.onnx_source import onnx_to_saved_model
 
     if signature not in (None, INFER):
-        raise ModelError(f"{path} is an ONNX model: its only signature is {INFER!r}, not {signature!r}.")
+        raise ModelError(
+            f"{path} is an ONNX model, whose only signature is {INFER!r}; --signature is {signature!r}",
+            advice="Leave --signature out.",
+        )
     with tempfile.TemporaryDirectory() as folder:
         saved_model = onnx_to_saved_model(path, Path(folder) / "saved_model")
-        check(saved_model, SourceKind.SAVEDMODEL)
+        check_safety(saved_model, SourceKind.SAVEDMODEL)
         source = open_saved_model(saved_model, None)
     return replace(source, path=path, kind=SourceKind.ONNX, sha256=source_digest(path), signature=INFER)
 

@@ -11,7 +11,7 @@ import numpy as np
 from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
 from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.source_value import INFER, Source, tensor_specs
-from edgeloop.errors import ModelError
+from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 
 Named = list[tuple[str, tuple[tuple[int | None, ...], str]]]  # (name, (shape, dtype))
@@ -55,13 +55,19 @@ def add_signature(data: bytes, key: str, path: Path, names: tuple[Sequence[str],
         model = read_tree(data)
         graph = model.subgraphs[0]
     except Exception as e:  # flatbuffers raises struct, index and type errors on damaged offsets
-        raise ModelError(f"{path} is a damaged .tflite file ({type(e).__name__}). Fetch or convert it again.") from e
+        raise ModelError(
+            f"{path} is a damaged .tflite file ({type(e).__name__})",
+            advice="Fetch it again, or convert the model again.",
+        ) from e
     if model.signatureDefs and names is None:
         return data
     own = [[graph.tensors[i].name.decode() for i in side] for side in (graph.inputs, graph.outputs)]
     wanted = [list(side) for side in names] if names else own
     if [len(side) for side in wanted] != [len(side) for side in own]:
-        raise ModelError(f"{path}: the flatbuffer has inputs and outputs {own}, the model {wanted}.")
+        raise ModelError(
+            f"{path}: the flatbuffer has inputs and outputs {own}, its description says {wanted}",
+            advice="Convert the model again.",
+        )
 
     def entries(labels: Sequence[str], indices: Sequence[int]) -> list[Any]:
         maps = []
@@ -89,7 +95,7 @@ def tflite_specs(data: bytes, signature: str | None, path: Path) -> tuple[str, N
     # a trainable .tflite has several, and evaluate comes first
     name = signature or next((n for n in ("infer", "serving_default") if n in names), names[0] if names else "none")
     if name not in names:
-        raise ModelError(f"{path} has no signature {name!r}. It has: {', '.join(names) or 'none'}.")
+        raise ModelError(f"{path} has no signature {name!r}", advice=f"It has: {', '.join(names) or 'none'}.")
     runner = _runner(interpreter, name, path)
     return name, _named(runner.get_input_details()), _named(runner.get_output_details())
 
@@ -104,7 +110,9 @@ def _runner(interpreter: Any, signature: str, path: Path) -> Any:
     try:
         return interpreter.get_signature_runner(signature)
     except (ValueError, RuntimeError, KeyError) as e:
-        raise ModelError(f"{path}: LiteRT cannot prepare the signature {signature!r} ({_line(e)}).") from e
+        raise ModelError(
+            f"{path}: LiteRT cannot prepare the signature {signature!r} ({_line(e)})", advice="Convert the model again."
+        ) from e
 
 
 def _interpreter(data: bytes, path: Path) -> Any:
@@ -112,7 +120,7 @@ def _interpreter(data: bytes, path: Path) -> Any:
     try:
         return interpreter(model_content=data)
     except (ValueError, RuntimeError) as e:
-        raise ModelError(f"{path}: LiteRT refuses it ({_line(e)}).") from e
+        raise ModelError(f"{path}: LiteRT cannot load it ({_line(e)})", advice="Convert the model again.") from e
 
 
 def _named(details: Mapping[str, Mapping[str, Any]]) -> Named:
@@ -128,4 +136,4 @@ def _shape(detail: Mapping[str, Any]) -> np.ndarray:
 
 
 def _line(e: Exception) -> str:
-    return " ".join(str(e).split())[:200]
+    return one_line(e, 200)

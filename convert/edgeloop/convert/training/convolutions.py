@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeloop.convert.training.windows import axis, im2col, pad, scatter, stuff, taps, unpad
+from edgeloop.convert.training.windows import axis, im2col, insert_zeros, pad, scatter, taps, unpad
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -52,7 +52,7 @@ def conv2d(x: Tensor, w: Tensor, stride: Pair, padding: str, dilation: Pair = (1
         def gradient(dy: Tensor) -> tuple[Tensor, Tensor]:
             dw = matmul(patches, tf.reshape(dy, [-1, filters]), transpose_a=True)
             down, across = rows.transposed(), cols.transposed()
-            wide = pad(stuff(dy, rows, cols), down.pads, across.pads)
+            wide = pad(insert_zeros(dy, rows, cols), down.pads, across.pads)
             # one axis at a time: tflite-runtime 2.14's REVERSE_V2 reverses only one of two, silently
             flipped = tf.transpose(tf.reverse(tf.reverse(w, [0]), [1]), [0, 1, 3, 2])
             dx = matmul(im2col(wide, down, across), tf.reshape(flipped, [kh * kw * filters, channels]))
@@ -87,7 +87,7 @@ def depthwise_conv2d(x: Tensor, w: Tensor, stride: Pair, padding: str, dilation:
 
         def gradient(dy: Tensor) -> tuple[Tensor, Tensor]:
             dw = tf.stack([tf.reduce_sum(part * dy, [0, 1, 2]) for part in parts])
-            wide = stuff(dy, rows, cols)
+            wide = insert_zeros(dy, rows, cols)
             return scatter([wide * f for f in filters], rows, cols), tf.reshape(dw, w.shape)
 
         return y, gradient

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeloop.convert.training import layers_image, layers_vector
 from edgeloop.convert.training.activations import ACTIVATIONS
-from edgeloop.convert.training.refusal import refused
+from edgeloop.convert.training.layer_refusal import layer_refusal
 from edgeloop.extras import need
 
 L: Any = need("keras", extra="convert").layers
@@ -58,9 +58,11 @@ def trainable_layer(layer: Any) -> Any:
     kind = LAYERS.get(type(layer))
     if kind is None:
         supported = ", ".join(sorted(k.__name__ for k in LAYERS))
-        raise refused(layer, f"is a {type(layer).__name__}, which has no device gradient", f"Supported: {supported}.")
+        raise layer_refusal(
+            layer, f"is a {type(layer).__name__}, which has no device gradient", f"Supported: {supported}."
+        )
     if layer.dtype_policy.compute_dtype != "float32" and type(layer) is not L.InputLayer:
-        raise refused(layer, f"computes in {layer.dtype_policy.compute_dtype}", "Build the model in float32.")
+        raise layer_refusal(layer, f"computes in {layer.dtype_policy.compute_dtype}", "Build the model in float32.")
     for name in ("activation", "recurrent_activation"):
         _check_activation(layer, getattr(layer, name, None))
     if hasattr(kind, "check"):
@@ -76,4 +78,4 @@ def _check_activation(layer: Any, activation: Any) -> None:
     if activation is not None and activation not in ACTIVATIONS:
         found = getattr(activation, "__name__", type(activation).__name__)
         known = ", ".join(a.__name__ for a in ACTIVATIONS)
-        raise refused(layer, f"uses the activation {found}, which has no device gradient", f"Supported: {known}.")
+        raise layer_refusal(layer, f"uses the activation {found}, which has no device gradient", f"Supported: {known}.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from edgeloop.convert.training.convolutions import conv2d, depthwise_conv2d
+from edgeloop.convert.training.layer_refusal import layer_refusal, only_last_channels
 from edgeloop.convert.training.pooling import average_pool, max_pool
-from edgeloop.convert.training.refusal import only_last_channels, refused
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -16,7 +16,7 @@ L: Any = need("keras", extra="convert").layers
 def _check_convolution(layer: Any) -> None:
     only_last_channels(layer)
     if getattr(layer, "groups", 1) != 1:
-        raise refused(layer, f"has {layer.groups} groups", "Use groups=1, or a DepthwiseConv2D.")
+        raise layer_refusal(layer, f"has {layer.groups} groups", "Use groups=1, or a DepthwiseConv2D.")
 
 
 class Conv2D(L.Conv2D):

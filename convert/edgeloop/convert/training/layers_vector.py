@@ -6,8 +6,8 @@ from typing import Any
 
 from edgeloop.convert.training.activations import ACTIVATIONS, leaky_relu, relu, relu6
 from edgeloop.convert.training.convolutions import dense
+from edgeloop.convert.training.layer_refusal import layer_refusal
 from edgeloop.convert.training.recurrent import gru_step, lstm_step, unroll
-from edgeloop.convert.training.refusal import refused
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -27,7 +27,7 @@ class Embedding(L.Embedding):
     @staticmethod
     def check(layer: Any) -> None:
         if layer.mask_zero:
-            raise refused(layer, "masks zeros", "Use mask_zero=False.")
+            raise layer_refusal(layer, "masks zeros", "Use mask_zero=False.")
 
     def call(self, x: Any) -> Any:
         chosen = tf.one_hot(tf.cast(x, tf.int32), self.input_dim)
@@ -40,7 +40,7 @@ class BatchNormalization(L.BatchNormalization):
     @staticmethod
     def check(layer: Any) -> None:
         if layer.axis not in (-1, layer.input_spec.ndim - 1):
-            raise refused(layer, f"normalizes axis {layer.axis}", "Use the last axis.")
+            raise layer_refusal(layer, f"normalizes axis {layer.axis}", "Use the last axis.")
 
     def call(self, x: Any, training: bool = False, mask: Any = None) -> Any:
         if training and self.trainable:
@@ -64,9 +64,9 @@ class LayerNormalization(L.LayerNormalization):
         # build has made `axis` a list of positive numbers, whose weights broadcast only where they are the last ones
         axes, rank = layer.axis if isinstance(layer.axis, list) else [layer.axis], len(layer.input.shape)
         if sorted(a % rank for a in axes) != list(range(rank - len(axes), rank)):
-            raise refused(layer, f"normalizes the axes {axes} of {rank}", "Use the last ones.")
+            raise layer_refusal(layer, f"normalizes the axes {axes} of {rank}", "Use the last ones.")
         if layer.rms_scaling:
-            raise refused(layer, "scales by the root mean square", "Use rms_scaling=False.")
+            raise layer_refusal(layer, "scales by the root mean square", "Use rms_scaling=False.")
 
     def call(self, x: Any) -> Any:
         axes = self.axis if isinstance(self.axis, list) else [self.axis]
@@ -80,7 +80,7 @@ class Dropout(L.Dropout):
     @staticmethod
     def check(layer: Any) -> None:
         if layer.noise_shape is not None:
-            raise refused(layer, f"has the noise_shape {layer.noise_shape}", "Use a plain Dropout.")
+            raise layer_refusal(layer, f"has the noise_shape {layer.noise_shape}", "Use a plain Dropout.")
 
     def call(self, x: Any, training: bool = False) -> Any:
         return tf.nn.dropout(x, self.rate) if training and self.trainable and self.rate else x
@@ -90,7 +90,7 @@ class ReLU(L.ReLU):
     @staticmethod
     def check(layer: Any) -> None:
         if layer.max_value not in (None, 6) or layer.threshold or (layer.max_value and layer.negative_slope):
-            raise refused(layer, "is neither ReLU, ReLU6 nor leaky", "Use ReLU(), ReLU(6) or LeakyReLU().")
+            raise layer_refusal(layer, "is neither ReLU, ReLU6 nor leaky", "Use ReLU(), ReLU(6) or LeakyReLU().")
 
     def call(self, x: Any) -> Any:
         if self.negative_slope:
@@ -109,7 +109,7 @@ class Softmax(L.Softmax):
     @staticmethod
     def check(layer: Any) -> None:
         if layer.axis not in (-1, len(layer.input.shape) - 1):
-            raise refused(layer, f"is over axis {layer.axis}", "Use the last axis.")
+            raise layer_refusal(layer, f"is over axis {layer.axis}", "Use the last axis.")
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
@@ -128,7 +128,7 @@ class _Recurrent:
     def check(layer: Any) -> None:
         for option in ("return_state", "stateful", "dropout", "recurrent_dropout"):
             if getattr(layer, option):
-                raise refused(layer, f"uses {option}", "Leave it out; a Dropout layer is supported.")
+                raise layer_refusal(layer, f"uses {option}", "Leave it out; a Dropout layer is supported.")
 
     def call(
         self: Any, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False

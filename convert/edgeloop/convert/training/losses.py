@@ -50,8 +50,8 @@ def check_loss(loss: Loss, end: str, units: int) -> None:
     fits = {Loss.SPARSE: end != "sigmoid" and units > 1, Loss.BINARY: end != "softmax", Loss.MSE: True}
     if not fits[loss]:
         raise ModelError(
-            f"the loss {loss.value} does not fit an output of {units} units that ends in {end or 'no activation'}. "
-            f"Use {inferred_loss(end, units).value}, or change the model's last layer."
+            f"the loss {loss.value} does not fit an output of {units} units that ends in {end or 'no activation'}",
+            advice=f"Use {inferred_loss(end, units).value}, or change the model's last layer.",
         )
 
 

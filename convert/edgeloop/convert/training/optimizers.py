@@ -25,7 +25,7 @@ class Optimizer(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class UpdateRule:
     """How weights move.
 
     Attributes:
@@ -37,15 +37,15 @@ class Rule:
     apply: Callable[[Sequence[Any], Any], None]
 
 
-def sgd(weights: Variables) -> Rule:
+def sgd(weights: Variables) -> UpdateRule:
     def apply(gradients: Sequence[Any], lr: Any) -> None:
         for w, g in zip(weights, gradients, strict=True):
             w.assign(w - lr * g)
 
-    return Rule([], apply)
+    return UpdateRule([], apply)
 
 
-def momentum(weights: Variables) -> Rule:
+def momentum(weights: Variables) -> UpdateRule:
     """Keras's SGD(momentum=0.9): the velocity holds the learning rate of the step that added to it."""
     velocities = _zeros(weights)
 
@@ -55,10 +55,10 @@ def momentum(weights: Variables) -> Rule:
             velocity.assign(moved)
             w.assign(w + moved)
 
-    return Rule(velocities, apply)
+    return UpdateRule(velocities, apply)
 
 
-def adam(weights: Variables) -> Rule:
+def adam(weights: Variables) -> UpdateRule:
     tf = need("tensorflow", extra="convert")
     means, squares = _zeros(weights), _zeros(weights)
     steps = tf.Variable(0.0)
@@ -74,10 +74,10 @@ def adam(weights: Variables) -> Rule:
             square.assign(v)
             w.assign(w - m * rate / (tf.sqrt(v) + EPSILON))
 
-    return Rule([*means, *squares, steps], apply)
+    return UpdateRule([*means, *squares, steps], apply)
 
 
-RULES: dict[Optimizer, Callable[[Variables], Rule]] = {
+RULES: dict[Optimizer, Callable[[Variables], UpdateRule]] = {
     Optimizer.SGD: sgd,
     Optimizer.MOMENTUM: momentum,
     Optimizer.ADAM: adam,

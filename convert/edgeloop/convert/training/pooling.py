@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.training.windows import Axis, axis, interleave, pad, scatter, stuff, taps
+from edgeloop.convert.training.windows import WindowAxis, axis, insert_zeros, interleave, pad, scatter, taps
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -36,7 +36,7 @@ def max_pool(x: Tensor, window: Pair, stride: Pair, padding: str) -> Tensor:
                 parts.append(part)
             if _tiled(rows, cols):
                 return interleave(parts, rows, cols)
-            return scatter([stuff(part, rows, cols) for part in parts], rows, cols)
+            return scatter([insert_zeros(part, rows, cols) for part in parts], rows, cols)
 
         return y, gradient
 
@@ -55,23 +55,23 @@ def average_pool(x: Tensor, window: Pair, stride: Pair, padding: str) -> Tensor:
         def gradient(dy: Tensor) -> Tensor:
             if _tiled(rows, cols):
                 return interleave([dy / counts] * (window[0] * window[1]), rows, cols)
-            return scatter([stuff(dy / counts, rows, cols)] * (window[0] * window[1]), rows, cols)
+            return scatter([insert_zeros(dy / counts, rows, cols)] * (window[0] * window[1]), rows, cols)
 
         return y, gradient
 
     return pool(x)
 
 
-def _axes(x: Tensor, window: Pair, stride: Pair, padding: str) -> tuple[Axis, Axis]:
+def _axes(x: Tensor, window: Pair, stride: Pair, padding: str) -> tuple[WindowAxis, WindowAxis]:
     return axis(x.shape[1], window[0], stride[0], padding), axis(x.shape[2], window[1], stride[1], padding)
 
 
-def _tiled(rows: Axis, cols: Axis) -> bool:
+def _tiled(rows: WindowAxis, cols: WindowAxis) -> bool:
     """Whether the windows neither overlap nor leave a rest."""
     return all(a.window == a.stride and a.out * a.stride == a.size for a in (rows, cols))
 
 
-def _counts(a: Axis) -> np.ndarray:
+def _counts(a: WindowAxis) -> np.ndarray:
     """Pixels that are not padding, of each position of the window."""
     first = np.arange(a.out) * a.stride - a.pads[0]
     return np.minimum(first + a.window, a.size) - np.maximum(first, 0)

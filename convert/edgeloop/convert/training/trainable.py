@@ -14,8 +14,8 @@ from edgeloop.bundle import TensorSpec, Weight
 from edgeloop.convert.sources.source import functional, identifiers
 from edgeloop.convert.training.losses import Loss, objective
 from edgeloop.convert.training.optimizers import RULES, Optimizer
-from edgeloop.convert.training.twin import TrainableModel, frozen_layers, twin
-from edgeloop.errors import ModelError, OptionsError
+from edgeloop.convert.training.trainable_copy import TrainableModel, frozen_layers, trainable_copy
+from edgeloop.errors import ModelError, OptionsError, one_line
 from edgeloop.extras import need
 
 RESERVED = frozenset({"y", "lr", "dummy"})
@@ -41,9 +41,9 @@ class TrainableOptions:
 
     def __post_init__(self) -> None:
         if self.batch < 1:
-            raise OptionsError(f"a training batch of {self.batch} is no batch. Expected at least 1.")
+            raise OptionsError(f"--train-batch is {self.batch}", advice="It must be 1 or more.")
         if self.train_last is not None and self.train_last < 1:
-            raise OptionsError(f"--train-last {self.train_last} trains nothing. Expected at least 1.")
+            raise OptionsError(f"--train-last is {self.train_last}", advice="It must be 1 or more.")
 
 
 def weight_table(model: Any, train_last: int | None = None) -> tuple[Weight, ...]:
@@ -84,7 +84,7 @@ def to_trainable(
     if inputs is None:
         inputs = [TensorSpec(n, tuple(t.shape), str(t.dtype)) for n, t in zip(names, model.inputs, strict=True)]
     given = _input_specs(tensorflow, inputs, options.batch)
-    copy = twin(model, options.loss, options.train_last)
+    copy = trainable_copy(model, options.loss, options.train_last)
     module, signatures = _module(tensorflow, model, copy, options, given, preprocess or (lambda x: x))
     with tempfile.TemporaryDirectory() as folder:
         # train holds its gradients already: tracing those of every custom gradient again took most of the time
@@ -96,19 +96,24 @@ def to_trainable(
         try:
             return converter.convert()
         except Exception as e:  # the converter's own error type is private to it
-            reason = " ".join(str(e).split())[:300]
-            raise ModelError(f"the training step does not lower to builtin ops: {reason}") from e
+            reason = one_line(e)
+            raise ModelError(f"the training step cannot be lowered to builtin operators: {reason}") from e
 
 
 def _input_specs(tf: Any, inputs: Sequence[TensorSpec], batch: int) -> Tensors:
     """The signature's inputs, with the static batch."""
     for t in inputs:
         if t.name in RESERVED:
-            raise ModelError(f"an input named {t.name!r} collides with the training signature. Rename the input.")
+            raise ModelError(f"the training signature uses the name {t.name!r} itself", advice="Rename the input.")
         if None in t.shape[1:]:
-            raise ModelError(f"input {t.name!r} has the free shape {list(t.shape)}. Give all but the batch a size.")
+            raise ModelError(
+                f"input {t.name!r} has the shape {list(t.shape)}",
+                advice="Give every dimension but the batch a fixed size.",
+            )
         if t.shape[0] not in (None, batch):
-            raise OptionsError(f"input {t.name!r} has a batch of {t.shape[0]}. Pass --train-batch {t.shape[0]}.")
+            raise OptionsError(
+                f"input {t.name!r} has the fixed batch {t.shape[0]}", advice=f"Pass --train-batch {t.shape[0]}."
+            )
     return {t.name: tf.TensorSpec([batch, *t.shape[1:]], t.dtype) for t in inputs}
 
 

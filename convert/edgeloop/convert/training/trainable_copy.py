@@ -24,7 +24,7 @@ class TrainableModel:
     end: str
 
 
-def twin(model: Any, loss: Loss | None, train_last: int | None) -> TrainableModel:
+def trainable_copy(model: Any, loss: Loss | None, train_last: int | None) -> TrainableModel:
     """The functional `model` with the same weights.
 
     Raises:
@@ -38,13 +38,17 @@ def twin(model: Any, loss: Loss | None, train_last: int | None) -> TrainableMode
     _check_operations(model)
     if len(model.outputs) != 1 or len(model.outputs[0].shape) < 2:
         shapes = [tuple(o.shape) for o in model.outputs]
-        raise ModelError(f"outputs {shapes}: a trainable model has one output [batch, ..., units].")
+        raise ModelError(
+            f"the model has the outputs {shapes}", advice="A trainable model has one output [batch, ..., units]."
+        )
     copy = keras.models.clone_model(model, clone_function=trainable_layer, recursive=True)
     copy.set_weights(model.get_weights())
     for layer in frozen_layers(copy, train_last):
         layer.trainable = False
     if not copy.trainable_variables:
-        raise ModelError(f"the model {model.name!r} has no trainable weights. Set trainable = True on some layers.")
+        raise ModelError(
+            f"the model {model.name!r} has no trainable weights", advice="Set trainable = True on some layers."
+        )
     last, units = _output_layer(copy), model.outputs[0].shape[-1]
     own = getattr(last, "activation", None)
     end = next((name for name in ("softmax", "sigmoid") if own is ACTIVATIONS[getattr(keras.activations, name)]), "")
@@ -68,7 +72,10 @@ def frozen_layers(model: Any, train_last: int | None) -> list[Any]:
     layers = list(leaves(model))
     weighted = [i for i, layer in enumerate(layers) if layer.weights]
     if train_last > len(weighted):
-        raise OptionsError(f"--train-last {train_last}: {model.name!r} has only {len(weighted)} layers with weights.")
+        raise OptionsError(
+            f"--train-last is {train_last}, and {model.name!r} has {len(weighted)} layers with weights",
+            advice="Pass at most that many.",
+        )
     kept = weighted[: len(weighted) - train_last]
     return layers[: kept[-1] + 1] if kept else []
 
@@ -96,8 +103,11 @@ def _check_operations(model: Any) -> None:
     for operation in getattr(model, "operations", ()):
         if not isinstance(operation, keras.layers.Layer):
             raise ModelError(
-                f"operation {operation.name!r} is keras.ops.{type(operation).__name__}, not a layer. Use a layer "
-                "(Add, Multiply, Concatenate, Reshape, Activation, ...). Or convert without --trainable."
+                f"operation {operation.name!r} is keras.ops.{type(operation).__name__}, not a layer",
+                advice=(
+                    "Use a layer (Add, Multiply, Concatenate, Reshape, Activation, ...), or convert without "
+                    "--trainable."
+                ),
             )
         if isinstance(operation, keras.Model):
             _check_operations(operation)

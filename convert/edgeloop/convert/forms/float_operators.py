@@ -35,7 +35,7 @@ ELSE = "replace it by ops with an integer kernel, or keep it in float (scheme mi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leftover:
+class FloatOperator:
     """One operator that stayed in float.
 
     Attributes:
@@ -52,14 +52,14 @@ class Leftover:
         return f"{self.op} of {self.layer} stayed in float ({self.advice})"
 
 
-def left_in_float(data: bytes) -> tuple[Leftover, ...]:
+def float_operators(data: bytes) -> tuple[FloatOperator, ...]:
     """Operators that touch a float tensor, in order, other than the conversions between float and integers.
 
     Raises:
         ModelError: The flatbuffer is damaged.
     """
     return tuple(
-        Leftover(op=op.name, layer=_layer(graph, op), advice=ADVICE.get(op.name, ELSE))
+        FloatOperator(op=op.name, layer=_layer(graph, op), advice=ADVICE.get(op.name, ELSE))
         for graph in read_tflite(data).graphs
         for op in graph.operators
         if op.name not in CONVERSIONS and _is_float(graph, op)

@@ -1,0 +1,119 @@
+"""The document of a search in, a page about it out that needs nothing beside it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeloop.page import page, table
+from edgeloop.plots import BLUE, GREY, figure, lacking, limits
+
+POINT = 60.0  # area of a mix as fast as float32, in square points; the area is the latency
+MOST = 16.0  # times that area: more would hide neighbours
+NAME = 0.2, 0.06  # room of one name, as shares of the picture
+COLUMNS = ("drop, points", "SNR dB", "latency / float32", "ms", "front", "result")
+
+Mix = Mapping[str, Any]
+
+
+def search_report(name: str, document: Mapping[str, Any]) -> str:
+    """A page about one search; `document` is what `search_document` gives, or `OUT.search.json` holds."""
+    tried, metric = document["tried"], document["metric"]
+    best = tried[document["best"]]
+    ordered = sorted(range(len(tried)), key=lambda k: (tried[k]["bytes"], -tried[k]["accuracy"]))
+    caption = (
+        "Size against accuracy. A point's area is its latency; a filled point is on the Pareto front of size, accuracy "
+        "and latency. The dashed line is the source model."
+    )
+    parts = [
+        f"<h1>{html.escape(name)}: the smallest mix of schemes within the budget</h1>",
+        f"<p>{html.escape(_summary(best, document))}</p>",
+        f"<p>{html.escape(lacking())}</p>" if lacking() else "",
+        figure(lambda axes: draw_front(axes, document), caption, 4.5),
+        "<p>A latency is the median of runs interleaved with runs of float32. Compare the ratios; milliseconds vary on "
+        "a shared machine.</p>",
+    ]
+    rows = [_row(index, document) for index in ordered]
+    parts += [table(("mix", "bytes", metric, *COLUMNS), rows, best=ordered.index(document["best"]))]
+    if best["keep"]:
+        parts += [f"<h2>Operators of {html.escape(best['label'])} that are not {html.escape(best['scheme'])}</h2>"]
+        parts += [table(("operator", "scheme"), list(best["keep"].items()))]
+    if document["refused"]:
+        rows = [(mix["scheme"], str(len(mix["keep"])), mix["reason"]) for mix in document["refused"]]
+        parts += ["<h2>Mixes that could not be made or run</h2>"]
+        parts += [table(("scheme", "operators in another scheme", "reason"), rows)]
+    return page(name, parts)
+
+
+def draw_front(axes: Any, document: Mapping[str, Any]) -> None:
+    """Every mix by size and accuracy. The line joins those that no smaller mix equals in accuracy; `best`, the plain
+    schemes and the front are named, in this order, where no other name is in the way."""
+    tried, front = document["tried"], set(document["front"])
+    for index, mix in enumerate(tried):
+        area = POINT * min(MOST, max(0.1, mix["latency_ratio"]))
+        filled = BLUE if index in front else "none"
+        axes.scatter(*_at(mix), s=area, facecolor=filled, edgecolor=BLUE, alpha=0.7)
+    steps = _staircase(tried)
+    axes.plot([_at(mix)[0] for mix in steps], [_at(mix)[1] for mix in steps], color=BLUE)
+    axes.axhline(100 * document["reference"], linestyle="--", color=GREY)
+    right = 1.2 * max(mix["bytes"] for mix in tried) / 1e3  # room for the name of the largest
+    low, high = limits([100 * document["reference"], *(_at(mix)[1] for mix in tried)])
+    axes.set_xlim(0, right)
+    axes.set_ylim(low, high)
+    axes.set_xlabel("size, kB")
+    axes.set_ylabel(f"{document['metric']}, %")
+    for mix in _named(document, right, high - low):
+        axes.annotate(mix["label"], _at(mix), xytext=(8, 4), textcoords="offset points", fontsize="small")
+
+
+def _named(document: Mapping[str, Any], width: float, height: float) -> list[Mix]:
+    tried, front, best = document["tried"], document["front"], document["best"]
+    order = sorted(range(len(tried)), key=lambda k: (k != best, bool(tried[k]["keep"])))
+    named: list[Mix] = []
+    for mix in (tried[k] for k in order if k in front or not tried[k]["keep"]):
+        apart = [
+            abs(_at(mix)[0] - _at(other)[0]) > NAME[0] * width or abs(_at(mix)[1] - _at(other)[1]) > NAME[1] * height
+            for other in named
+        ]
+        if all(apart):
+            named.append(mix)
+    return named
+
+
+def _at(mix: Mix) -> tuple[float, float]:
+    """Kilobytes and percent."""
+    return mix["bytes"] / 1e3, 100 * mix["accuracy"]
+
+
+def _staircase(tried: Sequence[Mix]) -> list[Mix]:
+    """The front over size and accuracy alone, which a line can join."""
+    steps: list[Mix] = []
+    for mix in sorted(tried, key=lambda mix: (mix["bytes"], -mix["accuracy"])):
+        if not steps or mix["accuracy"] > steps[-1]["accuracy"]:
+            steps.append(mix)
+    return steps
+
+
+def _summary(best: Mix, document: Mapping[str, Any]) -> str:
+    return (
+        f"{best['label']}: {best['bytes']:,} bytes, {best['accuracy']:.2%}, {best['drop_pp']:.2f} points below the "
+        f"source's {document['reference']:.2%}; the budget is {document['max_drop_pp']:g} points of "
+        f"{document['metric']}. {document['evaluations']} mixes were tried."
+    )
+
+
+def _row(index: int, document: Mapping[str, Any]) -> tuple[str, ...]:
+    mix = document["tried"][index]
+    result = "best" if index == document["best"] else "within budget" if mix["holds"] else "over budget"
+    return (
+        mix["label"],
+        f"{mix['bytes']:,}",
+        f"{mix['accuracy']:.2%}",
+        f"{mix['drop_pp']:.2f}",
+        "exact" if mix["snr_db"] is None else f"{mix['snr_db']:.1f}",
+        f"{mix['latency_ratio']:.2f}",
+        f"{mix['latency_ms']:.3f}",
+        "yes" if index in document["front"] else "",
+        result if mix["passed"] else "fails the proof",
+    )
