@@ -202,7 +202,7 @@ def test_an_unchanged_command_starts_no_worker_and_loads_no_framework(full):
     arguments, before = full
     code = (
         "import json, sys\n"
-        "from edgeloop.convert import convert, limited\n"
+        "from edgeloop.convert import convert\n"
         "convert.WORKER = ('-c', 'raise SystemExit(1)')\n"
         "from edgeloop.cli import run\n"
         f"code = run({[*map(str, arguments)]!r})\n"
