@@ -12,7 +12,8 @@ TABLE = "src/edgeloop/runtime_table.py"
 # TensorFlow is more than a runtime: as the converter and the trainer it is named in many places
 OURS = {text for one in RUNTIMES.values() if one is not TENSORFLOW for text in (one.name, one.module, one.package)}
 NAMES = {one.name for one in RUNTIMES.values() if one.name != one.module}  # of others, `import onnxruntime` is one more
-PACKAGES_OF_THE_TOOLCHAIN = {"convert/edgeloop/convert/proof/prove_bundle.py"}  # a bundle tells their versions; none is chosen
+# a bundle tells their versions; none is chosen
+PACKAGES_OF_THE_TOOLCHAIN = {"convert/edgeloop/convert/proof/prove_bundle.py"}
 
 
 def second_lists(source: str) -> list[str]:
