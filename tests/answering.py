@@ -29,13 +29,13 @@ RELEASES = {1: "float32", 2: "int8-io"}  # by the same weights: what they answer
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory) -> Path:
+def tiny(made_once) -> Path:
     """A bundle: images of 8 x 8 grey pixels of 0..1, three classes; float32, int8 with integer ends, ONNX."""
-    folder = tmp_path_factory.getbasetemp() / "answering"
-    if (folder / "tiny").is_dir():  # another test file made it
-        return folder / "tiny"
+    return made_once("answering", make_tiny) / "tiny"
+
+
+def make_tiny(folder: Path) -> None:
     keras = pytest.importorskip("keras")
-    folder.mkdir()
     keras.utils.set_random_seed(0)
     layers = keras.layers
     stack = [
@@ -54,7 +54,6 @@ def tiny(tmp_path_factory) -> Path:
         labels=LABELS,
     )
     convert(folder / "tiny.keras", folder / "tiny", options)
-    return folder / "tiny"
 
 
 def golden(bundle: Path) -> tuple[np.ndarray, np.ndarray]:
