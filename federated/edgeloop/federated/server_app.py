@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ from edgeloop.federated.records import (
     rounds_bytes,
     weights_bytes,
 )
+from edgeloop.hashes import digest_of
 
 app = ServerApp()
 
@@ -63,7 +63,7 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
         initial_arrays=ArrayRecord({name: Array(array) for name, array in initial.items()}),
         num_rounds=job["rounds"],
         timeout=job["round_timeout_s"],
-        train_config=ConfigRecord({"model": model, "sha256": hashlib.sha256(model).hexdigest(), **how}),
+        train_config=ConfigRecord({"model": model, "sha256": digest_of(model), **how}),
         evaluate_fn=_journal(checked, Path(job["out"])),
     )
 

@@ -3,7 +3,6 @@ running it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from edgeloop.bundle import Scheme
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.search.journal import Journal
 from edgeloop.errors import DeviceError, ModelError, TargetError
+from edgeloop.hashes import digest_of
 from edgeloop.progress import Progress
 
 
@@ -136,4 +136,4 @@ class Trials:
             measured = self._measure(data, Scheme.MIXED if keep else scheme)
         except (ModelError, TargetError, DeviceError) as e:  # about this mix: it may crash a runtime others run on
             return {"refused": str(e)}
-        return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "measured": asdict(measured)}
+        return {"bytes": len(data), "sha256": digest_of(data), "measured": asdict(measured)}

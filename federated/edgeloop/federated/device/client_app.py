@@ -6,7 +6,6 @@ the shard; the model and how to train it arrive with the message.
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from flwr.clientapp import ClientApp
 
 from edgeloop.errors import DataError, EdgeloopError, IntegrityError, one_line
 from edgeloop.federated.device.metrics import DEVICE, EXAMPLES, LOSS, SECONDS
+from edgeloop.hashes import digest_of
 from edgeloop.runtime.agent.trainer import Trainer
 
 app = ClientApp()
@@ -48,7 +48,7 @@ def checked_model(model: bytes, sha256: str) -> bytes:
     Raises:
         IntegrityError: They are not.
     """
-    found = hashlib.sha256(model).hexdigest()
+    found = digest_of(model)
     if found != sha256:
         raise IntegrityError(
             f"the model arrived with sha256 {found[:12]}…, and the server sent {sha256[:12]}…",
