@@ -60,7 +60,7 @@ class Target:
         return [pid for pid in pids if b".pyz\0" in _proc(pid, "cmdline") and own in _proc(pid, "environ").split(b"\0")]
 
     def keeps(self) -> list[int]:
-        return [pid for pid in self.processes() if _proc(pid, "cmdline").endswith(b".pyz\0keep\0")]
+        return [pid for pid in self.processes() if _proc(pid, "cmdline").endswith(b"releases.release_agent\0")]
 
 
 @pytest.fixture(autouse=True)
@@ -281,7 +281,7 @@ def test_a_full_disk_is_exit_11_and_what_runs_there_stays(local, releases, tmp_p
         printed = child.communicate(timeout=120)[0].decode()
     codes = [int(line) for line in printed.splitlines() if line.isdigit()]
     assert codes == [0, 11, 0, 0], printed
-    assert "free some space" in printed
+    assert "Free some space" in printed
 
 
 def _kill(*pids: int) -> None:
