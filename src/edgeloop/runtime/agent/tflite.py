@@ -110,7 +110,11 @@ class TFLite:
             raise delegates.refused(library, e) from e
         graphs = {self._graph(name) for name in self.interpreter.get_signature_list()}
         if not partly and graphs - {0}:
-            raise TargetError("a signature has a graph of its own, and nothing tells what the delegate took of it.")
+            raise TargetError(
+                "a signature has a graph of its own, and LiteRT does not report which of its operators the "
+                "delegate runs",
+                advice="Convert the model with one signature, or measure without --delegate.",
+            )
 
     def _describe(self) -> Signatures:
         """What a caller must pass, and beside it `ends`: {signature: (graph, {input: index}, {output: index})}.

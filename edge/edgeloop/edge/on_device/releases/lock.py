@@ -15,10 +15,10 @@ LOCK_S = 3.0
 
 @contextlib.contextmanager
 def locked(folder: str, what: str) -> Iterator[None]:
-    """Nobody else holds the lock of that folder while the block runs; a process that dies lets go of it.
+    """Hold the lock of that folder while the block runs; a process that dies releases it.
 
     Raises:
-        DeviceError: Somebody does, and still after LOCK_S: a program whose host has gone needs a second to see it.
+        DeviceError: Another process holds it for LOCK_S: a program whose host has gone needs a second to notice.
     """
     make_folder(folder)
     with contextlib.ExitStack() as stack:

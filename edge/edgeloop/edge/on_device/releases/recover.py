@@ -17,10 +17,10 @@ from edgeloop.errors import DeviceError, IntegrityError
 
 
 def recover(home: str) -> None:
-    """All slots, but those that a living deployer holds: its probation is not interrupted.
+    """All slots, except those that a running deploy holds: its probation is not interrupted.
 
     A damaged state.json is left as it is: `status` names it, and guessing could run what was rolled back. So is what
-    the disk refuses, full or read-only: `current` names a whole release all the time, and who would change it is told.
+    the disk refuses, full or read-only: `current` always names a whole release; the next deploy reports the error.
     """
     for slot in slots(home):
         with contextlib.suppress(DeviceError, IntegrityError, OSError), locked(slot.path, slot.name):
@@ -60,7 +60,7 @@ def point(slot: Slot, release: Release | None) -> None:
 
 
 def sweep(slot: Slot, state: SlotState) -> None:
-    """Remove releases that nobody can go back to, and files that were to take another's place."""
+    """Remove releases that cannot be rolled back to, and files that were to replace others."""
     kept = {release.folder for release in (state.current, state.previous) if release}
     if os.path.isdir(slot.releases):
         for name in sorted(set(os.listdir(slot.releases)) - kept):

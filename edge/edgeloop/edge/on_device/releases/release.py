@@ -1,4 +1,4 @@
-"""A staged bundle made the current release, on probation, and committed or taken back; or the previous one again.
+"""A staged bundle becomes the current release on probation, and is committed or rolled back; or the previous one again.
 
 What is on the disk at each step (recover.py undoes whatever stands before the commit):
 
@@ -28,7 +28,7 @@ from edgeloop.errors import EdgeloopError, IntegrityError, OptionsError
 def activate(
     slot: Slot, checked: CheckedBundle, runtime: str, threads: int, probation: Callable[[str], EdgeloopError | None]
 ) -> EdgeloopError | None:
-    """Install what was checked, and keep it if `probation(folder)` has nothing against it.
+    """Install the checked bundle, and commit it unless `probation(folder)` returns an error.
 
     Returns:
         None: committed. Else what it was rolled back for.

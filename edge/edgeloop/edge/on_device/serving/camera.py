@@ -115,15 +115,15 @@ class _Newest:
     def __init__(self, child: subprocess.Popen, camera: Camera, log: IO[bytes]) -> None:
         self.child, self.camera, self.log = child, camera, log
         self.count, self.frame, self.ended = 0, b"", False
-        self.news = threading.Condition()
+        self.changed = threading.Condition()
         assert child.stdout is not None
         # an end of its own: whoever ends the child closes the other, and would wait for this thread's read
         threading.Thread(target=self._read, args=(os.dup(child.stdout.fileno()),), daemon=True).start()
 
     def wait(self, seen: int, timeout_s: float) -> tuple[int, bytes]:
         """The newest frame after number `seen`. Raises DeviceError where none comes."""
-        with self.news:
-            self.news.wait_for(lambda: self.count > seen or self.ended, timeout_s)
+        with self.changed:
+            self.changed.wait_for(lambda: self.count > seen or self.ended, timeout_s)
             if self.count > seen:
                 return self.count, self.frame
         name = self.camera.command[0]
@@ -139,12 +139,12 @@ class _Newest:
         with os.fdopen(pipe, "rb") as frames:
             # None: whoever ends the child lets nobody wait at the pipe any more
             while len(frame := frames.read(self.camera.frame_bytes) or b"") == self.camera.frame_bytes:
-                with self.news:
+                with self.changed:
                     self.count, self.frame = self.count + 1, frame
-                    self.news.notify_all()
-        with self.news:
+                    self.changed.notify_all()
+        with self.changed:
             self.ended = True
-            self.news.notify_all()
+            self.changed.notify_all()
 
 
 @contextlib.contextmanager
