@@ -62,7 +62,9 @@ class BaseServer(ThreadingHTTPServer):
         try:
             super().__init__((host, port), handler)
         except (OSError, OverflowError) as e:
-            raise DeviceError(_cannot_listen(host, port, e, port_option)) from e
+            raise DeviceError(
+                _cannot_listen(host, port, e), advice=f"Choose another with {port_option}, or 0 for any that is free."
+            ) from e
         self.loopback = is_loopback_address(str(self.server_address[0]))
 
     def server_bind(self) -> None:
@@ -215,8 +217,7 @@ class BaseHandler(BaseHTTPRequestHandler):
         return all(map(is_loopback_host, hosts)) and all(map(is_loopback_origin, origins))
 
 
-def _cannot_listen(host: str, port: int, error: Exception, option: str) -> str:
+def _cannot_listen(host: str, port: int, error: Exception) -> str:
     if getattr(error, "errno", None) == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use. Choose another with {option}, or 0 for any that is free."
-    why = getattr(error, "strerror", None) or error
-    return f"cannot listen on port {port} on {host} ({why}). Choose another with {option}, or 0 for any that is free."
+        return f"port {port} on {host} is in use"
+    return f"cannot listen on port {port} on {host} ({getattr(error, 'strerror', None) or error})"

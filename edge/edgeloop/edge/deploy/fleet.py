@@ -77,7 +77,9 @@ def _device(name: str) -> Device:
     try:
         return parse_device(name)
     except OptionsError as e:
-        raise DataError(f"{fleet_file()} holds a name that is no device: {e}") from e
+        raise DataError(
+            f"{fleet_file()} holds a name that is no device: {e.found}", advice="Correct it, or delete it."
+        ) from e
     except DeviceError:  # an interpreter that is no more: it is said when the device is asked
         return Device(name, Path(name.partition(":")[2]))
 

@@ -23,24 +23,24 @@ def wave_sizes(text: str, devices: int) -> list[int]:
     for step in text.split(","):
         match = STEP.fullmatch(step.strip())
         if match is None or (not match["percent"] and "." in match["number"]):
-            raise OptionsError(f"{step.strip()!r} in --waves {text} is not a count or percentage. {FORM}")
+            raise OptionsError(f"{step.strip()!r} in --waves {text} is not a count or percentage", advice=FORM)
         end = _devices(float(match["number"]), bool(match["percent"]), devices, text)
         if end < reached:
             raise OptionsError(
-                f"{step.strip()} in --waves {text} is {end} of {devices} devices, after {reached}. {FORM}"
+                f"{step.strip()} in --waves {text} is {end} of {devices} devices, after {reached}", advice=FORM
             )
         if end > reached:
             sizes.append(end - reached)
         reached = end
     if reached < devices:
-        raise OptionsError(f"--waves {text} reaches {reached} of {devices} devices. {FORM}")
+        raise OptionsError(f"--waves {text} reaches {reached} of {devices} devices", advice=FORM)
     return sizes
 
 
 def _devices(number: float, percent: bool, devices: int, text: str) -> int:
     if number <= 0 or (percent and number > 100):
         raise OptionsError(
-            f"{number:g}{'%' if percent else ''} in --waves {text} is not above 0 and at most 100%. {FORM}"
+            f"{number:g}{'%' if percent else ''} in --waves {text} is not above 0 and at most 100%", advice=FORM
         )
     # rounded up to whole devices; and 7% of 100 is 7 in binary, too
     return math.ceil(round(number * devices / 100, 9)) if percent else min(int(number), devices)

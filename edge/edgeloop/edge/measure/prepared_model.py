@@ -121,7 +121,7 @@ class PreparedModel:
         rows = self_check(self.agent, where, target.reference, self.signature, batch)
         wrong = [reason(row) for row in rows if not row.passed]
         if wrong:
-            raise ParityError(wrong[0])
+            raise ParityError(wrong[0], advice="Run edgeloop verify BUNDLE for every output.")
 
 
 def _query(

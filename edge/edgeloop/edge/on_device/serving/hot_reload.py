@@ -79,7 +79,7 @@ class HotReload:
                 if not model.process.dead:
                     raise
                 self._note_crash(model)
-                raise DeviceError(str(e)) from e
+                raise DeviceError(e.sentence, advice=e.advice) from e
             return model, outputs, batched, (time.perf_counter() - start) * 1e3
 
     def current(self) -> LoadedModel | None:

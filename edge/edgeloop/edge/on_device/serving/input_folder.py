@@ -31,7 +31,9 @@ def frame_files(folder: str, follow: bool, say: Callable[[str], None]) -> Iterat
         OptionsError: No such folder on the device, or no frame in it.
     """
     if not os.path.isdir(folder):
-        raise OptionsError(f"{folder} is not a folder on the device. --input takes a folder there, camera, or -.")
+        raise OptionsError(
+            f"{folder} is not a folder on the device", advice="Pass --input a folder there, camera, or -."
+        )
     ready = _names(folder)
     others = sorted(name for name in os.listdir(folder) if not name.startswith(".") and name not in ready)
     if others:
