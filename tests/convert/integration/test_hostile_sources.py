@@ -9,7 +9,7 @@ import pytest
 
 from edgeloop.convert.sources.identify import identify
 from edgeloop.convert.sources.safety import check_safety
-from edgeloop.convert.sources.source import SourceKind, digest, open_source
+from edgeloop.convert.sources.source import SourceKind, open_source, source_digest
 from edgeloop.errors import ModelError
 
 keras = pytest.importorskip("keras")
@@ -217,7 +217,7 @@ def test_an_onnx_file_is_opened_as_the_saved_model_it_becomes(tmp_path, monkeypa
     monkeypatch.setattr(onnx_source, "onnx_to_saved_model", lambda path, folder: module(folder, serve=product))
     source = open_source(path)
     assert (source.kind, source.signature, source.path) == (SourceKind.ONNX, "infer", path)
-    assert source.sha256 == digest(path)
+    assert source.sha256 == source_digest(path)
     np.testing.assert_array_equal(source.call({"x": X})["y"], [[-5, -6]])
     with pytest.raises(ModelError, match="whose only signature is 'infer'; --signature is 'serve'"):
         open_source(path, "serve")
