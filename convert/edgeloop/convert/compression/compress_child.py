@@ -142,7 +142,7 @@ def _left(names: list[str], what: str) -> list[str]:
     if not names:
         return []
     more = "" if len(names) <= NAMED else f" and {len(names) - NAMED} more"
-    return [f"not {what}, because TF-MOT leaves such layers as they are: {', '.join(names[:NAMED])}{more}"]
+    return [f"These layers were not {what}, because TF-MOT does not support them: {', '.join(names[:NAMED])}{more}."]
 
 
 @contextlib.contextmanager

@@ -39,13 +39,16 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
     except Exception as e:  # Keras raises many types here; each means the file cannot be loaded
         reason = f"Keras {keras.__version__}: {_line(e)}"
         if path.open("rb").read(2) == b"PK":
-            raise ModelError(f"{path} cannot be loaded by {reason}") from e
+            raise ModelError(f"{path} cannot be loaded by {reason}", advice="Save the model again with Keras 3.") from e
     tf_keras = need("tf_keras", extra="convert")
     try:
         model = tf_keras.models.load_model(path, compile=False)
     except Exception as e:
-        raise ModelError(f"{path} cannot be loaded by {reason} tf_keras cannot load it either: {_line(e)}") from e
-    return _source(path, model, None, (f"{path.name} was read by tf_keras: Keras 3 does not load it.",))
+        raise ModelError(
+            f"{path} cannot be loaded by {reason} tf_keras cannot load it either: {_line(e)}",
+            advice="Save the model again with Keras 3.",
+        ) from e
+    return _source(path, model, None, (f"{path.name} was read by tf_keras, because Keras 3 cannot load it.",))
 
 
 def keras_source(path: Path, model: Any) -> Source:
