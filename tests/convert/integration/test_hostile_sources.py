@@ -151,7 +151,7 @@ def test_an_h5_that_keras_3_cannot_load_is_loaded_by_tf_keras(tmp_path):
     with pytest.raises(Exception, match="DepthwiseConv2D"):
         keras.models.load_model(tmp_path / "m.h5", compile=False)
     source = open_source(tmp_path / "m.h5")
-    assert (source.model, source.notes) == (None, ("m.h5 was read by tf_keras: Keras 3 does not load it.",))
+    assert (source.model, source.notes) == (None, ("m.h5 was read by tf_keras, because Keras 3 cannot load it.",))
     assert [(t.name, t.shape, t.dtype) for t in source.inputs] == [("x", (None, 5, 5, 2), "float32")]
     x = np.random.default_rng(0).random((2, 5, 5, 2), np.float32)
     for name, expected in zip("ab", net(x), strict=True):
