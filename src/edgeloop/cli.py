@@ -26,7 +26,7 @@ import typer.main
 from edgeloop.console import Console, own_stderr
 from edgeloop.errors import INTERRUPTED, EdgeloopError, OptionsError, WriteError
 from edgeloop.result import CommandResult
-from edgeloop.verb_command import VerbGroup
+from edgeloop.verb_command import VERBOSE, VerbGroup, logged
 
 USAGE_ERROR: Any = typer.BadParameter.__base__  # Typer exports some of its usage errors, not what they have in common
 COMPLETION = "_EDGELOOP_COMPLETE"  # set by the shell that completes a command line
@@ -50,12 +50,15 @@ def edgeloop(
     show: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version of edgeloop.")
     ] = False,
+    verbose: Annotated[int, VERBOSE] = 0,
 ) -> None:
     """Convert a trained TensorFlow model for every device, check each file against the original, deploy and measure
     it, and train it further on the devices.
 
     Each verb has its own help, e.g. edgeloop convert --help.
     """
+    if verbose:
+        ctx.with_resource(logged(verbose, ctx.obj.stderr))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -116,7 +119,7 @@ def _run(arguments: list[str], console: Console, noise: IO[bytes]) -> int:
 
 
 def _interrupted(console: Console) -> int:
-    console.error(Interruption("interrupted; every process that was started has ended"))
+    console.error(Interruption("interrupted; every process that was started has ended."))
     return INTERRUPTED
 
 

@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
+VERBOSE: Any = typer.Option(
+    "-v", "--verbose", count=True, show_default=False, rich_help_panel=EVERY_VERB, help="Log to stderr; -vv logs more."
+)
+
+
 def common_options(
     config: Annotated[
         Path | None,
@@ -42,17 +47,7 @@ def common_options(
         bool,
         typer.Option("--json", rich_help_panel=EVERY_VERB, help="Print one JSON document on stdout instead of tables."),
     ] = False,
-    verbose: Annotated[
-        int,
-        typer.Option(
-            "-v",
-            "--verbose",
-            count=True,
-            show_default=False,
-            rich_help_panel=EVERY_VERB,
-            help="Log to stderr; -vv logs more.",
-        ),
-    ] = 0,
+    verbose: Annotated[int, VERBOSE] = 0,
 ) -> None:
     """The options that every verb has."""
 
@@ -230,6 +225,9 @@ class VerbGroup(typer.core.TyperGroup):
         if not self.prefix:
             sections = {panel.value: sections[panel.value] for panel in Panel if panel.value in sections}
         sections.update(help_page.parameter_rows(self.get_params(ctx)))
+        if not self.prefix:
+            common = as_command("verb", _no_options).params
+            sections[EVERY_VERB] = help_page.parameter_rows(common)[EVERY_VERB]
         formatter.write(help_page.page(f"{ctx.command_path} VERB [OPTIONS]", self.help or "", sections))
 
 
@@ -237,6 +235,10 @@ def verb_command(name: str) -> VerbCommand:
     """The command of a verb, e.g. `federate run`; imports its module."""
     module, _, function = VERBS[name].function.partition(":")
     return as_command(name, getattr(importlib.import_module(module), function))
+
+
+def _no_options(ctx: typer.Context) -> None:
+    """A verb that has but the options of every verb."""
 
 
 def as_command(name: str, function: Callable[..., Any]) -> VerbCommand:
@@ -276,6 +278,9 @@ def as_command(name: str, function: Callable[..., Any]) -> VerbCommand:
 def logged(verbosity: int, stream: IO[str]) -> Iterator[None]:
     """Show what is logged under `edgeloop.*`: 0 warnings, 1 what is done, 2 everything."""
     logger, handler = logging.getLogger("edgeloop"), logging.StreamHandler(stream)
+    if logger.handlers:  # `edgeloop -v VERB`, or a program that listens itself
+        yield
+        return
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
     logger.addHandler(handler)

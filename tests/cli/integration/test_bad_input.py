@@ -43,8 +43,12 @@ def folder(tmp_path_factory):
 
 
 CASES = {
-    "an unknown verb": (["conver"], 2, "No such command 'conver'"),
-    "an unknown option": (["convert", "good.keras", "-o", "out", "--quick"], 2, "No such option"),
+    "an unknown verb": (["conver"], 2, "has no verb 'conver'. Did you mean convert?"),
+    "an unknown option": (
+        ["convert", "good.keras", "-o", "out", "--quick"],
+        2,
+        "edgeloop convert has no option --quick.",
+    ),
     "an unknown scheme": (["convert", "good.keras", "-o", "out", "--schemes", "int3"], 2, "'int3' is not known"),
     "int8 without data": (["convert", "good.keras", "-o", "out", "--schemes", "int8"], 2, "--calibration"),
     "a missing file": (["convert", "none.keras", "-o", "out"], 4, "none.keras does not exist"),

@@ -166,6 +166,21 @@ def test_v_logs_to_standard_error_while_the_verb_runs(words, lines, capfd):
     assert logging.getLogger("edgeloop").handlers == []
 
 
+def test_v_before_the_verb_does_the_same(capfd):
+    assert cli.run(["-v", "compare", "m", "--json"]) == 0
+    assert len(capfd.readouterr().err.splitlines()) == 2
+    assert logging.getLogger("edgeloop").handlers == []
+
+
+def test_an_interruption_is_a_json_error_too(capfd, monkeypatch):
+    def interrupted(ctx: typer.Context) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["probe"], "probe", interrupted)
+    code, error = refused(capfd, "compare")
+    assert (code, error["found"]) == (130, "interrupted; every process that was started has ended.")
+
+
 def test_the_version_is_printed(capfd):
     from importlib.metadata import version
 
