@@ -28,4 +28,7 @@ def as_bundle(path: Path, verb: str, console: Console, keep: Any) -> Path:
     folder = keep(tempfile.TemporaryDirectory(prefix="edgeloop-"))
     console.say(f"{path} is converted into a temporary bundle first.")
     options = ConvertOptions(to=None if verify and not is_tflite else (Format.TFLITE,))
-    return convert(path, Path(folder) / path.stem, options, progress=console).bundle.path
+    made = convert(path, Path(folder) / path.stem, options, progress=console)
+    for note in made.notes:
+        console.say(note)
+    return made.bundle.path

@@ -203,7 +203,7 @@ def test_a_model_is_converted_into_what_the_verb_needs(monkeypatch, verb, name, 
 
     def convert(path, out, options, progress):
         wanted.append(options.to)
-        return SimpleNamespace(bundle=SimpleNamespace(path=out))
+        return SimpleNamespace(bundle=SimpleNamespace(path=out), notes=["int8 was not written."])
 
     module.convert = convert
     monkeypatch.setitem(sys.modules, "edgeloop.convert.convert", module)
@@ -213,7 +213,11 @@ def test_a_model_is_converted_into_what_the_verb_needs(monkeypatch, verb, name, 
         kept.append(manager)
         return manager.__enter__()
 
-    path = temporary_bundle.as_bundle(Path(name), verb, SimpleNamespace(say=lambda line: None), keep)
+    said = []
+    path = temporary_bundle.as_bundle(Path(name), verb, SimpleNamespace(say=said.append), keep)
+    assert said == (
+        [] if to == "as it is" else [f"{name} is converted into a temporary bundle first.", "int8 was not written."]
+    )
     assert (path == Path(name), wanted) == ((True, []) if to == "as it is" else (False, [to]))
     for manager in kept:
         manager.__exit__(None, None, None)
