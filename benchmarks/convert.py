@@ -106,7 +106,7 @@ def our_whole(model: Path, calibration: Path, out: Path) -> None:
     from edgeloop.convert.forms.recipes import Io
     from edgeloop.convert.options import ConvertOptions
     from edgeloop.convert.plan import WRITABLE
-    from edgeloop.processes.job import run_limited
+    from edgeloop.processes.job import run_job
 
     schemes = tuple(map(Scheme, SCHEMES.split(",")))
     options = ConvertOptions(schemes=schemes, io=tuple(Io), calibration=calibration)
@@ -122,7 +122,7 @@ def our_whole(model: Path, calibration: Path, out: Path) -> None:
         scratch=out / "scratch",
         out=out / "bundle",
     )
-    run_limited(WORKER, job, options.limits)
+    run_job(WORKER, job, options.limits)
 
 
 def child(what: str, model: Path, calibration: Path, out: Path) -> None:

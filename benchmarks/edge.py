@@ -158,7 +158,7 @@ def our_loop(model: Path) -> Iterator[Callable[[int], Any]]:
     from edgeloop.runtime.device import parse_device
 
     with agent(parse_device("local"), "litert", model.parent) as running:
-        (signature, spec), *_ = running.prepare(model.name)["signatures"].items()
+        (signature, spec), *_ = (running.prepare(model.name).signatures or {}).items()
         inputs = {n: np.zeros([d or 1 for d in s["shape"]], s["dtype"]) for n, s in spec["inputs"].items()}
         yield lambda calls: running.run(inputs, signature, runs=calls)
 
@@ -216,7 +216,7 @@ def drivers(model: Path) -> dict[str, Any]:
     query, queries = query_of(Scenario.SINGLE_STREAM, 1), 200
     in_turns, same_queries = [], []
     with agent(parse_device("local"), "litert", model.parent) as running:
-        (signature, spec), *_ = running.prepare(model.name)["signatures"].items()
+        (signature, spec), *_ = (running.prepare(model.name).signatures or {}).items()
         inputs = {n: np.zeros([d or 1 for d in s["shape"]], s["dtype"]) for n, s in spec["inputs"].items()}
         running.run(inputs, signature, runs=queries)
         for _ in range(PAIRS):

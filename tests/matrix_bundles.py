@@ -77,7 +77,7 @@ def write_bundle(
 
 
 class Matrix:
-    """Stands in for child.Model: `entry` read from the disk at each start."""
+    """Stands in for ChildModel: `entry` read from the disk at each start."""
 
     version = "1"
 
@@ -91,7 +91,7 @@ class Matrix:
 
 @contextlib.contextmanager
 def matrix_runtime(runtime: str, folder: str, entry: str, threads: int, timeout_s: float) -> Iterator[Matrix]:
-    """Stands in for child.loaded."""
+    """Stands in for `model_in_child`."""
     yield Matrix(Path(folder) / entry, wall_ms=1.0)
 
 

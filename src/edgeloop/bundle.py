@@ -196,7 +196,7 @@ def parse_manifest(data: bytes) -> Manifest:
     raw = read_json(data, MANIFEST)
     if raw.get("format") != FORMAT:
         raise ModelError(
-            f"{MANIFEST} says format {raw.get('format')!r}, this edgeloop reads {FORMAT!r}. Update edgeloop."
+            f"{MANIFEST} says format {raw.get('format')!r}, this edgeloop reads {FORMAT!r}", advice="Update edgeloop."
         )
     try:
         manifest = _manifest(raw)
@@ -206,7 +206,9 @@ def parse_manifest(data: bytes) -> Manifest:
         _safe(name)
     ids = [variant.id for variant in manifest.variants]
     if len(set(ids)) != len(ids):
-        raise ModelError(f"{MANIFEST} gives two variants one id: {sorted(ids)}. Make it again with edgeloop convert.")
+        raise ModelError(
+            f"{MANIFEST} gives two variants one id: {sorted(ids)}", advice="Make it again with edgeloop convert."
+        )
     for variant in manifest.variants:
         unlisted = {variant.entry, *variant.files} - set(manifest.files)
         if unlisted:
@@ -234,7 +236,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
     unlisted = sorted(present - set(manifest.files))
     if unlisted:
         raise IntegrityError(
-            f"{folder} holds {unlisted[0]!r}, which its manifest does not list. Take it out, or convert again."
+            f"{folder} holds {unlisted[0]!r}, which its manifest does not list", advice="Take it out, or convert again."
         )
     for name in sorted(present):
         found, listed = _entry(folder / name), manifest.files[name]
@@ -248,7 +250,9 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
     for variant in manifest.variants:
         missing = sorted(set(variant.files) - present)
         if missing and (not whole or (set(variant.files) & present) - explained):
-            raise IntegrityError(f"{folder} misses {missing[0]!r} of variant {variant.id!r}. Fetch the bundle again.")
+            raise IntegrityError(
+                f"{folder} misses {missing[0]!r} of variant {variant.id!r}", advice="Fetch the bundle again."
+            )
 
 
 def _walk(folder: Path) -> set[str]:

@@ -37,7 +37,7 @@ def read_json(data: bytes, name: str, limit_bytes: int = LIMIT_BYTES) -> dict[st
         # Written back once: 1e999 was read as Infinity without a word, and a lone surrogate cannot be printed later.
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as e:
-        raise ModelError(f"{name} is not valid JSON ({e}). Make it again with edgeloop convert.") from e
+        raise ModelError(f"{name} is not valid JSON ({e})", advice="Make it again with edgeloop convert.") from e
     if not isinstance(value, dict):
         raise ModelError(f"{name} holds a JSON {type(value).__name__}, expected an object.")
     return value

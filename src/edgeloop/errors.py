@@ -59,8 +59,17 @@ class EdgeloopError(Exception):
         text = f"{self.where}: {self.args[0]}" if self.where else self.args[0]
         return f"{text}." if self.advice and not text.endswith((".", "?", "!")) else text
 
+    @property
+    def clause(self) -> str:
+        """`where: found` for the middle of another sentence: without its full stop."""
+        return self.sentence.removesuffix(".")
+
     def __str__(self) -> str:
         return f"{self.sentence} {self.advice}" if self.advice else self.sentence
+
+    def told_beside(self, where: str) -> str:
+        """The text for a reader who sees beside it `where` it happened."""
+        return str(type(self)(self.args[0], advice=self.advice)) if self.where == where else str(self)
 
     def at(self: Error, where: str) -> Error:
         """The same error, of a thing inside of `where`."""
@@ -139,7 +148,7 @@ def error_from_json(
     return foreign(f"{failed} {one_line(name, 80)}: {found or 'no reason given'}", where=where)
 
 
-def one_line(text: object, limit: int = LINE_LIMIT) -> str:
+def one_line(text: object, limit: int | None = LINE_LIMIT) -> str:
     """Foreign words for the middle of a sentence: white space is one space each, and `limit` letters are the most."""
     return " ".join(str(text).split())[:limit]
 

@@ -19,8 +19,9 @@ def need(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as e:
         missing = (e.name or module).split(".")[0]
-        raise MissingExtra(f"{missing!r} is not installed. Run: pip install 'edgeloop[{extra}]'") from e
+        raise MissingExtra(f"{missing!r} is not installed", advice=f"Run: pip install 'edgeloop[{extra}]'") from e
     except ImportError as e:
         raise MissingExtra(
-            f"{module!r} is installed but does not load: {e}. Run: pip install --force-reinstall 'edgeloop[{extra}]'"
+            f"{module!r} is installed but does not load: {e}",
+            advice=f"Run: pip install --force-reinstall 'edgeloop[{extra}]'",
         ) from e

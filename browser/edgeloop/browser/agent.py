@@ -2,19 +2,15 @@
 
     python -m edgeloop.browser.agent CHROMIUM URL TIMEOUT_S
 
-    probe                                    -> {runtime, browser}: starts Chromium and opens URL
-    prepare  {path}                          -> {load_ms}: `path` is relative to URL
-    run      {signature, warmup, runs} + npz -> {wall_ms, cpu_ms: [], rss_peak_bytes: null} + npz of the last outputs
-    close, or the end of stdin: Chromium ends, then the agent
-
-Whoever started it bounds its waits and ends it.
+It answers three requests of runtime/agent/protocol.py: `probe` starts Chromium and opens URL, `prepare` loads a path
+relative to URL, `run` runs it. At `close` or the end of stdin Chromium ends, then the agent. Whoever started it bounds
+its waits and ends it.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -25,12 +21,12 @@ from urllib.parse import quote
 import numpy as np
 
 from edgeloop.browser.chromium import first_line, open_page
-from edgeloop.processes.frames import pack, read_frame, unpack, write_frame
+from edgeloop.processes.frames import pack, serve, unpack
+from edgeloop.processes.messages import answering
+from edgeloop.runtime.agent.protocol import PrepareReply, PrepareRequest, ProbeReply, ProbeRequest, RunReply, RunRequest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-Reply = tuple[dict[str, Any], bytes]
 
 LOAD = "url => edgeloop.load(url)"
 RUN = "([url, signature, inputs, warmup, runs]) => edgeloop.run(url, signature, inputs, warmup, runs)"
@@ -44,25 +40,23 @@ class PageAgent:
         self.page: Page | None = None
         self.model = ""
 
-    def probe(self, header: Mapping[str, Any], payload: bytes) -> Reply:
+    def probe(self, asked: ProbeRequest, payload: bytes) -> ProbeReply:
         # "#engine": the page shows nothing and waits for calls
         self.page = self.stack.enter_context(open_page(self.url + "#engine", self.chromium, self.timeout_s))
         browser = self.page.context.browser
-        return {"runtime": "litertjs", "browser": browser.version if browser else None}, b""
+        return ProbeReply("litertjs", browser.version if browser else None)
 
-    def prepare(self, header: Mapping[str, Any], payload: bytes) -> Reply:
-        self.model = self.url + quote(header["path"])
+    def prepare(self, asked: PrepareRequest, payload: bytes) -> PrepareReply:
+        self.model = self.url + quote(asked.path)
         start = time.perf_counter()
         self._call(LOAD, self.model)
-        return {"load_ms": (time.perf_counter() - start) * 1e3}, b""
+        return PrepareReply(load_ms=(time.perf_counter() - start) * 1e3)
 
-    def run(self, header: Mapping[str, Any], payload: bytes) -> Reply:
+    def run(self, asked: RunRequest, payload: bytes) -> tuple[RunReply, bytes]:
         inputs = {name: _plain(array) for name, array in unpack(payload).items()}
-        counts = int(header.get("warmup", 0)), int(header.get("runs", 1))
-        answer = self._call(RUN, [self.model, header.get("signature"), inputs, *counts])
+        answer = self._call(RUN, [self.model, asked.signature, inputs, asked.warmup, asked.runs])
         outputs = {name: _array(value) for name, value in answer["outputs"].items()}
-        # A page cannot see its process: neither CPU time nor memory.
-        return {"wall_ms": answer["wall_ms"], "cpu_ms": [], "rss_peak_bytes": None}, pack(outputs)
+        return RunReply(answer["wall_ms"]), pack(outputs)  # a page cannot see its process: no CPU time, no memory
 
     def _call(self, function: str, argument: Any) -> Any:
         if self.page is None:
@@ -94,19 +88,11 @@ def _array(plain: Mapping[str, Any]) -> np.ndarray:
 
 
 def main() -> None:
-    requests = os.fdopen(os.dup(0), "rb")
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # Playwright's driver inherits stdout: what it prints must not land between frames
     with contextlib.ExitStack() as stack:
         agent = PageAgent(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), stack)
-        operations = {"probe": agent.probe, "prepare": agent.prepare, "run": agent.run}
-        while (frame := read_frame(requests)) and frame[0].get("op") != "close":
-            header, payload = frame
-            try:
-                answer, data = operations[header["op"]](header, payload)
-            except Exception as error:  # every failure travels to the host, which names and raises it
-                answer, data = {"error": {"type": type(error).__name__, "message": str(error)}}, b""
-            write_frame(answers, {**answer, "id": header.get("id"), "op": header.get("op")}, data)
+        # Chromium ends in good order, however long that takes: the host ends what is still there
+        requests = (ProbeRequest, PrepareRequest, RunRequest)
+        serve({kind.OP: answering(kind, getattr(agent, kind.OP)) for kind in requests}, end_with_host=False)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class TfjsRunner:
         """As `runtime.runners.Runner.open`; inputs and outputs have the names of the model's `signature`."""
         command = [find_node(), need_assets(TFJS_RUNNER), folder]
         with _running(command, f"TF.js in {command[0]}", timeout_s) as agent:
-            version = agent.probe()["version"]
+            version = agent.probe().version
             agent.prepare(entry)
             yield AgentSession(agent, version)
 
@@ -78,7 +78,7 @@ class LitertJsRunner:
             command = [*program, str(chromium), served.url, str(timeout_s)]
             env = {**os.environ, "TMPDIR": scratch}
             agent = stack.enter_context(_running(command, f"LiteRT.js in {chromium}", timeout_s, env))
-            browser = agent.probe()["browser"]
+            browser = agent.probe().version
             agent.prepare(BUNDLE.lstrip("/") + entry)
             yield AgentSession(agent, browser)
             _close(agent.child)

@@ -52,7 +52,7 @@ class ConversionJob:
     out: Path
 
 
-def build(job: ConversionJob, tell: Events) -> dict[str, Any]:
+def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     """Fill `job.folder` and `job.scratch`, and return the name of the signature that was converted.
 
     Raises:
@@ -60,9 +60,9 @@ def build(job: ConversionJob, tell: Events) -> dict[str, Any]:
     """
     options = job.options
     source = open_source(job.model, options.signature, allow_unsafe=options.allow_unsafe)
-    tell.read()
+    events.read()
     for note in source.notes:
-        tell.say(note)
+        events.say(note)
     own, outputs = source.inputs, with_labels(source.outputs, options.labels)
     if options.preprocess is not None:
         source = with_preprocessing(source, options.preprocess)
@@ -76,7 +76,7 @@ def build(job: ConversionJob, tell: Events) -> dict[str, Any]:
     expected = _answers(source, samples)
     for index, spec in enumerate(source.outputs):
         np.save(job.scratch / f"{index}.npy", expected[spec.name])
-    formats, schemes = choose_formats_and_schemes(source, job.formats, options, tell.say)
+    formats, schemes = choose_formats_and_schemes(source, job.formats, options, events.say)
     plan = ConversionPlan(
         formats=formats,
         named=frozenset(options.to or ()) | {Format.TFLITE},
@@ -88,7 +88,7 @@ def build(job: ConversionJob, tell: Events) -> dict[str, Any]:
         journal=job.out.with_name(f"{job.out.name}.{JOURNAL}"),
         options=options,
     )
-    drafts = list(export_variants(source, plan, tell.say, tell.progress))
+    drafts = list(export_variants(source, plan, events.say, events.progress))
     signatures = _signatures(source, outputs, drafts, samples)
     name = options.name or Path(job.origin["file"]).stem
     variants = []

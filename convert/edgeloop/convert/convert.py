@@ -33,7 +33,7 @@ from edgeloop.convert.sources.safety_onnx import external_files
 from edgeloop.convert.sources.source import SourceKind, identify, source_digest
 from edgeloop.errors import MissingExtra, OptionsError, WriteError
 from edgeloop.plots import lacking
-from edgeloop.processes.job import run_limited
+from edgeloop.processes.job import run_job
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import device_environment
 from edgeloop.runtime.parity.compare import Parity
@@ -118,7 +118,7 @@ def convert(
             scratch=Path(scratch),
             out=out,
         )
-        done = run_limited(WORKER, job, options.limits, progress, notes.append)
+        done = run_job(WORKER, job, options.limits, progress, notes.append)
         parity = prove_bundle(job, done["signature"], progress, notes.append)
         found = Path(scratch) / SEARCH
         beside = {SEARCH: found.read_bytes()} if found.is_file() else {}

@@ -14,7 +14,7 @@ from edgeloop.convert.proof.prove import ProveOptions
 from edgeloop.convert.search.search import SearchOptions
 from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.errors import OptionsError
-from edgeloop.processes.job import Limits
+from edgeloop.processes.sandbox import Limits
 
 MEASURED = (Scheme.INT8, Scheme.INT16X8)  # schemes whose activations need ranges
 

@@ -25,8 +25,8 @@ def initial_weights(model: Path, device: Device) -> dict[str, np.ndarray]:
             try:
                 running.probe()
             except DeviceError as e:  # this runtime is not there: the next one may be
-                refusals.append(str(e))
+                refusals.append(e)
                 continue
             running.prepare(model.name)
             return dict(running.run({"dummy": np.zeros((), np.float32)}, "get_weights").outputs)
-    raise DeviceError(f"{device.name} has no runtime that trains: {refusals[0]}")
+    raise refusals[0].at(f"{device.name} has no runtime that trains")

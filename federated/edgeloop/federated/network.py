@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -15,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeloop.errors import DeviceError
+from edgeloop.errors import DeviceError, one_line
 from edgeloop.federated.flower_app import CONNECTION, write_app, write_connection
 from edgeloop.federated.flower_processes import commands, environment, free_ports, home, program
 from edgeloop.processes.children import owned
+from edgeloop.processes.exit_status import exit_status
 from edgeloop.runtime.device import Device
 
 START_S = 60.0  # to a listening SuperLink: 4 s on two idle cores
@@ -60,9 +60,7 @@ class Network:
         """Raise DeviceError when a process has ended."""
         for name, child in self.children.items():
             if child.poll() is not None:
-                code = child.returncode
-                how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-                raise DeviceError(f"{name} ended ({how}); {self.last_log_line(name)}")
+                raise DeviceError(f"{name} ended ({exit_status(child).how}); {self.last_log_line(name)}")
 
     def last_log_line(self, name: str) -> str:
         """The last line that says something in the log of a process."""
@@ -92,7 +90,7 @@ class Network:
         except ValueError:
             document = {}
         if not document.get("success"):
-            reason = " ".join(str(document.get("error-message", "")).split())[-300:]
+            reason = one_line(document.get("error-message", ""), None)[-300:]
             raise DeviceError(f"flwr {arguments[0]} failed: {reason or self.last_log_line('flwr')}")
         return dict(document)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgeloop.atomic import write_file
 from edgeloop.bundle import read_bundle
-from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
+from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError, error_from_json
 from edgeloop.federated.initial import initial_weights
 from edgeloop.federated.network import Network, network
 from edgeloop.federated.records import (
@@ -182,7 +182,7 @@ def _watch(options: RoundsOptions, flower: Network, on_round: OnRound, deadline:
             return records
         where = f"round {done + 1} of {options.rounds}"
         if (flower.work / FAILURE).is_file():
-            raise DeviceError(f"{where}: {json.loads((flower.work / FAILURE).read_bytes())['message']}")
+            raise error_from_json(json.loads((flower.work / FAILURE).read_bytes()), where=where, doing="the ServerApp")
         flower.check()
         if alive is False:
             raise DeviceError(f"{where}: the ServerApp ended; {flower.last_log_line('serverapp')}")

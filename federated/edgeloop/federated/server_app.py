@@ -20,7 +20,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from edgeloop.atomic import write_file
-from edgeloop.errors import DeviceError
+from edgeloop.errors import error_to_json
 from edgeloop.federated.grid import CheckedGrid
 from edgeloop.federated.records import (
     ALIVE,
@@ -48,8 +48,7 @@ def main(grid: Grid, context: Context) -> None:
         try:
             _rounds(grid, json.loads((work / JOB).read_bytes()), read_weights(work / INITIAL))
         except Exception as e:  # the parent raises it; Flower's own status would not say why
-            reason = str(e) if isinstance(e, DeviceError) else f"{type(e).__name__}: {e}"
-            write_file(work / FAILURE, json.dumps({"message": reason}).encode())
+            write_file(work / FAILURE, json.dumps(error_to_json(e)).encode())
             raise
 
 

@@ -96,7 +96,7 @@ def read_tflite(data: bytes, name: str = "the model") -> Tflite:
             signatures=tuple(_signature(signature) for signature in model.get("signature_defs", ())),
         )
     except ValueError as e:
-        raise ModelError(f"{name} is a damaged .tflite file ({e}). Fetch or convert it again.") from e
+        raise ModelError(f"{name} is a damaged .tflite file ({e})", advice="Fetch or convert it again.") from e
     _check(read, name)
     return read
 

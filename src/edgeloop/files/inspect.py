@@ -49,7 +49,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.exists():
-        raise ModelError(f"{path} does not exist. {EXPECTED}")
+        raise ModelError(f"{path} does not exist", advice=EXPECTED)
     if is_bundle(path):
         return _bundle(path)
     if path.is_dir():
@@ -57,20 +57,20 @@ def inspect(path: str | Path) -> dict[str, Any]:
     with path.open("rb") as file:
         head = file.read(8)
     if not head:
-        raise ModelError(f"{path} is an empty file. {EXPECTED}")
+        raise ModelError(f"{path} is an empty file", advice=EXPECTED)
     reader = _tflite if head[4:8] == b"TFL3" else _keras if head[:2] == b"PK" else READERS.get(path.suffix)
     if reader is None:
-        raise ModelError(f"{path} is none of the known formats. {EXPECTED}")
+        raise ModelError(f"{path} is none of the known formats", advice=EXPECTED)
     return _read(path, reader, path)
 
 
 def _read(file: Path, reader: Callable[[Path], dict[str, Any]], named: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise ModelError(f"{named} is a folder without {file.name}. {EXPECTED}")
+        raise ModelError(f"{named} is a folder without {file.name}", advice=EXPECTED)
     try:
         found = reader(file)
     except DAMAGE as e:
-        raise ModelError(f"{named} is damaged ({type(e).__name__}: {e}). Save or fetch it again.") from e
+        raise ModelError(f"{named} is damaged ({type(e).__name__}: {e})", advice="Save or fetch it again.") from e
     whole_size = (
         sum(f.stat().st_size for f in named.rglob("*") if f.is_file()) if named.is_dir() else file.stat().st_size
     )

@@ -75,7 +75,7 @@ def ram_bytes(data: bytes) -> int | None:
     try:
         needs = [need(data, runtime) for runtime in ESTIMATED]
     except (ValueError, IndexError) as e:  # options out of the file, operators without the inputs they must have
-        raise ModelError(f"the model is a damaged .tflite file ({e}). Fetch or convert it again.") from e
+        raise ModelError(f"the model is a damaged .tflite file ({e})", advice="Fetch or convert it again.") from e
     known = [found.total for found in needs if found is not None]
     return max(known) if len(known) == len(needs) else None
 

@@ -23,16 +23,6 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded before any fork: the child may only call, not load
 _running: set[subprocess.Popen] = set()
 
-_ASKED = "It was asked to end: try again."
-_MEANS = {
-    "SIGHUP": _ASKED,
-    "SIGINT": _ASKED,
-    "SIGTERM": _ASKED,
-    "SIGILL": "This CPU lacks an instruction that the runtime uses: take another runtime or variant.",
-    "SIGSEGV": "The runtime crashes on this model: take another runtime or variant.",
-    "SIGKILL": "Something else ended it, the kernel when memory ran out as a rule: take a smaller variant.",
-}
-
 
 @contextlib.contextmanager
 def owned(
@@ -102,18 +92,6 @@ def end(child: subprocess.Popen, grace_s: float = 3.0) -> None:
     finally:
         _signal_group(child.pid, signal.SIGKILL)
         child.wait()
-
-
-def signal_of(code: int | None) -> str:
-    """The name of the signal that a return code tells of: -N a child's own, 128 + N a shell's, as behind ssh. Empty:
-    none that has a name."""
-    number = 0 if code is None else -code if code < 0 else code - 128
-    return next((known.name for known in signal.Signals if known.value == number), "")
-
-
-def meaning(name: str) -> str:
-    """What it says of a model that a process died of this signal while it had it, and what to do."""
-    return _MEANS.get(name, "Take another runtime or variant.")
 
 
 def _signal_group(pid: int, number: int) -> None:

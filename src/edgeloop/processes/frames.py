@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
+from edgeloop.errors import error_to_json
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -26,15 +28,17 @@ PAYLOAD_LIMIT_BYTES = 1 << 31
 GRACE_S = 1.0
 
 
-def serve(operations: Mapping[str, Operation]) -> None:
+def serve(operations: Mapping[str, Operation], end_with_host: bool = True) -> None:
     """Answer frames on stdin until it ends or says `close`; `operations` {op: (header, payload) -> (answer, payload)}.
 
-    An answer with "error" carries {type, message} and leaves the program running. What is printed goes to stderr.
+    A failure is an answer with "error" (`error_to_json`) and leaves the program running. Prints go to stderr.
+    `end_with_host`: this process ends shortly after stdin did, in the middle of an operation too.
     """
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # before a runtime loads: its prints must not land between frames
-    threading.Thread(target=_end_with_host, daemon=True).start()
+    if end_with_host:
+        threading.Thread(target=_end_with_host, daemon=True).start()
     while True:
         frame = read_frame(requests)
         if frame is None or frame[0].get("op") == "close":
@@ -43,7 +47,7 @@ def serve(operations: Mapping[str, Operation]) -> None:
         try:
             answer, data = operations[header["op"]](header, payload)
         except Exception as error:  # every failure travels to the host, which names and raises it
-            answer, data = {"error": {"type": type(error).__name__, "message": str(error)}}, b""
+            answer, data = {"error": error_to_json(error)}, b""
         write_frame(answers, dict(answer, id=header.get("id"), op=header.get("op")), data)
 
 

@@ -1,4 +1,4 @@
-"""The other end of `job.py`: a job from stdin, events to what stdout was, one JSON object a line."""
+"""The other end of `job.py`: a job from stdin, events to what stdout was."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Events:
 
 def serve(work: Callable[[Any, Events], dict[str, Any]]) -> None:
     """Do one job and end the process; what `work` returns (JSON values) or raises goes to the parent."""
-    teller = Events()
+    events = Events()
     try:
         # from our parent, which made it; nothing that a model said is in it
-        teller.send(done=work(pickle.load(sys.stdin.buffer), teller))
+        events.send(done=work(pickle.load(sys.stdin.buffer), events))
     except EdgeloopError as e:
-        teller.send(error=type(e).__name__, message=str(e))
+        events.send(error=e.to_json())
     except Exception:  # ours to mend: the parent reports it as a bug
-        teller.send(bug=traceback.format_exc())
+        events.send(bug=traceback.format_exc())
     os._exit(0)  # TensorFlow takes a second to leave

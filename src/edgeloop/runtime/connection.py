@@ -50,9 +50,13 @@ class LocalConnection:
                 process = owned(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
                 child = stack.enter_context(process)
             except FileNotFoundError as e:
-                raise DeviceError(f"no Python at {self.python}. Name an interpreter that exists: local:PYTHON.") from e
+                raise DeviceError(
+                    f"no Python at {self.python}", advice="Name an interpreter that exists: local:PYTHON."
+                ) from e
             except OSError as e:
-                raise DeviceError(f"{self.python} does not start ({e.strerror}). Name a Python: local:PYTHON.") from e
+                raise DeviceError(
+                    f"{self.python} does not start ({e.strerror})", advice="Name a Python: local:PYTHON."
+                ) from e
             yield child
 
 

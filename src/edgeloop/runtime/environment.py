@@ -92,7 +92,7 @@ def one_at_a_time(folder: Path, timeout_s: float = INSTALL_TIMEOUT_S) -> Iterato
             mark.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(exclusive(mark, timeout_s))
         except TimeoutError as e:
-            raise MissingExtra(f"another process has been making {folder} for {timeout_s:g} s. End it.") from e
+            raise MissingExtra(f"another process has been making {folder} for {timeout_s:g} s", advice="End it.") from e
         except OSError as e:
             raise WriteError(
                 f"cannot write {mark} ({e.strerror})", advice="Set XDG_DATA_HOME to a folder that you can write."
@@ -114,15 +114,17 @@ def install(python: Path, arguments: Sequence[str | Path]) -> None:
     if importlib.util.find_spec("pip"):
         commands.append([sys.executable, "-m", "pip", "--python", python, "install", *arguments])
     if not commands:
-        raise MissingExtra(f"neither uv nor pip is installed in {sys.prefix}. Run: {sys.executable} -m ensurepip")
+        raise MissingExtra(
+            f"neither uv nor pip is installed in {sys.prefix}", advice=f"Run: {sys.executable} -m ensurepip"
+        )
     failures = []
     for command in commands:
         try:
             run(command, INSTALL_TIMEOUT_S)
             return
         except MissingExtra as e:
-            failures.append(str(e))
-    raise MissingExtra(" ".join(failures))
+            failures.append(e)
+    raise MissingExtra("; ".join(e.found for e in failures), advice=failures[-1].advice)
 
 
 def run(command: Sequence[str | Path], timeout_s: float) -> str:
@@ -140,5 +142,7 @@ def run(command: Sequence[str | Path], timeout_s: float) -> str:
         printed = log.read()
     if code != 0:
         last = (printed.strip().splitlines() or ["it printed nothing"])[-1]
-        raise MissingExtra(f"{' '.join(map(str, command[:4]))} … failed ({code}): {last}. Mend that and try again.")
+        raise MissingExtra(
+            f"{' '.join(map(str, command[:4]))} … failed ({code}): {last}", advice="Mend that and try again."
+        )
     return printed

@@ -94,7 +94,7 @@ class AgentRunner:
     ) -> Iterator[Session]:
         """As `Runner.open`. `device` None: where this runtime is found first."""
         with agent(device or self.device(), self.name, folder, timeout_s) as running:
-            version = running.probe()["version"]
+            version = running.probe().version
             running.prepare(entry)
             yield AgentSession(running, version)
 
@@ -141,7 +141,7 @@ def _survey(device: Device) -> tuple[Mapping[str, str], str]:
     try:
         return survey(device), ""
     except DeviceError as e:
-        return {}, str(e).rstrip(".")
+        return {}, e.clause
 
 
 AGENT_RUNNERS = {name: AgentRunner(runtime) for name, runtime in RUNTIMES.items()}

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from edgeloop.errors import DeviceError
+from edgeloop.errors import DeviceError, last_line
 from edgeloop.processes.children import owned
 from edgeloop.runtime.agent.paths import DEFAULT_HOME, HOME
 from edgeloop.runtime.device import Host
 from edgeloop.runtime.program import program, program_name
-from edgeloop.runtime.ssh_login import last_line, logged_in, ssh_env, ssh_words
+from edgeloop.runtime.ssh_login import logged_in, ssh_env, ssh_words
 
 COMMAND_TIMEOUT_S = 60.0
 FOLDER = f'"${{{HOME}:-{DEFAULT_HOME.replace("~", "$HOME")}}}"'
@@ -66,14 +66,14 @@ class SshConnection:
         Raises:
             DeviceError: It failed, with its last words, or took longer than `timeout_s`.
         """
-        pipe = subprocess.PIPE
+        pipe, where = subprocess.PIPE, f"ssh {self.host.host}"
         with owned(self._ssh(command), stdin=pipe, stdout=pipe, stderr=pipe, env=ssh_env()) as child:
             try:
                 out, words = child.communicate(data, timeout_s)
             except subprocess.TimeoutExpired as e:
-                raise DeviceError(f"ssh {self.host.host}: no answer in {timeout_s:g} s. Is the device alive?") from e
+                raise DeviceError(f"no answer in {timeout_s:g} s. Is the device alive?", where=where) from e
             if child.returncode:
-                raise DeviceError(f"ssh {self.host.host}: {last_line(words) or f'exit code {child.returncode}'}.")
+                raise DeviceError(f"{last_line(words) or f'exit code {child.returncode}'}.", where=where)
             return out
 
     def _bring_program(self) -> None:

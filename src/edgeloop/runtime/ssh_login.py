@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeloop.errors import DeviceError, MissingExtra
+from edgeloop.errors import DeviceError, MissingExtra, last_line
 from edgeloop.processes.children import owned
 from edgeloop.runtime.device import Host
 
@@ -59,7 +59,7 @@ def logged_in(host: Host) -> Iterator[Path]:
                     log.seek(0)
                     said = log.read()
                     reason = last_line(said) or f"no connection in {CONNECT_TIMEOUT_S:g} s"
-                    raise DeviceError(f"cannot reach {host.host}: {reason}. {_advice(said, host)}")
+                    raise DeviceError(f"cannot reach {host.host}: {reason}", advice=_advice(said, host))
                 time.sleep(0.005)
             yield socket
 
@@ -68,7 +68,7 @@ def ssh_words(host: Host, socket: Path) -> list[str]:
     """An ssh command line up to its host; `ssh_env()` goes with it."""
     program = shutil.which("ssh")
     if program is None:
-        raise MissingExtra("OpenSSH's client is not installed. Run: apt-get install openssh-client")
+        raise MissingExtra("OpenSSH's client is not installed", advice="Run: apt-get install openssh-client")
     config = os.environ.get(CONFIG)
     words = [program, *(["-F", config] if config else [])]
     words += [word for option in OPTIONS for word in ("-o", option)]
@@ -85,13 +85,6 @@ def ssh_env() -> dict[str, str]:
 def _short() -> str | None:
     temporary = tempfile.gettempdir()
     return temporary if len(temporary) < 60 else "/tmp"
-
-
-def last_line(words: bytes) -> str:
-    """The last line of what a stranger's machine wrote, fit for a terminal."""
-    lines = words.decode(errors="replace").strip().splitlines()
-    last = lines[-1].strip().rstrip(".") if lines else ""
-    return "".join(letter if letter.isprintable() else "?" for letter in last)[:400]
 
 
 def _advice(said: bytes, host: Host) -> str:

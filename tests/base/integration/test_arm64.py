@@ -78,7 +78,7 @@ def answers(agents, shared):
     @cache
     def computed(name: str, file: str) -> np.ndarray:
         running = agents(name)
-        ((signature, tensors),) = running.prepare(file)["signatures"].items()
+        ((signature, tensors),) = running.prepare(file).signatures.items()
         ((key, tensor),) = tensors["inputs"].items()
         inputs = digits(shared, tensor["dtype"]) if file.startswith(MNIST) else noise(tensor)
         found = np.concatenate([only(running.run({key: x}, signature).outputs) for x in inputs])
@@ -156,8 +156,8 @@ def test_each_core_says_what_it_can(agents):
     features = {}
     for name in ("a53", "a76"):
         found = agents(name).probe()
-        assert found["machine"] == "aarch64" and found["capabilities"]["emulated"] is True
-        features[name] = set(found["capabilities"]["cpu_features"])
+        assert found.machine == "aarch64" and found.capabilities["emulated"] is True
+        features[name] = set(found.capabilities["cpu_features"])
     assert features["a53"] < features["a76"]
     # half precision, dot products and atomics came with Armv8.2 and 8.1; names as in Linux's hwcaps
     assert {"asimdhp", "asimddp", "atomics"} <= features["a76"] - features["a53"]
@@ -185,8 +185,8 @@ def test_an_instruction_that_a_core_lacks_ends_the_agent_and_the_signal_is_named
 def test_a_small_device_knows_its_limit_and_outlives_a_call_that_needs_more(devices, shared):
     small, file = devices("small"), shared / "models" / f"{RESNET}.tflite"
     with agent(small.device, "litert", file.parent) as running:
-        assert running.probe()["capabilities"]["ram_total_bytes"] == 128 << 20
-        ((name, signature),) = running.prepare(file.name)["signatures"].items()
+        assert running.probe().capabilities["ram_total_bytes"] == 128 << 20
+        ((name, signature),) = running.prepare(file.name).signatures.items()
         ((key, tensor),) = signature["inputs"].items()
         batch = np.zeros([600, *tensor["shape"][1:]], np.float32)  # 7 MB; three of 39 MB are alive at a sum
 

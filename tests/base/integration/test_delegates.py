@@ -50,7 +50,7 @@ def wanted(library, allow_cpu_ops=False, **options):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_delegate_that_takes_everything_computes_everything(started, library, runtime):
     with started(runtime) as running:
-        assert running.prepare("able.tflite", delegate=wanted(library))["delegated"] == [0, 1, 2]
+        assert running.prepare("able.tflite", delegate=wanted(library)).delegated == [0, 1, 2]
         outputs = running.run({"t0": X, "t1": Y}, runs=3).outputs
     # ((x + y) * y) + x: (1 + 10) * 10 + 1 = 111, (2 + 20) * 20 + 2 = 442, 33 * 30 + 3 = 993, 44 * 40 + 4 = 1764
     assert outputs["t4"].tolist() == [[111, 442, 993, 1764]]
@@ -65,7 +65,7 @@ def test_the_profile_of_a_delegated_model_is_not_that_of_the_cpu(started, librar
 
 def test_without_a_delegate_nothing_is_said_to_be_delegated(started):
     with started() as running:
-        assert running.prepare("able.tflite")["delegated"] is None
+        assert running.prepare("able.tflite").delegated is None
         assert running.run({"t0": X, "t1": Y}).outputs["t4"].tolist() == [[111, 442, 993, 1764]]
 
 
@@ -92,7 +92,7 @@ def test_an_operator_left_on_the_cpu_is_an_error_that_names_it(started, library,
 def test_operators_may_stay_on_the_cpu_where_the_caller_allows_it(started, library, runtime):
     with started(runtime) as running:
         told = running.prepare("part.tflite", delegate=wanted(library, allow_cpu_ops=True))
-        assert told["delegated"] == [0, 2]  # and not what XNNPACK takes of the rest
+        assert told.delegated == [0, 2]  # and not what XNNPACK takes of the rest
         # ((x + y) - y) + x = 2 x
         assert running.run({"t0": X, "t1": Y}).outputs["t4"].tolist() == (2 * X).tolist()
 
@@ -110,7 +110,7 @@ def test_a_delegate_without_its_device_is_the_devices_failure(started, library, 
 
 def test_an_edge_tpu_that_is_not_there_is_said_to_be_missing(started):
     with started() as running:
-        if running.probe()["capabilities"]["delegates"]["edgetpu"] != "unsupported":
+        if running.probe().capabilities["delegates"]["edgetpu"] != "unsupported":
             return  # one is plugged in, or nobody can tell
         with pytest.raises(DeviceError, match="no Edge TPU on this device"):
             running.prepare("able.tflite", delegate=wanted("edgetpu"))
@@ -146,7 +146,7 @@ def test_a_graph_that_nobody_can_look_into_is_not_called_delegated(started, libr
     with started() as running:
         with pytest.raises(TargetError, match="a signature has a graph of its own"):
             running.prepare("two.tflite", delegate=wanted(library))
-        assert running.prepare("two.tflite", delegate=wanted(library, allow_cpu_ops=True))["delegated"] == [0, 1, 2]
+        assert running.prepare("two.tflite", delegate=wanted(library, allow_cpu_ops=True)).delegated == [0, 1, 2]
         for signature in ("infer", "train"):
             found = running.run({"t0": X, "t1": Y}, signature).outputs["t4"]
             assert found.tolist() == [[111, 442, 993, 1764]]
@@ -163,7 +163,7 @@ def test_onnx_runtime_takes_no_such_delegate(models, library):
 
 def test_behind_ssh_a_refusal_arrives_as_the_same_error(ssh_device, models, library):
     with agent(ssh_device.device, "litert", models, 60) as running:
-        assert running.prepare("able.tflite", delegate=wanted(library))["delegated"] == [0, 1, 2]
+        assert running.prepare("able.tflite", delegate=wanted(library)).delegated == [0, 1, 2]
         with pytest.raises(TargetError, match="1 of 3 operators on the CPU: 1 SUB"):
             running.prepare("part.tflite", delegate=wanted(library))
         with pytest.raises(DeviceError, match="refuses: no device found"):

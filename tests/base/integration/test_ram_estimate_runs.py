@@ -31,7 +31,7 @@ TOO_MUCH = 1 << 52  # bytes of memory that no device has, and JSON holds
 def peak_bytes(device, runtime, path):
     """Of a process that ran the model a few times at the batch it allots."""
     with agent(device, runtime, path.parent) as running:
-        ((name, signature),) = running.prepare(path.name)["signatures"].items()
+        ((name, signature),) = running.prepare(path.name).signatures.items()
         inputs = {
             tensor: np.ones([1 if size is None else size for size in what["shape"]], what["dtype"])
             for tensor, what in signature["inputs"].items()

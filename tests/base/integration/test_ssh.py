@@ -304,7 +304,7 @@ def test_a_broken_upload_of_the_program_leaves_nothing_and_the_next_start_brings
             pass
         assert not list(ssh_device.home.iterdir())
     with agent(ssh_device.device, "litert", ".") as running:
-        assert running.probe()["tensorflow"] is False
+        assert running.probe().tensorflow is False
     assert len(list(ssh_device.home.glob("agent-*"))) == 1
 
 
@@ -315,7 +315,7 @@ def test_a_broken_upload_of_the_program_leaves_nothing_and_the_next_start_brings
 def test_no_agent_outlives_its_ssh_even_in_the_middle_of_a_run(ssh_device, shared, victim):
     folder, model = shared / "models" / "mlperf_tiny_ic", "pretrainedResnet_quant.tflite"
     with agent(ssh_device.device, "litert", folder) as running:
-        ((_, signature),) = running.prepare(model)["signatures"].items()
+        ((_, signature),) = running.prepare(model).signatures.items()
         inputs = {name: np.zeros([n or 1 for n in t["shape"]], t["dtype"]) for name, t in signature["inputs"].items()}
         ours = running.child.pid
         (line,) = set(clients(ssh_device.port)) - {ours}
@@ -393,7 +393,7 @@ def test_a_line_that_a_thread_opened_outlives_the_thread(ssh_device):
         thread.start()
         thread.join(30)
         time.sleep(0.1)  # what dies with a thread dies at once
-        assert opened[0].probe()["runtime"] == "litert"
+        assert opened[0].probe().runtime == "litert"
 
 
 def test_threads_that_come_at_once_log_in_once(ssh_device):
@@ -429,7 +429,7 @@ def test_what_a_user_configured_for_his_own_sessions_is_not_taken_over(ssh_devic
         ForwardAgent="yes",
     )
     with agent(ssh_device.device, "litert", ".") as running:
-        assert running.probe()["runtime"] == "litert"
+        assert running.probe().runtime == "litert"
     assert not persistent.exists() and not clients(ssh_device.port)
     host = ssh_device.device.ssh
     asked = [*ssh_login.ssh_words(host, persistent), "-G", "--", host.host]

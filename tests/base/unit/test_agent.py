@@ -15,6 +15,7 @@ import pytest
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
 from edgeloop.processes import children, frames
 from edgeloop.processes.children import owned
+from edgeloop.processes.exit_status import signal_of
 from edgeloop.runtime import client, connection
 from edgeloop.runtime.agent.serve_model import RUNS_LIMIT, timed
 from edgeloop.runtime.device import Device, parse_device
@@ -148,7 +149,8 @@ def test_the_longest_series_of_times_fits_a_header():
 
 def test_an_answer_has_no_fields_of_its_frame(echo):
     with echo() as agent:
-        assert set(agent.prepare("good")) == {"import_ms", "load_ms", "signatures", "arena_bytes", "delegated"}
+        answer, _ = agent.ask("prepare", {"path": "good"})
+    assert set(answer) == {"import_ms", "load_ms", "signatures", "arena_bytes", "delegated"}
 
 
 def test_each_run_is_timed_by_itself(monkeypatch):
@@ -202,10 +204,10 @@ def test_a_model_that_kills_the_runtime_kills_the_agent_and_not_the_tool(echo):
     [(-9, "SIGKILL"), (137, "SIGKILL"), (-4, "SIGILL"), (0, ""), (1, ""), (127, ""), (-50, ""), (None, "")],
 )
 def test_a_signal_is_told_from_a_return_code_of_a_child_and_of_a_shell(code, name):
-    assert children.signal_of(code) == name
+    assert signal_of(code) == name
 
 
-@pytest.mark.parametrize("error", ["no dictionary", {"type": 7}, {"type": "EdgeloopError", "message": ["x"]}, None])
+@pytest.mark.parametrize("error", ["no dictionary", {"type": 7}, {"type": "EdgeloopError", "found": ["x"]}, None])
 def test_an_error_of_any_form_is_an_error_of_the_device(tmp_path, monkeypatch, error):
     program = "import json, sys\nasked = json.loads(sys.stdin.readline())\n"
     program += f"print(json.dumps({{'id': asked['id'], 'bytes': 0, 'error': {error!r}}}), flush=True)"
@@ -255,7 +257,7 @@ def test_the_state_of_the_device_is_told_between_runs(echo):
 
 def test_a_probe_tells_what_the_device_can(echo):
     with echo() as agent:
-        told = agent.probe()["capabilities"]
+        told = agent.probe().capabilities
     assert told["emulated"] is False and told["ram_total_bytes"] >= told["ram_available_bytes"] > 0
     assert told["delegates"]["edgetpu"] in ("unsupported", "unknown") or told["delegates"]["edgetpu"]
 

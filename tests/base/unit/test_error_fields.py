@@ -41,6 +41,10 @@ def test_a_whole_message_stays_as_it_was_written():
 def test_found_goes_into_another_sentence_without_its_full_stop():
     assert (SPLIT.found, SPLIT.advice, SPLIT.where) == (WHOLE.split(".")[0], "Pass real inputs.", "")
     assert DeviceError("no answer.").found == "no answer"
+    assert (ON_DEVICE.clause, DeviceError("no answer.").clause) == (
+        "litert on local: the agent ended during run",
+        "no answer",
+    )
 
 
 def test_an_error_of_a_thing_inside_of_another_names_both():
@@ -94,3 +98,8 @@ def test_foreign_words_become_one_short_line():
     assert len(one_line("x" * 1000)) == 300
     assert last_line(b"first\nlast \x1b[31mword.\n\n") == "last ?[31mword"
     assert last_line("") == ""
+
+
+def test_a_reader_who_sees_where_beside_it_is_not_told_twice():
+    assert ON_DEVICE.told_beside("litert on local") == "the agent ended during run. Take another runtime."
+    assert ON_DEVICE.told_beside("pi") == str(ON_DEVICE)

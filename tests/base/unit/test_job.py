@@ -7,7 +7,9 @@ import textwrap
 import pytest
 
 from edgeloop.errors import DataError, ModelError, OptionsError
-from edgeloop.processes.job import Limits, WorkerBug, resident_bytes, run_limited
+from edgeloop.processes import sandbox
+from edgeloop.processes.job import WorkerBug, run_job
+from edgeloop.processes.sandbox import Limits, resident_bytes
 
 MB = 1 << 20
 # the interpreter itself is some 10 MB resident
@@ -27,7 +29,7 @@ def program(tmp_path):
 
 def test_the_job_goes_in_and_the_answer_comes_out_with_progress_and_words(program):
     seen, said = [], []
-    done = run_limited(
+    done = run_job(
         program("send(progress=['x', 1, 2]); send(say='hello'); send(done={'twice': job * 2})"),
         21,
         SMALL,
@@ -38,19 +40,20 @@ def test_the_job_goes_in_and_the_answer_comes_out_with_progress_and_words(progra
 
 
 def test_an_error_of_our_tree_keeps_its_kind_and_words(program):
-    with pytest.raises(DataError, match=r"^too few\.$"):
-        run_limited(program("send(error='DataError', message='too few.')"), None, SMALL)
+    with pytest.raises(DataError, match=r"^too few\. Add some\.$") as raised:
+        run_job(program(f"send(error={DataError('too few', advice='Add some.').to_json()})"), None, SMALL)
+    assert raised.value.advice == "Add some."
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "EdgeloopErrorX", "__name__"])
 def test_an_error_of_no_known_kind_is_a_refused_model(program, kind):
     with pytest.raises(ModelError, match="words"):
-        run_limited(program(f"send(error={kind!r}, message='words')"), None, SMALL)
+        run_job(program(f"send(error={{'type': {kind!r}, 'found': 'words'}})"), None, SMALL)
 
 
 def test_a_bug_in_the_child_is_a_bug_here_with_its_traceback(program):
     with pytest.raises(WorkerBug, match="line 7"):
-        run_limited(program("send(bug='line 7')"), None, SMALL)
+        run_job(program("send(bug='line 7')"), None, SMALL)
 
 
 HOG = "block = bytearray({size}); time.sleep(20)"
@@ -58,7 +61,7 @@ HOG = "block = bytearray({size}); time.sleep(20)"
 
 def test_reading_that_takes_too_much_memory_is_ended(program):
     with pytest.raises(ModelError, match=r"reading the model took 0\.[12] GiB of memory, more than 0\.1"):
-        run_limited(program(HOG.format(size=200 * MB)), None, SMALL)
+        run_job(program(HOG.format(size=200 * MB)), None, SMALL)
 
 
 def test_memory_of_a_grandchild_counts(program):
@@ -66,25 +69,25 @@ def test_memory_of_a_grandchild_counts(program):
         f"import subprocess; subprocess.run([sys.executable, '-c', '''{'import time;' + HOG.format(size=200 * MB)}'''])"
     )
     with pytest.raises(ModelError, match="reading the model took"):
-        run_limited(program(body), None, SMALL)
+        run_job(program(body), None, SMALL)
 
 
 def test_once_the_model_is_read_the_limit_of_work_holds(program):
     body = f"send(read=True); block = bytearray({200 * MB}); time.sleep(.3); send(done={{}})"
-    assert run_limited(program(body), None, SMALL) == {}
+    assert run_job(program(body), None, SMALL) == {}
     with pytest.raises(ModelError, match=r"converting the model took 0\.[34] GiB"):
-        run_limited(program("send(read=True); " + HOG.format(size=400 * MB)), None, SMALL)
+        run_job(program("send(read=True); " + HOG.format(size=400 * MB)), None, SMALL)
 
 
 def test_a_child_that_does_not_end_is_ended(program):
     with pytest.raises(ModelError, match="longer than the time limit"):
-        run_limited(program("time.sleep(60)"), None, Limits(read_s=0.5))
+        run_job(program("time.sleep(60)"), None, Limits(read_s=0.5))
 
 
 @pytest.mark.parametrize(("body", "how"), [("os.kill(os.getpid(), 11)", "SIGSEGV"), ("sys.exit(3)", "exit code 3")])
 def test_a_crash_is_a_refused_model_with_how_it_ended(program, body, how):
     with pytest.raises(ModelError, match=how):
-        run_limited(program(f"print('last words', file=sys.stderr, flush=True); {body}"), None, SMALL)
+        run_job(program(f"print('last words', file=sys.stderr, flush=True); {body}"), None, SMALL)
 
 
 def test_an_interrupt_leaves_no_child(program, tmp_path):
@@ -94,7 +97,7 @@ def test_an_interrupt_leaves_no_child(program, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_limited(program(body), None, SMALL, say=interrupt)
+        run_job(program(body), None, SMALL, say=interrupt)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), signal.SIG_DFL)
 
@@ -110,3 +113,17 @@ def test_what_is_resident_is_measured():
 def test_a_limit_that_lets_nothing_run_is_refused():
     with pytest.raises(OptionsError):
         Limits(read_bytes=1000)
+
+
+def test_where_memory_cannot_be_watched_one_line_says_so_and_time_is_still_limited(program, monkeypatch, tmp_path):
+    monkeypatch.setattr(sandbox, "PROC", tmp_path)  # as on a system without procfs
+    said = []
+    assert run_job(program(f"block = bytearray({200 * MB}); send(done={{}})"), None, SMALL, say=said.append) == {}
+    assert len(said) == 1 and "does not tell how much memory a process holds" in said[0] and "\n" not in said[0]
+    with pytest.raises(ModelError, match=r"longer than the time limit of 0\.5 s"):
+        run_job(program("time.sleep(60)"), None, Limits(read_s=0.5), say=said.append)
+
+
+def test_where_memory_can_be_watched_nothing_is_said(program):
+    said = []
+    assert run_job(program("send(done={})"), None, SMALL, say=said.append) == {} and said == []

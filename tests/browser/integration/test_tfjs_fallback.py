@@ -26,7 +26,7 @@ def test_webassembly_is_what_runs():
     from edgeloop.browser.runners import _running, find_node
 
     with _running([find_node(), need_assets(TFJS_RUNNER), "."], "TF.js", 60.0) as agent:
-        assert agent.probe()["backend"] == "wasm"
+        assert agent.probe().backend == "wasm"
 
 
 def test_both_backends_answer_alike(tmp_path):

@@ -223,8 +223,8 @@ def test_the_cache_is_listed_and_pruned_and_one_changed_byte_is_another_conversi
     convert(models / "net.keras", tmp_path / "b", replace(FLOAT32, reference=False))
     shutil.copy(tmp_path / "b" / "float32.tflite", source)
     started = []
-    real = parent.run_limited
-    monkeypatch.setattr(parent, "run_limited", lambda *a: (started.append(1), real(*a))[1])
+    real = parent.run_job
+    monkeypatch.setattr(parent, "run_job", lambda *a: (started.append(1), real(*a))[1])
     shutil.copy(models / "images.npz", tmp_path / "data.npz")
     line = ["convert", source, "-o", tmp_path / "b", "--to", "tflite", "--calibration", tmp_path / "data.npz"]
     line += ["--schemes", "float32"]
@@ -531,7 +531,7 @@ def test_an_onnx_file_with_data_beside_it_becomes_everything_and_that_data_count
     def started(*arguments):
         raise ModelError("the worker was started.")
 
-    monkeypatch.setattr(parent, "run_limited", started)
+    monkeypatch.setattr(parent, "run_job", started)
     assert document(capfd, *line) == said  # from the cache
     assert save(2.0) == small  # the .onnx is the same to the byte
     assert refusal(capfd, *line) == (4, "edgeloop: the worker was started.")

@@ -104,8 +104,10 @@ def proved(tmp_path, count=4, variant=V, options=PLAIN, labels=None, factor=2.0)
 
 
 def test_a_crash_and_a_refusal_are_records_without_this_machines_paths(at, tmp_path):
-    crash = DeviceError("tflite-runtime on local:/a/b/python: the agent ended during run (signal SIGSEGV).")
-    refusal = TargetError(f"onnx on local:/a/b/python: prepare failed with ValueError: {tmp_path}/v.tflite is odd.")
+    crash = DeviceError("the agent ended during run (signal SIGSEGV)", where="tflite-runtime on local:/a/b/python")
+    refusal = TargetError(
+        f"prepare failed with ValueError: {tmp_path}/v.tflite is odd.", where="onnx on local:/a/b/python"
+    )
     at({"litert": Fake(2.0), "tflite-runtime": Fake(crash), "other": Fake(refusal)})
     rows = proved(tmp_path)
     assert [(r.runtime, r.passed) for r in rows] == [("litert", True), ("tflite-runtime", False), ("other", False)]

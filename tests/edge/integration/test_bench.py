@@ -139,7 +139,7 @@ def test_a_damaged_model_is_a_target_error_and_not_a_crash(bundle, tmp_path):
 
 def test_the_device_environment_has_no_tensorflow(device_python):
     with agent(parse_device(f"local:{device_python}"), "litert", ".") as running:
-        assert running.probe()["tensorflow"] is False
+        assert running.probe().tensorflow is False
     import subprocess
 
     done = subprocess.run([device_python, "-c", "import tensorflow"], capture_output=True, text=True, timeout=60)

@@ -17,14 +17,15 @@ from matrix_bundles import ENTRY, LABELS, NAME, VARIANT, Deployer, running, writ
 from sweeps import swept
 
 from edgeloop.bundle import MANIFEST, REFERENCE, read_bundle
+from edgeloop.edge.deploy.release_client import ReleaseClient
 from edgeloop.errors import DeviceError, TargetError, WriteError
 from edgeloop.hashes import digest
 from edgeloop.processes import frames
 from edgeloop.processes.children import owned
+from edgeloop.processes.conversation import Conversation
 from edgeloop.runtime import connection
 from edgeloop.runtime.agent import child_model
 from edgeloop.runtime.agent.paths import HOME
-from edgeloop.runtime.client import Agent
 from edgeloop.runtime.device import parse_device
 from edgeloop.runtime.program import local_program
 
@@ -151,7 +152,7 @@ def acts(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["SIGILL", "SIGSEGV", "SIGBUS", "SIGKILL"])
 def test_a_model_that_dies_of_a_signal_kills_its_child_alone(acts, name):
-    with pytest.raises(TargetError, match=f"died of {name} during prepare"):
+    with pytest.raises(TargetError, match=rf"ended during prepare \(signal {name}\)"):
         acts(name)
 
 
@@ -161,7 +162,7 @@ def test_where_memory_runs_out_the_models_child_goes_before_its_watcher(acts):
 
 
 def test_a_model_that_hangs_is_ended_in_time(acts):
-    with pytest.raises(DeviceError, match="did not end within 2 s"):
+    with pytest.raises(DeviceError, match="gave no answer in 2 s"):
         acts("hang", timeout_s=2)
 
 
@@ -177,7 +178,7 @@ class Remote:
         self.log = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  the stack closes it
         there = stack.enter_context(connection.connect(parse_device(f"local:{python}")))
         self.process = stack.enter_context(there.start(["edge.on_device.releases.release_agent"], self.log))
-        self.agent = Agent(self.process, "keep", 120, self.log)
+        self.agent = Conversation(self.process, "keep", 120, self.log)
 
     def ask(self, op: str, payload: bytes = b"", **fields) -> dict:
         return self.agent.ask(op, fields, payload)[0]
@@ -185,7 +186,7 @@ class Remote:
     def stage(self, bundle: Path, variant: str, slot: str) -> dict:
         answer = self.ask("begin", (bundle / MANIFEST).read_bytes(), slot=slot, variant=variant)
         for path in answer["missing"]:
-            self.agent.push(bundle / path, path, {"slot": slot})
+            ReleaseClient(self.agent).push(slot, bundle / path, path)
         return answer
 
 

@@ -180,7 +180,7 @@ def running(model):
     """A LiteRT agent that has loaded it, its inputs, and its only signature."""
     path, inputs = model
     with agent(LOCAL, "litert", path.parent) as loaded:
-        (name, spec), *_ = loaded.prepare(path.name)["signatures"].items()
+        (name, spec), *_ = loaded.prepare(path.name).signatures.items()
         yield loaded, {next(iter(spec["inputs"])): inputs["x"]}, name
 
 
@@ -234,7 +234,7 @@ def test_a_device_without_loadgen_says_what_to_install(model, device_python):
     path, inputs = model
     device = Device(f"local:{device_python}", device_python)
     with agent(device, "litert", path.parent) as loaded:
-        (name, spec), *_ = loaded.prepare(path.name)["signatures"].items()
+        (name, spec), *_ = loaded.prepare(path.name).signatures.items()
         with pytest.raises(MissingExtra, match="pip install mlcommons-loadgen"):
             measure_with_loadgen(
                 loaded, {next(iter(spec["inputs"])): inputs["x"]}, name, query_of(SINGLE, 1), queries=64

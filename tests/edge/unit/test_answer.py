@@ -257,7 +257,8 @@ def test_where_one_program_finds_no_camera_the_next_is_asked(monkeypatch):
     assert not ended.is_alive()  # nor does it wait for a frame
     monkeypatch.setattr(camera, "cameras", lambda which: [none])
     with pytest.raises(
-        DeviceError, match=r"no camera works on this device: sh ended after 0 frames: no cameras available"
+        DeviceError,
+        match=r"on this device: sh ended after 0 frames \(exit code 1; its last words: no cameras available\)",
     ):
         next(camera_frames("", lambda line: None))
     silent = camera.Camera(["sh", "-c", "printf aa; exec sleep 60"], 4, bytes)

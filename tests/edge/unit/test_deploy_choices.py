@@ -16,9 +16,9 @@ import pytest
 from edgeloop.bundle import read_bundle
 from edgeloop.edge.deploy import deploy, fleet, parallel, rollout, speed_cache
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
-from edgeloop.edge.deploy.release_client import DeviceStatus, ProbationResult, SlotStatus
 from edgeloop.edge.deploy.variant_choice import DeployConstraints, MeasuredSpeed, choose_fastest, fitting_variants
 from edgeloop.edge.deploy.waves import wave_sizes
+from edgeloop.edge.on_device.releases.protocol import COMMITTED, ROLLED_BACK, ActivateReply, DeviceStatus, SlotStatus
 from edgeloop.errors import (
     BudgetError,
     DataError,
@@ -391,7 +391,7 @@ class StandIn:
         return self._ask("activate", self.verdict)
 
 
-COMMITTED = ProbationResult(committed=True, reason="", cause=None, p50_ms=1.0, p90_ms=2.0, runs=64)
+KEPT = ActivateReply(COMMITTED, p50_ms=1.0, p90_ms=2.0, runs=64)
 EMPTY = DeviceStatus(enrolled=False, machine=MACHINE, slots={})
 ONLY_INT8 = DeployOptions(constraints=DeployConstraints(variant="int8", runtime="litert"))
 ALL_STEPS = ["status", "begin", "push int8.tflite", "check", "trial", "activate"]
@@ -435,7 +435,7 @@ def one(stand_in, bundle, keep, options=ONLY_INT8):
 
 
 def test_a_new_release_goes_through_every_step_in_order(stand_in, bundle):
-    keep = StandIn(EMPTY, ["int8.tflite"], COMMITTED)
+    keep = StandIn(EMPTY, ["int8.tflite"], KEPT)
     outcome = one(stand_in, bundle, keep)
     assert keep.asked == ALL_STEPS
     assert (outcome.result, outcome.before, outcome.variant, outcome.runtime) == ("committed", None, "int8", "litert")
@@ -454,7 +454,7 @@ def test_a_release_that_is_there_already_costs_two_questions(stand_in, bundle):
     "changed", [{"variant": "gone"}, {"state": "probation"}, {"manifest_sha256": "0" * 64, "floor": 0}]
 )
 def test_what_runs_there_is_kept_only_if_it_still_fits(stand_in, bundle, measurements, changed):
-    keep = StandIn(held(bundle, **changed), [], COMMITTED)
+    keep = StandIn(held(bundle, **changed), [], KEPT)
     assert one(stand_in, bundle, keep, DeployOptions()).result == "committed"
     assert len(measurements) == 1
 
@@ -463,7 +463,7 @@ def test_the_signature_travels_with_every_release_that_has_one(stand_in, bundle,
     for file in bundle.path.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "manifest.json.sig").write_text("signed")
-    keep = StandIn(replace(EMPTY, enrolled=True), [], COMMITTED)
+    keep = StandIn(replace(EMPTY, enrolled=True), [], KEPT)
     assert one(stand_in, read_bundle(tmp_path), keep).result == "committed"
     assert keep.asked == ["status", "begin", "push manifest.json.sig", "check", "trial", "activate"]
 
@@ -479,18 +479,18 @@ def test_what_the_device_would_refuse_anyway_is_neither_measured_nor_sent(stand_
 
 @pytest.mark.parametrize(
     ("named", "error"),
-    [("ParityError", ParityError), ("TargetError", TargetError), ("DeviceError", DeviceError), (None, TargetError)],
+    [("ParityError", ParityError), ("TargetError", TargetError), ("DeviceError", DeviceError), ("Odd", TargetError)],
 )
 def test_a_probation_that_failed_is_an_error_of_its_own_kind(stand_in, bundle, named, error):
-    verdict = ProbationResult(committed=False, reason="too slow", cause=named, p50_ms=None, p90_ms=None, runs=64)
+    verdict = ActivateReply(ROLLED_BACK, {"type": named, "found": "too slow"}, runs=64)
     outcome = one(stand_in, bundle, StandIn(held(bundle, variant="float32"), [], verdict))
-    assert (outcome.result, outcome.reason, type(outcome.error)) == ("rolled back", "too slow", error)
+    assert (outcome.result, type(outcome.error)) == ("rolled back", error) and "too slow" in outcome.reason
     assert "it runs release 1 again" in str(outcome.error)
 
 
 @pytest.mark.parametrize("at", ALL_STEPS)
 def test_whatever_fails_at_a_step_is_the_outcomes_error_with_that_step(stand_in, bundle, at):
-    keep = StandIn(EMPTY, ["int8.tflite"], COMMITTED, WriteError("disk full"), at)
+    keep = StandIn(EMPTY, ["int8.tflite"], KEPT, WriteError("disk full"), at)
     outcome = one(stand_in, bundle, keep)
     assert keep.asked[-1] == at and outcome.result == "failed" and isinstance(outcome.error, WriteError)
     assert outcome.step == {"status": "connect"}.get(at, at.split()[0])
@@ -507,11 +507,11 @@ def fleet_of(stand_in, keeps):
 
 
 def good():
-    return StandIn(EMPTY, [], COMMITTED)
+    return StandIn(EMPTY, [], KEPT)
 
 
 def test_a_gate_that_stays_shut_keeps_later_waves_from_starting(stand_in, bundle):
-    bad = StandIn(EMPTY, [], COMMITTED, ParityError("wrong"), "trial")
+    bad = StandIn(EMPTY, [], KEPT, ParityError("wrong"), "trial")
     keeps = [good(), good(), bad, good(), good()]
     outcomes = rollout.deploy(bundle.path, fleet_of(stand_in, keeps), ONLY_INT8, "1,80%,100%")
     assert [outcome.result for outcome in outcomes] == ["committed", "committed", "failed", "committed", "not started"]
@@ -567,7 +567,7 @@ def test_ctrl_c_leaves_devices_alone_whose_turn_has_not_come(monkeypatch):
 
 
 def test_an_error_nobody_expects_ends_the_call_after_the_others(stand_in, bundle):
-    keeps = [StandIn(EMPTY, [], COMMITTED, ZeroDivisionError("a bug"), "trial"), good()]
+    keeps = [StandIn(EMPTY, [], KEPT, ZeroDivisionError("a bug"), "trial"), good()]
     with pytest.raises(ZeroDivisionError):
         rollout.deploy(bundle.path, fleet_of(stand_in, keeps), ONLY_INT8)
     assert keeps[1].asked[-1] == "activate"

@@ -236,8 +236,8 @@ def test_a_failed_probation_is_rolled_back_by_itself(home, bundle, then, cause, 
     Deployer(home).deploy(bundle(1))
     two = bundle(2)
     done = Deployer(home, Turning(then)).deploy(two, runs=64, p90_budget_ms=5.0)
-    assert (done["result"], done["cause"], done["runs"]) == ("rolled back", cause, runs)
-    assert reason in done["reason"]
+    assert (done["result"], done["failure"]["type"], done["runs"]) == ("rolled back", cause, runs)
+    assert reason in done["failure"]["found"]
     assert (running(home), releases(home)) == (1, ["1"])
     told = Deployer(home).told()
     assert (told["floor"], told["last"]["result"], told["last"]["version"]) == (1, "rolled back", 2)
@@ -299,7 +299,7 @@ def test_without_a_reference_the_outputs_must_at_least_be_numbers(home, bundle):
         return model
 
     done = Deployer(home, Turning(nan)).deploy(bundle(2, reference=False))
-    assert done["reason"] == "output 'y' holds NaN or infinity for a random input"
+    assert done["failure"]["found"] == "output 'y' holds NaN or infinity for a random input"
 
 
 def test_a_manifest_goes_to_the_slot_of_its_name_only(deployer, bundle, home):

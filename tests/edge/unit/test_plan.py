@@ -21,6 +21,7 @@ from edgeloop.edge.measure.profile import with_shapes
 from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, TargetError
 from edgeloop.files.flatbuffer import Graph, Operator, Tensor
+from edgeloop.runtime.agent.protocol import LoadgenRequest, PrepareReply, ProbeReply
 from edgeloop.runtime.client import RunResult
 from edgeloop.runtime.device import Device
 
@@ -70,13 +71,14 @@ class Fake:
     def conditions(self):
         return next(self.lab.readings)
 
-    def ask(self, op, fields=None, payload=b"", refused=None):
-        if op == "loadgen":
-            raise MissingExtra("LoadGen does not load. Run there: pip install mlcommons-loadgen")
-        assert op == "probe"
+    def request(self, request, payload, refused):
+        assert isinstance(request, LoadgenRequest)
+        raise MissingExtra("LoadGen does not load. Run there: pip install mlcommons-loadgen")
+
+    def probe(self, refused):
         if (self.runtime, self.device) in self.lab.lacks:
             raise refused(f"{self.runtime} on {self.device}: probe failed with ModuleNotFoundError: none")
-        return {"version": "1.0", "capabilities": {"emulated": self.lab.emulated}}, b""
+        return ProbeReply(self.runtime, "1.0", capabilities={"emulated": self.lab.emulated})
 
     def prepare(self, entry, threads, delegate):
         self.variant = Path(entry).stem
@@ -85,8 +87,7 @@ class Fake:
             raise TargetError(f"{self.runtime} on {self.device}: prepare failed with ValueError: no such operator")
         specs = {"x": {"shape": [None, 3], "dtype": "float32"}}
         signatures = {"infer": {"inputs": specs, "outputs": specs}}
-        known = {"import_ms": 1.0, "load_ms": 2.0, "arena_bytes": 77, "delegated": None if delegate is None else [0, 2]}
-        return {**known, "signatures": signatures}
+        return PrepareReply(2.0, 1.0, signatures, 77, None if delegate is None else [0, 2])
 
     def profile(self, inputs, signature, runs):
         self.lab.calls.append((self.variant, self.runtime, self.device, "profile"))
@@ -102,9 +103,8 @@ class Fake:
             self.turned += QUERIES_A_TURN
             self.lab.open_in_turns.add(len(self.lab.open))
         times = (9.0,) * min(ENTRY, runs) + (in_turn or (1.0,) * max(0, runs - ENTRY))
-        return RunResult(
-            {}, times, tuple(self.lab.cpu_share * t for t in times), started, self.lab.switches, 1000, 2000
-        )
+        cpu = tuple(self.lab.cpu_share * t for t in times)
+        return RunResult(times, cpu, started, self.lab.switches, 1000, 2000, outputs={})
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ async function main(): Promise<void> {
     } catch (error) {
       // Every failure travels to the host, which names and raises it.
       const { name, message } = error instanceof Error ? error : { name: "Error", message: String(error) };
-      await writeFrame({ id, op, error: { type: name, message } });
+      await writeFrame({ id, op, error: { type: name, found: message } });
     }
   }
 }

@@ -21,7 +21,7 @@ from edgeloop.convert.search.search import SearchOptions
 from edgeloop.convert.training.losses import Loss
 from edgeloop.convert.training.optimizers import Optimizer
 from edgeloop.errors import OptionsError
-from edgeloop.processes.job import Limits
+from edgeloop.processes.sandbox import Limits
 from edgeloop.registry.signatures.sign import sign_bundle
 from edgeloop.result import CommandResult
 from edgeloop.runtime.device import DEVICE_FORMS, parse_device

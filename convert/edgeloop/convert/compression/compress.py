@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.errors import MissingExtra, OptionsError
-from edgeloop.processes.job import Limits, run_limited
+from edgeloop.processes.job import run_job
+from edgeloop.processes.sandbox import Limits
 from edgeloop.progress import Progress, silent
 
 CHILD = ("-m", "edgeloop.convert.compression.compress_child")
@@ -147,11 +148,12 @@ def compress(
     path = Path(model)
     target = Path(folder) / f"{path.stem}.keras"
     job = CompressJob(model=path.absolute(), options=options, train=Path(train).absolute(), target=target.absolute())
-    made = run_limited(CHILD, job, limits, progress)
+    notes: list[str] = []
+    made = run_job(CHILD, job, limits, progress, notes.append)
     before, after = made["gzip_bytes"]
     return CompressResult(
         path=target,
-        notes=tuple(made["notes"]),
+        notes=(*notes, *made["notes"]),
         accuracy_before=made["accuracy_before"],
         accuracy_after=made["accuracy_after"],
         kernels=tuple(Kernel(**row) for row in made["kernels"]),

@@ -1,4 +1,4 @@
-"""Run as a program by `compress.py`: a .keras file in, a compressed one out, in a child with limits (processes/job.py).
+"""Run as a program by `compress.py`: a .keras file in, a compressed one out, in a sandbox (processes/sandbox.py).
 
 TF-MOT wants tf_keras under the name tf.keras, which TensorFlow decides once, while it loads.
 """
@@ -31,7 +31,7 @@ NAMED = 5  # layers in one note
 LOOK = 64  # samples on which two models are compared
 
 
-def compress_model(job: CompressJob, tell: Events) -> dict[str, Any]:
+def compress_model(job: CompressJob, events: Events) -> dict[str, Any]:
     """Do the job, and say what is in the file that was written.
 
     Raises:
@@ -40,7 +40,7 @@ def compress_model(job: CompressJob, tell: Events) -> dict[str, Any]:
     tf, keras = need("tensorflow", extra="convert"), need("keras", extra="convert")
     source, options = _open(job), job.options
     samples = read_samples(job.train, source.inputs, labels=LabelPolicy.NEEDED)
-    tell.read()
+    events.read()
     tf.config.experimental.enable_op_determinism()
     labels, answers = np.asarray(samples.labels), _answers(source, samples)
     _same(rebuild(source.model), source, samples)
@@ -51,7 +51,7 @@ def compress_model(job: CompressJob, tell: Events) -> dict[str, Any]:
         batch=options.batch,
         learning_rate=options.learning_rate,
         seed=options.seed,
-        told=tell.progress,
+        told=events.progress,
     )
     size = _gzip_bytes(source.model.get_weights())
     weights, pruned, clustered, notes = _steps(source.model, options, fit)

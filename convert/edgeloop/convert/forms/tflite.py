@@ -180,7 +180,7 @@ def _ops(message: str) -> str:
     if "TensorList" in message:
         return "a recurrent layer has a free batch. Give its Input a fixed batch_size, or set unroll=True."
     telling = [line for line in lines if "Flex ops:" in line or "custom op" in line.lower() or "error:" in line]
-    return " ".join((telling or [message])[0].split())[:300]
+    return one_line((telling or [message])[0])
 
 
 @contextlib.contextmanager

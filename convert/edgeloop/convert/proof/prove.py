@@ -19,7 +19,7 @@ from edgeloop.bundle import Format, Scheme, Signature, Variant
 from edgeloop.convert.proof.run_variant import TRAIN, inference_signature, run_variant
 from edgeloop.convert.proof.worst_layer import layer_snr, worst
 from edgeloop.convert.samples import Samples
-from edgeloop.errors import DeviceError, MissingExtra, OptionsError, TargetError
+from edgeloop.errors import DeviceError, EdgeloopError, MissingExtra, OptionsError, TargetError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
 from edgeloop.runtime.parity.compare import Parity, RanOn, compare, failed, floor_of, is_classifier
@@ -199,9 +199,6 @@ def _some(samples: Samples) -> Samples:
     return samples if len(samples) <= AGREEMENT_SAMPLES else replace(samples.take(AGREEMENT_SAMPLES), labels=None)
 
 
-def _words(e: Exception, folder: Path) -> str:
+def _words(e: EdgeloopError, folder: Path) -> str:
     """An error without this machine's paths and another's user, which a proof that others read does not carry."""
-    text = str(e)
-    head, _, rest = text.partition(": ")
-    named = any(mark in head for mark in (" on local:", " on ssh:", " in /"))
-    return (rest if named else text).replace(f"{folder}/", "").rstrip(".")
+    return e.told_beside(e.where).replace(f"{folder}/", "").rstrip(".")

@@ -16,7 +16,7 @@ from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.names import identifiers
 from edgeloop.convert.sources.source_value import INFER, Arrays, Source, tensor_specs
-from edgeloop.errors import ModelError
+from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 
 
@@ -128,4 +128,4 @@ def _layers(model: Any) -> Iterator[Any]:
 
 def _line(e: Exception) -> str:
     reason = str(e).rpartition("Exception encountered: ")[2]  # Keras prints whole configs before it
-    return " ".join(reason.split())[:300].rstrip(".") + "."
+    return one_line(reason).rstrip(".") + "."

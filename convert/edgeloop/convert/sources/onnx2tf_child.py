@@ -1,4 +1,4 @@
-"""Run as a program by `onnx_source.py` in the environment of onnx2tf: one job (a JSON line) in, a SavedModel out.
+"""Run as a program by `onnx_source.py` in the environment of onnx2tf: one job in, a SavedModel out.
 
 onnx2tf guesses which tensors to turn from channels first to channels last, and where two dimensions are equal it can
 guess wrong without a word (measured: a residual net on 8x8x8 features, outputs off by 0.09). So nothing it makes is
@@ -10,7 +10,6 @@ Sources
 
 import importlib.util
 import itertools
-import json
 import os
 import re
 import sys
@@ -21,6 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.errors import MissingExtra, ModelError, one_line
+from edgeloop.processes.job_child import Events, serve
+
 LIMIT_BYTES = 2**31 - 1  # of one protobuf, which onnx2tf passes a model around as
 BATCHES = ((2, 3), (1, 1))  # sizes of a free batch, one a trial; (1, 1) for graphs that only call theirs free
 FREE_SIZES = (32, 8, 64, 224, 1)  # of any other free dimension: the first that ONNX Runtime accepts
@@ -29,24 +31,19 @@ INTEGERS_BELOW = (100, 2)  # 2: indices into any table are in range
 RECURRENT = {"LSTM", "GRU", "RNN"}
 
 
-class Refused(Exception):
-    """The model cannot be converted, and why."""
+def saved_model(job: dict[str, Any], events: Events) -> dict[str, Any]:
+    """Do the job of `onnx_source.py`.
 
-
-def main() -> None:
-    answer_to = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # onnx2tf prints
+    Raises:
+        ModelError: The model cannot be converted, and why.
+        MissingExtra: onnx2tf does not load.
+    """
     sys.addaudithook(no_network)
-    job = json.loads(sys.stdin.readline())
     try:
         convert(job)
-        answer = {}
-    except Refused as e:
-        answer = {"refused": " ".join(str(e).split())[:600]}
     except ImportError as e:
-        answer = {"missing": str(e)}
-    json.dump(answer, answer_to)
-    answer_to.close()
+        raise MissingExtra(f"{sys.executable} does not load onnx2tf: {e}", advice="Run: edgeloop setup onnx2tf") from e
+    return {}
 
 
 def no_network(event: str, _arguments: object) -> None:
@@ -89,7 +86,7 @@ def convert(job: dict) -> None:
     `job`: "model" and "folder" are paths; "inputs" and "outputs" the names of the signature, in ONNX's order.
 
     Raises:
-        Refused: An operator is unknown, or no way of reading the inputs gives what ONNX Runtime gives.
+        ModelError: An operator is unknown, or no way of reading the inputs gives what ONNX Runtime gives.
     """
     import onnx
 
@@ -118,18 +115,18 @@ def convert(job: dict) -> None:
             f"onnx2tf's result computes {', '.join(wrong)} differently from ONNX Runtime, which can happen where "
             "channels and another dimension have the same size"
         )
-    raise Refused(f"{failures[0]}. Convert the model that the .onnx was exported from, or change that part")
+    raise ModelError(failures[0], advice="Convert the model that the .onnx was exported from, or change that part.")
 
 
 def plain(error: BaseException) -> str:
     """What an error says, in one line of at most 200 characters, without colours."""
-    return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:200]
+    return one_line(re.sub(r"\x1b\[\d*m", "", str(error)), 200)
 
 
 def check(model: Any) -> None:
-    """Raises Refused over 2 GB, and for operators that onnx2tf has no module for, naming all of them."""
+    """Raises ModelError over 2 GB, and for operators that onnx2tf has no module for, naming all of them."""
     if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > LIMIT_BYTES:
-        raise Refused("its weights take more than 2 GB. Convert a smaller model")
+        raise ModelError("its weights take more than 2 GB", advice="Convert a smaller model.")
     own = {(f.domain, f.name) for f in model.functions}
     unknown = set()
     for graph in (*graphs(model.graph), *model.functions):
@@ -139,7 +136,7 @@ def check(model: Any) -> None:
             if not known and (node.domain, node.op_type) not in own:
                 unknown.add(f"{node.domain}.{node.op_type}".lstrip("."))
     if unknown:
-        raise Refused(f"onnx2tf has no operator {', '.join(sorted(unknown))}. Export the model without it")
+        raise ModelError(f"onnx2tf has no operator {', '.join(sorted(unknown))}", advice="Export the model without it.")
 
 
 def graphs(graph: Any) -> Iterator[Any]:
@@ -216,7 +213,7 @@ def make_trials(path: str, model: Any) -> list[tuple[list[np.ndarray], list[np.n
     """Two sets of made-up inputs, each with ONNX Runtime's finite answers; free dimensions differ where they may.
 
     Raises:
-        Refused: ONNX Runtime does not load the model, or runs it on nothing that could be made up.
+        ModelError: ONNX Runtime does not load the model, or runs it on nothing that could be made up.
     """
     import onnxruntime
 
@@ -226,7 +223,7 @@ def make_trials(path: str, model: Any) -> list[tuple[list[np.ndarray], list[np.n
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # a family of types of its own
-        raise Refused(f"ONNX Runtime cannot load it ({plain(e)})") from e
+        raise ModelError(f"ONNX Runtime cannot load it ({plain(e)}).") from e
     inputs = session.get_inputs()
     batch_names = {i.shape[0] for i in inputs if i.shape and isinstance(i.shape[0], str)}
     types_in = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
@@ -252,7 +249,7 @@ def make_trials(path: str, model: Any) -> list[tuple[list[np.ndarray], list[np.n
             trials.append((fed, answers))
         if len(trials) == len(batches):
             return trials
-    raise Refused(f"ONNX Runtime fails on every generated input, so no conversion can be checked ({reason})")
+    raise ModelError(f"ONNX Runtime fails on every generated input, so no conversion can be checked ({reason}).")
 
 
 def made_up(rng: np.random.Generator, sizes: list[int], elem_type: int, below: int, normal: bool) -> np.ndarray:
@@ -262,7 +259,7 @@ def made_up(rng: np.random.Generator, sizes: list[int], elem_type: int, below: i
     if dtype.kind == "f":
         return (rng.standard_normal(sizes) if normal else rng.random(sizes)).astype(dtype)
     if dtype.kind not in "iub":
-        raise Refused(f"an input of type {dtype} has no counterpart in TensorFlow Lite")
+        raise ModelError(f"an input of type {dtype} has no counterpart in TensorFlow Lite.")
     return rng.integers(0, 2 if dtype.kind == "b" else below, sizes).astype(dtype)
 
 
@@ -352,4 +349,4 @@ def fits(declared: list, shape: tuple) -> bool:
 if __name__ == "__main__":
     os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", TF_USE_LEGACY_KERAS="1", CUDA_VISIBLE_DEVICES="-1")
     os.environ["KERAS_HOME"] = str(Path.cwd())  # the parent's scratch folder: nothing is written to the user's home
-    main()
+    serve(saved_model)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgeloop.convert.sources.names import identifiers
 from edgeloop.convert.sources.onnx_environment import onnx2tf_python
-from edgeloop.errors import MissingExtra, ModelError
+from edgeloop.errors import MissingExtra, ModelError, last_line
 from edgeloop.extras import need
-from edgeloop.processes.children import owned
+from edgeloop.processes.job import WorkerBug, run_job
+from edgeloop.processes.sandbox import Limits
 from edgeloop.progress import Progress, silent
+from edgeloop.runtime.program import local_program
 
 CHILD = Path(__file__).with_name("onnx2tf_child.py")
+START = "import runpy, sys; sys.path.append(sys.argv[1]); runpy.run_path(sys.argv[2], run_name='__main__')"
+UNLIMITED_BYTES = 1 << 62
 
 
 def onnx_to_saved_model(path: Path, folder: Path, progress: Progress = silent, timeout_s: float = 300.0) -> Path:
@@ -42,11 +44,7 @@ def onnx_to_saved_model(path: Path, folder: Path, progress: Progress = silent, t
     }
     python = onnx2tf_python(progress)
     progress(f"{path.name}: onnx2tf", 0, 1)
-    answer = _ask(python, job, path, timeout_s)
-    if "missing" in answer:
-        raise MissingExtra(f"{python} cannot load onnx2tf: {answer['missing']}", advice="Run: edgeloop setup onnx2tf")
-    if "refused" in answer:
-        raise ModelError(f"{path}: {answer['refused']}.")
+    _convert(python, job, path, progress, timeout_s)
     progress(f"{path.name}: onnx2tf", 1, 1)
     return folder
 
@@ -74,27 +72,18 @@ def onnx_names(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     return inputs, outputs
 
 
-def _ask(python: Path, job: dict[str, Any], path: Path, timeout_s: float) -> dict[str, str]:
-    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as log:
-        command = [str(python), "-I", str(CHILD)]
-        pipe = subprocess.PIPE
+def _convert(python: Path, job: dict[str, Any], path: Path, progress: Progress, timeout_s: float) -> None:
+    """Run `onnx2tf_child.py`, which has edgeloop's packed program on its path: edgeloop is not installed there."""
+    # the memory is limited by whoever runs this
+    limits = Limits(read_bytes=UNLIMITED_BYTES, read_s=timeout_s)
+    with tempfile.TemporaryDirectory() as scratch:
         try:
-            with owned(command, stdin=pipe, stdout=pipe, stderr=log, cwd=Path(scratch)) as child:
-                printed, _ = child.communicate(json.dumps(job).encode() + b"\n", timeout=timeout_s)
-        except subprocess.TimeoutExpired as e:
-            raise ModelError(
-                f"{path}: onnx2tf did not finish within {timeout_s:g} s",
-                advice="Convert a smaller model, or allow more time.",
-            ) from e
+            run_job(["-c", START, local_program(), CHILD], job, limits, progress, python=python, cwd=Path(scratch))
+        except ModelError as e:
+            raise e.at(str(path)) from e
+        except WorkerBug as e:
+            raise ModelError(f"{path}: onnx2tf fails: {last_line(str(e))}", advice="Export the model again.") from e
         except OSError as e:
             raise MissingExtra(
                 f"{python} cannot be started ({e.strerror})", advice="Run: edgeloop setup onnx2tf"
             ) from e
-        if child.returncode == 0:
-            return json.loads(printed)
-        log.seek(0)
-        last = log.read().decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-        raise ModelError(
-            f"{path}: onnx2tf ended with exit code {child.returncode}: {last[0][:300]}",
-            advice="Export the model again.",
-        )

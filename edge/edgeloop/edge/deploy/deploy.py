@@ -13,13 +13,12 @@ from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployResult, DeployStatus
 from edgeloop.edge.deploy.fleet import add_devices
 from edgeloop.edge.deploy.parallel import Step
-from edgeloop.edge.deploy.release_client import DeviceStatus, ReleaseClient, SlotStatus, release_client
+from edgeloop.edge.deploy.release_client import ReleaseClient, release_client
 from edgeloop.edge.deploy.speed_cache import available_runtimes, measure_speeds
 from edgeloop.edge.deploy.variant_choice import VariantFit, choose_fastest, fitting_variants
-from edgeloop.errors import DataError, DeviceError, EdgeloopError, IntegrityError, ParityError, TargetError
+from edgeloop.edge.on_device.releases.protocol import DeviceStatus, SlotStatus
+from edgeloop.errors import EdgeloopError, IntegrityError, TargetError, error_from_json
 from edgeloop.runtime.device import Device
-
-CAUSES = {error.__name__: error for error in (ParityError, TargetError, DeviceError, DataError)}
 
 
 def deploy_to(bundle: Bundle, device: Device, options: DeployOptions, step: Step) -> DeployResult:
@@ -33,7 +32,9 @@ def deploy_to(bundle: Bundle, device: Device, options: DeployOptions, step: Step
         hint = ""
         if deployment.result.step == "activate":
             hint = " Run edgeloop devices to see which release the device runs now."
-        return replace(deployment.result, result=DeployStatus.FAILED, reason=f"{e}{hint}", error=e)
+        return replace(
+            deployment.result, result=DeployStatus.FAILED, reason=f"{e.told_beside(device.name)}{hint}", error=e
+        )
 
 
 class _Deployment:
@@ -103,14 +104,15 @@ class _Deployment:
     def _activate(self, client: ReleaseClient, why: str) -> DeployResult:
         probation = client.activate(self.slot, self.options.probation, self.options.p90_budget_ms)
         result = replace(self.result, p50_ms=probation.p50_ms, p90_ms=probation.p90_ms)
-        if probation.committed:
+        if probation.failure is None:
             return replace(result, result=DeployStatus.COMMITTED, reason=why)
         version, before = self.result.version, self.result.before
         back = f"it runs release {before} again" if before else "it runs no release"
-        error = CAUSES.get(probation.cause or "", TargetError)(
-            f"{self.device.name}: release {version} was rolled back ({probation.reason.rstrip('.')}); {back}."
+        cause = error_from_json(probation.failure, TargetError, doing="the probation")
+        error = type(cause)(
+            f"release {version} was rolled back ({cause.found}); {back}.", advice=cause.advice, where=self.device.name
         )
-        return replace(result, result=DeployStatus.ROLLED_BACK, reason=probation.reason, error=error)
+        return replace(result, result=DeployStatus.ROLLED_BACK, reason=str(cause), error=error)
 
 
 def _refuse_early(bundle: Bundle, status: DeviceStatus, held: SlotStatus | None) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeloop.edge.deploy.parallel import Step, run_on_all
-from edgeloop.edge.deploy.release_client import DeviceStatus, release_client
+from edgeloop.edge.deploy.release_client import release_client
+from edgeloop.edge.on_device.releases.protocol import DeviceStatus
 from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.device import Device
 

@@ -41,7 +41,7 @@ def run_on_all(
 
     def step(device: Device, name: str) -> None:
         if stop.is_set():
-            raise DeviceError(f"{device.name}: interrupted before the step {name}", advice="Run the command again.")
+            raise DeviceError(f"interrupted before the step {name}", advice="Run the command again.", where=device.name)
         events.put((device, name))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -26,7 +26,7 @@ def of_enroll(enrolled: Sequence[EnrollResult]) -> CommandResult:
 def of_deploy(outcomes: Sequence[DeployResult]) -> CommandResult:
     """{"devices": [...]}, a row each in the order they were named."""
     columns = ("device", "result", "release", "variant", "p90 ms", "p50 ms", "runtime", "sent")
-    rows = [(o.device.label, "", o.reason.removeprefix(f"{o.device.name}: ")) for o in outcomes]
+    rows = [(o.device.label, "", o.reason) for o in outcomes]
     document = {"devices": [_outcome(o) for o in outcomes]}
     tables = [Table("", columns, [_cells(o) for o in outcomes])]
     return CommandResult(document, tables, _reasons(rows), _first(o.error for o in outcomes))
@@ -106,7 +106,7 @@ def _release(version: int | None) -> str:
 
 def _reason(device: Device, error: EdgeloopError | None) -> str:
     """The error, for a line that names the device already."""
-    return "" if error is None else str(error).removeprefix(f"{device.name}: ")
+    return "" if error is None else error.told_beside(device.name)
 
 
 def _reasons(rows: Iterable[tuple[str, str, str]]) -> list[str]:

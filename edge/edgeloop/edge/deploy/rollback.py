@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeloop.edge.deploy.parallel import Step, refuse_twice, run_on_all
-from edgeloop.edge.deploy.release_client import DeviceStatus, release_client
+from edgeloop.edge.deploy.release_client import release_client
+from edgeloop.edge.on_device.releases.protocol import DeviceStatus
 from edgeloop.errors import EdgeloopError, OptionsError
 from edgeloop.runtime.device import Device
 
@@ -59,7 +60,7 @@ def _roll_back(device: Device, slot: str | None, timeout_s: float, step: Step) -
             now = client.rollback(name)
     except EdgeloopError as e:
         return RollbackResult(device=device, slot=slot, error=e)
-    return RollbackResult(device=device, slot=name, was=was, version=now.get("version"), variant=now.get("variant"))
+    return RollbackResult(device=device, slot=name, was=was, version=now.version, variant=now.variant)
 
 
 def _only(device: Device, status: DeviceStatus) -> str:

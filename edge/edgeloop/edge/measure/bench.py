@@ -29,7 +29,9 @@ from edgeloop.edge.measure.pair_loader import PairLoader
 from edgeloop.edge.measure.prepared_model import PreparedModel
 from edgeloop.edge.measure.profile import profile
 from edgeloop.edge.measure.scenarios import Driver, ScenarioResult
+from edgeloop.processes.messages import to_header
 from edgeloop.progress import Progress, silent
+from edgeloop.runtime.agent.protocol import ProbeReply
 
 DEFAULTS = BenchOptions()
 
@@ -95,11 +97,15 @@ def bench(
     return Bench(
         records=(to, *(of for of, _ in others)),
         ratios=tuple(ratio(of, to, skipped, options.seed) for of, skipped in others),
-        devices={pair.candidate.device.label: pair.about for pair, _ in reversed(pairs)},
+        devices={pair.candidate.device.label: _described(pair.about) for pair, _ in reversed(pairs)},
         host=_host(),
         seed=options.seed,
         notes=tuple(loader.notes),
     )
+
+
+def _described(about: ProbeReply) -> dict[str, Any]:
+    return {name: value for name, value in to_header(about).items() if name != "backend"}
 
 
 def _by_loadgen(pair: PreparedModel) -> ScenarioResult:

@@ -80,16 +80,16 @@ def ratio(of: Latency, to: Latency, skipped: int, seed: int) -> Ratio:
 def _what(loaded: PreparedModel) -> dict[str, Any]:
     """The fields of a record that were known before the first run."""
     target, runner, device = loaded.candidate.target, loaded.candidate.runner, loaded.candidate.device
-    options, prepared, delegated = loaded.options, loaded.prepared, loaded.prepared["delegated"]
+    options, prepared, delegated = loaded.options, loaded.prepared, loaded.prepared.delegated
     return {
         "variant": target.variant,
         "format": target.format.value,
         "bytes": target.bytes,
         "sha256": target.sha256,
         "runtime": runner.name,
-        "runtime_version": loaded.about["version"],
+        "runtime_version": loaded.about.version,
         "device": device.label,
-        "functional_only": loaded.about["capabilities"]["emulated"] is True,
+        "functional_only": (loaded.about.capabilities or {}).get("emulated") is True,
         "threads": options.threads,
         "delegate": None if options.delegate is None else PurePath(options.delegate).name,
         "delegated": None if delegated is None else tuple(delegated),
@@ -97,9 +97,9 @@ def _what(loaded: PreparedModel) -> dict[str, Any]:
         "batch": loaded.query.samples_per_call,
         "warmup": options.warmup,
         "block": loaded.block,
-        "import_ms": prepared["import_ms"],
-        "load_ms": prepared["load_ms"],
-        "arena_bytes": prepared["arena_bytes"],
+        "import_ms": prepared.import_ms,
+        "load_ms": prepared.load_ms,
+        "arena_bytes": prepared.arena_bytes,
     }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from edgeloop.edge.measure.scenarios import Query, Scenario, ScenarioResult, scenario_result
 from edgeloop.errors import DeviceError, TargetError
 from edgeloop.processes.frames import pack, unpack
+from edgeloop.runtime.agent.protocol import LoadgenRequest
 from edgeloop.runtime.client import Agent
 
 ESTIMATES = {Scenario.SINGLE_STREAM: "early_stopping_latency_ss", Scenario.MULTI_STREAM: "early_stopping_latency_ms"}
@@ -48,24 +49,19 @@ def measure_with_loadgen(
         TargetError: The model fails on these inputs.
         DeviceError: The agent died or did not answer in time.
     """
-    fields = {
-        "signature": signature,
-        "scenario": query.scenario.value,
-        "queries": queries,
-        "samples": query.samples,
-        "calls": query.calls,
-    }
-    answer, payload = agent.ask("loadgen", fields, pack(inputs), refused=TargetError)
+    request = LoadgenRequest(signature, query.scenario.value, queries, query.samples, query.calls)
+    answer, payload = agent.request(request, pack(inputs), TargetError)
     try:
         times = {name: tuple(map(float, values)) for name, values in unpack(payload).items()}
-        value, plain = _figures(query, answer["results"])
-        ours = scenario_result(query, times["query_ms"], f"loadgen {answer['version']}")
+        value, plain = _figures(query, answer.results)
+        ours = scenario_result(query, times["query_ms"], f"loadgen {answer.version}")
         theirs = replace(ours, value=value, percentile_ms=plain)
         return LoadgenRun(theirs, times["query_ms"], times["own_ms"], times["cpu_ms"])
     except (KeyError, TypeError, ValueError) as e:
         raise DeviceError(
-            f"{agent.where}: LoadGen's result is not that of version 6.0 ({type(e).__name__}: {e})",
+            f"LoadGen's result is not that of version 6.0 ({type(e).__name__}: {e})",
             advice="Install mlcommons-loadgen 6.",
+            where=agent.where,
         ) from e
 
 

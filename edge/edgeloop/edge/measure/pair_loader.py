@@ -89,7 +89,7 @@ class PairLoader:
         candidate, error = next(((c, e) for c, e in failed if not isinstance(e, MissingExtra)), failed[0])
         kind = type(error)
         if kind is MissingExtra and self.options.devices:
-            reasons = "; ".join(dict.fromkeys(e.sentence.rstrip(".") for _, e in failed))
+            reasons = "; ".join(dict.fromkeys(e.clause for _, e in failed))
             raise DeviceError(
                 f"{who} runs none of these files: {reasons}", advice="Install a runtime there, or name another Python."
             ) from error

@@ -58,17 +58,17 @@ class PreparedModel:
         """
         self.candidate, self.agent, self.options = candidate, agent, options
         self.began_s, self.close = began_s, close
-        self.about = agent.ask("probe", refused=MissingExtra)[0]
+        self.about = agent.probe(refused=MissingExtra)
         target, delegate = candidate.target, None if options.delegate is None else {"library": options.delegate}
         self.prepared = agent.prepare(target.entry, options.threads, delegate=delegate)
-        self.signature, specs = inference(self.prepared["signatures"], target.reference)
+        self.signature, specs = inference(self.prepared.signatures or {}, target.reference)
         self.query, self.inputs = _query(specs, candidate, options)
         self.queries = 1 if options.scenario is Scenario.OFFLINE else options.runs
         self.queries_a_turn = min(QUERIES_A_TURN, self.queries)
         asked_s = time.monotonic() - began_s
         self.samples = TimingSamples(first_ms=self._run(1).wall_ms[0], epoch_s=asked_s)
         self._check(batch_of(specs))
-        self.samples.warmup_ms = self._run(options.warmup).wall_ms
+        self.samples.warmup_ms = tuple(self._run(options.warmup).wall_ms)
 
     @property
     def turns(self) -> int:

@@ -15,6 +15,7 @@ from edgeloop.bundle import Format
 from edgeloop.edge.measure.prepared_model import PreparedModel
 from edgeloop.errors import DeviceError, TargetError
 from edgeloop.files.flatbuffer import Graph, Operator, read_tflite
+from edgeloop.runtime.agent.machine.sysfs import UNSUPPORTED
 
 RUNS = 50
 KINDS = (  # how XNNPACK's names begin, and the operators of a model that become these
@@ -46,10 +47,10 @@ def profile(loaded: PreparedModel, say: Callable[[str], None]) -> list[dict[str,
         return None
     try:
         answer = loaded.agent.profile(loaded.inputs, loaded.signature, RUNS)
-        ops, why = answer["ops"], answer.get("why", "")
+        ops, why = answer.ops, answer.why
     except (TargetError, DeviceError) as e:
-        ops, why = None, str(e)
-    if not isinstance(ops, list):
+        ops, why = UNSUPPORTED, str(e)
+    if isinstance(ops, str):
         say(f"no profile of {target.variant} on {loaded.candidate.runner.name}: {why.rstrip('.')}.")
         return None
     if why:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.errors import DataError
+from edgeloop.errors import DataError, one_line
 
 
 def named_arrays(specs: Sequence[TensorSpec], document: Any) -> dict[str, np.ndarray]:
@@ -81,7 +81,7 @@ def check_batch_sizes(inputs: Mapping[str, np.ndarray]) -> None:
 
 def first_words(error: Exception) -> str:
     """A foreign error in one short line."""
-    return " ".join(str(error).split())[:120] or type(error).__name__
+    return one_line(error, 120) or type(error).__name__
 
 
 def _decode(value: Any) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgeloop.atomic import write_file
 from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
-from edgeloop.errors import DataError, MissingExtra
+from edgeloop.errors import DataError, MissingExtra, last_line
 from edgeloop.processes.children import owned
 from edgeloop.registry.signatures.verify import NAMESPACE, verify
 
@@ -39,7 +39,7 @@ def sign_bundle(bundle: Bundle, key: str | Path) -> Path:
     manifest = bundle.file(MANIFEST).read_bytes()
     code, signature, words = _ssh_keygen(["sign", "-f", key, "-n", NAMESPACE], manifest)
     if code != 0 or not signature.startswith(b"-----BEGIN SSH SIGNATURE-----"):
-        raise DataError(f"cannot sign with {key}: {_why_not(key, words)}")
+        raise _refusal(key, words)
     write_file(bundle.file(SIGNATURE), signature)
     return bundle.file(SIGNATURE)
 
@@ -79,16 +79,14 @@ def _ssh_keygen(arguments: list[str | Path], data: bytes = b"") -> tuple[int, by
         return child.returncode, out, words.decode(errors="replace")
 
 
-def _why_not(key: Path, words: str) -> str:
+def _refusal(key: Path, words: str) -> DataError:
+    """`words`: what ssh-keygen said."""
     if not key.is_file():
-        return "the file does not exist. Make a key: ssh-keygen -t ed25519 -f KEY"
-    if "passphrase" in words:
-        return "it has a passphrase, and edgeloop never asks for one. Load the key first: ssh-add KEY"
-    if "UNPROTECTED" in words:
-        return "other users can read it. Run: chmod 600 KEY"
-    return f"{_last(words)}. Expected an OpenSSH key file."
-
-
-def _last(words: str) -> str:
-    lines = words.strip().splitlines()
-    return lines[-1].strip().rstrip(".") if lines else ""
+        found, advice = "the file does not exist", "Make a key: ssh-keygen -t ed25519 -f KEY"
+    elif "passphrase" in words:
+        found, advice = "it has a passphrase, and edgeloop never asks for one", "Load the key first: ssh-add KEY"
+    elif "UNPROTECTED" in words:
+        found, advice = "other users can read it", "Run: chmod 600 KEY"
+    else:
+        found, advice = last_line(words), "Expected an OpenSSH key file."
+    return DataError(f"cannot sign with {key}: {found}", advice=advice)

@@ -36,16 +36,18 @@ def read_signers(path: Path) -> bytes:
         data = path.read_bytes()[: LIMIT_BYTES + 1]
         text = data.decode()
     except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"{path} cannot be read ({getattr(e, 'strerror', None) or 'it is not text'}). {FORM}") from e
+        raise DataError(
+            f"{path} cannot be read ({getattr(e, 'strerror', None) or 'it is not text'})", advice=FORM
+        ) from e
     if len(data) > LIMIT_BYTES:
-        raise DataError(f"{path} has more than {LIMIT_BYTES} bytes. {FORM}")
+        raise DataError(f"{path} has more than {LIMIT_BYTES} bytes", advice=FORM)
     if "PRIVATE KEY" in text:
         raise DataError(f"{path} holds a PRIVATE key", advice=f"Pass public keys only. {FORM}")
     lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
     keys = [_check(path, n, line) for n, line in lines if line and not line.startswith("#")]
     if not any(keys):
         found = "lists no key" if not keys else f"lists no key for the namespace {NAMESPACE}"
-        raise DataError(f"{path} {found}. {FORM}")
+        raise DataError(f"{path} {found}", advice=FORM)
     return data
 
 
@@ -54,11 +56,11 @@ def _check(path: Path, number: int, line: str) -> bool:
     words = WORD.findall(line)
     at = next((i for i, word in enumerate(words) if word in KEY_TYPES), None)
     if at is None or at + 1 == len(words):
-        raise DataError(f"{path}, line {number}, has no key of a type that OpenSSH signs with. {FORM}")
+        raise DataError(f"{path}, line {number}, has no key of a type that OpenSSH signs with", advice=FORM)
     if at == 0:
-        raise DataError(f"{path}, line {number}, has no signer's name before the key, as in a .pub file. {FORM}")
+        raise DataError(f"{path}, line {number}, has no signer's name before the key, as in a .pub file", advice=FORM)
     if at > 2 or not is_key(words[at], words[at + 1]):
-        raise DataError(f"{path}, line {number}, has a damaged key or spaces before it. {FORM}")
+        raise DataError(f"{path}, line {number}, has a damaged key or spaces before it", advice=FORM)
     options = words[1] if at == 2 else ""
     namespaces = re.search(r'namespaces="([^"]*)"', options, re.IGNORECASE)
     return namespaces is None or NAMESPACE in namespaces[1].split(",") or "*" in namespaces[1]

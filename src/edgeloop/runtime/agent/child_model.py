@@ -1,4 +1,4 @@
-"""A model in an `agent` child of this program: a signal or a hang that a model causes ends the child alone.
+"""A model in an agent of its own: a signal or a hang that a model causes ends that child alone.
 
 Python 3.9 syntax, the standard library; NumPy once arrays are spoken of.
 """
@@ -10,14 +10,16 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from edgeloop.errors import DeviceError, EdgeloopError, TargetError
-from edgeloop.processes.children import meaning, owned, signal_of
-from edgeloop.processes.frames import pack, read_frame, unpack, write_frame
+from edgeloop.errors import DeviceError, TargetError
+from edgeloop.processes.children import owned
+from edgeloop.processes.conversation import Conversation
+from edgeloop.processes.frames import pack, unpack
+from edgeloop.runtime.agent.protocol import PrepareRequest, ProbeRequest, RunRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,20 +38,31 @@ class ChildRun:
     rss_peak_bytes: int | None
 
 
-class ChildModel:
-    """A model that is loaded in a child. Made by `loaded`.
+class ChildModel(Conversation):
+    """A model that is loaded in a child. Made by `model_in_child`.
 
     Attributes:
         signatures: {name: {inputs, outputs: {tensor: {shape (None where free), dtype}}}}.
         version: The runtime's.
     """
 
+    crash = TargetError
     version: str = ""
 
-    def __init__(self, process: subprocess.Popen, log: IO[bytes], what: str, timeout_s: float) -> None:
-        self._process, self._log, self._what, self._timeout_s = process, log, what, timeout_s
-        self._overdue = threading.Event()
-        self.signatures: dict[str, dict] = {}
+    def __init__(self, child: subprocess.Popen, where: str, timeout_s: float, log: IO[bytes]) -> None:
+        super().__init__(child, where, timeout_s, log)
+        self.signatures: Mapping[str, Any] = {}
+
+    def load(self, entry: str, threads: int) -> None:
+        """Load the model at `entry`.
+
+        Raises:
+            DeviceError: The runtime does not load on this device; or as `run`.
+            TargetError: It refuses the model, or dies of it.
+        """
+        self.version = str(self.request(ProbeRequest())[0].version)
+        prepared, _ = self.request(PrepareRequest(path=entry, threads=threads), refused=TargetError)
+        self.signatures = prepared.signatures or {}
 
     def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> ChildRun:
         """One run of a signature.
@@ -58,44 +71,42 @@ class ChildModel:
             TargetError: The runtime refuses the inputs, or the child died of a signal.
             DeviceError: It gave no answer in time, or ended in another way.
         """
-        answer, data = self.ask("run", {"signature": signature, "runs": 1}, pack(inputs), TargetError)
-        return ChildRun(unpack(data), answer["wall_ms"][0], answer["rss_peak_bytes"])
+        reply, data = self.request(RunRequest(signature), pack(inputs), TargetError)
+        return ChildRun(unpack(data), reply.wall_ms[0], reply.rss_peak_bytes)
 
-    def ask(
-        self, op: str, fields: Mapping[str, Any], payload: bytes, refused: type[EdgeloopError]
-    ) -> tuple[dict[str, Any], bytes]:
-        """One question to the agent; `refused` where it answers with an error. Raises as `run` else."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+
+@contextlib.contextmanager
+def started_agent(runtime: str, folder: str) -> Iterator[tuple[subprocess.Popen, IO[bytes]]]:
+    """An agent of this program for models in `folder`, and its log; ended with the block.
+
+    Raises:
+        DeviceError: No process can be started.
+    """
+    command = [sys.executable, "-I", *PROGRAM, "runtime.agent.serve_model", runtime, os.path.abspath(folder)]
+    pipe = subprocess.PIPE
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(_log_file())
         try:
-            write_frame(self._process.stdin, dict(fields, op=op), payload)
-            frame = read_frame(self._process.stdout)
-        except (OSError, ValueError) as e:  # it went away in the middle of a frame
-            raise self._ended(op) from e
-        if frame is None:
-            raise self._ended(op)
-        if "error" in frame[0]:
-            error = frame[0]["error"]
-            raise refused(f"{self._what}: {op} failed with {error['type']}: {error['message'] or 'no reason given'}")
-        return frame
+            child = stack.enter_context(owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=1))
+        except OSError as e:
+            raise DeviceError(f"no process for the model ({e.strerror}). Is the memory full?") from e
+        _first_to_go(child.pid)
+        yield child, log
 
-    def stop(self) -> None:
-        """It took too long."""
-        self._overdue.set()
-        self._process.kill()
 
-    def _ended(self, op: str) -> EdgeloopError:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
-        if self._overdue.is_set():
-            return DeviceError(f"{self._what}: {op} did not end within {self._timeout_s:g} s. The child was ended.")
-        code = self._process.returncode
-        name = signal_of(code)
-        if name:
-            return TargetError(f"{self._what}: the child died of {name} during {op}. {meaning(name)}")
-        self._log.seek(0)
-        words = self._log.read()[-400:].decode(errors="replace").strip().splitlines() or ["no last words"]
-        return DeviceError(f"{self._what}: the child ended during {op} (exit code {code}): {words[-1].rstrip('.')}.")
+@contextlib.contextmanager
+def model_in_child(
+    runtime: str, folder: str, entry: str, threads: int = 1, timeout_s: float = 120.0
+) -> Iterator[ChildModel]:
+    """`folder/entry` in a child that may take `timeout_s` for all of the block and is ended with it.
+
+    Raises as `ChildModel.load`, and DeviceError where no process can be started.
+    """
+    with started_agent(runtime, folder) as (child, log):
+        model = ChildModel(child, f"{entry} on {runtime}", timeout_s, log)
+        model.deadline = time.monotonic() + timeout_s
+        model.load(entry, threads)
+        yield model
 
 
 def _first_to_go(pid: int) -> None:
@@ -105,35 +116,8 @@ def _first_to_go(pid: int) -> None:
         file.write("500")
 
 
-def words_file() -> IO[bytes]:
+def _log_file() -> IO[bytes]:
     """Where a child's words go: memory where the system has such files, for a full disk takes not even an empty one."""
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("words"), "w+b")
+        return os.fdopen(os.memfd_create("log"), "w+b")
     return tempfile.TemporaryFile()
-
-
-@contextlib.contextmanager
-def model_in_child(
-    runtime: str, folder: str, entry: str, threads: int = 1, timeout_s: float = 120.0
-) -> Iterator[ChildModel]:
-    """`folder/entry` in a child that may take `timeout_s` for all of the block and is ended with it.
-
-    Raises:
-        DeviceError: The runtime does not load on this device; or as `ChildModel.run`.
-        TargetError: It refuses the model, or dies of it.
-    """
-    command = [sys.executable, "-I", *PROGRAM, "runtime.agent.serve_model", runtime, os.path.abspath(folder)]
-    pipe = subprocess.PIPE
-    with words_file() as log, owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=1) as process:
-        _first_to_go(process.pid)
-        model = ChildModel(process, log, f"{entry} on {runtime}", timeout_s)
-        watch = threading.Timer(timeout_s, model.stop)
-        watch.daemon = True
-        watch.start()
-        try:
-            model.version = str(model.ask("probe", {}, b"", DeviceError)[0]["version"])
-            prepared = model.ask("prepare", {"path": entry, "threads": threads}, b"", TargetError)
-            model.signatures = prepared[0]["signatures"]
-            yield model
-        finally:
-            watch.cancel()

@@ -50,8 +50,8 @@ def load(module: Any, wanted: Mapping[str, Any], root: str = "/") -> Any:
     if library == EDGETPU:
         if edge_tpus(root) == UNSUPPORTED:
             raise DeviceError(
-                "no Edge TPU on this device: neither a USB device 1a6e:089a or 18d1:9302 nor /dev/apex_0. Plug one in, "
-                "or measure without --delegate."
+                "no Edge TPU on this device: neither a USB device 1a6e:089a or 18d1:9302 nor /dev/apex_0",
+                advice="Plug one in, or measure without --delegate.",
             )
         library = EDGETPU_LIBRARY
     try:
@@ -69,7 +69,9 @@ def load(module: Any, wanted: Mapping[str, Any], root: str = "/") -> Any:
 def refused(library: str, error: Exception) -> TargetError:
     """What a delegate's failing Prepare is to a caller."""
     reason = str(error).replace(RESTORED, "").strip().rstrip(".") or "it gives no reason"
-    return TargetError(f"the delegate {library} fails to prepare this model: {reason}. Run it without the delegate.")
+    return TargetError(
+        f"the delegate {library} fails to prepare this model: {reason}", advice="Run it without the delegate."
+    )
 
 
 def taken(wrapper: Any) -> tuple[list[int], list[str]]:
@@ -103,6 +105,6 @@ def all_taken(library: str, indices: list[int], names: list[str]) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in Counter(names[i] for i in left).most_common())
     which = ", ".join(map(str, left[:20])) + (", ..." if len(left) > 20 else "")
     raise TargetError(
-        f"the delegate {library} leaves {len(left)} of {len(names)} operators on the CPU: {counts} (operator {which}). "
-        "Convert the model for it, or allow operators on the CPU."
+        f"the delegate {library} leaves {len(left)} of {len(names)} operators on the CPU: {counts} (operator {which})",
+        advice="Convert the model for it, or allow operators on the CPU.",
     )

@@ -39,7 +39,9 @@ def drive(
     try:
         import mlperf_loadgen as loadgen
     except ImportError as e:
-        raise MissingExtra(f"LoadGen does not load ({e}). Run there: pip install mlcommons-loadgen (x86-64)") from e
+        raise MissingExtra(
+            f"LoadGen does not load ({e})", advice="Run there: pip install mlcommons-loadgen (x86-64)"
+        ) from e
     own_ms: list[float] = []
     cpu_ms: list[float] = []
     failures: list[Exception] = []

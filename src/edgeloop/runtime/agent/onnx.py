@@ -39,7 +39,9 @@ class Onnx:
             Exception: The runtime refuses the model.
         """
         if delegate is not None:
-            raise OptionsError(f"ONNX Runtime takes no TFLite delegate such as {delegate['library']}. Leave it out.")
+            raise OptionsError(
+                f"ONNX Runtime takes no TFLite delegate such as {delegate['library']}", advice="Leave it out."
+            )
         options = self.ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

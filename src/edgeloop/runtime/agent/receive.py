@@ -7,43 +7,39 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from edgeloop.atomic import publish, sync
 from edgeloop.errors import IntegrityError
 from edgeloop.hashes import digest
 from edgeloop.runtime.agent.paths import confined
+from edgeloop.runtime.agent.protocol import PushReply, PushRequest
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def receive(root: str, header: Mapping[str, Any], piece: bytes) -> dict[str, Any]:
-    """One `push`: {path, size, sha256} asks how much is there, with `offset` and a payload it brings more.
-
-    Returns:
-        {have, done}: bytes that need not be sent again, and whether the file stands under its name.
+def receive(root: str, asked: PushRequest, piece: bytes) -> PushReply:
+    """One push below `root`.
 
     Raises:
         ValueError: The path leads out of `root` or to a folder, the piece is not the next one, or `sha256` is none.
         IntegrityError: The whole has another sha256; nothing of it is kept.
     """
-    path, size, sha256 = confined(root, header["path"]), int(header["size"]), header["sha256"]
+    path, size, sha256 = confined(root, asked.path), asked.size, asked.sha256
     if not SHA256.fullmatch(sha256):  # it becomes a part of a path
         raise ValueError(f"{sha256[:80]!r} is no sha256 in hex")
     if os.path.isfile(path) and os.path.getsize(path) == size and digest(path) == sha256:
-        return {"have": size, "done": True}
+        return PushReply(size, True)
     if os.path.isdir(path):  # the root is one too, and what is being uploaded would lie beside it
-        raise ValueError(f"{header['path']!r} is a folder there")
+        raise ValueError(f"{asked.path!r} is a folder there")
     part = part_name(path, sha256)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     have = os.path.getsize(part) if os.path.exists(part) else 0
     if have > size:
         os.unlink(part)
         have = 0
-    offset = header.get("offset")
+    offset = asked.offset
     if offset is None and have < size:
-        return {"have": have, "done": False}
+        return PushReply(have, False)
     if offset is not None:
         if offset != have or offset + len(piece) > size:
             raise ValueError(f"a piece of {len(piece)} bytes at {offset} of {size}, where {have} are here")
@@ -51,9 +47,9 @@ def receive(root: str, header: Mapping[str, Any], piece: bytes) -> dict[str, Any
             file.write(piece)
         have += len(piece)
     if have < size:
-        return {"have": have, "done": False}
+        return PushReply(have, False)
     _finish(part, path, sha256)
-    return {"have": size, "done": True}
+    return PushReply(size, True)
 
 
 def part_name(path: str, sha256: str) -> str:
@@ -67,7 +63,7 @@ def _finish(part: str, path: str, sha256: str) -> None:
     if digest(part) != sha256:
         os.unlink(part)
         raise IntegrityError(
-            f"{os.path.basename(path)} arrived damaged: its sha256 is not the announced one. Send again."
+            f"{os.path.basename(path)} arrived damaged: its sha256 is not the announced one", advice="Send again."
         )
     sync(part)
     publish(part, path)

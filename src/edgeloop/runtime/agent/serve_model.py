@@ -2,23 +2,7 @@
 
     agent RUNTIME ROOT        RUNTIME: a name of runtime_table.RUNTIMES; models are opened below ROOT
 
-It answers frames (frames.py); payloads are a NumPy .npz of named arrays, or nothing. It ends when stdin does.
-
-    probe       -> {python, runtime, version, machine, cpus, tensorflow, capabilities} (capabilities.py)
-    push        {path, size, sha256, offset} + bytes -> {have, done}: a file below ROOT (receive.py)
-    prepare     {path, threads, keep, delegate: {library, options, allow_cpu_ops} | null}
-                -> {import_ms, load_ms, arena_bytes, delegated, signatures: {name: {inputs, outputs:
-                    {tensor: {shape, dtype}}}}}
-    run         {signature, warmup, runs} + npz -> {wall_ms: [...], cpu_ms: [...], started_s: [...],
-                    involuntary_switches, rss_bytes, rss_peak_bytes} + npz of the last run
-    conditions  -> {governor, frequency_mhz, temperature_c, throttled, ...} (conditions.py)
-    profile     {signature, runs, xnnpack} + npz -> {ops: [...], ...} (profiler.py)
-    loadgen     {signature, scenario, queries, samples, calls} + npz -> {version, results} + npz of times (loadgen.py)
-    tensors     {signature, graph, indices} + npz -> npz of those tensors after a run, by index (a .tflite with `keep`)
-    close
-
-What a time is: one invoke of the runtime, its inputs in place before and its outputs copied out after. wall_ms is
-elapsed, cpu_ms is what all threads of the agent together have used; started_s counts from the agent's first run.
+It answers the requests of protocol.py, each by the method of its name, and ends when stdin does or at `close`.
 """
 
 from __future__ import annotations
@@ -31,11 +15,29 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from edgeloop.processes.frames import Header, pack, serve, unpack
+from edgeloop.processes.frames import pack, serve, unpack
+from edgeloop.processes.messages import Done, answering
 from edgeloop.runtime.agent.machine.memory import own_bytes
 from edgeloop.runtime.agent.paths import confined, resolved
+from edgeloop.runtime.agent.protocol import (
+    REQUESTS,
+    ConditionsReply,
+    ConditionsRequest,
+    LoadgenReply,
+    LoadgenRequest,
+    PrepareReply,
+    PrepareRequest,
+    ProbeReply,
+    ProbeRequest,
+    ProfileReply,
+    ProfileRequest,
+    PushReply,
+    PushRequest,
+    RunReply,
+    RunRequest,
+    TensorsRequest,
+)
 
-OPERATIONS = ("probe", "push", "prepare", "run", "conditions", "profile", "loadgen", "tensors")
 RUNS_LIMIT = 10_000  # of one question: their times go into a frame's header, which has at most 1 MiB
 
 
@@ -47,7 +49,7 @@ class ModelOperations:
         self.runtime: Any = None
         self.import_ms = 0.0
         self.first_ns: int | None = None
-        self.weather: Any = None
+        self.condition_reader: Any = None
 
     def _runtime(self) -> Any:
         if self.runtime is None:
@@ -58,80 +60,74 @@ class ModelOperations:
             self.import_ms = (time.perf_counter() - start) * 1e3
         return self.runtime
 
-    def probe(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
+    def probe(self, asked: ProbeRequest, payload: bytes) -> ProbeReply:
         from edgeloop.runtime.agent.machine.capabilities import capabilities
 
         version = self._runtime().version
-        return {
-            "python": platform.python_version(),
-            "runtime": self.name,
-            "version": version,
-            "machine": platform.machine(),
-            "cpus": os.cpu_count(),
-            "tensorflow": "tensorflow" in sys.modules,
-            "capabilities": capabilities(),
-        }, b""
+        return ProbeReply(
+            runtime=self.name,
+            version=version,
+            python=platform.python_version(),
+            machine=platform.machine(),
+            cpus=os.cpu_count(),
+            tensorflow="tensorflow" in sys.modules,
+            capabilities=capabilities(),
+        )
 
-    def push(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
+    def push(self, asked: PushRequest, payload: bytes) -> PushReply:
         from edgeloop.runtime.agent.receive import receive  # with hashlib, and that with OpenSSL: 4 MB
 
-        return receive(self.root, header, payload), b""
+        return receive(self.root, asked, payload)
 
-    def prepare(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
-        path = confined(self.root, header["path"])
+    def prepare(self, asked: PrepareRequest, payload: bytes) -> PrepareReply:
+        path = confined(self.root, asked.path)
         runtime = self._runtime()
-        threads, keep = int(header.get("threads", 1)), bool(header.get("keep"))
         start = time.perf_counter()
-        signatures = runtime.load(path, threads, keep, header.get("delegate"))
+        signatures = runtime.load(path, asked.threads, asked.keep, asked.delegate)
         load_ms = (time.perf_counter() - start) * 1e3
-        answer = {"import_ms": self.import_ms, "load_ms": load_ms, "signatures": signatures}
-        return dict(answer, arena_bytes=runtime.arena_bytes(), delegated=runtime.delegated), b""
+        return PrepareReply(load_ms, self.import_ms, signatures, runtime.arena_bytes(), runtime.delegated)
 
-    def run(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
-        warmup, runs = int(header.get("warmup", 0)), runs_of(header)
-        call = self.runtime.ready(header.get("signature") or "", unpack(payload))
+    def run(self, asked: RunRequest, payload: bytes) -> tuple[RunReply, bytes]:
+        runs = checked(asked.runs)
+        call = self.runtime.ready(asked.signature or "", unpack(payload))
         switches = involuntary_switches()
-        for _ in range(warmup):
+        for _ in range(asked.warmup):
             call.invoke()
         started, wall, cpu = timed(call.invoke, runs)
         first_ns = self.first_ns = started[0] if self.first_ns is None else self.first_ns
-        return {
-            "wall_ms": [ns / 1e6 for ns in wall],
-            "cpu_ms": [ns / 1e6 for ns in cpu],
-            "started_s": [(ns - first_ns) / 1e9 for ns in started],
-            "involuntary_switches": involuntary_switches() - switches,
+        reply = RunReply(
+            wall_ms=[ns / 1e6 for ns in wall],
+            cpu_ms=[ns / 1e6 for ns in cpu],
+            started_s=[(ns - first_ns) / 1e9 for ns in started],
+            involuntary_switches=involuntary_switches() - switches,
             **own_bytes(),
-        }, pack(call.outputs())
+        )
+        return reply, pack(call.outputs())
 
-    def conditions(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
-        if self.weather is None:
+    def conditions(self, asked: ConditionsRequest, payload: bytes) -> ConditionsReply:
+        if self.condition_reader is None:
             from edgeloop.runtime.agent.machine.conditions import ConditionReader
 
-            self.weather = ConditionReader()
-        return self.weather.read(), b""
+            self.condition_reader = ConditionReader()
+        return ConditionsReply(self.condition_reader.read())
 
-    def profile(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
-        runs = runs_of(header)
-        return self.runtime.profile(
-            header.get("signature") or "", unpack(payload), runs, bool(header.get("xnnpack", True))
-        ), b""
+    def profile(self, asked: ProfileRequest, payload: bytes) -> ProfileReply:
+        runs = checked(asked.runs)
+        return ProfileReply(**self.runtime.profile(asked.signature or "", unpack(payload), runs, asked.xnnpack))
 
-    def loadgen(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
+    def loadgen(self, asked: LoadgenRequest, payload: bytes) -> tuple[LoadgenReply, bytes]:
         from edgeloop.runtime.agent.loadgen import drive
 
-        call = self.runtime.ready(header.get("signature") or "", unpack(payload))
-        queries, samples, calls = (int(header[name]) for name in ("queries", "samples", "calls"))
-        answer, times = drive(call.invoke, header["scenario"], queries, samples, calls)
-        return answer, pack(times)
+        call = self.runtime.ready(asked.signature or "", unpack(payload))
+        answer, times = drive(call.invoke, asked.scenario, asked.queries, asked.samples, asked.calls)
+        return LoadgenReply(**answer), pack(times)
 
-    def tensors(self, header: Header, payload: bytes) -> tuple[dict[str, Any], bytes]:
-        indices = [int(i) for i in header["indices"]]
-        found = self.runtime.tensors(header.get("signature") or "", unpack(payload), int(header["graph"]), indices)
-        return {}, pack(found)
+    def tensors(self, asked: TensorsRequest, payload: bytes) -> tuple[Done, bytes]:
+        found = self.runtime.tensors(asked.signature or "", unpack(payload), asked.graph, list(asked.indices))
+        return Done(), pack(found)
 
 
-def runs_of(header: Header) -> int:
-    runs = int(header.get("runs", 1))
+def checked(runs: int) -> int:
     if not 0 < runs <= RUNS_LIMIT:
         raise ValueError(f"{runs} runs at a time. Expected 1 to {RUNS_LIMIT}")
     return runs
@@ -165,4 +161,4 @@ def involuntary_switches() -> int:
 def main(arguments: list[str]) -> None:
     runtime, root = arguments
     agent = ModelOperations(runtime, resolved(root))
-    serve({name: getattr(agent, name) for name in OPERATIONS})
+    serve({kind.OP: answering(kind, getattr(agent, kind.OP)) for kind in REQUESTS})

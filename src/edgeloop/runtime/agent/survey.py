@@ -1,17 +1,14 @@
-"""Which runtimes a device has, told by their metadata: none is loaded. Python 3.9 syntax, the standard library.
-
-runtimes -> {python, runtimes: {name: version}}
-"""
+"""Which runtimes a device has, told by their metadata: none is loaded. Python 3.9 syntax, the standard library."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from edgeloop.processes.frames import serve
+from edgeloop.processes.messages import answering
 from edgeloop.runtime.agent.machine.sysfs import UNKNOWN
+from edgeloop.runtime.agent.protocol import RuntimesReply, RuntimesRequest
 from edgeloop.runtime.agent.runtimes import is_installed
 from edgeloop.runtime_table import RUNTIMES
 
@@ -28,9 +25,9 @@ def _version(package: str) -> str:
         return UNKNOWN
 
 
-def _runtimes(header: Mapping[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
-    return {"python": platform.python_version(), "runtimes": installed()}, b""
+def _runtimes(asked: RuntimesRequest, payload: bytes) -> RuntimesReply:
+    return RuntimesReply(installed(), platform.python_version())
 
 
 def main(arguments: list[str]) -> None:
-    serve({"runtimes": _runtimes})
+    serve({RuntimesRequest.OP: answering(RuntimesRequest, _runtimes)})

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.errors import DataError, DeviceError, MissingExtra, OptionsError, TargetError
+from edgeloop.errors import DataError, DeviceError, MissingExtra, OptionsError, TargetError, one_line
 from edgeloop.runtime.agent.runtimes import is_installed
 from edgeloop.runtime_table import RUNTIMES
 
@@ -49,7 +49,8 @@ def choose_runtime() -> str:
         if is_installed(runtime):
             return name
     raise MissingExtra(
-        f"this Python has no runtime that trains. Expected {' or '.join(TRAINERS)}. Run: pip install 'edgeloop[edge]'"
+        f"this Python has no runtime that trains. Expected {' or '.join(TRAINERS)}",
+        advice="Run: pip install 'edgeloop[edge]'",
     )
 
 
@@ -77,7 +78,8 @@ class Trainer:
         missing = [name for name in SIGNATURES if name not in found]
         if missing:
             raise TargetError(
-                f"the model has the signatures {found} and lacks {missing}. Run: edgeloop convert MODEL --trainable."
+                f"the model has the signatures {found} and lacks {missing}",
+                advice="Run: edgeloop convert MODEL --trainable.",
             )
         self._call = {name: interpreter.get_signature_runner(name) for name in SIGNATURES}
         details = self._call["train"].get_input_details()
@@ -137,7 +139,9 @@ class Trainer:
                 loss = float(self._call["train"](**feed, y=labels[rows], lr=np.float32(lr))["loss"])
                 step += 1
                 if not math.isfinite(loss):
-                    raise DeviceError(f"the loss is {loss} at step {step} with learning rate {lr:g}. Lower the rate.")
+                    raise DeviceError(
+                        f"the loss is {loss} at step {step} with learning rate {lr:g}", advice="Lower the rate."
+                    )
                 epoch.append(loss)
             losses.append(float(np.mean(epoch)))
         return TrainRecord(tuple(losses), step, len(labels), time.perf_counter() - started)
@@ -158,7 +162,7 @@ class Trainer:
             raise DataError(f"labels run from {y.min()} to {y.max()}, the model knows 0 to {self.classes - 1}.")
         y = y.astype(self._labels["dtype"])
         if not np.isfinite(y).all():
-            raise DataError("the labels hold NaN or Infinity in float32. Clean the shard first.")
+            raise DataError("the labels hold NaN or Infinity in float32", advice="Clean the shard first.")
         return {name: self._input(name, array, len(y)) for name, array in inputs.items()}, y
 
     def _input(self, name: str, array: np.ndarray, n: int) -> np.ndarray:
@@ -170,7 +174,7 @@ class Trainer:
             raise DataError(f"input {name} holds {array.dtype}, the model takes {np.dtype(detail['dtype'])}.")
         array = array.astype(detail["dtype"], copy=False)
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise DataError(f"input {name} holds NaN or Infinity in float32. Clean the shard first.")
+            raise DataError(f"input {name} holds NaN or Infinity in float32", advice="Clean the shard first.")
         return array
 
 
@@ -194,8 +198,8 @@ def _interpreter(model: bytes, runtime: str, threads: int) -> Any:
     try:
         interpreter_class = importlib.import_module(TRAINERS[runtime].interpreter).Interpreter
     except ImportError as e:
-        raise MissingExtra(f"{runtime} does not load here: {e}. Run: pip install 'edgeloop[edge]'") from e
+        raise MissingExtra(f"{runtime} does not load here: {e}", advice="Run: pip install 'edgeloop[edge]'") from e
     try:
         return interpreter_class(model_content=model, num_threads=threads)
     except (ValueError, RuntimeError) as e:
-        raise TargetError(f"{runtime} refuses the model: {' '.join(str(e).split())[:300]}") from e
+        raise TargetError(f"{runtime} refuses the model: {one_line(e)}") from e

@@ -22,7 +22,7 @@ def read_reference(bundle: Bundle) -> tuple[dict[str, np.ndarray], dict[str, np.
     try:
         arrays = unpack(file.read_bytes())
     except ValueError as e:
-        raise DataError(f"{file} is no .npz file of plain arrays ({e}). {again}") from e
+        raise DataError(f"{file} is no .npz file of plain arrays ({e})", advice=again) from e
     inputs = {name[3:]: array for name, array in arrays.items() if name.startswith("in/")}
     outputs = {name[4:]: array for name, array in arrays.items() if name.startswith("out/")}
     if not inputs or not outputs:
@@ -32,5 +32,7 @@ def read_reference(bundle: Bundle) -> tuple[dict[str, np.ndarray], dict[str, np.
     n = max(len(np.atleast_1d(array)) for array in inputs.values())
     for name, array in [*inputs.items(), *outputs.items()]:
         if not n or array.ndim == 0 or len(array) != n:
-            raise DataError(f"{file}: {name} has shape {list(array.shape)}. Expected {n or 1} samples first. {again}")
+            raise DataError(
+                f"{file}: {name} has shape {list(array.shape)}. Expected {n or 1} samples first", advice=again
+            )
     return inputs, outputs

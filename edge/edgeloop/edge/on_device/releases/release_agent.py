@@ -1,19 +1,6 @@
 """Holds the releases on a device: staged, checked, tried, activated on probation, committed or rolled back.
 
-    release_agent       its folder is $EDGELOOP_HOME or ~/.edgeloop; it answers frames (frames.py) until stdin ends
-
-    status    {} -> what is here (status.py)
-    enroll    {} + allowed_signers -> {}                          once (trust.py)
-    begin     {slot, variant, runtime, threads} + manifest.json -> {missing, unchanged}
-    push      {slot, path, size, sha256, offset} + bytes -> {have, done}: one of `missing`, or manifest.json.sig
-    check     {slot, runtime} -> {signer, version}                nothing is run
-    trial     {slot, runtime, threads, timeout_s} -> {parity, p50_ms, p90_ms, rss_peak_bytes}
-    activate  {slot, probation: {runs, p90_budget_ms, timeout_s}} -> {result, reason, cause, p50_ms, p90_ms, runs};
-                  result: committed, or rolled back for a reason; cause: its class in errors.py
-    rollback  {slot} -> {version, variant}
-    close
-
-`trial` and `activate` check everything again first: what runs on an enrolled device is signed, whatever was asked.
+Its folder is $EDGELOOP_HOME or ~/.edgeloop; it answers the requests of protocol.py until stdin ends or at `close`.
 At most one deploy works on a slot, from `begin` until `activate` or the end. Python 3.9 syntax.
 """
 
@@ -22,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +19,25 @@ from edgeloop.atomic import make_folder
 from edgeloop.bundle import parse_manifest
 from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, advance, after
 from edgeloop.edge.on_device.releases.lock import locked
+from edgeloop.edge.on_device.releases.protocol import (
+    COMMITTED,
+    REQUESTS,
+    ROLLED_BACK,
+    ActivateReply,
+    ActivateRequest,
+    BeginReply,
+    BeginRequest,
+    CheckReply,
+    CheckRequest,
+    DeviceStatus,
+    EnrollRequest,
+    RollbackReply,
+    RollbackRequest,
+    StagePushRequest,
+    StatusRequest,
+    TrialReply,
+    TrialRequest,
+)
 from edgeloop.edge.on_device.releases.recover import reconcile, recover
 from edgeloop.edge.on_device.releases.release import activate, roll_back
 from edgeloop.edge.on_device.releases.staged_bundle import check_name, check_staged
@@ -40,18 +46,17 @@ from edgeloop.edge.on_device.releases.status import status
 from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state
 from edgeloop.edge.on_device.releases.trust import enroll
 from edgeloop.errors import EdgeloopError, OptionsError, ParityError, WriteError
-from edgeloop.processes.frames import serve
+from edgeloop.processes.frames import Header, Operation, serve
+from edgeloop.processes.messages import Done, answering
 from edgeloop.runtime.agent.child_model import model_in_child
 from edgeloop.runtime.agent.paths import home
+from edgeloop.runtime.agent.protocol import PushReply
 
 if TYPE_CHECKING:
     from edgeloop.edge.on_device.releases.trial import Start, TrialResult
 
-OPERATIONS = ("status", "enroll", "begin", "push", "check", "trial", "activate", "rollback")
 # what a write fails with when it is the disk's fault, or the permissions'
 DISK = atomic.DISK | {errno.EACCES, errno.EPERM}
-
-Operation = Callable[[Mapping[str, Any], bytes], dict]
 
 
 class ReleaseAgent:
@@ -62,44 +67,44 @@ class ReleaseAgent:
         self.locks: dict[str, contextlib.ExitStack] = {}
         self.recovered = False
 
-    def operations(self) -> dict[str, Callable[[Mapping[str, Any], bytes], tuple[dict, bytes]]]:
+    def operations(self) -> dict[str, Operation]:
         """What `serve` needs."""
-        return {name: self._answering(getattr(self, name)) for name in OPERATIONS}
+        return {kind.OP: self._answering(answering(kind, getattr(self, kind.OP))) for kind in REQUESTS}
 
-    def status(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
+    def status(self, asked: StatusRequest, payload: bytes) -> DeviceStatus:
         return status(self.home)
 
-    def enroll(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
+    def enroll(self, asked: EnrollRequest, payload: bytes) -> Done:
         enroll(self.home, payload)
-        return {}
+        return Done()
 
-    def begin(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        slot, manifest = Slot(self.home, header["slot"]), parse_manifest(payload)
+    def begin(self, asked: BeginRequest, payload: bytes) -> BeginReply:
+        slot, manifest = Slot(self.home, asked.slot), parse_manifest(payload)
         check_name(slot, manifest)
-        variant = variant_of(manifest, header["variant"])
+        variant = variant_of(manifest, asked.variant)
         make_folder(slot.path)
         self._hold(slot)
-        answer = begin(slot, payload, manifest, variant, header.get("runtime"), header.get("threads"))
-        if answer["unchanged"]:
+        reply = begin(slot, payload, manifest, variant, asked.runtime, asked.threads)
+        if reply.unchanged:
             self._let_go(slot)
-        return answer
+        return reply
 
-    def push(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        return push(self._hold(Slot(self.home, header["slot"])), header, payload)
+    def push(self, asked: StagePushRequest, payload: bytes) -> PushReply:
+        return push(self._hold(Slot(self.home, asked.slot)), asked, payload)
 
-    def check(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        slot = self._hold(Slot(self.home, header["slot"]))
-        checked = check_staged(slot, read_state(slot), header["runtime"])
-        return {"signer": checked.signer, "version": checked.bundle.manifest.version}
+    def check(self, asked: CheckRequest, payload: bytes) -> CheckReply:
+        slot = self._hold(Slot(self.home, asked.slot))
+        checked = check_staged(slot, read_state(slot), asked.runtime)
+        return CheckReply(checked.signer, checked.bundle.manifest.version)
 
-    def trial(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
+    def trial(self, asked: TrialRequest, payload: bytes) -> TrialReply:
         from edgeloop.edge.on_device.releases.trial import (  # with NumPy, which a deploy without changes never needs
             TrialOptions,
             run_trial,
         )
 
-        slot = self._hold(Slot(self.home, header["slot"]))
-        how = TrialOptions(header["runtime"], int(header.get("threads", 1)), float(header.get("timeout_s", 120)))
+        slot = self._hold(Slot(self.home, asked.slot))
+        how = TrialOptions(asked.runtime, asked.threads, asked.timeout_s)
         checked = check_staged(slot, read_state(slot), how.runtime)
         seen = run_trial(self.start, checked.bundle, checked.variant, how)
         if seen.wrong is not None:
@@ -109,13 +114,13 @@ class ReleaseAgent:
         staged = StagedRelease(checked.bundle.manifest_sha256, checked.variant.id, how.runtime, how.threads)
         advance(slot, read_state(slot), ReleaseEvent.TRIAL, staged=staged)
         parity = [asdict(row) for row in seen.parity]
-        return {"parity": parity, "rss_peak_bytes": seen.rss_peak_bytes, **_latency(seen)}
+        return TrialReply(parity, rss_peak_bytes=seen.rss_peak_bytes, **_latency(seen))
 
-    def activate(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        from edgeloop.edge.on_device.releases.trial import Probation, TrialOptions, run_trial
+    def activate(self, asked: ActivateRequest, payload: bytes) -> ActivateReply:
+        from edgeloop.edge.on_device.releases.trial import TrialOptions, objection, run_trial
 
-        terms = Probation(**(header.get("probation") or {}))
-        slot = self._hold(Slot(self.home, header["slot"]))
+        terms = asked.probation
+        slot = self._hold(Slot(self.home, asked.slot))
         state = read_state(slot)
         after(slot, state, ReleaseEvent.ACTIVATE)
         assert state.staged is not None and state.staged.runtime is not None  # in the only phase that has this step
@@ -128,23 +133,23 @@ class ReleaseAgent:
                 seen = run_trial(self.start, replace(checked.bundle, path=Path(folder)), checked.variant, how)
             except EdgeloopError as e:
                 return e
-            return terms.objection(seen)
+            return objection(terms, seen)
 
         try:
-            against = activate(slot, checked, how.runtime, how.threads, probation)
+            error = activate(slot, checked, how.runtime, how.threads, probation)
         finally:
             self._let_go(slot)
-        if against is None:
-            return {"result": "committed", "reason": None, "cause": None, **_latency(seen)}
-        return {"result": "rolled back", "reason": str(against), "cause": type(against).__name__, **_latency(seen)}
+        if error is None:
+            return ActivateReply(COMMITTED, **_latency(seen))
+        return ActivateReply(ROLLED_BACK, error.to_json(), **_latency(seen))
 
-    def rollback(self, header: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
-        slot = self._hold(Slot(self.home, header["slot"]))
+    def rollback(self, asked: RollbackRequest, payload: bytes) -> RollbackReply:
+        slot = self._hold(Slot(self.home, asked.slot))
         try:
             release = roll_back(slot)
         finally:
             self._let_go(slot)
-        return {"version": release.version, "variant": release.variant}
+        return RollbackReply(release.version, release.variant)
 
     def _hold(self, slot: Slot) -> Slot:
         """The slot, with nobody else at work there and nothing half done."""
@@ -160,13 +165,13 @@ class ReleaseAgent:
     def _let_go(self, slot: Slot) -> None:
         self.locks.pop(slot.name).close()
 
-    def _answering(self, operation: Operation) -> Callable[[Mapping[str, Any], bytes], tuple[dict, bytes]]:
-        def answer(header: Mapping[str, Any], payload: bytes) -> tuple[dict, bytes]:
+    def _answering(self, operation: Operation) -> Operation:
+        def answer(header: Header, payload: bytes) -> tuple[Mapping[str, Any], bytes]:
             with _disk_errors(self.home):
                 if not self.recovered:
                     recover(self.home)
                     self.recovered = True
-                return operation(header, payload), b""
+                return operation(header, payload)
 
         return answer
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from typing import Any
 
 from edgeloop.atomic import discard, make_folder, replace_file
 from edgeloop.bundle import MANIFEST, SIGNATURE, FileEntry, Manifest, Variant, parse_manifest
 from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, advance, after, nothing_staged
+from edgeloop.edge.on_device.releases.protocol import BeginReply, StagePushRequest
 from edgeloop.edge.on_device.releases.staged_bundle import check_version, device_files, read_exact_bundle
 from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state
 from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import IntegrityError, ModelError
 from edgeloop.hashes import digest, digest_of
 from edgeloop.registry.signatures.verify import LIMIT_BYTES
+from edgeloop.runtime.agent.protocol import PushReply
 from edgeloop.runtime.agent.receive import part_name, receive
 
 
@@ -29,14 +30,11 @@ def begin(
     variant: Variant,
     runtime: str | None = None,
     threads: int | None = None,
-) -> dict[str, Any]:
+) -> BeginReply:
     """Make `staging` ready for these bytes of a manifest and one variant, or go on where an upload of it broke off.
 
     Files that the current or the previous release has are taken over. `runtime` and `threads` are those it shall run
     with; None: any.
-
-    Returns:
-        {missing: what must be pushed, unchanged: exactly this is current and whole, so nothing is to be done}.
 
     Raises:
         IntegrityError: Its version is too old.
@@ -46,7 +44,7 @@ def begin(
     current = state.current
     as_asked = current and runtime in (None, current.runtime) and threads in (None, current.threads)
     if as_asked and _is_current(slot, sha256, variant.id):
-        return {"missing": [], "unchanged": True}
+        return BeginReply([], unchanged=True)
     staged = StagedRelease(sha256, variant.id)
     if state.staged and (state.staged.manifest_sha256, state.staged.variant) != (sha256, variant.id):
         discard(slot.staging)
@@ -57,17 +55,17 @@ def begin(
     for release in filter(None, (state.current, state.previous)):
         missing = [name for name in missing if not _take_over(slot, slot.release(release), name, files[name])]
     replace_file(os.path.join(slot.staging, MANIFEST), data)
-    return {"missing": missing, "unchanged": False}
+    return BeginReply(missing, unchanged=False)
 
 
-def push(slot: Slot, header: Mapping[str, Any], piece: bytes) -> dict[str, Any]:
-    """One piece of one file of the set that `begin` named, or of the signature. Answers as `receive`.
+def push(slot: Slot, asked: StagePushRequest, piece: bytes) -> PushReply:
+    """One piece of one file of the set that `begin` named, or of the signature.
 
     Raises:
         OptionsError: Nothing was begun.
         IntegrityError: The manifest does not list it so, or it arrived damaged.
     """
-    path, size = header["path"], int(header["size"])
+    path, size = asked.path, asked.size
     if path == SIGNATURE:
         if size > LIMIT_BYTES:
             raise IntegrityError(
@@ -76,11 +74,11 @@ def push(slot: Slot, header: Mapping[str, Any], piece: bytes) -> dict[str, Any]:
             )
     else:
         listed = _files_begun(slot).get(path)
-        if listed != FileEntry(size, header["sha256"]):
+        if listed != FileEntry(size, asked.sha256):
             raise IntegrityError(
                 f"{path!r} is not in the manifest with {size} bytes and this hash", advice="Deploy the bundle again."
             )
-    return receive(slot.staging, header, piece)
+    return receive(slot.staging, asked, piece)
 
 
 def variant_of(manifest: Manifest, id: str) -> Variant:

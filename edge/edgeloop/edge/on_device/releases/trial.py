@@ -13,16 +13,17 @@ import numpy as np
 
 from edgeloop.bundle import Bundle, Variant
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS, percentile
-from edgeloop.errors import EdgeloopError, OptionsError, ParityError, TargetError
+from edgeloop.edge.on_device.releases.protocol import P90_RUNS, Probation
+from edgeloop.errors import EdgeloopError, ParityError, TargetError
 from edgeloop.runtime.agent.child_model import ChildModel, ChildRun
 from edgeloop.runtime.parity.compare import Parity, RanOn, reason
 from edgeloop.runtime.parity.reference import read_reference
 from edgeloop.runtime.parity.self_check import Reference, batch_of, inference, sample, self_check
 
-P50_RUNS, P90_RUNS = FEWEST_RUNS[50], FEWEST_RUNS[90]
+P50_RUNS = FEWEST_RUNS[50]
 TRIAL_MS = 2000.0  # a trial of this length at most goes on until it supports a p90
 
-# (runtime, folder, entry, threads, timeout_s) -> a loaded model; child.loaded, or a test's own
+# (runtime, folder, entry, threads, timeout_s) -> a loaded model; `model_in_child`, or a test's own
 Start = Callable[[str, str, str, int, float], AbstractContextManager[ChildModel]]
 
 
@@ -88,34 +89,13 @@ def run_trial(start: Start, bundle: Bundle, variant: Variant, how: TrialOptions)
     return TrialResult(rows, wrong, timed.wall_ms, timed.rss_peak_bytes)
 
 
-@dataclass(frozen=True)
-class Probation:
-    """What a release must do under `current` before it is committed: `runs` right outputs, and a p90 within the budget.
-
-    Raises:
-        OptionsError: A budget for a p90 that so few runs do not support, or no runs.
-    """
-
-    runs: int = P90_RUNS
-    p90_budget_ms: float | None = None
-    timeout_s: float = 120.0
-
-    def __post_init__(self) -> None:
-        if self.runs < 1:
-            raise OptionsError(f"--probation is {self.runs}", advice="It must be 1 or more.")
-        if self.p90_budget_ms is not None and self.runs < P90_RUNS:
-            raise OptionsError(
-                f"--probation is {self.runs}, too few runs for a p90",
-                advice=f"It must be {P90_RUNS} or more with --p90-budget-ms.",
-            )
-
-    def objection(self, seen: TrialResult) -> EdgeloopError | None:
-        """Why the release must be rolled back; None: it passed."""
-        if seen.wrong is not None:
-            return ParityError(seen.wrong)
-        if self.p90_budget_ms is not None and seen.p90_ms is not None and seen.p90_ms > self.p90_budget_ms:
-            return TargetError(f"p90 latency is {seen.p90_ms:.3g} ms, above the budget of {self.p90_budget_ms:g} ms")
-        return None
+def objection(probation: Probation, seen: TrialResult) -> EdgeloopError | None:
+    """Why the release must be rolled back after its probation; None: it passed."""
+    if seen.wrong is not None:
+        return ParityError(seen.wrong)
+    if probation.p90_budget_ms is not None and seen.p90_ms is not None and seen.p90_ms > probation.p90_budget_ms:
+        return TargetError(f"p90 latency is {seen.p90_ms:.3g} ms, above the budget of {probation.p90_budget_ms:g} ms")
+    return None
 
 
 class _Timed:

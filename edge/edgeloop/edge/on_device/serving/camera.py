@@ -27,6 +27,7 @@ import numpy as np
 
 from edgeloop.errors import DeviceError
 from edgeloop.processes.children import owned
+from edgeloop.processes.exit_status import exit_status
 
 WIDTH, HEIGHT, RATE_HZ = 640, 480, 30
 START_S, FRAME_S = 20.0, 10.0  # waits for the first frame, and for each after it
@@ -54,7 +55,7 @@ def camera_frames(which: str, say: Callable[[str], None]) -> Generator[tuple[int
             try:
                 found = newest.wait(0, START_S)
             except DeviceError as e:
-                reasons.append(str(e).rstrip("."))
+                reasons.append(e.found)
                 continue
             say(f"reading frames with {camera.command[0]}")
             while True:
@@ -129,11 +130,7 @@ class _Newest:
         name = self.camera.command[0]
         if not self.ended:
             raise DeviceError(f"{name} gave no frame in {timeout_s:g} s.")
-        self.log.seek(0)
-        words = self.log.read().decode(errors="replace").strip().splitlines()
-        raise DeviceError(
-            f"{name} ended after {self.count} frames: {words[-1].strip() if words else 'no reason given'}."
-        )
+        raise DeviceError(f"{name} ended after {self.count} frames ({exit_status(self.child, self.log)}).")
 
     def _read(self, pipe: int) -> None:
         with os.fdopen(pipe, "rb") as frames:

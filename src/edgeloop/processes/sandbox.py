@@ -1,0 +1,85 @@
+"""Limits on a child that meets a model file: the memory it and its descendants hold, and its time.
+
+A model file is hostile until code that cannot run it has read it; what has to run it (a loader, a converter, an
+interpreter) does so in such a child. An address-space limit would kill TensorFlow at once, so a watchdog reads what is
+resident (`VmRSS`, proc(5)). Python 3.9 syntax.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeloop.errors import ModelError, OptionsError
+
+LOOK_EVERY_S = 0.05
+PROC = Path("/proc")
+UNWATCHED = (
+    "this system does not tell how much memory a process holds (no {0}): the child that reads the model is limited in "
+    "time alone. Take care with files you do not trust."
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the child may use: until it says that the model is read, and after that.
+
+    TensorFlow alone is 0.65 GB resident; converting MobileNetV2-224 into every form peaked at 2.0 GB.
+    """
+
+    read_bytes: int = 2 << 30
+    read_s: float = 300.0
+    work_bytes: int = 8 << 30
+    work_s: float = 7200.0
+
+    def __post_init__(self) -> None:
+        if min(self.read_bytes, self.work_bytes) < 1 << 20 or min(self.read_s, self.work_s) <= 0:
+            raise OptionsError("a limit below 1 MiB or 0 s lets nothing run", advice="Raise it.")
+
+
+class Sandbox:
+    """The limits of one child. Whoever waits for it calls `check` every LOOK_EVERY_S."""
+
+    def __init__(self, pid: int, limits: Limits) -> None:
+        self._pid, self._limits = pid, limits
+        self._doing, self._bytes, self._s = "reading", limits.read_bytes, limits.read_s
+        self._deadline = time.monotonic() + limits.read_s
+        self.watches_memory = not unwatched()
+
+    def model_is_read(self) -> None:
+        """From here on the limits of work hold."""
+        self._doing, self._bytes, self._s = "converting", self._limits.work_bytes, self._limits.work_s
+        self._deadline = time.monotonic() + self._limits.work_s
+
+    def check(self) -> None:
+        """Raises ModelError where the child is over a limit."""
+        resident = resident_bytes(self._pid) if self.watches_memory else 0
+        if resident > self._bytes:
+            raise ModelError(
+                f"{self._doing} the model took {resident / 2**30:.1f} GiB of memory, more than "
+                f"{self._bytes / 2**30:.1f}. It was ended.",
+                advice="Raise the limit with --memory-mb if you trust the file.",
+            )
+        if time.monotonic() > self._deadline:
+            raise ModelError(f"{self._doing} the model took longer than the time limit of {self._s:g} s. It was ended.")
+
+
+def unwatched() -> str:
+    """Why the memory of a child cannot be watched on this system, in one line; empty: it can."""
+    needed = PROC / "self" / "statm", PROC / "thread-self" / "children"  # the second: CONFIG_PROC_CHILDREN
+    return next((UNWATCHED.format(path) for path in needed if not path.exists()), "")
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process and all its descendants hold in memory now; 0 once it has ended."""
+    total, open_ = 0, [pid]
+    while open_:
+        folder = PROC / str(open_.pop())
+        with suppress(OSError, ValueError, IndexError):  # it may end while we look
+            total += int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            for task in (folder / "task").iterdir():
+                open_ += map(int, (task / "children").read_text().split())
+    return total
