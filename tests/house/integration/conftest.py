@@ -1,4 +1,4 @@
-"""The wheel and the sdist, each built once from the checkout."""
+"""The wheel and the sdist, each built once from the checkout for all workers of a run."""
 
 import pytest
 from distributions import build
@@ -10,12 +10,14 @@ def _built_page(root):
 
 
 @pytest.fixture(scope="session")
-def wheel(root, tmp_path_factory):
+def wheel(root, made_once):
     _built_page(root)
-    return build("wheel", root, tmp_path_factory.mktemp("wheel"))
+    (made,) = made_once("wheel", lambda folder: build("wheel", root, folder)).iterdir()
+    return made
 
 
 @pytest.fixture(scope="session")
-def sdist(root, tmp_path_factory):
+def sdist(root, made_once):
     _built_page(root)
-    return build("sdist", root, tmp_path_factory.mktemp("sdist"))
+    (made,) = made_once("sdist", lambda folder: build("sdist", root, folder)).iterdir()
+    return made
