@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from edgeloop.errors import DataError, OptionsError
 
 Settings = TypeVar("Settings")
+LISTED = 20  # names in one message
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes", Path: "a path"}
 
 
@@ -141,10 +142,13 @@ def choice_of(hint: Any) -> type[enum.Enum] | None:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`Did you mean int8? Choose from float32, int8.`"""
+    """`Did you mean int8? Choose from float32, int8.` A long list is left out where one of it is near."""
     names: Collection[str] = list(known)
     near = difflib.get_close_matches(word, names, n=1)
-    return (f"Did you mean {near[0]}? " if near else "") + f"Choose from {', '.join(names)}."
+    everything = f"Choose from {', '.join(names)}."
+    if not near:
+        return everything
+    return f"Did you mean {near[0]}?" + (f" {everything}" if len(names) <= LISTED else "")
 
 
 def _in(where: str) -> str:

@@ -34,7 +34,7 @@ def parameters():
             declared = command.declared.get(parameter.name, parameter)
             hint = command.hints.get(parameter.name)
             id = f"{name} {parameter.opts[-1] if parameter.param_type_name == 'option' else parameter.name}"
-            yield pytest.param(parameter, declared, hint, id=id)
+            yield pytest.param(name, parameter, declared, hint, id=id)
 
 
 def long_name(parameter) -> str:
@@ -42,8 +42,8 @@ def long_name(parameter) -> str:
     return name
 
 
-@pytest.mark.parametrize(("parameter", "declared", "hint"), parameters())
-def test_every_option_keeps_the_rules(parameter, declared, hint):
+@pytest.mark.parametrize(("command", "parameter", "declared", "hint"), parameters())
+def test_every_option_keeps_the_rules(command, parameter, declared, hint):
     text = declared.help
     assert text.split()[0] in BEGINNINGS, "help begins with a verb"
     assert text.endswith(".") and not text.endswith(".."), "help is whole sentences"
@@ -61,6 +61,8 @@ def test_every_option_keeps_the_rules(parameter, declared, hint):
     if takes_value:
         assert metavar, "the value has a name"
         assert "DEVICE" not in metavar or name in {"on", "to", "prove-on"}, "a device is --on, one to deliver to --to"
+        if name == "on":  # federate run trains all its simulated devices in one environment
+            assert parameter.multiple or command == "federate run"
         assert ("-o" in parameter.opts) == (name == "out"), "output is -o/--out"
         for unit, end in UNITS.items():
             assert (metavar == unit) == name.endswith(end), f"{unit} is written {end}"

@@ -92,6 +92,13 @@ def test_a_file_that_is_no_toml_is_named(tmp_path):
         settings.read_toml(tmp_path / "none.toml")
 
 
+def test_a_long_list_is_left_out_where_one_of_it_is_near():
+    names = [f"name-{i:02}" for i in range(21)]
+    assert settings.suggestion("nam-07", names) == "Did you mean name-07?"
+    assert settings.suggestion("qqq", names) == f"Choose from {', '.join(names)}."
+    assert settings.suggestion("nam-07", names[:8]) == f"Did you mean name-07? Choose from {', '.join(names[:8])}."
+
+
 def test_the_choice_of_an_option_is_found_inside_its_annotation():
     assert settings.choice_of(Annotated[list[Color] | None, "help"]) is Color
     assert settings.choice_of(Annotated[Color, "help"]) is Color

@@ -67,7 +67,7 @@ def convert(
             metavar="SCHEME",
             show_default="float32, float16, dynamic, and int8 if --calibration is given",
             help="Write one .tflite file for each of these schemes. auto, given alone, writes float32 and the "
-            "smallest mix of schemes within --max-drop.",
+            "smallest mix of schemes (the variant mixed) within --max-drop.",
         ),
     ] = None,
     io: Annotated[
