@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.atomic import write_file
+from edgeloop.convert.present import variant_table
 from edgeloop.page import page, table, titled
 from edgeloop.plots import GREY, MARKERS, figure, lacking, legend_beside, limits
 from edgeloop.result import Table
@@ -37,10 +38,7 @@ def write_report(path: Path, document: Mapping[str, Any], measured: Sequence[Tab
             "Each variant's size against its accuracy. Smaller and higher is better.",
         ),
         "<h2>Variants</h2>",
-        table(
-            ("variant", "format", "bytes", "max abs", "SNR dB", "top-1", "accuracy", "proved on"),
-            [_variant_row(variant) for variant in document["variants"]],
-        ),
+        titled(variant_table(f"release 2: {document['bundle']}", document["variants"])),
         "<h2>Latency in the device environment</h2>",
         *map(titled, measured),
         "<h2>Rounds</h2>",
@@ -87,17 +85,3 @@ def _size_plot(axes: Any, document: Mapping[str, Any]) -> None:
     axes.set_xlim(0, 1.1 * max(variant["bytes"] for variant in document["variants"]) / 1e3)
     axes.set_xlabel("size, kB")
     axes.set_ylabel("accuracy, %")
-
-
-def _variant_row(variant: Mapping[str, Any]) -> tuple[Any, ...]:
-    parity = variant["parity"]
-    snr = "exact" if parity["snr_db"] is None else f"{parity['snr_db']:.1f}"
-    return (
-        variant["id"],
-        variant["format"],
-        f"{variant['bytes']:,}",
-        f"{parity['max_abs']:.1e}",
-        snr,
-        *("-" if share is None else f"{share:.1%}" for share in (parity["top1_agreement"], variant["accuracy"])),
-        ", ".join(variant["runtimes"]),
-    )

@@ -101,6 +101,7 @@ def test_training_options_that_cannot_be_are_refused(wrong, says):
 
 DOCUMENT = {
     "data": "a <set>",
+    "bundle": "out/release-2",
     "train": {"before": 0.9, "central": 0.99},
     "federated": {
         "rounds": [{"round": 1, "replies": 2, "examples": 10, "train_loss": 0.5, "accuracy": 0.95}],
