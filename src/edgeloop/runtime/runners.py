@@ -109,7 +109,8 @@ class AgentRunner:
         if self.on(device):
             return device
         raise MissingExtra(
-            f"{self.name} is not installed here nor in the device environment. Run: {self.runtime.install}"
+            f"{self.name} is installed neither here nor in the device environment",
+            advice=f"Run: {self.runtime.install}",
         )
 
     def on(self, device: Device) -> bool:

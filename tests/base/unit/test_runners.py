@@ -77,7 +77,7 @@ def test_a_runtime_that_is_nowhere_comes_with_the_line_that_installs_it(monkeypa
     monkeypatch.setattr(runners, "survey", lambda device: {})
     runners._survey.cache_clear()
     nowhere = Runtime("nowhere", frozenset(), "no_such_module", "nowhere", install="pip install nowhere")
-    with pytest.raises(MissingExtra, match=r"nowhere is not installed here .* Run: pip install nowhere"):
+    with pytest.raises(MissingExtra, match=r"nowhere is installed neither here nor .* Run: pip install nowhere"):
         runners.AgentRunner(nowhere).device()
 
 

@@ -80,7 +80,7 @@ def test_every_option_keeps_the_rules(command, parameter, declared, hint):
 
 def test_runtimes_are_those_of_the_table():
     from edgeloop.edge.commands.choices import DeviceRuntimeName, RuntimeName
-    from edgeloop.runtime.agent.runtimes import RUNTIMES
+    from edgeloop.runtime_table import RUNTIMES
 
     assert [name.value for name in RuntimeName] == list(RUNTIMES)
     assert {name.value for name in DeviceRuntimeName} == set(RUNTIMES) - {"tensorflow"}
