@@ -142,7 +142,9 @@ class Agent(Conversation):
         try:
             return unpack(payload)
         except ValueError as e:
-            raise DeviceError(f"{op} answered with no .npz file of plain arrays ({e})", where=self.where) from e
+            raise DeviceError(
+                f"{op} returned something other than an .npz file of arrays ({e})", where=self.where
+            ) from e
 
 
 def send_file(to: Conversation, file: Path, request: PushRequest) -> None:
@@ -159,7 +161,11 @@ def send_file(to: Conversation, file: Path, request: PushRequest) -> None:
             source.seek(have)
             reply, _ = to.request(replace(request, offset=have), source.read(PIECE_BYTES))
             if not reply.done and reply.have <= have:
-                raise DeviceError(f"{request.path} stays at {have} bytes there, whatever is sent", where=to.where)
+                raise DeviceError(
+                    f"{request.path} stays at {have} bytes on the device",
+                    advice="Free space on its disk.",
+                    where=to.where,
+                )
 
 
 @contextlib.contextmanager

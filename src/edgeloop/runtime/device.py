@@ -68,12 +68,12 @@ def parse_device(text: str) -> Device:
         return _behind_ssh(text)
     kind, _, python = text.partition(":")
     if kind != "local" or (":" in text and not python):
-        raise OptionsError(f"no device {text!r}", advice=EXPECTED)
+        raise OptionsError(f"{text!r} is not a device", advice=EXPECTED)
     if not python:
         return Device("local", Path(sys.executable))
     found = shutil.which(python)
     if found is None:
-        raise DeviceError(f"{text}: no program at {python}", advice="Name a Python that exists.")
+        raise DeviceError(f"{text}: {python} is not a program", advice="Name an existing Python: local:PYTHON")
     return Device(text, Path(found).absolute())
 
 
@@ -81,7 +81,7 @@ def _behind_ssh(text: str) -> Device:
     match = SSH.fullmatch(text)
     port = int(match["port"]) if match and match["port"] else None
     if match is None or (port is not None and not 0 < port < 65536):
-        raise OptionsError(f"no device {text!r}", advice=EXPECTED)
+        raise OptionsError(f"{text!r} is not a device", advice=EXPECTED)
     host = Host(match["host"].strip("[]"), match["user"], port)
     return Device(text, Path(match["python"] or "python3"), host)
 

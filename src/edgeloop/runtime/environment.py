@@ -143,6 +143,6 @@ def run(command: Sequence[str | Path], timeout_s: float) -> str:
     if code != 0:
         last = (printed.strip().splitlines() or ["it printed nothing"])[-1]
         raise MissingExtra(
-            f"{' '.join(map(str, command[:4]))} … failed ({code}): {last}", advice="Mend that and try again."
+            f"{' '.join(map(str, command[:4]))} … failed ({code}): {last}", advice="Correct that and try again."
         )
     return printed

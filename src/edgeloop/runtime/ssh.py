@@ -71,7 +71,9 @@ class SshConnection:
             try:
                 out, words = child.communicate(data, timeout_s)
             except subprocess.TimeoutExpired as e:
-                raise DeviceError(f"no answer in {timeout_s:g} s. Is the device alive?", where=where) from e
+                raise DeviceError(
+                    f"no answer in {timeout_s:g} s", advice="Check that it is running.", where=where
+                ) from e
             if child.returncode:
                 raise DeviceError(f"{last_line(words) or f'exit code {child.returncode}'}.", where=where)
             return out

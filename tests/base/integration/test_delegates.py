@@ -120,7 +120,7 @@ def test_an_edge_tpu_that_is_not_there_is_said_to_be_missing(started):
     ("name", "words"),
     [
         ("libnone.so.9", "cannot be loaded .libnone.so.9: cannot open"),
-        ("libc.so.6", "is no delegate .*undefined symbol"),
+        ("libc.so.6", "is not a delegate .*undefined symbol"),
     ],
 )
 def test_a_library_that_is_missing_or_no_delegate_is_named(started, name, words):

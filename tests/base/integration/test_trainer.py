@@ -171,7 +171,7 @@ def test_files_and_runtimes_that_cannot_train_are_refused(model):
         Trainer(inference_only)
     with pytest.raises(TargetError, match="refuses the model"):
         Trainer(b"not a flatbuffer")
-    with pytest.raises(OptionsError, match="no runtime 'tensorflow' can train"):
+    with pytest.raises(OptionsError, match="runtime 'tensorflow' cannot train"):
         Trainer(inference_only, "tensorflow")
     with pytest.raises(MissingExtra, match="tflite-runtime does not load here"):  # it needs numpy < 2
         Trainer(inference_only, "tflite-runtime")
@@ -180,7 +180,7 @@ def test_files_and_runtimes_that_cannot_train_are_refused(model):
 @pytest.mark.parametrize(
     ("units", "end", "classes", "good", "bad", "says"),
     [
-        (1, "sigmoid", 2, [0, 1, 1], [0, 2, 1], "labels run from 0 to 2, the model knows 0 to 1"),
+        (1, "sigmoid", 2, [0, 1, 1], [0, 2, 1], "labels run from 0 to 2; the model has the classes 0 to 1"),
         (2, "sigmoid", 2, [[0, 1], [1, 1]], [0, 1], r"at least one integer in \[N, 2\]"),
         (1, None, None, [0.5, -3.0, 8], [0.5, float("nan")], "NaN or Infinity"),
     ],

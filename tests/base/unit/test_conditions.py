@@ -273,7 +273,10 @@ def test_with_an_edge_tpu_corals_library_is_asked_and_its_silence_is_put_into_wo
     ("error", "words"),
     [
         (OSError("libx.so: cannot open shared object file"), "cannot be loaded .libx.so: cannot open shared object"),
-        (AttributeError("undefined symbol: tflite_plugin_create_delegate"), "libx.so is no delegate .undefined symbol"),
+        (
+            AttributeError("undefined symbol: tflite_plugin_create_delegate"),
+            "libx.so is not a delegate .undefined symbol",
+        ),
         (ValueError("Failed to load delegate from libx.so\nno device found."), "refuses: no device found[.]$"),
     ],
 )

@@ -78,7 +78,7 @@ def test_a_machine_behind_ssh_is_read(text, host, python, label):
 
 
 def test_an_interpreter_that_is_not_there_is_refused():
-    with pytest.raises(DeviceError, match="no program at /nowhere/python"):
+    with pytest.raises(DeviceError, match="/nowhere/python is not a program"):
         parse_device("local:/nowhere/python")
 
 
@@ -177,10 +177,10 @@ def _npy():
 
 TWO = np.ones((2, 3), np.float32)
 REFERENCES = {
-    "a bare .npy": (_npy(), "no .npz file of plain arrays"),
-    "cut": (_npz(in_x=TWO, out_y=TWO)[:-30], "no .npz file of plain arrays"),
+    "a bare .npy": (_npy(), "cannot be read as an .npz file of arrays"),
+    "cut": (_npz(in_x=TWO, out_y=TWO)[:-30], "cannot be read as an .npz file of arrays"),
     "a flipped bit": (_npz(in_x=TWO, out_y=TWO).replace(b"\0\0\x80?", b"\0\0\x80>", 1), "Bad CRC"),
-    "pickled": (_npz(in_x=np.array([{}]), out_y=TWO), "no .npz file of plain arrays"),
+    "pickled": (_npz(in_x=np.array([{}]), out_y=TWO), "cannot be read as an .npz file of arrays"),
     "no inputs": (_npz(x=TWO, out_y=TWO), r"holds \['out/y', 'x'\]. Expected inputs named in/NAME"),
     "no outputs": (_npz(in_x=TWO), "outputs named out/NAME"),
     "a scalar": (_npz(in_x=np.float32(1), out_y=TWO), r"x has shape \[\]"),

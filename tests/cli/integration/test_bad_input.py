@@ -66,7 +66,7 @@ CASES = {
     "an output below a file": (["convert", "good.keras", "-o", "text.keras/b"], 11, "cannot write"),
     "inspect of text": (["inspect", "text.keras"], 4, "none of the known formats"),
     "bench of a missing file": (["bench", "none.tflite"], 4, "none.tflite does not exist"),
-    "bench on no device": (["bench", "wrong.npz", "--on", "mars"], 2, "no device 'mars'"),
+    "bench on no device": (["bench", "wrong.npz", "--on", "mars"], 2, "'mars' is not a device"),
     "verify of no bundle": (["verify", "empty"], 4, "no manifest.json"),
     "browse of no bundle": (["browse", "empty", "--no-open"], 4, "no manifest.json"),
     "demo with mismatched labels": (["demo", "-o", "out", "--data", "mismatch"], 10, "300 images, t-labels"),

@@ -89,7 +89,9 @@ def started_agent(runtime: str, folder: str) -> Iterator[tuple[subprocess.Popen,
         try:
             child = stack.enter_context(owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=1))
         except OSError as e:
-            raise DeviceError(f"no process for the model ({e.strerror}). Is the memory full?") from e
+            raise DeviceError(
+                f"the model's process cannot be started ({e.strerror})", advice="Free memory there."
+            ) from e
         _first_to_go(child.pid)
         yield child, log
 

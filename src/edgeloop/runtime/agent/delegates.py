@@ -57,9 +57,9 @@ def load(module: Any, wanted: Mapping[str, Any], root: str = "/") -> Any:
     try:
         return module.load_delegate(library, dict(wanted.get("options") or {}))
     except OSError as e:
-        raise DeviceError(f"the delegate {library} cannot be loaded ({e}). Expected a shared library there.") from e
+        raise DeviceError(f"the delegate {library} cannot be loaded ({e})", advice="Expected a shared library.") from e
     except AttributeError as e:
-        raise DeviceError(f"{library} is no delegate ({e}). Expected a TFLite external delegate.") from e
+        raise DeviceError(f"{library} is not a delegate ({e})", advice="Expected a TFLite external delegate.") from e
     except ValueError as e:  # "Failed to load delegate from LIBRARY\nREASON", and libedgetpu's reason is empty
         reason = " ".join(str(e).split("\n")[1:]).strip().rstrip(".")
         reason = reason or "it gives no reason; most often its device is missing, busy or not permitted"

@@ -63,7 +63,8 @@ def _finish(part: str, path: str, sha256: str) -> None:
     if digest(part) != sha256:
         os.unlink(part)
         raise IntegrityError(
-            f"{os.path.basename(path)} arrived damaged: its sha256 is not the announced one", advice="Send again."
+            f"{os.path.basename(path)} arrived damaged: its hash differs from the one announced",
+            advice="Run the command again.",
         )
     sync(part)
     publish(part, path)

@@ -159,7 +159,9 @@ class Trainer:
             expected = ", ".join(["N", *map(str, one)])
             raise DataError(f"labels are {y.dtype} of shape {y.shape}. Expected at least one {kind} in [{expected}].")
         if self.classes is not None and (y.min() < 0 or y.max() >= self.classes):
-            raise DataError(f"labels run from {y.min()} to {y.max()}, the model knows 0 to {self.classes - 1}.")
+            raise DataError(
+                f"labels run from {y.min()} to {y.max()}; the model has the classes 0 to {self.classes - 1}."
+            )
         y = y.astype(self._labels["dtype"])
         if not np.isfinite(y).all():
             raise DataError("the labels hold NaN or Infinity in float32", advice="Clean the shard first.")
@@ -194,7 +196,7 @@ def _batches(order: np.ndarray, batch: int) -> np.ndarray:
 
 def _interpreter(model: bytes, runtime: str, threads: int) -> Any:
     if runtime not in TRAINERS:
-        raise OptionsError(f"no runtime {runtime!r} can train. Expected one of {list(TRAINERS)}.")
+        raise OptionsError(f"runtime {runtime!r} cannot train", advice=f"Choose one of: {', '.join(TRAINERS)}.")
     try:
         interpreter_class = importlib.import_module(TRAINERS[runtime].interpreter).Interpreter
     except ImportError as e:

@@ -22,7 +22,7 @@ def read_reference(bundle: Bundle) -> tuple[dict[str, np.ndarray], dict[str, np.
     try:
         arrays = unpack(file.read_bytes())
     except ValueError as e:
-        raise DataError(f"{file} is no .npz file of plain arrays ({e})", advice=again) from e
+        raise DataError(f"{file} cannot be read as an .npz file of arrays ({e})", advice=again) from e
     inputs = {name[3:]: array for name, array in arrays.items() if name.startswith("in/")}
     outputs = {name[4:]: array for name, array in arrays.items() if name.startswith("out/")}
     if not inputs or not outputs:
