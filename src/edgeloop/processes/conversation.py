@@ -43,7 +43,7 @@ class Conversation:
         self, request: Request[Reply], payload: bytes = b"", refused: type[EdgeloopError] = DeviceError
     ) -> tuple[Reply, bytes]:
         """One request, and the reply of its class with its payload. Raises as `ask`."""
-        answer, data = self.ask(request.OP, to_header(request), payload, refused)
+        answer, data = self.ask(request.OP, to_header(request), payload, refused=refused)
         try:
             return from_header(request.REPLY, answer), data
         except ValueError as e:

@@ -69,7 +69,7 @@ def run_job(
                 if "progress" in event:
                     progress(*event["progress"])
             status = exit_status(child, log)
-            raise ModelError(f"the process that read and converted the model crashed: the model is refused ({status}).")
+            raise ModelError(f"the process that read and converted the model crashed ({status}): the model is refused.")
 
 
 def _events(child: subprocess.Popen, limits: Limits) -> Iterator[dict[str, Any]]:
