@@ -44,10 +44,10 @@ $(FOLDERS:%=test-%): setup
 	@$(BIN)/pytest tests/$(@:test-%=%) $(IN_WORKERS) --durations=15 $(ARGS)
 
 faults: setup ## every fault at every point: damaged files, kills, full disks, changed bytes
-	@$(BIN)/pytest tests -m faults --durations=15 $(ARGS)
+	@$(BIN)/pytest tests -m faults --timeout=1800 --durations=15 $(ARGS)
 
 soak: setup ## long simulations and searches
-	@$(BIN)/pytest tests -m soak --durations=15 $(ARGS)
+	@$(BIN)/pytest tests -m soak --timeout=1800 --durations=15 $(ARGS)
 
 durations: setup ## measure again how long each test takes: tests/durations.json
 	@$(BIN)/pytest tests $(IN_WORKERS) --keep-durations $(ARGS)
