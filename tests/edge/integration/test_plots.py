@@ -171,8 +171,8 @@ def test_a_wide_spread_has_a_logarithmic_axis_and_loses_no_run(slowest, scale):
 def test_conditions_are_values_or_unknown(page_of):
     page = page_of(record())
     assert "Throttled: no. Governor: ondemand. Temperature: unknown. Clock: 600 to 1500 MHz." in page
-    assert "Runs waited for other work: no. " in page
-    assert "Runs waited for other work: unknown. " in page_of(record(contended="unknown"))
+    assert "Contended (wall time above CPU time): no. " in page
+    assert "Contended (wall time above CPU time): unknown. " in page_of(record(contended="unknown"))
     nobody_knows = {"before": {}, "during": [{"throttled": "unknown", "governor": "unknown"}], "after": {}}
     assert "Throttled: unknown. Governor: unknown." in page_of(record(conditions=nobody_knows))
     somewhen = {"before": {}, "during": [{"throttled": True}], "after": {}}

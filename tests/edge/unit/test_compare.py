@@ -61,12 +61,14 @@ def test_the_ratio_is_that_of_the_medians_and_its_interval_holds_it():
 
 
 def test_the_same_again_cannot_be_told_apart():
-    assert verdicts(record(1.0), record(1.0, 1)) == [(Change.CANNOT_TELL, "no difference above 2%")]
+    assert verdicts(record(1.0), record(1.0, 1)) == [(Change.CANNOT_TELL, "the difference is not above 2%")]
 
 
 def test_a_difference_inside_the_margin_does_not_count_and_beyond_it_does():
     # 10% slower, known to about 0.5%
-    assert verdicts(record(1.0), record(1.1, 1), margin=0.2) == [(Change.CANNOT_TELL, "no difference above 20%")]
+    assert verdicts(record(1.0), record(1.1, 1), margin=0.2) == [
+        (Change.CANNOT_TELL, "the difference is not above 20%")
+    ]
     assert verdicts(record(1.0), record(1.1, 1), margin=0.05) == [(Change.SLOWER, "")]
 
 
@@ -74,12 +76,12 @@ def test_a_difference_inside_the_margin_does_not_count_and_beyond_it_does():
     ("low", "high", "verdict", "why"),
     [
         (1.03, 1.5, Change.SLOWER, ""),
-        (1.01, 1.5, Change.CANNOT_TELL, "reaches into the margin"),
-        (0.7, 1.5, Change.CANNOT_TELL, "reaches into the margin"),
-        (0.7, 0.99, Change.CANNOT_TELL, "reaches into the margin"),
+        (1.01, 1.5, Change.CANNOT_TELL, "overlaps the margin"),
+        (0.7, 1.5, Change.CANNOT_TELL, "overlaps the margin"),
+        (0.7, 0.99, Change.CANNOT_TELL, "overlaps the margin"),
         (0.7, 0.98, Change.FASTER, ""),  # 1 / 1.02 = 0.9804
-        (0.99, 1.01, Change.CANNOT_TELL, "no difference above 2%"),
-        (None, None, Change.CANNOT_TELL, "too few turns"),
+        (0.99, 1.01, Change.CANNOT_TELL, "the difference is not above 2%"),
+        (None, None, Change.CANNOT_TELL, "too few blocks"),
     ],
 )
 def test_the_whole_interval_must_lie_beyond_the_margin(low, high, verdict, why):
@@ -96,7 +98,7 @@ def test_of_contended_runs_the_cpu_time_must_say_the_same():
     assert judge(slower, None, alone=True, margin=0.02)[0] is Change.SLOWER
     for cpu in (even, None):
         said, why = judge(slower, cpu, alone=False, margin=0.02)
-        assert said is Change.CANNOT_TELL and "may have waited for something else" in why
+        assert said is Change.CANNOT_TELL and "may have been contended" in why
     # as records have it: wall time doubled by waiting, CPU time the same
     for contended in (True, "unknown"):
         waited = record(2.0, 1, contended=contended, cpu_ms=record(1.0, 1)["cpu_ms"])
@@ -112,7 +114,7 @@ def test_a_cpu_clock_too_coarse_for_the_runs_leaves_the_wall_time():
 def test_too_few_runs_are_never_enough_for_a_verdict():
     few = {name: record(2.0)[name][:45] for name in ("wall_ms", "cpu_ms")}  # 9 turns of 5
     said, why = verdicts(record(1.0), record(2.0, **few))[0]
-    assert said is Change.CANNOT_TELL and "too few turns" in why
+    assert said is Change.CANNOT_TELL and "too few blocks" in why
 
 
 def test_only_steady_runs_are_compared():
@@ -129,9 +131,15 @@ def test_of_a_run_that_never_settled_every_turn_must_say_the_same():
     times = {"wall_ms": wall, "cpu_ms": wall}
     assert verdicts(record(1.0), record(**times)) == [(Change.SLOWER, "")]
     said, why = verdicts(record(1.0), record(**times, **never))[0]
-    assert (said, why) == (Change.CANNOT_TELL, "the second reached no steady state, and its turns do not all agree")
+    assert (said, why) == (
+        Change.CANNOT_TELL,
+        "the second measurement reached no steady state, and its blocks do not all agree",
+    )
     said, why = verdicts(record(**times, **never), record(1.0))[0]
-    assert (said, why) == (Change.CANNOT_TELL, "the first reached no steady state, and its turns do not all agree")
+    assert (said, why) == (
+        Change.CANNOT_TELL,
+        "the first measurement reached no steady state, and its blocks do not all agree",
+    )
     wall = record(1.0)["wall_ms"]
     wall[100:105] = [2.0] * 5
     assert verdicts(record(wall_ms=wall, cpu_ms=wall, **never), record(2.0))[0][0] is Change.CANNOT_TELL
@@ -146,10 +154,10 @@ def test_of_a_run_that_never_settled_every_turn_must_say_the_same():
         ({"threads": 4}, "threads differs: 1 and 4"),
         ({"scenario": "offline"}, "scenario differs: single-stream and offline"),
         ({"sha256": "ab"}, "sha256 differs: None and ab"),
-        ({"valid": False, "invalid_because": "throttled"}, "the second is invalid: throttled"),
-        ({"functional_only": True}, "the second ran on an emulated device"),
-        ({"wall_ms": [0.0] * N}, "the second has no turn with times above 0"),
-        ({"steady": {"from": N}}, "the second has no turn"),
+        ({"valid": False, "invalid_because": "throttled"}, "the second measurement is invalid: throttled"),
+        ({"functional_only": True}, "the second measurement ran on an emulated device"),
+        ({"wall_ms": [0.0] * N}, "the second measurement has no block of calls with times above 0"),
+        ({"steady": {"from": N}}, "the second measurement has no block"),
     ],
 )
 def test_what_is_not_comparable_is_not_compared_and_says_why(change, why):
@@ -240,8 +248,8 @@ def test_the_verb_prints_one_document_and_ends_well_whatever_the_verdict(files, 
 def test_what_cannot_be_told_has_its_reason_below_the_table(files, capfd):
     assert cli.run(["compare", *files, "--margin", "0.99"]) == 0
     printed = capfd.readouterr().out
-    assert "time of the second relative to the first: litert on local" in printed
-    assert "cannot tell   (1)" in printed and "\n(1) no difference above 99%\n" in printed
+    assert "time of the second measurement relative to the first: litert on local" in printed
+    assert "cannot tell   (1)" in printed and "\n(1) the difference is not above 99%\n" in printed
 
 
 def test_fail_if_is_exit_6_with_the_document_all_the_same(files, capfd):

@@ -221,23 +221,24 @@ def test_an_emulated_device_is_functional_only(lab):
     assert result.ratios[0].functional_only and ratio_table(result).rows[0][-1] == "functional only"
 
 
-def test_what_too_few_runs_support_is_insufficient_or_no_column_and_a_note_says_why(lab):
+def test_what_too_few_calls_support_is_named_or_no_column_and_a_note_says_why(lab):
     result = bench([A, B], options(runs=11))
     shown = latency_table(result.records)
     assert tuple(shown.columns) == ("variant", "p50 ms", "p90 ms", "CPU ms", "steady")
-    assert shown.rows[0] == ("a", "1.00", "insufficient", "1.00", "not reached")
+    assert shown.rows[0] == ("a", "1.00", "too few calls", "1.00", "not reached")
     assert notes(result.records) == [
-        "Some rows have too few steady calls: p90 needs 64, p95 needs 130, p99 needs 662. Measure more with --runs."
+        "Some rows have too few steady calls: p90 needs 64, p95 needs 130, p99 needs 662 calls. "
+        "Measure more with --runs."
     ]
-    assert "(insufficient)" in ratio_table(result).rows[0][1]
+    assert "(too few blocks)" in ratio_table(result).rows[0][1]
     assert "p99 ms" in latency_table(bench([A], options(runs=662)).records).columns
 
 
 def test_what_is_the_same_in_every_row_is_said_once(lab):
     result = bench([A, B], options())
     assert latency_table(result.records).title == (
-        "single-stream: litert 1.0 on local:, 1 thread, turns of 5 calls after 10, batch 1, calls 50; "
-        "compare times within this table only"
+        "single-stream: litert 1.0 on local:, 1 thread, blocks of 5 calls after 10 warm-up calls, batch 1, calls 50; "
+        "compare times only within this table"
     )
     assert tuple(ratio_table(result).columns) == ("variant", "wall", "CPU")
     both = bench([A], options(runtimes=("litert", "tflite-runtime")))
@@ -273,10 +274,10 @@ def test_the_table_of_a_scenario_has_its_figure_and_who_asked(lab, monkeypatch):
     (record,) = bench([A], options(scenario=Scenario.OFFLINE)).records
     by_ours = overview(Bench(records=(record,), ratios=(), devices={}, host={}, seed=0))[2]
     assert "offline by MLPerf's rules, queries issued by edgeloop, too short for an MLPerf result" in by_ours.title
-    assert "samples a query 50" in by_ours.title and tuple(by_ours.columns) == ("variant", "samples/s")
+    assert "samples per query 50" in by_ours.title and tuple(by_ours.columns) == ("variant", "samples/s")
     driven = replace(record.outcome, metric="p90_ms", driver="loadgen 6.0", value=None, minimum_queries=64)
     by_loadgen = overview(Bench(records=(replace(record, outcome=driven),), ratios=(), devices={}, host={}, seed=0))[2]
-    assert "queries issued by loadgen 6.0" in by_loadgen.title and by_loadgen.rows[0][-1] == "insufficient, needs 64"
+    assert "queries issued by loadgen 6.0" in by_loadgen.title and by_loadgen.rows[0][-1] == "too few queries, needs 64"
 
 
 def test_a_driver_that_a_device_lacks_is_said_before_anything_is_measured(lab):
@@ -322,7 +323,7 @@ def test_a_named_runtime_that_runs_nowhere_is_an_error(lab):
 
 def test_what_cannot_be_profiled_was_still_measured(lab):
     result = bench([A], options(profile=True))
-    assert result.records[0].profile is None and "no profile of a on litert: no library" in result.notes[0]
+    assert result.records[0].profile is None and "a on litert has no profile: no library" in result.notes[0]
 
 
 def test_a_named_runtime_that_one_of_two_devices_lacks_is_a_note(lab):

@@ -43,7 +43,9 @@ def compare(
     rows = run(read_bench(before), read_bench(after), CompareOptions(margin=margin))
     reasons = list(dict.fromkeys(row.why for row in rows if row.why))
     notes = [f"({k}) {why}" for k, why in enumerate(reasons, 1)]
-    notes += ["The intervals cover what varied within each run, not what changed on the machine between the two."]
+    notes += [
+        "The intervals cover what varied within each measurement, not what changed on the machine between the two."
+    ]
     failed = [f"{row.variant} on {row.runtime} is {row.verdict.value}" for row in rows if row.verdict in failing]
     document = {"compared": [_document(row) for row in rows], "margin": margin}
     error = BudgetError("; ".join(failed), advice="--fail-if allows none of these.") if failed else None
@@ -60,7 +62,7 @@ def _table(rows: list[Comparison], reasons: list[str]) -> Table:
     names = {"variant": [row.variant for row in rows], "runtime": runtimes, "device": devices}
     places = dict.fromkeys(f"{runtime} on {device}" for runtime, device in zip(runtimes, devices, strict=True))
     return compact(
-        f"time of the second relative to the first: {', '.join(places)}",
+        f"time of the second measurement relative to the first: {', '.join(places)}",
         {
             **{name: names[name] for name in telling(zip(runtimes, devices, strict=True))},
             "wall, 95%": [_ratio(row.wall) for row in rows],
@@ -74,5 +76,5 @@ def _table(rows: list[Comparison], reasons: list[str]) -> Table:
 def _ratio(ratio: Interval | None) -> str:
     if ratio is None:
         return ""
-    ends = "too few turns" if ratio.low is None or ratio.high is None else f"{ratio.low:.3f} to {ratio.high:.3f}"
+    ends = "too few blocks" if ratio.low is None or ratio.high is None else f"{ratio.low:.3f} to {ratio.high:.3f}"
     return f"{ratio.ratio:.3f} ({ends})"

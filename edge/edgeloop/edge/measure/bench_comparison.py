@@ -200,7 +200,7 @@ def _compared(a: Record, b: Record, options: CompareOptions) -> Comparison:
         if not why and unsettled and _beyond(_extremes(a, b), options.margin) is not verdict:
             verdict, why = (
                 Change.CANNOT_TELL,
-                f"the {unsettled[0]} reached no steady state, and its turns do not all agree",
+                f"the {unsettled[0]} measurement reached no steady state, and its blocks do not all agree",
             )
     return Comparison(
         variant=a["variant"],
@@ -217,11 +217,11 @@ def _compared(a: Record, b: Record, options: CompareOptions) -> Comparison:
 def _incomparable(a: Record, b: Record) -> str:
     for which, r in (("first", a), ("second", b)):
         if not r["valid"]:
-            return f"the {which} is invalid: {r.get('invalid_because') or 'no reason given'}"
+            return f"the {which} measurement is invalid: {r.get('invalid_because') or 'no reason given'}"
         if r["functional_only"]:
-            return f"the {which} ran on an emulated device, whose times mean nothing"
+            return f"the {which} measurement ran on an emulated device, whose times are not real"
         if not len(_turns(r, "wall_ms")) or not min(_turns(r, "wall_ms")) > 0:
-            return f"the {which} has no turn with times above 0"
+            return f"the {which} measurement has no block of calls with times above 0"
     for name in SAME:
         if a.get(name) != b.get(name):
             return f"{name} differs: {a.get(name)} and {b.get(name)}"
@@ -245,14 +245,14 @@ def judge(wall: Interval, cpu: Interval | None, alone: bool, margin: float) -> t
     `alone`: no run waited for anything else.
     """
     if wall.low is None or wall.high is None:
-        return Change.CANNOT_TELL, "too few turns for an interval; measure again with more --runs"
+        return Change.CANNOT_TELL, "too few blocks of calls for an interval; measure again with more --runs"
     found = _beyond(wall, margin)
     if found is None:
         if wall.high <= 1 + margin and wall.low >= 1 / (1 + margin):
-            return Change.CANNOT_TELL, f"no difference above {margin:.0%}"
-        return Change.CANNOT_TELL, "the interval reaches into the margin; measure again with more --runs"
+            return Change.CANNOT_TELL, f"the difference is not above {margin:.0%}"
+        return Change.CANNOT_TELL, "the interval overlaps the margin; measure again with more --runs"
     if not alone and (cpu is None or _beyond(cpu, margin) is not found):
-        return Change.CANNOT_TELL, "the runs may have waited for something else: the CPU times do not agree"
+        return Change.CANNOT_TELL, "the runs may have been contended, and the CPU times do not show the same change"
     return found, ""
 
 

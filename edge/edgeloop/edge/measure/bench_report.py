@@ -38,17 +38,20 @@ def write_bench_report(document: Mapping[str, Any], tables: Sequence[Table], pat
     host = ", ".join(f"{name} {value}" for name, value in document["host"].items())
     parts = [
         "<h1>edgeloop bench</h1>",
-        f"<p>Rows took turns within one plan, in random order (seed {document['seed']}). Compare rows of this page "
-        f"only. Measured from: {html.escape(host)}.</p>",
+        f"<p>The rows were measured in interleaved blocks, in random order (seed {document['seed']}). Compare only "
+        f"rows of this page. Host: {html.escape(host)}.</p>",
         *(f"<p>{html.escape(note)}</p>" for note in (*document.get("notes", ()), *notes)),
         *map(titled, tables),
         figure(
             lambda axes: draw_shares(axes, records, _labels(records)),
-            "Share of runs that took at most this long. Further left is faster.",
+            "Share of the runs that took at most this long. A curve further left is faster.",
         ),
     ]
     if ratios:
-        caption = "Ratios of times, turn by turn, with 95% intervals. Left of the line is faster."
+        caption = (
+            "Times relative to the first row, compared block by block, with 95% intervals. "
+            "A ratio left of the line is faster."
+        )
         height_in = 1.2 + 0.35 * len(ratios)
         parts.append(figure(lambda axes: draw_ratios(axes, ratios, _labels(records)[1:]), caption, height_in))
     for record in records:
@@ -59,22 +62,22 @@ def write_bench_report(document: Mapping[str, Any], tables: Sequence[Table], pat
 
 def _row(record: Record) -> list[str]:
     """What the page says and shows of one record."""
-    steady = " of the steady ones" if record["steady"]["reached"] else ""
+    of = "the steady runs" if record["steady"]["reached"] else "all runs"
     parts = [
         f"<h2>{html.escape(_name(record))}</h2>",
         "" if record["valid"] else f"<p class=best>Invalid: {html.escape(record['invalid_because'])}</p>",
-        "<p class=best>The device is emulated: its answers count, its times do not.</p>"
+        "<p class=best>The device is emulated: its outputs are valid, its times are not.</p>"
         if record["functional_only"]
         else "",
         f"<p>{html.escape(_conditions(record))}</p>",
         figure(
-            lambda axes: draw_histogram(axes, record), f"All {record['n']} runs; the lines are percentiles{steady}."
+            lambda axes: draw_histogram(axes, record), f"All {record['n']} runs. The lines are percentiles of {of}."
         ),
-        figure(lambda axes: draw_series(axes, record), "Every run at the time it began."),
+        figure(lambda axes: draw_series(axes, record), "The time of each run, by when it began."),
     ]
     if record["profile"]:
         bars = 1.2 + 0.22 * min(MOST_OPERATORS + 1, len(record["profile"]))
-        caption = "Mean time of each operator, the longest first, measured by the runtime's own profiler."
+        caption = "Mean time of each operator, slowest first, measured by the runtime's profiler."
         parts.append(titled(profile_table(_name(record), record["profile"])))
         parts.append(figure(lambda axes: draw_operators(axes, record["profile"]), caption, bars))
     return parts
@@ -102,7 +105,7 @@ def _conditions(record: Record) -> str:
     placed = "" if throttled != "yes" or any("at_s" in r for r in seen) else ", at an unknown time"
     return (
         f"{'Steady' if record['steady']['reached'] else 'Not steady'}: {record['steady']['why'].rstrip('.')}. "
-        f"Runs waited for other work: {_yes_or_no(record['contended'])}. Throttled: {throttled}{placed}. "
+        f"Contended (wall time above CPU time): {_yes_or_no(record['contended'])}. Throttled: {throttled}{placed}. "
         f"Governor: {', '.join(sorted({str(r.get('governor', 'unknown')) for r in seen})) or 'unknown'}. "
         f"Temperature: {_range(hot, '°C')}. Clock: {_range(clocks, 'MHz')}."
     )

@@ -30,7 +30,7 @@ def draw_shares(axes: Any, records: Sequence[Record], labels: Sequence[str]) -> 
         slowest, fastest = max(slowest, times[-1]), min(fastest, times[0])
     if is_wide([fastest, slowest]):
         axes.set_xscale("log")
-    axes.set_xlabel("milliseconds a run")
+    axes.set_xlabel("milliseconds per run")
     axes.set_ylabel("share of runs")
     legend_beside(axes)
 
@@ -46,7 +46,7 @@ def draw_histogram(axes: Any, record: Record) -> None:
         value = record[f"p{q}_ms"]
         if value is not None:
             axes.axvline(value, color=RED, linestyle=style, label=f"p{q} {value:.3g} ms")
-    axes.set_xlabel("milliseconds a run")
+    axes.set_xlabel("milliseconds per run")
     axes.set_ylabel("runs")
     if axes.get_legend_handles_labels()[1]:
         axes.legend()
@@ -55,7 +55,7 @@ def draw_histogram(axes: Any, record: Record) -> None:
 def draw_series(axes: Any, record: Record) -> None:
     """Every run at its time, where the steady ones begin, and when the device was slowed down."""
     started, times, steady = record["started_s"], record["wall_ms"], record["steady"]
-    axes.plot(started, times, ".", color=BLUE, markersize=4, label="a run", rasterized=len(times) > MANY_POINTS)
+    axes.plot(started, times, ".", color=BLUE, markersize=4, label="one run", rasterized=len(times) > MANY_POINTS)
     if steady["from"] is not None:
         axes.axvline(started[steady["from"]], color=GREEN, label="steady from here")
     timed = [r for r in readings(record) if "at_s" in r]
@@ -69,7 +69,7 @@ def draw_series(axes: Any, record: Record) -> None:
     if is_wide(times):
         axes.set_yscale("log")
     axes.set_xlabel("seconds")
-    axes.set_ylabel("milliseconds a run")
+    axes.set_ylabel("milliseconds per run")
     axes.legend(loc="upper right")
 
 
@@ -83,7 +83,7 @@ def draw_operators(axes: Any, profile: Sequence[Mapping[str, Any]]) -> None:
     axes.bar_label(drawn, [f"{share:.0%}" for _, _, share in bars], padding=3, fontsize="small")
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize="small")
-    axes.set_xlabel("microseconds a run")
+    axes.set_xlabel("microseconds per run")
 
 
 def draw_ratios(axes: Any, ratios: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> None:
@@ -101,7 +101,7 @@ def draw_ratios(axes: Any, ratios: Sequence[Mapping[str, Any]], labels: Sequence
     axes.invert_yaxis()
     axes.set_xscale("log")
     to = ratios[0]["to"]
-    axes.set_xlabel(f"time over that of {to['variant']} on {to['runtime']} on {to['device']}")
+    axes.set_xlabel(f"time relative to {to['variant']} on {to['runtime']} on {to['device']}")
     legend_beside(axes)
 
 

@@ -14,10 +14,10 @@ from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.result import Table
 
 OPERATORS = 15  # rows of a profile: the slowest
-UNKNOWN, INSUFFICIENT = "unknown", "insufficient"
+UNKNOWN, TOO_FEW_CALLS = "unknown", "too few calls"
 OUTCOMES = {"p90_ms": "p90 ms", "p99_query_ms": "p99 ms", "samples_per_s": "samples/s"}
 ALWAYS = (50, 90)  # percentiles; of the others, half a column would say no more than how long a row took to settle
-SAYABLE = ("batch", "calls", "queries", "samples a query", "turns", "run by", "arena", "operators delegated")
+SAYABLE = ("batch", "calls", "queries", "samples per query", "blocks", "run by", "arena", "operators delegated")
 
 Columns = Mapping[str, Sequence[str]]  # cells by name, one for each row
 
@@ -40,7 +40,9 @@ def overview(result: Bench) -> list[Table]:
 def notes(records: Sequence[Latency]) -> list[str]:
     """What the tables cannot show, and why."""
     lacking = [f"p{q} needs {fewest}" for q, fewest in FEWEST_RUNS.items() if None in _percentiles(records, q)]
-    return [f"Some rows have too few steady calls: {', '.join(lacking)}. Measure more with --runs."] if lacking else []
+    if not lacking:
+        return []
+    return [f"Some rows have too few steady calls: {', '.join(lacking)} calls. Measure more with --runs."]
 
 
 def latency_table(records: Sequence[Latency]) -> Table:
@@ -51,7 +53,8 @@ def latency_table(records: Sequence[Latency]) -> Table:
     times = {q: _percentiles(records, q) for q in FEWEST_RUNS}
     shown = [q for q, values in times.items() if q in ALWAYS or None not in values]
     return compact(
-        f"{first.scenario}: {_places(records)}{delegate}, {threads}, turns of {first.block} calls after {first.warmup}",
+        f"{first.scenario}: {_places(records)}{delegate}, {threads}, blocks of {first.block} calls "
+        f"after {first.warmup} warm-up calls",
         {
             **_names(records),
             "batch": [str(r.batch) for r in records],
@@ -62,14 +65,14 @@ def latency_table(records: Sequence[Latency]) -> Table:
             "steady": [f"from {r.steady.start}" if r.steady.reached else "not reached" for r in records],
             "remarks": [", ".join(_remarks(r)) for r in records],
         },
-        "; compare times within this table only",
+        "; compare times only within this table",
     )
 
 
 def start_table(records: Sequence[Latency]) -> Table:
     """What comes before the steady calls, and the peak memory."""
     return compact(
-        "start-up, each step once, and memory",
+        "start-up (each step measured once) and memory",
         {
             **_names(records),
             "import ms": [_time(r.import_ms) for r in records],
@@ -91,9 +94,9 @@ def outcome_table(records: Sequence[Latency]) -> Table:
         {
             **_names(records),
             "queries": [str(o.queries) for o in outcomes],
-            "samples a query": [str(o.samples_per_query) for o in outcomes],
+            "samples per query": [str(o.samples_per_query) for o in outcomes],
             OUTCOMES[first.metric]: [
-                f"{INSUFFICIENT}, needs {o.minimum_queries}" if o.value is None else _digits(o.value) for o in outcomes
+                f"too few queries, needs {o.minimum_queries}" if o.value is None else _digits(o.value) for o in outcomes
             ],
         },
     )
@@ -105,12 +108,12 @@ def ratio_table(result: Bench) -> Table:
     ratios = result.ratios
     remarks = [["invalid"] * (not ratio.valid) + ["functional only"] * ratio.functional_only for ratio in ratios]
     return compact(
-        f"time divided by that of {_row(first)}, turn by turn, with 95% intervals",
+        f"time relative to {_row(first)}, compared block by block, with 95% intervals",
         {
             **_names(result.records, others),
             "wall": [_interval(ratio.wall) for ratio in ratios],
             "CPU": [UNKNOWN if ratio.cpu is None else _interval(ratio.cpu) for ratio in ratios],
-            "turns": [str(ratio.n) for ratio in ratios],
+            "blocks": [str(ratio.n) for ratio in ratios],
             "remarks": [", ".join(words) for words in remarks],
         },
     )
@@ -184,7 +187,7 @@ def _percentiles(records: Sequence[Latency], q: int) -> list[float | None]:
 
 
 def _time(value: float | None) -> str:
-    return INSUFFICIENT if value is None else _digits(value)
+    return TOO_FEW_CALLS if value is None else _digits(value)
 
 
 def _digits(value: float, significant: int = 3) -> str:
@@ -198,7 +201,7 @@ def _megabytes(size_bytes: int | str | None) -> str:
 
 def _interval(found: Interval) -> str:
     ratio, *ends = ("" if value is None else _digits(value, 4) for value in (found.ratio, found.low, found.high))
-    return f"{ratio} ({' to '.join(ends) if all(ends) else INSUFFICIENT})"
+    return f"{ratio} ({' to '.join(ends) if all(ends) else 'too few blocks'})"
 
 
 def _shapes(op: Mapping[str, Any]) -> str:

@@ -51,10 +51,10 @@ def profile(loaded: PreparedModel, say: Callable[[str], None]) -> list[dict[str,
     except (TargetError, DeviceError) as e:
         ops, why = UNSUPPORTED, str(e)
     if isinstance(ops, str):
-        say(f"no profile of {target.variant} on {loaded.candidate.runner.name}: {why.rstrip('.')}.")
+        say(f"{target.variant} on {loaded.candidate.runner.name} has no profile: {why.rstrip('.')}.")
         return None
     if why:
-        say(f"profile of {target.variant} on {loaded.candidate.runner.name}: {why}")
+        say(f"Profile of {target.variant} on {loaded.candidate.runner.name}: {why}")
     return with_shapes(ops, read_tflite((target.folder / target.entry).read_bytes()).graphs)
 
 

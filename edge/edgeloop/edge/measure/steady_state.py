@@ -37,7 +37,9 @@ def find_steady_state(wall_ms: Sequence[float], block: int) -> SteadyState:
     medians = turn_medians(wall_ms, block)
     if len(medians) < FEWEST:
         return SteadyState(
-            reached=False, start=None, why=f"{len(wall_ms)} runs are too few to tell; {FEWEST * block} are enough"
+            reached=False,
+            start=None,
+            why=f"{len(wall_ms)} runs are too few to detect a steady state; it needs {FEWEST * block}",
         )
     why = ""
     for start in range(min(len(medians) // 2, len(medians) - FEWEST) + 1):
