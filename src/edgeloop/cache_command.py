@@ -49,7 +49,7 @@ def cache(
         "removed": [_row(entry) for entry in removed],
     }
     cells = [(entry.kind.value, entry.title, _size(entry.bytes), _ago(entry), entry.path.name[:12]) for entry in kept]
-    table = Table(str(cache_root()), ("kind", "of", "size", "last used", "name"), cells)
+    table = Table(str(cache_root()), ("kind", "content", "size", "last used", "name"), cells)
     return CommandResult(document, [table], [_said(removed)] if prune else [])
 
 

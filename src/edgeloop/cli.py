@@ -142,7 +142,7 @@ def _bug_report(noise: IO[bytes]) -> str:
     ) as file:
         traceback.print_exc(file=file)
         noise.seek(0)
-        file.write("\nWhat the frameworks said:\n" + noise.read()[-20_000:].decode(errors="replace"))
+        file.write("\nOutput of the frameworks:\n" + noise.read()[-20_000:].decode(errors="replace"))
     return file.name
 
 

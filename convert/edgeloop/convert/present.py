@@ -60,7 +60,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if parity is not None:
         snr = "exact" if parity["snr_db"] is None else f"{parity['snr_db']:.1f}"
         figures = (_percent(parity["top1_agreement"]), snr, f"{parity['max_abs']:.1e}")
-    checked = ", ".join([*row["runtimes"], *(f"NOT {name}" for name in row["not_on"])])
+    checked = ", ".join([*row["runtimes"], *(f"not {name}" for name in row["not_on"])])
     size = f"{row['bytes'] / 1e3:,.1f} kB"
     return (row["id"], size, _percent(row["accuracy"]), *figures, row["format"], checked or "unproved")
 

@@ -43,7 +43,7 @@ def demo(
         return answer
     ctx.obj.show(answer)  # now: what follows ends with Ctrl-C
     with serve_bundle(done.bundle.path, port) as served:
-        ctx.obj.say(f"  the page is at {served.url}  (Ctrl-C ends it)")
+        ctx.obj.say(f"  The page is at {served.url} (stop with Ctrl-C)")
         threading.Event().wait()
     return None
 

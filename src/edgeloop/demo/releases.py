@@ -106,6 +106,6 @@ def deploy_release(loop: Loop, bundle: Bundle) -> dict[str, Any]:
         raise outcome.error
     loop.say(
         f"  deploy     release {outcome.version}, signed: {outcome.variant} on {outcome.runtime}, "
-        f"{outcome.sent_bytes / 1e3:.0f} kB sent, tried on real inputs, {outcome.result.value}"
+        f"{outcome.sent_bytes / 1e3:.0f} kB sent, checked on real inputs, {outcome.result.value}"
     )
     return {"release": outcome.version, "variant": outcome.variant, "runtime": outcome.runtime}

@@ -26,33 +26,33 @@ def write_report(path: Path, document: Mapping[str, Any], measured: Sequence[Tab
     rounds = document["federated"]["rounds"]
     notes = list(filter(None, [lacking()]))
     parts = [
-        f"<h1>edgeloop: once around the loop on {html.escape(document['data'])}</h1>",
+        f"<h1>edgeloop demo: the whole loop on {html.escape(document['data'])}</h1>",
         *(f"<p>{html.escape(note)}</p>" for note in notes),
         titled(accuracy_table(document)),
         figure(
             lambda axes: _rounds_plot(axes, document),
-            "Accuracy on the test images: trained in the cloud, after each round, fine-tuned; dashed: the ceiling.",
+            "Accuracy on the test images after each step. The dashed line is a model trained on all data.",
         ),
         figure(
             lambda axes: _size_plot(axes, document),
-            "Each variant's size against its accuracy. Smaller and higher is better.",
+            "Size and accuracy of each variant. Further left is smaller, further up is more accurate.",
         ),
         "<h2>Variants</h2>",
         titled(variant_table(f"release 2: {document['bundle']}", document["variants"])),
-        "<h2>Latency in the device environment</h2>",
+        "<h2>Latency and memory of release 1 in the device environment</h2>",
         *map(titled, measured),
-        "<h2>Rounds</h2>",
+        "<h2>Rounds of federated averaging</h2>",
         table(
-            ("round", "replies", "examples", "train loss", "accuracy"),
+            ("round", "devices", "examples", "train loss", "accuracy"),
             [
                 (r["round"], r["replies"], r["examples"], f"{r['train_loss']:.4f}", f"{r['accuracy']:.1%}")
                 for r in rounds
             ],
         ),
-        "<h2>Seconds</h2>",
-        table(("step", "s"), list(document["seconds"].items())),
+        "<h2>Duration of each step</h2>",
+        table(("step", "seconds"), list(document["seconds"].items())),
     ]
-    write_file(path, page("edgeloop report", parts).encode())
+    write_file(path, page("edgeloop demo", parts).encode())
     return notes
 
 

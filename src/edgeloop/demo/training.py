@@ -35,8 +35,8 @@ def train_in_cloud(loop: Loop, parts: Split) -> tuple[float, float, Any]:
         models.append(trained.model)
         save_keras(trained.model, loop.out / "models" / f"{name}.keras")
     loop.say(
-        f"1 cloud      {trained.strategy}: {accuracies[0]:.1%} accuracy from the cloud's own {len(parts.cloud.y):,} "
-        f"images; {accuracies[1]:.1%} if all {len(everything.y):,} could leave the devices"
+        f"1 cloud      {trained.strategy}: {accuracies[0]:.1%} accuracy, trained on the {len(parts.cloud.y):,} images "
+        f"of the cloud; {accuracies[1]:.1%} if trained on all {len(everything.y):,} images"
     )
     return accuracies[0], accuracies[1], models[0]
 

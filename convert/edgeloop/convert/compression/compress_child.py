@@ -118,7 +118,7 @@ def _steps(
         kept = weights if pruned or clustered else None
         with _named("qat"):
             weights, left = quantization_aware(_twin(model, weights).model, fit, options.qat_epochs, kept)
-        notes += _left(left, "trained under fake quantization")
+        notes += _left(left, "trained quantization-aware")
         notes.append("The model was trained for int8. Its activation ranges still come from --calibration.")
     return weights, pruned, clustered, notes
 

@@ -12,7 +12,7 @@ from edgeloop.plots import BLUE, GREY, figure, lacking, limits
 POINT = 60.0  # area of a mix as fast as float32, in square points; the area is the latency
 MOST = 16.0  # times that area: more would hide neighbours
 NAME = 0.2, 0.06  # room of one name, as shares of the picture
-COLUMNS = ("drop, points", "SNR dB", "latency / float32", "ms", "front", "result")
+COLUMNS = ("drop, points", "SNR dB", "latency relative to float32", "latency, ms", "Pareto front", "result")
 
 Mix = Mapping[str, Any]
 
@@ -23,16 +23,16 @@ def search_report(name: str, document: Mapping[str, Any]) -> str:
     best = tried[document["best"]]
     ordered = sorted(range(len(tried)), key=lambda k: (tried[k]["bytes"], -tried[k]["accuracy"]))
     caption = (
-        "Size against accuracy. A point's area is its latency; a filled point is on the Pareto front of size, accuracy "
-        "and latency. The dashed line is the source model."
+        "Size and accuracy of each mix. The area of a point shows the latency; a filled point is on the Pareto front "
+        "of size, accuracy and latency. The dashed line is the source model."
     )
     parts = [
-        f"<h1>{html.escape(name)}: the smallest mix of schemes within the budget</h1>",
+        f"<h1>{html.escape(name)}: the smallest mix of schemes within the accuracy budget</h1>",
         f"<p>{html.escape(_summary(best, document))}</p>",
         f"<p>{html.escape(lacking())}</p>" if lacking() else "",
         figure(lambda axes: draw_front(axes, document), caption, 4.5),
-        "<p>A latency is the median of runs interleaved with runs of float32. Compare the ratios; milliseconds vary on "
-        "a shared machine.</p>",
+        "<p>Each latency is the median of runs that were interleaved with runs of float32. Compare the ratios: "
+        "milliseconds vary on a shared machine.</p>",
     ]
     rows = [_row(index, document) for index in ordered]
     parts += [table(("mix", "bytes", metric, *COLUMNS), rows, best=ordered.index(document["best"]))]
@@ -41,7 +41,7 @@ def search_report(name: str, document: Mapping[str, Any]) -> str:
         parts += [table(("operator", "scheme"), list(best["keep"].items()))]
     if document["refused"]:
         rows = [(mix["scheme"], str(len(mix["keep"])), mix["reason"]) for mix in document["refused"]]
-        parts += ["<h2>Mixes that could not be made or run</h2>"]
+        parts += ["<h2>Mixes that could not be converted or run</h2>"]
         parts += [table(("scheme", "operators in another scheme", "reason"), rows)]
     return page(name, parts)
 

@@ -35,8 +35,8 @@ def _tables(name: str, report: Mapping[str, Any]) -> list[Table]:
             [(k, str(n), a) for (k, a), n in why.most_common()],
         ),
         Table(
-            f"{what}these operators{rest}",
-            ("operator", "count", "first", "found"),
+            f"{what}operators the target does not run, by operator{rest}",
+            ("operator", "count", "first index", "found"),
             [(op, str(count), first[op, reason], reason) for (op, reason), count in shown],
         ),
     ]
@@ -49,12 +49,11 @@ def _sentence(name: str, target: Target, report: Mapping[str, Any]) -> str:
         return (
             f"{what}{report['mapped']} of {report['total']} operators map to the Edge TPU. About "
             f"{report['on_chip_bytes'] / 1e3:,.1f} kB of their weights stay on the chip; "
-            f"{report['off_chip_bytes'] / 1e3:,.1f} kB are streamed at every run."
+            f"{report['off_chip_bytes'] / 1e3:,.1f} kB are streamed in each run."
         )
     arena = "unknown" if report["arena_bytes"] is None else f"about {report['arena_bytes'] / 1e3:,.1f} kB"
     return (
-        f"{what}TensorFlow Lite Micro has {report['supported']} of {report['total']} operators. The model takes "
+        f"{what}TensorFlow Lite Micro supports {report['supported']} of {report['total']} operators. The model takes "
         f"{report['flash_bytes'] / 1e3:,.1f} kB of flash and {arena} of RAM for the arena, without the "
-        "kernels' scratch "
-        "buffers."
+        "kernels' scratch buffers."
     )

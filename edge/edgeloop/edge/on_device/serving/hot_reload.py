@@ -193,7 +193,7 @@ class HotReload:
             self._refused = key, time.monotonic()
             old = loaded.release.manifest.version
             self.trouble = {"release": key[0] or self.request.path, "reason": str(e)}
-            self.say(f"{self.trouble['release']} does not load, release {old} stays in service: {e}")
+            self.say(f"{self.trouble['release']} does not load; release {old} keeps answering: {e}")
 
     def _lately_refused(self, key: tuple[str, int]) -> bool:
         return self._refused is not None and self._refused[0] == key and time.monotonic() - self._refused[1] < RETRY_S
