@@ -11,11 +11,11 @@ WORKERS ?= 2
 IN_WORKERS := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PY := $(wildcard src convert edge federated browser/edgeloop cloud tests benchmarks)
 
-help: ## what there is to make
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
-	@echo; echo "make demo ARGS='--data DIR --rounds 5' hands options on; so do test, unit and bench."
+	@echo; echo "ARGS passes options on, e.g. make demo ARGS='--data DIR --rounds 5'. Targets with ARGS: demo, test, unit, bench."
 
-setup: ## .venv, .venv-device, the browser page, a Chromium, devices (every other target does what it needs of it)
+setup: ## make .venv, .venv-device, the browser page, a Chromium and devices (other targets make what they need)
 	@scripts/setup
 
 setup-use:
@@ -27,49 +27,49 @@ setup-lint:
 setup-cloud:
 	@scripts/setup cloud
 
-demo: setup-use ## the whole loop on real data: train, convert, prove, measure, federate, fold back, show
+demo: setup-use ## run the whole loop on real data: train, convert, measure, deploy, federate, fine-tune, show in a page
 	@$(BIN)/edgeloop demo $(ARGS)
 
-test: setup ## all tests but faults and soak, in two workers (WORKERS=1: in one)
+test: setup ## run all tests except faults and soak, in two processes (WORKERS=1: in one)
 	@$(BIN)/pytest tests $(IN_WORKERS) --durations=15 $(ARGS)
 
-test-base: ## the tests of one folder: src/edgeloop without the command line
-test-browser: ## the page, its server, the runners of TF.js and LiteRT.js
-test-cli: ## the command line and the demo
-test-convert: ## model in, bundle out
-test-edge: ## bench, deploy, run, targets
-test-federated: ## rounds across devices
-test-house: ## layout, imports, errors, READMEs, the wheel
+test-base: ## run the tests of src/edgeloop except the command line
+test-browser: ## run the tests of the page, its server, and the TF.js and LiteRT.js runtimes
+test-cli: ## run the tests of the command line and the demo
+test-convert: ## run the tests of conversion and proof
+test-edge: ## run the tests of bench, deploy, run and inspect --target
+test-federated: ## run the tests of federated training
+test-house: ## run the tests of layout, imports, errors, READMEs and the wheel
 $(FOLDERS:%=test-%): setup
 	@$(BIN)/pytest tests/$(@:test-%=%) $(IN_WORKERS) --durations=15 $(ARGS)
 
-faults: setup ## every fault at every point: damaged files, kills, full disks, changed bytes
+faults: setup ## inject every fault at every point: damaged files, kills, full disks, changed bytes
 	@$(BIN)/pytest tests -m faults --timeout=1800 --durations=15 $(ARGS)
 
-soak: setup ## long simulations and searches
+soak: setup ## run the long simulations and searches
 	@$(BIN)/pytest tests -m soak --timeout=1800 --durations=15 $(ARGS)
 
-durations: setup ## measure again how long each test takes: tests/durations.json
+durations: setup ## measure how long each test takes and write tests/durations.json
 	@$(BIN)/pytest tests $(IN_WORKERS) --keep-durations $(ARGS)
 
-unit: setup-cloud ## unit tests alone: no TensorFlow, seconds
+unit: setup-cloud ## run only the unit tests (seconds, without TensorFlow)
 	@$(BIN)/pytest tests/*/unit $(IN_WORKERS) $(ARGS)
 
-lint: setup-lint ## ruff, mypy, who may import whom; the page's TypeScript: types, biome, vitest
+lint: setup-lint ## run ruff, mypy and the import contracts; for TypeScript tsc, biome and vitest
 	@$(BIN)/ruff check $(PY)
 	@$(BIN)/ruff format --check $(PY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix browser/web --silent run check
 
-bench: setup ## every ratio the README quotes, measured here: benchmarks/results.json
+bench: setup ## measure every ratio that the READMEs quote and write benchmarks/results.json
 	@for script in benchmarks/*.py; do $(BIN)/python $$script $(ARGS); done
 
-coverage: setup-cloud ## which lines the unit tests reach
+coverage: setup-cloud ## measure which lines the unit tests run
 	@$(BIN)/coverage run -m pytest tests/*/unit -q
 	@$(BIN)/coverage report
 
-wheel: setup-use ## the page, and with it dist/: what pip installs, and the sources
+wheel: setup-use ## build the page, then the wheel and the sdist in dist/
 	@rm -rf dist
 	@$(BIN)/hatchling build -t wheel -t sdist
 	@ls -l dist | awk 'NF > 8 {printf "%s  %.1f MB\n", $$9, $$5 / 1e6}'
@@ -77,7 +77,7 @@ wheel: setup-use ## the page, and with it dist/: what pip installs, and the sour
 lock: setup-cloud ## resolve the locks again
 	@scripts/lock
 
-clean: ## take away everything that was made here
+clean: ## remove everything that make has made
 	rm -rf .venv .venv-device .devices .venv-device.lock .venv-onnx2tf .venv-onnx2tf.lock .setup browser/web/node_modules browser/edgeloop/browser/static dist \
 	  .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
 	find $(PY) -name __pycache__ -type d -prune -exec rm -rf {} +

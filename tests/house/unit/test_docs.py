@@ -64,3 +64,74 @@ def test_every_test_that_the_page_on_security_names_exists(root):
     assert len(names) > 15 and len(files) > 5
     assert [name for name in names if f"def {name}(" not in defined] == []
     assert [file for file in files if not (root / file).is_file()] == []
+
+
+# the code that a folder's README describes
+CODE = {
+    "convert": ("convert/edgeloop/convert",),
+    "edge": ("edge/edgeloop/edge",),
+    "federated": ("federated/edgeloop/federated",),
+    "browser": ("browser/edgeloop/browser", "browser/web/src"),
+    "cloud": ("cloud/edgeloop/cloud",),
+}
+
+
+def file_rows(text: str) -> list[tuple[list[str], list[str]]]:
+    """Of each row of the tables below `## Files`: the names in its first cell, and those in the others."""
+    section = re.split(r"^## ", text, flags=re.MULTILINE)
+    (files,) = [part for part in section if part.startswith("Files")]
+    rows = [line.split("|")[1:-1] for line in files.splitlines() if line.startswith("|")]
+    return [(re.findall(r"`([^`]+)`", first), re.findall(r"`([^`]+)`", "|".join(rest))) for first, *rest in rows]
+
+
+def ends_with(path: str, name: str) -> bool:
+    return f"/{path}".endswith(f"/{name}")
+
+
+def missing_files(rows: list[tuple[list[str], list[str]]], code: list[str], beside: Path) -> list[str]:
+    """Names of the table that no file has: in the row of a folder, no file of that folder."""
+    missing = []
+    for first, rest in rows:
+        folder = first[0] if len(first) == 1 and first[0].endswith("/") else ""
+        for name in (name for name in (*first, *rest) if re.search(r"\.(py|ts)$", name)):
+            found = (path for path in code if f"/{folder}" in f"/{path}" and ends_with(path, name))
+            if not any(found) and not (beside / name).is_file():
+                missing.append(f"{folder}: {name}" if folder else name)
+        missing += [name for name in first if name.endswith("/") and not any(f"/{name}" in f"/{p}" for p in code)]
+    return missing
+
+
+def unnamed_files(rows: list[tuple[list[str], list[str]]], code: list[str]) -> list[str]:
+    """Files that the table names neither by themselves nor by their folder."""
+    names = [name for first, _ in rows for name in first]
+    folders = [name for name in names if name.endswith("/")]
+    return [
+        path
+        for path in code
+        if not any(ends_with(path, name) for name in names)
+        and not any(f"/{folder}" in f"/{path}" for folder in folders)
+    ]
+
+
+@pytest.mark.parametrize("folder", CODE)
+def test_the_file_table_of_a_readme_names_every_file_of_its_folder_and_no_other(root, folder):
+    code = [
+        str(path.relative_to(root / base))
+        for base in CODE[folder]
+        for path in (root / base).rglob("*")
+        if re.search(r"(\.py|(?<!\.d)\.ts)$", path.name) and "static" not in path.parts
+    ]
+    headers = {f"{base.partition('/')[2]}/" for base in CODE[folder]}  # a table may say in its head where it is
+    rows = [
+        (first, rest) for first, rest in file_rows((root / folder / "README.md").read_text()) if not headers & {*first}
+    ]
+    assert code and rows
+    assert missing_files(rows, code, root / folder) == []
+    assert unnamed_files(rows, code) == []
+
+
+def test_a_row_that_is_wrong_would_be_seen():
+    code = ["a.py", "deep/b.py", "deep/c.py"]
+    assert missing_files([(["deep/"], ["a.py"])], code, Path("nowhere")) == ["deep/: a.py"]
+    assert missing_files([(["gone/", "gone.py"], [])], code, Path("nowhere")) == ["gone.py", "gone/"]
+    assert unnamed_files([(["deep/b.py"], ["a.py"])], code) == ["a.py", "deep/c.py"]
