@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 FOLDERS := base browser cli convert edge federated house
-.PHONY: help setup setup-use setup-lint setup-cloud demo test unit $(FOLDERS:%=test-%) faults soak durations lint bench coverage wheel lock clean
+.PHONY: help setup setup-use setup-lint setup-docs setup-cloud demo test unit $(FOLDERS:%=test-%) faults soak durations lint bench docs coverage wheel lock clean
 ARGS ?=
 BIN := .venv/bin
 WORKERS ?= 2
@@ -23,6 +23,9 @@ setup-use:
 
 setup-lint:
 	@scripts/setup lint
+
+setup-docs:
+	@scripts/setup docs
 
 setup-cloud:
 	@scripts/setup cloud
@@ -64,6 +67,10 @@ lint: setup-lint ## run ruff, mypy and the import contracts; for TypeScript tsc,
 
 bench: setup ## measure every ratio that the READMEs quote and write benchmarks/results.json
 	@for script in benchmarks/*.py; do $(BIN)/python $$script $(ARGS); done
+
+docs: setup-docs ## build the documentation as a site in dist/site and check its links
+	@NO_MKDOCS_2_WARNING=1 .setup/docs-environment/bin/mkdocs build --config-file scripts/mkdocs.yml
+	@echo "open dist/site/index.html"
 
 coverage: setup-cloud ## measure which lines the unit tests run
 	@$(BIN)/coverage run -m pytest tests/*/unit -q

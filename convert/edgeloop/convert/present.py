@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import Bundle
@@ -80,7 +81,9 @@ def conversion(
     }
     if search is not None:
         document["search"] = search
-    title = f"{bundle.path}: {bundle.manifest.name}, release {bundle.manifest.version}"
+    here = Path.cwd()
+    path = bundle.path.relative_to(here) if bundle.path.is_relative_to(here) else bundle.path
+    title = f"{path}: {bundle.manifest.name}, release {bundle.manifest.version}"
     return CommandResult(document, [variant_table(title, rows)], notes)
 
 

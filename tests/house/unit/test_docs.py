@@ -135,3 +135,15 @@ def test_a_row_that_is_wrong_would_be_seen():
     assert missing_files([(["deep/"], ["a.py"])], code, Path("nowhere")) == ["deep/: a.py"]
     assert missing_files([(["gone/", "gone.py"], [])], code, Path("nowhere")) == ["gone.py", "gone/"]
     assert unnamed_files([(["deep/b.py"], ["a.py"])], code) == ["a.py", "deep/c.py"]
+
+
+def test_every_message_of_the_page_on_troubleshooting_is_one_of_ours(root):
+    sources = [path for portion in PORTIONS for path in (root / portion).rglob("*.py")]
+    code = " ".join(re.sub(r'"\s*\n\s*f?"', "", path.read_text()) for path in sources)
+    code = re.sub(r"\{[^{}]*\}", "…", code)
+    shown = re.findall(r"^\| `([^`]+)` \(\d", (root / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(shown) > 12
+    parts = {
+        part.strip() for message in shown for part in re.split("…|[.] ", message)
+    }  # found and advice: two literals
+    assert sorted(part for part in parts if part not in code) == []
