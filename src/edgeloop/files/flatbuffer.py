@@ -87,7 +87,7 @@ def read_tflite(data: bytes, name: str = "the model") -> Tflite:
         ModelError: Another identifier, offsets out of range, positions that name no tensor.
     """
     if len(data) < 8 or data[4:8] != b"TFL3":
-        raise ModelError(f"{name} is no .tflite file: its identifier is {data[4:8]!r}, expected b'TFL3'.")
+        raise ModelError(f"{name} is not a .tflite file: its identifier is {data[4:8]!r}, expected b'TFL3'.")
     try:
         model = FlatbufferTable(data, MODEL, BUDGET_BYTES + len(data) * TABLE_BYTES // LEAST_TABLE_BYTES).root("Model")
         codes, buffers = model.get("operator_codes", ()), model.get("buffers", ())

@@ -60,7 +60,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
         raise ModelError(f"{path} is an empty file", advice=EXPECTED)
     reader = _tflite if head[4:8] == b"TFL3" else _keras if head[:2] == b"PK" else READERS.get(path.suffix)
     if reader is None:
-        raise ModelError(f"{path} is none of the known formats", advice=EXPECTED)
+        raise ModelError(f"{path} is not a model file of a known format", advice=EXPECTED)
     return _read(path, reader, path)
 
 

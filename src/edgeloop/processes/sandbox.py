@@ -37,7 +37,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if min(self.read_bytes, self.work_bytes) < 1 << 20 or min(self.read_s, self.work_s) <= 0:
-            raise OptionsError("a limit below 1 MiB or 0 s lets nothing run", advice="Raise it.")
+            raise OptionsError(
+                "a memory limit below 1 MiB, or a time limit of 0 s, lets no model load", advice="Raise it."
+            )
 
 
 class Sandbox:

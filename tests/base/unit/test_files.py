@@ -110,7 +110,7 @@ def test_a_plan_that_could_not_support_its_numbers_is_refused(fields):
 BAD = {
     "a missing file": (None, None, "does not exist"),
     "an empty file": ("x.tflite", b"", "empty file"),
-    "text named .keras": ("x.keras", b"hello", "none of the known formats"),
+    "text named .keras": ("x.keras", b"hello", "not a model file of a known format"),
     "a zip that is no model": ("x.keras", b"PK\x03\x04rest", "damaged"),
     "a cut .tflite": ("x.tflite", b"\x1c\0\0\0TFL3\xff\xff", "damaged"),
     "html named .onnx": ("x.onnx", b"<html></html>", "damaged"),

@@ -64,7 +64,7 @@ CASES = {
     "data that is no .npz": (["convert", "good.keras", "-o", "out", "--calibration", "text.keras"], 10, "an .npz"),
     "an output that is a file": (["convert", "good.keras", "-o", "good.keras"], 11, "is a file"),
     "an output below a file": (["convert", "good.keras", "-o", "text.keras/b"], 11, "cannot write"),
-    "inspect of text": (["inspect", "text.keras"], 4, "none of the known formats"),
+    "inspect of text": (["inspect", "text.keras"], 4, "not a model file of a known format"),
     "bench of a missing file": (["bench", "none.tflite"], 4, "none.tflite does not exist"),
     "bench on no device": (["bench", "wrong.npz", "--on", "mars"], 2, "'mars' is not a device"),
     "verify of no bundle": (["verify", "empty"], 4, "no manifest.json"),

@@ -250,7 +250,7 @@ def test_what_does_not_fit_the_model_is_refused(bare, case):
 
 def test_a_file_that_is_no_tflite_is_refused():
     for call in (read_metadata, lambda data: with_metadata(data, FACTS)):
-        with pytest.raises(ModelError, match=r"no \.tflite file"):
+        with pytest.raises(ModelError, match=r"not a \.tflite file"):
             call(b"PK\3\4 and so on")
 
 

@@ -75,7 +75,7 @@ def loss(outputs: np.ndarray, labels: np.ndarray, path: Path) -> Any:
     if shares and not np.allclose(outputs.sum(axis=1), 1, atol=ROUNDING):
         raise ModelError(
             f"{path} gives several labels at once: its outputs do not add up to 1",
-            advice="Pass a model with one label a sample.",
+            advice="Pass a model with one label per sample.",
         )
     return losses.SparseCategoricalCrossentropy(from_logits=not shares)
 

@@ -47,9 +47,7 @@ class SearchOptions:
                 advice=f"It must be {len(PLAIN)} or more: each plain scheme takes one.",
             )
         if self.max_slowdown is not None and not self.max_slowdown >= 1:
-            raise OptionsError(
-                f"max_slowdown is {self.max_slowdown:g}", advice="It must be 1 or more: float32 itself has 1."
-            )
+            raise OptionsError(f"max_slowdown is {self.max_slowdown:g}", advice="It must be 1 or more: float32 has 1.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,7 @@ def _device(name: str) -> Device:
         return parse_device(name)
     except OptionsError as e:
         raise DataError(
-            f"{fleet_file()} holds a name that is no device: {e.found}", advice="Correct it, or delete it."
+            f"{fleet_file()} holds a name that is not a device: {e.found}", advice="Correct it, or delete it."
         ) from e
     except DeviceError:  # an interpreter that is no more: it is said when the device is asked
         return Device(name, Path(name.partition(":")[2]))

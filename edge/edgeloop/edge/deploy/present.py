@@ -65,7 +65,7 @@ def state(o: DeployResult) -> str:
         return o.result.value
     if o.step == "activate":
         before = _release(o.before)
-        return f"stopped during probation: unless that had passed, the device returns to release {before} by itself"
+        return f"stopped during probation: unless it has passed, the device returns to release {before} by itself"
     return f"stopped during {o.step}: the device is unchanged, and keeps the files it received for the next deploy"
 
 

@@ -68,7 +68,8 @@ class BenchOptions:
             raise OptionsError(f"{name} is named twice", advice="Name it once.")
         if self.profile and self.runtimes and LITERT.name not in self.runtimes:
             raise OptionsError(
-                "--profile works with LiteRT alone, and --runtime leaves it out", advice=f"Add --runtime {LITERT.name}."
+                "--profile works only with LiteRT, and --runtime leaves LiteRT out",
+                advice=f"Add --runtime {LITERT.name}.",
             )
         if self.delegate is not None and self.profile:
             raise OptionsError("--profile does not work with --delegate", advice="Pass one of the two.")

@@ -154,6 +154,6 @@ def _nominal_range(spec: TensorSpec) -> tuple[float, float]:
     if low >= -1.05 and high <= 1.05:
         return SIGNED if low < -0.05 else UNIT
     raise OptionsError(
-        f"real values of input {spec.name!r} lay in {low:g}..{high:g}, which is no usual scaling of pixels",
+        f"the manifest gives input {spec.name!r} the range {low:g}..{high:g}, which is not a usual scaling of pixels",
         advice="Convert with --input-range 0,255 --mean --std, or send .npy files.",
     )
