@@ -116,7 +116,7 @@ def test_profiled_operators_and_ratios_have_pictures_of_their_own(page_of):
     rows = [record(variant="float32"), record(profile=operators), record(variant="float16")]
     pictures = SVG.findall(page_of(*rows, ratios=[ratio, ratio | {"cpu": None}]))
     assert len(pictures) == 1 + 1 + 2 + 3 + 2
-    assert {"int8", "time over that of float32 on litert on local", "wall time", "CPU time"} <= words(pictures[1])
+    assert {"int8", "time relative to float32 on litert on local", "wall time", "CPU time"} <= words(pictures[1])
     assert {"0 OP_0", "24 OP_24", "5 others"} <= words(pictures[6])  # 25 bars, and one for the rest
     assert "25 OP_25" not in words(pictures[6])
 
