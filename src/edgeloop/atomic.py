@@ -124,7 +124,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path).resolve()  # a link to a folder stays, what it names is replaced
     if path.exists() and not path.is_dir():
-        raise WriteError(f"cannot write {path}: a file is there. Choose a new folder, or take the file away.")
+        raise WriteError(f"cannot write {path}: a file is there. Choose a new folder, or remove the file.")
     with _writing(path):
         made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -196,12 +196,13 @@ def parse_manifest(data: bytes) -> Manifest:
     raw = read_json(data, MANIFEST)
     if raw.get("format") != FORMAT:
         raise ModelError(
-            f"{MANIFEST} says format {raw.get('format')!r}, this edgeloop reads {FORMAT!r}", advice="Update edgeloop."
+            f"{MANIFEST} has the format {raw.get('format')!r}, and edgeloop reads {FORMAT!r}",
+            advice="Update edgeloop.",
         )
     try:
         manifest = _manifest(raw)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise ModelError(f"{MANIFEST} breaks the format ({type(e).__name__}: {e}); see docs/bundle.md.") from e
+        raise ModelError(f"{MANIFEST} does not follow the format ({type(e).__name__}: {e}); see docs/bundle.md.") from e
     for name in manifest.files:
         _safe(name)
     ids = [variant.id for variant in manifest.variants]
@@ -236,7 +237,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
     unlisted = sorted(present - set(manifest.files))
     if unlisted:
         raise IntegrityError(
-            f"{folder} holds {unlisted[0]!r}, which its manifest does not list", advice="Take it out, or convert again."
+            f"{folder} holds {unlisted[0]!r}, which its manifest does not list", advice="Remove it, or convert again."
         )
     for name in sorted(present):
         found, listed = _entry(folder / name), manifest.files[name]
@@ -251,7 +252,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         missing = sorted(set(variant.files) - present)
         if missing and (not whole or (set(variant.files) & present) - explained):
             raise IntegrityError(
-                f"{folder} misses {missing[0]!r} of variant {variant.id!r}", advice="Fetch the bundle again."
+                f"{folder} lacks {missing[0]!r} of variant {variant.id!r}", advice="Fetch the bundle again."
             )
 
 

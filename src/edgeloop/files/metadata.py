@@ -159,7 +159,7 @@ def read_metadata(data: bytes, name: str = "the model") -> Metadata | None:
         )
     except ValueError as e:
         raise ModelError(
-            f"{name} has damaged TFLite metadata ({e})", advice="Convert it again, or take the metadata out."
+            f"{name} has damaged TFLite metadata ({e})", advice="Convert it again, or remove the metadata."
         ) from e
 
 

@@ -137,7 +137,7 @@ def run(command: Sequence[str | Path], timeout_s: float) -> str:
         try:
             code: int | str = child.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            code = f"no end after {timeout_s:g} s"
+            code = f"it did not end within {timeout_s:g} s"
         log.seek(0)
         printed = log.read()
     if code != 0:

@@ -101,28 +101,28 @@ def test_what_to_bytes_writes_is_read_to_an_equal_manifest(manifest):
 
 # path in the manifest to replace, new value, words of the refusal
 BROKEN_MANIFESTS = [
-    (["format"], "edgeloop-bundle/2", "says format 'edgeloop-bundle/2'"),
-    (["format"], None, "says format None"),
-    (["version"], -1, "breaks the format"),
-    (["version"], True, "breaks the format"),
-    (["version"], "3", "breaks the format"),
-    (["name"], 7, "breaks the format"),
-    (["files"], [], "breaks the format"),
-    (["files", "int8.tflite"], 9, "breaks the format"),
-    (["variants"], {}, "breaks the format"),
-    (["variants", 0, "files"], [1], "breaks the format"),
+    (["format"], "edgeloop-bundle/2", "has the format 'edgeloop-bundle/2'"),
+    (["format"], None, "has the format None"),
+    (["version"], -1, "does not follow the format"),
+    (["version"], True, "does not follow the format"),
+    (["version"], "3", "does not follow the format"),
+    (["name"], 7, "does not follow the format"),
+    (["files"], [], "does not follow the format"),
+    (["files", "int8.tflite"], 9, "does not follow the format"),
+    (["variants"], {}, "does not follow the format"),
+    (["variants", 0, "files"], [1], "does not follow the format"),
     (["variants", 0, "files"], "abc", "expected a list"),
-    (["variants", 0, "format"], [], "breaks the format"),
-    (["variants", 0, "io", "x", "scale"], "nan", "breaks the format"),
-    (["variants", 0, "requires"], [], "breaks the format"),
+    (["variants", 0, "format"], [], "does not follow the format"),
+    (["variants", 0, "io", "x", "scale"], "nan", "does not follow the format"),
+    (["variants", 0, "requires"], [], "does not follow the format"),
     (["variants", 0, "entry"], "absent.tflite", "names ['absent.tflite'], which the manifest does not list"),
     (["variants", 0, "entry"], "int8.tflite", "is not one of its own files"),
     (["variants", 0, "files"], [], "is not one of its own files"),
     (["variants", 0, "id"], "int8", "gives two variants one id"),
-    (["signatures", "infer"], None, "breaks the format"),
-    (["signatures", "infer", "inputs", 0, "shape"], [-1, 2], "breaks the format"),
-    (["signatures", "infer", "inputs", 0, "range"], ["0", "1"], "breaks the format"),
-    (["weights", 0, "shape"], [None], "breaks the format"),
+    (["signatures", "infer"], None, "does not follow the format"),
+    (["signatures", "infer", "inputs", 0, "shape"], [-1, 2], "does not follow the format"),
+    (["signatures", "infer", "inputs", 0, "range"], ["0", "1"], "does not follow the format"),
+    (["weights", 0, "shape"], [None], "does not follow the format"),
 ]
 
 
@@ -142,7 +142,7 @@ def test_a_manifest_that_breaks_its_rules_is_refused(bundle, manifest, where, va
 @pytest.mark.parametrize("key", ["name", "version", "source", "files", "signatures", "variants"])
 def test_a_manifest_without_a_required_key_is_refused(manifest, key):
     del manifest[key]
-    with pytest.raises(ModelError, match=f"breaks the format .KeyError: '{key}'"):
+    with pytest.raises(ModelError, match=f"does not follow the format .KeyError: '{key}'"):
         parse_manifest(canonical_json(manifest))
 
 
@@ -212,8 +212,8 @@ BROKEN_FOLDERS = {
     "a linked folder": (link_a_folder, IntegrityError, "tfjs is a link or a device"),
     "a linked manifest": (link_the_manifest, IntegrityError, "manifest.json is a link or a device"),
     "a pipe": (lambda p: os.mkfifo(p / "pipe"), IntegrityError, "pipe is a link or a device"),
-    "half a variant": (lambda p: (p / "tfjs/w.bin").unlink(), IntegrityError, "misses 'tfjs/w.bin' of variant 'tfjs'"),
-    "no variant at all": (remove_every_variant, IntegrityError, "misses"),
+    "half a variant": (lambda p: (p / "tfjs/w.bin").unlink(), IntegrityError, "lacks 'tfjs/w.bin' of variant 'tfjs'"),
+    "no variant at all": (remove_every_variant, IntegrityError, "lacks"),
 }
 
 
@@ -245,7 +245,7 @@ def test_an_absent_variant_may_share_files_with_the_one_a_device_holds(bundle, m
     bundle.write(manifest)
     assert [v.id for v in read_bundle(bundle.path).variants] == ["float32", "int8", "tfjs"]
     (bundle.path / "tfjs/model.json").unlink()  # now nothing explains w.bin
-    with pytest.raises(IntegrityError, match=r"misses 'tfjs/model.json' of variant 'tfjs'"):
+    with pytest.raises(IntegrityError, match=r"lacks 'tfjs/model.json' of variant 'tfjs'"):
         read_bundle(bundle.path)
 
 

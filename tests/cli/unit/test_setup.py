@@ -38,7 +38,7 @@ def test_where_both_fail_both_reasons_are_named_in_one_line(programs):
 
 
 def test_a_child_that_does_not_end_is_ended(tmp_path):
-    with pytest.raises(MissingExtra, match=r"no end after 0\.2 s"):
+    with pytest.raises(MissingExtra, match=r"did not end within 0\.2 s"):
         environment.run(["sleep", "60"], timeout_s=0.2)
 
 

@@ -345,7 +345,7 @@ def test_a_flipped_byte_on_the_way_is_refused_and_not_kept(deployer, bundle, hom
             lambda staging: (staging / "other.tflite").write_bytes(matrix(-1).tobytes()),
             "which is not of variant 'float32'",
         ),
-        (lambda staging: (staging / LABELS).unlink(), "misses 'labels/en.txt'"),
+        (lambda staging: (staging / LABELS).unlink(), "lacks 'labels/en.txt'"),
         (lambda staging: (staging / REFERENCE).unlink(), "lacks 'reference.npz'"),
         (lambda staging: (staging / MANIFEST).unlink(), "has no manifest.json"),
         (lambda staging: _edit(staging / MANIFEST, b"0" * 64, b"1" * 64), "changed after it was sent"),

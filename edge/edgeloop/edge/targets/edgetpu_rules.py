@@ -38,7 +38,7 @@ class EdgeTpuReason(enum.Enum):
     SIZE = "Make the tensor smaller, or leave this step to the CPU at the end of the model."
     WEIGHTS = "Store the weights in the model as constants."
     COMPILED = "Inspect the model as it was before the Edge TPU compiler."
-    AFTER = "Make the operators before it map, or move them behind it: what follows an operator on the CPU stays there."
+    AFTER = "Make the operators before it map, or move them after it: what follows an operator on the CPU stays on it."
 
 
 Rule = Callable[[GraphFacts, Step], "OperatorRefusal | None"]
