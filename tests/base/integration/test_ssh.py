@@ -19,6 +19,7 @@ from devices import LOOPBACK, SSHD_CONFIG, descendants, eventually, free_port, k
 
 from edgeloop.errors import DeviceError, IntegrityError
 from edgeloop.processes.children import owned
+from edgeloop.processes.conversation import Conversation
 from edgeloop.runtime import client, ssh_login
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.connection import connect
@@ -59,14 +60,14 @@ def config(ssh_keys, tmp_path, monkeypatch):
 def sent(monkeypatch):
     """How many bytes of files each `push` question brought, in order; pieces are 64 KiB."""
     pieces: list[int] = []
-    ask = client.Agent.ask
+    ask = Conversation.ask
 
     def counted(self, op, fields=None, payload=b"", **rest):
         if op == "push":
             pieces.append(len(payload))
         return ask(self, op, fields, payload, **rest)
 
-    monkeypatch.setattr(client.Agent, "ask", counted)
+    monkeypatch.setattr(Conversation, "ask", counted)
     monkeypatch.setattr(client, "PIECE_BYTES", PIECE)
     return pieces
 
@@ -215,7 +216,7 @@ def test_an_upload_that_was_cut_off_in_the_middle_of_a_piece_goes_on_where_it_en
 ):
     data = os.urandom(20 * PIECE + 7)
     (tmp_path / "model").write_bytes(data)
-    whole = client.Agent.ask
+    whole = Conversation.ask
 
     def cut(self, op, fields=None, payload=b"", **rest):
         if len(sent) == 9:  # a question and eight pieces
@@ -226,7 +227,7 @@ def test_an_upload_that_was_cut_off_in_the_middle_of_a_piece_goes_on_where_it_en
         return whole(self, op, fields, payload, **rest)
 
     with monkeypatch.context() as once:
-        once.setattr(client.Agent, "ask", cut)
+        once.setattr(Conversation, "ask", cut)
         with (
             agent(ssh_device.device, "litert", tmp_path) as running,
             pytest.raises(DeviceError, match="the agent ended during push"),

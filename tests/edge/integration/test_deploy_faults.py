@@ -21,6 +21,7 @@ from edgeloop.edge.deploy.rollout import deploy
 from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.errors import DeviceError, IntegrityError
 from edgeloop.processes.children import owned
+from edgeloop.processes.conversation import Conversation
 from edgeloop.runtime import client
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import Device, parse_device
@@ -89,7 +90,7 @@ def releases(tmp_path):
 def kill_at(monkeypatch):
     """`kill_at(point, kill)`: calls `kill(agent)` there, once, while the device works on that question."""
     armed = []
-    read = client.Agent._read_until
+    read = Conversation._read_until
 
     def reading(self, mark, deadline, op):
         if op in QUESTIONS and armed:
@@ -103,7 +104,7 @@ def kill_at(monkeypatch):
             seen[0] += 1
         return read(self, mark, deadline, op)
 
-    monkeypatch.setattr(client.Agent, "_read_until", reading)
+    monkeypatch.setattr(Conversation, "_read_until", reading)
     return lambda point, kill: armed.append((point, kill, [0]))
 
 
@@ -165,15 +166,15 @@ def test_a_line_that_breaks_leaves_the_old_release_or_the_new_one(ssh_device, ss
 
 DEPLOYER = """
 import os, signal, sys
-from edgeloop.runtime import client
-left, read = int(sys.argv.pop(1)), client.Agent._read_until
+from edgeloop.processes.conversation import Conversation
+left, read = int(sys.argv.pop(1)), Conversation._read_until
 def dying(self, mark, deadline, op):
     global left
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left -= 1
     return read(self, mark, deadline, op)
-client.Agent._read_until = dying
+Conversation._read_until = dying
 from edgeloop.cli import main
 main()
 """
@@ -191,7 +192,7 @@ def test_killing_the_deployer_at_any_question_leaves_the_old_release_or_the_new_
 
 def test_an_upload_that_broke_off_goes_on_where_it_ended(ssh, releases, kill_at, monkeypatch):
     """9 MiB are 3 pieces; ssh is killed while the second is on its way."""
-    sent, ask = [], client.Agent.ask
+    sent, ask = [], Conversation.ask
 
     def counting(self, op, fields=None, payload=b"", refused=DeviceError):
         if op == "push":
@@ -200,7 +201,7 @@ def test_an_upload_that_broke_off_goes_on_where_it_ended(ssh, releases, kill_at,
 
     path = releases(1, padding_bytes=9 << 20)
     size = (path / "int8.tflite").stat().st_size
-    monkeypatch.setattr(client.Agent, "ask", counting)
+    monkeypatch.setattr(Conversation, "ask", counting)
     kill_at(Point(5), lambda agent: _kill(agent.child.pid))  # status, begin, 2 for reference.npz, ...
     (outcome,) = deploy(path, [ssh.device], OPTIONS)
     assert isinstance(outcome.error, DeviceError) and outcome.step == "push"
@@ -214,7 +215,7 @@ def test_an_upload_that_broke_off_goes_on_where_it_ended(ssh, releases, kill_at,
 @pytest.mark.parametrize("where", ["on the way", "on the disk"])
 def test_a_flipped_byte_is_refused_and_sent_again(local, releases, monkeypatch, where):
     deploy(releases(1), [local.device], OPTIONS)
-    path, ask = releases(2), client.Agent.ask
+    path, ask = releases(2), Conversation.ask
 
     def flipping(self, op, fields=None, payload=b"", refused=DeviceError):
         if where == "on the way" and op == "push" and payload:
@@ -224,10 +225,10 @@ def test_a_flipped_byte_is_refused_and_sent_again(local, releases, monkeypatch, 
             staged.write_bytes(staged.read_bytes()[:-1] + b"\x55")
         return ask(self, op, fields, payload, refused)
 
-    monkeypatch.setattr(client.Agent, "ask", flipping)
+    monkeypatch.setattr(Conversation, "ask", flipping)
     (outcome,) = deploy(path, [local.device], OPTIONS)
     assert isinstance(outcome.error, IntegrityError) and version_on(local.home) == 1
-    monkeypatch.setattr(client.Agent, "ask", ask)
+    monkeypatch.setattr(Conversation, "ask", ask)
     (outcome,) = deploy(path, [local.device], OPTIONS)
     assert (outcome.result, version_on(local.home)) == (DeployStatus.COMMITTED, 2)
 

@@ -26,6 +26,7 @@ from edgeloop.edge.measure.scenarios import (
 from edgeloop.errors import MissingExtra, TargetError
 from edgeloop.processes.frames import pack, unpack
 from edgeloop.runtime.agent.loadgen import drive
+from edgeloop.runtime.agent.protocol import LoadgenRequest, RunRequest
 from edgeloop.runtime.agent.serve_model import ModelOperations as DeviceSide
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import Device, parse_device
@@ -66,9 +67,9 @@ def known() -> DeviceSide:
 
 
 def driven_by_loadgen(side: DeviceSide, queries: int) -> tuple[dict, dict]:
-    asked = {"scenario": "single-stream", "queries": queries, "samples": 1, "calls": 1}
+    asked = LoadgenRequest(signature=None, scenario="single-stream", queries=queries, samples=1, calls=1)
     answer, payload = side.loadgen(asked, pack({}))
-    return answer["results"], unpack(payload)
+    return answer.results, unpack(payload)
 
 
 def p90_within_5_percent(outer_ms, inner_ms) -> bool:
@@ -86,18 +87,18 @@ def p90_within_5_percent(outer_ms, inner_ms) -> bool:
 @pytest.mark.soak  # on a busy machine the two clocks of a query differ as they like
 def test_both_drivers_p90_is_within_5_percent_of_that_of_a_model_of_known_times(known):
     for _ in range(3):  # in turns
-        answer, _ = known.run({"runs": 200}, pack({}))
-        assert p90_within_5_percent(answer["wall_ms"], known.runtime.took_ms[-200:])
+        answer, _ = known.run(RunRequest(runs=200), pack({}))
+        assert p90_within_5_percent(answer.wall_ms, known.runtime.took_ms[-200:])
         _, times = driven_by_loadgen(known, 200)
         assert p90_within_5_percent(times["query_ms"], known.runtime.took_ms[-200:])
 
 
 def test_both_drivers_p90_is_the_181st_of_200_times_around_those_of_the_model(known):
     for _ in range(3):  # in turns
-        answer, _ = known.run({"runs": 200}, pack({}))
-        ours = scenario_result(Query(scenario=SINGLE), answer["wall_ms"])
-        assert (np.asarray(answer["wall_ms"]) >= known.runtime.took_ms[-200:]).all()
-        assert ours.percentile_ms == np.sort(answer["wall_ms"])[180]
+        answer, _ = known.run(RunRequest(runs=200), pack({}))
+        ours = scenario_result(Query(scenario=SINGLE), answer.wall_ms)
+        assert (np.asarray(answer.wall_ms) >= known.runtime.took_ms[-200:]).all()
+        assert ours.percentile_ms == np.sort(answer.wall_ms)[180]
         results, times = driven_by_loadgen(known, 200)
         assert (times["query_ms"] >= known.runtime.took_ms[-200:]).all()
         assert results["result_90.00_percentile_latency_ns"] / 1e6 == pytest.approx(np.sort(times["query_ms"])[180])
