@@ -175,7 +175,7 @@ def test_an_instruction_that_a_core_lacks_ends_the_agent_and_the_signal_is_named
     python.write_text(f"#!/bin/sh\nexec python3 -c '{ATOMIC}'\n")
     python.chmod(0o755)
     device = parse_device(f"{running.device.name}/root/.edgeloop/{python.name}")
-    with agent(device, "litert", ".") as started, pytest.raises(DeviceError, match=r"\(signal SIGILL\)"):
+    with agent(device, "litert", ".") as started, pytest.raises(DeviceError, match=r"\(signal SIGILL"):
         started.probe()
 
 
@@ -190,7 +190,7 @@ def test_a_small_device_knows_its_limit_and_outlives_a_call_that_needs_more(devi
         ((key, tensor),) = signature["inputs"].items()
         batch = np.zeros([600, *tensor["shape"][1:]], np.float32)  # 7 MB; three of 39 MB are alive at a sum
 
-        with pytest.raises(DeviceError, match=r"the agent ended during run \(signal SIGKILL\)") as said:
+        with pytest.raises(DeviceError, match=r"the agent ended during run \(signal SIGKILL") as said:
             running.run({key: batch}, name)
     assert "\n" not in str(said.value)
     with agent(small.device, "litert", file.parent) as running:

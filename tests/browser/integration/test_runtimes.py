@@ -384,8 +384,7 @@ def test_browse_names_a_port_in_use_and_exits_8(bundle, node, capfd):
         port = taken.getsockname()[1]
         assert cli.run(["browse", str(bundle.path), "--no-open", "--port", str(port)]) == DeviceError.exit_code == 8
     assert capfd.readouterr().err == (
-        f"edgeloop: port {port} on 127.0.0.1 is in use, expected a free one. "
-        "Choose another with --port, or leave it out for any.\n"
+        f"edgeloop: port {port} on 127.0.0.1 is in use. Choose another with --port, or 0 for any that is free.\n"
     )
 
 

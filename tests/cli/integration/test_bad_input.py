@@ -69,7 +69,7 @@ CASES = {
     "bench on no device": (["bench", "wrong.npz", "--on", "mars"], 2, "'mars' is not a device"),
     "verify of no bundle": (["verify", "empty"], 4, "no manifest.json"),
     "browse of no bundle": (["browse", "empty", "--no-open"], 4, "no manifest.json"),
-    "demo with mismatched labels": (["demo", "-o", "out", "--data", "mismatch"], 10, "300 images, t-labels"),
+    "demo with mismatched labels": (["demo", "-o", "out", "--data", "mismatch"], 10, "300 images and t-labels"),
     "demo with torn files": (["demo", "-o", "out", "--data", "torn"], 10, "cannot be unpacked"),
     "demo without data": (["demo", "-o", "out", "--data", "nodata"], 10, "has no *images-idx3"),
     "demo into a file": (["demo", "-o", "text.keras"], 11, "cannot write"),

@@ -216,8 +216,8 @@ def test_an_operation_without_a_layer_is_refused_by_name():
 @pytest.mark.parametrize(
     ("outputs", "y", "error", "said"),
     [
-        (np.eye(2), [0, 2], DataError, "labels y are 0 to 2, m has 2 classes"),
-        (np.eye(2), [0, -1], DataError, "labels y are -1 to 0"),
+        (np.eye(2), [0, 2], DataError, "labels y run from 0 to 2, and m has 2 classes"),
+        (np.eye(2), [0, -1], DataError, "labels y run from -1 to 0"),
         (np.full((2, 3), 0.7), [0, 1], ModelError, "do not add up to 1"),
         (np.zeros((2, 4, 4, 3)), [0, 1], ModelError, r"\['n', 4, 4, 3\]"),
     ],

@@ -230,8 +230,8 @@ def test_a_failed_variant_leaves_the_old_bundle_and_nothing_else(tmp_path):
 
 CASES = {
     "a scheme without data": ({"schemes": (Scheme.INT8,)}, OptionsError, "int8 needs real inputs"),
-    "release 0": ({"release": 0}, OptionsError, "release 0"),
-    "trainable without tflite": ({"to": (Format.ONNX,), "schemes": (Scheme.FLOAT16,)}, OptionsError, "Add tflite"),
+    "release 0": ({"release": 0}, OptionsError, "--release is 0"),
+    "trainable without tflite": ({"to": (Format.ONNX,), "schemes": (Scheme.FLOAT16,)}, OptionsError, "Add --to tflite"),
 }
 
 
@@ -247,7 +247,7 @@ DATA = {
     "another dtype": ({"x": np.zeros((20, 4), np.uint8)}, "x is uint8, and the model takes float32"),
     "another shape": ({"x": np.zeros((20, 5), np.float32)}, r"shape \[20, 5\], and the model takes \[n, 4\]"),
     "not finite": ({"x": np.full((20, 4), np.nan, np.float32)}, "NaN, infinity or a number too large for float32"),
-    "another name": ({"z": np.zeros((20, 4), np.float32)}, r"has arrays \['z'\]"),
+    "another name": ({"z": np.zeros((20, 4), np.float32)}, r"has the arrays \['z'\]"),
 }
 
 

@@ -234,7 +234,7 @@ def test_preprocessing_comes_first_in_every_signature(tmp_path, device_python):
         (3, "sigmoid", {"loss": "sparse"}, ModelError, "loss sparse does not fit .* Use binary"),
         (3, "softmax", {"loss": "binary"}, ModelError, "loss binary does not fit .* Use sparse"),
         (1, None, {"loss": "sparse"}, ModelError, "1 units .* Use mse"),
-        (3, None, {"train_last": 5}, OptionsError, "has only 4 layers with weights"),
+        (3, None, {"train_last": 5}, OptionsError, "has 4 layers with weights"),
     ],
 )
 def test_options_that_do_not_fit_the_model_are_refused(units, end, options, error, says):

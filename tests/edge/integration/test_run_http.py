@@ -279,7 +279,7 @@ def test_a_model_that_hangs_is_ended_and_loaded_again(serving):
         asked(server, question)
         os.kill(models(server)[0], signal.SIGSTOP)
         hung = server.ask("POST", "/v1/predict", question)
-        assert hung.status == 503 and "within 2 s" in hung.said["error"]
+        assert hung.status == 503 and "no answer in 2 s" in hung.said["error"]
         assert asked(server, question)[0] == 1
 
 
