@@ -33,7 +33,8 @@ def children() -> list[str]:
 def refused(request, tmp_path_factory) -> dict[str, tuple[Exception | None, list[str], list[str]]]:
     """By case that is tested: what `convert` raised, and what lay beside the file before and after."""
     folder = tmp_path_factory.mktemp("hostile")
-    cases = [item.callspec.params["case"] for item in request.session.items if "refused" in item.fixturenames]
+    ours = [item for item in request.session.items if item.path == request.path and "refused" in item.fixturenames]
+    cases = [item.callspec.params["case"] for item in ours]
 
     def one(case: str, number: int) -> tuple[Exception | None, list[str], list[str]]:
         place = folder / str(number)
