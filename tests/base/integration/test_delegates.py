@@ -60,7 +60,7 @@ def test_the_profile_of_a_delegated_model_is_not_that_of_the_cpu(started, librar
     with started() as running:
         running.prepare("able.tflite", delegate=wanted(library))
         found = running.profile({"t0": X, "t1": Y}, runs=3)
-    assert (found["ops"], found["why"]) == ("unsupported", "LiteRT's profiler runs no external delegate")
+    assert (found.ops, found.why) == ("unsupported", "LiteRT's profiler runs no external delegate")
 
 
 def test_without_a_delegate_nothing_is_said_to_be_delegated(started):

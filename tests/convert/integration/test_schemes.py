@@ -116,7 +116,7 @@ def test_int8_ends_are_there_when_asked_for(net):
 def test_int8_ends_of_another_scheme_are_refused(net):
     from edgeloop.convert.forms.recipes import Io
 
-    with pytest.raises(OptionsError, match="int16x8 has float32 inputs and outputs"):
+    with pytest.raises(OptionsError, match="int16x8 files have float32 inputs and outputs"):
         quantized(net, Scheme.INT16X8, io=Io.INT8)
 
 

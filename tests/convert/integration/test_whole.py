@@ -298,7 +298,7 @@ def test_one_more_device_is_on_record_and_a_missing_runtime_is_3_or_a_mark(
         def device(self):
             raise MissingExtra(f"{self.name} is not installed here. Run: edgeloop setup device")
 
-    absent = {n: Absent(n, r.formats, "none") for n, r in prove.runners().items() if n in ("litert", "tflite-runtime")}
+    absent = {n: Absent(r.runtime) for n, r in prove.runners().items() if n in ("litert", "tflite-runtime")}
     before = out.joinpath(MANIFEST).read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(prove, "runners", lambda: absent)
@@ -387,7 +387,7 @@ def test_a_pruned_model_says_so(models, tmp_path, capfd):
     said = document(capfd, *line, "--prune", "0.5", "--train-data", models / "labelled.npz")
     bundle = read_bundle(tmp_path / "b")
     assert "0.5" in bundle.manifest.source["compressed"]
-    assert bundle.manifest.source["sha256"] == parent.digest(models / "net.keras")  # of what the user gave
+    assert bundle.manifest.source["sha256"] == parent.source_digest(models / "net.keras")  # of what the user gave
     assert any("Compressed with gzip, the weights shrink from" in note for note in said["notes"])
     code, line = refusal(capfd, *line, "--prune", "0.5")
     assert code == 2 and "--train-data" in line
