@@ -18,6 +18,7 @@ from edgeloop.errors import DeviceError, one_line
 from edgeloop.federated.flower_app import CONNECTION, write_app, write_connection
 from edgeloop.federated.flower_processes import commands, environment, free_ports, home, program
 from edgeloop.processes.children import owned
+from edgeloop.processes.command import run_command
 from edgeloop.processes.exit_status import exit_status
 from edgeloop.runtime.device import Device
 
@@ -64,10 +65,7 @@ class Network:
 
     def last_log_line(self, name: str) -> str:
         """The last line that says something in the log of a process."""
-        text = re.sub(r"\x1b\[[0-9;]*m", "", (self.work / f"{name}.log").read_text(errors="replace"))
-        lines = [line.strip() for line in text.splitlines()]
-        said = [line for line in lines if line and not re.fullmatch(r"[A-Z]+\s*:", line)]  # Flower logs empty lines
-        return f"last line of its log: {said[-1][:300]}" if said else "it logged nothing."
+        return _last_log_line((self.work / f"{name}.log").read_bytes())
 
     def flwr(self, *arguments: str) -> dict:
         """Run Flower's command line against this SuperLink and return its JSON.
@@ -75,23 +73,20 @@ class Network:
         Raises:
             DeviceError: It failed or took over a minute.
         """
-        here, answer = Path(sys.executable), self.work / "flwr.out"
+        here = Path(sys.executable)
         command = [program(here, "flwr"), *arguments, "--format", "json"]
         settings = environment(here, home(self.work, "flwr"))
-        with (
-            answer.open("wb") as out,
-            (self.work / "flwr.log").open("ab") as log,
-            owned(command, stdout=out, stderr=log, env=settings, cwd=self.work) as child,
-            contextlib.suppress(subprocess.TimeoutExpired),
-        ):
-            child.wait(timeout=FLWR_S)
         try:
-            document = json.loads(answer.read_bytes())
+            done = run_command(command, timeout_s=FLWR_S, env=settings, cwd=self.work)
+        except TimeoutError as e:
+            raise DeviceError(f"flwr {arguments[0]} failed: {e}") from e
+        try:
+            document = json.loads(done.out)
         except ValueError:
             document = {}
         if not document.get("success"):
             reason = one_line(document.get("error-message", ""), None)[-300:]
-            raise DeviceError(f"flwr {arguments[0]} failed: {reason or self.last_log_line('flwr')}")
+            raise DeviceError(f"flwr {arguments[0]} failed: {reason or _last_log_line(done.err)}")
         return dict(document)
 
     def _wait_for_superlink(self) -> None:
@@ -102,6 +97,13 @@ class Network:
                 return
             time.sleep(0.1)
         raise DeviceError(f"the SuperLink did not listen within {START_S:g} s; {self.last_log_line('superlink')}")
+
+
+def _last_log_line(log: bytes) -> str:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.decode(errors="replace"))
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if line and not re.fullmatch(r"[A-Z]+\s*:", line)]  # Flower logs empty lines
+    return f"last line of its log: {said[-1][:300]}" if said else "it logged nothing."
 
 
 @contextlib.contextmanager

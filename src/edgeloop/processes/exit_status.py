@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from typing import IO
 
@@ -40,6 +41,11 @@ class ExitStatus:
     last_words: str = ""
 
     @property
+    def ok(self) -> bool:
+        """It ended, and with exit code 0."""
+        return self.code == 0
+
+    @property
     def how(self) -> str:
         """`signal SIGSEGV` or `exit code 3`."""
         if self.code is None:
@@ -59,7 +65,7 @@ def exit_status(child: subprocess.Popen, log: IO[bytes] | None = None, wait_s: f
     """Wait for a child that is about to end. `log`: the file its standard error went to."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(timeout=wait_s)
-    return ExitStatus(child.returncode, signal_of(child.returncode), last_line(_tail(log)) if log is not None else "")
+    return ExitStatus(child.returncode, signal_of(child.returncode), last_words(log) if log is not None else "")
 
 
 def signal_of(code: int | None) -> str:
@@ -69,6 +75,14 @@ def signal_of(code: int | None) -> str:
     return next((known.name for known in signal.Signals if known.value == number), "")
 
 
-def _tail(log: IO[bytes]) -> bytes:
+def last_words(log: IO[bytes]) -> str:
+    """The last line in the file that a child's standard error went to; empty: none."""
     size = os.fstat(log.fileno()).st_size  # the child's own end of the file has moved on, ours may not have
-    return os.pread(log.fileno(), TAIL_BYTES, max(0, size - TAIL_BYTES))
+    return last_line(os.pread(log.fileno(), TAIL_BYTES, max(0, size - TAIL_BYTES)))
+
+
+def log_file() -> IO[bytes]:
+    """Where a child's words go: memory where the system has such files, for a full disk takes not even an empty one."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("log"), "w+b")
+    return tempfile.TemporaryFile()

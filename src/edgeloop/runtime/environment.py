@@ -9,9 +9,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +18,13 @@ import platformdirs
 
 import edgeloop.errors
 from edgeloop.errors import MissingExtra, WriteError
-from edgeloop.processes.children import owned
+from edgeloop.processes.command import run_command
 from edgeloop.processes.file_lock import exclusive
 
 LOCKS = Path(edgeloop.errors.__file__).with_name("locks")
 INSTALL_TIMEOUT_S = 1800.0
 UNFINISHED = "edgeloop-unfinished"
+ADVICE = "Correct that and try again."
 
 
 def environment_folder(name: str) -> Path:
@@ -133,16 +132,11 @@ def run(command: Sequence[str | Path], timeout_s: float) -> str:
     Raises:
         MissingExtra: It failed or took too long, with its last line.
     """
-    with tempfile.TemporaryFile("w+") as log, owned(command, stdout=log, stderr=subprocess.STDOUT) as child:
-        try:
-            code: int | str = child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            code = f"it did not end within {timeout_s:g} s"
-        log.seek(0)
-        printed = log.read()
-    if code != 0:
-        last = (printed.strip().splitlines() or ["it printed nothing"])[-1]
-        raise MissingExtra(
-            f"{' '.join(map(str, command[:4]))} … failed ({code}): {last}", advice="Correct that and try again."
-        )
-    return printed
+    named = " ".join(map(str, command[:4]))
+    try:
+        done = run_command(command, timeout_s=timeout_s)
+    except TimeoutError as e:
+        raise MissingExtra(f"{named} … failed: {e}", advice=ADVICE) from e
+    if not done.status.ok:
+        raise MissingExtra(f"{named} … failed ({done.status.how}): {done.last_words}", advice=ADVICE)
+    return done.out.decode(errors="replace")

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from edgeloop.errors import DeviceError, last_line
+from edgeloop.errors import DeviceError
 from edgeloop.processes.children import owned
+from edgeloop.processes.command import run_command
 from edgeloop.runtime.agent.paths import DEFAULT_HOME, HOME
 from edgeloop.runtime.device import Host
 from edgeloop.runtime.program import program, program_name
@@ -66,17 +67,14 @@ class SshConnection:
         Raises:
             DeviceError: It failed, with its last words, or took longer than `timeout_s`.
         """
-        pipe, where = subprocess.PIPE, f"ssh {self.host.host}"
-        with owned(self._ssh(command), stdin=pipe, stdout=pipe, stderr=pipe, env=ssh_env()) as child:
-            try:
-                out, words = child.communicate(data, timeout_s)
-            except subprocess.TimeoutExpired as e:
-                raise DeviceError(
-                    f"no answer in {timeout_s:g} s", advice="Check that it is running.", where=where
-                ) from e
-            if child.returncode:
-                raise DeviceError(f"{last_line(words) or f'exit code {child.returncode}'}.", where=where)
-            return out
+        where = f"ssh {self.host.host}"
+        try:
+            done = run_command(self._ssh(command), data, timeout_s=timeout_s, env=ssh_env())
+        except TimeoutError as e:
+            raise DeviceError(f"no answer in {timeout_s:g} s", advice="Check that it is running.", where=where) from e
+        if not done.status.ok:
+            raise DeviceError(f"{done.status.last_words or done.status.how}.", where=where)
+        return done.out
 
     def _bring_program(self) -> None:
         """Put this edgeloop's program there unless it is: its name is its content's hash."""

@@ -33,7 +33,7 @@ def test_where_both_fail_both_reasons_are_named_in_one_line(programs):
     with pytest.raises(MissingExtra) as refused:
         environment.install(Path("device/bin/python"), ["x"])
     message = str(refused.value)
-    assert "failed (7): no index" in message and "failed (1): no matching distribution" in message
+    assert "failed (exit code 7): no index" in message and "failed (exit code 1): no matching" in message
     assert "\n" not in message
 
 

@@ -222,7 +222,7 @@ def test_a_program_that_is_killed_there_is_a_device_error(tiny, ssh_device):  # 
         for pid in ssh_device.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        with pytest.raises(DeviceError, match="exited with code"):
+        with pytest.raises(DeviceError, match=r"edgeloop's program ended \((signal SIGKILL|exit code)"):
             next(lines)
 
 

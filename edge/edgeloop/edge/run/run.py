@@ -19,6 +19,7 @@ from edgeloop.bundle import Bundle, Variant, is_bundle, read_bundle
 from edgeloop.edge.on_device.serving.serve import FAILED
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, error_from_json, last_line
+from edgeloop.processes.exit_status import exit_status
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import EXPECTED, Device, parse_device
 from edgeloop.runtime.runners import AgentRunner, runners
@@ -219,15 +220,13 @@ def _document(line: bytes, device: Device) -> dict[str, Any]:
 
 
 def _check_exit(child: subprocess.Popen, log: _DeviceLog, device: Device, failed: object) -> None:
-    try:
-        code = child.wait(END_S)
-    except subprocess.TimeoutExpired as e:
-        raise DeviceError(
-            f"{device.name}: edgeloop's program did not exit within {END_S:g} s and was killed", advice="Run it again."
-        ) from e
-    if code == 0:
+    status = exit_status(child, wait_s=END_S)
+    if status.ok:
         return
-    if failed is not None:
+    if status.code is None:
+        found = f"edgeloop's program did not exit within {END_S:g} s and was killed"
+    elif failed is not None:
         raise error_from_json(failed, where=device.name)
-    found = f"edgeloop's program exited with code {code} ({log.last_log_line() or 'it printed nothing'})"
-    raise DeviceError(found, advice="Run it again.", where=device.name)
+    else:
+        found = f"edgeloop's program ended ({replace(status, last_words=log.last_log_line())})"
+    raise DeviceError(found, advice=status.advice or "Run it again.", where=device.name)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 from edgeloop.atomic import write_file
 from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
 from edgeloop.errors import DataError, MissingExtra, last_line
-from edgeloop.processes.children import owned
+from edgeloop.processes.command import run_command
 from edgeloop.registry.signatures.verify import NAMESPACE, verify
 
 TIMEOUT_S = 30.0  # a key in an agent may wait for a finger on its button
@@ -37,10 +36,16 @@ def sign_bundle(bundle: Bundle, key: str | Path) -> Path:
     """
     key = Path(key)
     manifest = bundle.file(MANIFEST).read_bytes()
-    code, signature, words = _ssh_keygen(["sign", "-f", key, "-n", NAMESPACE], manifest)
-    if code != 0 or not signature.startswith(b"-----BEGIN SSH SIGNATURE-----"):
-        raise _refusal(key, words)
-    write_file(bundle.file(SIGNATURE), signature)
+    # without these ssh-keygen asks for a passphrase, and takes the first line of the manifest for it
+    never_ask = {**os.environ, "SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "force"}
+    command: list[str | Path] = [need_ssh_keygen(), "-Y", "sign", "-f", key, "-n", NAMESPACE]
+    try:
+        signed = run_command(command, manifest, timeout_s=TIMEOUT_S, env=never_ask)
+    except TimeoutError as e:
+        raise _refusal(key, str(e)) from e
+    if not signed.status.ok or not signed.out.startswith(b"-----BEGIN SSH SIGNATURE-----"):
+        raise _refusal(key, signed.err.decode(errors="replace"))
+    write_file(bundle.file(SIGNATURE), signed.out)
     return bundle.file(SIGNATURE)
 
 
@@ -63,20 +68,6 @@ def need_ssh_keygen() -> str:
     if program is None:
         raise MissingExtra("OpenSSH's ssh-keygen is not installed", advice="Run: apt-get install openssh-client")
     return program
-
-
-def _ssh_keygen(arguments: list[str | Path], data: bytes = b"") -> tuple[int, bytes, str]:
-    program = need_ssh_keygen()
-    # without these ssh-keygen asks for a passphrase, and takes the first line of the manifest for it
-    never_ask = {"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "force"}
-    pipe, environment = subprocess.PIPE, {**os.environ, **never_ask}
-    command = [program, "-Y", *arguments]
-    with owned(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as child:
-        try:
-            out, words = child.communicate(data, TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            return 1, b"", f"ssh-keygen did not end within {TIMEOUT_S:g} s"
-        return child.returncode, out, words.decode(errors="replace")
 
 
 def _refusal(key: Path, words: str) -> DataError:

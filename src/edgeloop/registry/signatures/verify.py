@@ -15,10 +15,10 @@ import binascii
 import os
 import shutil
 import struct
-import subprocess
 
 from edgeloop.bundle import SIGNATURE
 from edgeloop.errors import IntegrityError
+from edgeloop.processes.command import CommandOutput, run_command
 
 NAMESPACE = "edgeloop-bundle"
 TIMEOUT_S = 60.0  # an emulated device takes half a second
@@ -44,18 +44,19 @@ def verify(signers: str, folder: str, manifest: bytes) -> str:
         )
     _check_armor(signature)
     signed = ["-s", signature, "-f", signers]
-    code, principals, words = _ssh_keygen(["find-principals", *signed])
-    if code:
+    found = _ssh_keygen(["find-principals", *signed])
+    if not found.status.ok:
         raise IntegrityError(
-            f"{SIGNATURE} is not by a known signer ({_first(words)})",
+            f"{SIGNATURE} is not by a known signer ({_first_line(found.err)})",
             advice="Sign the bundle with a key that is listed.",
         )
-    for principal in principals.splitlines():
-        code, _, words = _ssh_keygen(["verify", "-n", NAMESPACE, "-I", principal, *signed], manifest)
-        if code == 0:
+    for principal in found.out.decode(errors="replace").splitlines():
+        found = _ssh_keygen(["verify", "-n", NAMESPACE, "-I", principal, *signed], manifest)
+        if found.status.ok:
             return principal
     raise IntegrityError(
-        f"{SIGNATURE} is not a valid signature of this manifest ({_first(words)})", advice="Fetch the bundle again."
+        f"{SIGNATURE} is not a valid signature of this manifest ({_first_line(found.err)})",
+        advice="Fetch the bundle again.",
     )
 
 
@@ -87,8 +88,8 @@ def _check_armor(file: str) -> None:
         )
 
 
-def _ssh_keygen(arguments: list[str], data: bytes = b"") -> tuple[int, str, str]:
-    """Exit code, output and words of `ssh-keygen -Y ARGUMENTS`."""
+def _ssh_keygen(arguments: list[str], data: bytes = b"") -> CommandOutput:
+    """`ssh-keygen -Y ARGUMENTS`."""
     program = ssh_keygen()
     if program is None:
         raise IntegrityError(
@@ -98,15 +99,12 @@ def _ssh_keygen(arguments: list[str], data: bytes = b"") -> tuple[int, str, str]
     if "TZ" in os.environ:  # dates of signers without a zone are local time
         limited["TZ"] = os.environ["TZ"]
     try:
-        done = subprocess.run(
-            [program, "-Y", *arguments], input=data, capture_output=True, env=limited, timeout=TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired as e:
-        raise IntegrityError(f"{program} did not end within {TIMEOUT_S:g} s", advice="Try again.") from e
-    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        return run_command([program, "-Y", *arguments], data, timeout_s=TIMEOUT_S, env=limited)
+    except TimeoutError as e:
+        raise IntegrityError(str(e), advice="Try again.") from e
 
 
-def _first(words: str) -> str:
+def _first_line(words: bytes) -> str:
     """Where a key has expired, ssh-keygen says so first and last only that nothing matched."""
-    lines = words.strip().splitlines()
+    lines = words.decode(errors="replace").strip().splitlines()
     return lines[0].strip().rstrip(".") if lines else "no reason given"

@@ -9,7 +9,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from edgeloop.errors import DeviceError, TargetError
 from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
+from edgeloop.processes.exit_status import log_file
 from edgeloop.processes.frames import pack, unpack
 from edgeloop.runtime.agent.protocol import PrepareRequest, ProbeRequest, RunRequest
 
@@ -85,7 +85,7 @@ def started_agent(runtime: str, folder: str) -> Iterator[tuple[subprocess.Popen,
     command = [sys.executable, "-I", *PROGRAM, "runtime.agent.serve_model", runtime, os.path.abspath(folder)]
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(_log_file())
+        log = stack.enter_context(log_file())
         try:
             child = stack.enter_context(owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=1))
         except OSError as e:
@@ -116,10 +116,3 @@ def _first_to_go(pid: int) -> None:
     a device of 128 MB. Source: https://man7.org/linux/man-pages/man5/proc_pid_oom_score_adj.5.html"""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as file:  # no procfs: as it comes
         file.write("500")
-
-
-def _log_file() -> IO[bytes]:
-    """Where a child's words go: memory where the system has such files, for a full disk takes not even an empty one."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("log"), "w+b")
-    return tempfile.TemporaryFile()

@@ -17,7 +17,6 @@ import glob
 import os
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ import numpy as np
 
 from edgeloop.errors import DeviceError
 from edgeloop.processes.children import owned
-from edgeloop.processes.exit_status import exit_status
+from edgeloop.processes.exit_status import exit_status, log_file
 
 WIDTH, HEIGHT, RATE_HZ = 640, 480, 30
 START_S, FRAME_S = 20.0, 10.0  # waits for the first frame, and for each after it
@@ -146,5 +145,5 @@ class _Newest:
 
 @contextlib.contextmanager
 def _started(camera: Camera) -> Iterator[_Newest]:
-    with tempfile.TemporaryFile() as log, owned(camera.command, stdout=subprocess.PIPE, stderr=log) as child:
+    with log_file() as log, owned(camera.command, stdout=subprocess.PIPE, stderr=log) as child:
         yield _Newest(child, camera, log)

@@ -16,9 +16,9 @@ import glob
 import os
 import re
 import shutil
-import subprocess
 from typing import Any
 
+from edgeloop.processes.command import run_command
 from edgeloop.runtime.agent.machine.sysfs import UNKNOWN, integer, lines, text
 
 VCGENCMD_TIMEOUT_S = 2.0
@@ -78,11 +78,10 @@ class ConditionReader:
         if self.vcgencmd is None:
             return None
         try:
-            command = [self.vcgencmd, "get_throttled"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=VCGENCMD_TIMEOUT_S)
-        except (OSError, subprocess.TimeoutExpired):  # no permission for the firmware's device: unknown, and said so
+            said = run_command([self.vcgencmd, "get_throttled"], timeout_s=VCGENCMD_TIMEOUT_S).out.decode()
+        except (OSError, ValueError):  # no permission for the firmware's device: unknown, and said so
             return None
-        match = re.fullmatch(r"throttled=(0x[0-9a-fA-F]+)", done.stdout.strip())
+        match = re.fullmatch(r"throttled=(0x[0-9a-fA-F]+)", said.strip())
         return int(match[1], 16) if match else None
 
     def _x86_events(self) -> int | None:
