@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 # by file: what its tests share is made once. Not by group: xdist 3.8 marks none under pytest 9.2
 IN_WORKERS := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-PY := $(wildcard src convert edge federated browser/edgeloop cloud tests benchmarks)
+PY := $(wildcard src convert edge federated browser/edgeloop cloud tests benchmarks scripts)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18

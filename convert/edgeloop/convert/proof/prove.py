@@ -200,5 +200,6 @@ def _some(samples: Samples) -> Samples:
 
 
 def _words(e: EdgeloopError, folder: Path) -> str:
-    """An error without this machine's paths and another's user, which a proof that others read does not carry."""
-    return e.told_beside(e.where).replace(f"{folder}/", "").rstrip(".")
+    """What was found, without this machine's paths and another's user: others read the proof. What to do about it is
+    advised by whoever raises the failed proof."""
+    return e.found.replace(f"{folder}/", "")

@@ -63,7 +63,9 @@ def load(module: Any, wanted: Mapping[str, Any], root: str = "/") -> Any:
     except ValueError as e:  # "Failed to load delegate from LIBRARY\nREASON", and libedgetpu's reason is empty
         reason = " ".join(str(e).split("\n")[1:]).strip().rstrip(".")
         reason = reason or "it gives no reason; most often its device is missing, busy or not permitted"
-        raise DeviceError(f"the delegate {library} refuses: {reason}.") from e
+        raise DeviceError(
+            f"the delegate {library} refuses: {reason}", advice="Mend that, or measure without --delegate."
+        ) from e
 
 
 def refused(library: str, error: Exception) -> TargetError:

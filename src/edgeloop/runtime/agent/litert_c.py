@@ -26,6 +26,7 @@ LIBRARY = "libLiteRt.so"
 CPU = 1  # LiteRtHwAccelerators
 WRITE = 1  # LiteRtTensorBufferLockMode
 RANK = 0x7F
+WITHOUT = "Measure it without --profile."
 
 Handle = ctypes.c_void_p
 Size = ctypes.c_size_t
@@ -134,7 +135,9 @@ class CompiledModel:
             handle = self._new("GetModelSignature", self.model, Size(index))
             if not signature or self._text("GetSignatureKey", handle) == signature:
                 return index, handle
-        raise TargetError(f"LiteRT's profiler finds no signature {signature!r} in the model.")
+        raise TargetError(
+            f"LiteRT's profiler finds no signature {signature!r} in the model", advice="Choose one that the model has."
+        )
 
     def _count(self, side: str) -> int:
         count = Size()
@@ -165,7 +168,9 @@ class CompiledModel:
         size, address = Size(), Handle()
         self._call("GetTensorBufferSize", buffer, ctypes.byref(size))
         if array.nbytes > size.value:
-            raise TargetError(f"LiteRT's profiler has {size.value} bytes for an input of {array.nbytes}.")
+            raise TargetError(
+                f"LiteRT's profiler has {size.value} bytes for an input of {array.nbytes}", advice=WITHOUT
+            )
         self._call("LockTensorBuffer", buffer, ctypes.byref(address), WRITE)
         ctypes.memmove(address, array.ctypes.data, array.nbytes)
         self._call("UnlockTensorBuffer", buffer)
@@ -197,4 +202,4 @@ class CompiledModel:
     def _call(self, function: str, *arguments: Any) -> None:
         status = getattr(self.library, f"LiteRt{function}")(*arguments)
         if status:
-            raise TargetError(f"LiteRT refuses to profile this model: {function} gives status {status}.")
+            raise TargetError(f"LiteRT refuses to profile this model: {function} gives status {status}", advice=WITHOUT)

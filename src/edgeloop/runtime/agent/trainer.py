@@ -106,7 +106,10 @@ class Trainer:
         found = {name: np.shape(array) for name, array in weights.items()}
         if found != self.weights:
             wrong = sorted(n for n in {*found, *self.weights} if found.get(n) != self.weights.get(n))[0]
-            raise DataError(f"weight {wrong} has shape {found.get(wrong)}, the model has {self.weights.get(wrong)}.")
+            raise DataError(
+                f"weight {wrong} has shape {found.get(wrong)}, the model has {self.weights.get(wrong)}",
+                advice="Pass the weights of this very model, by name.",
+            )
         self._call["set_weights"](**{name: np.asarray(array, np.float32) for name, array in weights.items()})
 
     def train(
@@ -129,7 +132,7 @@ class Trainer:
             DeviceError: The loss is no longer finite; names step and learning rate.
         """
         if epochs < 1 or not (math.isfinite(lr) and lr > 0):
-            raise OptionsError(f"cannot train {epochs} epochs at learning rate {lr}. Expected both above 0.")
+            raise OptionsError(f"cannot train {epochs} epochs at learning rate {lr}", advice="Both must be above 0.")
         arrays, labels = self._checked(inputs, y)
         generator, step, losses, started = np.random.default_rng(seed), 0, [], time.perf_counter()
         for _ in range(epochs):
@@ -148,7 +151,10 @@ class Trainer:
 
     def _checked(self, inputs: Mapping[str, np.ndarray], y: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         if sorted(inputs) != sorted(self._inputs):
-            raise DataError(f"the shard has the inputs {sorted(inputs)}, the model takes {sorted(self._inputs)}.")
+            raise DataError(
+                f"the shard has the inputs {sorted(inputs)}, the model takes {sorted(self._inputs)}",
+                advice="Rename the arrays of the shard.",
+            )
         y = np.asarray(y)
         if self.classes is None:
             kind, fits = "number", np.can_cast(y.dtype, np.float32, "same_kind")
@@ -157,10 +163,13 @@ class Trainer:
         one = tuple(int(n) for n in self._labels["shape"][1:])
         if not fits or y.ndim < 1 or y.shape[1:] != one or not y.size:
             expected = ", ".join(["N", *map(str, one)])
-            raise DataError(f"labels are {y.dtype} of shape {y.shape}. Expected at least one {kind} in [{expected}].")
+            raise DataError(
+                f"labels are {y.dtype} of shape {y.shape}", advice=f"Expected at least one {kind} in [{expected}]."
+            )
         if self.classes is not None and (y.min() < 0 or y.max() >= self.classes):
             raise DataError(
-                f"labels run from {y.min()} to {y.max()}; the model has the classes 0 to {self.classes - 1}."
+                f"labels run from {y.min()} to {y.max()}; the model has the classes 0 to {self.classes - 1}",
+                advice="Number the classes from 0, as the model does.",
             )
         y = y.astype(self._labels["dtype"])
         if not np.isfinite(y).all():
@@ -171,9 +180,15 @@ class Trainer:
         array, detail = np.asarray(array), self._inputs[name]
         expected = (n, *(int(d) for d in detail["shape"][1:]))
         if array.shape != expected:
-            raise DataError(f"input {name} has shape {array.shape}, expected {expected} for {n} labels.")
+            raise DataError(
+                f"input {name} has shape {array.shape}, expected {expected} for {n} labels",
+                advice="Give one sample for each label, each as large as the model's input.",
+            )
         if not np.can_cast(array.dtype, detail["dtype"], "same_kind"):
-            raise DataError(f"input {name} holds {array.dtype}, the model takes {np.dtype(detail['dtype'])}.")
+            raise DataError(
+                f"input {name} holds {array.dtype}, the model takes {np.dtype(detail['dtype'])}",
+                advice="Convert the array of the shard.",
+            )
         array = array.astype(detail["dtype"], copy=False)
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise DataError(f"input {name} holds NaN or Infinity in float32", advice="Clean the shard first.")
@@ -204,4 +219,6 @@ def _interpreter(model: bytes, runtime: str, threads: int) -> Any:
     try:
         return interpreter_class(model_content=model, num_threads=threads)
     except (ValueError, RuntimeError) as e:
-        raise TargetError(f"{runtime} refuses the model: {one_line(e)}") from e
+        raise TargetError(
+            f"{runtime} refuses the model: {one_line(e)}", advice="Choose another runtime, or convert it again."
+        ) from e
