@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeloop.edge.targets.target import Target, inspect_for_target
-from edgeloop.edge.targets.target_tables import target_answer
+from edgeloop.edge.commands.target_tables import target_answer
 from edgeloop.errors import OptionsError
 from edgeloop.files.inspect import inspect as read_facts
+from edgeloop.files.targets.target import Target, inspect_for_target
 from edgeloop.result import CommandResult, Table
 
 

@@ -114,11 +114,6 @@ class Latency:
     started_s: tuple[float, ...]
     profile: tuple[Mapping[str, Any], ...] | None = None
 
-    @property
-    def steady_wall_ms(self) -> tuple[float, ...]:
-        """The runs that the percentiles come from."""
-        return self.wall_ms[self.steady.start or 0 :]
-
     def to_json(self) -> dict[str, Any]:
         document = asdict(self)
         document["steady"]["from"] = document["steady"].pop("start")

@@ -12,10 +12,10 @@ import pytest
 
 from edgeloop.bundle import MANIFEST, Format, Manifest, Scheme, Signature, Variant, file_entries
 from edgeloop.cli import run
-from edgeloop.edge.targets.target import Target, inspect_for_target
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.files.schema import MODEL, OPERATORS, OPTIONS, TENSOR_TYPES
+from edgeloop.files.targets.target import Target, inspect_for_target
 
 ABSENT = ["numpy", "ai_edge_litert", "flatbuffers", "tensorflow", "tflite_runtime"]
 

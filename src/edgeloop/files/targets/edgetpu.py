@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.edge.targets.edgetpu_rules import EVERY, RULES, EdgeTpuReason
-from edgeloop.edge.targets.operator_refusal import OperatorRefusal, rows
 from edgeloop.files.arena import arena_bytes
 from edgeloop.files.graph_facts import GraphFacts, Step
+from edgeloop.files.targets.edgetpu_rules import EVERY, RULES, EdgeTpuReason
+from edgeloop.files.targets.operator_refusal import OperatorRefusal, rows
 
 SRAM_BYTES = 8 << 20
 COMPILED = "edgetpu-custom-op"  # of a model that the compiler already wrote

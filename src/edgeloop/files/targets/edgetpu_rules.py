@@ -12,8 +12,8 @@ import enum
 import math
 from collections.abc import Callable
 
-from edgeloop.edge.targets.operator_refusal import OperatorRefusal
 from edgeloop.files.graph_facts import GraphFacts, Step, Value
+from edgeloop.files.targets.operator_refusal import OperatorRefusal
 
 SOFTMAX_LIMIT = 16_384  # the documentation says 16,000; 16,384 maps, seen in LibrEdgeTPU color_blue_128x128
 # between 69,696 elements, which map, and 102,400, which do not: seen in heads of yolov5n, yolov8n and yolo11n

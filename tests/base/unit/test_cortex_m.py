@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.edge.targets.cortex_m import CortexMReason, refusals, report, tail_bytes
 from edgeloop.files.arena import Buffer, arena_bytes, plan
 from edgeloop.files.graph_facts import GraphFacts, Step, Value, from_json
+from edgeloop.files.targets.cortex_m import CortexMReason, refusals, report, tail_bytes
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "targets"
 PAIRS = [json.loads(line) for line in gzip.decompress((GOLDEN / "edgetpu_pairs.jsonl.gz").read_bytes()).splitlines()]

@@ -13,9 +13,9 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
-from edgeloop.edge.targets.operator_refusal import OperatorRefusal, rows
 from edgeloop.files.arena import arena_bytes
 from edgeloop.files.graph_facts import GraphFacts, Step
+from edgeloop.files.targets.operator_refusal import OperatorRefusal, rows
 
 RESOLVER = "tflite-micro 0.dev20261023"
 RESOLVED = """

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.bundle import Format, is_bundle, read_bundle
-from edgeloop.edge.targets import cortex_m, edgetpu
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.files.graph_facts import facts
+from edgeloop.files.targets import cortex_m, edgetpu
 
 
 class Target(enum.StrEnum):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeloop.edge.targets.target import Target
+from edgeloop.files.targets.target import Target
 from edgeloop.result import CommandResult, Table
 
 SHOWN = 30

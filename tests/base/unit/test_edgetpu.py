@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.edge.targets.edgetpu import SRAM_BYTES, partition, predict, report
-from edgeloop.edge.targets.edgetpu_rules import EdgeTpuReason
 from edgeloop.files.graph_facts import GraphFacts, Step, Value, from_json, to_json
+from edgeloop.files.targets.edgetpu import SRAM_BYTES, partition, predict, report
+from edgeloop.files.targets.edgetpu_rules import EdgeTpuReason
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "targets" / "edgetpu_pairs.jsonl.gz"
 PAIRS = [json.loads(line) for line in gzip.decompress(GOLDEN.read_bytes()).decode().splitlines()]
