@@ -26,7 +26,8 @@ import typer.main
 from edgeloop.console import Console, own_stderr
 from edgeloop.errors import INTERRUPTED, EdgeloopError, OptionsError, WriteError
 from edgeloop.result import CommandResult
-from edgeloop.verb_command import VERBOSE, VerbGroup, logged
+from edgeloop.verb_group import VerbGroup
+from edgeloop.verb_logging import VERBOSE, logged
 
 USAGE_ERROR: Any = typer.BadParameter.__base__  # Typer exports some of its usage errors, not what they have in common
 COMPLETION = "_EDGELOOP_COMPLETE"  # set by the shell that completes a command line

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from edgeloop import cli, help_page
-from edgeloop.verb_command import verb_command
+from edgeloop.verb_loader import verb_command
 from edgeloop.verbs import GROUPS, VERBS, Panel
 
 PAGES = ["", *GROUPS, *VERBS]
@@ -87,6 +87,9 @@ def test_the_page_of_all_verbs_imports_none_of_them():
         "settings",
         "temporary_bundle",
         "verb_command",
+        "verb_group",
+        "verb_loader",
+        "verb_logging",
         "verbs",
     }
     assert own - {f"edgeloop.{name}" for name in allowed} == set()

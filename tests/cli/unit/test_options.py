@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from edgeloop import settings
-from edgeloop.verb_command import verb_command
+from edgeloop.verb_loader import verb_command
 from edgeloop.verbs import GROUPS, VERBS
 
 # what a help text may begin with
