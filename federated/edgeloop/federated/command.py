@@ -29,9 +29,11 @@ def run(
     ] = 1.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Shuffle the data with this seed.")] = 0,
     on: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="DEVICE", show_default="the device environment", help="Train in this environment: local:PYTHON."
+            metavar="DEVICE",
+            show_default="the device environment",
+            help="Simulate devices in this environment: local:PYTHON. Given several times, the shards take turns.",
         ),
     ] = None,
 ) -> CommandResult:
@@ -39,7 +41,7 @@ def run(
     options = RoundsOptions(
         shards=tuple(shard),
         out=out,
-        device=parse_device(on) if on else None,
+        devices=tuple(parse_device(text) for text in on or ()),
         rounds=rounds,
         epochs=epochs,
         lr=lr,

@@ -21,7 +21,7 @@ from edgeloop.federated.flower_app import toml_text
 from edgeloop.runtime.device import Device
 
 
-def commands(device: Device, shards: Sequence[Path], port: int, ports: Sequence[int]) -> dict[str, tuple]:
+def commands(devices: Sequence[Device], shards: Sequence[Path], port: int, ports: Sequence[int]) -> dict[str, tuple]:
     """Name of each process: the Python of its environment, and its command line."""
     here, address = Path(sys.executable), f"127.0.0.1:{port}"
     link = ["--insecure", "--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
@@ -34,7 +34,8 @@ def commands(device: Device, shards: Sequence[Path], port: int, ports: Sequence[
     for index, shard in enumerate(shards):
         node = ["--insecure", "--superlink", address, "--host", "127.0.0.1", "--port", str(ports[index])]
         config = ["--node-config", f"device={index} shard={toml_text(str(shard.absolute()))}"]
-        found[f"device-{index}"] = (device.python, [program(device.python, "flower-supernode"), *node, *config])
+        python = devices[index % len(devices)].python
+        found[f"device-{index}"] = (python, [program(python, "flower-supernode"), *node, *config])
     return found
 
 

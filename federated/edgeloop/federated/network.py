@@ -37,7 +37,7 @@ class Network:
 
     work: Path
     port: int
-    device: Device
+    devices: tuple[Device, ...]
     shards: tuple[Path, ...]
     children: dict[str, subprocess.Popen] = field(default_factory=dict)
     run_id: str | None = None
@@ -107,8 +107,10 @@ def _last_log_line(log: bytes) -> str:
 
 
 @contextlib.contextmanager
-def network(device: Device, shards: Sequence[Path]) -> Iterator[Network]:
+def network(devices: Sequence[Device], shards: Sequence[Path]) -> Iterator[Network]:
     """Start everything at once and return without waiting. A device reads its shard when it is first asked to train.
+
+    `devices`: the environments that the devices run in, one or more, which take turns.
 
     Coming up takes about ten seconds of two cores, so begin before the data is ready, and from a thread that lives as
     long as the block: Linux ends the processes with the thread that started them.
@@ -120,8 +122,8 @@ def network(device: Device, shards: Sequence[Path]) -> Iterator[Network]:
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeloop-rounds-")))
         write_connection(home(work, "flwr"), port)
-        running = Network(work, port, device, tuple(shards))
-        for name, (python, command) in commands(device, shards, port, ports).items():
+        running = Network(work, port, tuple(devices), tuple(shards))
+        for name, (python, command) in commands(devices, shards, port, ports).items():
             log = stack.enter_context((work / f"{name}.log").open("wb"))
             settings = environment(python, home(work, name))
             # a short grace: their state is in memory and nobody will read it again

@@ -46,7 +46,8 @@ class RoundsOptions:
     Attributes:
         shards: One .npz per device: the inputs by name (or `x`) and `y`. A device reads its own only.
         out: Folder for round-N.npz and rounds.json. Those of an earlier run are removed.
-        device: The environment the devices run in; it needs no TensorFlow. None: the device environment.
+        devices: The environments of this machine that the devices run in, by turns; they need no TensorFlow. Empty:
+            the device environment.
         initial: Weights before round 1 by name (w000, w001, ...), float32. None: those in the bundle.
         epochs: Passes over a shard per round.
         lr: Learning rate of plain SGD in round 1.
@@ -59,7 +60,7 @@ class RoundsOptions:
 
     shards: tuple[Path, ...]
     out: Path
-    device: Device | None = None
+    devices: tuple[Device, ...] = ()
     initial: Mapping[str, np.ndarray] | None = None
     rounds: int = 3
     epochs: int = 1
@@ -87,6 +88,12 @@ class RoundsOptions:
                 raise OptionsError(f"{name} is {value}", advice="It must be a number above 0.")
         if self.seed < 0:
             raise OptionsError(f"seed is {self.seed}", advice="It must be 0 or more.")
+        for device in self.devices:
+            if device.ssh is not None:
+                raise OptionsError(
+                    f"{device.name} is another machine, and devices are simulated on this one",
+                    advice="Pass local:PYTHON.",
+                )
         for path in self.shards:
             if not path.is_file():
                 raise DataError(
@@ -116,7 +123,7 @@ def run_rounds(
 
     Raises:
         ModelError, IntegrityError: The bundle is none, was changed, or has no trainable variant.
-        OptionsError: `running` was started for other shards or another device.
+        OptionsError: `running` was started for other shards or other devices.
         DeviceError: A device, the server or the time failed; names the round and the reason.
         MissingExtra: Flower is not installed here or in the device environment, or there is no such environment.
         WriteError: `out` cannot be written.
@@ -125,20 +132,19 @@ def run_rounds(
         >>> records = run_rounds("m/", RoundsOptions(shards=(Path("a.npz"), Path("b.npz")), out=Path("rounds")))
         >>> [record.train_loss for record in records]
     """
-    options = replace(options, device=options.device or device_environment())
-    assert options.device is not None
-    if running is not None and (running.shards, running.device) != (options.shards, options.device):
+    options = replace(options, devices=options.devices or (device_environment(),))
+    if running is not None and (running.shards, running.devices) != (options.shards, options.devices):
         raise OptionsError(
-            "the running network was started for other shards or another device",
+            "the running network was started for other shards or other devices",
             advice="Pass it the options it was started with, or leave it out.",
         )
     model = _trainable(bundle)
-    initial = initial_weights(model, options.device) if options.initial is None else options.initial
+    initial = initial_weights(model, options.devices[0]) if options.initial is None else options.initial
     deadline = time.monotonic() + options.timeout_s
     write_file(options.out / ROUNDS, rounds_bytes([]))  # a folder that refuses is found before anything starts
     for old in options.out.glob("round-*.npz"):
         old.unlink()
-    with contextlib.nullcontext(running) if running else network(options.device, options.shards) as flower:
+    with contextlib.nullcontext(running) if running else network(options.devices, options.shards) as flower:
         write_file(flower.work / INITIAL, weights_bytes(initial))
         write_file(flower.work / JOB, _job(model, options))
         flower.submit()

@@ -46,7 +46,7 @@ def _options(loop: Loop, model: Any, names: list[str], flower: Network, rounds: 
     return RoundsOptions(
         shards=flower.shards,
         out=loop.out / "rounds",
-        device=flower.device,
+        devices=flower.devices,
         initial=dict(zip(names, model.get_weights(), strict=True)),
         rounds=rounds,
         # a device does about 1,600 steps of 16 a round: many passes where data is scarce, one where there is plenty

@@ -84,7 +84,7 @@ def run_demo(options: DemoOptions, progress: Progress = silent, say: Say = lambd
     parts = split(load(options.data), options.seed)
     shards = write_shards(loop.out / "devices", parts.devices, DEVICES, options.seed)
     enroll_device(loop.out)
-    with network(device, shards) as flower:  # started now, so that the devices are up when they are needed
+    with network([device], shards) as flower:  # started now, so that the devices are up when they are needed
         with loop.step("cloud"):
             before, central, model = train_in_cloud(loop, parts)
         with loop.step("convert"):

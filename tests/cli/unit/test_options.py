@@ -61,8 +61,7 @@ def test_every_option_keeps_the_rules(command, parameter, declared, hint):
     if takes_value:
         assert metavar, "the value has a name"
         assert "DEVICE" not in metavar or name in {"on", "to", "prove-on"}, "a device is --on, one to deliver to --to"
-        if name == "on":  # federate run trains all its simulated devices in one environment
-            assert parameter.multiple or command == "federate run"
+        assert parameter.multiple or name != "on", "--on is repeatable"
         assert ("-o" in parameter.opts) == (name == "out"), "output is -o/--out"
         for unit, end in UNITS.items():
             assert (metavar == unit) == name.endswith(end), f"{unit} is written {end}"

@@ -80,7 +80,7 @@ def nothing_is_left(folder: Path) -> bool:
 
 def options(shards, device_python, out, **more) -> RoundsOptions:
     device = Device("local:device", device_python)
-    return RoundsOptions(shards=shards, out=out, device=device, lr=LR, seed=SEED, **more)
+    return RoundsOptions(shards=shards, out=out, devices=(device,), lr=LR, seed=SEED, **more)
 
 
 def fedavg_by_hand(bundle, shards, rounds: int) -> list[dict[str, np.ndarray]]:
@@ -142,7 +142,7 @@ def test_two_rounds_on_two_devices_give_the_average_computed_by_hand(bundle, sha
 
 
 def test_a_killed_supernode_ends_the_run_at_once(bundle, shards, device_python, temporary):
-    with network(Device("local:device", device_python), shards) as running:
+    with network([Device("local:device", device_python)], shards) as running:
 
         def kill(record, weights):
             assert all(np.isfinite(array).all() for array in weights.values())
@@ -157,7 +157,7 @@ def test_a_killed_supernode_ends_the_run_at_once(bundle, shards, device_python, 
 
 
 def test_a_killed_server_ends_the_run_at_once(bundle, shards, device_python, temporary):
-    with pytest.raises(KeyboardInterrupt), network(Device("local:device", device_python), shards) as running:
+    with pytest.raises(KeyboardInterrupt), network([Device("local:device", device_python)], shards) as running:
         running.submit()
         deadline = time.monotonic() + 60
         while not (running.work / "serverapp.lock").is_file() and time.monotonic() < deadline:

@@ -9,6 +9,7 @@ import pytest
 
 from edgeloop.bundle import Manifest
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
+from edgeloop.federated import flower_processes
 from edgeloop.federated.flower_app import toml_text, write_app
 from edgeloop.federated.records import (
     ROUNDS,
@@ -21,7 +22,7 @@ from edgeloop.federated.records import (
     weights_bytes,
 )
 from edgeloop.federated.rounds import RoundsOptions, run_rounds
-from edgeloop.runtime.device import Device
+from edgeloop.runtime.device import Device, parse_device
 
 SHAPES = {"w000": (2, 2), "w001": (2,)}
 ARRAYS = {"w000": np.ones((2, 2), np.float32), "w001": np.zeros(2, np.float32)}
@@ -78,7 +79,7 @@ def files(tmp_path):
     return {
         "initial": ARRAYS,
         "shards": (tmp_path / "a.npz",),
-        "device": Device("local", Path("python")),
+        "devices": (Device("local", Path("python")),),
         "out": tmp_path / "out",
     }
 
@@ -94,6 +95,7 @@ def files(tmp_path):
         ({"lr": float("inf")}, OptionsError, "lr is inf"),
         ({"timeout_s": -1.0}, OptionsError, "timeout_s is -1.0"),
         ({"seed": -1}, OptionsError, "seed is -1"),
+        ({"devices": (parse_device("ssh://pi@camera"),)}, OptionsError, "ssh://pi@camera is another machine"),
         ({"shards": (Path("no-such.npz"),)}, DataError, "the shard no-such.npz does not exist"),
     ],
 )
@@ -101,6 +103,13 @@ def test_options_that_cannot_be_are_refused(files, wrong, error, says):
     RoundsOptions(**files)
     with pytest.raises(error, match=says):
         RoundsOptions(**{**files, **wrong})
+
+
+def test_shards_run_in_the_environments_by_turns(monkeypatch):
+    monkeypatch.setattr(flower_processes, "program", lambda python, name: name)  # Flower itself may not be here
+    devices = [Device(name, Path(name, "python")) for name in ("a", "b")]
+    found = flower_processes.commands(devices, [Path(f"{k}.npz") for k in range(3)], 1, [2, 3, 4])
+    assert [str(found[f"device-{k}"][0]) for k in range(3)] == ["a/python", "b/python", "a/python"]
 
 
 def test_a_bundle_that_devices_cannot_train_is_refused_before_anything_starts(files, tmp_path):

@@ -44,7 +44,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="edgetpu|LIB.so",
-            help="Load this delegate: the Edge TPU's, or a delegate's shared library on the device.",
+            help="Load this delegate: edgetpu for the Edge TPU's, or the path of a shared library on the device.",
         ),
     ] = None,
     threads: Annotated[int, typer.Option(metavar="N", help="Run the model with N threads.")] = 1,
