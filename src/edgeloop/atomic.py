@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from edgeloop.errors import WriteError
 
+log = logging.getLogger(__name__)
 NEW = ".new"  # ends the name of what is to take another's place; whoever has the folder to himself may sweep it
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -47,6 +49,7 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         publish(temporary, path)
+        log.info("wrote %s, %d bytes", os.fspath(path), len(data))
     except BaseException:
         with contextlib.suppress(OSError):  # it may never have been made
             os.unlink(temporary)
@@ -144,6 +147,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             else:
                 os.replace(temporary, path)
             sync(path.parent)
+            log.info("wrote the folder %s", path)
     finally:
         with contextlib.suppress(OSError):  # a rest that cannot be removed changes nothing for who waits for `path`
             discard(temporary)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from edgeloop.atomic import NEW, discard
 
+log = logging.getLogger(__name__)
 FOLDER = "EDGELOOP_CACHE"
 ABANDONED_S = 86_400.0  # an unfinished entry of this age has no writer any more
 
@@ -73,8 +75,14 @@ def cache_folder(kind: CacheKind) -> Path:
 
 def mark_used(entry: Path) -> None:
     """Now; of an entry that another user owns the time stays."""
+    log.info("found in the cache: %s", entry)
     with contextlib.suppress(OSError):
         os.utime(entry)
+
+
+def log_miss(entry: Path) -> None:
+    """An entry was looked for, and is not there or damaged: it is made anew."""
+    log.info("not in the cache: %s", entry)
 
 
 def entries(kinds: Collection[CacheKind] = tuple(CacheKind)) -> list[CacheEntry]:

@@ -26,7 +26,7 @@ from edgeloop.canonical import canonical_json
 from edgeloop.convert.sources.identify import source_digest
 from edgeloop.errors import EdgeloopError, WriteError
 from edgeloop.hashes import digest_of
-from edgeloop.user_cache import FOLDER, CacheKind, cache_folder, cache_root, mark_used, prune
+from edgeloop.user_cache import FOLDER, CacheKind, cache_folder, cache_root, log_miss, mark_used, prune
 
 LIMIT_BYTES = 4 << 30  # beyond it, the entries used longest ago go
 FREE_OF = ("cache", "limits")  # options that change nothing in a bundle
@@ -85,6 +85,7 @@ def find(key: str, out: Path) -> CachedBundle | None:
         beside = {file.name: file.read_bytes() for file in (entry / BESIDE).iterdir()}
         return CachedBundle(bundle=read_bundle(out), notes=tuple(map(str, record["notes"])), beside=beside)
     except (EdgeloopError, OSError, ValueError, KeyError):
+        log_miss(entry)
         return None  # a damaged entry is no entry: the conversion runs, and replaces it
 
 

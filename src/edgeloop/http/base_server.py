@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import select
 import socket
 import sys
@@ -25,6 +26,7 @@ from edgeloop.errors import DeviceError
 from edgeloop.http.loopback import is_loopback_address, is_loopback_host, is_loopback_origin
 from edgeloop.http.request_reader import POLL_S, RequestReader
 
+log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 REQUEST_S = 15.0  # for a request to begin, for all of it to arrive, and for each piece of its response to leave
 CONNECTIONS = 64
@@ -65,6 +67,7 @@ class BaseServer(ThreadingHTTPServer):
             raise DeviceError(
                 _cannot_listen(host, port, e), advice=f"Choose another with {port_option}, or 0 for any that is free."
             ) from e
+        log.info("listening on %s", self.url)
         self.loopback = is_loopback_address(str(self.server_address[0]))
 
     def server_bind(self) -> None:

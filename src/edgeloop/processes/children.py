@@ -15,6 +15,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from edgeloop.processes.exit_status import exit_status
+
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -58,13 +60,14 @@ def owned(
     main = threading.current_thread() is threading.main_thread()
     child = start() if main else _lasting_thread(os.getpid()).submit(start).result()
     _running.add(child)
+    began_s = time.monotonic()
     try:
         log.info("process %d started: %s", child.pid, " ".join(map(str, command)))
         yield child
     finally:
         _running.discard(child)
         end(child, grace_s)
-        log.info("process %d ended: %s", child.pid, child.returncode)
+        log.info("process %d ended: %s, after %.1f s", child.pid, exit_status(child).how, time.monotonic() - began_s)
 
 
 def interrupt_children() -> None:

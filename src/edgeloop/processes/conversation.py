@@ -6,6 +6,7 @@ Python 3.9 syntax, the standard library: the host talks to devices with it, and 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import subprocess
@@ -18,6 +19,7 @@ from edgeloop.processes.exit_status import exit_status
 from edgeloop.processes.frames import HEADER_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES
 from edgeloop.processes.messages import Reply, Request, from_header, to_header
 
+logger = logging.getLogger(__name__)
 FRAME = ("v", "id", "op", "bytes")  # what a header says of itself; the rest is the answer
 
 
@@ -64,11 +66,16 @@ class Conversation:
         """
         self._ids += 1
         header = {**(fields or {}), "v": 1, "id": self._ids, "op": op, "bytes": len(payload)}
-        deadline = time.monotonic() + self.timeout_s if self.deadline is None else self.deadline
+        began_s = time.monotonic()
+        deadline = began_s + self.timeout_s if self.deadline is None else self.deadline
         self._send(json.dumps(header).encode() + b"\n", deadline, op)
         self._send(payload, deadline, op)
         answer = self._header(self._read_until(b"\n", deadline, op), op)
         data = self._read_exactly(answer["bytes"], deadline, op)
+        ms = (time.monotonic() - began_s) * 1e3
+        logger.debug(
+            "%s: %s with %d bytes answered with %d, after %.1f ms", self.where, op, len(payload), len(data), ms
+        )
         if "error" in answer:
             raise error_from_json(answer["error"], refused, self.where, op)
         return {name: value for name, value in answer.items() if name not in FRAME}, data

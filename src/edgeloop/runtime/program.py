@@ -18,7 +18,7 @@ import edgeloop.errors
 from edgeloop.atomic import write_file
 from edgeloop.errors import WriteError
 from edgeloop.hashes import digest_of
-from edgeloop.user_cache import CacheKind, cache_folder, mark_used
+from edgeloop.user_cache import CacheKind, cache_folder, log_miss, mark_used
 
 # All that travels of the namespace `edgeloop`, and the only list of it: whole folders, and of the ground floor what
 # they use. Each file is Python 3.9 and imports the standard library, NumPy, a runtime, and what travels with it.
@@ -87,6 +87,7 @@ def _written(path: Path) -> Path:
     if there:
         mark_used(path)
     else:
+        log_miss(path)
         write_file(path, program())
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shlex
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from edgeloop.runtime.device import Host
 from edgeloop.runtime.program import program, program_name
 from edgeloop.runtime.ssh_login import logged_in, ssh_env, ssh_words
 
+logger = logging.getLogger(__name__)
 COMMAND_TIMEOUT_S = 60.0
 FOLDER = f'"${{{HOME}:-{DEFAULT_HOME.replace("~", "$HOME")}}}"'
 AT_HOME = f"cd {FOLDER}"
@@ -88,6 +90,7 @@ class SshConnection:
             new = f"new=$(mktemp {name}.XXXXXX) && trap 'rm -f \"$new\"' EXIT"
             keep = f'[ $(wc -c <"$new") -eq {size} ] && {{ sync "$new" || sync; }} && mv -f "$new" {name}'
             self.run(f'{AT_HOME} && {new} && cat >"$new" && {keep}', program())
+            logger.info("sent %s to %s, %d bytes", name, self.host.host, size)
         self.shared.has_program = True
 
     def _ssh(self, command: str) -> list[str]:

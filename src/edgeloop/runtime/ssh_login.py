@@ -9,6 +9,7 @@ Source: https://man.openbsd.org/ssh_config (ControlMaster, ControlPath, BatchMod
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import shutil
@@ -21,6 +22,7 @@ from edgeloop.errors import DeviceError, MissingExtra, last_line
 from edgeloop.processes.children import owned
 from edgeloop.runtime.device import Host
 
+logger = logging.getLogger(__name__)
 CONFIG = "EDGELOOP_SSH_CONFIG"
 CONNECT_TIMEOUT_S = 20.0  # ssh's own, of which it gives the reason, ends earlier
 # Never a prompt; a line that is dead for 15 s is over. What a user's ssh_config may say of his own sessions (another
@@ -61,7 +63,9 @@ def logged_in(host: Host) -> Iterator[Path]:
                     reason = last_line(said) or f"no connection in {CONNECT_TIMEOUT_S:g} s"
                     raise DeviceError(f"cannot reach {host.host}: {reason}", advice=_advice(said, host))
                 time.sleep(0.005)
+            logger.info("connected to %s", host.host)
             yield socket
+        logger.info("disconnected from %s", host.host)
 
 
 def ssh_words(host: Host, socket: Path) -> list[str]:

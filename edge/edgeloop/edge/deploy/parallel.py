@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -13,6 +14,7 @@ from edgeloop.errors import DeviceError, OptionsError
 from edgeloop.processes.children import interrupt_children
 from edgeloop.runtime.device import Device
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Step = Callable[[str], None]  # a worker names the step it begins; raises DeviceError where the work was interrupted
 AT_ONCE = 16  # threads wait for devices, so more than this machine's cores; each holds an ssh and some files
@@ -42,6 +44,7 @@ def run_on_all(
     def step(device: Device, name: str) -> None:
         if stop.is_set():
             raise DeviceError(f"interrupted before the step {name}", advice="Run the command again.", where=device.name)
+        log.info("%s: %s", device.label, name)
         events.put((device, name))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

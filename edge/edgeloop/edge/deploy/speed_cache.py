@@ -15,7 +15,7 @@ from edgeloop.hashes import digest_of
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
 from edgeloop.runtime.runners import AGENT_RUNNERS
-from edgeloop.user_cache import CacheKind, cache_folder, mark_used
+from edgeloop.user_cache import CacheKind, cache_folder, log_miss, mark_used
 
 RUNS = 64  # supports a p90, too
 Speeds = dict[tuple[str, str], MeasuredSpeed]  # by variant id and runtime
@@ -38,6 +38,7 @@ def measure_speeds(
     if all((fit.variant.id, fit.runtime) in known for fit in wanted):
         mark_used(file)
         return known
+    log_miss(file)
     known |= _measure(bundle, device, wanted, threads, progress)
     rows = [{"variant": id, "runtime": runtime, **asdict(speed)} for (id, runtime), speed in known.items()]
     write_file(file, json.dumps({"device": device.label, "speeds": rows}, indent=1).encode() + b"\n")
