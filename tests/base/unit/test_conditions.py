@@ -277,7 +277,10 @@ def test_with_an_edge_tpu_corals_library_is_asked_and_its_silence_is_put_into_wo
             AttributeError("undefined symbol: tflite_plugin_create_delegate"),
             "libx.so is not a delegate .undefined symbol",
         ),
-        (ValueError("Failed to load delegate from libx.so\nno device found."), "refuses: no device found[.] Mend that, or measure without --delegate[.]$"),
+        (
+            ValueError("Failed to load delegate from libx.so\nno device found."),
+            "refuses: no device found[.] Mend that, or measure without --delegate[.]$",
+        ),
     ],
 )
 def test_a_library_that_is_no_delegate_or_has_no_device_is_the_devices_failure(error, words):
