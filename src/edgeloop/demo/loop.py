@@ -20,19 +20,21 @@ from edgeloop.browser.assets import TFJS_RUNNER, need_assets
 from edgeloop.browser.chromium import find_chromium
 from edgeloop.bundle import Bundle
 from edgeloop.convert.present import variant_rows
-from edgeloop.demo.data import load, split, write_shards
+from edgeloop.demo.data import Split, load, split, write_shards
 from edgeloop.demo.federation import federate
+from edgeloop.demo.files import claim_folder
 from edgeloop.demo.page_parity import compare_page
-from edgeloop.demo.releases import convert_release, deploy_release, enroll_device, measure_release
+from edgeloop.demo.releases import convert_release, deploy_release, measure_release, own_device
 from edgeloop.demo.report import write_report
 from edgeloop.demo.state import Loop
 from edgeloop.demo.training import train_in_cloud
+from edgeloop.edge.measure.bench_records import Bench
 from edgeloop.edge.measure.latency_tables import latency_table, start_table
 from edgeloop.federated.network import network
 from edgeloop.progress import Progress, Say, silent
 from edgeloop.registry.signatures.sign import need_ssh_keygen
 from edgeloop.result import Table
-from edgeloop.runtime.device import device_environment
+from edgeloop.runtime.device import Device, device_environment
 
 # Of the digits, seed 0 happens to give the cloud 179 images that teach 95.8%, 10 test images below the ceiling: too few
 # to show anything by. Seeds 1, 2 and 3 give 93.3, 90.3 and 89.4%.
@@ -72,6 +74,7 @@ def run_demo(options: DemoOptions, progress: Progress = silent, say: Say = lambd
 
     Raises:
         DataError: The data cannot be read, or is too little.
+        WriteError: `options.out` holds files that no demo made, or cannot be written.
         MissingExtra: The device environment, ssh-keygen, Chromium or the page is missing; found before the work begins.
         EdgeloopError: Whatever a step raises.
     """
@@ -80,10 +83,22 @@ def run_demo(options: DemoOptions, progress: Progress = silent, say: Say = lambd
     need_ssh_keygen()
     find_chromium()
     need_assets(TFJS_RUNNER)
-    loop = Loop(out=options.out, seed=options.seed, say=say, progress=progress)
     parts = split(load(options.data), options.seed)
-    shards = write_shards(loop.out / "devices", parts.devices, DEVICES, options.seed)
-    enroll_device(loop.out)
+    claim_folder(options.out)
+    loop = Loop(out=options.out, seed=options.seed, say=say, progress=progress)
+    with own_device(loop.out):
+        document, bundle, measured = _run_steps(loop, parts, device, options.rounds)
+    loop.seconds["total"] = round(time.perf_counter() - start, 1)
+    document = {"data": parts.test.name, **document, "seconds": loop.seconds}
+    write_file(loop.out / "demo.json", json.dumps(document, indent=1).encode() + b"\n")
+    tables = latency_table(measured.records), start_table(measured.records)
+    notes = write_report(loop.out / "report.html", document, tables)
+    return DemoResult(document=document, bundle=bundle, tables=tables, notes=tuple(notes))
+
+
+def _run_steps(loop: Loop, parts: Split, device: Device, rounds: int) -> tuple[dict[str, Any], Bundle, Bench]:
+    """What the steps found, the second release, and the measurements of the first."""
+    shards = write_shards(loop.out / "devices", parts.devices, DEVICES, loop.seed)
     with network([device], shards) as flower:  # started now, so that the devices are up when they are needed
         with loop.step("cloud"):
             before, central, model = train_in_cloud(loop, parts)
@@ -94,16 +109,14 @@ def run_demo(options: DemoOptions, progress: Progress = silent, say: Say = lambd
         with loop.step("deploy"):
             deployed = [deploy_release(loop, first.bundle)]
         with loop.step("federated"):
-            federated, model = federate(loop, model, parts, first.bundle, flower, options.rounds)
+            federated, model = federate(loop, model, parts, first.bundle, flower, rounds)
     with loop.step("convert again"):
         second = convert_release(loop, model, parts, release=2)
     with loop.step("deploy again"):
         deployed.append(deploy_release(loop, second.bundle))
     with loop.step("browser"):
         page = compare_page(loop, second.bundle, parts.test)
-    loop.seconds["total"] = round(time.perf_counter() - start, 1)
     document = {
-        "data": parts.test.name,
         "train": {"before": before, "central": central},
         "bundle": str(loop.out / "release-2"),
         "variants": variant_rows(second.bundle, second.parity),
@@ -111,9 +124,5 @@ def run_demo(options: DemoOptions, progress: Progress = silent, say: Say = lambd
         "deployed": deployed,
         "federated": {**federated, "before": before},
         "browser": page,
-        "seconds": loop.seconds,
     }
-    write_file(loop.out / "demo.json", json.dumps(document, indent=1).encode() + b"\n")
-    tables = latency_table(measured.records), start_table(measured.records)
-    notes = write_report(loop.out / "report.html", document, tables)
-    return DemoResult(document=document, bundle=second.bundle, tables=tables, notes=tuple(notes))
+    return document, second.bundle, measured

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeloop.atomic import write_file
+from edgeloop.atomic import discard, write_file
 from edgeloop.bundle import Bundle, Format
 from edgeloop.convert.convert import ConvertResult, convert
 from edgeloop.convert.options import ConvertOptions
@@ -23,6 +24,7 @@ from edgeloop.edge.measure.bench import bench
 from edgeloop.edge.measure.bench_plan import BenchOptions
 from edgeloop.edge.measure.bench_records import Bench, write_bench
 from edgeloop.edge.measure.bench_targets import find_targets
+from edgeloop.errors import WriteError
 from edgeloop.registry.signatures.sign import sign_bundle
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import device_environment
@@ -75,23 +77,46 @@ def measure_release(loop: Loop, bundle: Bundle) -> Bench:
     return measured
 
 
-def enroll_device(out: Path) -> None:
+@contextlib.contextmanager
+def own_device(out: Path) -> Iterator[None]:
     """A device of the demo's own, in its folder, that accepts bundles signed with one key alone.
+
+    Inside the block `local` is that device, and it alone is known; what an earlier demo deployed to it is gone.
 
     Raises:
         EdgeloopError: The device refused.
     """
-    home = (out / DEVICE_HOME).resolve()
-    shutil.rmtree(home, ignore_errors=True)  # an earlier demo's releases: this one begins at release 1 again
-    home.mkdir(parents=True)
-    os.environ.update({HOME: str(home), FLEET: str(home / "fleet.json")})
-    key = out / DEVICE_HOME / KEY
+    home = out.resolve() / DEVICE_HOME
+    try:
+        discard(home)  # this demo begins at release 1 again
+        home.mkdir(parents=True)
+    except OSError as e:
+        raise WriteError(f"cannot make {home} anew ({e.strerror})", advice="Choose a new folder with -o.") from e
+    with _variables({HOME: str(home), FLEET: str(home / "fleet.json")}):
+        _enroll(home)
+        yield
+
+
+def _enroll(home: Path) -> None:
+    key, signers = home / KEY, home / "signers"
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f", key], timeout_s=30)
-    signers = home / "signers"
     write_file(signers, b"demo " + key.with_suffix(".pub").read_bytes())
     for enrolled in enroll([device_environment()], signers):
         if enrolled.error:
             raise enrolled.error
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """The environment with these variables, in the block alone."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
 
 
 def deploy_release(loop: Loop, bundle: Bundle) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The demo's data, and its report where Matplotlib is missing. No TensorFlow is loaded."""
 
 import gzip
+import os
 import struct
 import sys
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 
 from edgeloop.cloud.train import TrainOptions
+from edgeloop.demo import releases
 from edgeloop.demo.data import IMAGES, LABELS, Dataset, load, split, write_shards
+from edgeloop.demo.files import claim_folder
 from edgeloop.demo.report import accuracy_table, write_report
-from edgeloop.errors import DataError, OptionsError
+from edgeloop.errors import DataError, OptionsError, WriteError
 from edgeloop.result import Table
 
 
@@ -124,3 +127,31 @@ def test_without_matplotlib_the_report_keeps_its_tables_and_says_what_to_install
     page = (tmp_path / "report.html").read_text()
     assert "pip install 'edgeloop[plots]'" in note and "edgeloop[plots]" in page
     assert "<svg" not in page and "<td>int8</td>" in page and "<td>97.0%</td>" in page and "a &lt;set&gt;" in page
+
+
+def test_a_demo_never_writes_over_files_that_it_did_not_make(tmp_path):
+    (tmp_path / "device").mkdir()
+    (tmp_path / "device" / "thesis.txt").write_text("mine")
+    with pytest.raises(WriteError, match=r"holds files that the demo did not make.*Choose a new folder with -o\."):
+        claim_folder(tmp_path)
+    assert (tmp_path / "device" / "thesis.txt").read_text() == "mine"
+    claim_folder(tmp_path / "new")
+    (tmp_path / "new" / "demo.json").write_text("{}")
+    claim_folder(tmp_path / "new")  # a second demo in the folder of the first
+    with pytest.raises(WriteError, match=r"thesis\.txt is a file\."):
+        claim_folder(tmp_path / "device" / "thesis.txt")
+
+
+def test_the_device_of_a_demo_starts_anew_and_its_environment_ends_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(releases, "_enroll", lambda home: None)  # asks a device environment
+    monkeypatch.setenv("EDGELOOP_HOME", "/before")
+    monkeypatch.delenv("EDGELOOP_FLEET", raising=False)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_text("mine")
+    (tmp_path / "device").symlink_to(tmp_path / "elsewhere")
+    with releases.own_device(tmp_path):
+        assert os.environ["EDGELOOP_HOME"] == str(tmp_path / "device")
+        assert os.environ["EDGELOOP_FLEET"] == str(tmp_path / "device" / "fleet.json")
+    assert os.environ["EDGELOOP_HOME"] == "/before" and "EDGELOOP_FLEET" not in os.environ
+    assert (tmp_path / "elsewhere" / "file").read_text() == "mine"  # the link is gone, what it named is not
+    assert list((tmp_path / "device").iterdir()) == []
