@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeloop.errors import OptionsError
+from edgeloop.quantities import byte_count
 from edgeloop.result import CommandResult, Table
 from edgeloop.runtime.program import program_name
 from edgeloop.user_cache import CacheEntry, CacheKind, cache_folder, cache_root, entries
@@ -27,11 +28,13 @@ def cache(
         typer.Option("--prune", help="Remove all entries, or only those that --older-than-days and --keep-mb choose."),
     ] = False,
     older_than_days: Annotated[
-        float | None, typer.Option(metavar="DAYS", help="Remove entries not used for DAYS days (needs --prune).")
+        float | None, typer.Option(min=0, metavar="DAYS", help="Remove entries not used for DAYS days (needs --prune).")
     ] = None,
     keep_mb: Annotated[
         float | None,
-        typer.Option(metavar="MB", help="Remove the entries used longest ago until MB are left (needs --prune)."),
+        typer.Option(
+            min=0, metavar="MB", help="Remove the entries used longest ago until MB are left (needs --prune)."
+        ),
     ] = None,
 ) -> CommandResult:
     """List what the cache holds (conversions, programs for devices, measured speeds), or remove entries.
@@ -58,7 +61,13 @@ def _removed(kinds: tuple[CacheKind, ...], older_than_days: float | None, keep_m
     everything = older_than_days is None and keep_mb is None
     return prune_cache(
         kinds,
-        limit_bytes=0 if everything else None if keep_mb is None else int(keep_mb * 1e6),
+        limit_bytes=0
+        if everything
+        else None
+        if keep_mb is None
+        else byte_count(keep_mb, "--keep-mb")
+        if keep_mb
+        else 0,
         older_than_s=None if older_than_days is None else older_than_days * DAY_S,
         spare=[cache_folder(CacheKind.PROGRAMS) / program_name()],
     )

@@ -6,6 +6,7 @@ Only what Typer documents and exports is used: since 0.26 it carries a click of 
 from __future__ import annotations
 
 import enum
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -116,7 +117,7 @@ def _number(kind: Any, text: str, flag: str, least: float | None, most: float | 
     """See that a text is a number of this kind, where the kind is one.
 
     Raises:
-        OptionsError: It is not, or is out of range.
+        OptionsError: It is not, is not finite, or is out of range.
     """
     if kind not in (int, float):
         return
@@ -128,7 +129,7 @@ def _number(kind: Any, text: str, flag: str, least: float | None, most: float | 
         number = kind(text)
     except ValueError as e:
         raise OptionsError(f"{flag} is {text!r}", advice=f"It must be a {whole}number{limits}.") from e
-    if (least is not None and number < least) or (most is not None and number > most):
+    if not math.isfinite(number) or (least is not None and number < least) or (most is not None and number > most):
         raise OptionsError(f"{flag} is {text}", advice=f"It must be a {whole}number{limits}.")
 
 

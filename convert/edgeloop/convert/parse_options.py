@@ -1,8 +1,7 @@
-"""Words of a command line to values: lists of numbers, sizes, files of labels."""
+"""Words of a command line to values: sizes of images, preprocessing, training, files of labels."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from edgeloop.convert.forms.preprocess import Preprocessing
@@ -10,53 +9,17 @@ from edgeloop.convert.training.losses import Loss
 from edgeloop.convert.training.optimizers import Optimizer
 from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.errors import DataError, OptionsError
-
-
-def numbers(given: str | None, option: str) -> tuple[float, ...]:
-    """`0.485,0.456,0.406`; empty when the option was not given.
-
-    Raises:
-        OptionsError: Something is not a number.
-    """
-    if given is None:
-        return ()
-    try:
-        return tuple(float(word) for word in given.split(","))
-    except ValueError as e:
-        raise OptionsError(
-            f"{option} is {given!r}", advice="Write one number, or several with commas between them."
-        ) from e
-
-
-def pair(given: str | None, option: str) -> tuple[float, float] | None:
-    """Two numbers, as `0,255`; None when the option was not given. Raises as `numbers`."""
-    values = numbers(given, option)
-    if given is not None and len(values) != 2:
-        raise OptionsError(
-            f"{option} is {given!r}: {len(values)} of 2 numbers", advice="Write two numbers with a comma between them."
-        )
-    return (values[0], values[1]) if values else None
+from edgeloop.quantities import numbers, pair
 
 
 def size(given: str | None, option: str) -> tuple[int, int] | None:
-    """Height and width in pixels, as `480,640`. Raises as `numbers`."""
+    """Height and width in pixels, as `480,640`. Raises as `pair`."""
     values = pair(given, option)
     if values is None:
         return None
     if any(value != int(value) for value in values):
         raise OptionsError(f"{option} is {given!r}", advice="Write whole numbers of pixels: HEIGHT,WIDTH.")
     return int(values[0]), int(values[1])
-
-
-def byte_count(megabytes: float, option: str) -> int:
-    """A size in units of 10^6 bytes as bytes.
-
-    Raises:
-        OptionsError: It is no finite number above 0.
-    """
-    if not (math.isfinite(megabytes) and megabytes > 0):
-        raise OptionsError(f"{option} is {megabytes:g}. It must be a number above 0.")
-    return int(megabytes * 1e6)
 
 
 def preprocessing(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from edgeloop.federated.records import (
     rounds_bytes,
     weights_bytes,
 )
+from edgeloop.quantities import above_zero
 from edgeloop.runtime.device import Device, device_environment
 
 TRAINABLE = "trainable"  # the variant of a bundle that devices train
@@ -71,23 +71,18 @@ class RoundsOptions:
     timeout_s: float = 900.0
 
     def __post_init__(self) -> None:
-        counts = {"shards": len(self.shards), "rounds": self.rounds, "epochs": self.epochs}
+        counts = {"the number of shards": len(self.shards), "--rounds": self.rounds, "--epochs": self.epochs}
         if self.initial is not None:
-            counts["initial weights"] = len(self.initial)
+            counts["the number of initial weights"] = len(self.initial)
         for name, count in counts.items():
             if count < 1:
-                raise OptionsError(f"the number of {name} is {count}", advice="It must be 1 or more.")
-        positive = {
-            "lr": self.lr,
-            "lr_decay": self.lr_decay,
-            "round_timeout_s": self.round_timeout_s,
-            "timeout_s": self.timeout_s,
-        }
-        for name, value in positive.items():
-            if not (math.isfinite(value) and value > 0):
-                raise OptionsError(f"{name} is {value}", advice="It must be a number above 0.")
+                raise OptionsError(f"{name} is {count}", advice="It must be 1 or more.")
+        above_zero(self.lr, "--lr")
+        above_zero(self.lr_decay, "--lr-decay")
+        above_zero(self.round_timeout_s, "round_timeout_s")
+        above_zero(self.timeout_s, "timeout_s")
         if self.seed < 0:
-            raise OptionsError(f"seed is {self.seed}", advice="It must be 0 or more.")
+            raise OptionsError(f"--seed is {self.seed}", advice="It must be 0 or more.")
         for device in self.devices:
             if device.ssh is not None:
                 raise OptionsError(

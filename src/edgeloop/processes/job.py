@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeloop.errors import ModelError, error_from_json
+from edgeloop.errors import ModelError, error_from_json, one_line
 from edgeloop.processes.children import owned
 from edgeloop.processes.exit_status import exit_status
 from edgeloop.processes.sandbox import LOOK_EVERY_S, Limits, Sandbox, unwatched
 from edgeloop.progress import Progress, silent
 
 LINE_LIMIT_BYTES = 16 << 20
+REFUSED = "The model is refused: convert another one, or try again if it is your own."
 READ = "read"  # the event that ends reading and starts work
 
 
@@ -39,25 +40,27 @@ def run_job(
     say: Callable[[str], None] = lambda line: None,
     python: str | os.PathLike[str] = sys.executable,
     cwd: Path | None = None,
+    work: str = "converting",
 ) -> dict[str, Any]:
     """Run `python -I PROGRAM` (which calls `job_child.serve`) on `job` and return its result: one JSON object.
 
     The job is pickled for the child only; what comes back is JSON, for the child has met the model. `say` also hears
-    where this system cannot watch the child's memory.
+    where this system cannot watch the child's memory. `work` says for messages what is done to the model.
 
     Raises:
-        ModelError: The child went over a limit, or crashed.
+        ModelError: The child went over a limit, crashed, or sent what is no event.
         EdgeloopError: Whatever the child raised of our own tree.
         WorkerBug: It raised anything else.
         OSError: `python` does not start.
     """
     if unwatched():
         say(unwatched())
-    with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as work:
-        pickle.dump(job, work)
-        work.seek(0)
-        with owned([python, "-I", *program], stdin=work, stdout=subprocess.PIPE, stderr=log, cwd=cwd) as child:
-            for event in _events(child, limits):
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as given:
+        pickle.dump(job, given)
+        given.seek(0)
+        with owned([python, "-I", *program], stdin=given, stdout=subprocess.PIPE, stderr=log, cwd=cwd) as child:
+            sandbox = Sandbox(child.pid, limits, work)
+            for event in _events(child, sandbox):
                 if "done" in event:
                     return event["done"]
                 if "error" in event:
@@ -69,23 +72,45 @@ def run_job(
                 if "progress" in event:
                     progress(*event["progress"])
             status = exit_status(child, log)
-            raise ModelError(f"the process that read and converted the model crashed ({status}): the model is refused.")
+            raise ModelError(f"the process that was {sandbox.doing} the model crashed ({status})", advice=REFUSED)
 
 
-def _events(child: subprocess.Popen, limits: Limits) -> Iterator[dict[str, Any]]:
+def _events(child: subprocess.Popen, sandbox: Sandbox) -> Iterator[dict[str, Any]]:
     assert child.stdout is not None
-    pipe, buffer, sandbox = child.stdout.fileno(), b"", Sandbox(child.pid, limits)
+    pipe, buffer = child.stdout.fileno(), b""
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         while True:
             if selector.select(LOOK_EVERY_S):  # first: it may say that the model is read
                 block = os.read(pipe, 1 << 20)
-                if not block or len(buffer) > LINE_LIMIT_BYTES:
+                if not block:
                     return
+                if len(buffer) > LINE_LIMIT_BYTES:
+                    raise _no_event(sandbox, f"a line of more than {LINE_LIMIT_BYTES / 1e6:.0f} MB")
                 *lines, buffer = (buffer + block).split(b"\n")
                 for line in lines:
-                    event = json.loads(line)
+                    event = _event(line, sandbox)
                     if READ in event:
                         sandbox.model_is_read()
                     yield event
             sandbox.check()
+
+
+def _event(line: bytes, sandbox: Sandbox) -> dict[str, Any]:
+    """One event of a child that has met the model, and may be in its hands."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError) as e:
+        raise _no_event(sandbox, f"a line that is not JSON ({one_line(e, 80)})") from e
+    if not isinstance(event, dict):
+        raise _no_event(sandbox, f"the JSON value {one_line(event, 80)}")
+    progress = event.get("progress", ["", 0, 0])
+    if not isinstance(progress, list) or list(map(type, progress)) != [str, int, int]:
+        raise _no_event(sandbox, f"the progress {one_line(progress, 80)}")
+    if not isinstance(event.get("done", {}), dict):
+        raise _no_event(sandbox, f"the result {one_line(event['done'], 80)}")
+    return event
+
+
+def _no_event(sandbox: Sandbox, found: str) -> ModelError:
+    return ModelError(f"the process that was {sandbox.doing} the model sent {found}, expected an event", advice=REFUSED)

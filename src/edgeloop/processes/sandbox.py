@@ -7,6 +7,7 @@ resident (`VmRSS`, proc(5)). Python 3.9 syntax.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import suppress
@@ -27,33 +28,42 @@ UNWATCHED = (
 class Limits:
     """What the child may use: until it says that the model is read, and after that.
 
-    TensorFlow alone is 0.65 GB resident; converting MobileNetV2-224 into every form peaked at 2.0 GB.
+    TensorFlow alone is 0.65 GB resident; converting MobileNetV2-224 into every form peaked at 2.0 GB. Sizes are told in
+    MB, 10^6 bytes, as `--memory-mb` takes them.
     """
 
-    read_bytes: int = 2 << 30
+    read_bytes: int = 2_000_000_000
     read_s: float = 300.0
-    work_bytes: int = 8 << 30
+    work_bytes: int = 8_000_000_000
     work_s: float = 7200.0
 
     def __post_init__(self) -> None:
-        if min(self.read_bytes, self.work_bytes) < 1 << 20 or min(self.read_s, self.work_s) <= 0:
+        if min(self.read_bytes, self.work_bytes) < 1_000_000 or not all(
+            0 < s < math.inf for s in (self.read_s, self.work_s)
+        ):
             raise OptionsError(
-                "a memory limit below 1 MiB, or a time limit of 0 s, lets no model load", advice="Raise it."
+                f"the limits of memory are {self.read_bytes / 1e6:g} and {self.work_bytes / 1e6:g} MB, of time "
+                f"{self.read_s:g} and {self.work_s:g} s",
+                advice="Memory must be 1 MB or more, and time above 0 s.",
             )
 
 
 class Sandbox:
-    """The limits of one child. Whoever waits for it calls `check` every LOOK_EVERY_S."""
+    """The limits of one child. Whoever waits for it calls `check` every LOOK_EVERY_S.
 
-    def __init__(self, pid: int, limits: Limits) -> None:
-        self._pid, self._limits = pid, limits
-        self._doing, self._bytes, self._s = "reading", limits.read_bytes, limits.read_s
+    Args:
+        work: What it does to the model once that is read, for messages; `doing` is what it does now.
+    """
+
+    def __init__(self, pid: int, limits: Limits, work: str = "converting") -> None:
+        self._pid, self._limits, self._work = pid, limits, work
+        self.doing, self._bytes, self._s = "reading", limits.read_bytes, limits.read_s
         self._deadline = time.monotonic() + limits.read_s
         self.watches_memory = not unwatched()
 
     def model_is_read(self) -> None:
         """From here on the limits of work hold."""
-        self._doing, self._bytes, self._s = "converting", self._limits.work_bytes, self._limits.work_s
+        self.doing, self._bytes, self._s = self._work, self._limits.work_bytes, self._limits.work_s
         self._deadline = time.monotonic() + self._limits.work_s
 
     def check(self) -> None:
@@ -61,12 +71,12 @@ class Sandbox:
         resident = resident_bytes(self._pid) if self.watches_memory else 0
         if resident > self._bytes:
             raise ModelError(
-                f"{self._doing} the model took {resident / 2**30:.1f} GiB of memory, more than "
-                f"{self._bytes / 2**30:.1f}. It was ended.",
+                f"{self.doing} the model took {resident / 1e6:,.0f} MB of memory, more than "
+                f"{self._bytes / 1e6:,.0f}. It was ended.",
                 advice="Raise the limit with --memory-mb if you trust the file.",
             )
         if time.monotonic() > self._deadline:
-            raise ModelError(f"{self._doing} the model took longer than the time limit of {self._s:g} s. It was ended.")
+            raise ModelError(f"{self.doing} the model took longer than the time limit of {self._s:g} s. It was ended.")
 
 
 def unwatched() -> str:

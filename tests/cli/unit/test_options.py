@@ -6,7 +6,18 @@ import typing
 
 import pytest
 
-from edgeloop import settings
+from edgeloop import cli, settings
+from edgeloop.convert.compression.compress import CompressOptions
+from edgeloop.convert.proof.prove import ProveOptions
+from edgeloop.convert.search.search import SearchOptions
+from edgeloop.edge.deploy.deploy_result import DeployOptions
+from edgeloop.edge.deploy.variant_choice import DeployConstraints
+from edgeloop.edge.measure.bench_comparison import CompareOptions
+from edgeloop.edge.measure.bench_plan import BenchOptions
+from edgeloop.edge.on_device.releases.protocol import Probation
+from edgeloop.edge.run.options import RunOptions
+from edgeloop.errors import OptionsError
+from edgeloop.processes.sandbox import Limits
 from edgeloop.verb_loader import verb_command
 from edgeloop.verbs import GROUPS, VERBS
 
@@ -110,3 +121,58 @@ def test_every_option_that_the_documents_show_exists(root):
         known = {flag for parameter in command.params for flag in parameter.opts}
         unknown = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} - known
         assert not unknown, f"{page}: {line}"
+
+
+def number_options():
+    for name in VERBS:
+        command = verb_command(name)
+        for parameter in command.params:
+            kind = settings.plain(command.hints.get(parameter.name))
+            if kind is float:
+                yield pytest.param(name, long_name(parameter), id=f"{name} --{long_name(parameter)}")
+
+
+# what a verb needs beside the option that is looked at
+BESIDE = {
+    "cache": ["--prune"],
+    "compare": ["a.json", "b.json"],
+    "convert": ["m.keras", "-o", "m", "--train-data", "t.npz", "--calibration", "c.npz"],
+    "deploy": ["m", "--to", "local"],
+    "federate run": ["m", "--shard", "s.npz", "-o", "rounds"],
+    "run": ["local"],
+}
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1"])
+@pytest.mark.parametrize(("name", "option"), number_options())
+def test_no_number_is_negative_or_without_an_end(name, option, value, capfd):
+    assert cli.run([*name.split(), *BESIDE[name], f"--{option}", value]) == 2
+    assert re.search(rf"--{option} is {value}\b.*It must be", capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (BenchOptions, "timeout_s"),
+        (CompareOptions, "margin"),
+        (CompressOptions, "prune"),
+        (DeployConstraints, "max_ram_bytes"),
+        (DeployConstraints, "min_accuracy"),
+        (DeployOptions, "p90_budget_ms"),
+        (DeployOptions, "timeout_s"),
+        (Probation, "p90_budget_ms"),
+        (Probation, "timeout_s"),
+        (ProveOptions, "min_snr_db"),
+        (RunOptions, "timeout_s"),
+        (SearchOptions, "max_drop_pp"),
+    ],
+)
+def test_options_of_the_library_refuse_such_numbers_too(kind, field, value):
+    with pytest.raises(OptionsError, match="It must be"):
+        kind(**{field: value})
+
+
+def test_the_memory_limit_of_the_command_line_is_that_of_the_library():
+    (option,) = [p for p in verb_command("convert").params if p.name == "memory_mb"]
+    assert option.default == 2000 and Limits().read_bytes == 2_000_000_000 and Limits().work_bytes == 4 * 2_000_000_000

@@ -87,7 +87,9 @@ def test_a_layer_of_14_gigabytes_is_ended_by_the_memory_limit(tmp_path):
     wide = [layer("InputLayer", "x", batch_shape=[None, 60000]), layer("Dense", "wide", units=60000)]
     model = {"module": "keras", "class_name": "Sequential", "config": {"name": "m", "layers": wide}}
     made.keras_file(tmp_path / "m.keras", model, {"model.weights.h5": weights.getvalue()})
-    with pytest.raises(ModelError, match=r"^reading the model took [2-3]\.\d GiB of memory, more than 2\.0.*--memory"):
+    with pytest.raises(
+        ModelError, match=r"^reading the model took [2-3],\d\d\d MB of memory, more than 2,000.*--memory"
+    ):
         convert(tmp_path / "m.keras", tmp_path / "b", ConvertOptions(cache=False))
     assert tree(tmp_path) == ["m.keras"]
     assert children() == []

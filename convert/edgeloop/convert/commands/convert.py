@@ -14,7 +14,7 @@ from edgeloop.convert.convert import convert as run
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.forms.tfjs import TfjsOptions, Weights
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.parse_options import byte_count, label_file, preprocessing, training
+from edgeloop.convert.parse_options import label_file, preprocessing, training
 from edgeloop.convert.present import conversion
 from edgeloop.convert.proof.prove import ProveOptions
 from edgeloop.convert.search.search import SearchOptions
@@ -22,6 +22,7 @@ from edgeloop.convert.training.losses import Loss
 from edgeloop.convert.training.optimizers import Optimizer
 from edgeloop.errors import OptionsError
 from edgeloop.processes.sandbox import Limits
+from edgeloop.quantities import byte_count
 from edgeloop.registry.signatures.sign import sign_bundle
 from edgeloop.result import CommandResult
 from edgeloop.runtime.device import DEVICE_FORMS, parse_device
@@ -106,7 +107,7 @@ def convert(
     ] = False,
     memory_mb: Annotated[
         float, typer.Option(metavar="MB", help="Refuse a model that takes more memory than this to read.")
-    ] = 2000.0,
+    ] = Limits().read_bytes / 1e6,
     allow_unsafe: Annotated[
         bool,
         typer.Option("--allow-unsafe", help="Load a model that runs code of its own or uses files, and list what."),

@@ -149,7 +149,7 @@ def compress(
     target = Path(folder) / f"{path.stem}.keras"
     job = CompressJob(model=path.absolute(), options=options, train=Path(train).absolute(), target=target.absolute())
     notes: list[str] = []
-    made = run_job(CHILD, job, limits, progress, notes.append)
+    made = run_job(CHILD, job, limits, progress, notes.append, work="compressing")
     before, after = made["gzip_bytes"]
     return CompressResult(
         path=target,

@@ -9,6 +9,7 @@ Nothing is random: a search that starts again takes the same steps, and the jour
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class SearchOptions:
                 f"evaluations is {self.evaluations}",
                 advice=f"It must be {len(PLAIN)} or more: each plain scheme takes one.",
             )
-        if self.max_slowdown is not None and not self.max_slowdown >= 1:
+        if self.max_slowdown is not None and not 1 <= self.max_slowdown < math.inf:
             raise OptionsError(f"max_slowdown is {self.max_slowdown:g}", advice="It must be 1 or more: float32 has 1.")
 
 

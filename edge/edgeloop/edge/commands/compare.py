@@ -40,7 +40,8 @@ def compare(
 ) -> CommandResult:
     """Compare two measurements: which variants became faster or slower, with 95% intervals."""
     failing = {Change(name.value.replace("-", " ")) for name in fail_if or ()}
-    rows = run(read_bench(before), read_bench(after), CompareOptions(margin=margin))
+    options = CompareOptions(margin=margin)
+    rows = run(read_bench(before), read_bench(after), options)
     reasons = list(dict.fromkeys(row.why for row in rows if row.why))
     notes = [f"({k}) {why}" for k, why in enumerate(reasons, 1)]
     notes += [

@@ -19,6 +19,7 @@ from edgeloop.edge.deploy.rollout import ALL
 from edgeloop.edge.deploy.rollout import deploy as roll_out
 from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.errors import OptionsError
+from edgeloop.quantities import byte_count
 from edgeloop.registry.signatures.signers import read_signers
 from edgeloop.result import CommandResult
 from edgeloop.runtime.device import DEVICE_FORMS, parse_device
@@ -83,7 +84,7 @@ def deploy(
             variant=variant,
             runtime=runtime.value if runtime else None,
             min_accuracy=min_accuracy,
-            max_ram_bytes=None if max_ram_mb is None else int(max_ram_mb * 1e6),
+            max_ram_bytes=None if max_ram_mb is None else byte_count(max_ram_mb, "--max-ram-mb"),
         ),
         threads=threads,
         probation=probation,

@@ -16,6 +16,7 @@ from edgeloop.edge.run.run import ask
 from edgeloop.edge.run.run import run as answers
 from edgeloop.edge.run.systemd import unit, unit_name
 from edgeloop.errors import OptionsError
+from edgeloop.quantities import pair
 from edgeloop.result import CommandResult
 from edgeloop.runtime.device import DEVICE_FORMS
 
@@ -89,7 +90,7 @@ def run(
         threads=threads,
         count=count,
         follow=follow,
-        pixels=_pair(pixels),
+        pixels=pair(pixels, "--pixels"),
         timeout_s=timeout_s,
     )
     if out is not None and not systemd:
@@ -122,13 +123,3 @@ def _service(ctx: typer.Context, target: str, options: RunOptions, out: Path | N
         return CommandResult({"unit": name, "text": text})
     print(text, end="", flush=True)
     return None
-
-
-def _pair(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError as e:
-        raise OptionsError(f"--pixels is {text!r}", advice="Write two numbers with a comma, e.g. 0,1.") from e
-    return low, high

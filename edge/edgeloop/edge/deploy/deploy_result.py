@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import EdgeloopError, OptionsError
+from edgeloop.quantities import above_zero
 from edgeloop.runtime.device import Device
 
 STEPS = ("connect", "choose", "begin", "push", "check", "trial", "activate")
@@ -44,15 +45,14 @@ class DeployOptions:
         for name, count in (("--threads", self.threads), ("--probation", self.probation)):
             if count < 1:
                 raise OptionsError(f"{name} is {count}", advice="It must be 1 or more.")
-        if self.timeout_s <= 0:
-            raise OptionsError(f"--timeout-s is {self.timeout_s:g}", advice="It must be above 0.")
+        above_zero(self.timeout_s, "--timeout-s")
+        if self.p90_budget_ms is not None:
+            above_zero(self.p90_budget_ms, "--p90-budget-ms")
         if self.p90_budget_ms is not None and self.probation < P90_RUNS:
             raise OptionsError(
                 f"--probation is {self.probation}, too few runs for a 90th percentile",
                 advice=f"It must be {P90_RUNS} or more with --p90-budget-ms.",
             )
-        if self.p90_budget_ms is not None and self.p90_budget_ms <= 0:
-            raise OptionsError(f"--p90-budget-ms is {self.p90_budget_ms:g}", advice="It must be above 0.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import Any
 from edgeloop.bundle import Bundle, Scheme, Variant
 from edgeloop.edge.deploy.proof_summary import ProofSummary, read_proof
 from edgeloop.errors import BudgetError, DeviceError, OptionsError, TargetError
+from edgeloop.quantities import above_zero
 from edgeloop.runtime_table import DEVICE_RUNTIMES
 
 FLOATS = (Scheme.FLOAT32, Scheme.FLOAT16)
@@ -43,8 +44,8 @@ class DeployConstraints:
             raise OptionsError(f"--runtime is {self.runtime!r}", advice=f"Choose one of: {', '.join(DEVICE_RUNTIMES)}.")
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
             raise OptionsError(f"--min-accuracy is {self.min_accuracy:g}", advice="It must be from 0 to 1, e.g. 0.97.")
-        if self.max_ram_bytes is not None and self.max_ram_bytes <= 0:
-            raise OptionsError(f"--max-ram-mb is {self.max_ram_bytes / 1e6:g}", advice="It must be above 0.")
+        if self.max_ram_bytes is not None:
+            above_zero(self.max_ram_bytes / 1e6, "--max-ram-mb")
 
 
 @dataclass(frozen=True, slots=True)

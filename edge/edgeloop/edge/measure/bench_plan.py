@@ -10,6 +10,7 @@ from edgeloop.edge.measure.bench_targets import BenchTarget
 from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import MissingExtra, OptionsError
+from edgeloop.quantities import above_zero
 from edgeloop.runtime.device import Device, device_environment, parse_device
 from edgeloop.runtime.runners import AgentRunner, runners
 from edgeloop.runtime_table import LITERT
@@ -63,6 +64,7 @@ class BenchOptions:
         ):
             if value < least:
                 raise OptionsError(f"{name} is {value}", advice=f"It must be {least} or more.")
+        above_zero(self.timeout_s, "timeout_s")
         names = [device.name for device in self.devices]
         for name in {name for chosen in (names, self.runtimes) for name in chosen if chosen.count(name) > 1}:
             raise OptionsError(f"{name} is named twice", advice="Name it once.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edgeloop.errors import OptionsError
+from edgeloop.quantities import above_zero
 
 STDIN, CAMERA = "-", "camera"
 LOOPBACK = "127.0.0.1"
@@ -52,13 +54,12 @@ class RunOptions:
         for name, value in (("--threads", self.threads), ("--count", self.count)):
             if value is not None and value < 1:
                 raise OptionsError(f"{name} is {value}", advice="It must be 1 or more.")
-        if self.timeout_s <= 0:
-            raise OptionsError(f"--timeout-s is {self.timeout_s:g}", advice="It must be above 0.")
+        above_zero(self.timeout_s, "--timeout-s")
         if self.follow and not self.folder:
             raise OptionsError("--follow needs a folder of frames", advice="Pass --input DIR.")
         if self.pixels is not None and not (self.folder or self.camera):
             raise OptionsError("--pixels applies to images", advice="Pass --input DIR or --input camera.")
-        if self.pixels is not None and self.pixels[0] >= self.pixels[1]:
+        if self.pixels is not None and not -math.inf < self.pixels[0] < self.pixels[1] < math.inf:
             raise OptionsError(
                 f"--pixels is {self.pixels[0]:g},{self.pixels[1]:g}", advice="LOW must be below HIGH, e.g. 0,1."
             )

@@ -6,6 +6,7 @@ Python 3.9 syntax, the standard library.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -163,6 +164,9 @@ class Probation:
     def __post_init__(self) -> None:
         if self.runs < 1:
             raise OptionsError(f"--probation is {self.runs}", advice="It must be 1 or more.")
+        for name, value in (("--p90-budget-ms", self.p90_budget_ms), ("--timeout-s", self.timeout_s)):
+            if value is not None and not 0 < value < math.inf:
+                raise OptionsError(f"{name} is {value:g}", advice="It must be a number above 0.")
         if self.p90_budget_ms is not None and self.runs < P90_RUNS:
             raise OptionsError(
                 f"--probation is {self.runs}, too few runs for a p90",
