@@ -113,6 +113,16 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A variant that the conversion did not write, because it could not be made or did not agree: `reason` says why."""
+
+    id: str
+    format: Format
+    scheme: Scheme
+    reason: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle is: no timestamps, no measurements, so equal input and toolchain give equal bytes."""
 
@@ -125,9 +135,13 @@ class Manifest:
     weights: tuple[Weight, ...] = ()
     license: Mapping[str, str | None] = field(default_factory=lambda: {"model": None, "data": None})
     toolchain: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
     def to_bytes(self) -> bytes:
-        return canonical_json({"format": FORMAT, **asdict(self)})
+        document = {"format": FORMAT, **asdict(self)}
+        if not self.left_out:  # so that a bundle without any keeps the bytes it had before the field existed
+            del document["left_out"]
+        return canonical_json(document)
 
 
 @dataclass(frozen=True)
@@ -305,6 +319,11 @@ def _manifest(raw: Mapping[str, Any]) -> Manifest:
         ),
         license=dict(raw.get("license", {})),
         toolchain=dict(raw.get("toolchain", {})),
+        left_out=tuple(
+            LeftOut(_text(v["id"]), Format(v["format"]), Scheme(v["scheme"]), _text(v["reason"]))
+            for v in _list(raw.get("left_out", []))
+            if _known(Format, v["format"]) and _known(Scheme, v["scheme"])
+        ),
     )
 
 

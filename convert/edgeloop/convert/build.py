@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.bundle import MANIFEST, Format, Manifest, Signature, TensorSpec, Variant, Weight, file_entries
+from edgeloop.bundle import MANIFEST, Format, LeftOut, Manifest, Signature, TensorSpec, Variant, Weight, file_entries
 from edgeloop.convert.exports import ExportedVariant, export_variants
+from edgeloop.convert.form import FormLog, named_ids
 from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.metadata import with_metadata
 from edgeloop.convert.forms.preprocess import with_preprocessing
@@ -41,6 +42,7 @@ class ConversionJob:
         model: What to convert; `origin` is what the manifest says of the file the user gave.
         folder: Becomes the bundle `out`.
         scratch: Gets K.npy, the source's K-th output, and files that lie beside the bundle.
+        left_out: What the parent found already that cannot be written.
     """
 
     model: Path
@@ -50,10 +52,11 @@ class ConversionJob:
     folder: Path
     scratch: Path
     out: Path
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def build(job: ConversionJob, events: Events) -> dict[str, Any]:
-    """Fill `job.folder` and `job.scratch`, and return the name of the signature that was converted.
+    """Fill `job.folder` and `job.scratch`; return the `signature` that was converted and the ids that were `named`.
 
     Raises:
         EdgeloopError: As `edgeloop.convert.convert.convert`, but for what only the proof shows.
@@ -79,7 +82,6 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     formats, schemes = choose_formats_and_schemes(source, job.formats, options, events.say)
     plan = ConversionPlan(
         formats=formats,
-        named=frozenset(options.to or ()) | {Format.TFLITE},
         schemes=schemes,
         calibration=calibration,
         samples=samples,
@@ -88,7 +90,8 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         journal=job.out.with_name(f"{job.out.name}.{JOURNAL}"),
         options=options,
     )
-    drafts = list(export_variants(source, plan, events.say, events.progress))
+    log = FormLog(job.origin["file"], job.out, events.say, list(job.left_out))
+    drafts = export_variants(source, plan, log, events.progress)
     signatures = _signatures(source, outputs, drafts, samples)
     name = options.name or Path(job.origin["file"]).stem
     variants = []
@@ -112,9 +115,10 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         signatures=signatures,
         variants=tuple(variants),
         weights=_weights(source, options),
+        left_out=tuple(log.left_out),
     )
     (job.folder / MANIFEST).write_bytes(manifest.to_bytes())
-    return {"signature": source.signature}
+    return {"signature": source.signature, "named": named_ids(schemes, variants, options)}
 
 
 def _sized(variant: Variant, files: Mapping[str, bytes]) -> Variant:

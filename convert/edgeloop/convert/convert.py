@@ -24,6 +24,7 @@ from edgeloop.convert import cache
 from edgeloop.convert.build import JOURNAL, ConversionJob
 from edgeloop.convert.compression.compress import compress
 from edgeloop.convert.exports import SEARCH
+from edgeloop.convert.form import FormLog
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import wanted_formats
 from edgeloop.convert.proof.prove_bundle import PACKAGES, prove_bundle, read_proof
@@ -75,10 +76,11 @@ def convert(
         The bundle, the proof's records (shares between 0 and 1, SNR in decibels) and notes, one sentence each.
 
     Raises:
-        ModelError: The model is refused, went over a limit, or an export cannot hold it.
+        ModelError: The model is refused, went over a limit, or a form that was named, or every form, cannot hold it.
         OptionsError: What is asked for contradicts itself or the source.
         DataError: Calibration or evaluation data does not fit the model, or the source itself answers NaN to it.
-        ParityError: A variant does not compute what the source does; nothing is written.
+        ParityError: A variant that was named, or every variant, does not compute what the source does; nothing is
+            written.
         BudgetError: No mix of schemes keeps the accuracy.
         MissingExtra: A package or runtime that is needed is not installed.
         WriteError: `out` cannot be written, or holds something that is no bundle.
@@ -93,7 +95,8 @@ def convert(
     _check_target(out)
     kind = identify(model)
     notes: list[str] = []
-    formats = wanted_formats(options, kind, notes.append)
+    log = FormLog(model.name, out, notes.append)
+    formats = wanted_formats(options, kind, log)
     sha256 = source_digest(model)
     key = None
     if options.cache and not any(device.ssh for device in options.prove.on):  # what is installed there may change
@@ -117,9 +120,10 @@ def convert(
             folder=folder,
             scratch=Path(scratch),
             out=out,
+            left_out=tuple(log.left_out),
         )
         done = run_job(WORKER, job, options.limits, progress, notes.append)
-        parity = prove_bundle(job, done["signature"], progress, notes.append)
+        parity = prove_bundle(job, done["signature"], done["named"], progress, notes.append)
         found = Path(scratch) / SEARCH
         beside = {SEARCH: found.read_bytes()} if found.is_file() else {}
     bundle = read_bundle(out)

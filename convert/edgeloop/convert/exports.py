@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeloop.bundle import Format, Scheme, Variant
 from edgeloop.canonical import canonical_json
+from edgeloop.convert.form import TRAINABLE, FormLog, onnx_forms, tfjs_form, tflite_forms
 from edgeloop.convert.forms import onnx, tflite
 from edgeloop.convert.forms.freeze import FrozenGraph, freeze
-from edgeloop.convert.forms.onnx_int8 import float_operators_onnx, to_int8
+from edgeloop.convert.forms.onnx_int8 import to_int8
 from edgeloop.convert.forms.preprocess import preprocess_tensors
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.forms.tfjs import to_tfjs
 from edgeloop.convert.forms.tflite_file import stored_io, stored_scheme
+from edgeloop.convert.options import MEASURED
 from edgeloop.convert.plan import ConversionPlan, needs_ranges
 from edgeloop.convert.search.mix import MixSearchJob, find_mix
 from edgeloop.convert.search.pareto import search_document
@@ -23,9 +25,8 @@ from edgeloop.convert.sources.source import Source
 from edgeloop.convert.training.trainable import to_trainable
 from edgeloop.errors import ModelError
 from edgeloop.files.flatbuffer import read_tflite
-from edgeloop.progress import Progress, Say
+from edgeloop.progress import Progress
 
-TRAINABLE = "trainable"
 SEARCH = "search.json"  # what a search measured; it lies beside the bundle
 STEPS = 6  # open, lower, quantize, ONNX, TF.js, trainable
 TFJS_SCHEMES = {"float32": Scheme.FLOAT32, "float16": Scheme.FLOAT16, "uint8": Scheme.DYNAMIC}
@@ -40,64 +41,58 @@ class ExportedVariant:
     beside: dict[str, bytes] = field(default_factory=dict)
 
 
-def export_variants(source: Source, plan: ConversionPlan, say: Say, progress: Progress) -> Iterator[ExportedVariant]:
-    """Make what the plan names, one after another; what was not asked for by name and cannot be made is said.
+def export_variants(source: Source, plan: ConversionPlan, log: FormLog, progress: Progress) -> list[ExportedVariant]:
+    """Make the forms of the plan, one after another. One that cannot be made is left out, unless it was named.
 
     Raises:
-        ModelError: A format that was asked for by name, or TFLite, cannot hold the model.
+        ModelError: A form that was named, or every form, cannot hold the model.
     """
     frozen = freeze(source) if source.graph is not None else None
+    made: list[ExportedVariant] = []
     progress("convert", 1, STEPS)
-    if Format.TFLITE in plan.formats:
-        yield from _tflites(source, frozen, plan, say, progress)
-    progress("convert", 3, STEPS)
-    optional: dict[Format, Callable[[], Iterator[ExportedVariant]]] = {
-        Format.ONNX: lambda: _onnx(source, frozen, plan, say),
-        Format.TFJS: lambda: _tfjs(source, frozen, plan),
-    }
-    for step, (format, make) in enumerate(optional.items(), start=4):
-        if format in plan.formats:
-            try:
-                yield from make()
-            except ModelError as e:
-                if format in plan.named:
-                    raise
-                say(f"{format.value} was not written: {e}")
+    makers = (_tflites, _onnx, _tfjs)
+    for step, make in enumerate(makers, start=3):
+        made += make(source, frozen, plan, log, progress)
         progress("convert", step, STEPS)
     if plan.options.trainable is not None:
-        yield _trainable(source, plan)
+        made.append(_trainable(source, plan))
     progress("convert", STEPS, STEPS)
+    if not made and log.first is not None:
+        raise log.first
+    return made
 
 
 def _tflites(
-    source: Source, frozen: FrozenGraph | None, plan: ConversionPlan, say: Say, progress: Progress
-) -> Iterator[ExportedVariant]:
+    source: Source, frozen: FrozenGraph | None, plan: ConversionPlan, log: FormLog, progress: Progress
+) -> list[ExportedVariant]:
+    if Format.TFLITE not in plan.formats:
+        return []
     if plan.schemes is None and source.flatbuffer is not None:
         scheme = stored_scheme(source.flatbuffer)
         names = tuple(s.name for s in read_tflite(source.flatbuffer).signatures)
-        yield export_variant(scheme.value, Format.TFLITE, scheme, names, {f"{scheme.value}.tflite": source.flatbuffer})
-        return
-    float32 = source.flatbuffer if frozen is None else tflite.lower(frozen, source)
-    assert float32 is not None
-    progress("convert", 2, STEPS)
-    calibration = None
-    if needs_ranges(plan) and plan.calibration is not None:
-        calibration = tflite.calibrate(float32, source, plan.calibration, progress)
-    made = []
-    for scheme in plan.schemes or ():
-        for io in plan.options.io if scheme is Scheme.INT8 else (Io.FLOAT32,):
-            id = scheme.value if io is Io.FLOAT32 else f"{scheme.value}-io"
-            try:
-                data = _quantized(float32, scheme, calibration, io)
-            except ModelError as e:
-                if plan.options.schemes is not None:
-                    raise
-                say(f"{id} was not written: {e}")
+        files = {f"{scheme.value}.tflite": source.flatbuffer}
+        return [export_variant(scheme.value, Format.TFLITE, scheme, names, files)]
+    forms = tflite_forms(plan.schemes or (), plan.options)
+    made: list[ExportedVariant] = []
+    with log.leave_out(forms):
+        float32 = source.flatbuffer if frozen is None else tflite.lower(frozen, source)
+        assert float32 is not None
+        progress("convert", 2, STEPS)
+        measured = [form for form in forms if form.scheme in MEASURED]
+        calibration = None
+        if needs_ranges(plan) and plan.calibration is not None:
+            with log.leave_out([] if plan.options.search else measured):
+                calibration = tflite.calibrate(float32, source, plan.calibration, progress)
+        for form in forms:
+            if form.scheme in MEASURED and calibration is None:
                 continue
-            made.append(id)
-            yield export_variant(id, Format.TFLITE, scheme, (source.signature,), {f"{id}.tflite": data})
-    if plan.options.search is not None:
-        yield from _searched(source, plan, float32, calibration, made, say, progress)
+            with log.leave_out([form]):
+                data = _quantized(float32, form.scheme, calibration, form.io)
+                files = {f"{form.id}.tflite": data}
+                made.append(export_variant(form.id, Format.TFLITE, form.scheme, (source.signature,), files))
+        if plan.options.search is not None:
+            made.append(_searched(source, plan, float32, calibration, made, log, progress))
+    return made
 
 
 def _quantized(float32: bytes, scheme: Scheme, calibration: tflite.Calibration | None, io: Io) -> bytes:
@@ -117,10 +112,10 @@ def _searched(
     plan: ConversionPlan,
     float32: bytes,
     calibration: tflite.Calibration | None,
-    made: Sequence[str],
-    say: Say,
+    made: Sequence[ExportedVariant],
+    log: FormLog,
     progress: Progress,
-) -> Iterator[ExportedVariant]:
+) -> ExportedVariant:
     """The smallest mix within the budget; under the name `best` where it is a plain scheme that is made already."""
     assert plan.options.search is not None and calibration is not None  # ConvertOptions sees to it
     job = MixSearchJob(
@@ -135,35 +130,48 @@ def _searched(
     mix = find_mix(job, plan.options.search, plan.journal, progress)
     best = mix.found.best
     scheme = Scheme.MIXED if best.keep else best.scheme
-    say(
+    log.say(
         f"The search tried {len(mix.found.tried)} mixes. The smallest within "
         f"{plan.options.search.max_drop_pp:g} points of {mix.metric.value} is {best.label}."
     )
     beside = {SEARCH: canonical_json(search_document(mix.found, mix.metric.value))}
-    id = "best" if scheme.value in made else scheme.value
+    id = "best" if scheme.value in {one.variant.id for one in made} else scheme.value
     one = export_variant(id, Format.TFLITE, scheme, (source.signature,), {f"{id}.tflite": mix.data}, best.label)
-    yield replace(one, beside=beside)
+    return replace(one, beside=beside)
 
 
-def _onnx(source: Source, frozen: FrozenGraph | None, plan: ConversionPlan, say: Say) -> Iterator[ExportedVariant]:
-    data = onnx.to_onnx(frozen, source) if frozen else onnx.tflite_to_onnx(source.flatbuffer or b"", source)
-    yield export_variant("onnx", Format.ONNX, Scheme.FLOAT32, (source.signature,), {"model.onnx": data})
-    if plan.calibration is not None and Scheme.INT8 in (plan.schemes or ()):
-        data = to_int8(data, plan.calibration, source.inputs[0].shape[0])
-        left = float_operators_onnx(data)
-        if left:
-            say(f"onnx-int8 was not written: {'; '.join(map(str, left))}.")
-            return
-        yield export_variant("onnx-int8", Format.ONNX, Scheme.INT8, (source.signature,), {"model-int8.onnx": data})
+def _onnx(
+    source: Source, frozen: FrozenGraph | None, plan: ConversionPlan, log: FormLog, progress: Progress
+) -> list[ExportedVariant]:
+    if Format.ONNX not in plan.formats:
+        return []
+    made: list[ExportedVariant] = []
+    float32, *int8 = forms = onnx_forms(plan.schemes or (), plan.options)
+    with log.leave_out(forms):
+        data = onnx.to_onnx(frozen, source) if frozen else onnx.tflite_to_onnx(source.flatbuffer or b"", source)
+        made.append(export_variant(float32.id, Format.ONNX, float32.scheme, (source.signature,), {"model.onnx": data}))
+        for form in int8:
+            assert plan.calibration is not None  # onnx_forms sees to it
+            with log.leave_out([form]):
+                small = to_int8(data, plan.calibration, source.inputs[0].shape[0])
+                files = {"model-int8.onnx": small}
+                made.append(export_variant(form.id, Format.ONNX, form.scheme, (source.signature,), files))
+    return made
 
 
-def _tfjs(source: Source, frozen: FrozenGraph | None, plan: ConversionPlan) -> Iterator[ExportedVariant]:
+def _tfjs(
+    source: Source, frozen: FrozenGraph | None, plan: ConversionPlan, log: FormLog, progress: Progress
+) -> list[ExportedVariant]:
+    if Format.TFJS not in plan.formats:
+        return []
     assert frozen is not None  # wanted_formats sees to it
-    with tempfile.TemporaryDirectory() as scratch:
+    form = tfjs_form(TFJS_SCHEMES[plan.options.tfjs.weights.value], plan.options)
+    made: list[ExportedVariant] = []
+    with log.leave_out([form]), tempfile.TemporaryDirectory() as scratch:
         to_tfjs(frozen, source, Path(scratch), plan.options.tfjs)
         files = {f"tfjs/{path.name}": path.read_bytes() for path in sorted(Path(scratch).iterdir())}
-    scheme = TFJS_SCHEMES[plan.options.tfjs.weights.value]
-    yield export_variant("tfjs", Format.TFJS, scheme, (source.signature,), files)
+        made.append(export_variant(form.id, Format.TFJS, form.scheme, (source.signature,), files))
+    return made
 
 
 def _trainable(source: Source, plan: ConversionPlan) -> ExportedVariant:

@@ -38,6 +38,7 @@ class ConvertOptions:
         trainable: Also one .tflite that a device can train (Keras models).
         reference: Put up to 16 of the inputs and the source's answers into the bundle.
         labels: Names of the classes, in order.
+        strict: Fail where any form cannot be made or does not agree, not only where one that was named does.
         allow_unsafe: Load a model that runs code or touches files; the notes say what was allowed.
         cache: Take an unchanged conversion from the cache, and keep this one there.
     """
@@ -60,6 +61,7 @@ class ConvertOptions:
     labels: tuple[str, ...] = ()
     prove: ProveOptions = field(default_factory=ProveOptions)
     limits: Limits = field(default_factory=Limits)
+    strict: bool = False
     allow_unsafe: bool = False
     cache: bool = True
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import Format, Scheme, TensorSpec
+from edgeloop.convert.form import FormLog, tfjs_form
 from edgeloop.convert.forms.tfjs import check_tensorflowjs
 from edgeloop.convert.forms.tflite_file import is_kept_unchanged
 from edgeloop.convert.options import MEASURED, ConvertOptions
 from edgeloop.convert.samples import LabelPolicy, Samples, read_samples, synthetic
 from edgeloop.convert.sources.source import Source, SourceKind
-from edgeloop.errors import DataError, MissingExtra, ModelError, OptionsError
+from edgeloop.errors import DataError, ModelError, OptionsError
 from edgeloop.progress import Say
 
 PROOF_SAMPLES = 256
@@ -27,7 +28,6 @@ class ConversionPlan:
     """What to make of a source.
 
     Attributes:
-        named: Formats the user asked for by name: one that cannot be made is an error, any other becomes a note.
         schemes: None for a .tflite that is taken as it is.
         samples: What the proof runs on; `expected` {output: [n, ...]} are the source's answers to them.
         own_inputs: The model's own, from before any preprocessing.
@@ -35,7 +35,6 @@ class ConversionPlan:
     """
 
     formats: frozenset[Format]
-    named: frozenset[Format]
     schemes: tuple[Scheme, ...] | None
     calibration: Samples | None
     samples: Samples
@@ -45,8 +44,8 @@ class ConversionPlan:
     options: ConvertOptions
 
 
-def wanted_formats(options: ConvertOptions, kind: SourceKind, say: Say) -> frozenset[Format]:
-    """What this kind of source can become; what was asked for by name and cannot be is an error."""
+def wanted_formats(options: ConvertOptions, kind: SourceKind, log: FormLog) -> frozenset[Format]:
+    """What this kind of source can become here; what was asked for by name and cannot be is an error."""
     if options.trainable and kind is not SourceKind.KERAS:
         raise OptionsError(
             f"--trainable needs layers, which a {kind.value} model no longer has",
@@ -60,22 +59,15 @@ def wanted_formats(options: ConvertOptions, kind: SourceKind, say: Say) -> froze
     formats = frozenset(options.to or WRITABLE)
     if Format.TFJS not in formats:
         return formats
-    if kind is SourceKind.TFLITE:
-        if options.to:
+    with log.leave_out([tfjs_form(Scheme.FLOAT32, options)]):
+        if kind is SourceKind.TFLITE:
             raise OptionsError(
                 "a .tflite file cannot be converted to TF.js",
-                advice="Convert the Keras model instead, or leave tfjs out of --to.",
+                advice="Convert the Keras model or a SavedModel instead, or leave tfjs out of --to.",
             )
-        say("tfjs was not written: it needs the Keras model or a SavedModel.")
-        return formats - {Format.TFJS}
-    try:
         check_tensorflowjs()
-    except MissingExtra:
-        if options.to:
-            raise
-        say("tfjs was not written: tensorflowjs is not installed. Run: edgeloop setup tfjs")
-        return formats - {Format.TFJS}
-    return formats
+        return formats
+    return formats - {Format.TFJS}
 
 
 def read_calibration(options: ConvertOptions, inputs: Sequence[TensorSpec]) -> Samples | None:

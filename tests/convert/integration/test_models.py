@@ -228,6 +228,53 @@ def test_a_failed_variant_leaves_the_old_bundle_and_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "wide.keras", "x.npz"]
 
 
+def test_a_form_that_does_not_agree_is_left_out_unless_it_was_named(models, tmp_path):
+    pytest.importorskip("keras")
+    rng = np.random.default_rng(0)
+    real = rng.random((64, 4), np.float32)
+    # one broken record sets the range: a step of int8 is then 4,000, and every input of the evaluation is below it
+    np.savez(tmp_path / "c.npz", x=np.concatenate([real, np.full((1, 4), 1e6, np.float32)]))
+    np.savez(tmp_path / "e.npz", x=real)
+    options = ConvertOptions(
+        to=(Format.TFLITE, Format.ONNX), calibration=tmp_path / "c.npz", evaluation=tmp_path / "e.npz"
+    )
+    made = convert(models / "linear.keras", tmp_path / "b", options)
+    assert [v.id for v in made.bundle.variants] == ["float32", "float16", "dynamic", "onnx"]
+    assert {row.variant for row in made.parity} == {"float32", "float16", "dynamic", "onnx"}
+    left = {out.id: out.reason for out in read_bundle(tmp_path / "b").manifest.left_out}
+    assert list(left) == ["int8", "onnx-int8"]
+    assert "output 'p' has SNR" in left["int8"]
+    said = [note for note in made.notes if note.startswith("int8 was not written: output 'p' has SNR")]
+    assert said and said[0].endswith(
+        "To ask for it: edgeloop convert linear.keras -o b --to tflite --schemes int8 --calibration F.npz"
+    )
+    assert not (tmp_path / "b/int8.tflite").exists() and verify(tmp_path / "b").parity
+    for asked in ({"schemes": (Scheme.FLOAT32, Scheme.INT8)}, {"strict": True}):
+        with pytest.raises(ParityError, match=r"int8 on litert does not compute what the source model does"):
+            convert(models / "linear.keras", tmp_path / "n", replace(options, **asked))
+    assert not (tmp_path / "n").exists()
+
+
+def test_a_form_that_no_runtime_here_can_check_is_left_out_unless_it_was_named(models, tmp_path, monkeypatch):
+    pytest.importorskip("keras")
+    from edgeloop.convert.proof import prove as proving
+    from edgeloop.errors import MissingExtra
+
+    found = proving.places_of
+
+    def without_onnx(formats, options):
+        places, missing = found(formats, options)
+        return places | {Format.ONNX: []}, missing | {Format.ONNX: MissingExtra("onnxruntime is not installed.")}
+
+    monkeypatch.setattr(proving, "places_of", without_onnx)
+    options = ConvertOptions(schemes=(Scheme.FLOAT32,), cache=False)
+    made = convert(models / "linear.keras", tmp_path / "b", options)
+    assert [v.id for v in made.bundle.variants if v.format is Format.ONNX] == []
+    assert "onnx was not written: onnxruntime is not installed." in made.notes
+    with pytest.raises(MissingExtra, match="onnxruntime is not installed"):
+        convert(models / "linear.keras", tmp_path / "n", replace(options, to=(Format.TFLITE, Format.ONNX)))
+
+
 CASES = {
     "a scheme without data": ({"schemes": (Scheme.INT8,)}, OptionsError, "int8 needs real inputs"),
     "release 0": ({"release": 0}, OptionsError, "--release is 0"),

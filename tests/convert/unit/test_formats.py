@@ -1,9 +1,12 @@
 """Which formats a conversion writes, by what the user named and what is installed."""
 
+from pathlib import Path
+
 import pytest
 
 from edgeloop.bundle import Format
 from edgeloop.convert import plan
+from edgeloop.convert.form import FormLog
 from edgeloop.convert.forms import tfjs_stubs
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.sources.source import SourceKind
@@ -15,19 +18,28 @@ def no_tensorflowjs(monkeypatch):
     monkeypatch.setattr(tfjs_stubs.importlib.util, "find_spec", lambda name: None)
 
 
+def told(notes):
+    return FormLog("m.keras", Path("b"), notes.append)
+
+
 def test_without_tensorflowjs_the_other_formats_are_written_and_a_note_says_how_to_get_it(no_tensorflowjs):
     notes: list[str] = []
-    formats = plan.wanted_formats(ConvertOptions(), SourceKind.KERAS, notes.append)
+    formats = plan.wanted_formats(ConvertOptions(), SourceKind.KERAS, told(notes))
     assert formats == {Format.TFLITE, Format.ONNX}
-    assert notes == ["tfjs was not written: tensorflowjs is not installed. Run: edgeloop setup tfjs"]
+    assert notes == [
+        "tfjs was not written: 'tensorflowjs' is not installed. Run: edgeloop setup tfjs, or leave tfjs out of --to."
+    ]
 
 
 def test_without_tensorflowjs_tfjs_by_name_is_an_error(no_tensorflowjs):
     with pytest.raises(MissingExtra, match="Run: edgeloop setup tfjs"):
-        plan.wanted_formats(ConvertOptions(to=(Format.TFJS,)), SourceKind.KERAS, print)
+        plan.wanted_formats(ConvertOptions(to=(Format.TFJS,)), SourceKind.KERAS, told([]))
 
 
 def test_a_tflite_never_asks_for_tensorflowjs(no_tensorflowjs):
     notes: list[str] = []
-    assert Format.TFJS not in plan.wanted_formats(ConvertOptions(), SourceKind.TFLITE, notes.append)
-    assert notes == ["tfjs was not written: it needs the Keras model or a SavedModel."]
+    assert Format.TFJS not in plan.wanted_formats(ConvertOptions(), SourceKind.TFLITE, told(notes))
+    assert notes == [
+        "tfjs was not written: a .tflite file cannot be converted to TF.js. "
+        "Convert the Keras model or a SavedModel instead, or leave tfjs out of --to."
+    ]

@@ -253,6 +253,14 @@ def convert(
             help="Require this signal-to-noise ratio of every output of a quantized file.",
         ),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            rich_help_panel=PROOF,
+            help="Fail if any form cannot be written. Otherwise only a form named by --to or --schemes must be.",
+        ),
+    ] = False,
     sign: Annotated[
         Path | None,
         typer.Option(metavar="KEY", rich_help_panel=PROOF, help="Sign the bundle with this OpenSSH private key."),
@@ -292,6 +300,7 @@ def convert(
             min_snr_db=min_snr,
         ),
         limits=Limits(read_bytes=read_bytes, work_bytes=4 * read_bytes),
+        strict=strict,
         allow_unsafe=allow_unsafe,
         cache=not no_cache,
     )

@@ -42,13 +42,11 @@ PLANES = {(1, 2): (0, 3, 1, 2), (2, 3): (0, 1, 2, 3)}
 def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
     """The model with int8 in it, per channel, ranges from the extremes over all `samples`; the same bytes each time.
 
-    Whether it is int8 throughout says `float_operators_onnx`.
-
     Args:
         fixed: The model's own batch, where it is not free.
 
     Raises:
-        ModelError: onnxruntime refuses the model, or onnx's checker what came out.
+        ModelError: onnxruntime refuses the model, or onnx's checker what came out, or an operator stayed in float.
     """
     # 1.31 reports sessions to its makers from the moment it is imported, and leaves a .ses in the temporary folder
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -79,7 +77,11 @@ def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
         onnx.checker.check_model(proto)
     except Exception as e:  # onnxruntime and onnx raise their own types, ValueError, RuntimeError and more
         raise ModelError(f"ONNX Runtime cannot quantize the model: {one_line(e)}") from e
-    return bytes(proto.SerializeToString(deterministic=True))
+    quantized = bytes(proto.SerializeToString(deterministic=True))
+    left = float_operators_onnx(quantized)
+    if left:
+        raise ModelError("; ".join(map(str, left)))
+    return quantized
 
 
 def float_operators_onnx(data: bytes) -> tuple[FloatOperator, ...]:

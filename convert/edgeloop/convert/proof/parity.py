@@ -35,13 +35,19 @@ def with_runtimes(variants: Sequence[Variant], rows: Sequence[Parity]) -> tuple[
     return tuple(made)
 
 
+def disagreeing(rows: Sequence[Parity]) -> dict[str, Parity]:
+    """{variant: its worst record} of the variants that agree on none of the runtimes they were tried on."""
+    variants = dict.fromkeys(row.variant for row in rows)
+    return {v: _worst(_failed(rows, v)) for v in variants if not runtimes_passed(rows, v)}
+
+
 def check_parity(rows: Sequence[Parity], advice: str) -> None:
     """Raise where a variant agrees on none of the runtimes it was tried on, with what to do about it.
 
     Raises:
         ParityError: Naming variant, runtime, output, how far it is off, and the worst layer where that is known.
     """
-    failed = {v: _failed(rows, v) for v in dict.fromkeys(row.variant for row in rows) if not runtimes_passed(rows, v)}
+    failed = {v: _failed(rows, v) for v in disagreeing(rows)}
     if failed:
         raise _error(failed, len({row.variant for row in rows}), advice)
 
@@ -65,12 +71,15 @@ def _failed(rows: Sequence[Parity], variant: str) -> list[Parity]:
     return [row for row in rows if row.variant == variant and not row.passed]
 
 
-def _error(failed: Mapping[str, Sequence[Parity]], variants: int, advice: str) -> ParityError:
-    # a figure tells more than a crash, which is named only where there is nothing else; of equals, the first runtime
-    worst = min(
-        (row for rows in failed.values() for row in rows),
-        key=lambda row: (row.error is not None, float("inf") if row.snr_db is None else round(row.snr_db, 1)),
+def _worst(rows: Sequence[Parity]) -> Parity:
+    """A figure tells more than a crash, which is named only where there is nothing else; of equals, the first."""
+    return min(
+        rows, key=lambda row: (row.error is not None, float("inf") if row.snr_db is None else round(row.snr_db, 1))
     )
+
+
+def _error(failed: Mapping[str, Sequence[Parity]], variants: int, advice: str) -> ParityError:
+    worst = _worst([row for rows in failed.values() for row in rows])
     others = [name for name in failed if name != worst.variant]
     also = f": also {', '.join(others)}" if others else ""
     return ParityError(

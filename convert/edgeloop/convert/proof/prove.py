@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import Format, Scheme, Signature, Variant
+from edgeloop.convert.proof.distrust import distrust
 from edgeloop.convert.proof.run_variant import TRAIN, inference_signature, run_variant
 from edgeloop.convert.proof.worst_layer import layer_snr, worst
 from edgeloop.convert.samples import Samples
@@ -64,6 +65,10 @@ class RuntimeOnDevice:
         return self.device.label if self.device else "local"
 
 
+def refuse_missing(variant: Variant, e: MissingExtra) -> None:
+    raise e
+
+
 def prove(
     folder: Path,
     variants: Sequence[Variant],
@@ -74,18 +79,22 @@ def prove(
     progress: Progress = silent,
     *,
     layers: Collection[str] = (),
+    missing: Callable[[Variant, MissingExtra], None] = refuse_missing,
 ) -> list[Parity]:
     """Run every variant on `samples` in every runtime of its format at hand.
 
     `expected` {output: [n, ...]} are the source's answers, by the signature that takes these inputs. `layers` are the
     Keras model's own names, to name the worst one by. A variant of a format that no runtime runs is skipped.
 
+    Args:
+        missing: Called for a variant of a format that no runtime here can run, and that `options.unproved` lacks.
+
     Raises:
-        MissingExtra: No runtime of a format is installed, and it is not among `options.unproved`.
+        MissingExtra: `missing` was left as it is, and called.
         DeviceError: A device that was named has no runtime for any of the variants.
         ModelError: A variant has no signature with these inputs.
     """
-    places, missing = places_of(tuple(dict.fromkeys(v.format for v in variants)), options)
+    places, lacking = places_of(tuple(dict.fromkeys(v.format for v in variants)), options)
     classifier = is_classifier(expected, _labelled(samples, signatures, expected))
     job = _Job(folder, tuple(variants), signatures, expected, options, classifier, tuple(layers))
     rows: list[Parity] = []
@@ -96,12 +105,12 @@ def prove(
             try:
                 own += _on(job, variant, place, samples if whole else _some(samples))
             except MissingExtra as e:
-                missing.setdefault(variant.format, e)
-        if not own and variant.format in missing and variant.format not in options.unproved:
-            raise missing[variant.format]
+                lacking.setdefault(variant.format, e)
+        if not own and variant.format in lacking and variant.format not in options.unproved:
+            missing(variant, lacking[variant.format])
         rows += own
         progress("prove", done + 1, len(variants))
-    return rows
+    return distrust(rows, variants)
 
 
 def places_of(

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import io
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeloop.bundle import MANIFEST, PROOF, REFERENCE, Bundle, file_entries, parse_manifest
+from edgeloop.bundle import MANIFEST, PROOF, REFERENCE, Bundle, Manifest, Variant, file_entries, parse_manifest
 from edgeloop.canonical import canonical_json, read_json
 from edgeloop.convert import cache
 from edgeloop.convert.build import ConversionJob
+from edgeloop.convert.form import FormLog, form_of
 from edgeloop.convert.plan import proof_samples, read_calibration
-from edgeloop.convert.proof.parity import check_parity, with_runtimes
+from edgeloop.convert.proof.parity import check_parity, disagreeing, with_runtimes
 from edgeloop.convert.proof.prove import prove
 from edgeloop.convert.proof.worst_layer import layer_names
 from edgeloop.convert.samples import Samples
+from edgeloop.errors import EdgeloopError, MissingExtra, ParityError
 from edgeloop.hashes import digest_of
 from edgeloop.progress import Progress, Say
-from edgeloop.runtime.parity.compare import Parity
+from edgeloop.runtime.parity.compare import Parity, reason
 
 REFERENCE_SAMPLES = 16
 PACKAGES = (
@@ -41,10 +43,11 @@ PACKAGES = (
 )
 
 
-def prove_bundle(job: ConversionJob, name: str, progress: Progress, say: Say) -> list[Parity]:
+def prove_bundle(job: ConversionJob, name: str, named: Collection[str], progress: Progress, say: Say) -> list[Parity]:
     """Prove what the worker left in `job.folder`, and write manifest.json, proof.json and reference.npz there.
 
-    `name` is the signature that was converted. Raises as `prove` and `check_parity`.
+    `name` is the signature that was converted, `named` the variants that the user named; any other that does not agree
+    is taken away. Raises as `prove` and `check_parity`, where one of `named`, or every variant, does not agree.
     """
     draft = parse_manifest((job.folder / MANIFEST).read_bytes())
     signature, options = draft.signatures[name], job.options
@@ -52,16 +55,57 @@ def prove_bundle(job: ConversionJob, name: str, progress: Progress, say: Say) ->
     expected = {t.name: np.load(job.scratch / f"{i}.npy", mmap_mode="r") for i, t in enumerate(signature.outputs)}
     layers = layer_names(draft.weights)
     variants, signatures = draft.variants, draft.signatures
-    parity = prove(job.folder, variants, signatures, samples, expected, options.prove, progress, layers=layers)
-    check_parity(parity, "Nothing was written. Leave that scheme out, or change the model.")
+    unrun: dict[str, EdgeloopError] = {}
+
+    def missing(variant: Variant, e: MissingExtra) -> None:
+        unrun[variant.id] = e
+
+    rows = prove(
+        job.folder, variants, signatures, samples, expected, options.prove, progress, layers=layers, missing=missing
+    )
+    log = FormLog(job.origin["file"], job.out, say, list(draft.left_out))
+    variants, parity = _agreeing(job, draft, rows, unrun, named, log)
     if options.reference:
         say(_write_reference(job.folder, samples.take(REFERENCE_SAMPLES), expected))
     toolchain = cache.versions(PACKAGES)
-    files, proved = file_entries(job.folder), with_runtimes(variants, parity)
-    data = replace(draft, files=files, variants=proved, toolchain=toolchain).to_bytes()
+    proved = with_runtimes(variants, parity)
+    data = replace(
+        draft,
+        files=file_entries(job.folder),
+        variants=proved,
+        toolchain=toolchain,
+        left_out=tuple(log.left_out),
+    ).to_bytes()
     (job.folder / MANIFEST).write_bytes(data)
     (job.folder / PROOF).write_bytes(canonical_json(_proof(data, samples, parity)))
     return parity
+
+
+def _agreeing(
+    job: ConversionJob,
+    draft: Manifest,
+    rows: list[Parity],
+    unrun: Mapping[str, EdgeloopError],
+    named: Collection[str],
+    log: FormLog,
+) -> tuple[tuple[Variant, ...], list[Parity]]:
+    """The variants that agree, or may stay unproved, and their records; the files of the others are removed."""
+    advice = "Nothing was written. Leave that scheme out, or change the model."
+    for id in named:
+        if id in unrun:
+            raise unrun[id]
+    check_parity([row for row in rows if row.variant in named], advice)
+    bad = {id: ParityError(reason(worst)) for id, worst in disagreeing(rows).items()} | dict(unrun)
+    if len(bad) == len(draft.variants):
+        check_parity(rows, advice)
+        raise next(iter(unrun.values()))
+    for variant in draft.variants:
+        if variant.id in bad:
+            log.add([form_of(variant)], bad[variant.id])
+            for file in variant.files:
+                (job.folder / file).unlink()
+            (job.folder / variant.entry).parent.rmdir() if "/" in variant.entry else None
+    return tuple(v for v in draft.variants if v.id not in bad), [row for row in rows if row.variant not in bad]
 
 
 def read_proof(bundle: Bundle) -> tuple[Parity, ...]:
