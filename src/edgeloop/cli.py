@@ -23,6 +23,7 @@ from typing import IO, Annotated, Any
 import typer
 import typer.main
 
+from edgeloop import help_page
 from edgeloop.console import Console, own_stderr
 from edgeloop.errors import INTERRUPTED, EdgeloopError, OptionsError, WriteError
 from edgeloop.result import CommandResult
@@ -175,9 +176,15 @@ def _usage(e: Any) -> OptionsError:
     context = getattr(e, "ctx", None)
     where = context.command_path if context else "edgeloop"
     found, suggestion = e.format_message().partition("\n")[0], ""
+    missing = getattr(e, "param", None) if type(e).__name__ == "MissingParameter" else None
+    if missing is not None:
+        flag = f"{missing.opts[0]} " if missing.param_type_name == "option" else ""
+        found = f"{where} lacks {flag}{help_page.metavar(missing)}"
     if hasattr(e, "possibilities"):  # an option that does not exist
         known = [flag for parameter in context.command.params for flag in parameter.opts] if context else []
-        near = difflib.get_close_matches(e.option_name, known, n=1)
+        known.append("--help")
+        near = [flag for flag in known if e.option_name.startswith(f"{flag}-")]
+        near = near or difflib.get_close_matches(e.option_name, known, n=1)
         found, suggestion = f"{where} has no option {e.option_name}", f"Did you mean {near[0]}? " if near else ""
     return OptionsError(found, advice=f"{suggestion}See: {where} --help.")
 

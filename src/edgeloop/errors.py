@@ -57,7 +57,7 @@ class EdgeloopError(Exception):
     def sentence(self) -> str:
         """`where: found`, with its full stop: all but the advice."""
         text = f"{self.where}: {self.args[0]}" if self.where else self.args[0]
-        return f"{text}." if self.advice and not text.endswith((".", "?", "!")) else text
+        return f"{text}." if self.advice and not text.endswith((".", "?", "!", "…")) else text
 
     @property
     def clause(self) -> str:
@@ -149,8 +149,9 @@ def error_from_json(
 
 
 def one_line(text: object, limit: int | None = LINE_LIMIT) -> str:
-    """Foreign words for the middle of a sentence: white space is one space each, and `limit` letters are the most."""
-    return " ".join(str(text).split())[:limit]
+    """Foreign words for the middle of a sentence: white space is one space each, at most `limit` letters, … if cut."""
+    line = " ".join(str(text).split())
+    return line if limit is None or len(line) <= limit else line[: limit - 1] + "…"
 
 
 def last_line(words: bytes | str, limit: int = LINE_LIMIT) -> str:

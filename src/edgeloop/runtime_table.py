@@ -52,6 +52,7 @@ LITERT = Runtime(
     trains=True,
     xnnpack=True,
     base_bytes=62_000_000,
+    install="pip install 'edgeloop[edge]'",
 )
 # after LiteRT: 2.14 computes int8 some 20 times slower (it has no XNNPACK for it)
 TFLITE_RUNTIME = Runtime(
@@ -63,7 +64,13 @@ TFLITE_RUNTIME = Runtime(
     trains=True,
     base_bytes=53_000_000,
 )
-ONNXRUNTIME = Runtime(name="onnxruntime", formats=frozenset({Format.ONNX}), module="onnxruntime", package="onnxruntime")
+ONNXRUNTIME = Runtime(
+    name="onnxruntime",
+    formats=frozenset({Format.ONNX}),
+    module="onnxruntime",
+    package="onnxruntime",
+    install="pip install 'edgeloop[edge]'",
+)
 TENSORFLOW = Runtime(
     name="tensorflow",
     formats=TFLITE,

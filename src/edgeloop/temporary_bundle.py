@@ -29,6 +29,8 @@ def as_bundle(path: Path, verb: str, console: Console, keep: Any) -> Path:
     console.say(f"{path} is converted into a temporary bundle first.")
     options = ConvertOptions(to=None if verify and not is_tflite else (Format.TFLITE,))
     made = convert(path, Path(folder) / path.stem, options, progress=console)
+    if made.notes:
+        console.say("Notes on this conversion; the options in them are those of edgeloop convert:")
     for note in made.notes:
         console.say(note)
     return made.bundle.path

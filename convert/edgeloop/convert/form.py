@@ -115,7 +115,7 @@ class FormLog:
         """Leave out `forms` because of `error`, and say so in one line."""
         self.first = self.first or error
         told = type(error)(error.args[0], advice=error.advice)  # `where` is the model, which the reader knows
-        reason = told.sentence if told.sentence.endswith((".", "?", "!")) else f"{told.sentence}."
+        reason = told.sentence if told.sentence.endswith((".", "?", "!", "…")) else f"{told.sentence}."
         self.left_out += [LeftOut(id=form.id, format=form.format, scheme=form.scheme, reason=reason) for form in forms]
         ids = ", ".join(form.id for form in forms)
         were = "was" if len(forms) == 1 else "were"

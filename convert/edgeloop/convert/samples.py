@@ -212,5 +212,8 @@ def _labels(parts: Sequence[Mapping[str, Member]], count: int, path: Path) -> np
     good = len(found) == len(parts) and all(m.dtype.kind in "iu" and len(m.shape) == 1 for m in found)
     if not good or sum(m.shape[0] for m in found) != count:
         what = f"y of {found[0].dtype} {list(found[0].shape)}" if found else "no array y"
-        raise DataError(f"{path} has {what}", advice=f"Pass integer labels y, one for each of the {count} samples.")
+        advice = f"Pass integer labels y, one for each of the {count} samples."
+        if found and any(member.dtype.kind == "f" for member in found):
+            advice += " For a model that predicts numbers, leave y out of --eval."
+        raise DataError(f"{path} has {what}", advice=advice)
     return np.concatenate([rows for member in found for rows in member.chunks()])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from edgeloop.demo.state import Loop
 from edgeloop.demo.training import train_in_cloud
 from edgeloop.edge.measure.bench_records import Bench
 from edgeloop.edge.measure.latency_tables import latency_table, start_table
+from edgeloop.errors import MissingExtra
 from edgeloop.federated.network import network
 from edgeloop.progress import Progress, Say, silent
 from edgeloop.registry.signatures.sign import need_ssh_keygen
@@ -40,6 +42,7 @@ from edgeloop.runtime.device import Device, device_environment
 # to show anything by. Seeds 1, 2 and 3 give 93.3, 90.3 and 89.4%.
 SEED = 2
 DEVICES = 2
+PACKAGES = {"tensorflow": "tensorflow", "flwr": "flwr", "sklearn": "scikit-learn", "playwright": "playwright"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +78,12 @@ def run_demo(options: DemoOptions, progress: Progress = silent, say: Say = lambd
     Raises:
         DataError: The data cannot be read, or is too little.
         WriteError: `options.out` holds files that no demo made, or cannot be written.
-        MissingExtra: The device environment, ssh-keygen, Chromium or the page is missing; found before the work begins.
+        MissingExtra: A package, the device environment, ssh-keygen, Chromium or the page is missing; found before the
+            work begins.
         EdgeloopError: Whatever a step raises.
     """
     start = time.perf_counter()
+    _need_packages()
     device = device_environment()
     need_ssh_keygen()
     find_chromium()
@@ -126,3 +131,11 @@ def _run_steps(loop: Loop, parts: Split, device: Device, rounds: int) -> tuple[d
         "browser": page,
     }
     return document, second.bundle, measured
+
+
+def _need_packages() -> None:
+    lacking = [package for module, package in PACKAGES.items() if find_spec(module) is None]
+    if lacking:
+        raise MissingExtra(
+            f"the demo needs {', '.join(lacking)}, not installed here", advice="Run: pip install 'edgeloop[all]'"
+        )

@@ -21,6 +21,7 @@ from edgeloop.files.flatbuffer import Graph, read_tflite
 from edgeloop.files.keras_config import code_layers
 from edgeloop.files.protobuf import fields, messages, text, whole
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
 CONFIG_LIMIT_BYTES = 64 << 20
 # what readers raise on bytes that are not what they claim. OSError: an offset before the file. RuntimeError: nested too
 # deeply; an encrypted zip, or one packed in an unknown way
@@ -58,6 +59,11 @@ def inspect(path: str | Path) -> dict[str, Any]:
         head = file.read(8)
     if not head:
         raise ModelError(f"{path} is an empty file", advice=EXPECTED)
+    if head == HDF5:
+        raise ModelError(
+            f"{path} is an HDF5 file, which only TensorFlow reads",
+            advice="Save it as .keras, or run edgeloop convert and inspect the bundle.",
+        )
     reader = _tflite if head[4:8] == b"TFL3" else _keras if head[:2] == b"PK" else READERS.get(path.suffix)
     if reader is None:
         raise ModelError(f"{path} is not a model file of a known format", advice=EXPECTED)
@@ -182,7 +188,8 @@ def _onnx_tensor(value: memoryview) -> dict[str, Any]:
         if number == 1 and isinstance(tensor, memoryview):
             kind = whole(tensor, 1)
             dims = [dim for part in messages(tensor, 2) for dim in messages(part, 1)]
-            shape = [None if text(dim, 2) else whole(dim, 1) for dim in dims]
+            sizes = [whole(dim, 1) for dim in dims]  # 0 where the size is a name or unknown; exporters also write -1
+            shape = [size if size > 0 else None for size in sizes]
     return {"name": text(value, 1), "shape": shape, "dtype": ONNX_TYPES.get(kind, f"type {kind}")}
 
 

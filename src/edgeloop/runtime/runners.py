@@ -105,9 +105,12 @@ class AgentRunner:
             MissingExtra: Neither has it.
         """
         local = parse_device("local")
-        device = local if self.on(local) else device_environment()
-        if self.on(device):
-            return device
+        if self.on(local):
+            return local
+        with contextlib.suppress(MissingExtra):  # where it was not made, the runtime is what is missing
+            device = device_environment()
+            if self.on(device):
+                return device
         raise MissingExtra(
             f"{self.name} is installed neither here nor in the device environment",
             advice=f"Run: {self.runtime.install}",

@@ -113,6 +113,7 @@ BAD = {
     "text named .keras": ("x.keras", b"hello", "not a model file of a known format"),
     "a zip that is no model": ("x.keras", b"PK\x03\x04rest", "damaged"),
     "a cut .tflite": ("x.tflite", b"\x1c\0\0\0TFL3\xff\xff", "damaged"),
+    "an HDF5 file": ("x.h5", b"\x89HDF\r\n\x1a\n rest", "HDF5 file, .* Save it as .keras"),
     "html named .onnx": ("x.onnx", b"<html></html>", "damaged"),
 }
 
@@ -125,6 +126,23 @@ def test_inspect_answers_a_bad_file_in_one_sentence(tmp_path, case):
     with pytest.raises(ModelError, match=message) as refused:
         inspect(tmp_path / (name or "nothing"))
     assert "\n" not in str(refused.value)
+
+
+def test_an_onnx_dimension_without_a_size_is_free_however_the_exporter_wrote_it(tmp_path):
+    def field(number, data):
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    dimensions = {
+        "a name": field(2, b"batch"),
+        "nothing": b"",
+        "-1": b"\x08" + b"\xff" * 9 + b"\x01",
+        "3": b"\x08\x03",
+    }
+    shape = b"".join(field(1, dimension) for dimension in dimensions.values())
+    tensor = field(1, b"x") + field(2, field(1, b"\x08\x01" + field(2, shape)))
+    (tmp_path / "m.onnx").write_bytes(field(7, field(11, tensor) + field(12, tensor)))
+    (read,) = inspect(tmp_path / "m.onnx")["signatures"][""]["inputs"]
+    assert read == {"name": "x", "shape": [None, None, None, 3], "dtype": "float32"}
 
 
 def test_inspect_names_an_empty_folder(tmp_path):

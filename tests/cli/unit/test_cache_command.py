@@ -64,3 +64,10 @@ def test_what_to_remove_without_prune_is_exit_2(capfd):
     assert cli.run(["cache", "--older-than-days", "3"]) == 2
     assert "Add --prune" in capfd.readouterr().err
     assert cli.run(["cache", "--kind", "pictures"]) == 2
+
+
+@pytest.mark.parametrize("option", ["--older-than-days", "--keep-mb"])
+def test_less_than_nothing_is_refused_and_removes_nothing(capfd, speeds, option):
+    assert cli.run(["cache", "--prune", option, "-1"]) == 2
+    assert f"{option} is -1" in capfd.readouterr().err
+    assert len(list(speeds.iterdir())) == 2

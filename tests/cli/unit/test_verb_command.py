@@ -88,7 +88,8 @@ WRONG = {
         "Did you mean --rounds? See",
     ),
     "far option": (["compare", "m", "--qqq"], "edgeloop compare has no option --qqq.", "See: edgeloop compare --help."),
-    "missing": (["compare"], "Missing argument 'MODEL'.", "See: edgeloop compare --help."),
+    "nearly help": (["compare", "m", "--help-me"], "edgeloop compare has no option --help-me.", "Did you mean --help?"),
+    "missing": (["compare"], "edgeloop compare lacks MODEL.", "See: edgeloop compare --help."),
     "a word": (["compare", "m", "--rounds", "x"], "--rounds is 'x'.", "It must be a whole number from 1 to 9."),
     "too many": (["compare", "m", "--rounds=10"], "--rounds is 10.", "It must be a whole number from 1 to 9."),
     "not a number": (["compare", "m", "--max-drop", "x"], "--max-drop is 'x'.", "It must be a number."),
@@ -216,7 +217,13 @@ def test_a_model_is_converted_into_what_the_verb_needs(monkeypatch, verb, name, 
     said = []
     path = temporary_bundle.as_bundle(Path(name), verb, SimpleNamespace(say=said.append), keep)
     assert said == (
-        [] if to == "as it is" else [f"{name} is converted into a temporary bundle first.", "int8 was not written."]
+        []
+        if to == "as it is"
+        else [
+            f"{name} is converted into a temporary bundle first.",
+            "Notes on this conversion; the options in them are those of edgeloop convert:",
+            "int8 was not written.",
+        ]
     )
     assert (path == Path(name), wanted) == ((True, []) if to == "as it is" else (False, [to]))
     for manager in kept:

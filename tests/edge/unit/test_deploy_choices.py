@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop.bundle import read_bundle
-from edgeloop.edge.deploy import deploy, fleet, parallel, rollout, speed_cache
+from edgeloop.edge.deploy import deploy, fleet, parallel, rollback, rollout, speed_cache
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
 from edgeloop.edge.deploy.variant_choice import DeployConstraints, MeasuredSpeed, choose_fastest, fitting_variants
 from edgeloop.edge.deploy.waves import wave_sizes
@@ -393,6 +393,13 @@ class StandIn:
 
 KEPT = ActivateReply(COMMITTED, p50_ms=1.0, p90_ms=2.0, runs=64)
 EMPTY = DeviceStatus(enrolled=False, machine=MACHINE, slots={})
+
+
+def test_a_rollback_where_nothing_is_deployed_says_how_to_deploy():
+    with pytest.raises(OptionsError, match=r"no bundle is deployed .* Run: edgeloop deploy BUNDLE --to local$"):
+        rollback._only(parse_device("local"), EMPTY)
+
+
 ONLY_INT8 = DeployOptions(constraints=DeployConstraints(variant="int8", runtime="litert"))
 ALL_STEPS = ["status", "begin", "push int8.tflite", "check", "trial", "activate"]
 

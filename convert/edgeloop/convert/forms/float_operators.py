@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from edgeloop.files.flatbuffer import CONVERSIONS, Graph, Operator, read_tflite
 
@@ -31,7 +32,7 @@ ADVICE = {
     "WHILE": "unroll the layer (unroll=True)",
     "CAST": "give the model its inputs in the type it computes with",
 }
-ELSE = "replace it by ops with an integer kernel, or keep it in float (scheme mixed)"
+ELSE = "replace it by operators with an integer kernel, or keep it in float with --max-drop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +43,17 @@ class FloatOperator:
         op: Its name in the schema, e.g. "SIN".
         layer: The Keras layer it comes from, as far as tensor names say; else its output tensor.
         advice: What to change in the model.
+        more: How many operators of the same kind it stands for besides itself.
     """
 
     op: str
     layer: str
     advice: str
+    more: int = 0
 
     def __str__(self) -> str:
-        return f"{self.op} of {self.layer} stayed in float ({self.advice})"
+        also = f" and {self.more} more" if self.more else ""
+        return f"{self.op} of {self.layer}{also} stayed in float ({self.advice})"
 
 
 def float_operators(data: bytes) -> tuple[FloatOperator, ...]:
@@ -64,6 +68,14 @@ def float_operators(data: bytes) -> tuple[FloatOperator, ...]:
         for op in graph.operators
         if op.name not in CONVERSIONS and _is_float(graph, op)
     )
+
+
+def listed(found: Sequence[FloatOperator]) -> str:
+    """The operators for one sentence: each kind once, with its first layer, for an unrolled layer has hundreds."""
+    kinds: dict[str, list[FloatOperator]] = {}
+    for operator in found:
+        kinds.setdefault(operator.op, []).append(operator)
+    return "; ".join(str(replace(first, more=len(others))) for first, *others in kinds.values())
 
 
 def _is_float(graph: Graph, op: Operator) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.forms.float_operators import FloatOperator
+from edgeloop.convert.forms.float_operators import FloatOperator, listed
 from edgeloop.convert.samples import Samples
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
@@ -34,7 +34,7 @@ IN_INT8 = frozenset(
         *("Sigmoid", "Slice", "Softmax", "Split", "Tile", "Where"),
     }
 )
-ADVICE = "onnxruntime has no int8 kernel for it: call the file mixed, or leave the op out of the model"
+ADVICE = "ONNX Runtime has no int8 kernel for it; replace it, or use the float32 variant onnx"
 # axes of a mean over height and width: the order of dimensions that puts the channels before both
 PLANES = {(1, 2): (0, 3, 1, 2), (2, 3): (0, 1, 2, 3)}
 
@@ -80,7 +80,7 @@ def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
     quantized = bytes(proto.SerializeToString(deterministic=True))
     left = float_operators_onnx(quantized)
     if left:
-        raise ModelError("; ".join(map(str, left)))
+        raise ModelError(f"the model cannot be fully int8: {listed(left)}")
     return quantized
 
 

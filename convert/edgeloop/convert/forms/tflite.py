@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeloop.bundle import Scheme
 from edgeloop.convert.forms.bias import channel_means, correct_biases
-from edgeloop.convert.forms.float_operators import float_operators
+from edgeloop.convert.forms.float_operators import float_operators, listed
 from edgeloop.convert.forms.freeze import FrozenGraph
 from edgeloop.convert.forms.pooling import pools_as_means
 from edgeloop.convert.forms.ranges import useful
@@ -170,7 +170,7 @@ def quantize(
         left = float_operators(data)
         if left:
             raise ModelError(
-                f"the model cannot be fully {scheme.value}: {'; '.join(map(str, left))}",
+                f"the model cannot be fully {scheme.value}: {listed(left)}",
                 advice=f"Change these operators, or leave {scheme.value} out of --schemes.",
             )
     return data

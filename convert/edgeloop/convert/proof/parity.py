@@ -81,9 +81,10 @@ def _worst(rows: Sequence[Parity]) -> Parity:
 def _error(failed: Mapping[str, Sequence[Parity]], variants: int, advice: str) -> ParityError:
     worst = _worst([row for rows in failed.values() for row in rows])
     others = [name for name in failed if name != worst.variant]
+    what = "fails" if worst.error is not None else "does not compute what the source model does"
     also = f": also {', '.join(others)}" if others else ""
     return ParityError(
-        f"{worst.variant} on {worst.runtime} does not compute what the source model does: {reason(worst)}. "
+        f"{worst.variant} on {worst.runtime} {what}: {reason(worst).rstrip('.')}. "
         f"{len(failed)} of {variants} variants failed{also}",
         advice=advice,
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgeloop.convert.sources.names import identifiers
 from edgeloop.convert.sources.onnx_environment import onnx2tf_python
-from edgeloop.errors import MissingExtra, ModelError, last_line
+from edgeloop.errors import MissingExtra, ModelError, last_line, one_line
 from edgeloop.extras import need
 from edgeloop.processes.job import WorkerBug, run_job
 from edgeloop.processes.sandbox import Limits
@@ -18,6 +19,7 @@ from edgeloop.runtime.program import local_program
 CHILD = Path(__file__).with_name("onnx2tf_child.py")
 START = "import runpy, sys; sys.path.append(sys.argv[1]); runpy.run_path(sys.argv[2], run_name='__main__')"
 UNLIMITED_BYTES = 1 << 62
+RAISED = re.compile(r"^[\w.]*(?:Error|Exception)\b", re.MULTILINE)
 
 
 def onnx_to_saved_model(path: Path, folder: Path, progress: Progress = silent, timeout_s: float = 300.0) -> Path:
@@ -72,6 +74,12 @@ def onnx_names(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     return inputs, outputs
 
 
+def _raised(traceback: str) -> str:
+    """What a traceback says was raised: Keras writes the arguments of a call below it."""
+    starts = [found.start() for found in RAISED.finditer(traceback)]
+    return one_line(traceback[starts[-1] :]).removesuffix(".") if starts else last_line(traceback)
+
+
 def _convert(python: Path, job: dict[str, Any], path: Path, progress: Progress, timeout_s: float) -> None:
     """Run `onnx2tf_child.py`, which has edgeloop's packed program on its path: edgeloop is not installed there."""
     # the memory is limited by whoever runs this
@@ -82,7 +90,10 @@ def _convert(python: Path, job: dict[str, Any], path: Path, progress: Progress, 
         except ModelError as e:
             raise e.at(str(path)) from e
         except WorkerBug as e:
-            raise ModelError(f"{path}: onnx2tf fails: {last_line(str(e))}", advice="Export the model again.") from e
+            raise ModelError(
+                f"{path}: onnx2tf fails: {_raised(str(e))}",
+                advice="Convert the model that the .onnx was exported from.",
+            ) from e
         except OSError as e:
             raise MissingExtra(
                 f"{python} cannot be started ({e.strerror})", advice="Run: edgeloop setup onnx2tf"

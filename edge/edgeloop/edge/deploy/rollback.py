@@ -66,7 +66,12 @@ def _roll_back(device: Device, slot: str | None, timeout_s: float, step: Step) -
 def _only(device: Device, status: DeviceStatus) -> str:
     if len(status.slots) == 1:
         return next(iter(status.slots))
-    have = ", ".join(status.slots) or "none"
+    if not status.slots:
+        raise OptionsError(
+            f"{device.name}: no bundle is deployed on this device",
+            advice=f"Run: edgeloop deploy BUNDLE --to {device.name}",
+        )
+    have = ", ".join(status.slots)
     raise OptionsError(
         f"{device.name} has {len(status.slots)} slots ({have}), and none was named",
         advice="Choose one with --slot NAME.",

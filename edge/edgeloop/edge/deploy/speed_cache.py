@@ -56,7 +56,7 @@ def available_runtimes(device: Device, names: Sequence[str]) -> list[str]:
     if not installed:
         raise TargetError(
             f"{device.name} has no runtime for this bundle: {next(iter(lacks.values()))}",
-            advice="Install one on the device.",
+            advice="Install one for the device's Python, e.g. with: pip install ai-edge-litert",
         )
     return installed
 
