@@ -68,8 +68,9 @@ def _only(device: Device, status: DeviceStatus) -> str:
         return next(iter(status.slots))
     if not status.slots:
         raise OptionsError(
-            f"{device.name}: no bundle is deployed on this device",
+            "no bundle is deployed on this device",
             advice=f"Run: edgeloop deploy BUNDLE --to {device.name}",
+            where=device.name,
         )
     have = ", ".join(status.slots)
     raise OptionsError(
