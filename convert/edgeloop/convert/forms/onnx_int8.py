@@ -80,7 +80,7 @@ def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
     quantized = bytes(proto.SerializeToString(deterministic=True))
     left = float_operators_onnx(quantized)
     if left:
-        raise ModelError(f"the model cannot be fully int8: {listed(left)}")
+        raise ModelError(listed(left))
     return quantized
 
 

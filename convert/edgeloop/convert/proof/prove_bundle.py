@@ -90,7 +90,7 @@ def _agreeing(
     log: FormLog,
 ) -> tuple[tuple[Variant, ...], list[Parity]]:
     """The variants that agree, or may stay unproved, and their records; the files of the others are removed."""
-    advice = "Nothing was written. Leave that scheme out, or change the model."
+    advice = "Nothing was written. Leave the variant out with --to or --schemes, or change the model."
     for id in named:
         if id in unrun:
             raise unrun[id]
