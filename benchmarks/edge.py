@@ -248,14 +248,14 @@ def both(times: Sequence[tuple[float, float]]) -> dict[str, dict[str, float]]:
 
 WATCHED = """
 import sys, time
-from edgeloop.runtime.client import Agent
-run, notes = Agent.run, sys.argv.pop(1)
+from edgeloop.runtime.client import RuntimeClient
+run, notes = RuntimeClient.run, sys.argv.pop(1)
 def watched(self, *positions, **names):
     answer = run(self, *positions, **names)
     with open(notes, "a") as file:
         print(time.monotonic(), names.get("runs", 1), file=file)  # one clock for all processes of a machine
     return answer
-Agent.run = watched
+RuntimeClient.run = watched
 from edgeloop.cli import main
 main()
 """

@@ -20,7 +20,7 @@ from edgeloop.bundle import (
     FileEntry,
     Format,
     Manifest,
-    Requires,
+    Requirements,
     Scheme,
     Signature,
     TensorSpec,
@@ -35,7 +35,7 @@ from edgeloop.runtime.agent.child_model import ChildRun
 
 X = np.array([[1, 0], [0, 1], [2, -1]], np.float32)
 NAME, VARIANT, ENTRY, LABELS = "tiny", "float32", "float32.tflite", "labels/en.txt"
-LITERT = Requires(("litert",))
+LITERT = Requirements(("litert",))
 
 
 def matrix(version: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def write_bundle(
     folder: Path,
     version: int = 1,
     name: str = NAME,
-    requires: Requires = LITERT,
+    requires: Requirements = LITERT,
     answers: np.ndarray | None = None,
     reference: bool = True,
     labels: bytes = b"left\nright\n",

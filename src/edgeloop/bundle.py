@@ -72,7 +72,7 @@ class Quantization:
 
 
 @dataclass(frozen=True)
-class Requires:
+class Requirements:
     """What a machine needs to run a variant. `runtimes` are those it was proved on when converted."""
 
     runtimes: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Variant:
     scheme: Scheme
     signatures: tuple[str, ...]
     io: Mapping[str, Quantization] = field(default_factory=dict)
-    requires: Requires = Requires()
+    requires: Requirements = Requirements()
     notes: tuple[str, ...] = ()
 
 
@@ -340,7 +340,7 @@ def _variant(raw: Mapping[str, Any]) -> Variant:
             name: Quantization(_text(q["dtype"]), _real(q.get("scale", 0)), int(_real(q.get("zero_point", 0))))
             for name, q in raw.get("io", {}).items()
         },
-        requires=Requires(
+        requires=Requirements(
             tuple(_list(requires.get("runtimes", []))),
             tuple(_list(requires.get("cpu_features", []))),
             requires.get("ram_bytes"),

@@ -24,7 +24,7 @@ from edgeloop.bundle import Format
 from edgeloop.errors import MissingExtra, TargetError
 from edgeloop.extras import need
 from edgeloop.processes.children import owned
-from edgeloop.runtime.client import Agent
+from edgeloop.runtime.client import RuntimeClient
 from edgeloop.runtime.runners import AgentSession, Session
 
 CLOSE_S = 5.0
@@ -128,12 +128,12 @@ def _inside(folder: Path, entry: str) -> Path:
 @contextlib.contextmanager
 def _running(
     command: Sequence[str | Path], where: str, timeout_s: float, env: Mapping[str, str] | None = None
-) -> Iterator[Agent]:
+) -> Iterator[RuntimeClient]:
     with (
         tempfile.TemporaryFile() as log,
         owned(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env) as child,
     ):
-        yield Agent(child, where, timeout_s, log)
+        yield RuntimeClient(child, where, timeout_s, log)
 
 
 TFJS = TfjsRunner()

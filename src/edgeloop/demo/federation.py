@@ -11,7 +11,7 @@ from edgeloop.bundle import Bundle
 from edgeloop.cloud.train import accuracy
 from edgeloop.convert.training.trainable import weight_table
 from edgeloop.demo.data import Split
-from edgeloop.demo.state import Loop
+from edgeloop.demo.state import DemoRun
 from edgeloop.demo.training import fine_tune
 from edgeloop.federated.network import Network
 from edgeloop.federated.records import RoundRecord
@@ -19,7 +19,7 @@ from edgeloop.federated.rounds import RoundsOptions, run_rounds
 
 
 def federate(
-    loop: Loop, model: Any, parts: Split, bundle: Bundle, flower: Network, rounds: int
+    run: DemoRun, model: Any, parts: Split, bundle: Bundle, flower: Network, rounds: int
 ) -> tuple[dict[str, Any], Any]:
     """Average the devices' weights into `model`, evaluated each round; then fine-tune a copy on the cloud's share."""
     names = [w.name for w in weight_table(model)]
@@ -28,24 +28,24 @@ def federate(
     def evaluate(record: RoundRecord, weights: Mapping[str, np.ndarray]) -> None:
         model.set_weights([weights[name] for name in names])
         results.append({**record.to_json(), "accuracy": accuracy(model, parts.test.x, parts.test.y)})
-        loop.progress("federated rounds", record.round, rounds)
-        loop.say(f"  round {record.round}    {results[-1]['accuracy']:.1%}")
+        run.progress("federated rounds", record.round, rounds)
+        run.say(f"  round {record.round}    {results[-1]['accuracy']:.1%}")
 
-    run_rounds(bundle.path, _options(loop, model, names, flower, rounds), evaluate, flower)
-    folded = fine_tune(loop, model, parts)
+    run_rounds(bundle.path, _options(run, model, names, flower, rounds), evaluate, flower)
+    folded = fine_tune(run, model, parts)
     after = accuracy(folded, parts.test.x, parts.test.y)
-    loop.say(
+    run.say(
         f"4 federated  {rounds} rounds on {len(flower.shards)} devices without TensorFlow: "
         f"{results[-1]['accuracy']:.1%}; after fine-tuning in the cloud: {after:.1%}"
     )
     return {"rounds": results, "after": after, "devices": len(flower.shards)}, folded
 
 
-def _options(loop: Loop, model: Any, names: list[str], flower: Network, rounds: int) -> RoundsOptions:
+def _options(run: DemoRun, model: Any, names: list[str], flower: Network, rounds: int) -> RoundsOptions:
     smallest = min(len(np.load(shard)["y"]) for shard in flower.shards)
     return RoundsOptions(
         shards=flower.shards,
-        out=loop.out / "rounds",
+        out=run.out / "rounds",
         devices=flower.devices,
         initial=dict(zip(names, model.get_weights(), strict=True)),
         rounds=rounds,
@@ -55,7 +55,7 @@ def _options(loop: Loop, model: Any, names: list[str], flower: Network, rounds: 
         # At 0.1 a device forgets in round 1 what the other one knows: 74 to 84% right after it.
         lr=0.02,
         lr_decay=0.5,
-        seed=loop.seed,
+        seed=run.seed,
         round_timeout_s=600,
         timeout_s=600 * (rounds + 1),
     )

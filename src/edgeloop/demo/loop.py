@@ -27,7 +27,7 @@ from edgeloop.demo.files import claim_folder
 from edgeloop.demo.page_parity import compare_page
 from edgeloop.demo.releases import convert_release, deploy_release, measure_release, own_device
 from edgeloop.demo.report import write_report
-from edgeloop.demo.state import Loop
+from edgeloop.demo.state import DemoRun
 from edgeloop.demo.training import train_in_cloud
 from edgeloop.edge.measure.bench_records import Bench
 from edgeloop.edge.measure.latency_tables import latency_table, start_table
@@ -90,40 +90,40 @@ def run_demo(options: DemoOptions, progress: Progress = silent, say: Say = lambd
     need_assets(TFJS_RUNNER)
     parts = split(load(options.data), options.seed)
     claim_folder(options.out)
-    loop = Loop(out=options.out, seed=options.seed, say=say, progress=progress)
-    with own_device(loop.out):
-        document, bundle, measured = _run_steps(loop, parts, device, options.rounds)
-    loop.seconds["total"] = round(time.perf_counter() - start, 1)
-    document = {"data": parts.test.name, **document, "seconds": loop.seconds}
-    write_file(loop.out / "demo.json", json.dumps(document, indent=1).encode() + b"\n")
+    run = DemoRun(out=options.out, seed=options.seed, say=say, progress=progress)
+    with own_device(run.out):
+        document, bundle, measured = _run_steps(run, parts, device, options.rounds)
+    run.seconds["total"] = round(time.perf_counter() - start, 1)
+    document = {"data": parts.test.name, **document, "seconds": run.seconds}
+    write_file(run.out / "demo.json", json.dumps(document, indent=1).encode() + b"\n")
     tables = latency_table(measured.records), start_table(measured.records)
-    notes = write_report(loop.out / "report.html", document, tables)
+    notes = write_report(run.out / "report.html", document, tables)
     return DemoResult(document=document, bundle=bundle, tables=tables, notes=tuple(notes))
 
 
-def _run_steps(loop: Loop, parts: Split, device: Device, rounds: int) -> tuple[dict[str, Any], Bundle, Bench]:
+def _run_steps(run: DemoRun, parts: Split, device: Device, rounds: int) -> tuple[dict[str, Any], Bundle, Bench]:
     """What the steps found, the second release, and the measurements of the first."""
-    shards = write_shards(loop.out / "devices", parts.devices, DEVICES, loop.seed)
+    shards = write_shards(run.out / "devices", parts.devices, DEVICES, run.seed)
     with network([device], shards) as flower:  # started now, so that the devices are up when they are needed
-        with loop.step("cloud"):
-            before, central, model = train_in_cloud(loop, parts)
-        with loop.step("convert"):
-            first = convert_release(loop, model, parts, release=1)
-        with loop.step("edge"):
-            measured = measure_release(loop, first.bundle)
-        with loop.step("deploy"):
-            deployed = [deploy_release(loop, first.bundle)]
-        with loop.step("federated"):
-            federated, model = federate(loop, model, parts, first.bundle, flower, rounds)
-    with loop.step("convert again"):
-        second = convert_release(loop, model, parts, release=2)
-    with loop.step("deploy again"):
-        deployed.append(deploy_release(loop, second.bundle))
-    with loop.step("browser"):
-        page = compare_page(loop, second.bundle, parts.test)
+        with run.step("cloud"):
+            before, central, model = train_in_cloud(run, parts)
+        with run.step("convert"):
+            first = convert_release(run, model, parts, release=1)
+        with run.step("edge"):
+            measured = measure_release(run, first.bundle)
+        with run.step("deploy"):
+            deployed = [deploy_release(run, first.bundle)]
+        with run.step("federated"):
+            federated, model = federate(run, model, parts, first.bundle, flower, rounds)
+    with run.step("convert again"):
+        second = convert_release(run, model, parts, release=2)
+    with run.step("deploy again"):
+        deployed.append(deploy_release(run, second.bundle))
+    with run.step("browser"):
+        page = compare_page(run, second.bundle, parts.test)
     document = {
         "train": {"before": before, "central": central},
-        "bundle": str(loop.out / "release-2"),
+        "bundle": str(run.out / "release-2"),
         "variants": variant_rows(second.bundle, second.parity),
         "bench": measured.to_json()["bench"],
         "deployed": deployed,

@@ -10,7 +10,7 @@ from edgeloop.browser.runners import LITERTJS
 from edgeloop.bundle import Bundle
 from edgeloop.convert.sources.source import INFER
 from edgeloop.demo.data import Dataset
-from edgeloop.demo.state import Loop
+from edgeloop.demo.state import DemoRun
 from edgeloop.errors import ParityError
 from edgeloop.runtime.runners import AGENT_RUNNERS
 from edgeloop.runtime_table import LITERT
@@ -22,7 +22,7 @@ IMAGES = 64
 MAX_ABS = {"float32": 1e-5, "int8": 2 / 256}
 
 
-def compare_page(loop: Loop, bundle: Bundle, test: Dataset) -> dict[str, Any]:
+def compare_page(run: DemoRun, bundle: Bundle, test: Dataset) -> dict[str, Any]:
     """float32 and int8 in LiteRT.js, headless, on the first test images.
 
     Raises:
@@ -44,9 +44,9 @@ def compare_page(loop: Loop, bundle: Bundle, test: Dataset) -> dict[str, Any]:
                 f"{id} in LiteRT.js differs from LiteRT in Python by {worst[id]:.3g}, expected at most {bound:.3g}",
                 advice="Do not serve release 2: the page would answer differently from the devices.",
             )
-        loop.progress("browser", done + 1, len(MAX_ABS))
+        run.progress("browser", done + 1, len(MAX_ABS))
     count = len(inputs[name])
-    loop.say(
+    run.say(
         f"5 browser    LiteRT.js in Chromium agrees with Python on {count} images: "
         + ", ".join(f"{id} within {value:.1e}" for id, value in worst.items())
     )

@@ -16,7 +16,7 @@ from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.demo.data import Split
 from edgeloop.demo.files import save_keras, write_npz
-from edgeloop.demo.state import Loop
+from edgeloop.demo.state import DemoRun
 from edgeloop.edge.deploy.enroll import enroll
 from edgeloop.edge.deploy.fleet import FLEET
 from edgeloop.edge.deploy.rollout import deploy
@@ -36,13 +36,13 @@ DEVICE_HOME, KEY = "device", "demo-key"
 CALIBRATION = 256  # samples of the cloud's own share
 
 
-def convert_release(loop: Loop, model: Any, parts: Split, release: int) -> ConvertResult:
+def convert_release(run: DemoRun, model: Any, parts: Split, release: int) -> ConvertResult:
     """Every form of the model, calibrated on the cloud's share and proved on the test images."""
-    folder = loop.out / "data"
+    folder = run.out / "data"
     calibration, evaluation = folder / "calibration.npz", folder / "test.npz"
     write_npz(calibration, x=parts.cloud.x[:CALIBRATION])
     write_npz(evaluation, x=parts.test.x, y=parts.test.y)
-    source = loop.out / "models" / f"release-{release}.keras"
+    source = run.out / "models" / f"release-{release}.keras"
     save_keras(model, source)
     options = ConvertOptions(
         calibration=calibration,
@@ -53,24 +53,24 @@ def convert_release(loop: Loop, model: Any, parts: Split, release: int) -> Conve
         labels=tuple(str(i) for i in range(model.outputs[0].shape[-1])),
         cache=False,  # a loop that skips what it did last time shows nothing
     )
-    made = convert(source, loop.out / f"release-{release}", options, loop.progress)
+    made = convert(source, run.out / f"release-{release}", options, run.progress)
     runtimes = sorted({row.runtime for row in made.parity})
-    loop.say(
+    run.say(
         f"{'2 convert' if release == 1 else '  convert'}    release {release}: "
         f"{len(made.bundle.manifest.variants)} variants, {len(made.parity)} proofs on {', '.join(runtimes)}"
     )
     return made
 
 
-def measure_release(loop: Loop, bundle: Bundle) -> Bench:
+def measure_release(run: DemoRun, bundle: Bundle) -> Bench:
     """Latency and memory of every .tflite on every runtime of the device environment; written to bench.json."""
     device = device_environment()
     runtimes = tuple(r.name for r in those_of(Format.TFLITE) if AGENT_RUNNERS[r.name].on(device))
     what = [target for target in find_targets(bundle.path) if target.format is Format.TFLITE]
-    measured = bench(what, BenchOptions(devices=(device,), runtimes=runtimes), loop.progress)
-    write_bench(measured.to_json(), loop.out / "bench.json")
+    measured = bench(what, BenchOptions(devices=(device,), runtimes=runtimes), run.progress)
+    write_bench(measured.to_json(), run.out / "bench.json")
     fastest = min((r for r in measured.records if r.batch == 1), key=lambda r: r.p50_ms or math.inf)
-    loop.say(
+    run.say(
         f"3 edge       {len(measured.records)} measurements on {', '.join(runtimes)}; fastest: {fastest.variant} on "
         f"{fastest.runtime}, p50 {fastest.p50_ms:.3f} ms, {fastest.bytes / 1e3:.0f} kB"
     )
@@ -119,17 +119,17 @@ def _variables(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.update({} if value is None else {name: value})
 
 
-def deploy_release(loop: Loop, bundle: Bundle) -> dict[str, Any]:
+def deploy_release(run: DemoRun, bundle: Bundle) -> dict[str, Any]:
     """Sign a release and deploy it: every check of the device has to pass.
 
     Raises:
         EdgeloopError: The first check that failed.
     """
-    sign_bundle(bundle, loop.out / DEVICE_HOME / KEY)
-    (outcome,) = deploy(bundle.path, [device_environment()], progress=loop.progress)
+    sign_bundle(bundle, run.out / DEVICE_HOME / KEY)
+    (outcome,) = deploy(bundle.path, [device_environment()], progress=run.progress)
     if outcome.error:
         raise outcome.error
-    loop.say(
+    run.say(
         f"  deploy     release {outcome.version}, signed: {outcome.variant} on {outcome.runtime}, "
         f"{outcome.sent_bytes / 1e3:.0f} kB sent, checked on real inputs, {outcome.result.value}"
     )

@@ -12,7 +12,7 @@ from edgeloop.progress import Progress, Say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loop:
+class DemoRun:
     """Where files go, how a step reports what it does, and the seconds that each step took."""
 
     out: Path

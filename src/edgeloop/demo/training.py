@@ -10,10 +10,10 @@ from edgeloop.cloud.train import TrainOptions, accuracy, copy_of, train
 from edgeloop.demo.data import Dataset, Split
 from edgeloop.demo.files import save_keras
 from edgeloop.demo.small_cnn import small_cnn
-from edgeloop.demo.state import Loop
+from edgeloop.demo.state import DemoRun
 
 
-def train_in_cloud(loop: Loop, parts: Split) -> tuple[float, float, Any]:
+def train_in_cloud(run: DemoRun, parts: Split) -> tuple[float, float, Any]:
     """Test accuracy of a model trained on the cloud's share, that of one trained on all data, and the former model."""
     everything = Dataset(
         name=parts.cloud.name,
@@ -24,28 +24,28 @@ def train_in_cloud(loop: Loop, parts: Split) -> tuple[float, float, Any]:
     accuracies, models = [], []
     for name, share in (("cloud", parts.cloud), ("central", everything)):
         trained = train(
-            lambda: small_cnn(image, classes, loop.seed),
+            lambda: small_cnn(image, classes, run.seed),
             share.x,
             share.y,
-            train_options(len(share.y), loop.seed),
-            loop.progress,
+            train_options(len(share.y), run.seed),
+            run.progress,
             f"train on {name} data",
         )
         accuracies.append(accuracy(trained.model, parts.test.x, parts.test.y))
         models.append(trained.model)
-        save_keras(trained.model, loop.out / "models" / f"{name}.keras")
-    loop.say(
+        save_keras(trained.model, run.out / "models" / f"{name}.keras")
+    run.say(
         f"1 cloud      {trained.strategy}: {accuracies[0]:.1%} accuracy, trained on the {len(parts.cloud.y):,} images "
         f"of the cloud; {accuracies[1]:.1%} if trained on all {len(everything.y):,} images"
     )
     return accuracies[0], accuracies[1], models[0]
 
 
-def fine_tune(loop: Loop, model: Any, parts: Split) -> Any:
+def fine_tune(run: DemoRun, model: Any, parts: Split) -> Any:
     """A copy of `model`, trained further on the cloud's share with a twentieth of the learning rate."""
-    options = train_options(len(parts.cloud.y), loop.seed, learning_rate=1e-4)
+    options = train_options(len(parts.cloud.y), run.seed, learning_rate=1e-4)
     cloud = parts.cloud
-    return train(lambda: copy_of(model), cloud.x, cloud.y, options, loop.progress, "fine-tune in the cloud").model
+    return train(lambda: copy_of(model), cloud.x, cloud.y, options, run.progress, "fine-tune in the cloud").model
 
 
 def train_options(samples: int, seed: int, learning_rate: float = 2e-3) -> TrainOptions:

@@ -74,13 +74,13 @@ class TfliteSignature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tflite:
+class TfliteFile:
     graphs: tuple[Graph, ...]
     signatures: tuple[TfliteSignature, ...]
 
 
 @lru_cache(maxsize=4)  # one conversion asks the same few files the same a dozen times: 3 of 35 CPU seconds
-def read_tflite(data: bytes, name: str = "the model") -> Tflite:
+def read_tflite(data: bytes, name: str = "the model") -> TfliteFile:
     """Read a flatbuffer.
 
     Raises:
@@ -91,7 +91,7 @@ def read_tflite(data: bytes, name: str = "the model") -> Tflite:
     try:
         model = FlatbufferTable(data, MODEL, BUDGET_BYTES + len(data) * TABLE_BYTES // LEAST_TABLE_BYTES).root("Model")
         codes, buffers = model.get("operator_codes", ()), model.get("buffers", ())
-        read = Tflite(
+        read = TfliteFile(
             graphs=tuple(_graph(graph, codes, buffers) for graph in model.get("subgraphs", ())),
             signatures=tuple(_signature(signature) for signature in model.get("signature_defs", ())),
         )
@@ -173,7 +173,7 @@ def _signature(signature: Mapping[str, Any]) -> TfliteSignature:
     )
 
 
-def _check(model: Tflite, name: str) -> None:
+def _check(model: TfliteFile, name: str) -> None:
     for graph in model.graphs:
         named = {*graph.inputs, *graph.outputs, *(i for op in graph.operators for i in (*op.inputs, *op.outputs))}
         if any(not 0 <= i < len(graph.tensors) for i in named):

@@ -25,7 +25,7 @@ class Request(Generic[Reply]):
 
 
 @dataclass(frozen=True)
-class Done:
+class EmptyReply:
     """A reply that says no more than that it was done."""
 
 

@@ -47,7 +47,7 @@ class RunResult(RunReply):
     outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-class Agent(Conversation):
+class RuntimeClient(Conversation):
     """A running agent. Made by `agent()`; not thread-safe: one question at a time.
 
     `source`: the folder of this machine that a device elsewhere is sent its files from; None: it opens them itself.
@@ -169,7 +169,7 @@ def send_file(to: Conversation, file: Path, request: PushRequest) -> None:
 
 
 @contextlib.contextmanager
-def agent(device: Device, runtime: str, folder: str | Path, timeout_s: float = 120.0) -> Iterator[Agent]:
+def agent(device: Device, runtime: str, folder: str | Path, timeout_s: float = 120.0) -> Iterator[RuntimeClient]:
     """An agent for `runtime` on a device, able to open files below this machine's `folder`.
 
     Raises:
@@ -181,7 +181,7 @@ def agent(device: Device, runtime: str, folder: str | Path, timeout_s: float = 1
         connection = stack.enter_context(connect(device))
         root = "files" if connection.remote else str(Path(folder).absolute())
         child = stack.enter_context(connection.start(["runtime.agent.serve_model", runtime, root], log))
-        yield Agent(child, where, timeout_s, log, Path(folder) if connection.remote else None)
+        yield RuntimeClient(child, where, timeout_s, log, Path(folder) if connection.remote else None)
 
 
 def survey(device: Device, timeout_s: float = 60.0) -> dict[str, str]:

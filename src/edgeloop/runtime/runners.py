@@ -19,7 +19,7 @@ import numpy as np
 from edgeloop.bundle import Format
 from edgeloop.errors import DeviceError, MissingExtra
 from edgeloop.runtime.agent.runtimes import is_installed
-from edgeloop.runtime.client import Agent, agent, survey
+from edgeloop.runtime.client import RuntimeClient, agent, survey
 from edgeloop.runtime.device import Device, device_environment, parse_device
 from edgeloop.runtime_table import RUNTIMES, Runtime
 
@@ -132,7 +132,7 @@ class AgentRunner:
 class AgentSession:
     """A loaded model behind an agent."""
 
-    agent: Agent
+    agent: RuntimeClient
     version: str | None
 
     def infer(self, inputs: Mapping[str, np.ndarray], signature: str | None) -> Mapping[str, np.ndarray]:

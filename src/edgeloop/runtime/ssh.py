@@ -25,12 +25,12 @@ COMMAND_TIMEOUT_S = 60.0
 FOLDER = f'"${{{HOME}:-{DEFAULT_HOME.replace("~", "$HOME")}}}"'
 AT_HOME = f"cd {FOLDER}"
 
-_shared: dict[Host, _Shared] = {}
+_shared: dict[Host, _SharedConnection] = {}
 _lock = threading.Lock()  # of the table alone: one host that hangs keeps no other waiting
 
 
 @dataclass
-class _Shared:
+class _SharedConnection:
     """A line that several use at once, in as many threads."""
 
     users: int = 0
@@ -46,7 +46,7 @@ class SshConnection:
 
     host: Host
     python: Path
-    shared: _Shared
+    shared: _SharedConnection
     remote = True
 
     @contextlib.contextmanager
@@ -109,7 +109,7 @@ def connect_ssh(host: Host, python: Path) -> Iterator[SshConnection]:
         DeviceError: The host cannot be reached or refuses us.
     """
     with _lock:
-        shared = _shared.setdefault(host, _Shared())
+        shared = _shared.setdefault(host, _SharedConnection())
         shared.users += 1
     try:
         with shared.lock:

@@ -58,10 +58,10 @@ def manifest():
 @pytest.fixture
 def bundle(tmp_path, manifest):
     """A folder with every file of CONTENT; `bundle.write(manifest)` changes what it says of itself."""
-    return Written(tmp_path / "linear", manifest)
+    return WrittenBundle(tmp_path / "linear", manifest)
 
 
-class Written:
+class WrittenBundle:
     def __init__(self, path: Path, manifest: dict):
         self.path = path
         for name, data in CONTENT.items():

@@ -9,7 +9,7 @@ import pytest
 from edgeloop.edge.on_device.releases import protocol as releases
 from edgeloop.errors import OptionsError
 from edgeloop.processes.exit_status import ExitStatus
-from edgeloop.processes.messages import Done, Request, answering, by_name, from_header, one, to_header
+from edgeloop.processes.messages import EmptyReply, Request, answering, by_name, from_header, one, to_header
 from edgeloop.runtime.agent import protocol
 
 
@@ -20,9 +20,9 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Drawing(Request[Done]):
+class Drawing(Request[EmptyReply]):
     OP: ClassVar[str] = "draw"
-    REPLY: ClassVar[type] = Done
+    REPLY: ClassVar[type] = EmptyReply
     points: dict = field(metadata=by_name(Point))
     origin: Point = field(default=Point(0), metadata=one(Point))
     title: str = ""

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Quantization, Scheme
-from edgeloop.runtime.parity.compare import FLOORS, RanOn, compare, failed, floor_of, is_classifier, reason
+from edgeloop.runtime.parity.compare import FLOORS, RunContext, compare, failed, floor_of, is_classifier, reason
 from edgeloop.runtime.parity.quantization import from_io, to_io, to_real, to_stored
 
-HERE = RanOn("v", "r")
+HERE = RunContext("v", "r")
 
 
 def rows(scheme, reference, value, labels=None, classifier=False, min_snr_db=None):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeloop.bundle import Format, Requires, Scheme, Variant
+from edgeloop.bundle import Format, Requirements, Scheme, Variant
 from edgeloop.convert.build import _sized
 from edgeloop.errors import ModelError
 from edgeloop.files import arena
@@ -115,6 +115,6 @@ def test_what_is_no_model_is_refused():
 
 def test_convert_says_it_of_tflite_files_alone(golden):
     lite = Variant("f", "f.tflite", ("f.tflite",), Format.TFLITE, Scheme.FLOAT32, ("infer",))
-    assert _sized(lite, {"f.tflite": golden}).requires == Requires(ram_bytes=ram_bytes(golden))
+    assert _sized(lite, {"f.tflite": golden}).requires == Requirements(ram_bytes=ram_bytes(golden))
     other = replace(lite, id="onnx", entry="model.onnx", files=("model.onnx",), format=Format.ONNX)
-    assert _sized(other, {"model.onnx": b""}).requires == Requires()
+    assert _sized(other, {"model.onnx": b""}).requires == Requirements()

@@ -25,7 +25,7 @@ from edgeloop.browser.assets import PAGE, TFJS_RUNNER, need_assets
 from edgeloop.browser.chromium import find_chromium, open_page
 from edgeloop.browser.runners import LITERTJS, TFJS
 from edgeloop.browser.server import serve
-from edgeloop.bundle import MANIFEST, REFERENCE, Format, Requires, Scheme, file_entries, read_bundle
+from edgeloop.bundle import MANIFEST, REFERENCE, Format, Requirements, Scheme, file_entries, read_bundle
 from edgeloop.errors import DeviceError, MissingExtra, TargetError
 from edgeloop.runtime.parity.quantization import from_io, to_io
 from edgeloop.runtime.runners import AGENT_RUNNERS
@@ -577,7 +577,7 @@ def claiming(bundle, id, like, *runtimes):
     """A variant of its own file ID.tflite that says it was proved on `runtimes`."""
     made = dataclasses.replace(bundle.variant(like), id=id, entry=f"{id}.tflite", files=(f"{id}.tflite",))
     note = () if runtimes else ("unproved: no runtime of its format was installed when it was made",)
-    return dataclasses.replace(made, requires=Requires(runtimes), notes=note)
+    return dataclasses.replace(made, requires=Requirements(runtimes), notes=note)
 
 
 def test_a_variant_that_fails_here_is_shown_and_not_used(bundle, remade, chromium):

@@ -10,7 +10,7 @@ import pytest
 from edgeloop.browser.runners import find_node
 from edgeloop.bundle import Scheme
 from edgeloop.errors import MissingExtra
-from edgeloop.runtime.parity.compare import FLOORS, RanOn, compare, floor_of, is_classifier
+from edgeloop.runtime.parity.compare import FLOORS, RunContext, compare, floor_of, is_classifier
 from edgeloop.runtime.parity.quantization import to_real, to_stored
 
 PROGRAM = """
@@ -124,7 +124,7 @@ def test_the_page_judges_as_edge_does(page):
     for (scheme, r, v), [row] in zip(given, judged, strict=True):
         got = {} if v is None else {"y": v}
         [expected] = compare(
-            RanOn("v", "r"), floor_of(scheme), {"y": r}, got, classifier=is_classifier({"y": r}, False)
+            RunContext("v", "r"), floor_of(scheme), {"y": r}, got, classifier=is_classifier({"y": r}, False)
         )
         assert row["passed"] == expected.passed, (scheme, row, expected)
         assert (row["error"] is None) == (expected.error is None)

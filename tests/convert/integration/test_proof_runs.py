@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeloop.bundle import Format, Manifest, Requires, Scheme, Signature, TensorSpec, Variant, file_entries
+from edgeloop.bundle import Format, Manifest, Requirements, Scheme, Signature, TensorSpec, Variant, file_entries
 from edgeloop.convert.proof.input_range import range_mismatch
 from edgeloop.convert.proof.parity import check_parity, runtimes_passed, with_runtimes
 from edgeloop.convert.proof.prove import ProveOptions, prove
@@ -19,7 +19,7 @@ from edgeloop.edge.measure.bench_plan import BenchOptions
 from edgeloop.edge.measure.bench_targets import find_targets
 from edgeloop.errors import DeviceError, MissingExtra, ParityError
 from edgeloop.runtime.device import parse_device
-from edgeloop.runtime.parity.compare import RanOn
+from edgeloop.runtime.parity.compare import RunContext
 from edgeloop.runtime.parity.self_check import Reference, self_check
 from edgeloop.runtime.runners import AGENT_RUNNERS
 
@@ -187,7 +187,9 @@ def bundle(files, tmp_path):
     folder, x = files
 
     def write(**runtimes):
-        made = [replace(v, requires=Requires(runtimes=runtimes[v.id])) for v in (FLOAT, GARBAGE) if v.id in runtimes]
+        made = [
+            replace(v, requires=Requirements(runtimes=runtimes[v.id])) for v in (FLOAT, GARBAGE) if v.id in runtimes
+        ]
         for v in made:
             shutil.copy(folder / v.entry, tmp_path)
         expected = {f"out/{n}": a[:16] for n, a in answers(folder, x).items()}
@@ -241,7 +243,7 @@ def test_int8_ends_check_themselves_against_a_float_reference(files):
     made = with_io(folder, WHOLE)
     reference = Reference(inputs={"image": x[:4]}, outputs=first(answers(folder, x), 4), scheme=made.scheme, io=made.io)
     with AGENT_RUNNERS["litert"].open(folder, made.entry) as session:
-        rows = self_check(session.agent, RanOn("int8_io", "litert"), reference, INFER, 1)
+        rows = self_check(session.agent, RunContext("int8_io", "litert"), reference, INFER, 1)
     assert [row.samples for row in rows] == [4] and all(row.passed for row in rows)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeloop.bundle import Format, Quantization, Requires, Scheme, Signature, TensorSpec, Variant
+from edgeloop.bundle import Format, Quantization, Requirements, Scheme, Signature, TensorSpec, Variant
 from edgeloop.convert.proof import prove as proving
 from edgeloop.convert.proof.input_range import range_mismatch
 from edgeloop.convert.proof.parity import check_listed_parity, check_parity, runtimes_passed, with_runtimes
@@ -14,7 +14,7 @@ from edgeloop.convert.proof.prove import ProveOptions, prove
 from edgeloop.convert.proof.worst_layer import LayerSnr, worst
 from edgeloop.convert.samples import Samples
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, ParityError, TargetError
-from edgeloop.runtime.parity.compare import RanOn, compare, failed, floor_of
+from edgeloop.runtime.parity.compare import RunContext, compare, failed, floor_of
 
 GOOD, BAD = {"y": np.ones((2, 2))}, {"y": np.full((2, 2), 3.0)}
 V = Variant("v", "v.tflite", ("v.tflite",), Format.TFLITE, Scheme.INT8, ("infer",))
@@ -23,7 +23,7 @@ SIGNATURES = {"infer": Signature((X,), (TensorSpec("y", (None, 2), "float32"),))
 
 
 def row(value, runtime="litert", variant="v", device="local"):
-    return compare(RanOn(variant, runtime, "1", device), floor_of(Scheme.INT8), GOOD, value)
+    return compare(RunContext(variant, runtime, "1", device), floor_of(Scheme.INT8), GOOD, value)
 
 
 def test_a_variant_runs_where_every_output_passed_on_every_device():
@@ -33,9 +33,9 @@ def test_a_variant_runs_where_every_output_passed_on_every_device():
 
 
 def test_the_manifest_lists_runtimes_that_passed_and_notes_the_others():
-    rows = [*row(GOOD), *failed(RanOn("v", "tflite-runtime"), GOOD, "signal SIGSEGV")]
-    (made,) = with_runtimes([replace(V, requires=Requires(ram_bytes=9), notes=("first",))], rows)
-    assert made.requires == Requires(runtimes=("litert",), ram_bytes=9)
+    rows = [*row(GOOD), *failed(RunContext("v", "tflite-runtime"), GOOD, "signal SIGSEGV")]
+    (made,) = with_runtimes([replace(V, requires=Requirements(ram_bytes=9), notes=("first",))], rows)
+    assert made.requires == Requirements(runtimes=("litert",), ram_bytes=9)
     assert made.notes == ("first", "not for tflite-runtime: see proof.json")
 
 
@@ -45,7 +45,7 @@ def test_a_variant_nobody_could_run_is_marked_unproved():
 
 
 def test_a_variant_that_agrees_nowhere_is_an_error_that_names_the_figure_the_layer_and_what_to_do():
-    crashed = failed(RanOn("v", "tflite-runtime"), GOOD, "signal SIGSEGV")
+    crashed = failed(RunContext("v", "tflite-runtime"), GOOD, "signal SIGSEGV")
     # signal 4, error 4 * 2^2 = 16: 10 log10(1/4) = -6.0 dB
     wrong = [replace(r, worst_layer="CONV_2D stem") for r in row(BAD)]
     expected = (

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from devices import arm64_device, make_key
 
-from edgeloop.bundle import MANIFEST, Requires, read_bundle
+from edgeloop.bundle import MANIFEST, Requirements, read_bundle
 from edgeloop.cli import run as edgeloop
 from edgeloop.edge.deploy.fleet import FLEET
 from edgeloop.registry.signatures.sign import sign_bundle
@@ -106,7 +106,7 @@ def release(converted, keys, tmp_path_factory):
         path = tmp_path_factory.mktemp(f"{name}-{version}") / "m"
         shutil.copytree(converted, path, ignore=shutil.ignore_patterns(MANIFEST, "proof.json"))
         manifest = read_bundle(converted).manifest
-        variants = tuple(replace(v, requires=Requires(v.requires.runtimes, **requires)) for v in manifest.variants)
+        variants = tuple(replace(v, requires=Requirements(v.requires.runtimes, **requires)) for v in manifest.variants)
         made = replace(manifest, name=name, version=version, variants=variants)
         (path / MANIFEST).write_bytes(made.to_bytes())
         if key is not None:

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from answering import LABELS, deployed, golden, tiny  # noqa: F401  a fixture
 from devices import eventually
+from serving import LABELS, deployed, golden, tiny  # noqa: F401  a fixture
 
 from edgeloop.edge.on_device.releases.store import read_state, write_state
 from edgeloop.edge.on_device.serving.camera import HEIGHT, WIDTH

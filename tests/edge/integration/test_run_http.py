@@ -16,8 +16,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from answering import LABELS, RELEASES, deployed, golden, program, tiny  # noqa: F401  a fixture
 from devices import descendants, eventually
+from serving import LABELS, RELEASES, deployed, golden, program, tiny  # noqa: F401  a fixture
 
 from edgeloop.runtime.agent.paths import HOME
 

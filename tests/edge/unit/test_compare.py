@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeloop import cli
-from edgeloop.edge.measure.bench_comparison import Change, CompareOptions, compare, judge, read_bench
+from edgeloop.edge.measure.bench_comparison import Change, CompareOptions, change_of, compare, read_bench
 from edgeloop.edge.measure.bench_records import Interval
 from edgeloop.errors import DataError, OptionsError
 
@@ -43,13 +43,13 @@ def document(*records) -> dict:
     return {"bench": list(records)}
 
 
-def verdicts(first, second, **options) -> list[tuple]:
-    return [(r.verdict, r.why) for r in compare(document(first), document(second), CompareOptions(**options))]
+def changes(first, second, **options) -> list[tuple]:
+    return [(r.change, r.why) for r in compare(document(first), document(second), CompareOptions(**options))]
 
 
 def test_the_verdict_is_about_the_second_document():
-    assert verdicts(record(1.0), record(1.25, 1)) == [(Change.SLOWER, "")]
-    assert verdicts(record(1.25), record(1.0, 1)) == [(Change.FASTER, "")]
+    assert changes(record(1.0), record(1.25, 1)) == [(Change.SLOWER, "")]
+    assert changes(record(1.25), record(1.0, 1)) == [(Change.FASTER, "")]
 
 
 def test_the_ratio_is_that_of_the_medians_and_its_interval_holds_it():
@@ -61,19 +61,17 @@ def test_the_ratio_is_that_of_the_medians_and_its_interval_holds_it():
 
 
 def test_the_same_again_cannot_be_told_apart():
-    assert verdicts(record(1.0), record(1.0, 1)) == [(Change.CANNOT_TELL, "the difference is not above 2%")]
+    assert changes(record(1.0), record(1.0, 1)) == [(Change.CANNOT_TELL, "the difference is not above 2%")]
 
 
 def test_a_difference_inside_the_margin_does_not_count_and_beyond_it_does():
     # 10% slower, known to about 0.5%
-    assert verdicts(record(1.0), record(1.1, 1), margin=0.2) == [
-        (Change.CANNOT_TELL, "the difference is not above 20%")
-    ]
-    assert verdicts(record(1.0), record(1.1, 1), margin=0.05) == [(Change.SLOWER, "")]
+    assert changes(record(1.0), record(1.1, 1), margin=0.2) == [(Change.CANNOT_TELL, "the difference is not above 20%")]
+    assert changes(record(1.0), record(1.1, 1), margin=0.05) == [(Change.SLOWER, "")]
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict", "why"),
+    ("low", "high", "change", "why"),
     [
         (1.03, 1.5, Change.SLOWER, ""),
         (1.01, 1.5, Change.CANNOT_TELL, "overlaps the margin"),
@@ -84,65 +82,65 @@ def test_a_difference_inside_the_margin_does_not_count_and_beyond_it_does():
         (None, None, Change.CANNOT_TELL, "too few blocks"),
     ],
 )
-def test_the_whole_interval_must_lie_beyond_the_margin(low, high, verdict, why):
+def test_the_whole_interval_must_lie_beyond_the_margin(low, high, change, why):
     ratio = Interval(ratio=1.0, low=low, high=high)
-    said, because = judge(ratio, ratio, alone=True, margin=0.02)
-    assert said is verdict
+    said, because = change_of(ratio, ratio, alone=True, margin=0.02)
+    assert said is change
     assert because == "" if not why else why in because
 
 
 def test_of_contended_runs_the_cpu_time_must_say_the_same():
     slower, even = Interval(ratio=2.0, low=1.9, high=2.1), Interval(ratio=1.0, low=0.9, high=1.1)
-    assert judge(slower, slower, alone=False, margin=0.02)[0] is Change.SLOWER
-    assert judge(slower, even, alone=True, margin=0.02)[0] is Change.SLOWER
-    assert judge(slower, None, alone=True, margin=0.02)[0] is Change.SLOWER
+    assert change_of(slower, slower, alone=False, margin=0.02)[0] is Change.SLOWER
+    assert change_of(slower, even, alone=True, margin=0.02)[0] is Change.SLOWER
+    assert change_of(slower, None, alone=True, margin=0.02)[0] is Change.SLOWER
     for cpu in (even, None):
-        said, why = judge(slower, cpu, alone=False, margin=0.02)
+        said, why = change_of(slower, cpu, alone=False, margin=0.02)
         assert said is Change.CANNOT_TELL and "may have been contended" in why
     # as records have it: wall time doubled by waiting, CPU time the same
     for contended in (True, "unknown"):
         waited = record(2.0, 1, contended=contended, cpu_ms=record(1.0, 1)["cpu_ms"])
-        assert verdicts(record(1.0), waited)[0][0] is Change.CANNOT_TELL
-        assert verdicts(waited, record(1.0))[0][0] is Change.CANNOT_TELL
+        assert changes(record(1.0), waited)[0][0] is Change.CANNOT_TELL
+        assert changes(waited, record(1.0))[0][0] is Change.CANNOT_TELL
 
 
 def test_a_cpu_clock_too_coarse_for_the_runs_leaves_the_wall_time():
     (row,) = compare(document(record(1.0)), document(record(2.0, 1, cpu_ms=[0.0] * N)))
-    assert row.verdict is Change.SLOWER and row.cpu is None
+    assert row.change is Change.SLOWER and row.cpu is None
 
 
 def test_too_few_runs_are_never_enough_for_a_verdict():
     few = {name: record(2.0)[name][:45] for name in ("wall_ms", "cpu_ms")}  # 9 turns of 5
-    said, why = verdicts(record(1.0), record(2.0, **few))[0]
+    said, why = changes(record(1.0), record(2.0, **few))[0]
     assert said is Change.CANNOT_TELL and "too few blocks" in why
 
 
 def test_only_steady_runs_are_compared():
     wall = [9.0] * 150 + record(1.0, 1)["wall_ms"][:50]
     late = record(1.0, 1, wall_ms=wall, steady={"reached": True, "from": 150, "why": ""})
-    assert verdicts(record(1.0), late)[0][0] is Change.CANNOT_TELL
+    assert changes(record(1.0), late)[0][0] is Change.CANNOT_TELL
 
 
 def test_of_a_run_that_never_settled_every_turn_must_say_the_same():
     never = {"steady": {"reached": False, "from": None, "why": ""}}
-    assert verdicts(record(1.0), record(2.0, 1, **never)) == [(Change.SLOWER, "")]
+    assert changes(record(1.0), record(2.0, 1, **never)) == [(Change.SLOWER, "")]
     wall = record(2.0, 1)["wall_ms"]
     wall[100:105] = [1.0] * 5  # one turn of 40
     times = {"wall_ms": wall, "cpu_ms": wall}
-    assert verdicts(record(1.0), record(**times)) == [(Change.SLOWER, "")]
-    said, why = verdicts(record(1.0), record(**times, **never))[0]
+    assert changes(record(1.0), record(**times)) == [(Change.SLOWER, "")]
+    said, why = changes(record(1.0), record(**times, **never))[0]
     assert (said, why) == (
         Change.CANNOT_TELL,
         "the second measurement reached no steady state, and its blocks do not all agree",
     )
-    said, why = verdicts(record(**times, **never), record(1.0))[0]
+    said, why = changes(record(**times, **never), record(1.0))[0]
     assert (said, why) == (
         Change.CANNOT_TELL,
         "the first measurement reached no steady state, and its blocks do not all agree",
     )
     wall = record(1.0)["wall_ms"]
     wall[100:105] = [2.0] * 5
-    assert verdicts(record(wall_ms=wall, cpu_ms=wall, **never), record(2.0))[0][0] is Change.CANNOT_TELL
+    assert changes(record(wall_ms=wall, cpu_ms=wall, **never), record(2.0))[0][0] is Change.CANNOT_TELL
 
 
 @pytest.mark.parametrize(
@@ -162,7 +160,7 @@ def test_of_a_run_that_never_settled_every_turn_must_say_the_same():
 )
 def test_what_is_not_comparable_is_not_compared_and_says_why(change, why):
     (row,) = compare(document(record()), document(record(2.0) | change))
-    assert row.verdict is Change.NOT_COMPARABLE and row.wall is None
+    assert row.change is Change.NOT_COMPARABLE and row.wall is None
     assert why in row.why
 
 
@@ -237,12 +235,12 @@ def files(tmp_path):
 def test_the_verb_prints_one_document_and_ends_well_whatever_the_verdict(files, capfd):
     assert cli.run(["compare", *files, "--json"]) == 0
     printed = json.loads(capfd.readouterr().out)
-    assert [(row["verdict"], row["devices"]) for row in printed["compared"]] == [("slower", ["local", "local"])]
+    assert [(row["change"], row["devices"]) for row in printed["compared"]] == [("slower", ["local", "local"])]
     assert printed["compared"][0]["wall"]["low"] > 1.8
     assert cli.run(["compare", *files]) == 0
     assert "slower" in capfd.readouterr().out
     assert cli.run(["compare", *files, "--margin", "0.99", "--json"]) == 0  # 1.9, give or take 2%, is below 1.99
-    assert json.loads(capfd.readouterr().out)["compared"][0]["verdict"] == "cannot tell"
+    assert json.loads(capfd.readouterr().out)["compared"][0]["change"] == "cannot tell"
 
 
 def test_what_cannot_be_told_has_its_reason_below_the_table(files, capfd):
@@ -255,7 +253,7 @@ def test_what_cannot_be_told_has_its_reason_below_the_table(files, capfd):
 def test_fail_if_is_exit_6_with_the_document_all_the_same(files, capfd):
     assert cli.run(["compare", *files, "--json", "--fail-if", "slower", "--fail-if", "not-comparable"]) == 6
     printed = capfd.readouterr()
-    assert json.loads(printed.out)["compared"][0]["verdict"] == "slower"
+    assert json.loads(printed.out)["compared"][0]["change"] == "slower"
     assert "int8 on litert is slower. --fail-if allows none of these." in printed.err
     assert cli.run(["compare", *reversed(files), "--fail-if", "slower"]) == 0
     assert cli.run(["compare", *files, "--fail-if", "slow"]) == 2

@@ -568,7 +568,7 @@ def test_ctrl_c_leaves_devices_alone_whose_turn_has_not_come(monkeypatch):
         threading.Timer(0.3, begun.set).start()  # when the interrupt has arrived
         raise KeyboardInterrupt
 
-    with pytest.raises(parallel.Interrupted) as interrupted:
+    with pytest.raises(parallel.InterruptedRun) as interrupted:
         parallel.run_on_all([parse_device(f"ssh://{name}") for name in "abc"], work, tell)
     assert interrupted.value.results == ["ssh://a"]
 
@@ -600,7 +600,7 @@ def test_ctrl_c_ends_the_children_of_every_thread_and_says_how_far_each_device_c
         if [name, len(started)] == ["second", 2]:
             raise KeyboardInterrupt
 
-    with pytest.raises(parallel.Interrupted) as interrupted:
+    with pytest.raises(parallel.InterruptedRun) as interrupted:
         parallel.run_on_all([parse_device("ssh://a"), parse_device("ssh://b")], work, tell)
     assert [child.returncode for child in started] == [-signal.SIGTERM] * 2
     assert all("interrupted before" in result for result in interrupted.value.results)
@@ -613,7 +613,7 @@ def test_an_interrupted_rollout_has_an_outcome_for_every_device(stand_in, bundle
         if "d1" in what:
             raise KeyboardInterrupt
 
-    with pytest.raises(parallel.Interrupted) as interrupted:
+    with pytest.raises(parallel.InterruptedRun) as interrupted:
         rollout.deploy(bundle.path, devices, ONLY_INT8, "1,2,3", progress)
     results = interrupted.value.results
     assert [o.device for o in results] == devices

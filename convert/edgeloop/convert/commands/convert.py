@@ -31,7 +31,7 @@ DATA, SHRINK, INSIDE = "Data", "Shrink the model", "Preprocess inside the model"
 TRAIN, PROOF = "Train on devices", "Check and sign"
 
 
-class Written(enum.StrEnum):
+class WritableFormat(enum.StrEnum):
     """The formats that are written."""
 
     TFLITE = Format.TFLITE.value
@@ -59,7 +59,7 @@ def convert(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="BUNDLE", help="Write the bundle to this folder.")],
     to: Annotated[
-        list[Written] | None,
+        list[WritableFormat] | None,
         typer.Option(metavar="FORMAT", show_default="every format the model allows", help="Write these formats."),
     ] = None,
     schemes: Annotated[
@@ -238,7 +238,7 @@ def convert(
         ),
     ] = None,
     unproved: Annotated[
-        list[Written] | None,
+        list[WritableFormat] | None,
         typer.Option(
             metavar="FORMAT",
             rich_help_panel=PROOF,
@@ -310,5 +310,5 @@ def convert(
     return conversion(made.bundle, made.parity, made.notes, made.search)
 
 
-def _formats(chosen: list[Written] | None) -> tuple[Format, ...]:
+def _formats(chosen: list[WritableFormat] | None) -> tuple[Format, ...]:
     return tuple(dict.fromkeys(Format(format.value) for format in chosen or ()))

@@ -16,7 +16,7 @@ from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
 from edgeloop.convert.forms.table_writer import write_table
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.extras import need
-from edgeloop.files.flatbuffer import Graph, Tflite, read_tflite
+from edgeloop.files.flatbuffer import Graph, TfliteFile, read_tflite
 from edgeloop.files.metadata import (
     AXIS_LABELS,
     IDENTIFIER,
@@ -104,7 +104,7 @@ def _check_tensor(tensor: TensorMetadata, shape: tuple[int | None, ...]) -> None
             )
 
 
-def _named_graphs(model: Tflite) -> list[tuple[Graph, Ends]]:
+def _named_graphs(model: TfliteFile) -> list[tuple[Graph, Ends]]:
     """Each graph up to the last one that a signature names; its tensors by the names of that signature."""
     last = max((s.graph for s in model.signatures), default=0)
     named = []

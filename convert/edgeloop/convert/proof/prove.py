@@ -23,7 +23,7 @@ from edgeloop.convert.samples import Samples
 from edgeloop.errors import DeviceError, EdgeloopError, MissingExtra, OptionsError, TargetError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
-from edgeloop.runtime.parity.compare import Parity, RanOn, compare, failed, floor_of, is_classifier
+from edgeloop.runtime.parity.compare import Parity, RunContext, compare, failed, floor_of, is_classifier
 from edgeloop.runtime.runners import AgentRunner, Session, runners
 
 # On the other runtimes: of 1,000 samples a share has a standard error below 1.6 points, and SNR a far smaller one.
@@ -171,8 +171,8 @@ def _on(job: _Job, variant: Variant, place: RuntimeOnDevice, samples: Samples) -
             version = session.version
             got = run_variant(session, variant, job.signatures, samples)
     except (TargetError, DeviceError) as e:
-        return failed(RanOn(variant.id, place.runtime, version, place.label), expected, _words(e, job.folder))
-    where = RanOn(variant.id, place.runtime, version, place.label)
+        return failed(RunContext(variant.id, place.runtime, version, place.label), expected, _words(e, job.folder))
+    where = RunContext(variant.id, place.runtime, version, place.label)
     floor = floor_of(variant.scheme, job.options.min_snr_db)
     rows = compare(where, floor, expected, got, samples.labels, classifier=job.classifier)
     if all(row.passed for row in rows):

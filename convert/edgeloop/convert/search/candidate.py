@@ -80,11 +80,11 @@ Quantize = Callable[[Scheme, Mapping[str, Scheme]], bytes]
 Measure = Callable[[bytes, Scheme], MixMeasurement]
 
 
-class BudgetSpent(Exception):
+class SearchLimitReached(Exception):
     """The evaluations are used up: the search ends and takes the best so far. No error, so not of that tree."""
 
 
-class Trials:
+class Candidates:
     """Every mix tried so far by its id: none is measured twice, and no more than `limit` are tried."""
 
     def __init__(
@@ -92,29 +92,29 @@ class Trials:
     ) -> None:
         self._quantize, self._measure, self._journal, self._progress = quantize, measure, journal, progress
         self.budget, self.limit = budget, limit
-        self.candidates: dict[str, MixCandidate] = {}
+        self.measured: dict[str, MixCandidate] = {}
         self.refusals: dict[str, MixRefusal] = {}
         self.resumed = 0
 
     def __len__(self) -> int:
-        return len(self.candidates) + len(self.refusals)
+        return len(self.measured) + len(self.refusals)
 
     def holds(self, scheme: Scheme, keep: Mapping[str, Scheme]) -> bool:
         """Whether this mix is within the budget; one that is refused is not.
 
         Raises:
-            Spent: It would be one evaluation too many.
+            SearchLimitReached: It would be one evaluation too many.
             WriteError: The journal cannot be written.
         """
         keep = dict(sorted(keep.items()))
         id = canonical_json([scheme.value, {name: kept.value for name, kept in keep.items()}]).decode()
-        if id not in self.candidates and id not in self.refusals:
+        if id not in self.measured and id not in self.refusals:
             self._try(id, scheme, keep)
-        return id in self.candidates and self.budget.holds(self.candidates[id])
+        return id in self.measured and self.budget.holds(self.measured[id])
 
     def _try(self, id: str, scheme: Scheme, keep: Mapping[str, Scheme]) -> None:
         if len(self) >= self.limit:
-            raise BudgetSpent
+            raise SearchLimitReached
         record = self._journal.get(id)
         if record is None:
             record = self._evaluate(scheme, keep)
@@ -125,7 +125,7 @@ class Trials:
             self.refusals[id] = MixRefusal(scheme=scheme, keep=keep, reason=record["refused"])
         else:
             measured = MixMeasurement(**record["measured"])
-            self.candidates[id] = MixCandidate(
+            self.measured[id] = MixCandidate(
                 scheme=scheme, keep=keep, bytes=record["bytes"], sha256=record["sha256"], measured=measured
             )
         self._progress("search", len(self), self.limit)

@@ -17,8 +17,8 @@ import numpy as np
 from edgeloop.bundle import Scheme
 from edgeloop.convert.samples import Samples, in_batches
 from edgeloop.convert.search.candidate import Measure, MixMeasurement
-from edgeloop.runtime.client import Agent, agent
-from edgeloop.runtime.parity.compare import Parity, RanOn, compare, floor_of, is_classifier
+from edgeloop.runtime.client import RuntimeClient, agent
+from edgeloop.runtime.parity.compare import Parity, RunContext, compare, floor_of, is_classifier
 from edgeloop.runtime.runners import AGENT_RUNNERS
 from edgeloop.runtime_table import LITERT
 
@@ -73,7 +73,7 @@ def open_measure(
     """
     device = AGENT_RUNNERS[LITERT.name].device()
     metric = metric_for(expected, samples.labels)
-    where, classifier = RanOn("candidate", LITERT.name), metric is not Metric.SIGNAL
+    where, classifier = RunContext("candidate", LITERT.name), metric is not Metric.SIGNAL
     one = next(samples.batches(batch or 1, fill=batch is not None))
     with tempfile.TemporaryDirectory() as folder, agent(device, LITERT.name, folder, timeout_s) as base:
         Path(folder, "float32.tflite").write_bytes(float32)
@@ -108,7 +108,7 @@ def _score(rows: list[Parity], metric: Metric) -> float:
     return 0.0 if score is None else score
 
 
-def _interleaved(own: Agent, base: Agent, one: Arrays, signature: str) -> tuple[float, float]:
+def _interleaved(own: RuntimeClient, base: RuntimeClient, one: Arrays, signature: str) -> tuple[float, float]:
     """Median milliseconds of one call, and its ratio to float32's."""
     last = own.run(one, signature, warmup=2).wall_ms[0]
     runs = max(1, min(TURN_RUNS, int(TURN_MS / max(last, 1e-3))))

@@ -14,7 +14,15 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from edgeloop.bundle import Scheme
-from edgeloop.convert.search.candidate import Budget, BudgetSpent, Measure, MixCandidate, MixRefusal, Quantize, Trials
+from edgeloop.convert.search.candidate import (
+    Budget,
+    Candidates,
+    Measure,
+    MixCandidate,
+    MixRefusal,
+    Quantize,
+    SearchLimitReached,
+)
 from edgeloop.convert.search.journal import Journal
 from edgeloop.convert.search.pareto import pareto_front
 from edgeloop.errors import BudgetError, OptionsError
@@ -101,41 +109,41 @@ def search(
         WriteError: The journal cannot be written.
     """
     budget = Budget(reference=reference_accuracy, max_drop_pp=options.max_drop_pp)
-    trials = Trials(quantize, measure, budget, options.evaluations, journal, progress)
+    candidates = Candidates(quantize, measure, budget, options.evaluations, journal, progress)
     try:
-        plain = {scheme for scheme in PLAIN if trials.holds(scheme, {})}
+        plain = {scheme for scheme in PLAIN if candidates.holds(scheme, {})}
         # where float32 is over budget, no layer kept in it helps
         if Scheme.INT8 not in plain and Scheme.FLOAT32 in plain:
-            _search_mixes(layers, plain, trials)
-    except BudgetSpent:
+            _search_mixes(layers, plain, candidates)
+    except SearchLimitReached:
         progress("search", options.evaluations, options.evaluations)
-    tried = tuple(trials.candidates.values())
+    tried = tuple(candidates.measured.values())
     return SearchResult(
-        best=_best(trials, options.max_slowdown),
+        best=_best(candidates, options.max_slowdown),
         front=pareto_front(tried),
         tried=tried,
-        refused=tuple(trials.refusals.values()),
-        resumed=trials.resumed,
+        refused=tuple(candidates.refusals.values()),
+        resumed=candidates.resumed,
         budget=budget,
     )
 
 
-def _search_mixes(layers: Sequence[Layer], plain: Set[Scheme], trials: Trials) -> None:
+def _search_mixes(layers: Sequence[Layer], plain: Set[Scheme], candidates: Candidates) -> None:
     """By two rankings: the most damage first, and the most damage a byte, which spares a large layer."""
     by_damage = sorted(layers, key=lambda layer: (-layer.damage, layer.tensor))
     by_density = sorted(layers, key=_density, reverse=True)
     floats = Scheme.FLOAT16 if Scheme.FLOAT16 in plain else Scheme.FLOAT32
-    starts = [_bisect(order, floats, trials) for order in (by_damage, by_density)]
+    starts = [_bisect(order, floats, candidates) for order in (by_damage, by_density)]
     for kept in sorted(starts, key=lambda start: sum(layer.bytes for layer in start)):
-        _cheapen(_give_back(kept, floats, trials), floats, trials)
+        _cheapen(_give_back(kept, floats, candidates), floats, candidates)
 
 
-def _bisect(order: Sequence[Layer], floats: Scheme, trials: Trials) -> list[Layer]:
+def _bisect(order: Sequence[Layer], floats: Scheme, candidates: Candidates) -> list[Layer]:
     """The fewest of the worst layers, and those they read, that hold the budget in float; the worst first."""
     fails, holds = 0, len(order)  # none kept is int8, all kept is float
     while holds - fails > 1:
         middle = (fails + holds) // 2
-        if _holds(dict.fromkeys(_worst(order, middle), floats), trials):
+        if _holds(dict.fromkeys(_worst(order, middle), floats), candidates):
             holds = middle
         else:
             fails = middle
@@ -147,7 +155,7 @@ def _worst(order: Sequence[Layer], count: int) -> list[Layer]:
     return [*order[:count], *(layer for layer in order[count:] if layer.tensor in read)]
 
 
-def _give_back(kept: Sequence[Layer], floats: Scheme, trials: Trials) -> list[Layer]:
+def _give_back(kept: Sequence[Layer], floats: Scheme, candidates: Candidates) -> list[Layer]:
     """Take halves, quarters, ..., single layers out wherever the rest still holds, what saves most for
     the least damage first.
 
@@ -158,17 +166,17 @@ def _give_back(kept: Sequence[Layer], floats: Scheme, trials: Trials) -> list[La
     while size:
         for part in [left[start : start + size] for start in range(0, len(left), size)]:
             rest = [layer for layer in left if layer not in part]
-            if _holds(dict.fromkeys(rest, floats), trials):
+            if _holds(dict.fromkeys(rest, floats), candidates):
                 left = rest
         size //= 2
     return left
 
 
-def _cheapen(kept: Sequence[Layer], floats: Scheme, trials: Trials) -> None:
+def _cheapen(kept: Sequence[Layer], floats: Scheme, candidates: Candidates) -> None:
     """int16x8 for each layer that bears it, the one that saves most first."""
     mix = dict.fromkeys(kept, floats)
     for layer in sorted(kept, key=lambda layer: (-layer.bytes, layer.tensor)):
-        if _holds({**mix, layer: Scheme.INT16X8}, trials):
+        if _holds({**mix, layer: Scheme.INT16X8}, candidates):
             mix[layer] = Scheme.INT16X8
 
 
@@ -176,31 +184,31 @@ def _density(layer: Layer) -> tuple[float, str]:
     return layer.damage / (layer.bytes + 1), layer.tensor
 
 
-def _holds(mix: dict[Layer, Scheme], trials: Trials) -> bool:
-    return trials.holds(Scheme.INT8, {name: scheme for layer, scheme in mix.items() for name in layer.operators})
+def _holds(mix: dict[Layer, Scheme], candidates: Candidates) -> bool:
+    return candidates.holds(Scheme.INT8, {name: scheme for layer, scheme in mix.items() for name in layer.operators})
 
 
-def _best(trials: Trials, max_slowdown: float | None) -> MixCandidate:
-    holding = [candidate for candidate in trials.candidates.values() if trials.budget.holds(candidate)]
+def _best(candidates: Candidates, max_slowdown: float | None) -> MixCandidate:
+    holding = [candidate for candidate in candidates.measured.values() if candidates.budget.holds(candidate)]
     if not holding:
-        raise _over_budget(trials)
+        raise _over_budget(candidates)
     fast = [c for c in holding if max_slowdown is None or c.measured.latency_ratio <= max_slowdown] or holding
     smallest = min(candidate.bytes for candidate in fast)
     alike = [candidate for candidate in fast if candidate.bytes <= SAME_SIZE * smallest]
     return min(alike, key=lambda candidate: (candidate.measured.latency_ratio, candidate.bytes))
 
 
-def _over_budget(trials: Trials) -> BudgetError:
-    found = f"no mix of schemes is within the budget of {trials.budget.max_drop_pp:g} points"
-    if not trials.candidates:
-        reason = next(iter(trials.refusals.values())).reason
+def _over_budget(candidates: Candidates) -> BudgetError:
+    found = f"no mix of schemes is within the budget of {candidates.budget.max_drop_pp:g} points"
+    if not candidates.measured:
+        reason = next(iter(candidates.refusals.values())).reason
         return BudgetError(
-            f"{found}: none of the {len(trials)} that were tried could be run, the first because {reason}"
+            f"{found}: none of the {len(candidates)} that were tried could be run, the first because {reason}"
         )
-    best = max(trials.candidates.values(), key=lambda c: (c.measured.passed, c.measured.accuracy, -c.bytes))
-    drop = f"{trials.budget.drop_pp(best):.2f} points below the source's {trials.budget.reference:.2%}"
+    best = max(candidates.measured.values(), key=lambda c: (c.measured.passed, c.measured.accuracy, -c.bytes))
+    drop = f"{candidates.budget.drop_pp(best):.2f} points below the source's {candidates.budget.reference:.2%}"
     floors = "" if best.measured.passed else " and too inaccurate for the proof"
     return BudgetError(
-        f"{found}: the best of {len(trials)} tried is {best.label} ({best.bytes:,} bytes), {drop}{floors}",
+        f"{found}: the best of {len(candidates)} tried is {best.label} ({best.bytes:,} bytes), {drop}{floors}",
         advice="Allow a larger --max-drop, or calibrate with more real inputs.",
     )

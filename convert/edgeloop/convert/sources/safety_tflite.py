@@ -15,7 +15,7 @@ from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.identify import LIMIT_BYTES
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
-from edgeloop.files.flatbuffer import BUILTIN_CUSTOM, Tflite, read_tflite
+from edgeloop.files.flatbuffer import BUILTIN_CUSTOM, TfliteFile, read_tflite
 
 BITS = {  # of an element; strings, resources and variants have no size of their own
     **dict.fromkeys(("complex128",), 128),
@@ -59,7 +59,7 @@ def scan_tflite(path: Path) -> list[str]:
     return []
 
 
-def _refuse_operators(path: Path, model: Tflite) -> None:
+def _refuse_operators(path: Path, model: TfliteFile) -> None:
     custom = {op.name for graph in model.graphs for op in graph.operators if op.custom} - BUILTIN_CUSTOM
     flex = sorted(name.removeprefix("Flex") for name in custom if name.startswith("Flex"))
     if flex:

@@ -47,14 +47,14 @@ def compare(
     notes += [
         "The intervals cover what varied within each measurement, not what changed on the machine between the two."
     ]
-    failed = [f"{row.variant} on {row.runtime} is {row.verdict.value}" for row in rows if row.verdict in failing]
+    failed = [f"{row.variant} on {row.runtime} is {row.change.value}" for row in rows if row.change in failing]
     document = {"compared": [_document(row) for row in rows], "margin": margin}
     error = BudgetError("; ".join(failed), advice="--fail-if allows none of these.") if failed else None
     return CommandResult(document, [_table(rows, reasons)], notes, error)
 
 
 def _document(row: Comparison) -> dict[str, Any]:
-    return {**asdict(row), "devices": list(row.devices), "verdict": row.verdict.value}
+    return {**asdict(row), "devices": list(row.devices), "change": row.change.value}
 
 
 def _table(rows: list[Comparison], reasons: list[str]) -> Table:
@@ -68,7 +68,7 @@ def _table(rows: list[Comparison], reasons: list[str]) -> Table:
             **{name: names[name] for name in telling(zip(runtimes, devices, strict=True))},
             "wall, 95%": [_ratio(row.wall) for row in rows],
             "CPU, 95%": [_ratio(row.cpu) for row in rows],
-            "change": [row.verdict.value for row in rows],
+            "change": [row.change.value for row in rows],
             "why": [f"({reasons.index(row.why) + 1})" if row.why else "" for row in rows],
         },
     )

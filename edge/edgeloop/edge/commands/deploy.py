@@ -12,7 +12,7 @@ from edgeloop.edge.deploy.deploy_result import DeployOptions
 from edgeloop.edge.deploy.device_status import read_statuses
 from edgeloop.edge.deploy.enroll import enroll as enroll_all
 from edgeloop.edge.deploy.fleet import known_devices
-from edgeloop.edge.deploy.parallel import Interrupted
+from edgeloop.edge.deploy.parallel import InterruptedRun
 from edgeloop.edge.deploy.present import of_deploy, of_enroll, of_rollback, of_statuses, state
 from edgeloop.edge.deploy.rollback import rollback as roll_back
 from edgeloop.edge.deploy.rollout import ALL
@@ -93,7 +93,7 @@ def deploy(
     )
     try:
         outcomes = roll_out(bundle, [parse_device(name) for name in to], options, waves, ctx.obj)
-    except Interrupted as e:
+    except InterruptedRun as e:
         for outcome in e.results:
             ctx.obj.say(f"{outcome.device.name}: {state(outcome)}")
         raise

@@ -27,7 +27,7 @@ def read_statuses(devices: Sequence[Device], timeout_s: float = TIMEOUT_S) -> li
     """Ask each device, for `timeout_s` at most once it is connected.
 
     Raises:
-        Interrupted: Ctrl-C.
+        InterruptedRun: Ctrl-C.
     """
 
     def work(device: Device, step: Step) -> StatusResult:

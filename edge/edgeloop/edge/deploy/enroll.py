@@ -34,7 +34,7 @@ def enroll(devices: Sequence[Device], signers: str | Path | bytes, timeout_s: fl
     Raises:
         DataError: The file cannot be read or lists no key for bundles.
         OptionsError: No device, or one twice.
-        Interrupted: Ctrl-C; its `results` are those of the devices that had begun.
+        InterruptedRun: Ctrl-C; its `results` are those of the devices that had begun.
 
     Example:
         >>> enroll([parse_device("ssh://pi@camera.local")], "signers")

@@ -20,7 +20,7 @@ Step = Callable[[str], None]  # a worker names the step it begins; raises Device
 AT_ONCE = 16  # threads wait for devices, so more than this machine's cores; each holds an ssh and some files
 
 
-class Interrupted(KeyboardInterrupt, Generic[T]):
+class InterruptedRun(KeyboardInterrupt, Generic[T]):
     """Ctrl-C. `results`: of every worker that had begun, in the devices' order."""
 
     def __init__(self, results: Sequence[T]) -> None:
@@ -36,7 +36,7 @@ def run_on_all(
     `work` handles the errors it expects: any other ends with the call, after the other devices.
 
     Raises:
-        Interrupted: Ctrl-C. Children were ended, and with them the workers.
+        InterruptedRun: Ctrl-C. Children were ended, and with them the workers.
     """
     events: SimpleQueue[tuple[Device, str] | None] = SimpleQueue()
     stop = threading.Event()
@@ -62,7 +62,7 @@ def run_on_all(
         except KeyboardInterrupt as e:
             stop.set()
             _end(futures)
-            raise Interrupted([future.result() for future in futures if not future.cancelled()]) from e
+            raise InterruptedRun([future.result() for future in futures if not future.cancelled()]) from e
     return [future.result() for future in futures]
 
 

@@ -36,7 +36,7 @@ def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: floa
 
     Raises:
         OptionsError: No device, or one twice.
-        Interrupted: Ctrl-C; its `results` are those of the devices that had begun.
+        InterruptedRun: Ctrl-C; its `results` are those of the devices that had begun.
 
     Example:
         >>> (result,) = rollback([parse_device("ssh://pi@camera.local")])

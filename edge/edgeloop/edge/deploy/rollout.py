@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeloop.bundle import read_bundle
 from edgeloop.edge.deploy.deploy import deploy_to
 from edgeloop.edge.deploy.deploy_result import STEPS, DeployOptions, DeployResult, DeployStatus
-from edgeloop.edge.deploy.parallel import Interrupted, Step, refuse_twice, run_on_all
+from edgeloop.edge.deploy.parallel import InterruptedRun, Step, refuse_twice, run_on_all
 from edgeloop.edge.deploy.waves import wave_sizes
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
@@ -41,7 +41,7 @@ def deploy(
     Raises:
         ModelError, IntegrityError: The bundle is none, or was changed: nothing is sent.
         OptionsError: Waves or devices contradict each other.
-        Interrupted: Ctrl-C; its `results` are the outcomes of all devices.
+        InterruptedRun: Ctrl-C; its `results` are the outcomes of all devices.
 
     Example:
         >>> (result,) = deploy("m/", [parse_device("ssh://pi@camera.local")])
@@ -62,8 +62,8 @@ def deploy(
         begun = [device for device, number in _waves(devices, sizes) if number == wave]
         try:
             done = run_on_all(begun, work, tell)
-        except Interrupted as e:
-            raise Interrupted(_with(results, e.results)) from e
+        except InterruptedRun as e:
+            raise InterruptedRun(_with(results, e.results)) from e
         results = _with(results, done)
         for result in done:
             progress(f"deploy to {result.device.label}", len(STEPS), len(STEPS))

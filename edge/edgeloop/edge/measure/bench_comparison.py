@@ -69,7 +69,7 @@ class Comparison:
     runtime: str
     delegate: str | None
     devices: tuple[str, str]
-    verdict: Change
+    change: Change
     why: str
     wall: Interval | None = None
     cpu: Interval | None = None
@@ -113,7 +113,7 @@ def compare(
 
     Example:
         >>> for row in compare("before.json", "after.json", CompareOptions(margin=0.05)):
-        ...     print(row.variant, row.runtime, row.verdict.value, row.why)
+        ...     print(row.variant, row.runtime, row.change.value, row.why)
     """
     first, second = (read_bench(x) if isinstance(x, (str, Path)) else x for x in (first, second))
     one, other = _rows(first["bench"], "first"), _rows(second["bench"], "second")
@@ -187,7 +187,7 @@ def _partner(device: str, rows: Mapping[str, Record], others: Mapping[str, Recor
 def _compared(a: Record, b: Record, options: CompareOptions) -> Comparison:
     wall = cpu = None
     why = _incomparable(a, b)
-    verdict = Change.NOT_COMPARABLE
+    change = Change.NOT_COMPARABLE
     if not why:
         wall = unpaired(_turns(b, "wall_ms"), _turns(a, "wall_ms"), options.seed)
         ticked = all(
@@ -195,10 +195,10 @@ def _compared(a: Record, b: Record, options: CompareOptions) -> Comparison:
         )  # not so where the clock is too coarse for these runs
         cpu = unpaired(_turns(b, "cpu_ms"), _turns(a, "cpu_ms"), options.seed) if ticked else None
         alone = a["contended"] is False and b["contended"] is False
-        verdict, why = judge(wall, cpu, alone, options.margin)
+        change, why = change_of(wall, cpu, alone, options.margin)
         unsettled = [which for which, r in (("first", a), ("second", b)) if r["steady"]["from"] is None]
-        if not why and unsettled and _beyond(_extremes(a, b), options.margin) is not verdict:
-            verdict, why = (
+        if not why and unsettled and _beyond(_extremes(a, b), options.margin) is not change:
+            change, why = (
                 Change.CANNOT_TELL,
                 f"the {unsettled[0]} measurement reached no steady state, and its blocks do not all agree",
             )
@@ -207,7 +207,7 @@ def _compared(a: Record, b: Record, options: CompareOptions) -> Comparison:
         runtime=a["runtime"],
         delegate=a["delegate"],
         devices=(a["device"], b["device"]),
-        verdict=verdict,
+        change=change,
         why=why,
         wall=wall,
         cpu=cpu,
@@ -239,7 +239,7 @@ def _extremes(a: Record, b: Record) -> Interval:
     return Interval(ratio=float(of[0] / to[0]), low=float(min(of) / max(to)), high=float(max(of) / min(to)))
 
 
-def judge(wall: Interval, cpu: Interval | None, alone: bool, margin: float) -> tuple[Change, str]:
+def change_of(wall: Interval, cpu: Interval | None, alone: bool, margin: float) -> tuple[Change, str]:
     """The change that a ratio shows, and why it shows no more; the reason is empty for faster and slower.
 
     `alone`: no run waited for anything else.

@@ -18,7 +18,7 @@ from edgeloop.edge.measure.scenarios import Query, Scenario, ScenarioResult, sce
 from edgeloop.errors import DeviceError, TargetError
 from edgeloop.processes.frames import pack, unpack
 from edgeloop.runtime.agent.protocol import LoadgenRequest
-from edgeloop.runtime.client import Agent
+from edgeloop.runtime.client import RuntimeClient
 
 ESTIMATES = {Scenario.SINGLE_STREAM: "early_stopping_latency_ss", Scenario.MULTI_STREAM: "early_stopping_latency_ms"}
 PLAIN = {
@@ -38,7 +38,7 @@ class LoadgenRun:
 
 
 def measure_with_loadgen(
-    agent: Agent, inputs: Mapping[str, np.ndarray], signature: str | None, query: Query, queries: int
+    agent: RuntimeClient, inputs: Mapping[str, np.ndarray], signature: str | None, query: Query, queries: int
 ) -> LoadgenRun:
     """Let LoadGen issue `queries` queries (offline: one) to the model that the agent has loaded.
 

@@ -12,8 +12,8 @@ from edgeloop.edge.measure.bench_plan import BenchCandidate, BenchOptions
 from edgeloop.edge.measure.bench_records import Reading
 from edgeloop.edge.measure.scenarios import Query, Scenario, query_of
 from edgeloop.errors import MissingExtra, ParityError
-from edgeloop.runtime.client import Agent, RunResult
-from edgeloop.runtime.parity.compare import RanOn, reason
+from edgeloop.runtime.client import RunResult, RuntimeClient
+from edgeloop.runtime.parity.compare import RunContext, reason
 from edgeloop.runtime.parity.self_check import batch_of, inference, sample, self_check
 
 QUERIES_A_TURN = 5  # 100 runs are 20 turns: the bootstrap and the change-point test have something to draw from
@@ -46,7 +46,12 @@ class PreparedModel:
     """A model in an agent. `began_s`: the plan's start on this machine's monotonic clock; `close` ends the agent."""
 
     def __init__(
-        self, candidate: BenchCandidate, agent: Agent, options: BenchOptions, began_s: float, close: Callable[[], None]
+        self,
+        candidate: BenchCandidate,
+        agent: RuntimeClient,
+        options: BenchOptions,
+        began_s: float,
+        close: Callable[[], None],
     ) -> None:
         """Load, run once, check against the reference where no proof says so, warm up.
 
@@ -117,7 +122,7 @@ class PreparedModel:
                 "it was not proved on this runtime, and the bundle has no reference.npz to check it with",
                 advice="Choose another --runtime, or convert without --no-reference.",
             )
-        where = RanOn(target.variant, runtime, device=self.candidate.device.label)
+        where = RunContext(target.variant, runtime, device=self.candidate.device.label)
         rows = self_check(self.agent, where, target.reference, self.signature, batch)
         wrong = [reason(row) for row in rows if not row.passed]
         if wrong:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from edgeloop.processes.messages import Done, Request
+from edgeloop.processes.messages import EmptyReply, Request
 from edgeloop.runtime.agent.machine.sysfs import UNKNOWN
 
 
@@ -201,11 +201,11 @@ class LoadgenRequest(Request[LoadgenReply]):
 
 
 @dataclass(frozen=True)
-class TensorsRequest(Request[Done]):
+class TensorsRequest(Request[EmptyReply]):
     """Run once; the reply's payload holds the inner tensors `indices` of `graph`, by index. Needs `keep`."""
 
     OP: ClassVar[str] = "tensors"
-    REPLY: ClassVar[type] = Done
+    REPLY: ClassVar[type] = EmptyReply
     signature: str | None
     graph: int
     indices: Sequence[int]

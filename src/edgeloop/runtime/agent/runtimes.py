@@ -40,9 +40,9 @@ def is_installed(runtime: Runtime) -> bool:
 
 def _load(runtime: Runtime) -> Any:
     if runtime.interpreter:
-        from edgeloop.runtime.agent.tflite import TFLite
+        from edgeloop.runtime.agent.tflite import TfliteRuntime
 
-        return TFLite(runtime.interpreter, runtime.package)
+        return TfliteRuntime(runtime.interpreter, runtime.package)
     from edgeloop.runtime.agent.onnx import Onnx
 
     return Onnx()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeloop.processes.frames import pack, serve, unpack
-from edgeloop.processes.messages import Done, answering
+from edgeloop.processes.messages import EmptyReply, answering
 from edgeloop.runtime.agent.machine.memory import own_bytes
 from edgeloop.runtime.agent.paths import confined, resolved
 from edgeloop.runtime.agent.protocol import (
@@ -122,9 +122,9 @@ class ModelOperations:
         answer, times = drive(call.invoke, asked.scenario, asked.queries, asked.samples, asked.calls)
         return LoadgenReply(**answer), pack(times)
 
-    def tensors(self, asked: TensorsRequest, payload: bytes) -> tuple[Done, bytes]:
+    def tensors(self, asked: TensorsRequest, payload: bytes) -> tuple[EmptyReply, bytes]:
         found = self.runtime.tensors(asked.signature or "", unpack(payload), asked.graph, list(asked.indices))
-        return Done(), pack(found)
+        return EmptyReply(), pack(found)
 
 
 def checked(runs: int) -> int:

@@ -17,7 +17,7 @@ from edgeloop.runtime.agent.machine.sysfs import UNKNOWN
 from edgeloop.runtime.agent.runtimes import Arrays, Call, Signatures
 
 
-class TFLite:
+class TfliteRuntime:
     """`module` holds the interpreter, `package` is what was installed."""
 
     def __init__(self, module: str, package: str) -> None:

@@ -58,7 +58,7 @@ def floor_of(scheme: Scheme, min_snr_db: float | None = None) -> Floor:
 
 
 @dataclass(frozen=True)
-class RanOn:
+class RunContext:
     """Which variant ran, in what, on which device (a label without a path)."""
 
     variant: str
@@ -97,7 +97,7 @@ class Parity:
 
 
 def compare(
-    where: RanOn,
+    where: RunContext,
     floor: Floor,
     expected: Mapping[str, np.ndarray],
     got: Mapping[str, np.ndarray],
@@ -117,7 +117,7 @@ def compare(
     return rows
 
 
-def failed(where: RanOn, expected: Mapping[str, np.ndarray], error: str) -> list[Parity]:
+def failed(where: RunContext, expected: Mapping[str, np.ndarray], error: str) -> list[Parity]:
     """The records of a variant that did not run at all."""
     return [_failed(where, name, reference, error) for name, reference in expected.items()]
 
@@ -152,7 +152,7 @@ def _nothing_to_compare(reference: np.ndarray, value: np.ndarray | None) -> str 
     return None
 
 
-def _failed(where: RanOn, output: str, reference: np.ndarray, error: str | None) -> Parity:
+def _failed(where: RunContext, output: str, reference: np.ndarray, error: str | None) -> Parity:
     most = float(np.finfo(np.float32).max)  # JSON has no infinity
     return Parity(
         **asdict(where),
@@ -169,7 +169,7 @@ def _failed(where: RanOn, output: str, reference: np.ndarray, error: str | None)
 
 
 def _row(
-    where: RanOn,
+    where: RunContext,
     floor: Floor,
     output: str,
     reference: np.ndarray,

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from edgeloop.bundle import Quantization, Scheme
-from edgeloop.runtime.parity.compare import Parity, RanOn, compare, floor_of, is_classifier
+from edgeloop.runtime.parity.compare import Parity, RunContext, compare, floor_of, is_classifier
 from edgeloop.runtime.parity.quantization import from_io, to_io
 
 
@@ -52,7 +52,9 @@ class Reference:
         return from_io(own, {n: q for n, q in self.io.items() if n in own and self.outputs[n].dtype.kind == "f"})
 
 
-def self_check(running: RunnableModel, where: RanOn, reference: Reference, signature: str, batch: int) -> list[Parity]:
+def self_check(
+    running: RunnableModel, where: RunContext, reference: Reference, signature: str, batch: int
+) -> list[Parity]:
     """Every reference sample through `signature`, one at a time: a device may have memory for no more.
 
     Raises:

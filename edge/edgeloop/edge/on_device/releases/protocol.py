@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import OptionsError
-from edgeloop.processes.messages import Done, Request, by_name, one
+from edgeloop.processes.messages import EmptyReply, Request, by_name, one
 from edgeloop.runtime.agent.protocol import PushReply, PushRequest
 
 P90_RUNS = FEWEST_RUNS[90]
@@ -73,11 +73,11 @@ class StatusRequest(Request[DeviceStatus]):
 
 
 @dataclass(frozen=True)
-class EnrollRequest(Request[Done]):
+class EnrollRequest(Request[EmptyReply]):
     """Trust the signers in the payload (allowed_signers) from now on; once (trust.py)."""
 
     OP: ClassVar[str] = "enroll"
-    REPLY: ClassVar[type] = Done
+    REPLY: ClassVar[type] = EmptyReply
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_sta
 from edgeloop.edge.on_device.releases.trust import enroll
 from edgeloop.errors import EdgeloopError, OptionsError, ParityError, WriteError
 from edgeloop.processes.frames import Header, Operation, serve
-from edgeloop.processes.messages import Done, answering
+from edgeloop.processes.messages import EmptyReply, answering
 from edgeloop.runtime.agent.child_model import model_in_child
 from edgeloop.runtime.agent.paths import home
 from edgeloop.runtime.agent.protocol import PushReply
@@ -74,9 +74,9 @@ class ReleaseAgent:
     def status(self, asked: StatusRequest, payload: bytes) -> DeviceStatus:
         return status(self.home)
 
-    def enroll(self, asked: EnrollRequest, payload: bytes) -> Done:
+    def enroll(self, asked: EnrollRequest, payload: bytes) -> EmptyReply:
         enroll(self.home, payload)
-        return Done()
+        return EmptyReply()
 
     def begin(self, asked: BeginRequest, payload: bytes) -> BeginReply:
         slot, manifest = Slot(self.home, asked.slot), parse_manifest(payload)

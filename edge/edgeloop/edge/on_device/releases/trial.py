@@ -16,7 +16,7 @@ from edgeloop.edge.on_device.percentiles import FEWEST_RUNS, percentile
 from edgeloop.edge.on_device.releases.protocol import P90_RUNS, Probation
 from edgeloop.errors import EdgeloopError, ParityError, TargetError
 from edgeloop.runtime.agent.child_model import ChildModel, ChildRun
-from edgeloop.runtime.parity.compare import Parity, RanOn, reason
+from edgeloop.runtime.parity.compare import Parity, RunContext, reason
 from edgeloop.runtime.parity.reference import read_reference
 from edgeloop.runtime.parity.self_check import Reference, batch_of, inference, sample, self_check
 
@@ -72,8 +72,8 @@ def run_trial(start: Start, bundle: Bundle, variant: Variant, how: TrialOptions)
     real = read_reference(bundle)
     reference = Reference(real[0], real[1], variant.scheme, variant.io) if real else None
     with start(how.runtime, str(bundle.path), variant.entry, how.threads, how.timeout_s) as model:
-        where = RanOn(variant.id, how.runtime, model.version)
-        timed = _Timed(model)
+        where = RunContext(variant.id, how.runtime, model.version)
+        timed = _TimedModel(model)
         signature, specs = inference(model.signatures, reference)
         first_ms = timed.run(sample(specs, reference), signature).wall_ms
         timed.wall_ms.clear()  # a first run is none of the steady ones
@@ -98,7 +98,7 @@ def objection(probation: Probation, seen: TrialResult) -> EdgeloopError | None:
     return None
 
 
-class _Timed:
+class _TimedModel:
     """A model that notes how long its runs took."""
 
     def __init__(self, model: ChildModel) -> None:

@@ -109,7 +109,7 @@ def yuv420(frame: bytes) -> np.ndarray:
     return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
 
 
-class _Newest:
+class _NewestFrame:
     """What the program wrote last, whole. A thread reads all the time: a full pipe would hold old frames back."""
 
     def __init__(self, child: subprocess.Popen, camera: Camera, log: IO[bytes]) -> None:
@@ -144,6 +144,6 @@ class _Newest:
 
 
 @contextlib.contextmanager
-def _started(camera: Camera) -> Iterator[_Newest]:
+def _started(camera: Camera) -> Iterator[_NewestFrame]:
     with log_file() as log, owned(camera.command, stdout=subprocess.PIPE, stderr=log) as child:
-        yield _Newest(child, camera, log)
+        yield _NewestFrame(child, camera, log)

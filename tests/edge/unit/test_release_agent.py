@@ -23,7 +23,7 @@ from matrix_bundles import (
     write_bundle,
 )
 
-from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Requires, Variant, read_bundle
+from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Requirements, Variant, read_bundle
 from edgeloop.edge.on_device.percentiles import percentile
 from edgeloop.edge.on_device.releases import store
 from edgeloop.edge.on_device.releases.recover import recover
@@ -553,10 +553,10 @@ def device(tmp_path):
 @pytest.mark.parametrize(
     ("requires", "runtime", "why"),
     [
-        (Requires(("litert",)), "tflite-runtime", "not proved on tflite-runtime. Choose one of: litert"),
-        (Requires(("litert",)), "onnxruntime", "onnxruntime does not run float32, a tflite file"),
-        (Requires((), ("asimddp", "fp")), "litert", "needs the CPU features asimddp, which this device lacks"),
-        (Requires((), (), 129 << 20), "litert", "needs 135266304 bytes of memory, and 134217728 are free"),
+        (Requirements(("litert",)), "tflite-runtime", "not proved on tflite-runtime. Choose one of: litert"),
+        (Requirements(("litert",)), "onnxruntime", "onnxruntime does not run float32, a tflite file"),
+        (Requirements((), ("asimddp", "fp")), "litert", "needs the CPU features asimddp, which this device lacks"),
+        (Requirements((), (), 129 << 20), "litert", "needs 135266304 bytes of memory, and 134217728 are free"),
     ],
     ids=["runtime", "format", "cpu", "ram"],
 )
@@ -568,15 +568,15 @@ def test_a_device_that_has_less_than_a_variant_needs_is_the_wrong_target(bundle,
 
 def test_a_device_that_does_not_tell_its_features_is_none_that_has_them(bundle, device):
     with pytest.raises(TargetError, match="may lack: it does not tell"):
-        check_requirements(_variant(bundle(requires=Requires((), ("asimd",)))), "litert", device(None, 128))
+        check_requirements(_variant(bundle(requires=Requirements((), ("asimd",)))), "litert", device(None, 128))
 
 
 def test_memory_that_a_device_does_not_tell_is_left_to_the_trial(bundle, tmp_path):
-    check_requirements(_variant(bundle(requires=Requires((), (), 1 << 40))), "litert", str(tmp_path))
+    check_requirements(_variant(bundle(requires=Requirements((), (), 1 << 40))), "litert", str(tmp_path))
 
 
 def test_a_device_that_has_what_a_variant_needs_takes_it(bundle, device):
-    requires = Requires(("litert", "tflite-runtime"), ("asimd",), 128 << 20)
+    requires = Requirements(("litert", "tflite-runtime"), ("asimd",), 128 << 20)
     check_requirements(_variant(bundle(requires=requires)), "tflite-runtime", device("fp asimd", 128))
 
 
@@ -589,6 +589,6 @@ def test_needs_are_checked_on_the_device_before_anything_runs(home, bundle):
         raise AssertionError("it was run")
 
     deployer = Deployer(home, never)
-    deployer.stage(bundle(requires=Requires((), ("a-feature-of-tomorrow",))))
+    deployer.stage(bundle(requires=Requirements((), ("a-feature-of-tomorrow",))))
     with pytest.raises(TargetError, match="a-feature-of-tomorrow"):
         deployer.trial()

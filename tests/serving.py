@@ -31,7 +31,7 @@ RELEASES = {1: "float32", 2: "int8-io"}  # by the same weights: what they answer
 @pytest.fixture(scope="session")
 def tiny(made_once) -> Path:
     """A bundle: images of 8 x 8 grey pixels of 0..1, three classes; float32, int8 with integer ends, ONNX."""
-    return made_once("answering", make_tiny) / "tiny"
+    return made_once("serving", make_tiny) / "tiny"
 
 
 def make_tiny(folder: Path) -> None:
