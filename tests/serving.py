@@ -96,10 +96,11 @@ def deployed(bundle: Path, home: Path, name: str = "tiny") -> Deployed:
 
 @contextlib.contextmanager
 def program(python: Path, log: Path, *arguments: str) -> Iterator:
-    """The `answer` part in a process of its own, on this machine; its news in `log`."""
+    """The `answer` part in a process of its own, on this machine, that has said it started; its news in `log`."""
     with (
         connect(parse_device(f"local:{python}")) as device,
         log.open("wb") as words,
         device.start(["edge.on_device.serving.serve", *arguments], words) as child,
     ):
+        assert json.loads(child.stdout.readline()) == {"started": 1}
         yield child

@@ -5,15 +5,16 @@ A Grid sees every message, so the rule holds under each of Flower's strategies, 
 
 from __future__ import annotations
 
-import re
+import json
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from edgeloop.errors import DeviceError
+from edgeloop.errors import DeviceError, EdgeloopError, error_from_json, one_line
+from edgeloop.federated.device.metrics import DEVICE, ERROR
 from edgeloop.federated.records import ClientRecord, check_reply
 
 POLL_S = 0.2  # Flower's own send_and_receive looks every 3 s
@@ -35,7 +36,8 @@ class CheckedGrid(Grid):
         """The replies in the order of the devices, so that the average does not depend on who was first.
 
         Raises:
-            DeviceError: A device failed, did not answer within `timeout` seconds, or sent what cannot be averaged.
+            DeviceError: A device ended, did not answer within `timeout` seconds, or sent what cannot be averaged.
+            EdgeloopError: The training failed there; of the class that it had there.
         """
         waiting = set(self.inner.push_messages(messages))
         if not waiting:  # Flower also "sends" the evaluation round that is switched off
@@ -63,9 +65,14 @@ class CheckedGrid(Grid):
         return [reply for _, reply in replies]
 
     def _checked(self, reply: Message) -> ClientRecord:
-        if reply.has_error():
-            raise DeviceError(f"a device failed: {_reason(reply.error.reason or f'Flower error {reply.error.code}')}")
+        if reply.has_error():  # Flower's own: no ClientApp of ours answered
+            raise DeviceError(
+                f"a device failed: {one_line(reply.error.reason or f'Flower error {reply.error.code}')}",
+                advice="Check its environment: edgeloop setup device.",
+            )
         content = reply.content
+        if list(content) == [ERROR]:
+            raise _error_of(content)
         if list(content.array_records) != ["arrays"] or list(content.metric_records) != ["metrics"]:
             raise DeviceError(
                 f"a reply holds {sorted(content)}, expected arrays and metrics",
@@ -95,7 +102,11 @@ class CheckedGrid(Grid):
         return self.inner.pull_messages(message_ids)
 
 
-def _reason(reason: str) -> str:
-    """Flower writes an exception of a ClientApp as <class 'package.Name'>:<'text'>."""
-    match = re.fullmatch(r"<class '(?:.*\.)?(\w+)'>:<'(.*)'>", reason, re.DOTALL)
-    return f"{match[1]}: {match[2]}" if match else reason
+def _error_of(content: RecordDict) -> EdgeloopError:
+    """What failed on the device, as the class it was there."""
+    record: dict[str, Any] = dict(content.config_records.get(ERROR) or {})
+    try:
+        document = json.loads(record.get(ERROR, ""))
+    except (ValueError, TypeError, RecursionError):
+        document = {"type": "a reply that is not JSON"}
+    return error_from_json(document, where=f"device {one_line(record.get(DEVICE, ''), 20)}", doing="the training")

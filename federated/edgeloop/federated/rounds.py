@@ -120,6 +120,7 @@ def run_rounds(
         ModelError, IntegrityError: The bundle is none, was changed, or has no trainable variant.
         OptionsError: `running` was started for other shards or other devices.
         DeviceError: A device, the server or the time failed; names the round and the reason.
+        EdgeloopError: The training failed on a device, e.g. DataError for its shard; of the class that it had there.
         MissingExtra: Flower is not installed here or in the device environment, or there is no such environment.
         WriteError: `out` cannot be written.
 
@@ -186,11 +187,11 @@ def _watch(options: RoundsOptions, flower: Network, on_round: OnRound, deadline:
             raise error_from_json(json.loads((flower.work / FAILURE).read_bytes()), where=where, doing="the ServerApp")
         flower.check()
         if alive is False:
-            raise DeviceError(f"{where}: the ServerApp ended; {flower.last_log_line('serverapp')}")
+            raise DeviceError(f"the ServerApp ended; {flower.last_log_line('serverapp')}", where=where)
         if alive is None and time.monotonic() - asked > QUIET_S:
             status, asked = flower.status(), time.monotonic()
             if status.startswith("finished"):
-                raise DeviceError(f"{where}: Flower ended the run ({status}); {flower.last_log_line('serverapp')}")
+                raise DeviceError(f"Flower ended the run ({status}); {flower.last_log_line('serverapp')}", where=where)
         if time.monotonic() > deadline:
             raise DeviceError(
                 f"{where} was not finished within {options.timeout_s:g} s",

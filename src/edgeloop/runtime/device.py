@@ -17,6 +17,7 @@ from pathlib import Path
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError
 from edgeloop.runtime.environment import environment_folder, is_complete
 
+ENVIRONMENT_MARKS = "pyvenv.cfg", "conda-meta"  # lie in an environment that has a name of its own
 DEVICE_PYTHON = "EDGELOOP_DEVICE_PYTHON"
 DEVICE_FORMS = "local, local:PYTHON (another interpreter) or ssh://[USER@]HOST[:PORT][/PATH/TO/PYTHON]"
 EXPECTED = "Expected local, local:PYTHON or ssh://[USER@]HOST[:PORT][/PATH/TO/PYTHON]."
@@ -50,7 +51,13 @@ class Device:
         """For records that others read: which machine or environment, not who or where on a disk."""
         if self.ssh is not None:
             return f"ssh:{self.ssh.host}" + (f":{self.ssh.port}" if self.ssh.port else "")
-        return "local" if self.name == "local" else f"local:{self.python.parent.parent.name}"
+        if self.name == "local":
+            return "local"
+        environment = self.python.parent.parent
+        if any((environment / mark).exists() for mark in ENVIRONMENT_MARKS):
+            return f"local:{environment.name}"
+        parts = 3 if self.python.parent.name == "bin" else 2  # usr/bin/python3.9, pypy/python
+        return f"local:{'/'.join(self.python.parts[-parts:]).lstrip('/')}"
 
 
 def parse_device(text: str) -> Device:

@@ -20,7 +20,7 @@ from edgeloop.files.flatbuffer_table import FlatbufferTable
 from edgeloop.files.inspect import inspect
 from edgeloop.files.keras_config import code_layers
 from edgeloop.files.protobuf import fields, text, whole
-from edgeloop.runtime.device import Host, parse_device
+from edgeloop.runtime.device import Device, Host, parse_device
 from edgeloop.runtime.parity.reference import read_reference
 
 
@@ -310,3 +310,19 @@ def test_a_tflite_is_read_without_a_framework():
     assert (weights.dtype, weights.shape, weights.sizes, weights.constant_bytes) == ("int8", (3, 4), (3, 4), 12)
     assert (graph.tensors[0].shape, graph.tensors[0].sizes) == ((None, 4), (1, 4))
     assert data[weights.constant_at - 4 : weights.constant_at] == struct.pack("<I", weights.constant_bytes)
+
+
+def test_a_label_tells_environments_apart_and_other_interpreters_by_the_end_of_their_path(tmp_path):
+    def label(path: str, mark: str = "") -> str:
+        python = tmp_path / path
+        python.parent.mkdir(parents=True, exist_ok=True)
+        if mark:
+            (python.parent.parent / mark).write_text("")
+        return Device(f"local:{python}", python).label
+
+    assert label("one/.venv-device/bin/python", "pyvenv.cfg") == "local:.venv-device"
+    assert label("conda/envs/py39/bin/python", "conda-meta") == "local:py39"
+    assert label("usr/bin/python3.9") == "local:usr/bin/python3.9"
+    assert label("pypy/python") == "local:pypy/python"
+    assert Device("local:/python", Path("/python")).label == "local:python"
+    assert Device("local", Path("/usr/bin/python3")).label == "local"

@@ -228,7 +228,7 @@ def _is_wrong(file):
     [
         (_dies, "TargetError", "SIGILL", 0),
         (_is_wrong, "ParityError", "SNR", 3),  # one pass over the reference shows it
-        (lambda file: Matrix(file, 5.5), "TargetError", "p90 latency is 5.5 ms, above the budget of 5 ms", 66),
+        (lambda file: Matrix(file, 5.5), "BudgetError", "p90 latency is 5.5 ms, above the budget of 5 ms", 66),
     ],
     ids=["dies", "wrong answers", "too slow"],
 )
@@ -238,6 +238,7 @@ def test_a_failed_probation_is_rolled_back_by_itself(home, bundle, then, cause, 
     done = Deployer(home, Turning(then)).deploy(two, runs=64, p90_budget_ms=5.0)
     assert (done["result"], done["failure"]["type"], done["runs"]) == ("rolled back", cause, runs)
     assert reason in done["failure"]["found"]
+    assert ("--p90-budget-ms" in done["failure"]["advice"]) == (cause == "BudgetError")
     assert (running(home), releases(home)) == (1, ["1"])
     told = Deployer(home).told()
     assert (told["floor"], told["last"]["result"], told["last"]["version"]) == (1, "rolled back", 2)

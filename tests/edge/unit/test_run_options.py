@@ -6,9 +6,9 @@ import pytest
 
 from edgeloop.edge.on_device.serving.serve import options
 from edgeloop.edge.run.options import RunOptions
-from edgeloop.edge.run.run import run_location
+from edgeloop.edge.run.run import ask, run, run_location
 from edgeloop.edge.run.systemd import unit, unit_name
-from edgeloop.errors import OptionsError
+from edgeloop.errors import DeviceError, OptionsError
 
 WHERE = {
     "python": "/usr/bin/python3",
@@ -115,3 +115,16 @@ def test_a_service_has_no_standard_input():
 def test_a_units_name_has_no_odd_characters():
     assert unit_name({**WHERE, "slot": "é/ x"}) == "edgeloop-___x.service"
     assert unit_name({**WHERE, "slot": None, "bundle": "/b/tiny"}) == "edgeloop-tiny.service"
+
+
+def test_a_program_that_is_no_python_is_not_taken_for_one_without_answers(tmp_path):
+    with pytest.raises(DeviceError, match=r"is not edgeloop's program: it ended well without a word"):
+        list(run("local:/usr/bin/true"))
+    with pytest.raises(DeviceError, match=r"is not edgeloop's program: it ended well without an answer"):
+        ask("local:/usr/bin/true", RunOptions(), "--service-location")
+    for printed in ("{}", "hello", "[1]", '{"failed": {}}'):
+        other = tmp_path / "python"
+        other.write_text(f"#!/bin/sh\necho '{printed}'")
+        other.chmod(0o755)
+        with pytest.raises(DeviceError, match=r"is not edgeloop's program: it answered"):
+            list(run(f"local:{other}"))

@@ -50,6 +50,27 @@ def test_a_client_trains_without_tensorflow_even_where_tensorflow_is_installed(t
     assert not {"tensorflow", "keras", "tf_keras"} & set(loaded)
 
 
+def test_a_client_that_fails_replies_with_the_error(tmp_path):
+    pytest.importorskip("flwr")
+    script = """
+import json, sys
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from edgeloop.federated.device.client_app import app
+TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+message = Message(RecordDict({"config": ConfigRecord({"model": b"m", "sha256": "0" * 64})}), 1, "train")
+message.metadata.__dict__["_message_id"] = "1"
+reply = app(message, Context(1, 1, {"device": 3, "shard": "a.npz"}, RecordDict(), {}))
+print(json.dumps([list(reply.content), dict(reply.content["error"])]))
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    records, error = json.loads(done.stdout.splitlines()[-1])
+    assert records == ["error"] and error["device"] == "3"
+    said = json.loads(error["error"])
+    assert (said["type"], said["exit_code"], said["advice"]) == ("IntegrityError", 9, "Run the round again.")
+
+
 def test_the_device_environment_has_no_tensorflow(device_python):
     command = [str(device_python), "-I", "-c", "import edgeloop.federated.device.client_app, tensorflow"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

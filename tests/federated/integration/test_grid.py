@@ -1,9 +1,11 @@
 """A round's rule, on Flower's own messages and a network that the test plays."""
 
+import json
+
 import numpy as np
 import pytest
 
-from edgeloop.errors import DeviceError
+from edgeloop.errors import DataError, DeviceError
 from edgeloop.federated.records import ClientRecord
 
 pytest.importorskip("flwr")
@@ -82,8 +84,8 @@ def test_a_reply_with_nan_ends_the_round():
 @pytest.mark.parametrize(
     ("reason", "says"),
     [
-        ("<class 'edgeloop.errors.DataError'>:<'a.npz: labels'>", "a device failed: DataError: a.npz: labels$"),
-        ("the node is gone", "a device failed: the node is gone$"),
+        ("<class 'ValueError'>:<'a bug'>", "a device failed: <class 'ValueError'>:<'a bug'>. Check its environment"),
+        ("the node is gone", "a device failed: the node is gone. Check its environment"),
     ],
 )
 def test_an_error_reply_ends_the_round_in_its_own_words(reason, says):
@@ -91,6 +93,27 @@ def test_an_error_reply_ends_the_round_in_its_own_words(reason, says):
 
     with pytest.raises(DeviceError, match=says):
         round_of(Message(Error(code=3, reason=reason), reply_to=sent(0)))
+
+
+def failed(document: object, device: str = "1"):
+    from flwr.app import ConfigRecord, Message, RecordDict
+
+    return Message(RecordDict({"error": ConfigRecord({"error": document, "device": device})}), reply_to=sent(0))
+
+
+def test_an_error_of_a_device_keeps_its_class_and_its_advice():
+    document = DataError("labels run from 0 to 3", advice="Use labels 0 to 2.", where="a.npz").to_json()
+    with pytest.raises(DataError, match=r"^device 1: a\.npz: labels run from 0 to 3\. Use labels 0 to 2\.$") as raised:
+        round_of(failed(json.dumps(document)))
+    assert raised.value.advice == "Use labels 0 to 2."
+
+
+@pytest.mark.parametrize(
+    "document", ["", "[" * 100_000, "5", 5, "{}", json.dumps({"type": "__class__", "found": "x"}), b"\xff"]
+)
+def test_an_error_that_is_none_of_ours_is_a_device_error(document):
+    with pytest.raises(DeviceError, match=r"^device 1: the training failed with"):
+        round_of(failed(document))
 
 
 def test_a_reply_without_arrays_ends_the_round():

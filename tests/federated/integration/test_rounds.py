@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_entries
-from edgeloop.errors import DeviceError, OptionsError
+from edgeloop.errors import DataError, DeviceError, OptionsError
 from edgeloop.federated.network import network
 from edgeloop.federated.rounds import RoundsOptions, run_rounds
 from edgeloop.runtime.agent.trainer import SIGNATURES, Trainer
@@ -185,8 +185,9 @@ def test_a_shard_the_model_does_not_know_ends_the_run_with_its_name(bundle, shar
     strange = temporary / "strange.npz"
     np.savez(strange, features=np.zeros((4, 8), np.float32), y=np.array([0, 1, 2, 3]))
     chosen = options((shards[0], strange), device_python, temporary / "out")
-    says = rf"round 1 of 3: a device failed: DataError: {re.escape(str(strange))}: labels run from 0 to 3"
-    with pytest.raises(DeviceError, match=says):
+    says = rf"round 1 of 3: device 1: {re.escape(str(strange))}: labels run from 0 to 3"
+    with pytest.raises(DataError, match=says) as raised:
         run_rounds(bundle, chosen)
+    assert raised.value.advice and raised.value.advice not in raised.value.found
     assert nothing_is_left(temporary)
     assert not list((temporary / "out").glob("round-*.npz"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgeloop.bundle import Bundle, Variant, is_bundle, read_bundle
-from edgeloop.edge.on_device.serving.serve import FAILED
+from edgeloop.edge.on_device.serving.serve import FAILED, STARTED
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, error_from_json, last_line
 from edgeloop.processes.exit_status import exit_status
@@ -99,13 +99,17 @@ def run(
             # the thread has an end of its own: whoever ends the child closes the other while it may be writing
             threading.Thread(target=_copy, args=(stdin, os.dup(child.stdin.fileno())), daemon=True).start()
             child.stdin.close()
-        failed = None
+        started, failed = child.stdout.readline(), None
+        if started:
+            _check_started(started, location.device)
         for line in child.stdout:
             document = _document(line, location.device)
             failed = document.get(FAILED)
             if failed is None:
                 yield document
         _check_exit(child, log, location.device, failed)
+        if not started:
+            raise _not_edgeloop(location.device, "ended well without a word")
 
 
 def ask(target: str, options: RunOptions, question: str) -> dict[str, Any]:
@@ -125,8 +129,13 @@ def ask(target: str, options: RunOptions, question: str) -> dict[str, Any]:
                 f"{location.device.name} did not answer within {options.timeout_s:g} s",
                 advice="Check that it is running.",
             ) from e
-        document = _document(said.partition(b"\n")[0], location.device) if said else {}
+        started, _, answer = said.partition(b"\n")
+        if started:
+            _check_started(started, location.device)
+        document = _document(answer, location.device) if answer else {}
         _check_exit(child, log, location.device, document.get(FAILED))
+        if not document:
+            raise _not_edgeloop(location.device, "ended well without an answer")
     return document
 
 
@@ -213,10 +222,21 @@ def _document(line: bytes, device: Device) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise DeviceError(
-            f"{device.name} answered {line[:60]!r}", advice="Expected edgeloop's program: check what its Python starts."
-        )
+        raise _not_edgeloop(device, f"answered {line[:60]!r}")
     return found
+
+
+def _check_started(line: bytes, device: Device) -> None:
+    if STARTED not in _document(line, device):
+        raise _not_edgeloop(device, f"answered {line[:60]!r}")
+
+
+def _not_edgeloop(device: Device, did: str) -> DeviceError:
+    return DeviceError(
+        f"what its Python started is not edgeloop's program: it {did}",
+        advice="Check that the interpreter of the device is a Python of 3.9 or later.",
+        where=device.name,
+    )
 
 
 def _check_exit(child: subprocess.Popen, log: _DeviceLog, device: Device, failed: object) -> None:

@@ -6,17 +6,18 @@ the shard; the model and how to train it arrive with the message.
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from edgeloop.errors import DataError, EdgeloopError, IntegrityError, one_line
-from edgeloop.federated.device.metrics import DEVICE, EXAMPLES, LOSS, SECONDS
+from edgeloop.errors import DataError, EdgeloopError, IntegrityError, error_to_json, one_line
+from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LOSS, SECONDS
 from edgeloop.hashes import digest_of
 from edgeloop.runtime.agent.trainer import Trainer
 
@@ -25,7 +26,16 @@ app = ClientApp()
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """One round on this device's shard. An error travels to the server as Flower's error reply."""
+    """One round on this device's shard, or why it failed, as `errors.error_to_json` writes it."""
+    try:
+        content = _trained(message, context)
+    except EdgeloopError as e:
+        device = str(context.node_config.get("device", ""))
+        content = RecordDict({ERROR: ConfigRecord({ERROR: json.dumps(error_to_json(e)), DEVICE: device})})
+    return Message(content, reply_to=message)
+
+
+def _trained(message: Message, context: Context) -> RecordDict:
     device, shard = int(context.node_config["device"]), Path(str(context.node_config["shard"]))
     config: dict[str, Any] = dict(message.content.config_records["config"])
     trainer = Trainer(checked_model(config["model"], config["sha256"]))
@@ -36,10 +46,10 @@ def train(message: Message, context: Context) -> Message:
     try:
         done = trainer.train(inputs, y, epochs=config["epochs"], lr=lr, seed=seed)
     except EdgeloopError as e:
-        raise type(e)(f"{shard}: {e}") from e
+        raise e.at(str(shard)) from e
     arrays = ArrayRecord({name: Array(array) for name, array in trainer.get_weights().items()})
     metrics = MetricRecord({EXAMPLES: done.examples, LOSS: done.loss[-1], SECONDS: done.seconds, DEVICE: device})
-    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+    return RecordDict({"arrays": arrays, "metrics": metrics})
 
 
 def checked_model(model: bytes, sha256: str) -> bytes:

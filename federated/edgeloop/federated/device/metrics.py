@@ -1,4 +1,4 @@
-"""Keys of the metrics in a device's reply, known to both ends."""
+"""Keys of a device's reply, known to both ends."""
 
 from __future__ import annotations
 
@@ -6,3 +6,4 @@ EXAMPLES = "num-examples"  # the weight of a reply; Flower's own name for it
 LOSS = "train_loss"
 SECONDS = "seconds"
 DEVICE = "device"  # its position in the list of shards
+ERROR = "error"  # a reply that holds this record alone, with this key and DEVICE, says why the training failed

@@ -14,7 +14,7 @@ import numpy as np
 from edgeloop.bundle import Bundle, Variant
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS, percentile
 from edgeloop.edge.on_device.releases.protocol import P90_RUNS, Probation
-from edgeloop.errors import EdgeloopError, ParityError, TargetError
+from edgeloop.errors import BudgetError, EdgeloopError, ParityError
 from edgeloop.runtime.agent.child_model import ChildModel, ChildRun
 from edgeloop.runtime.parity.compare import Parity, RunContext, reason
 from edgeloop.runtime.parity.reference import read_reference
@@ -94,7 +94,10 @@ def objection(probation: Probation, seen: TrialResult) -> EdgeloopError | None:
     if seen.wrong is not None:
         return ParityError(seen.wrong)
     if probation.p90_budget_ms is not None and seen.p90_ms is not None and seen.p90_ms > probation.p90_budget_ms:
-        return TargetError(f"p90 latency is {seen.p90_ms:.3g} ms, above the budget of {probation.p90_budget_ms:g} ms")
+        return BudgetError(
+            f"p90 latency is {seen.p90_ms:.3g} ms, above the budget of {probation.p90_budget_ms:g} ms",
+            advice="Deploy a faster variant, or allow more with --p90-budget-ms.",
+        )
     return None
 
 

@@ -4,10 +4,11 @@
           [--input -|DIR|camera[:WHICH] | --http PORT [--host H]] [--follow] [--count N] [--pixels LOW,HIGH]
     serve --service-location [--slot NAME]      what a service needs to know of this device, as one JSON line
 
-Standard output: one JSON line per input, {n, source, release, variant, ms} and {label, class, score, top} or {outputs}
-or {error}; with --http one line when it listens; if the program fails, at the end {failed: the error's JSON}. Standard
-error: messages, and at the end the error. The program ends when the input does, when SIGTERM comes or, without `-`,
-when its standard input is closed: the input at hand is answered first. Python 3.9 syntax.
+Standard output: first {started: 1}, by which a reader knows this program; then one JSON line per input,
+{n, source, release, variant, ms} and {label, class, score, top} or {outputs} or {error}; with --http one line when it
+listens; if the program fails, at the end {failed: the error's JSON}. Standard error: messages, and at the end the
+error. The program ends when the input does, when SIGTERM comes or, without `-`, when its standard input is closed: the
+input at hand is answered first. Python 3.9 syntax.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from edgeloop.runtime.agent.paths import home
 LINE_LIMIT_BYTES = 64 << 20
 POLL_S = 0.2  # how often a server looks whether it is to end
 END_S = 10.0  # for the requests that have begun then
+STARTED = "started"  # the key of the first line; its value is the version of these lines
 FAILED = "failed"  # the key of the last line of a program that failed
 
 
@@ -44,6 +46,7 @@ def main(arguments: list[str]) -> None:
     os.dup2(2, 1)  # standard output carries results only, whatever a library prints
     code = 0
     try:
+        write(results, {STARTED: 1})
         run(options(arguments), results)
     except EdgeloopError as e:
         say(f"error: {e}")
