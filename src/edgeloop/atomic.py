@@ -127,7 +127,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path).resolve()  # a link to a folder stays, what it names is replaced
     if path.exists() and not path.is_dir():
-        raise WriteError(f"cannot write {path}: a file is there. Choose a new folder, or remove the file.")
+        raise WriteError(f"cannot write {path}: a file is there", advice="Choose a new folder, or remove the file.")
     with _writing(path):
         made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,9 @@ def _writing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _cannot_write(path: str | os.PathLike[str], e: OSError) -> WriteError:
     why = e.strerror or e
-    return WriteError(f"cannot write {os.fspath(path)}: {why}. Choose a folder you may write to, with free space.")
+    return WriteError(
+        f"cannot write {os.fspath(path)}: {why}", advice="Choose a folder you may write to, with free space."
+    )
 
 
 def _exchange(new: Path, old: Path) -> None:

@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgeloop.canonical import LIMIT_BYTES, canonical_json, read_json
+from edgeloop.canonical import AGAIN, LIMIT_BYTES, canonical_json, read_json
 from edgeloop.errors import IntegrityError, ModelError
 from edgeloop.formats import Format as Format
 from edgeloop.formats import Scheme as Scheme
 from edgeloop.hashes import digest, digest_of
 
 FORMAT = "edgeloop-bundle/1"
+EXPECTED = "Expected a bundle folder made by edgeloop convert."
 MANIFEST, SIGNATURE, PROOF, REFERENCE = (
     "manifest.json",
     "manifest.json.sig",
@@ -167,7 +168,7 @@ class Bundle:
             if variant.id == id:
                 return variant
         have = ", ".join(v.id for v in self.manifest.variants)
-        raise ModelError(f"{self.path} has no variant {id!r}. It has: {have}.")
+        raise ModelError(f"{self.path} has no variant {id!r}", advice=f"Choose one of: {have}.")
 
     def file(self, name: str) -> Path:
         return self.path / name
@@ -191,9 +192,9 @@ def read_bundle(path: str | Path) -> Bundle:
     """
     path = Path(path)
     if not path.exists():
-        raise ModelError(f"{path} does not exist. Expected a bundle folder made by edgeloop convert.")
+        raise ModelError(f"{path} does not exist", advice=EXPECTED)
     if not is_bundle(path):
-        raise ModelError(f"{path} has no {MANIFEST}. Expected a bundle folder made by edgeloop convert.")
+        raise ModelError(f"{path} has no {MANIFEST}", advice=EXPECTED)
     with (path / MANIFEST).open("rb") as file:
         data = file.read(LIMIT_BYTES + 1)
     manifest = parse_manifest(data)
@@ -216,23 +217,27 @@ def parse_manifest(data: bytes) -> Manifest:
     try:
         manifest = _manifest(raw)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise ModelError(f"{MANIFEST} does not follow the format ({type(e).__name__}: {e}); see docs/bundle.md.") from e
+        raise ModelError(f"{MANIFEST} does not follow {FORMAT} ({type(e).__name__}: {e})", advice=AGAIN) from e
     for name in manifest.files:
         _safe(name)
     ids = [variant.id for variant in manifest.variants]
     if len(set(ids)) != len(ids):
-        raise ModelError(
-            f"{MANIFEST} gives two variants one id: {sorted(ids)}", advice="Make it again with edgeloop convert."
-        )
+        raise ModelError(f"{MANIFEST} gives two variants one id: {sorted(ids)}", advice=AGAIN)
     for variant in manifest.variants:
         unlisted = {variant.entry, *variant.files} - set(manifest.files)
         if unlisted:
-            raise ModelError(f"variant {variant.id!r} names {sorted(unlisted)}, which the manifest does not list.")
+            raise ModelError(
+                f"variant {variant.id!r} names {sorted(unlisted)}, which the manifest does not list", advice=AGAIN
+            )
         if variant.entry not in variant.files:
-            raise ModelError(f"variant {variant.id!r} opens {variant.entry!r}, which is not one of its own files.")
+            raise ModelError(
+                f"variant {variant.id!r} opens {variant.entry!r}, which is not one of its own files", advice=AGAIN
+            )
         unknown = sorted(set(variant.signatures) - set(manifest.signatures))
         if unknown or not variant.signatures:
-            raise ModelError(f"variant {variant.id!r} has the signatures {unknown or 'none'}, not the manifest's.")
+            raise ModelError(
+                f"variant {variant.id!r} has the signatures {unknown or 'none'}, not the manifest's", advice=AGAIN
+            )
     return manifest
 
 
@@ -258,7 +263,8 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         if found != listed:
             raise IntegrityError(
                 f"{folder / name} has sha256 {found.sha256[:12]}… and {found.bytes} bytes, its manifest says "
-                f"{listed.sha256[:12]}… and {listed.bytes}. The file was changed or damaged: fetch the bundle again."
+                f"{listed.sha256[:12]}… and {listed.bytes}",
+                advice="The file was changed or damaged: fetch the bundle again.",
             )
     whole = [set(v.files) for v in manifest.variants if set(v.files) <= present]
     explained = set().union(*whole)  # an absent variant may share files with one that is here
@@ -276,7 +282,10 @@ def _walk(folder: Path) -> set[str]:
         for name in folders + files:
             path = Path(root) / name
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise IntegrityError(f"{path} is a link or a device. A bundle holds plain files only.")
+                raise IntegrityError(
+                    f"{path} is a link or a device, and a bundle holds plain files only",
+                    advice="Fetch the bundle again.",
+                )
         names.update((Path(root) / name).relative_to(folder).as_posix() for name in files)
     return names
 
@@ -296,7 +305,9 @@ def _safe(name: str) -> None:
         or re.search(r"[\\\x00-\x1f:]", name)
         or name in UNLISTED
     ):
-        raise ModelError(f"{MANIFEST} lists the path {name!r}. Expected a relative POSIX path inside the bundle.")
+        raise ModelError(
+            f"{MANIFEST} lists the path {name!r}", advice="Expected a relative POSIX path inside the bundle."
+        )
 
 
 def _manifest(raw: Mapping[str, Any]) -> Manifest:

@@ -13,6 +13,7 @@ from edgeloop.errors import ModelError
 
 SAFE_INTEGER = 2**53  # above it, a JSON number no longer names one integer (RFC 8785, 3.2.2.3)
 LIMIT_BYTES = 16 << 20
+AGAIN = "Make it again with edgeloop convert."
 
 
 def canonical_json(value: Any) -> bytes:
@@ -31,15 +32,15 @@ def read_json(data: bytes, name: str, limit_bytes: int = LIMIT_BYTES) -> dict[st
         ModelError: Too large, not UTF-8 JSON, no object, a repeated key, NaN, Infinity, a lone surrogate.
     """
     if len(data) > limit_bytes:
-        raise ModelError(f"{name} has {len(data)} bytes, more than the limit of {limit_bytes}. It is not read.")
+        raise ModelError(f"{name} has {len(data)} bytes, more than the limit of {limit_bytes}", advice=AGAIN)
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
         # Written back once: 1e999 was read as Infinity without a word, and a lone surrogate cannot be printed later.
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as e:
-        raise ModelError(f"{name} is not valid JSON ({e})", advice="Make it again with edgeloop convert.") from e
+        raise ModelError(f"{name} is not valid JSON ({e})", advice=AGAIN) from e
     if not isinstance(value, dict):
-        raise ModelError(f"{name} holds a JSON {type(value).__name__}, expected an object.")
+        raise ModelError(f"{name} holds a JSON {type(value).__name__}, expected an object", advice=AGAIN)
     return value
 
 

@@ -75,7 +75,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         source.call, source.inputs, calibration, samples, None if options.preprocess else source.model
     )
     if found is not None:
-        raise DataError(found)
+        raise found
     expected = _answers(source, samples)
     for index, spec in enumerate(source.outputs):
         np.save(job.scratch / f"{index}.npy", expected[spec.name])

@@ -106,7 +106,9 @@ def keep(key: str, bundle: Bundle, notes: Sequence[str], beside: Mapping[str, by
             for name, content in beside.items():
                 (entry / BESIDE / name).write_bytes(content)
     except OSError as e:
-        raise WriteError(f"cannot write the cache {cache_root()}: {e.strerror or e}. Name another in {FOLDER}.") from e
+        raise WriteError(
+            f"cannot write the cache {cache_root()} ({e.strerror or e})", advice=f"Name another in {FOLDER}."
+        ) from e
     prune([CacheKind.CONVERSIONS], limit_bytes=LIMIT_BYTES)
 
 

@@ -23,6 +23,7 @@ from edgeloop.processes.exit_status import exit_status
 from edgeloop.runtime.device import Device
 
 START_S = 60.0  # to a listening SuperLink: 4 s on two idle cores
+AGAIN = "Run the rounds again; if that fails too, run: edgeloop setup device"
 FLWR_S = 60.0  # for one call of Flower's command line: 2 s
 
 
@@ -61,7 +62,7 @@ class Network:
         """Raise DeviceError when a process has ended."""
         for name, child in self.children.items():
             if child.poll() is not None:
-                raise DeviceError(f"{name} ended ({exit_status(child).how}); {self.last_log_line(name)}")
+                raise DeviceError(f"{name} ended ({exit_status(child).how}); {self.last_log_line(name)}", advice=AGAIN)
 
     def last_log_line(self, name: str) -> str:
         """The last line that says something in the log of a process."""
@@ -79,14 +80,14 @@ class Network:
         try:
             done = run_command(command, timeout_s=FLWR_S, env=settings, cwd=self.work)
         except TimeoutError as e:
-            raise DeviceError(f"flwr {arguments[0]} failed: {e}") from e
+            raise DeviceError(f"flwr {arguments[0]} failed: {e}", advice=AGAIN) from e
         try:
             document = json.loads(done.out)
         except ValueError:
             document = {}
         if not document.get("success"):
             reason = one_line(document.get("error-message", ""), None)[-300:]
-            raise DeviceError(f"flwr {arguments[0]} failed: {reason or _last_log_line(done.err)}")
+            raise DeviceError(f"flwr {arguments[0]} failed: {reason or _last_log_line(done.err)}", advice=AGAIN)
         return dict(document)
 
     def _wait_for_superlink(self) -> None:
@@ -96,7 +97,9 @@ class Network:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             time.sleep(0.1)
-        raise DeviceError(f"the SuperLink did not listen within {START_S:g} s; {self.last_log_line('superlink')}")
+        raise DeviceError(
+            f"the SuperLink did not listen within {START_S:g} s; {self.last_log_line('superlink')}", advice=AGAIN
+        )
 
 
 def _last_log_line(log: bytes) -> str:

@@ -17,7 +17,7 @@ from edgeloop.atomic import write_file
 from edgeloop.bundle import read_bundle
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError, error_from_json
 from edgeloop.federated.initial import initial_weights
-from edgeloop.federated.network import Network, network
+from edgeloop.federated.network import AGAIN, Network, network
 from edgeloop.federated.records import (
     ALIVE,
     FAILURE,
@@ -187,11 +187,13 @@ def _watch(options: RoundsOptions, flower: Network, on_round: OnRound, deadline:
             raise error_from_json(json.loads((flower.work / FAILURE).read_bytes()), where=where, doing="the ServerApp")
         flower.check()
         if alive is False:
-            raise DeviceError(f"the ServerApp ended; {flower.last_log_line('serverapp')}", where=where)
+            raise DeviceError(f"the ServerApp ended; {flower.last_log_line('serverapp')}", advice=AGAIN, where=where)
         if alive is None and time.monotonic() - asked > QUIET_S:
             status, asked = flower.status(), time.monotonic()
             if status.startswith("finished"):
-                raise DeviceError(f"Flower ended the run ({status}); {flower.last_log_line('serverapp')}", where=where)
+                raise DeviceError(
+                    f"Flower ended the run ({status}); {flower.last_log_line('serverapp')}", advice=AGAIN, where=where
+                )
         if time.monotonic() > deadline:
             raise DeviceError(
                 f"{where} was not finished within {options.timeout_s:g} s",

@@ -14,6 +14,7 @@ from edgeloop.errors import ModelError
 from edgeloop.files.flatbuffer_table import BUDGET_BYTES, TABLE_BYTES, FlatbufferTable
 from edgeloop.files.schema import MODEL, OPERATORS, TENSOR_TYPES
 
+AGAIN = "Fetch or convert it again."
 CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 # custom operators that LiteRT's Python interpreter brings along
 BUILTIN_CUSTOM = frozenset({"TFLite_Detection_PostProcess", "AudioSpectrogram", "Mfcc", "NumericVerify"})
@@ -87,7 +88,9 @@ def read_tflite(data: bytes, name: str = "the model") -> TfliteFile:
         ModelError: Another identifier, offsets out of range, positions that name no tensor.
     """
     if len(data) < 8 or data[4:8] != b"TFL3":
-        raise ModelError(f"{name} is not a .tflite file: its identifier is {data[4:8]!r}, expected b'TFL3'.")
+        raise ModelError(
+            f"{name} is not a .tflite file: its identifier is {data[4:8]!r}, expected b'TFL3'", advice=AGAIN
+        )
     try:
         model = FlatbufferTable(data, MODEL, BUDGET_BYTES + len(data) * TABLE_BYTES // LEAST_TABLE_BYTES).root("Model")
         codes, buffers = model.get("operator_codes", ()), model.get("buffers", ())
@@ -96,7 +99,7 @@ def read_tflite(data: bytes, name: str = "the model") -> TfliteFile:
             signatures=tuple(_signature(signature) for signature in model.get("signature_defs", ())),
         )
     except ValueError as e:
-        raise ModelError(f"{name} is a damaged .tflite file ({e})", advice="Fetch or convert it again.") from e
+        raise ModelError(f"{name} is a damaged .tflite file ({e})", advice=AGAIN) from e
     _check(read, name)
     return read
 
@@ -177,10 +180,16 @@ def _check(model: TfliteFile, name: str) -> None:
     for graph in model.graphs:
         named = {*graph.inputs, *graph.outputs, *(i for op in graph.operators for i in (*op.inputs, *op.outputs))}
         if any(not 0 <= i < len(graph.tensors) for i in named):
-            raise ModelError(f"{name} is a damaged .tflite file: an operator names a tensor that is not there.")
+            raise ModelError(
+                f"{name} is a damaged .tflite file: an operator names a tensor that is not there", advice=AGAIN
+            )
     for signature in model.signatures:
         if not 0 <= signature.graph < len(model.graphs):
-            raise ModelError(f"{name} is a damaged .tflite file: a signature names a graph that is not there.")
+            raise ModelError(
+                f"{name} is a damaged .tflite file: a signature names a graph that is not there", advice=AGAIN
+            )
         positions = {*signature.inputs.values(), *signature.outputs.values()}
         if any(not 0 <= i < len(model.graphs[signature.graph].tensors) for i in positions):
-            raise ModelError(f"{name} is a damaged .tflite file: a signature names a tensor that is not there.")
+            raise ModelError(
+                f"{name} is a damaged .tflite file: a signature names a tensor that is not there", advice=AGAIN
+            )

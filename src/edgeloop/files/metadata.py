@@ -140,7 +140,10 @@ def read_metadata(data: bytes, name: str = "the model") -> Metadata | None:
         ModelError: Another file, metadata of another version or damaged, a label file that is not packed in.
     """
     if data[4:8] != b"TFL3":
-        raise ModelError(f"{name} is not a .tflite file: its identifier is {data[4:8]!r}, expected b'TFL3'.")
+        raise ModelError(
+            f"{name} is not a .tflite file: its identifier is {data[4:8]!r}, expected b'TFL3'",
+            advice="Fetch or convert it again.",
+        )
     try:
         packed = _buffer(data)
         if packed is None:

@@ -20,6 +20,7 @@ from edgeloop.processes.frames import HEADER_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES
 from edgeloop.processes.messages import Reply, Request, from_header, to_header
 
 logger = logging.getLogger(__name__)
+OTHER = "Run the same edgeloop on both ends."
 FRAME = ("v", "id", "op", "bytes")  # what a header says of itself; the rest is the answer
 
 
@@ -49,7 +50,7 @@ class Conversation:
         try:
             return from_header(request.REPLY, answer), data
         except ValueError as e:
-            raise DeviceError(f"{request.OP} was answered wrongly: {e}", where=self.where) from e
+            raise DeviceError(f"{request.OP} was answered wrongly: {e}", advice=OTHER, where=self.where) from e
 
     def ask(
         self,
@@ -104,7 +105,8 @@ class Conversation:
         size = answer.get("bytes") if isinstance(answer, dict) and answer.get("id") == self._ids else None
         if not isinstance(size, int) or not 0 <= size <= PAYLOAD_LIMIT_BYTES:
             raise DeviceError(
-                f"{op} was answered with {line[:60]!r}. Expected a frame of edgeloop's agent: a Python that runs it.",
+                f"{op} was answered with {line[:60]!r}",
+                advice="Expected a frame of edgeloop's agent: check that the interpreter is a Python that runs it.",
                 where=self.where,
             )
         return answer
@@ -140,7 +142,11 @@ class Conversation:
         if not selector.select(max(0.0, deadline - time.monotonic())):
             self.child.kill()
             exit_status(self.child)  # reaped: whoever looks sees at once that it is gone
-            raise DeviceError(f"{op} gave no answer in {self.timeout_s:g} s. The agent was ended.", where=self.where)
+            raise DeviceError(
+                f"{op} gave no answer in {self.timeout_s:g} s, and the agent was ended",
+                advice="Allow more time, or choose a smaller variant.",
+                where=self.where,
+            )
 
     def _ended(self, op: str) -> EdgeloopError:
         status = exit_status(self.child, self.log)

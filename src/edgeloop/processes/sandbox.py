@@ -72,11 +72,14 @@ class Sandbox:
         if resident > self._bytes:
             raise ModelError(
                 f"{self.doing} the model took {resident / 1e6:,.0f} MB of memory, more than "
-                f"{self._bytes / 1e6:,.0f}. It was ended.",
+                f"{self._bytes / 1e6:,.0f}, and was ended",
                 advice="Raise the limit with --memory-mb if you trust the file.",
             )
         if time.monotonic() > self._deadline:
-            raise ModelError(f"{self.doing} the model took longer than the time limit of {self._s:g} s. It was ended.")
+            raise ModelError(
+                f"{self.doing} the model took longer than the time limit of {self._s:g} s, and was ended",
+                advice="Choose a smaller model, or try again on a faster machine.",
+            )
 
 
 def unwatched() -> str:

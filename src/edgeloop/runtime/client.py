@@ -143,7 +143,9 @@ class RuntimeClient(Conversation):
             return unpack(payload)
         except ValueError as e:
             raise DeviceError(
-                f"{op} returned something other than an .npz file of arrays ({e})", where=self.where
+                f"{op} returned something other than an .npz file of arrays ({e})",
+                advice="Run the same edgeloop on both ends.",
+                where=self.where,
             ) from e
 
 

@@ -75,7 +75,9 @@ class SshConnection:
         except TimeoutError as e:
             raise DeviceError(f"no answer in {timeout_s:g} s", advice="Check that it is running.", where=where) from e
         if not done.status.ok:
-            raise DeviceError(f"{done.status.last_words or done.status.how}.", where=where)
+            raise DeviceError(
+                done.status.last_words or done.status.how, advice="Correct that and try again.", where=where
+            )
         return done.out
 
     def _bring_program(self) -> None:

@@ -279,9 +279,10 @@ def seen(model, calibration, evaluation, labels=None):
     call = lambda arrays: {"p": np.asarray(model(arrays["image"], training=False))}  # noqa: E731
     spec = (TensorSpec("image", (None, 32, 32, 3), "float32"),)
     made = Samples(inputs={"image": evaluation}, labels=labels)
-    return range_mismatch(
+    found = range_mismatch(
         call, spec, None if calibration is None else Samples(inputs={"image": calibration}), made, model
     )
+    return None if found is None else found.found
 
 
 def test_resnet8_calibrated_at_a_255th_of_what_it_wants_is_named(resnet8):

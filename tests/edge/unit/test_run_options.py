@@ -118,13 +118,13 @@ def test_a_units_name_has_no_odd_characters():
 
 
 def test_a_program_that_is_no_python_is_not_taken_for_one_without_answers(tmp_path):
-    with pytest.raises(DeviceError, match=r"is not edgeloop's program: it ended well without a word"):
+    with pytest.raises(DeviceError, match=r"the program there ended well without a word"):
         list(run("local:/usr/bin/true"))
-    with pytest.raises(DeviceError, match=r"is not edgeloop's program: it ended well without an answer"):
+    with pytest.raises(DeviceError, match=r"the program there ended well without an answer"):
         ask("local:/usr/bin/true", RunOptions(), "--service-location")
     for printed in ("{}", "hello", "[1]", '{"failed": {}}'):
         other = tmp_path / "python"
         other.write_text(f"#!/bin/sh\necho '{printed}'")
         other.chmod(0o755)
-        with pytest.raises(DeviceError, match=r"is not edgeloop's program: it answered"):
+        with pytest.raises(DeviceError, match=r"the program there answered"):
             list(run(f"local:{other}"))

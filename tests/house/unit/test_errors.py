@@ -1,5 +1,6 @@
 """Every error has an exit code of its own and a line in the tree."""
 
+import ast
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import typer
 from edgeloop import cli, errors
 from edgeloop.verbs import VERBS
 
+PORTIONS = ("src", "convert", "edge", "federated", "browser", "cloud")
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
 
 
@@ -20,6 +22,24 @@ def test_every_error_has_an_exit_code_of_its_own():
     codes = [error.exit_code for error in CLASSES]
     assert sorted(codes) == list(range(1, 12))  # 0 is success, 130 an interruption
     assert errors.INTERRUPTED == 130
+
+
+def raised(root):
+    """(place, text of what was found, names of the keywords) of every error that is made in the sources."""
+    for portion in PORTIONS:
+        for path in sorted((root / portion / "edgeloop").rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in errors.ERRORS:
+                    found = [part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)]
+                    place = f"{path.relative_to(root)}:{node.lineno}"
+                    yield place, " ".join(map(str, found)), {keyword.arg for keyword in node.keywords}
+
+
+def test_every_error_advises_and_does_so_in_the_field_of_that_name(root):
+    made = list(raised(root))
+    assert len(made) > 500  # the control
+    assert [place for place, _, keywords in made if "advice" not in keywords] == []
+    assert [place for place, found, _ in made if re.search(r"\b(Expected|Choose|Run|Pass)\b|\w\. [A-Z]", found)] == []
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)

@@ -152,7 +152,9 @@ def _named(step: str) -> Iterator[None]:
     except EdgeloopError:
         raise
     except Exception as e:  # TF-MOT and the training raise what they like: ValueError, AttributeError, TensorFlow's own
-        raise ModelError(f"TF-MOT fails at --{step} with this model: {one_line(e)}") from e
+        raise ModelError(
+            f"TF-MOT fails at --{step} with this model: {one_line(e)}", advice=f"Leave --{step} out."
+        ) from e
 
 
 def _check(model: Any, pruned: Iterable[str], clustered: Iterable[str], options: CompressOptions) -> None:

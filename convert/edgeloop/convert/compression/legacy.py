@@ -137,7 +137,10 @@ class _Builder:
             return known.from_config({**clean, "name": self.unique(config["name"])})
         except Exception as e:  # tf_keras raises ValueError, TypeError and KeyError for a setting it does not know
             reason = one_line(e, 200)
-            raise ModelError(f"the layer {config['name']!r} cannot be made in tf_keras: {reason}") from e
+            raise ModelError(
+                f"the layer {config['name']!r} cannot be made in tf_keras: {reason}",
+                advice="Leave --prune, --cluster and --qat out, or change this layer.",
+            ) from e
 
     def _separable(self, layer: Any) -> list[Any]:
         config, layers = layer.get_config(), self.tf_keras.layers

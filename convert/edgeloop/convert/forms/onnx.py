@@ -14,6 +14,7 @@ from edgeloop.extras import need
 from edgeloop.files.flatbuffer import read_tflite
 
 OPSET = 18
+CHANGE = "Change that part of the model."
 
 
 def to_onnx(frozen: FrozenGraph, source: Source) -> bytes:
@@ -29,7 +30,7 @@ def to_onnx(frozen: FrozenGraph, source: Source) -> bytes:
         except Exception:  # any of its dozen optimizers may stumble over a graph that converts without it
             proto = _convert(frozen, ends, careful=True)
     except Exception as e:  # tf2onnx raises ValueError, KeyError, RuntimeError and its own
-        raise ModelError(f"it cannot be converted to ONNX: {one_line(e)}", where=str(source.path)) from e
+        raise ModelError(f"it cannot be converted to ONNX: {one_line(e)}", advice=CHANGE, where=str(source.path)) from e
     return _finish(proto, dict(zip(ends[0] + ends[1], _names(source), strict=True)), source)
 
 
@@ -46,7 +47,9 @@ def tflite_to_onnx(data: bytes, source: Source) -> bytes:
         try:
             proto, _ = convert._convert_common(None, tflite_path=str(file), opset=OPSET, name="model")
         except Exception as e:  # as above
-            raise ModelError(f"it cannot be converted to ONNX: {one_line(e)}", where=str(source.path)) from e
+            raise ModelError(
+                f"it cannot be converted to ONNX: {one_line(e)}", advice=CHANGE, where=str(source.path)
+            ) from e
     return _finish(proto, names, source)
 
 
@@ -98,5 +101,7 @@ def _finish(proto: Any, names: dict[str, str], source: Source) -> bytes:
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as e:
-        raise ModelError(f"its ONNX graph would be invalid: {one_line(e)}", where=str(source.path)) from e
+        raise ModelError(
+            f"its ONNX graph would be invalid: {one_line(e)}", advice=CHANGE, where=str(source.path)
+        ) from e
     return proto.SerializeToString(deterministic=True)

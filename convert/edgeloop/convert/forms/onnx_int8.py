@@ -76,11 +76,13 @@ def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
             proto = onnx.load(made)
         onnx.checker.check_model(proto)
     except Exception as e:  # onnxruntime and onnx raise their own types, ValueError, RuntimeError and more
-        raise ModelError(f"ONNX Runtime cannot quantize the model: {one_line(e)}") from e
+        raise ModelError(
+            f"ONNX Runtime cannot quantize the model: {one_line(e)}", advice="Choose another scheme."
+        ) from e
     quantized = bytes(proto.SerializeToString(deterministic=True))
     left = float_operators_onnx(quantized)
     if left:
-        raise ModelError(listed(left))
+        raise ModelError(listed(left), advice="Change these operators.")
     return quantized
 
 

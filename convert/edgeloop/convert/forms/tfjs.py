@@ -64,7 +64,11 @@ def to_tfjs(frozen: FrozenGraph, source: Source, folder: Path, options: TfjsOpti
                 weight_shard_size_bytes=options.shard_bytes,
             )
         except Exception as e:  # it raises ValueError, KeyError and TensorFlow's own
-            raise ModelError(f"it cannot be converted to TF.js: {one_line(e)}", where=str(source.path)) from e
+            raise ModelError(
+                f"it cannot be converted to TF.js: {one_line(e)}",
+                advice="Change that part of the model.",
+                where=str(source.path),
+            ) from e
     _finish(folder / "model.json", frozen, source)
 
 

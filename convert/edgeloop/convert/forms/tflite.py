@@ -77,7 +77,9 @@ def lower(frozen: FrozenGraph, source: Source) -> bytes:
         )
     except Exception as e:  # the converter's own error type is private to it
         raise ModelError(
-            f"it cannot be lowered to builtin TFLite operators: {_ops(str(e))}", where=str(source.path)
+            f"it cannot be lowered to builtin TFLite operators: {_ops(str(e))}",
+            advice="Change that part of the model.",
+            where=str(source.path),
         ) from e
     names = [t.name for t in source.inputs], [t.name for t in source.outputs]
     return add_signature(data, source.signature, source.path, names)
@@ -180,7 +182,7 @@ def _ops(message: str) -> str:
     """What the converter's page-long message says at its heart."""
     lines = [re.sub(r"^\S+:\d+:\d+: ", "", line.strip()) for line in message.splitlines()]
     if "TensorList" in message:
-        return "a recurrent layer has a free batch. Give its Input a fixed batch_size, or set unroll=True."
+        return "a recurrent layer has a free batch, which a fixed batch_size of its Input or unroll=True avoids"
     telling = [line for line in lines if "Flex ops:" in line or "custom op" in line.lower() or "error:" in line]
     return one_line((telling or [message])[0])
 
@@ -190,7 +192,7 @@ def _quantizer(what: object) -> Iterator[None]:
     try:
         yield
     except Exception as e:  # it raises RuntimeError, ValueError, KeyError and its runtime's own
-        raise ModelError(f"the quantizer fails on {what} ({one_line(e, 200)})") from e
+        raise ModelError(f"the quantizer fails on {what} ({one_line(e, 200)})", advice="Choose another scheme.") from e
 
 
 @contextlib.contextmanager

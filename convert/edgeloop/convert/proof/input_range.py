@@ -15,12 +15,14 @@ import numpy as np
 
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.samples import Samples, in_batches
+from edgeloop.errors import DataError
 from edgeloop.extras import need
 
 Arrays = Mapping[str, np.ndarray]
 
 LOOK = 256  # samples: 4 standard errors of an accuracy are then at most 12.5 points
 FRONT = 16  # samples that go through the model's front: an order of magnitude is asked, and its tensors are large
+RESCALE = "Scale the data like that, or build the scaling into the model with --input-range."
 UNIT, BYTES = "0..1 or -1..1", "0..255"
 TO_BYTES = {"x * 255": (255.0, 0.0), "(x + 1) * 127.5": (127.5, 127.5)}
 TO_UNIT = {"x / 255": (1 / 255, 0.0), "x / 127.5 - 1": (1 / 127.5, -1.0)}
@@ -32,8 +34,8 @@ def range_mismatch(
     calibration: Samples | None,
     samples: Samples,
     model: Any = None,
-) -> str | None:
-    """What is wrong with the scale of the samples, and what to do; None where nothing shows.
+) -> DataError | None:
+    """What is wrong with the scale of the samples; None where nothing shows.
 
     `call` is the source. `samples` prove, `calibration` measures ranges; made-up samples tell nothing. `model` is the
     Keras model, where it takes the samples as they are.
@@ -44,15 +46,17 @@ def range_mismatch(
         kinds = [(range_of(s.inputs[name]), s) for s in real]
         if {kind for kind, _ in kinds} == {UNIT, BYTES}:
             low, high = (span(s.inputs[name]) for _, s in kinds)
-            return (
+            return DataError(
                 f"the calibration data spans {low} in {name!r}, and the evaluation data spans {high}: one of them is "
-                "scaled by 255. Scale both as the model was trained."
+                "scaled by 255",
+                advice="Scale both as the model was trained.",
             )
     for name in floats if len(floats) == 1 else []:
         for given in real[-1:]:
             found = _by_labels(call, inputs[0].shape[0], name, given) or _by_memory(model, name, given)
             if found:
-                return f"the data spans {span(given.inputs[name])} in {name!r}, but {found}"
+                spans = f"the data spans {span(given.inputs[name])} in {name!r}"
+                return DataError(f"{spans}, but {found}", advice=RESCALE)
     return None
 
 
@@ -86,10 +90,7 @@ def _by_labels(call: Callable[[Arrays], Arrays], batch: int | None, name: str, g
         error = np.sqrt((before * (1 - before) + after * (1 - after)) / len(few))
         # twice as often right, or half as often wrong (of two classes, chance alone is right for half)
         if (after > 2 * before or 1 - after < (1 - before) / 2) and after - before > 4 * error:
-            return (
-                f"the model is right for {before:.0%} of it, and for {after:.0%} after {how}. "
-                "Scale the data like that, or build the scaling into the model with --input-range."
-            )
+            return f"the model is right for {before:.0%} of it, and for {after:.0%} after {how}"
     return None
 
 
@@ -103,13 +104,10 @@ def _by_memory(model: Any, name: str, given: Samples) -> str | None:
     wanted = _wanted(layer) if layer is not None else None
     if layer is not None and wanted not in (None, kind):
         first = f"{_kind(layer)} {layer.name!r}"
-        return f"the model begins with {first}, which expects {wanted}. Scale the data to that range."
+        return f"the model begins with {first}, which expects {wanted}"
     for how, (scale, shift) in _other(few).items() if wanted is None else ():
         if _variance_fits(model, (few * scale + shift).astype(few.dtype), few):
-            return (
-                f"the model's first batch normalization was trained on data like {how}. "
-                "Scale the data like that, or build the scaling into the model with --input-range."
-            )
+            return f"the model's first batch normalization was trained on data like {how}"
     return None
 
 

@@ -84,7 +84,7 @@ def _error(failed: Mapping[str, Sequence[Parity]], variants: int, advice: str) -
     what = "fails" if worst.error is not None else "does not compute what the source model does"
     also = f": also {', '.join(others)}" if others else ""
     return ParityError(
-        f"{worst.variant} on {worst.runtime} {what}: {reason(worst).rstrip('.')}. "
+        f"{worst.variant} on {worst.runtime} {what}: {reason(worst).rstrip('.')}; "
         f"{len(failed)} of {variants} variants failed{also}",
         advice=advice,
     )

@@ -95,7 +95,10 @@ def _agreeing(
         if id in unrun:
             raise unrun[id]
     check_parity([row for row in rows if row.variant in named], advice)
-    bad = {id: ParityError(reason(worst)) for id, worst in disagreeing(rows).items()} | dict(unrun)
+    bad = {
+        id: ParityError(reason(worst), advice="Change the model, or choose another scheme.")
+        for id, worst in disagreeing(rows).items()
+    } | dict(unrun)
     if len(bad) == len(draft.variants):
         check_parity(rows, advice)
         raise next(iter(unrun.values()))

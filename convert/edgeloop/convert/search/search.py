@@ -203,7 +203,8 @@ def _over_budget(candidates: Candidates) -> BudgetError:
     if not candidates.measured:
         reason = next(iter(candidates.refusals.values())).reason
         return BudgetError(
-            f"{found}: none of the {len(candidates)} that were tried could be run, the first because {reason}"
+            f"{found}: none of the {len(candidates)} that were tried could be run, the first because {reason}",
+            advice="Leave --max-drop out.",
         )
     best = max(candidates.measured.values(), key=lambda c: (c.measured.passed, c.measured.accuracy, -c.bytes))
     drop = f"{candidates.budget.drop_pp(best):.2f} points below the source's {candidates.budget.reference:.2%}"

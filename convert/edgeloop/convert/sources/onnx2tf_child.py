@@ -223,7 +223,7 @@ def make_trials(path: str, model: Any) -> list[tuple[list[np.ndarray], list[np.n
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # a family of types of its own
-        raise ModelError(f"ONNX Runtime cannot load it ({plain(e)}).") from e
+        raise ModelError(f"ONNX Runtime cannot load it ({plain(e)})", advice="Export the model again.") from e
     inputs = session.get_inputs()
     batch_names = {i.shape[0] for i in inputs if i.shape and isinstance(i.shape[0], str)}
     types_in = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
@@ -249,7 +249,10 @@ def make_trials(path: str, model: Any) -> list[tuple[list[np.ndarray], list[np.n
             trials.append((fed, answers))
         if len(trials) == len(batches):
             return trials
-    raise ModelError(f"ONNX Runtime fails on every generated input, so no conversion can be checked ({reason}).")
+    raise ModelError(
+        f"ONNX Runtime fails on every generated input, so no conversion can be checked ({reason})",
+        advice="Convert the model that the .onnx was exported from.",
+    )
 
 
 def made_up(rng: np.random.Generator, sizes: list[int], elem_type: int, below: int, normal: bool) -> np.ndarray:
@@ -259,7 +262,10 @@ def made_up(rng: np.random.Generator, sizes: list[int], elem_type: int, below: i
     if dtype.kind == "f":
         return (rng.standard_normal(sizes) if normal else rng.random(sizes)).astype(dtype)
     if dtype.kind not in "iub":
-        raise ModelError(f"an input of type {dtype} has no counterpart in TensorFlow Lite.")
+        raise ModelError(
+            f"an input of type {dtype} has no counterpart in TensorFlow Lite",
+            advice="Export it with numbers as inputs.",
+        )
     return rng.integers(0, 2 if dtype.kind == "b" else below, sizes).astype(dtype)
 
 

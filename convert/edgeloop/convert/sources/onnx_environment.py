@@ -38,7 +38,9 @@ def onnx2tf_python(progress: Progress = silent) -> Path:
             if not is_whole(folder):  # another process may have made it while this one waited
                 _build(folder)
     except (MissingExtra, WriteError) as e:
-        raise MissingExtra(f"an .onnx file needs onnx2tf: {e} Then run: edgeloop setup onnx2tf") from e
+        raise MissingExtra(
+            f"an .onnx file needs onnx2tf: {e.clause}", advice=f"{e.advice} Then run: edgeloop setup onnx2tf".strip()
+        ) from e
     progress(what, 1, 1)
     return folder / "bin" / "python"
 

@@ -39,7 +39,7 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
         loaded = tf.saved_model.load(str(path))
         signatures = dict(loaded.signatures)
     except Exception as e:  # TensorFlow raises many types here; each means the folder cannot be loaded
-        raise ModelError(f"{path} cannot be loaded as a SavedModel: {one_line(e)}") from e
+        raise ModelError(f"{path} cannot be loaded as a SavedModel: {one_line(e)}", advice="Export it again.") from e
     name = _choose(path, sorted(n for n in signatures if not n.startswith("__")), signature)
     function = signatures[name]
     _refuse_state(path, name, function)

@@ -97,7 +97,10 @@ def to_trainable(
             return converter.convert()
         except Exception as e:  # the converter's own error type is private to it
             reason = one_line(e)
-            raise ModelError(f"the training step cannot be lowered to builtin operators: {reason}") from e
+            raise ModelError(
+                f"the training step cannot be lowered to builtin operators: {reason}",
+                advice="Train fewer layers with --train-last N, or leave --trainable out.",
+            ) from e
 
 
 def _input_specs(tf: Any, inputs: Sequence[TensorSpec], batch: int) -> Tensors:

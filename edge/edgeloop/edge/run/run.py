@@ -56,7 +56,9 @@ def run_location(target: str, options: RunOptions) -> RunLocation:
             )
         return RunLocation(device, tuple(_absolute(options, device).arguments()))
     if not is_bundle(target):
-        raise OptionsError(f"{target} is neither a bundle nor a device. {EXPECTED[:-1]}, or a bundle's folder.")
+        raise OptionsError(
+            f"{target} is neither a bundle nor a device", advice=f"{EXPECTED[:-1]}, or a bundle's folder."
+        )
     if options.slot:
         raise OptionsError("--slot applies to a device, and a bundle's folder was given", advice="Leave --slot out.")
     bundle = read_bundle(target)
@@ -233,8 +235,8 @@ def _check_started(line: bytes, device: Device) -> None:
 
 def _not_edgeloop(device: Device, did: str) -> DeviceError:
     return DeviceError(
-        f"what its Python started is not edgeloop's program: it {did}",
-        advice="Check that the interpreter of the device is a Python of 3.9 or later.",
+        f"the program there {did}",
+        advice="Expected edgeloop's program: check what its Python starts.",
         where=device.name,
     )
 

@@ -49,7 +49,7 @@ def choose_runtime() -> str:
         if is_installed(runtime):
             return name
     raise MissingExtra(
-        f"this Python has no runtime that trains. Expected {' or '.join(TRAINERS)}",
+        f"this Python has no runtime that trains, which are {' and '.join(TRAINERS)}",
         advice="Run: pip install 'edgeloop[edge]'",
     )
 

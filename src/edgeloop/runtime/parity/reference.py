@@ -27,12 +27,12 @@ def read_reference(bundle: Bundle) -> tuple[dict[str, np.ndarray], dict[str, np.
     outputs = {name[4:]: array for name, array in arrays.items() if name.startswith("out/")}
     if not inputs or not outputs:
         raise DataError(
-            f"{file} holds {sorted(arrays)}. Expected inputs named in/NAME and outputs named out/NAME. {again}"
+            f"{file} holds {sorted(arrays)} instead of inputs named in/NAME and outputs named out/NAME", advice=again
         )
     n = max(len(np.atleast_1d(array)) for array in inputs.values())
     for name, array in [*inputs.items(), *outputs.items()]:
         if not n or array.ndim == 0 or len(array) != n:
             raise DataError(
-                f"{file}: {name} has shape {list(array.shape)}. Expected {n or 1} samples first", advice=again
+                f"{file}: {name} has shape {list(array.shape)} instead of {n or 1} samples first", advice=again
             )
     return inputs, outputs

@@ -92,7 +92,7 @@ def run_trial(start: Start, bundle: Bundle, variant: Variant, how: TrialOptions)
 def objection(probation: Probation, seen: TrialResult) -> EdgeloopError | None:
     """Why the release must be rolled back after its probation; None: it passed."""
     if seen.wrong is not None:
-        return ParityError(seen.wrong)
+        return ParityError(seen.wrong, advice="Deploy another variant or runtime.")
     if probation.p90_budget_ms is not None and seen.p90_ms is not None and seen.p90_ms > probation.p90_budget_ms:
         return BudgetError(
             f"p90 latency is {seen.p90_ms:.3g} ms, above the budget of {probation.p90_budget_ms:g} ms",

@@ -128,8 +128,11 @@ class _NewestFrame:
                 return self.count, self.frame
         name = self.camera.command[0]
         if not self.ended:
-            raise DeviceError(f"{name} gave no frame in {timeout_s:g} s.")
-        raise DeviceError(f"{name} ended after {self.count} frames ({exit_status(self.child, self.log)}).")
+            raise DeviceError(f"{name} gave no frame in {timeout_s:g} s", advice="Check the camera and its cable.")
+        status = exit_status(self.child, self.log)
+        raise DeviceError(
+            f"{name} ended after {self.count} frames ({status})", advice="Check the camera, and run again."
+        )
 
     def _read(self, pipe: int) -> None:
         with os.fdopen(pipe, "rb") as frames:

@@ -134,7 +134,7 @@ class HotReload:
                 self._wake.wait(POLL_S)
                 self._wake.clear()
         except Exception as e:  # else every request would wait for a model that nobody loads
-            self._give_up(EdgeloopError(f"a bug in edgeloop: {type(e).__name__}: {e}"))
+            self._give_up(EdgeloopError(f"a bug in edgeloop: {type(e).__name__}: {e}", advice="Please report it."))
             raise
         finally:
             for model in (*self._retired, self._next, self._loaded):
@@ -187,8 +187,8 @@ class HotReload:
             self._crashes.append(time.monotonic())
             self._wake.set()
         elif loaded is None:
-            found = f"the current release cannot be read ({e}). Deploy it again."
-            self._give_up(e if isinstance(e, EdgeloopError) else DeviceError(found))
+            unread = DeviceError(f"the current release cannot be read ({e})", advice="Deploy it again.")
+            self._give_up(e if isinstance(e, EdgeloopError) else unread)
         elif key is not None:
             self._refused = key, time.monotonic()
             old = loaded.release.manifest.version
