@@ -217,7 +217,7 @@ def parse_manifest(data: bytes) -> Manifest:
     try:
         manifest = _manifest(raw)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise ModelError(f"{MANIFEST} does not follow {FORMAT} ({type(e).__name__}: {e})", advice=AGAIN) from e
+        raise ModelError(f"{MANIFEST} does not follow the format ({type(e).__name__}: {e})", advice=AGAIN) from e
     for name in manifest.files:
         _safe(name)
     ids = [variant.id for variant in manifest.variants]

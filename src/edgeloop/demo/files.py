@@ -30,7 +30,7 @@ def claim_folder(out: Path) -> None:
     except OSError as e:
         raise WriteError(f"cannot read the folder {out} ({e.strerror})", advice="Choose another one with -o.") from e
     if out.exists() and not out.is_dir():
-        raise WriteError(f"{out} is a file", advice="Choose a new folder with -o.")
+        raise WriteError(f"cannot write {out}: a file is there", advice="Choose a new folder with -o.")
     write_file(out / MARK, b"")
 
 

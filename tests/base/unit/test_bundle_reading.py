@@ -89,7 +89,7 @@ def test_a_whole_bundle_is_read_as_it_was_written(bundle):
     assert read.variant("int8").io["x"].zero_point == 3
     assert read.manifest.files == file_entries(bundle.path)
     assert is_bundle(bundle.path)
-    with pytest.raises(ModelError, match=r"no variant 'int4'\. It has: float32, int8, tfjs"):
+    with pytest.raises(ModelError, match=r"no variant 'int4'\. Choose one of: float32, int8, tfjs"):
         read.variant("int4")
 
 

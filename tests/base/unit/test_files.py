@@ -199,11 +199,11 @@ REFERENCES = {
     "cut": (_npz(in_x=TWO, out_y=TWO)[:-30], "cannot be read as an .npz file of arrays"),
     "a flipped bit": (_npz(in_x=TWO, out_y=TWO).replace(b"\0\0\x80?", b"\0\0\x80>", 1), "Bad CRC"),
     "pickled": (_npz(in_x=np.array([{}]), out_y=TWO), "cannot be read as an .npz file of arrays"),
-    "no inputs": (_npz(x=TWO, out_y=TWO), r"holds \['out/y', 'x'\]. Expected inputs named in/NAME"),
+    "no inputs": (_npz(x=TWO, out_y=TWO), r"holds \['out/y', 'x'\] instead of inputs named in/NAME"),
     "no outputs": (_npz(in_x=TWO), "outputs named out/NAME"),
     "a scalar": (_npz(in_x=np.float32(1), out_y=TWO), r"x has shape \[\]"),
-    "no samples": (_npz(in_x=TWO[:0], out_y=TWO[:0]), r"x has shape \[0, 3\]. Expected 1 samples"),
-    "unequal numbers": (_npz(in_x=TWO, out_y=TWO[:1]), r"y has shape \[1, 3\]. Expected 2 samples"),
+    "no samples": (_npz(in_x=TWO[:0], out_y=TWO[:0]), r"x has shape \[0, 3\] instead of 1 samples"),
+    "unequal numbers": (_npz(in_x=TWO, out_y=TWO[:1]), r"y has shape \[1, 3\] instead of 2 samples"),
 }
 
 

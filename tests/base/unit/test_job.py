@@ -60,7 +60,7 @@ HOG = "block = bytearray({size}); time.sleep(20)"
 
 
 def test_reading_that_takes_too_much_memory_is_ended(program):
-    with pytest.raises(ModelError, match=r"reading the model took [12]\d\d MB of memory, more than 100\. "):
+    with pytest.raises(ModelError, match=r"reading the model took [12]\d\d MB of memory, more than 100, "):
         run_job(program(HOG.format(size=200 * MB)), None, SMALL)
 
 

@@ -138,7 +138,7 @@ def test_a_demo_never_writes_over_files_that_it_did_not_make(tmp_path):
     claim_folder(tmp_path / "new")
     (tmp_path / "new" / "demo.json").write_text("{}")
     claim_folder(tmp_path / "new")  # a second demo in the folder of the first
-    with pytest.raises(WriteError, match=r"thesis\.txt is a file\."):
+    with pytest.raises(WriteError, match=r"thesis\.txt: a file is there\."):
         claim_folder(tmp_path / "device" / "thesis.txt")
 
 

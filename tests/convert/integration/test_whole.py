@@ -543,7 +543,7 @@ def test_a_cache_that_cannot_be_written_costs_a_note_and_not_the_bundle(bundle, 
         monkeypatch.setenv("EDGELOOP_CACHE", str(folder))
         said = document(capfd, "convert", bundle.file("int8.tflite"), "-o", tmp_path / "b")
         assert said["notes"][-1].startswith(
-            f"The conversion was not kept in the cache: cannot write the cache {folder}: "
+            f"The conversion was not kept in the cache: cannot write the cache {folder} ("
         )
         assert read_bundle(tmp_path / "b")
         assert document(capfd, "cache", "--kind", "conversions")["entries"] == []

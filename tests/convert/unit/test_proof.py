@@ -49,7 +49,7 @@ def test_a_variant_that_agrees_nowhere_is_an_error_that_names_the_figure_the_lay
     # signal 4, error 4 * 2^2 = 16: 10 log10(1/4) = -6.0 dB
     wrong = [replace(r, worst_layer="CONV_2D stem") for r in row(BAD)]
     expected = (
-        r"v on litert does not compute .*: output 'y' has SNR -6.0 dB, max abs error 2; worst layer CONV_2D stem\. "
+        r"v on litert does not compute .*: output 'y' has SNR -6.0 dB, max abs error 2; worst layer CONV_2D stem; "
         r"1 of 2 variants failed\. Do this\."
     )
     with pytest.raises(ParityError, match=expected):

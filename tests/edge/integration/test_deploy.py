@@ -125,17 +125,17 @@ def test_wrong_answers_keep_the_old_release_and_exit_with_5(local, tmp_path, ask
     deploy(release(tmp_path, 1), [device], INT8)
     code, document = ask("deploy", release(tmp_path, 2, wrong=True), "--to", device.name, "--variant", "int8")
     (row,) = document["devices"]
-    assert (code, row["exit_code"], row["result"], row["step"], row["before"]) == (5, 5, "failed", "trial", 1)
+    assert (code, row["error"]["exit_code"], row["result"], row["step"], row["before"]) == (5, 5, "failed", "trial", 1)
     assert version_on(home) == 1
 
 
-def test_a_release_over_its_latency_budget_takes_itself_back_and_exits_with_7(device_and_home, tmp_path, ask):
+def test_a_release_over_its_latency_budget_takes_itself_back_and_exits_with_6(device_and_home, tmp_path, ask):
     device, home = device_and_home
     deploy(release(tmp_path, 1), [device], INT8)
     slow = ["--p90-budget-ms", "0.0000001", "--variant", "int8"]
     code, document = ask("deploy", release(tmp_path, 2), "--to", device.name, *slow)
     (row,) = document["devices"]
-    assert (code, row["result"], row["before"]) == (7, "rolled back", 1) and "budget" in row["reason"]
+    assert (code, row["result"], row["before"]) == (6, "rolled back", 1) and "budget" in row["reason"]
     assert version_on(home) == 1
     code, document = ask("deploy", release(tmp_path, 3), "--to", device.name, "--variant", "int8")
     assert (code, document["devices"][0]["result"], version_on(home)) == (0, "committed", 3)
@@ -149,7 +149,7 @@ def test_rollback_goes_to_the_kept_release_once_and_names_it(local, tmp_path, as
     deploy(release(tmp_path, 2), [device], FLOAT16)
     code, document = ask("rollback", device.name)
     (row,) = document["devices"]
-    assert (code, row["slot"], row["was"], row["version"], row["variant"]) == (0, NAME, 2, 1, "int8")
+    assert (code, row["slot"], row["before"], row["version"], row["variant"]) == (0, NAME, 2, 1, "int8")
     assert version_on(home) == 1
     code, _ = ask("rollback", device.name, "--slot", "another")
     assert code == 2
@@ -167,7 +167,7 @@ def test_devices_says_what_runs_where_and_why_a_device_is_silent(ssh_device, loc
     os.kill(ssh_device.sshd.pid, signal.SIGKILL)
     code, document = ask("devices", ssh_device.device.name, local[0].name)
     assert code == 0 and [row["reachable"] for row in document["devices"]] == [False, True]
-    assert "cannot reach 127.0.0.1" in document["devices"][0]["reason"]
+    assert "cannot reach 127.0.0.1" in document["devices"][0]["error"]["found"]
 
 
 def test_devices_without_any_says_how_to_name_one(ask):

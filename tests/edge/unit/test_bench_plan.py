@@ -237,8 +237,8 @@ def test_what_too_few_calls_support_is_named_or_no_column_and_a_note_says_why(la
 def test_what_is_the_same_in_every_row_is_said_once(lab):
     result = bench([A, B], options())
     assert latency_table(result.records).title == (
-        "single-stream: litert 1.0 on local:, 1 thread, blocks of 5 calls after 10 warm-up calls, batch 1, calls 50; "
-        "compare times only within this table"
+        "single-stream: litert 1.0 on local:python, 1 thread, blocks of 5 calls after 10 warm-up calls, batch 1, "
+        "calls 50; compare times only within this table"
     )
     assert tuple(ratio_table(result).columns) == ("variant", "wall", "CPU")
     both = bench([A], options(runtimes=("litert", "tflite-runtime")))
@@ -249,7 +249,7 @@ def test_what_is_the_same_in_every_row_is_said_once(lab):
 def test_how_many_operators_a_delegate_took_is_said(lab):
     records = bench([A, B], options(delegate="/opt/libnpu.so", runs=11)).records
     assert records[0].delegated == (0, 2)
-    assert "litert 1.0 on local: with libnpu.so" in latency_table(records).title
+    assert "litert 1.0 on local:python with libnpu.so" in latency_table(records).title
     assert "operators delegated 2;" in latency_table(records).title
 
 

@@ -300,7 +300,7 @@ def test_without_a_reference_the_outputs_must_at_least_be_numbers(home, bundle):
         return model
 
     done = Deployer(home, Turning(nan)).deploy(bundle(2, reference=False))
-    assert done["failure"]["found"] == "output 'y' holds NaN or infinity for a random input"
+    assert done["failure"]["found"] == "output 'y' holds NaN or infinity for a random input."
 
 
 def test_a_manifest_goes_to_the_slot_of_its_name_only(deployer, bundle, home):

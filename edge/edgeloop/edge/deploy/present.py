@@ -16,46 +16,50 @@ from edgeloop.runtime.device import Device
 
 
 def of_enroll(enrolled: Sequence[EnrollResult]) -> CommandResult:
-    """{"devices": [{device, result: enrolled | failed, reason}]}"""
-    rows = [(e.device.name, "failed" if e.error else "enrolled", _reason(e.device, e.error)) for e in enrolled]
-    document = {"devices": [{"device": name, "result": result, "reason": reason} for name, result, reason in rows]}
-    table = Table("", ("device", "result"), [row[:2] for row in rows])
-    return CommandResult(document, [table], _reasons(rows), _first(e.error for e in enrolled))
+    """{"devices": [{device, result: enrolled | failed, error}]}"""
+    rows = [(e.device.name, "failed" if e.error else "enrolled") for e in enrolled]
+    documents = [
+        {"device": name, "result": result, "error": _error(e.error)}
+        for (name, result), e in zip(rows, enrolled, strict=True)
+    ]
+    table = Table("", ("device", "result"), rows)
+    reasons = _reasons((e.device.name, _reason(e.device, e.error), e.error) for e in enrolled)
+    return CommandResult({"devices": documents}, [table], reasons, _first(e.error for e in enrolled))
 
 
 def of_deploy(outcomes: Sequence[DeployResult]) -> CommandResult:
     """{"devices": [...]}, a row each in the order they were named."""
     columns = ("device", "result", "release", "variant", "p90 ms", "p50 ms", "runtime", "sent")
-    rows = [(o.device.label, "", o.reason) for o in outcomes]
     document = {"devices": [_outcome(o) for o in outcomes]}
     tables = [Table("", columns, [_cells(o) for o in outcomes])]
-    return CommandResult(document, tables, _reasons(rows), _first(o.error for o in outcomes))
+    reasons = _reasons((o.device.label, o.reason, o.error) for o in outcomes)
+    return CommandResult(document, tables, reasons, _first(o.error for o in outcomes))
 
 
 def of_rollback(done: Sequence[RollbackResult]) -> CommandResult:
-    """{"devices": [{device, slot, was, version, variant, reason}]}"""
+    """{"devices": [{device, slot, before, version, variant, error}]}"""
     columns = ("device", "slot", "before", "release", "variant")
-    rows = [(d.device.label, d.slot or "", _release(d.was), _release(d.version), d.variant or "") for d in done]
+    rows = [(d.device.label, d.slot or "", _release(d.before), _release(d.version), d.variant or "") for d in done]
     documents = [
         {
             "device": d.device.name,
             "slot": d.slot,
-            "was": d.was,
+            "before": d.before,
             "version": d.version,
             "variant": d.variant,
-            "reason": None if d.error is None else str(d.error),
+            "error": _error(d.error),
         }
         for d in done
     ]
-    reasons = _reasons((d.device.label, "", _reason(d.device, d.error)) for d in done)
+    reasons = _reasons((d.device.label, _reason(d.device, d.error), d.error) for d in done)
     return CommandResult({"devices": documents}, [Table("", columns, rows)], reasons, _first(d.error for d in done))
 
 
 def of_statuses(found: Sequence[StatusResult]) -> CommandResult:
-    """{"devices": [{device, reachable, reason | enrolled, machine, slots: {NAME: {...}}}]}"""
+    """{"devices": [{device, reachable, error | enrolled, machine, slots: {NAME: {...}}}]}"""
     columns = ("device", "slot", "release", "state", "variant", "runtime", "lowest allowed", "enrolled")
     rows = [row for one in found for row in _what_runs(one)]
-    reasons = _reasons((one.device.name, "", _reason(one.device, one.error)) for one in found)
+    reasons = _reasons((one.device.name, _reason(one.device, one.error), None) for one in found)  # nothing failed
     return CommandResult({"devices": [_found(one) for one in found]}, [Table("", columns, rows)], reasons)
 
 
@@ -89,7 +93,7 @@ def _outcome(o: DeployResult) -> dict[str, Any]:
         "p50_ms": o.p50_ms,
         "p90_ms": o.p90_ms,
         "sent_bytes": o.sent_bytes,
-        "exit_code": 0 if o.error is None else o.error.exit_code,
+        "error": _error(o.error),
     }
 
 
@@ -109,9 +113,19 @@ def _reason(device: Device, error: EdgeloopError | None) -> str:
     return "" if error is None else error.told_beside(device.name)
 
 
-def _reasons(rows: Iterable[tuple[str, str, str]]) -> list[str]:
-    """A note for each (device, _, reason) that has a reason: it is a sentence, too long for a cell."""
-    return [f"{device}: {reason}" for device, _, reason in rows if reason]
+def _reasons(rows: Iterable[tuple[str, str, EdgeloopError | None]]) -> list[str]:
+    """A note for each (device, reason, error) that has a reason: it is a sentence, too long for a cell.
+
+    Where the only device failed there is none: its error is printed at the end of the command.
+    """
+    told = list(rows)
+    if len(told) == 1 and told[0][2] is not None:
+        return []
+    return [f"{device}: {reason}" for device, reason, _ in told if reason]
+
+
+def _error(error: EdgeloopError | None) -> dict[str, Any] | None:
+    return None if error is None else error.to_json()
 
 
 def _first(errors: Iterable[EdgeloopError | None]) -> EdgeloopError | None:
@@ -132,7 +146,7 @@ def _what_runs(found: StatusResult) -> list[tuple[str, ...]]:
 
 def _found(found: StatusResult) -> dict[str, Any]:
     if found.status is None:
-        return {"device": found.device.name, "reachable": False, "reason": str(found.error)}
+        return {"device": found.device.name, "reachable": False, "error": _error(found.error)}
     slots = {name: asdict(slot) for name, slot in found.status.slots.items()}
     own = {"enrolled": found.status.enrolled, "machine": dict(found.status.machine), "slots": slots}
     return {"device": found.device.name, "reachable": True, **own}

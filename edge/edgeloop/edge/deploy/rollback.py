@@ -20,7 +20,7 @@ class RollbackResult:
 
     device: Device
     slot: str | None = None
-    was: int | None = None
+    before: int | None = None
     version: int | None = None
     variant: str | None = None
     error: EdgeloopError | None = None
@@ -40,7 +40,7 @@ def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: floa
 
     Example:
         >>> (result,) = rollback([parse_device("ssh://pi@camera.local")])
-        >>> result.was, result.version
+        >>> result.before, result.version
     """
     refuse_twice(devices)
 
@@ -56,11 +56,11 @@ def _roll_back(device: Device, slot: str | None, timeout_s: float, step: Step) -
         with release_client(device, timeout_s) as client:
             status = client.status()
             name = slot or _only(device, status)
-            was = status.slots[name].current if name in status.slots else None
+            before = status.slots[name].current if name in status.slots else None
             now = client.rollback(name)
     except EdgeloopError as e:
         return RollbackResult(device=device, slot=slot, error=e)
-    return RollbackResult(device=device, slot=name, was=was, version=now.version, variant=now.variant)
+    return RollbackResult(device=device, slot=name, before=before, version=now.version, variant=now.variant)
 
 
 def _only(device: Device, status: DeviceStatus) -> str:

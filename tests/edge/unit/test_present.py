@@ -1,0 +1,68 @@
+"""What is printed of devices: every error once, and as JSON in one form."""
+
+import pytest
+
+from edgeloop.edge.deploy import rollback
+from edgeloop.edge.deploy.deploy_result import DeployResult, DeployStatus
+from edgeloop.edge.deploy.device_status import StatusResult
+from edgeloop.edge.deploy.enroll import EnrollResult
+from edgeloop.edge.deploy.present import of_deploy, of_enroll, of_rollback, of_statuses
+from edgeloop.edge.deploy.rollback import RollbackResult
+from edgeloop.edge.on_device.releases.protocol import DeviceStatus
+from edgeloop.errors import DeviceError, OptionsError
+from edgeloop.runtime.device import parse_device
+
+PI, CAMERA = parse_device("ssh://pi"), parse_device("ssh://camera")
+ERROR = DeviceError("no answer in 5 s", advice="Check that it is running.", where="ssh://pi")
+JSON = {
+    "type": "DeviceError",
+    "exit_code": 8,
+    "found": "ssh://pi: no answer in 5 s.",
+    "advice": "Check that it is running.",
+}
+
+
+def deployed(device, error=None):
+    result = DeployStatus.FAILED if error else DeployStatus.COMMITTED
+    reason = error.told_beside(device.name) if error else "the fastest of 3"
+    return DeployResult(device=device, result=result, version=2, reason=reason, before=1, error=error)
+
+
+def rolled_back(device, error=None):
+    return RollbackResult(device=device, before=2, version=None if error else 1, error=error)
+
+
+CASES = [(of_enroll, EnrollResult), (of_deploy, deployed), (of_rollback, rolled_back)]
+
+
+@pytest.mark.parametrize(("shown", "result"), CASES, ids=["enroll", "deploy", "rollback"])
+def test_an_error_is_a_document_of_its_own_on_each_device(shown, result):
+    made = shown([result(PI, ERROR), result(CAMERA)])
+    assert [row["error"] for row in made.document["devices"]] == [JSON, None]
+    assert made.error is ERROR
+    assert "ssh:pi: no answer in 5 s. Check that it is running." in [note.replace("//", "") for note in made.notes]
+
+
+@pytest.mark.parametrize(("shown", "result"), CASES, ids=["enroll", "deploy", "rollback"])
+def test_the_error_of_the_only_device_is_printed_once(shown, result):
+    made = shown([result(PI, ERROR)])
+    assert made.error is ERROR and made.notes == []
+
+
+@pytest.mark.parametrize(("shown", "result"), [(of_deploy, deployed), (of_rollback, rolled_back)])
+def test_the_release_before_has_one_name(shown, result):
+    (row,) = shown([result(PI)]).document["devices"]
+    assert row["before"] in (1, 2) and "was" not in row
+
+
+def test_a_device_that_does_not_answer_says_why():
+    made = of_statuses([StatusResult(device=PI, error=ERROR)])
+    assert made.document["devices"] == [{"device": "ssh://pi", "reachable": False, "error": JSON}]
+    assert made.notes == ["ssh://pi: no answer in 5 s. Check that it is running."] and made.error is None
+
+
+def test_a_device_without_a_release_is_told_to_deploy_first():
+    with pytest.raises(
+        OptionsError, match=r"ssh://pi: no bundle is deployed.*Run: edgeloop deploy BUNDLE --to ssh://pi"
+    ):
+        rollback._only(PI, DeviceStatus(False, {}, {}))
