@@ -17,7 +17,9 @@ from edgeloop.files.schema import MODEL, OPERATORS, TENSOR_TYPES
 AGAIN = "Fetch or convert it again."
 CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 # custom operators that LiteRT's Python interpreter brings along
-BUILTIN_CUSTOM = frozenset({"TFLite_Detection_PostProcess", "AudioSpectrogram", "Mfcc", "NumericVerify"})
+BUILTIN_CUSTOM = frozenset({"TFLite_Detection_PostProcess", "AudioSpectrogram", "Mfcc", "NumericVerify"}) | {
+    *("Convolution2DTransposeBias", "MaxPoolingWithArgmax2D", "MaxUnpooling2D"),  # MediaPipe's
+}
 # of one table: a position in a vector, and an offset to a vtable that others share. It bounds what an honest file holds
 LEAST_TABLE_BYTES = 8
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
+from edgeloop.convert.forms.tflite_file import is_kept_unchanged
+from edgeloop.convert.sources.float32_weights import with_float32_weights
 from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.source_value import INFER, Source, tensor_specs
+from edgeloop.convert.sources.tflite_uniform import fill_codes, free_name, name_tensors, uniform
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
+from edgeloop.files.flatbuffer import read_tflite
 
 Named = list[tuple[str, tuple[tuple[int | None, ...], str]]]  # (name, (shape, dtype))
 
@@ -27,8 +31,10 @@ def open_tflite(path: Path, signature: str | None, allow_unsafe: bool = False) -
     Raises:
         ModelError: LiteRT refuses the file, or there is no such signature.
     """
-    data = add_signature(path.read_bytes(), INFER, path)
-    name, inputs, outputs = tflite_specs(data, signature, path)
+    read = add_signature(path.read_bytes(), INFER, path)
+    plain = _plain(read, path)
+    # the file itself answers for what is made of it, and is what is copied where it can only be copied
+    name, inputs, outputs = tflite_specs(read, signature, path)
     return Source(
         path=path,
         kind=SourceKind.TFLITE,
@@ -36,21 +42,35 @@ def open_tflite(path: Path, signature: str | None, allow_unsafe: bool = False) -
         signature=name,
         inputs=tensor_specs([n for n, _ in inputs], [s for _, s in inputs]),
         outputs=tensor_specs([n for n, _ in outputs], [s for _, s in outputs]),
-        call=tflite_call(data, name, path),
-        flatbuffer=data,
+        call=tflite_call(read, name, path),
+        flatbuffer=read if is_kept_unchanged(plain) else plain,
     )
+
+
+def _plain(data: bytes, path: Path) -> bytes:
+    """The file with names and codes as every step reads them, and its float weights in float32."""
+    try:
+        return with_float32_weights(uniform(data))
+    except (ValueError, IndexError, KeyError, TypeError) as e:  # of a sparse constant, whose layout nothing checked
+        raise ModelError(
+            f"{path} holds a sparse constant that cannot be unpacked ({_line(e)})",
+            advice="Convert the model again without sparsity.",
+        ) from e
 
 
 def add_signature(data: bytes, key: str, path: Path, names: tuple[Sequence[str], Sequence[str]] | None = None) -> bytes:
     """`data` with a signature `key` on its first subgraph; unchanged when it has signatures and `names` is None.
 
     A frozen conversion keeps the order of inputs and outputs but drops the signature, and the quantizer's
-    calibration wants one. `names` (inputs, outputs) default to the tensors' own names.
+    calibration wants one. `names` (inputs, outputs) default to the tensors' own names. Tensors without a name, or with
+    one that another has, get one of their own (`tflite_uniform`): the quantizer and the proof tell them by it.
 
     Raises:
         ModelError: The flatbuffer cannot be read, or has other numbers of inputs or outputs than `names`.
     """
     schema = need("ai_edge_litert.schema_py_generated", extra="edge")
+    if names is None and read_tflite(data, str(path)).signatures:
+        return data
     try:
         model = read_tree(data)
         graph = model.subgraphs[0]
@@ -59,9 +79,9 @@ def add_signature(data: bytes, key: str, path: Path, names: tuple[Sequence[str],
             f"{path} is a damaged .tflite file ({type(e).__name__})",
             advice="Fetch it again, or convert the model again.",
         ) from e
-    if model.signatureDefs and names is None:
-        return data
-    own = [[graph.tensors[i].name.decode() for i in side] for side in (graph.inputs, graph.outputs)]
+    fill_codes(model)
+    name_tensors(model)
+    own = [_unlike(graph.tensors[i].name.decode() for i in side) for side in (graph.inputs, graph.outputs)]
     wanted = [list(side) for side in names] if names else own
     if [len(side) for side in wanted] != [len(side) for side in own]:
         raise ModelError(
@@ -82,6 +102,12 @@ def add_signature(data: bytes, key: str, path: Path, names: tuple[Sequence[str],
     signature.inputs, signature.outputs = entries(wanted[0], graph.inputs), entries(wanted[1], graph.outputs)
     model.signatureDefs = [signature]
     return write_tree(model)
+
+
+def _unlike(names: Iterable[str]) -> list[str]:
+    """A tensor may be given out twice; a signature has one name for each."""
+    used: set[str] = set()
+    return [free_name(name, used) for name in names]
 
 
 def tflite_specs(data: bytes, signature: str | None, path: Path) -> tuple[str, Named, Named]:
