@@ -45,8 +45,8 @@ def test_a_name_that_is_no_identifier_is_the_same_clean_one_in_every_variant(pla
     assert "my_in" in {t.name for t in plain.manifest.signatures["train"].inputs}
 
 
-@pytest.mark.parametrize("scheme", ["float16", "dynamic", "int8"])
-def test_a_quantized_tflite_is_taken_as_it_is_under_its_true_scheme(plain, tmp_path, scheme):
+@pytest.mark.parametrize("scheme", ["dynamic", "int8"])
+def test_a_tflite_with_integer_weights_is_taken_as_it_is_under_its_true_scheme(plain, tmp_path, scheme):
     made = convert(plain.file(f"{scheme}.tflite"), tmp_path / "b").bundle
     assert [(v.id, v.scheme.value) for v in made.manifest.variants] == [(scheme, scheme)]
     assert made.file(f"{scheme}.tflite").read_bytes() == plain.file(f"{scheme}.tflite").read_bytes()
