@@ -12,6 +12,7 @@ Functions, in the order of the loop
     convert        a model file becomes a bundle, every variant proved      -> ConvertResult
     inspect        what a model file or a bundle holds; nothing is run      -> dict
     verify         hashes and parity of a bundle, checked again here        -> VerifyResult
+    same           two model files: whether they compute the same           -> SameResult
     sign_bundle    an SSH signature over the manifest                       -> Path
     read_bundle    a bundle folder, every file checked against its hash     -> Bundle
     bench          latency and memory of every variant on every runtime     -> Bench
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from edgeloop.convert.options import ConvertOptions
     from edgeloop.convert.proof.prove import ProveOptions
     from edgeloop.convert.proof.verify import verify
+    from edgeloop.convert.same.same import SameOptions, same
     from edgeloop.convert.search.search import SearchOptions
     from edgeloop.convert.training.trainable import TrainableOptions
     from edgeloop.edge.deploy.deploy_result import DeployOptions
@@ -75,6 +77,7 @@ __all__ = [
     "ProveOptions",
     "RoundsOptions",
     "RunOptions",
+    "SameOptions",
     "Scheme",
     "SearchOptions",
     "TrainableOptions",
@@ -90,6 +93,7 @@ __all__ = [
     "rollback",
     "run",
     "run_rounds",
+    "same",
     "sign_bundle",
     "verify",
 ]
@@ -103,6 +107,7 @@ _PLACES = {  # where each name lies; `name:other` where its module calls it othe
     "edgeloop.convert.options": ("ConvertOptions",),
     "edgeloop.convert.proof.prove": ("ProveOptions",),
     "edgeloop.convert.proof.verify": ("verify",),
+    "edgeloop.convert.same.same": ("SameOptions", "same"),
     "edgeloop.convert.search.search": ("SearchOptions",),
     "edgeloop.convert.training.trainable": ("TrainableOptions",),
     "edgeloop.edge.deploy.enroll": ("enroll",),

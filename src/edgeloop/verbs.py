@@ -53,6 +53,11 @@ VERBS = {
         "Verify a bundle: its hashes, its signature, and the answers of every variant.",
         converts=True,
     ),
+    "same": Verb(
+        Panel.CONVERT,
+        "edgeloop.convert.commands.same:same",
+        "Compare two models of any format: whether they compute the same, and where they differ.",
+    ),
     "bench": Verb(
         Panel.DEVICES,
         "edgeloop.edge.commands.bench:bench",

@@ -1,0 +1,96 @@
+"""`edgeloop same`: two files of one net agree in every pair of formats; two of other weights do not, and say where."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from edgeloop.bundle import Format, Scheme
+from edgeloop.convert.convert import convert
+from edgeloop.convert.options import ConvertOptions
+from edgeloop.convert.same.same import SameOptions, same
+from edgeloop.errors import ModelError, ParityError
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """model.keras, its bundle b/, eval.npz, and other.keras with other weights in its second layer."""
+    keras = pytest.importorskip("keras")
+    folder = tmp_path_factory.mktemp("pair")
+    keras.utils.set_random_seed(5)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((6, 8, 3), name="image"),
+            layers.Conv2D(4, 3, activation="relu", name="stem"),
+            layers.Flatten(),
+            layers.Dense(8, activation="relu", name="hidden"),
+            layers.Dense(3, activation="softmax", name="kind"),
+        ]
+    )
+    model.save(folder / "model.keras")
+    x = np.random.default_rng(0).random((64, 6, 8, 3), np.float32)
+    np.savez(folder / "eval.npz", x=x)
+    options = ConvertOptions(schemes=(Scheme.FLOAT32, Scheme.INT8), calibration=folder / "eval.npz")
+    convert(folder / "model.keras", folder / "b", options)
+    model.get_layer("hidden").set_weights([w + 0.1 for w in model.get_layer("hidden").get_weights()])
+    model.save(folder / "other.keras")
+    convert(folder / "other.keras", folder / "o", ConvertOptions(to=(Format.TFLITE,), schemes=(Scheme.FLOAT32,)))
+    return folder
+
+
+@pytest.mark.parametrize("second", ["b/float32.tflite", "b/int8.tflite", "b/model.onnx", "b/tfjs", "b"])
+def test_a_model_and_each_of_its_forms_are_the_same(pair, second):
+    found = same(pair / "model.keras", pair / second, SameOptions(evaluation=pair / "eval.npz"))
+    assert found.same and found.samples == 64 and found.real and found.first_difference is None
+    (row,) = found.parity
+    assert (row.snr_db is None or row.snr_db > (10 if "int8" in second else 100)) and row.top1_agreement > 0.95
+
+
+def test_the_first_layer_with_other_weights_is_named(pair):
+    found = same(pair / "model.keras", pair / "other.keras")
+    assert not found.same and not found.real
+    assert found.first_difference.startswith("hidden, ")
+    files = same(pair / "b/float32.tflite", pair / "o/float32.tflite")
+    assert not files.same and "hidden" in files.first_difference
+
+
+def test_a_channels_first_export_is_the_same(pair, tmp_path):
+    """What PyTorch and many ONNX exports have: the same net behind a transposition of its input."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(pair / "b/model.onnx")
+    given = model.graph.input[0]
+    inner = f"{given.name}_last"
+    for node in model.graph.node:
+        node.input[:] = [inner if name == given.name else name for name in node.input]
+    model.graph.node.insert(0, onnx.helper.make_node("Transpose", [given.name], [inner], perm=[0, 2, 3, 1]))
+    dims = given.type.tensor_type.shape.dim
+    for dim, size in zip(dims[1:], (3, 6, 8), strict=True):
+        dim.dim_value = size
+    onnx.save(model, tmp_path / "first.onnx")
+    found = same(pair / "model.keras", tmp_path / "first.onnx")
+    assert found.same and found.transposed == ("image",)
+
+
+def test_the_command_ends_with_5_and_prints_the_table_where_they_differ(pair):
+    line = [sys.executable, "-m", "edgeloop", "same", pair / "b/model.onnx", pair / "o/float32.tflite", "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 5
+    document = json.loads(done.stdout)
+    assert document["same"] is False and document["outputs"][0]["passed"] is False
+    assert "does not compute what" in document["error"]["found"]
+
+
+def test_models_with_other_inputs_are_told_apart_before_they_run(pair, tmp_path):
+    keras = pytest.importorskip("keras")
+    keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(3)]).save(tmp_path / "small.keras")
+    with pytest.raises(ParityError, match=r"image \[\?, 6, 8, 3\]; the second has x \[\?, 4\]"):
+        same(pair / "model.keras", tmp_path / "small.keras")
+
+
+def test_a_file_that_is_no_model_is_refused(pair, tmp_path):
+    (tmp_path / "page.tflite").write_text("<html>not found</html>")
+    with pytest.raises(ModelError):
+        same(pair / "model.keras", tmp_path / "page.tflite")
