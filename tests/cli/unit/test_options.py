@@ -140,6 +140,7 @@ BESIDE = {
     "deploy": ["m", "--to", "local"],
     "federate run": ["m", "--shard", "s.npz", "-o", "rounds"],
     "run": ["local"],
+    "same": ["a.keras", "b.tflite"],
 }
 
 

@@ -20,18 +20,18 @@ def same(
     first: Annotated[
         Path,
         typer.Argument(
-            help="Take this model as the reference: a .keras, .h5, .tflite or .onnx file, a SavedModel or TF.js "
+            help="Compare with this model: a .keras, .h5, .tflite or .onnx file, a SavedModel or TF.js "
             "folder, or a bundle, of which the float32 .tflite is taken."
         ),
     ],
-    second: Annotated[Path, typer.Argument(help="Compare this model with it; any of the same kinds.")],
+    second: Annotated[Path, typer.Argument(help="Compare this model, of any of these kinds, with the first.")],
     evaluation: Annotated[
         Path | None,
         typer.Option(
             "--eval",
             metavar="F.npz",
             show_default="made-up inputs",
-            help="Compare on these inputs, named as the first model names them.",
+            help="Compare the answers to these inputs, under the names that the first model gives its inputs.",
         ),
     ] = None,
     signature: Annotated[

@@ -21,6 +21,7 @@ from edgeloop.errors import ModelError, OptionsError, one_line
 from edgeloop.extras import need
 from edgeloop.runtime.parity.quantization import from_io, to_io
 from edgeloop.runtime.runners import runners
+from edgeloop.runtime_table import LITERT, ONNXRUNTIME, TENSORFLOW
 
 TFJS_MODEL = "model.json"
 TFJS_DTYPES = {"DT_FLOAT": "float32", "DT_INT32": "int32", "DT_BOOL": "bool"}
@@ -34,7 +35,7 @@ class Runnable:
     """One signature of one model.
 
     Attributes:
-        runtime: What runs it: "tensorflow", "litert", "onnxruntime" or "tfjs".
+        runtime: Name of what runs it, as the table of runtimes has it, or "tfjs".
         scheme: How its weights are stored, which decides how closely it can agree.
         source: Where convert/ can open it: a Keras model, a SavedModel or a .tflite.
     """
@@ -81,7 +82,7 @@ def _source(source: Source) -> Runnable:
     if source.flatbuffer is None:
         return Runnable(
             path=source.path,
-            runtime="tensorflow",
+            runtime=TENSORFLOW.name,
             scheme=Scheme.FLOAT32,
             inputs=source.inputs,
             outputs=source.outputs,
@@ -95,7 +96,7 @@ def _source(source: Source) -> Runnable:
 
     return Runnable(
         path=source.path,
-        runtime="litert",
+        runtime=LITERT.name,
         scheme=stored_scheme(source.flatbuffer),
         inputs=_real(source.inputs, io),
         outputs=_real(source.outputs, io),
@@ -130,7 +131,7 @@ def _onnx(path: Path, signature: str | None) -> Runnable:
 
     return Runnable(
         path=path,
-        runtime="onnxruntime",
+        runtime=ONNXRUNTIME.name,
         scheme=Scheme.INT8 if operators & ONNX_PAIRS else Scheme.FLOAT32,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
