@@ -118,7 +118,9 @@ def _onnx(path: Path, signature: str | None) -> Runnable:
         session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         operators = {node.op_type for node in onnx.load(path, load_external_data=False).graph.node}
     except Exception as e:  # both raise many types, each of which means that the file cannot be loaded
-        raise ModelError(f"ONNX Runtime cannot load it: {one_line(e)}", where=str(path)) from e
+        raise ModelError(
+            f"ONNX Runtime cannot load it: {one_line(e)}", advice="Export the model again.", where=str(path)
+        ) from e
     inputs, outputs = ([_onnx_spec(t) for t in side] for side in (session.get_inputs(), session.get_outputs()))
     names = [spec.name for spec in outputs]
 
@@ -127,7 +129,11 @@ def _onnx(path: Path, signature: str | None) -> Runnable:
         try:
             return dict(zip(names, session.run(names, given), strict=True))
         except Exception as e:  # its own types
-            raise ModelError(f"ONNX Runtime cannot run it: {one_line(e)}", where=str(path)) from e
+            raise ModelError(
+                f"ONNX Runtime cannot run it: {one_line(e)}",
+                advice="Pass inputs of the sizes it was exported for with --eval F.npz.",
+                where=str(path),
+            ) from e
 
     return Runnable(
         path=path,
