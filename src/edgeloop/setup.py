@@ -32,10 +32,12 @@ from edgeloop.runtime.environment import (
 )
 from edgeloop.runtime_table import RUNTIMES, TFLITE_RUNTIME
 
+DEVICE = "device"
+
 
 def device(ctx: typer.Context) -> CommandResult:
     """Create the device environment, which has the runtimes but no TensorFlow."""
-    return build_device_environment(environment_folder("device"))
+    return build_device_environment(environment_folder(DEVICE))
 
 
 def tfjs(ctx: typer.Context) -> CommandResult:
@@ -54,9 +56,8 @@ def tfjs(ctx: typer.Context) -> CommandResult:
 def onnx2tf(ctx: typer.Context) -> CommandResult:
     """Create the environment that reads .onnx files."""
     python, found = build_onnx2tf_environment(environment_folder(ONNX2TF))
-    return CommandResult(
-        {"python": str(python), "onnx2tf": found}, notes=[f"onnx2tf {found} is installed for {python}"]
-    )
+    notes = [f"onnx2tf {found} is installed for {python}", *other_environments()]
+    return CommandResult({"python": str(python), "onnx2tf": found}, notes=notes)
 
 
 def browser(ctx: typer.Context) -> CommandResult:
@@ -91,14 +92,15 @@ def build_device_environment(folder: Path) -> CommandResult:
         notes.append(
             f"It has no tflite-runtime, which needs Python 3.11 or older. This is Python {platform.python_version()}."
         )
-    if others := other_device_environments(folder):
-        notes.append(f"Other versions of edgeloop or Python made {', '.join(others)}. Delete those you do not need.")
-    return CommandResult({"python": str(python), "modules": found}, notes=notes)
+    return CommandResult({"python": str(python), "modules": found}, notes=notes + other_environments())
 
 
-def other_device_environments(folder: Path) -> list[str]:
-    """The user's other ones, 0.3 GB each, which nothing else would ever name."""
-    return sorted(str(other) for other in environments_folder().glob("device-*/") if other != folder)
+def other_environments() -> list[str]:
+    """A note that names the user's environments of other versions, 0.3 to 1.5 GB each; nothing else would name them."""
+    ours = [environment_folder(name) for name in (DEVICE, ONNX2TF)]
+    found = [path for name in (DEVICE, ONNX2TF) for path in sorted(environments_folder().glob(f"{name}-*/"))]
+    others = ", ".join(str(path) for path in found if path not in ours)
+    return [f"Other versions of edgeloop or Python made {others}. Delete those you do not need."] if others else []
 
 
 def copy_edgeloop(site_packages: Path) -> None:

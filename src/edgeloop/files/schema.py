@@ -1,4 +1,4 @@
-"""The schema of a .tflite as data: tables for `Tables`, names of operators and of tensor types by number.
+"""The schema of a .tflite as data: tables for `FlatbufferTable`, names of operators and of tensor types by number.
 
 Source: https://github.com/google-ai-edge/LiteRT (tflite/schema/schema.fbs), as in ai-edge-litert 2.3. Fields stand in
 the order of their ids, as far as they are read; "" for one that is not looked at.

@@ -97,7 +97,7 @@ class SshConnection:
 
     def _ssh(self, command: str) -> list[str]:
         # `sh -c`: the login shell may be none that knows this syntax
-        assert self.shared.socket is not None  # from the moment that there is a Line
+        assert self.shared.socket is not None  # from the moment that the connection is open
         words = ssh_words(self.host, self.shared.socket)
         return [*words, "-T", "--", self.host.host, f"sh -c {shlex.quote(command)}"]
 

@@ -73,7 +73,11 @@ def test_another_version_of_edgeloop_is_told_of_its_own_environment_and_those_th
     for name in (ours.name, "device-0.0.9-py3.11", "onnx2tf-0.0.9-py3.11"):
         (ours.parent / name).mkdir(parents=True)
     (ours.parent / "device-0.0.9-py3.11.lock").touch()
-    assert setup.other_device_environments(ours) == [str(ours.parent / "device-0.0.9-py3.11")]
+    (ours.parent / environment.environment_folder("onnx2tf").name).mkdir()
+    old = f"{ours.parent}/device-0.0.9-py3.11, {ours.parent}/onnx2tf-0.0.9-py3.11"
+    assert setup.other_environments() == [
+        f"Other versions of edgeloop or Python made {old}. Delete those you do not need."
+    ]
 
 
 def test_a_checkout_keeps_its_environments_where_its_links_lead(tmp_path, monkeypatch):

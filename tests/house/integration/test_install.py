@@ -113,6 +113,22 @@ def test_federated_alone_has_flower_and_no_tensorflow(install):
     command(bin / "python", "-c", look)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(2400)  # 2.3 GB of packages
+@pytest.mark.parametrize("version", PYTHONS)
+def test_pip_installs_convert_on_every_python_and_a_model_converts(wheel, tmp_path, version):
+    bin = tmp_path / "venv/bin"
+    command(PYTHONS[version], "-m", "venv", bin.parent)
+    try:
+        command(bin / "pip", "install", "--quiet", f"{wheel}[convert]", timeout_s=1800)
+        command(bin / "python", "-c", MODEL, tmp_path / "model.keras")
+        command(bin / "edgeloop", "convert", tmp_path / "model.keras", "-o", tmp_path / "bundle", timeout_s=600)
+    finally:
+        shutil.rmtree(bin.parent)
+    proved = json.loads((tmp_path / "bundle/proof.json").read_text())["parity"]
+    assert proved and all(row["passed"] for row in proved)
+
+
 def test_convert_alone_converts_and_proves_and_says_how_to_get_tfjs(install, tmp_path):
     bin = install(sys.executable, "convert")
     command(bin / "python", "-c", MODEL, tmp_path / "model.keras")

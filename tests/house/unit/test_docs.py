@@ -60,10 +60,8 @@ def test_every_test_that_the_page_on_security_names_exists(root):
     text = (root / "docs/security.md").read_text()
     defined = "\n".join(path.read_text() for path in (root / "tests").rglob("test_*.py"))
     names = re.findall(r"`(test_\w+)`", text)
-    files = re.findall(r"`(tests/[\w/]+\.py)`", text)
-    assert len(names) > 15 and len(files) > 5
+    assert len(names) > 40 and "test_" not in re.sub(r"`test_\w+`", "", text), "a row names tests, not their file"
     assert [name for name in names if f"def {name}(" not in defined] == []
-    assert [file for file in files if not (root / file).is_file()] == []
 
 
 # the code that a folder's README describes

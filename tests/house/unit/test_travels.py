@@ -85,8 +85,8 @@ def test_the_packed_program_holds_these_files_and_no_other(root):
     assert packed == {f"edgeloop/{path.partition('/edgeloop/')[2]}" for path in paths} | {"__main__.py"}
 
 
-def test_the_document_names_each_folder_that_travels(root):
+def test_the_document_names_each_folder_and_each_module_that_travels(root):
     _, _, text = (root / "docs/architecture.md").read_text().partition("## What travels to a device")
     text, _, _ = text.partition("\n## ")
-    folders = ", ".join(f"`{name}/`" for name in FOLDERS)
-    assert folders in " ".join(text.split()), f"name {folders} there"
+    for names in ([f"`{name}/`" for name in FOLDERS], [f"`{name}`" for name in GROUND_FLOOR]):
+        assert ", ".join(names) in " ".join(text.split()), f"name {names} there"

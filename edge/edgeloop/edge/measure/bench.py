@@ -45,7 +45,7 @@ def bench(
     """Measure every variant on every runtime of its format on every device, side by side.
 
     Args:
-        what: A bundle folder, a .tflite or an .onnx file; or targets that `targets` found in several.
+        what: A bundle folder, a .tflite or an .onnx file; or what `find_targets` found in several.
         progress: Told how many rounds of turns are over.
         say: Told, as soon as it is known, which pair is left out and why; the result's notes say it too.
 
@@ -57,11 +57,11 @@ def bench(
         ModelError: `what` is none of these files.
         DataError: The bundle's reference.npz is damaged.
         OptionsError: A runtime by a name that none has, or one that runs none of the targets.
-        MissingExtra: Nothing installed can run any of the targets, or a runtime asked for by name is not installed.
-        ParityError, TargetError, DeviceError: A device or a runtime that was named runs none of the targets, or no
+        MissingExtra: Nothing installed can run any of the targets; a runtime asked for by name, or LoadGen, is not
+            installed.
+        ParityError, TargetError: A device or a runtime that was named runs none of the targets, or no
             target can be measured at all; the class is that of the reason. With a delegate: any of the pairs.
-        MissingExtra: LoadGen was asked for, and is not installed on a device.
-        DeviceError: A named device cannot be reached, or an agent died or hung while it was measured.
+        DeviceError: As these two; or a named device cannot be reached, or an agent died or hung while it was measured.
 
     Example:
         >>> found = bench("m/", BenchOptions(runtimes=("litert",), runs=130))

@@ -1,6 +1,8 @@
 """Runs a model on a device: the standard library, NumPy and one runtime. Python 3.9 syntax.
 
-    agent RUNTIME ROOT        RUNTIME: a name of runtime_table.RUNTIMES; models are opened below ROOT
+    agent-HASH.pyz runtime.agent.serve_model RUNTIME ROOT
+
+RUNTIME is a name of runtime_table.RUNTIMES; models are opened below ROOT.
 
 It answers the requests of protocol.py, each by the method of its name, and ends when stdin does or at `close`.
 """
