@@ -72,7 +72,7 @@ CASES = {
     "demo with mismatched labels": (["demo", "-o", "out", "--data", "mismatch"], 10, "300 images and t-labels"),
     "demo with torn files": (["demo", "-o", "out", "--data", "torn"], 10, "cannot be unpacked"),
     "demo without data": (["demo", "-o", "out", "--data", "nodata"], 10, "has no *images-idx3"),
-    "demo into a file": (["demo", "-o", "text.keras"], 11, "is a file. Choose a new folder"),
+    "demo into a file": (["demo", "-o", "text.keras"], 11, "cannot write"),
 }
 
 
