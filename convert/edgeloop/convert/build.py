@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import MANIFEST, Format, LeftOut, Manifest, Signature, TensorSpec, Variant, Weight, file_entries
+from edgeloop.convert.answers import answers, one_call_each, with_seen_shapes
+from edgeloop.convert.calls import has_batch_axis
 from edgeloop.convert.exports import ExportedVariant, export_variants
 from edgeloop.convert.form import FormLog, named_ids
 from edgeloop.convert.forms.describe import describe
@@ -23,10 +25,10 @@ from edgeloop.convert.forms.preprocess import with_preprocessing
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import ConversionPlan, choose_formats_and_schemes, proof_samples, read_calibration
 from edgeloop.convert.proof.input_range import range_mismatch
-from edgeloop.convert.samples import Samples, in_batches
+from edgeloop.convert.samples import Samples, as_calls
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.convert.training.trainable import weight_table
-from edgeloop.errors import DataError, OptionsError
+from edgeloop.errors import OptionsError
 from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.files.ram_estimate import ram_bytes
 from edgeloop.processes.job_child import Events
@@ -56,7 +58,11 @@ class ConversionJob:
 
 
 def build(job: ConversionJob, events: Events) -> dict[str, Any]:
-    """Fill `job.folder` and `job.scratch`; return the `signature` that was converted and the ids that were `named`.
+    """Fill `job.folder` and `job.scratch`.
+
+    Returns:
+        The `signature` that was converted, the ids that were `named`, and of the samples whether they are `whole` and
+        the `span` that they were made up in.
 
     Raises:
         EdgeloopError: As `edgeloop.convert.convert.convert`, but for what only the proof shows.
@@ -69,14 +75,20 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     own, outputs = source.inputs, with_labels(source.outputs, options.labels)
     if options.preprocess is not None:
         source = with_preprocessing(source, options.preprocess)
-    calibration = read_calibration(options, source.inputs)
-    samples = proof_samples(options, source.inputs, calibration)
+    whole = not has_batch_axis(source)
+    calibration = read_calibration(options, source.inputs, whole=whole)
+    samples = proof_samples(options, source.inputs, calibration, whole=whole)
     found = range_mismatch(
         source.call, source.inputs, calibration, samples, None if options.preprocess else source.model
     )
     if found is not None:
         raise found
-    expected = _answers(source, samples)
+    samples, expected, span = answers(source, samples)
+    if samples.whole and not whole:
+        calibration = None if calibration is None else as_calls(calibration, source.inputs)
+    if samples.whole:
+        events.say(one_call_each(source.inputs))
+    outputs = with_seen_shapes(source.inputs, outputs, expected, whole=samples.whole)
     for index, spec in enumerate(source.outputs):
         np.save(job.scratch / f"{index}.npy", expected[spec.name])
     formats, schemes = choose_formats_and_schemes(source, job.formats, options, events.say)
@@ -118,7 +130,8 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         left_out=tuple(log.left_out),
     )
     (job.folder / MANIFEST).write_bytes(manifest.to_bytes())
-    return {"signature": source.signature, "named": named_ids(schemes, variants, options)}
+    named = named_ids(schemes, variants, options)
+    return {"signature": source.signature, "named": named, "whole": samples.whole, "span": span}
 
 
 def _sized(variant: Variant, files: Mapping[str, bytes]) -> Variant:
@@ -131,19 +144,6 @@ def _sized(variant: Variant, files: Mapping[str, bytes]) -> Variant:
 def _own_first(draft: ExportedVariant, source: Source) -> list[str]:
     """The signatures of a variant, the source's own first: where two describe a tensor, it decides."""
     return sorted(draft.variant.signatures, key=lambda name: name != source.signature)
-
-
-def _answers(source: Source, samples: Samples) -> dict[str, np.ndarray]:
-    expected = in_batches(source.call, samples, source.inputs[0].shape[0])
-    for name, value in expected.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            what = "these inputs" if samples.real else "generated inputs between 0 and 1"
-            do = "Check the model and the inputs." if samples.real else "Pass real inputs with --calibration."
-            raise DataError(
-                f"the source model itself returns NaN or infinity in {name!r} for {what}, so nothing can be compared",
-                advice=do,
-            )
-    return expected
 
 
 def _signatures(

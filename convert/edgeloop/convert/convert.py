@@ -123,7 +123,7 @@ def convert(
             left_out=tuple(log.left_out),
         )
         done = run_job(WORKER, job, options.limits, progress, notes.append)
-        parity = prove_bundle(job, done["signature"], done["named"], progress, notes.append)
+        parity = prove_bundle(job, done, progress, notes.append)
         found = Path(scratch) / SEARCH
         beside = {SEARCH: found.read_bytes()} if found.is_file() else {}
     bundle = read_bundle(out)

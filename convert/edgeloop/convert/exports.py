@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgeloop.bundle import Format, Scheme, Variant
 from edgeloop.canonical import canonical_json
+from edgeloop.convert.calls import fixed_batch
 from edgeloop.convert.form import TRAINABLE, FormLog, onnx_forms, tfjs_form, tflite_forms
 from edgeloop.convert.forms import onnx, tflite
 from edgeloop.convert.forms.freeze import FrozenGraph, freeze
@@ -124,7 +125,7 @@ def _searched(
         signature=source.signature,
         samples=plan.samples,
         expected=plan.expected,
-        batch=source.inputs[0].shape[0],
+        batch=fixed_batch(source.inputs),
         min_snr_db=plan.options.prove.min_snr_db,
     )
     mix = find_mix(job, plan.options.search, plan.journal, progress)
@@ -153,7 +154,7 @@ def _onnx(
         for form in int8:
             assert plan.calibration is not None  # onnx_forms sees to it
             with log.leave_out([form]):
-                small = to_int8(data, plan.calibration, source.inputs[0].shape[0])
+                small = to_int8(data, plan.calibration, fixed_batch(source.inputs))
                 files = {"model-int8.onnx": small}
                 made.append(export_variant(form.id, Format.ONNX, form.scheme, (source.signature,), files))
     return made

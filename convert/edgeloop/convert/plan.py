@@ -70,15 +70,15 @@ def wanted_formats(options: ConvertOptions, kind: SourceKind, log: FormLog) -> f
     return formats - {Format.TFJS}
 
 
-def read_calibration(options: ConvertOptions, inputs: Sequence[TensorSpec]) -> Samples | None:
-    """Calibration data, if any was given.
+def read_calibration(options: ConvertOptions, inputs: Sequence[TensorSpec], *, whole: bool = False) -> Samples | None:
+    """Calibration data, if any was given; `whole` as `read_samples` takes it.
 
     Raises:
         DataError: It does not fit the model, or is too little to measure ranges with.
     """
     if options.calibration is None:
         return None
-    samples = read_samples(options.calibration, inputs)
+    samples = read_samples(options.calibration, inputs, whole=whole)
     if len(samples) < CALIBRATION_AT_LEAST:
         raise DataError(
             f"int8 needs at least {CALIBRATION_AT_LEAST} calibration samples, got {len(samples)}",
@@ -121,11 +121,18 @@ def needs_ranges(plan: ConversionPlan) -> bool:
     return plan.options.search is not None or any(scheme in MEASURED for scheme in plan.schemes or ())
 
 
-def proof_samples(options: ConvertOptions, inputs: Sequence[TensorSpec], calibration: Samples | None) -> Samples:
+def proof_samples(
+    options: ConvertOptions,
+    inputs: Sequence[TensorSpec],
+    calibration: Samples | None,
+    *,
+    whole: bool = False,
+    span: int = 0,
+) -> Samples:
     """What the proof runs on: all of the evaluation data, for accuracy is about the whole; else calibration data;
-    else made-up values."""
+    else made-up values of that `span`."""
     if options.evaluation is not None:
-        return read_samples(options.evaluation, inputs, labels=LabelPolicy.IF_ANY)
+        return read_samples(options.evaluation, inputs, labels=LabelPolicy.IF_ANY, whole=whole)
     if calibration is not None:
         return calibration.take(PROOF_SAMPLES)
-    return synthetic(inputs)
+    return synthetic(inputs, whole=whole, span=span)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import math
 import mmap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from edgeloop.bundle import TensorSpec
 from edgeloop.convert.npz import ArrayFile, Member, mapped, members
 from edgeloop.errors import DataError
 
-Arrays = Mapping[str, np.ndarray]
-Outputs = dict[str, np.ndarray]
+Shape = tuple[int | None, ...]
 
 SYNTHETIC = 16  # samples made up where a user gives none
 FREE_SIZE = 32  # of a made-up sample along a free dimension other than the batch
+MADE_UP_VALUES = 1 << 26  # of all made-up samples together, where free dimensions leave a choice
+# what floats are made up between, one after the other until no output is empty
+SPANS = ((0.0, 1.0), (-4.0, 4.0), (0.0, 255.0))
 
 
 class LabelPolicy(enum.Enum):
@@ -37,6 +40,8 @@ class LabelPolicy(enum.Enum):
 class Samples:
     """`inputs` {name: [n, ...]}, `labels` integers [n] or None; `real` is False for made-up values.
 
+    Where `whole` is True, the model has no batch axis: each sample is all that one call takes, [n, *its shape].
+
     Attributes:
         inputs: Read-only, and perhaps not aligned where they are maps of a file. Whoever goes over all of them uses
             `batches`, which gives aligned copies and lets go of what it has read.
@@ -47,6 +52,7 @@ class Samples:
     labels: np.ndarray | None = None
     real: bool = True
     maps: tuple[mmap.mmap, ...] = ()
+    whole: bool = False
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -54,12 +60,23 @@ class Samples:
     def take(self, count: int) -> Samples:
         """The first `count` samples."""
         labels = None if self.labels is None else self.labels[:count]
-        inputs = {n: a[:count] for n, a in self.inputs.items()}
-        return Samples(inputs=inputs, labels=labels, real=self.real, maps=self.maps)
+        return replace(self, inputs={n: a[:count] for n, a in self.inputs.items()}, labels=labels)
+
+    def at_once(self, size: int) -> int:
+        """How many samples one call takes: `size`, or a single one where it is whole."""
+        return 1 if self.whole else size
 
     def batches(self, size: int, *, fill: bool = False) -> Iterator[dict[str, np.ndarray]]:
-        """Copies of `size` samples at a time. The last batch is shorter or, with `fill`, filled up with the first."""
+        """Copies of `size` samples at a time. The last batch is shorter or, with `fill`, filled up with the first.
+
+        Whole samples come one by one, in the shape that the call takes.
+        """
         count = len(self)
+        if self.whole:
+            for i in range(count):
+                yield {name: np.array(array[i], order="C") for name, array in self.inputs.items()}
+                self._let_go()
+            return
         for start in range(0, count, size):
             index: slice | np.ndarray = slice(start, start + size)
             if fill and start + size > count:
@@ -75,7 +92,8 @@ class Samples:
             for name, array in self.inputs.items():
                 rows[name].append(np.array(array[i : i + 1], order="C"))
             self._let_go()
-        return Samples(inputs={name: np.concatenate(each) for name, each in rows.items()}, real=self.real)
+        inputs = {name: np.concatenate(each) for name, each in rows.items()}
+        return Samples(inputs=inputs, real=self.real, whole=self.whole)
 
     def _let_go(self) -> None:
         for pages in self.maps:
@@ -100,10 +118,16 @@ class Samples:
         return digest.hexdigest()
 
 
-def read_samples(path: str | Path, specs: Sequence[TensorSpec], *, labels: LabelPolicy = LabelPolicy.NONE) -> Samples:
+def read_samples(
+    path: str | Path, specs: Sequence[TensorSpec], *, labels: LabelPolicy = LabelPolicy.NONE, whole: bool = False
+) -> Samples:
     """A .npz, or a folder of them, with `in/NAME`, `NAME` or (for one input) `x`; `y` where labels are wanted.
 
     Every value is looked at once, a quarter of a mebibyte at a time.
+
+    Args:
+        whole: The model has no batch axis: a sample is all that one call takes, so arrays are [n, *the whole shape].
+            What comes as rows of a batch is called in batches of the model's own size, or of one.
 
     Raises:
         DataError: Missing, no .npz, pickled, over the limit, an input that is absent, of another dtype or shape, or
@@ -114,7 +138,8 @@ def read_samples(path: str | Path, specs: Sequence[TensorSpec], *, labels: Label
     if not files or not files[0].is_file():
         raise DataError(f"{path} is neither an .npz file nor a folder of them", advice="Make one with numpy.savez.")
     parts = [members(file) for file in files]
-    found = {spec.name: _find(parts, spec, len(specs), path) for spec in specs}
+    layouts = {spec.name: _layouts(spec, specs, whole) for spec in specs}
+    found = {spec.name: _find(parts, spec, layouts[spec.name], len(specs), path) for spec in specs}
     counts = {name: sum(member.shape[0] for member in each) for name, each in found.items()}
     if len(set(counts.values())) > 1 or 0 in counts.values():
         raise DataError(f"{path} holds {counts} samples", advice="Pass equally many of each input, and at least one.")
@@ -124,28 +149,83 @@ def read_samples(path: str | Path, specs: Sequence[TensorSpec], *, labels: Label
     for spec in specs:
         inputs[spec.name], pages = _read(found[spec.name], spec)
         maps.append(pages)
-    return Samples(inputs=inputs, labels=y, maps=tuple(maps))
+    samples = Samples(inputs=inputs, labels=y, maps=tuple(maps))
+    return as_calls(samples, specs, path) if whole else _as_rows(samples, specs, path)
 
 
-def in_batches(call: Callable[[Arrays], Arrays], samples: Samples, fixed: int | None, size: int = 64) -> Outputs:
-    """Every output of `call` for all samples, each [n, ...]: `size` at a time, or exactly the model's own `fixed`."""
-    parts = [call(batch) for batch in samples.batches(fixed or size, fill=fixed is not None)]
-    return {name: np.concatenate([np.asarray(part[name]) for part in parts])[: len(samples)] for name in parts[0]}
+def as_calls(samples: Samples, specs: Sequence[TensorSpec], path: str | Path = "the data") -> Samples:
+    """The same samples whole: rows of a batch become calls of the model's own batch, or of one row.
+
+    Raises:
+        DataError: Some inputs come as rows of a batch of several, others whole.
+    """
+    inputs: dict[str, np.ndarray] = {}
+    for spec in specs:
+        array = samples.inputs[spec.name]
+        size = spec.shape[0] or 1 if spec.shape else 1
+        if array.ndim == len(spec.shape) + 1:
+            inputs[spec.name] = array
+        elif size == 1:
+            inputs[spec.name] = array[:, None]
+        else:  # as many calls as all rows need, the last one filled up with the first rows
+            rows = np.arange(-(-len(array) // size) * size) % len(array)
+            inputs[spec.name] = array[rows].reshape(-1, size, *array.shape[1:])
+    return replace(_relabelled(samples, inputs, path), whole=True)
 
 
-def synthetic(specs: Sequence[TensorSpec], seed: int = 0) -> Samples:
-    """16 made-up samples: floats uniform in 0..1, integers 0 or 1. They prove arithmetic, not accuracy."""
-    rng = np.random.default_rng(seed)
+def _as_rows(samples: Samples, specs: Sequence[TensorSpec], path: Path) -> Samples:
+    """Whole calls of a model that has a fixed batch, as rows of it."""
     inputs = {}
     for spec in specs:
-        shape = [SYNTHETIC, *(FREE_SIZE if d is None else d for d in spec.shape[1:])]
+        array = samples.inputs[spec.name]
+        inputs[spec.name] = array if array.ndim == len(spec.shape) else array.reshape(-1, *array.shape[2:])
+    return _relabelled(samples, inputs, path)
+
+
+def _relabelled(samples: Samples, inputs: dict[str, np.ndarray], path: str | Path) -> Samples:
+    counts = {name: len(array) for name, array in inputs.items()}
+    if len(set(counts.values())) > 1:
+        raise DataError(
+            f"{path} holds {counts} samples: some inputs as rows of a batch, others as whole calls",
+            advice="Save every input with one axis more than the model's own, which counts the calls.",
+        )
+    same = next(iter(counts.values())) == len(samples)
+    return replace(samples, inputs=inputs, labels=samples.labels if same else None)
+
+
+def synthetic(
+    specs: Sequence[TensorSpec], seed: int = 0, *, whole: bool = False, span: int = 0, count: int = SYNTHETIC
+) -> Samples:
+    """Made-up samples: floats uniform in 0..1 (or another of SPANS), integers 0 or 1. They prove arithmetic, not
+    accuracy."""
+    rng, (low, high) = np.random.default_rng(seed), SPANS[span]
+    shapes = {spec.name: spec.shape if whole else spec.shape[1:] for spec in specs}
+    for free in (FREE_SIZE, FREE_SIZE // 4, 1):
+        made = {name: [count, *(free if d is None else d for d in shape)] for name, shape in shapes.items()}
+        if sum(math.prod(shape) for shape in made.values()) <= MADE_UP_VALUES:
+            break
+    inputs = {}
+    for spec in specs:
+        shape = made[spec.name]
         kind = np.dtype(spec.dtype).kind
-        values = rng.random(shape) if kind == "f" else rng.integers(0, 2, shape)
+        values = low + (high - low) * rng.random(shape) if kind == "f" else rng.integers(0, 2, shape)
         inputs[spec.name] = values.astype(spec.dtype)
-    return Samples(inputs=inputs, real=False)
+    return Samples(inputs=inputs, real=False, whole=whole)
 
 
-def _find(parts: Sequence[Mapping[str, Member]], spec: TensorSpec, inputs: int, path: Path) -> list[Member]:
+def _layouts(spec: TensorSpec, specs: Sequence[TensorSpec], whole: bool) -> list[Shape]:
+    """The shapes that one sample of this input may have, the expected one first."""
+    first = spec.shape[:1]
+    rows = [] if not spec.shape else [spec.shape[1:]]
+    if not whole:
+        return rows + ([] if first == (None,) else [spec.shape])
+    same = len({other.shape[:1] for other in specs}) == 1
+    return [spec.shape, *(rows if same or first in ((1,), (None,)) else [])]
+
+
+def _find(
+    parts: Sequence[Mapping[str, Member]], spec: TensorSpec, layouts: Sequence[Shape], inputs: int, path: Path
+) -> list[Member]:
     """The member for `spec` in every file, by header of the right kind and shape."""
     keys = set(parts[0]).intersection(*parts[1:])
     names = [f"in/{spec.name}", spec.name, *(["x"] if inputs == 1 else [])]
@@ -162,10 +242,8 @@ def _find(parts: Sequence[Mapping[str, Member]], spec: TensorSpec, inputs: int, 
                 f"{path}: {name} is {member.dtype}, and the model takes {wanted}",
                 advice="Save the inputs as the model was trained on them.",
             )
-        if len(member.shape) != len(spec.shape) or any(
-            d not in (None, have) for d, have in zip(spec.shape[1:], member.shape[1:], strict=True)
-        ):
-            shape = "[n" + "".join(f", {'any' if d is None else d}" for d in spec.shape[1:]) + "]"
+        if not member.shape or not any(_fits(member.shape[1:], layout) for layout in layouts):
+            shape = "[n" + "".join(f", {'any' if d is None else d}" for d in layouts[0]) + "]"
             raise DataError(
                 f"{path}: {name} has shape {list(member.shape)}, and the model takes {shape}",
                 advice="Save arrays of that shape.",
@@ -177,6 +255,10 @@ def _find(parts: Sequence[Mapping[str, Member]], spec: TensorSpec, inputs: int, 
                 advice="Save all files with equal shapes.",
             )
     return found
+
+
+def _fits(shape: Shape, layout: Shape) -> bool:
+    return len(shape) == len(layout) and all(d in (None, have) for d, have in zip(layout, shape, strict=True))
 
 
 def _read(found: Sequence[Member], spec: TensorSpec) -> tuple[np.ndarray, mmap.mmap]:

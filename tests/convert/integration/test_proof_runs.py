@@ -134,13 +134,13 @@ def test_the_layer_whose_range_is_wrong_is_named(files):
 def test_layer_snr_follows_the_order_of_execution_and_blames_one(files):
     folder, x = files
     read = [(folder / v.entry).read_bytes() for v in (FLOAT, CRUEL, WHOLE)]
-    rows = layer_snr(read[0], read[1], {"image": x}, INFER, layers={"stem", "hidden", "p"})
+    rows = layer_snr(read[0], read[1], Samples(inputs={"image": x}), INFER, layers={"stem", "hidden", "p"})
     names = [row.layer for row in rows]
     assert names.index("stem") < names.index("hidden") < names.index("p")
     guilty = worst(rows)
     assert guilty.layer == "hidden" and guilty.drop_db > 20
     assert rows[names.index("stem")].snr_db > 30  # what comes before it is as good as int8 is
-    healthy = layer_snr(read[0], read[2], {"image": x}, INFER)
+    healthy = layer_snr(read[0], read[2], Samples(inputs={"image": x}), INFER)
     assert min(row.snr_db for row in healthy) > 20
 
 

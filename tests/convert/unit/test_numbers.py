@@ -7,7 +7,8 @@ import pytest
 
 from edgeloop.atomic import new_folder
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.samples import LabelPolicy, Samples, in_batches, read_samples, synthetic
+from edgeloop.convert.calls import in_batches
+from edgeloop.convert.samples import LabelPolicy, Samples, read_samples, synthetic
 from edgeloop.errors import DataError, WriteError
 
 X = (TensorSpec("x", (None, 2), "float32"),)

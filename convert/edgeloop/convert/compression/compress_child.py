@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.convert.calls import fixed_batch, in_batches
 from edgeloop.convert.compression.compress import CompressJob, CompressOptions
 from edgeloop.convert.compression.fit import FitOptions, accuracy, loss
 from edgeloop.convert.compression.legacy import LegacyModel, rebuild
 from edgeloop.convert.compression.qat import quantization_aware
 from edgeloop.convert.compression.tfmot import Weights, cluster, kernels, layer_weights, prune
-from edgeloop.convert.samples import LabelPolicy, Samples, in_batches, read_samples
+from edgeloop.convert.samples import LabelPolicy, Samples, read_samples
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.errors import EdgeloopError, ModelError, one_line
 from edgeloop.extras import need
@@ -194,7 +195,7 @@ def _same(twin: LegacyModel, source: Source, samples: Samples) -> None:
 
 
 def _answers(source: Source, samples: Samples) -> np.ndarray:
-    return in_batches(source.call, samples, source.inputs[0].shape[0])[source.outputs[0].name]
+    return in_batches(source.call, samples, fixed_batch(source.inputs))[source.outputs[0].name]
 
 
 def _rows(twin: LegacyModel, pruned: frozenset[str], clustered: frozenset[str]) -> Iterator[dict[str, Any]]:

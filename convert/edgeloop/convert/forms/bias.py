@@ -31,6 +31,8 @@ def channel_means(batches: Iterable[tuple[int, Mapping[int, np.ndarray]]]) -> di
     for fed, values in batches:
         count += fed
         for i, value in values.items():
+            if not value.size:  # what a detector keeps of an image may be nothing
+                continue
             sums[i] = sums.get(i, 0) + fed * value.mean(axis=tuple(range(value.ndim - 1)), dtype=np.float64)
     return {i: total / count for i, total in sums.items()}
 

@@ -153,7 +153,7 @@ class _Reader:
 
     def __init__(self, samples: Samples, fixed: int | None) -> None:
         sample_bytes = sum(array[:1].nbytes for array in samples.inputs.values())
-        self.size = fixed or max(1, min(BATCH, BATCH_BYTES // sample_bytes))
+        self.size = samples.at_once(fixed or max(1, min(BATCH, BATCH_BYTES // sample_bytes)))
         strides = -(-len(samples) // (self.size * STRIDE))
         self.count = strides * STRIDE  # the calibrator refuses a number that is no multiple of the stride
         self.batches = samples.batches(self.size, fill=fixed is not None)

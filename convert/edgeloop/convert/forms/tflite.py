@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import Scheme
+from edgeloop.convert.calls import fixed_batch
 from edgeloop.convert.forms.bias import channel_means, correct_biases
+from edgeloop.convert.forms.ends import with_outputs
 from edgeloop.convert.forms.float_operators import float_operators, listed
 from edgeloop.convert.forms.freeze import FrozenGraph
 from edgeloop.convert.forms.pooling import pools_as_means
@@ -96,9 +98,9 @@ def calibrate(float32: bytes, source: Source, samples: Samples, progress: Progre
     manager = need("ai_edge_quantizer.recipe_manager", extra="convert").RecipeManager()
     manager.load_quantization_recipe(need("ai_edge_quantizer.recipe", extra="convert").static_wi8_ai8())
     float32 = pools_as_means(float32)
-    fixed = source.inputs[0].shape[0]
+    fixed = fixed_batch(source.inputs)
     sample_bytes = sum(array[:1].nbytes for array in samples.inputs.values())
-    size = fixed or max(1, min(BATCH, BATCH_BYTES // sample_bytes))
+    size = samples.at_once(fixed or max(1, min(BATCH, BATCH_BYTES // sample_bytes)))
     with _quiet(), _quantizer("the model"):
         # min_max_update: the default moving average gave 16.9 dB of output SNR where plain extremes gave 31.2.
         # One thread: the profiler looks for extremes in one, and a second only waits for it (12% more CPU, no faster).
@@ -164,7 +166,7 @@ def quantize(
         ranges = {name: {bound: MARGIN * value for bound, value in both.items()} for name, both in ranges.items()}
     with _quiet(), _quantizer(scheme.value):
         result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    data = bytes(result.quantized_model)
+    data = with_outputs(bytes(result.quantized_model), float32, io)
     if calibration is not None:
         data = round_weights(data, float32, calibration.factors, calibration.steps)
         data = correct_biases(data, float32, calibration.means)

@@ -70,7 +70,7 @@ def inputs_of(
     call = run.get_signature_runner(signature)
     for batch in samples.spread(SAMPLES).batches(size, fill=fill):
         call(**batch)
-        yield len(next(iter(batch.values()))), {i: run.get_tensor(i) for i in tensors}
+        yield 1 if samples.whole else len(next(iter(batch.values()))), {i: run.get_tensor(i) for i in tensors}
 
 
 def read(data: bytes | bytearray) -> tuple[Any, Any]:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.samples import Samples, in_batches
+from edgeloop.convert.calls import fixed_batch, in_batches
+from edgeloop.convert.samples import Samples
 from edgeloop.errors import DataError
 from edgeloop.extras import need
 
@@ -40,7 +41,7 @@ def range_mismatch(
     `call` is the source. `samples` prove, `calibration` measures ranges; made-up samples tell nothing. `model` is the
     Keras model, where it takes the samples as they are.
     """
-    floats = [spec.name for spec in inputs if spec.dtype == "float32"]
+    floats = [spec.name for spec in inputs if spec.dtype == "float32" and spec.shape]
     real = [s for s in (calibration, samples) if s is not None and s.real]
     for name in floats:
         kinds = [(range_of(s.inputs[name]), s) for s in real]
@@ -52,8 +53,8 @@ def range_mismatch(
                 advice="Scale both as the model was trained.",
             )
     for name in floats if len(floats) == 1 else []:
-        for given in real[-1:]:
-            found = _by_labels(call, inputs[0].shape[0], name, given) or _by_memory(model, name, given)
+        for given in [s for s in real[-1:] if not s.whole]:
+            found = _by_labels(call, fixed_batch(inputs), name, given) or _by_memory(model, name, given)
             if found:
                 spans = f"the data spans {span(given.inputs[name])} in {name!r}"
                 return DataError(f"{spans}, but {found}", advice=RESCALE)

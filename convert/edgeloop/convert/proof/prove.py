@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import Format, Scheme, Signature, Variant
+from edgeloop.convert.calls import NotBatchedError
 from edgeloop.convert.proof.distrust import distrust
 from edgeloop.convert.proof.run_variant import TRAIN, inference_signature, run_variant
 from edgeloop.convert.proof.worst_layer import layer_snr, worst
@@ -170,7 +171,7 @@ def _on(job: _Job, variant: Variant, place: RuntimeOnDevice, samples: Samples) -
         with place.open(job.folder, variant.entry) as session:
             version = session.version
             got = run_variant(session, variant, job.signatures, samples)
-    except (TargetError, DeviceError) as e:
+    except (TargetError, DeviceError, NotBatchedError) as e:
         return failed(RunContext(variant.id, place.runtime, version, place.label), expected, _words(e, job.folder))
     where = RunContext(variant.id, place.runtime, version, place.label)
     floor = floor_of(variant.scheme, job.options.min_snr_db)
@@ -191,7 +192,7 @@ def _worst_layer(job: _Job, variant: Variant, place: RuntimeOnDevice, samples: S
     float32, quantized = ((job.folder / v.entry).read_bytes() for v in (floats[0], variant))
     try:
         rows = layer_snr(
-            float32, quantized, samples.inputs, name, runtime=place.runtime, device=place.device, layers=job.layers
+            float32, quantized, samples, name, runtime=place.runtime, device=place.device, layers=job.layers
         )
     except (TargetError, DeviceError):  # it runs only with its delegate there; that it fails is on record already
         return None

@@ -43,15 +43,16 @@ PACKAGES = (
 )
 
 
-def prove_bundle(job: ConversionJob, name: str, named: Collection[str], progress: Progress, say: Say) -> list[Parity]:
+def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress, say: Say) -> list[Parity]:
     """Prove what the worker left in `job.folder`, and write manifest.json, proof.json and reference.npz there.
 
-    `name` is the signature that was converted, `named` the variants that the user named; any other that does not agree
-    is taken away. Raises as `prove` and `check_parity`, where one of `named`, or every variant, does not agree.
+    `made` is what `build` returned. A variant that was not named and does not agree is taken away. Raises as `prove`
+    and `check_parity`, where a named one, or every variant, does not agree.
     """
     draft = parse_manifest((job.folder / MANIFEST).read_bytes())
-    signature, options = draft.signatures[name], job.options
-    samples = proof_samples(options, signature.inputs, read_calibration(options, signature.inputs))
+    signature, options, named = draft.signatures[made["signature"]], job.options, made["named"]
+    calibration = read_calibration(options, signature.inputs, whole=made["whole"])
+    samples = proof_samples(options, signature.inputs, calibration, whole=made["whole"], span=made["span"])
     expected = {t.name: np.load(job.scratch / f"{i}.npy", mmap_mode="r") for i, t in enumerate(signature.outputs)}
     layers = layer_names(draft.weights)
     variants, signatures = draft.variants, draft.signatures

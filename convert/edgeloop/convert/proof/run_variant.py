@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from edgeloop.bundle import Format, Signature, Variant
-from edgeloop.convert.samples import Samples, in_batches
+from edgeloop.convert.calls import fixed_batch, in_batches
+from edgeloop.convert.samples import Samples
 from edgeloop.errors import ModelError
 from edgeloop.runtime.parity.quantization import from_io, to_io
 from edgeloop.runtime.runners import Session
@@ -21,12 +22,12 @@ def run_variant(
     """All samples through the inference signature of one variant; real numbers in, real numbers out.
 
     Raises:
-        ModelError: No signature of the variant takes these inputs.
+        ModelError: No signature of the variant takes these inputs, or its answers come in no batches.
     """
     name = inference_signature(variant, signatures, samples.inputs)
     # a variant with a training signature runs every signature at that batch (docs/trainable.md)
     batched = signatures[TRAIN if TRAIN in variant.signatures else name].inputs  # sorted: `lr` may come first
-    fixed = next(t for t in batched if t.name in samples.inputs).shape[0]
+    fixed = fixed_batch([t for t in batched if t.name in samples.inputs])
     ends = signatures[name]
     # where the source itself takes or gives integers, those are the numbers to compare
     real = {t.name for t in (*ends.inputs, *ends.outputs) if t.dtype.startswith("float")}

@@ -17,7 +17,7 @@ from edgeloop.convert.samples import Samples
 from edgeloop.errors import DataError, IntegrityError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
-from edgeloop.runtime.parity.reference import read_reference
+from edgeloop.runtime.parity.reference import has_whole_calls, read_reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,4 +89,4 @@ def _reference(bundle: Bundle) -> tuple[Samples, Mapping[str, np.ndarray]]:
             f"{bundle.file(REFERENCE)} has {named}, which no signature of the bundle has",
             advice="Convert the model again.",
         )
-    return Samples(inputs=inputs), outputs
+    return Samples(inputs=inputs, whole=has_whole_calls(bundle, inputs)), outputs

@@ -67,7 +67,7 @@ class LayerSnr:
 def layer_snr(
     float32: bytes,
     quantized: bytes,
-    samples: Mapping[str, np.ndarray],
+    samples: Samples,
     signature: str,
     *,
     runtime: str = LITERT.name,
@@ -75,7 +75,7 @@ def layer_snr(
     layers: Collection[str] = (),
     timeout_s: float = 120.0,
 ) -> list[LayerSnr]:
-    """Compare two files of one model operator by operator on the first 8 of `samples` {input: [n, ...]}, float values.
+    """Compare two files of one model operator by operator on the first 8 of `samples`, float values.
 
     `quantized` runs on `runtime` of `device`, `float32` on LiteRT here. `layers` are the Keras model's own names, which
     tracing wrote into the file with a number behind each. Operators whose outputs have no float
@@ -101,9 +101,8 @@ def layer_snr(
         ):
             left.prepare("float.tflite", keep=True)
             right.prepare("quantized.tflite", keep=True)
-            fixed = reference.tensors[next(iter(theirs.inputs.values()))].shape[0]
-            few = Samples(inputs={name: array[:SAMPLES] for name, array in samples.items()})
-            for batch in few.batches(fixed or 1, fill=fixed is not None):
+            fixed = (reference.tensors[next(iter(theirs.inputs.values()))].shape[:1] or (None,))[0]
+            for batch in samples.take(SAMPLES).batches(fixed or 1, fill=fixed is not None):
                 expected = left.tensors(batch, sorted(set(pairs.values())), theirs.graph, signature)
                 given = {n: _stored(a, graph.tensors[ours.inputs[n]]) for n, a in batch.items()}
                 got = right.tensors(given, sorted(pairs), ours.graph, signature)

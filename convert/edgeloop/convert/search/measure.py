@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import Scheme
-from edgeloop.convert.samples import Samples, in_batches
+from edgeloop.convert.calls import in_batches
+from edgeloop.convert.samples import Samples
 from edgeloop.convert.search.candidate import Measure, MixMeasurement
 from edgeloop.runtime.client import RuntimeClient, agent
 from edgeloop.runtime.parity.compare import Parity, RunContext, compare, floor_of, is_classifier

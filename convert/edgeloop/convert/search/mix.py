@@ -69,7 +69,7 @@ def find_mix(
         DataError: The journal is no journal.
         WriteError: The journal cannot be written.
     """
-    layers = rank_layers(job.float32, _int8(job), job.samples.inputs, job.signature)
+    layers = rank_layers(job.float32, _int8(job), job.samples, job.signature)
     before = Journal(journal, _key(job, options))
     labels = job.samples.labels
     with open_measure(

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from edgeloop.convert.proof.worst_layer import LayerSnr, layer_snr
+from edgeloop.convert.samples import Samples
 from edgeloop.convert.search.search import Layer
 from edgeloop.files.flatbuffer import Graph, Operator, read_tflite
 
 
-def rank_layers(float32: bytes, int8: bytes, samples: Mapping[str, np.ndarray], signature: str) -> tuple[Layer, ...]:
-    """Layers in the order they run, from one run of both files on a few of `samples` {input: [n, ...]}.
+def rank_layers(float32: bytes, int8: bytes, samples: Samples, signature: str) -> tuple[Layer, ...]:
+    """Layers in the order they run, from one run of both files on a few of `samples`.
 
     Raises:
         ModelError: A flatbuffer is damaged, or has no such signature.

@@ -43,15 +43,29 @@ def open_source(path: str | Path, signature: str | None = None, *, allow_unsafe:
     source = OPENERS[kind](path, signature, allow_unsafe)
     for spec in (*source.inputs, *source.outputs):
         _check_tensor(path, spec)
+    source = _renamed(source)
     return replace(source, call=_guarded(path, source.call), notes=(*notes, *source.notes))
 
 
+def _renamed(source: Source) -> Source:
+    """With another name for every output that has the name of an input: no ONNX graph holds both."""
+    taken = {spec.name for spec in (*source.inputs, *source.outputs)}
+    shared = [spec.name for spec in source.outputs if spec.name in {t.name for t in source.inputs}]
+    if not shared or source.flatbuffer is not None:  # a .tflite keeps its own signature
+        return source
+    unique = identifiers([*taken, *(f"{name}_out" for name in shared)])[len(taken) :]
+    new = {**{name: name for name in taken}, **dict(zip(shared, unique, strict=True))}
+    original = source.call
+
+    def call(arrays: Arrays) -> dict[str, np.ndarray]:
+        return {new[name]: value for name, value in original(arrays).items()}
+
+    notes = [f"The output {name!r} has the name of an input, so it is called {new[name]!r}." for name in shared]
+    outputs = tuple(replace(spec, name=new[spec.name]) for spec in source.outputs)
+    return replace(source, outputs=outputs, call=call, notes=(*source.notes, *notes))
+
+
 def _check_tensor(path: Path, spec: TensorSpec) -> None:
-    if not spec.shape:
-        raise ModelError(
-            f"{path}: the tensor {spec.name!r} is a scalar",
-            advice="Give every input and output a batch dimension first.",
-        )
     if spec.dtype not in DTYPES:
         raise ModelError(
             f"{path}: the tensor {spec.name!r} is {spec.dtype}", advice=f"Supported types: {', '.join(sorted(DTYPES))}."

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeloop.bundle import Format, is_bundle, read_bundle
 from edgeloop.errors import ModelError
 from edgeloop.hashes import digest
-from edgeloop.runtime.parity.reference import read_reference
+from edgeloop.runtime.parity.reference import has_whole_calls, read_reference
 from edgeloop.runtime.parity.self_check import Reference
 
 SUFFIXES = {".tflite": Format.TFLITE, ".onnx": Format.ONNX}
@@ -60,6 +60,7 @@ def find_targets(path: Path) -> list[BenchTarget]:
 def _of_bundle(path: Path) -> list[BenchTarget]:
     bundle = read_bundle(path)
     real = read_reference(bundle)
+    whole = real is not None and has_whole_calls(bundle, real[0])
     return [
         BenchTarget(
             variant=v.id,
@@ -68,7 +69,7 @@ def _of_bundle(path: Path) -> list[BenchTarget]:
             format=v.format,
             bytes=sum(bundle.manifest.files[name].bytes for name in v.files),
             sha256=bundle.manifest.files[v.entry].sha256,
-            reference=Reference(inputs=real[0], outputs=real[1], scheme=v.scheme, io=v.io) if real else None,
+            reference=Reference(*real, scheme=v.scheme, io=v.io, whole=whole) if real else None,
             proved_on=v.requires.runtimes,
         )
         for v in bundle.variants

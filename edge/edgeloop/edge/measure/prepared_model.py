@@ -133,11 +133,13 @@ def _query(
     specs: Mapping[str, dict], candidate: BenchCandidate, options: BenchOptions
 ) -> tuple[Query, dict[str, np.ndarray]]:
     """What one query is on this model, and the inputs of one of its calls."""
-    free = next(iter(specs.values()))["shape"][:1] == [None]
+    reference = candidate.target.reference
+    whole = reference is not None and reference.whole  # then its first axis, free or not, is no batch
+    free = not whole and next(iter(specs.values()))["shape"][:1] == [None]
     samples = options.runs if options.scenario is Scenario.OFFLINE else None
-    query = query_of(options.scenario, None if free else batch_of(specs), samples)
-    inputs = sample(specs, candidate.target.reference)
+    query = query_of(options.scenario, None if free else 1 if whole else batch_of(specs), samples)
+    inputs = sample(specs, reference)
     for name, spec in specs.items():
-        if spec["shape"][:1] == [None]:
+        if not whole and spec["shape"][:1] == [None]:
             inputs[name] = np.repeat(inputs[name], query.samples_per_call, axis=0)
     return query, inputs

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from edgeloop.bundle import REFERENCE, Bundle
 from edgeloop.errors import DataError
 from edgeloop.processes.frames import unpack
+from edgeloop.runtime.parity.answers import is_whole
 
 
 def read_reference(bundle: Bundle) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
     """Inputs and outputs by tensor name, every array [n, ...] with the same n, at least 1. None: it carries none.
+
+    Of a model without a batch axis, n counts calls: the arrays have one axis more than the tensors (answers.py).
 
     Raises:
         DataError: reference.npz is no .npz of such arrays, or has no inputs or no outputs.
@@ -36,3 +41,9 @@ def read_reference(bundle: Bundle) -> tuple[dict[str, np.ndarray], dict[str, np.
                 f"{file}: {name} has shape {list(array.shape)} instead of {n or 1} samples first", advice=again
             )
     return inputs, outputs
+
+
+def has_whole_calls(bundle: Bundle, inputs: Mapping[str, np.ndarray]) -> bool:
+    """Whether the model has no batch axis, so that each sample of these reference inputs is all that one call takes."""
+    signatures = bundle.manifest.signatures.values()
+    return any(is_whole(s.inputs, inputs) for s in signatures if {t.name for t in s.inputs} == set(inputs))

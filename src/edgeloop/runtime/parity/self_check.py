@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from edgeloop.bundle import Quantization, Scheme
+from edgeloop.runtime.parity.answers import stacked
 from edgeloop.runtime.parity.compare import Parity, RunContext, compare, floor_of, is_classifier
 from edgeloop.runtime.parity.quantization import from_io, to_io
 
@@ -34,21 +35,25 @@ class Reference:
     """Real inputs {name: [n, ...]} and the source's answers to them, as reference.npz holds them; `io` the variant's.
 
     Where a reference is in real numbers and the variant's own end in integers, the numbers are converted there.
+    `whole`: the model has no batch axis, and each sample is all that one call takes.
     """
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
     scheme: Scheme
     io: Mapping[str, Quantization]
+    whole: bool = False
 
     def feed(self, index: int, batch: int) -> dict[str, np.ndarray]:
-        """Sample `index`, repeated to a batch, as the variant takes it."""
+        """Sample `index`, repeated to a batch where the model has one, as the variant takes it."""
+        if self.whole:
+            return to_io({name: np.array(array[index]) for name, array in self.inputs.items()}, self.io)
         one = {name: np.repeat(array[index : index + 1], batch, axis=0) for name, array in self.inputs.items()}
         return to_io(one, self.io)
 
     def read(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The variant's first answer of a batch, in the numbers of the reference."""
-        own = {name: outputs[name][:1] for name in self.outputs if name in outputs}
+        """The variant's answer, of a batch the first, in the numbers of the reference."""
+        own = {n: np.asarray(outputs[n]) if self.whole else outputs[n][:1] for n in self.outputs if n in outputs}
         return from_io(own, {n: q for n, q in self.io.items() if n in own and self.outputs[n].dtype.kind == "f"})
 
 
@@ -63,7 +68,9 @@ def self_check(
     """
     count = len(next(iter(reference.inputs.values())))
     answers = [reference.read(running.run(reference.feed(i, batch), signature).outputs) for i in range(count)]
-    got = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+    got = stacked(answers)
+    if not reference.whole:
+        got = {name: value.reshape(-1, *value.shape[2:]) for name, value in got.items()}
     return compare(
         where, floor_of(reference.scheme), reference.outputs, got, classifier=is_classifier(reference.outputs, False)
     )
@@ -80,8 +87,8 @@ def inference(signatures: Mapping[str, dict], reference: Reference | None) -> tu
 
 
 def batch_of(specs: Mapping[str, dict]) -> int:
-    """The model's own batch; 1 where it is free."""
-    return next(iter(specs.values()))["shape"][0] or 1
+    """The model's own batch; 1 where it is free, or where there is none."""
+    return (next(iter(specs.values()))["shape"][:1] or [1])[0] or 1
 
 
 def sample(specs: Mapping[str, dict], reference: Reference | None) -> dict[str, np.ndarray]:

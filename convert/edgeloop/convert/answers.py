@@ -1,0 +1,90 @@
+"""A source and samples in, what the source answers to them out: what every form is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edgeloop.bundle import TensorSpec
+from edgeloop.convert.calls import Arrays, NotBatchedError, Outputs, fixed_batch, in_batches
+from edgeloop.convert.samples import SPANS, Samples, as_calls, synthetic
+from edgeloop.convert.sources.source import Source
+from edgeloop.errors import DataError
+
+
+def answers(source: Source, samples: Samples) -> tuple[Samples, Outputs, int]:
+    """The samples as the source was called with them, its answers {output: [n, ...]}, and their span if made up.
+
+    Where an answer turns out to have no batch axis, or a size that depends on the values, samples are called one by
+    one. Made-up samples are made up anew while an output is empty for all of them.
+
+    Raises:
+        ModelError: The source cannot be run.
+        DataError: It answers NaN or infinity, or nothing at all.
+    """
+    for span in range(len(SPANS)):
+        if span:
+            samples = synthetic(source.inputs, whole=samples.whole, span=span)
+        try:
+            found = _called(source, samples)
+        except NotBatchedError:
+            samples = as_calls(samples, source.inputs)
+            if not samples.real:
+                samples = synthetic(source.inputs, whole=True, span=span)
+            found = _called(source, samples)
+        empty = [name for name, value in found.items() if not value.size]
+        if not empty:
+            return samples, found, span
+        if samples.real:
+            break
+    what = "these inputs" if samples.real else "every generated input"
+    raise DataError(
+        f"the source model's output {empty[0]!r} is empty for {what}, so nothing can be compared",
+        advice="Pass real inputs for which it is not, with --calibration or --eval.",
+    )
+
+
+def _called(source: Source, samples: Samples) -> Outputs:
+    def call(batch: Arrays) -> Arrays:
+        answer = source.call(batch)
+        for name, value in answer.items():
+            if np.asarray(value).dtype.kind == "f" and not np.isfinite(value).all():
+                _refuse_not_finite(name, samples)
+        return answer
+
+    return in_batches(call, samples, fixed_batch(source.inputs))
+
+
+def _refuse_not_finite(name: str, samples: Samples) -> None:
+    what = "these inputs" if samples.real else "generated inputs between 0 and 1"
+    do = "Check the model and the inputs." if samples.real else "Pass real inputs with --calibration."
+    raise DataError(
+        f"the source model itself returns NaN or infinity in {name!r} for {what}, so nothing can be compared",
+        advice=do,
+    )
+
+
+def one_call_each(inputs: Sequence[TensorSpec]) -> str:
+    """What a user should know of a model without a batch axis."""
+    sizes = {t.name: ["n", *("any" if d is None else str(d) for d in t.shape)] for t in inputs}
+    shapes = " and ".join(f"{name} [{', '.join(each)}]" for name, each in sizes.items())
+    return (
+        "The model has no batch axis, so each sample is all that one call takes: "
+        f"an .npz for --calibration and --eval holds {shapes}."
+    )
+
+
+def with_seen_shapes(
+    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], answers: Mapping[str, np.ndarray], *, whole: bool
+) -> tuple[TensorSpec, ...]:
+    """The outputs with every size free that the source's answers show to be another than the file says."""
+    made = []
+    for spec in outputs:
+        seen = answers[spec.name].shape[1:]
+        first, said = ((), spec.shape) if whole else (inputs[0].shape[:1], spec.shape[1:])
+        if len(said) == len(seen):
+            spec = replace(spec, shape=(*first, *(d if d == s else None for d, s in zip(said, seen, strict=True))))
+        made.append(spec)
+    return tuple(made)
