@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import Scheme
+from edgeloop.convert.calls import NotBatchedError, first_axes_agree, fixed_batch, in_batches
 from edgeloop.convert.proof.worst_layer import layer_snr
 from edgeloop.convert.same.matching import Match, match_tensors
 from edgeloop.convert.same.runnable import Runnable, open_runnable
-from edgeloop.convert.samples import LabelPolicy, Samples, in_batches, read_samples, synthetic
+from edgeloop.convert.samples import LabelPolicy, Samples, as_calls, read_samples, synthetic
 from edgeloop.errors import EdgeloopError
 from edgeloop.processes.job_child import Events
 from edgeloop.runtime.parity.compare import FLOORS, Floor, RunContext, compare, is_classifier, snr_db
@@ -50,7 +51,11 @@ def compare_models(job: SameJob, events: Events) -> dict[str, Any]:
         events.read()
         inputs = match_tensors(first.inputs, second.inputs, "inputs")
         samples = _samples(job, first, second, inputs)
-        expected = in_batches(first.call, samples, first.inputs[0].shape[0])
+        try:
+            expected = in_batches(first.call, samples, fixed_batch(first.inputs))
+        except NotBatchedError:  # of a size that depends on the values, or not of the samples at all
+            samples = as_calls(samples, first.inputs)
+            expected = in_batches(first.call, samples, None)
         events.progress("compare", 1, 3)
         got = _answers(second, samples, inputs)
         events.progress("compare", 2, 3)
@@ -88,7 +93,7 @@ def first_difference(first: Runnable, second: Runnable, samples: Samples, floor:
     few = samples.take(LAYER_SAMPLES)
     if a.flatbuffer is not None and b.flatbuffer is not None:
         try:
-            rows = layer_snr(a.flatbuffer, b.flatbuffer, few.inputs, a.signature)
+            rows = layer_snr(a.flatbuffer, b.flatbuffer, few, a.signature)
         except EdgeloopError:  # it says more of two files of one model; these may be of two
             return None
         return next((row.text for row in rows if row.snr_db < floor.snr_db), None)
@@ -126,9 +131,10 @@ def _samples(job: SameJob, first: Runnable, second: Runnable, inputs: Sequence[M
         joint.append(
             replace(spec, shape=tuple(a if a is not None else b for a, b in zip(spec.shape, back, strict=True)))
         )
+    whole = not (first_axes_agree(first.inputs) and first_axes_agree(second.inputs))
     if job.evaluation is not None:
-        return read_samples(job.evaluation, first.inputs, labels=LabelPolicy.IF_ANY)
-    return synthetic(joint)
+        return read_samples(job.evaluation, first.inputs, labels=LabelPolicy.IF_ANY, whole=whole)
+    return synthetic(joint, whole=whole)
 
 
 def _answers(second: Runnable, samples: Samples, inputs: Sequence[Match]) -> dict[str, np.ndarray]:
@@ -138,7 +144,7 @@ def _answers(second: Runnable, samples: Samples, inputs: Sequence[Match]) -> dic
         given = {match.second: match.to_second(batch[match.first]) for match in inputs}
         return second.call({n: np.ascontiguousarray(a, dtypes[n]) for n, a in given.items()})
 
-    return in_batches(call, samples, second.inputs[0].shape[0])
+    return in_batches(call, samples, fixed_batch(second.inputs))
 
 
 def _match_outputs(first: Runnable, expected: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> list[Match]:
