@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from edgeloop.errors import EdgeloopError, error_to_json
+from edgeloop.errors import EdgeloopError, error_to_json, one_line
 from edgeloop.result import CommandResult, Table
 
 if TYPE_CHECKING:  # Rich takes longer to load than --help to answer
@@ -94,8 +94,7 @@ class Console:
     def error(self, error: EdgeloopError) -> None:
         """One line on stderr; with `--json`, a document on stdout too, unless there is one already."""
         self.close()
-        one_line = " ".join(str(error).split())
-        print(f"edgeloop: {_shown(one_line)}", file=self.stderr, flush=True)
+        print(f"edgeloop: {_shown(one_line(error, None))}", file=self.stderr, flush=True)
         if self.json and not self._answered:
             with contextlib.suppress(BrokenPipeError):  # who left does not want it
                 self._document({"error": error_to_json(error)})

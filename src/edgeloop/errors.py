@@ -45,7 +45,7 @@ class EdgeloopError(Exception):
     exit_code = 1
 
     def __init__(self, found: object = "", *, advice: str = "", where: str = "") -> None:
-        super().__init__(" ".join(str(found).split()))
+        super().__init__(one_line(found, None))
         self.advice, self.where = advice, where
 
     @property

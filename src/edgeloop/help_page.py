@@ -15,6 +15,8 @@ from typing import Any
 
 import typer
 
+from edgeloop.errors import one_line
+
 NARROW = 76  # below it, a text stands under its option instead of beside it
 WIDEST = 120  # longer lines are hard to read
 LEFT = 30  # letters of the left column, at most
@@ -35,7 +37,7 @@ def page(usage: str, text: str, sections: Mapping[str, Sequence[Row]], width: in
     """
     columns = min(width or shutil.get_terminal_size().columns, WIDEST)
     parts = [textwrap.fill(f"Usage: {usage}", columns, subsequent_indent=" " * 9, **WORDS)]
-    parts += [textwrap.fill(" ".join(paragraph.split()), columns, **WORDS) for paragraph in text.split("\n\n")]
+    parts += [textwrap.fill(one_line(paragraph, None), columns, **WORDS) for paragraph in text.split("\n\n")]
     for heading, rows in sections.items():
         if rows:
             left = min(LEFT, max(len(name) for name, _ in rows))

@@ -18,9 +18,11 @@ import typer
 
 from edgeloop.browser.chromium import find_chromium
 from edgeloop.convert.sources.onnx_environment import ONNX2TF, build_onnx2tf_environment
-from edgeloop.errors import MissingExtra
+from edgeloop.errors import MissingExtra, last_line
+from edgeloop.processes.command import run_program
 from edgeloop.result import CommandResult
 from edgeloop.runtime.environment import (
+    ADVICE,
     INSTALL_TIMEOUT_S,
     LOCKS,
     environment_folder,
@@ -28,7 +30,6 @@ from edgeloop.runtime.environment import (
     install,
     new_environment,
     one_at_a_time,
-    run,
 )
 from edgeloop.runtime_table import RUNTIMES, TFLITE_RUNTIME
 
@@ -67,9 +68,11 @@ def browser(ctx: typer.Context) -> CommandResult:
     except MissingExtra:
         # Playwright brings the system libraries too, but needs root for them; edgeloop runs the whole browser, no shell
         system = ["--with-deps"] if os.geteuid() == 0 and shutil.which("apt-get") else []
-        run([sys.executable, "-m", "playwright", "install", "--no-shell", *system, "chromium"], INSTALL_TIMEOUT_S)
+        command = [sys.executable, "-m", "playwright", "install", "--no-shell", *system, "chromium"]
+        run_program(command, MissingExtra, timeout_s=INSTALL_TIMEOUT_S, advice=ADVICE)
         chromium = find_chromium()
-    found = run([chromium, "--version"], timeout_s=60).strip().splitlines()[-1]  # a missing library shows here
+    # a missing library shows here
+    found = last_line(run_program([chromium, "--version"], MissingExtra, timeout_s=60, advice=ADVICE))
     return CommandResult({"chromium": str(chromium), "version": found}, notes=[f"{found} at {chromium}"])
 
 
@@ -86,7 +89,9 @@ def build_device_environment(folder: Path) -> CommandResult:
         copy_edgeloop(Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)})))
         look = "import importlib.util as u, json; print(json.dumps([m for m in {} if u.find_spec(m)]))"
         wanted = [*(one.module for one in RUNTIMES.values() if one.trains), "flwr", "edgeloop.edge", "tensorflow"]
-        found = json.loads(run([python, "-I", "-c", look.format(wanted)], timeout_s=60))
+        found = json.loads(
+            run_program([python, "-I", "-c", look.format(wanted)], MissingExtra, timeout_s=60, advice=ADVICE)
+        )
     notes = [f"The device environment is complete. It has {', '.join(found)}. Its Python: {python}"]
     if TFLITE_RUNTIME.module not in found:
         notes.append(

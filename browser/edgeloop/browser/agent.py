@@ -38,11 +38,13 @@ class PageAgent:
     def __init__(self, chromium: Path, url: str, timeout_s: float, stack: contextlib.ExitStack) -> None:
         self.chromium, self.url, self.timeout_s, self.stack = chromium, url, timeout_s, stack
         self.page: Page | None = None
+        self.crashed = False
         self.model = ""
 
     def probe(self, asked: ProbeRequest, payload: bytes) -> ProbeReply:
         # "#engine": the page shows nothing and waits for calls
         self.page = self.stack.enter_context(open_page(self.url + "#engine", self.chromium, self.timeout_s))
+        self.page.on("crash", self._note_crash)
         browser = self.page.context.browser
         return ProbeReply("litertjs", browser.version if browser else None)
 
@@ -66,11 +68,12 @@ class PageAgent:
         try:
             return self.page.evaluate(function, argument)
         except Error as e:
-            if self.page.is_closed() or "crashed" in str(e):
-                sys.exit(
-                    f"Chromium's page died: {first_line(e)}"
-                )  # an agent without its page has nothing to answer with
+            if self.page.is_closed() or self.crashed:  # an agent without its page has nothing to answer with
+                sys.exit(f"Chromium's page died: {first_line(e)}")
             raise RuntimeError(first_line(e)) from e
+
+    def _note_crash(self, page: Page) -> None:
+        self.crashed = True
 
 
 def _plain(array: np.ndarray) -> dict[str, Any]:

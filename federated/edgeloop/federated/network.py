@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeloop.errors import DeviceError, one_line
+from edgeloop.errors import DeviceError, last_line, one_line
 from edgeloop.federated.flower_app import CONNECTION, write_app, write_connection
 from edgeloop.federated.flower_processes import commands, environment, free_ports, home, program
 from edgeloop.processes.children import owned
@@ -106,7 +106,7 @@ def _last_log_line(log: bytes) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", log.decode(errors="replace"))
     lines = [line.strip() for line in text.splitlines()]
     said = [line for line in lines if line and not re.fullmatch(r"[A-Z]+\s*:", line)]  # Flower logs empty lines
-    return f"last line of its log: {said[-1][:300]}" if said else "it logged nothing."
+    return f"last line of its log: {last_line(said[-1])}" if said else "it logged nothing"
 
 
 @contextlib.contextmanager

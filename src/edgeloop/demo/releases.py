@@ -25,10 +25,10 @@ from edgeloop.edge.measure.bench_plan import BenchOptions
 from edgeloop.edge.measure.bench_records import Bench, write_bench
 from edgeloop.edge.measure.bench_targets import find_targets
 from edgeloop.errors import WriteError
+from edgeloop.processes.command import run_program
 from edgeloop.registry.signatures.sign import sign_bundle
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import device_environment
-from edgeloop.runtime.environment import run
 from edgeloop.runtime.runners import AGENT_RUNNERS
 from edgeloop.runtime_table import those_of
 
@@ -99,7 +99,8 @@ def own_device(out: Path) -> Iterator[None]:
 
 def _enroll(home: Path) -> None:
     key, signers = home / KEY, home / "signers"
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f", key], timeout_s=30)
+    make_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f", key]
+    run_program(make_key, WriteError, timeout_s=30, advice="Choose another folder with -o.")
     write_file(signers, b"demo " + key.with_suffix(".pub").read_bytes())
     for enrolled in enroll([device_environment()], signers):
         if enrolled.error:

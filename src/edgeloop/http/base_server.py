@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
 
-from edgeloop.errors import DeviceError
+from edgeloop.errors import DeviceError, one_line
 from edgeloop.http.loopback import is_loopback_address, is_loopback_host, is_loopback_origin
 from edgeloop.http.request_reader import POLL_S, RequestReader
 
@@ -208,7 +208,7 @@ class BaseHandler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the standard library finds wrong with a request, in our own form."""
         self.request_version = "HTTP/1.1"  # a damaged line counts as HTTP/0.9, whose responses have no status
-        self.refuse(int(code), " ".join((message or "Bad request").split()))
+        self.refuse(int(code), one_line(message or "Bad request", None))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged: the terminal belongs to the verb that serves."""

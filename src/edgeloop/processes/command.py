@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeloop.errors import last_line
+from edgeloop.errors import EdgeloopError, last_line
 from edgeloop.processes.children import owned
 from edgeloop.processes.exit_status import ExitStatus, exit_status, last_words, log_file
 
@@ -25,6 +25,24 @@ class CommandOutput:
     def last_words(self) -> str:
         """The last line of its standard error, else of its output, else how it ended."""
         return last_line(self.err) or last_line(self.out) or self.status.how
+
+
+def run_program(
+    command: Sequence[str | os.PathLike[str]], failed: type[EdgeloopError], *, timeout_s: float, advice: str
+) -> str:
+    """What a command printed that must succeed.
+
+    Raises:
+        EdgeloopError: Of the class `failed`: it did not start, failed, or took too long; with its last words.
+    """
+    named = " ".join(map(str, command[:4]))
+    try:
+        done = run_command(command, timeout_s=timeout_s)
+    except (OSError, TimeoutError) as e:
+        raise failed(f"{named} … failed: {e}", advice=advice) from e
+    if not done.status.ok:
+        raise failed(f"{named} … failed ({done.status.how}): {done.last_words}", advice=advice)
+    return done.out.decode(errors="replace")
 
 
 def run_command(

@@ -14,12 +14,11 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import platformdirs
-
 import edgeloop.errors
 from edgeloop.errors import MissingExtra, WriteError
-from edgeloop.processes.command import run_command
+from edgeloop.processes.command import run_program
 from edgeloop.processes.file_lock import exclusive
+from edgeloop.user_data import data_folder
 
 LOCKS = Path(edgeloop.errors.__file__).with_name("locks")
 INSTALL_TIMEOUT_S = 1800.0
@@ -41,7 +40,7 @@ def environment_folder(name: str) -> Path:
 
 def environments_folder() -> Path:
     """The folder of all of them, e.g. ~/.local/share/edgeloop/environments."""
-    return platformdirs.user_data_path("edgeloop", appauthor=False) / "environments"
+    return data_folder() / "environments"
 
 
 def is_complete(folder: Path) -> bool:
@@ -69,7 +68,7 @@ def new_environment(folder: Path, instead: str) -> Iterator[Path]:
     except OSError as e:
         raise WriteError(f"cannot write {folder} ({e.strerror})", advice=f"Name {instead}.") from e
     try:
-        run([sys.executable, "-m", "venv", "--without-pip", folder], timeout_s=120)
+        run_program([sys.executable, "-m", "venv", "--without-pip", folder], MissingExtra, timeout_s=120, advice=ADVICE)
         yield folder / "bin" / "python"
         (folder / UNFINISHED).unlink()
     except BaseException:
@@ -119,24 +118,8 @@ def install(python: Path, arguments: Sequence[str | Path]) -> None:
     failures = []
     for command in commands:
         try:
-            run(command, INSTALL_TIMEOUT_S)
+            run_program(command, MissingExtra, timeout_s=INSTALL_TIMEOUT_S, advice=ADVICE)
             return
         except MissingExtra as e:
             failures.append(e)
     raise MissingExtra("; ".join(e.found for e in failures), advice=failures[-1].advice)
-
-
-def run(command: Sequence[str | Path], timeout_s: float) -> str:
-    """What the command printed.
-
-    Raises:
-        MissingExtra: It failed or took too long, with its last line.
-    """
-    named = " ".join(map(str, command[:4]))
-    try:
-        done = run_command(command, timeout_s=timeout_s)
-    except TimeoutError as e:
-        raise MissingExtra(f"{named} … failed: {e}", advice=ADVICE) from e
-    if not done.status.ok:
-        raise MissingExtra(f"{named} … failed ({done.status.how}): {done.last_words}", advice=ADVICE)
-    return done.out.decode(errors="replace")

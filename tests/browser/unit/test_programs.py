@@ -1,5 +1,6 @@
 """Which Chromium, which Node, which file: found in a stated order, or named with the line that brings them."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 
 from edgeloop.browser import chromium, runners
-from edgeloop.browser.agent import _array, _plain
+from edgeloop.browser.agent import PageAgent, _array, _plain
 from edgeloop.browser.runners import LITERTJS, TFJS
 from edgeloop.bundle import Format
 from edgeloop.errors import MissingExtra, TargetError
+from edgeloop.runtime.agent.protocol import PrepareRequest
 
 
 def program(path: Path) -> Path:
@@ -85,3 +87,30 @@ def test_an_array_comes_back_from_the_page_as_it_went(dtype):
     back = _array(_plain(array))
     assert back.dtype == array.dtype.newbyteorder("<")
     np.testing.assert_array_equal(back, array)
+
+
+class FakePage:
+    """A page whose every call fails with these words."""
+
+    def __init__(self, words: str, closed: bool = False):
+        self.words, self.closed = words, closed
+
+    def evaluate(self, function, argument):
+        raise pytest.importorskip("playwright.sync_api").Error(self.words)
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+
+def test_an_event_and_not_a_word_tells_that_the_page_died(tmp_path):
+    agent = PageAgent(tmp_path, "http://localhost/", 1.0, contextlib.ExitStack())
+    agent.page = FakePage("the file crashed.tflite is damaged")
+    with pytest.raises(RuntimeError, match=r"crashed\.tflite is damaged"):
+        agent.prepare(PrepareRequest(path="crashed.tflite"), b"")
+    agent._note_crash(agent.page)
+    with pytest.raises(SystemExit, match="Chromium's page died"):
+        agent.prepare(PrepareRequest(path="m.tflite"), b"")
+    other = PageAgent(tmp_path, "http://localhost/", 1.0, contextlib.ExitStack())
+    other.page = FakePage("Target closed", closed=True)
+    with pytest.raises(SystemExit, match="Chromium's page died"):
+        other.prepare(PrepareRequest(path="m.tflite"), b"")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgeloop import setup
-from edgeloop.errors import MissingExtra, WriteError
+from edgeloop.errors import DataError, MissingExtra, WriteError
+from edgeloop.processes.command import run_program
 from edgeloop.runtime import device, environment
 
 
@@ -37,9 +38,13 @@ def test_where_both_fail_both_reasons_are_named_in_one_line(programs):
     assert "\n" not in message
 
 
-def test_a_child_that_does_not_end_is_ended(tmp_path):
+def test_a_program_that_fails_is_an_error_of_the_class_that_the_caller_names(tmp_path):
     with pytest.raises(MissingExtra, match=r"did not end within 0\.2 s"):
-        environment.run(["sleep", "60"], timeout_s=0.2)
+        run_program(["sleep", "60"], MissingExtra, timeout_s=0.2, advice="Try again.")
+    with pytest.raises(WriteError, match=r"^sh -c exit 3 … failed \(exit code 3\): exit code 3\. Choose another\.$"):
+        run_program(["sh", "-c", "exit 3"], WriteError, timeout_s=9, advice="Choose another.")
+    with pytest.raises(DataError, match=r"^no-such-program … failed: .*No such file"):
+        run_program(["no-such-program"], DataError, timeout_s=9, advice="Install it.")
 
 
 def test_an_environment_that_fails_half_way_is_taken_away(tmp_path, monkeypatch):

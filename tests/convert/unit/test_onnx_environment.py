@@ -15,7 +15,7 @@ def built(tmp_path, monkeypatch):
     monkeypatch.delenv("EDGELOOP_ONNX2TF_PYTHON", raising=False)
     monkeypatch.setattr(onnx_environment, "environment_folder", lambda name: tmp_path / name)
     monkeypatch.setattr(onnx_environment, "install", lambda python, arguments: calls.append(arguments))
-    monkeypatch.setattr(onnx_environment, "run", lambda command, timeout_s: "a warning\n1.28.8\n")
+    monkeypatch.setattr(onnx_environment, "run_program", lambda command, failed, **how: "a warning\n1.28.8\n")
     return calls
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgeloop.errors import MissingExtra, WriteError
+from edgeloop.errors import MissingExtra, WriteError, last_line
 from edgeloop.hashes import digest
+from edgeloop.processes.command import run_program
 from edgeloop.progress import Progress, silent
-from edgeloop.runtime.environment import LOCKS, environment_folder, install, new_environment, one_at_a_time, run
+from edgeloop.runtime.environment import ADVICE, LOCKS, environment_folder, install, new_environment, one_at_a_time
 
 ONNX2TF = "onnx2tf"
 STAMP = "edgeloop-lock.sha256"
@@ -65,7 +66,8 @@ def is_whole(folder: Path) -> bool:
 def _build(folder: Path) -> tuple[Path, str]:
     with new_environment(folder, INSTEAD) as python:
         install(python, ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", LOCKS / "onnx2tf.txt"])
-        found = run([python, "-I", "-c", LOOK + "print(m.version('onnx2tf'))"], timeout_s=300).split()[-1]
+        look = [python, "-I", "-c", LOOK + "print(m.version('onnx2tf'))"]
+        found = last_line(run_program(look, MissingExtra, timeout_s=300, advice=ADVICE))
         (folder / STAMP).write_text(_lock_digest())
     return python, found
 

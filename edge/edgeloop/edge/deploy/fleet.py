@@ -14,16 +14,16 @@ from edgeloop.atomic import write_file
 from edgeloop.errors import DataError, DeviceError, OptionsError, WriteError
 from edgeloop.processes.file_lock import exclusive
 from edgeloop.runtime.device import Device, parse_device
+from edgeloop.user_data import data_folder
 
 FLEET = "EDGELOOP_FLEET"
 LOCK_S = 10.0  # held for one small write
 
 
 def fleet_file() -> Path:
-    """$EDGELOOP_FLEET, else edgeloop/fleet.json in $XDG_DATA_HOME or ~/.local/share."""
+    """$EDGELOOP_FLEET, else fleet.json in the user's data folder."""
     named = os.environ.get(FLEET)
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(named) if named else Path(base) / "edgeloop" / "fleet.json"
+    return Path(named) if named else data_folder() / "fleet.json"
 
 
 def known_devices() -> list[Device]:
