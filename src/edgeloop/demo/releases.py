@@ -99,7 +99,7 @@ def own_device(out: Path) -> Iterator[None]:
 
 def _enroll(home: Path) -> None:
     key, signers = home / KEY, home / "signers"
-    make_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f", key]
+    make_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f", str(key)]
     run_program(make_key, WriteError, timeout_s=30, advice="Choose another folder with -o.")
     write_file(signers, b"demo " + key.with_suffix(".pub").read_bytes())
     for enrolled in enroll([device_environment()], signers):

@@ -66,7 +66,7 @@ def is_whole(folder: Path) -> bool:
 def _build(folder: Path) -> tuple[Path, str]:
     with new_environment(folder, INSTEAD) as python:
         install(python, ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", LOCKS / "onnx2tf.txt"])
-        look = [python, "-I", "-c", LOOK + "print(m.version('onnx2tf'))"]
+        look = [str(python), "-I", "-c", LOOK + "print(m.version('onnx2tf'))"]
         found = last_line(run_program(look, MissingExtra, timeout_s=300, advice=ADVICE))
         (folder / STAMP).write_text(_lock_digest())
     return python, found
