@@ -32,6 +32,7 @@ from edgeloop.verb_logging import VERBOSE, logged
 
 USAGE_ERROR: Any = typer.BadParameter.__base__  # Typer exports some of its usage errors, not what they have in common
 COMPLETION = "_EDGELOOP_COMPLETE"  # set by the shell that completes a command line
+NEAR = 0.75  # share of letters in common: --lables is near --labels, --release is not near --threads
 log = logging.getLogger(__name__)
 
 root = typer.Typer(
@@ -46,7 +47,7 @@ def show_version(value: bool) -> None:
         raise typer.Exit
 
 
-@root.callback()
+@root.callback(invoke_without_command=True)
 def edgeloop(
     ctx: typer.Context,
     show: Annotated[
@@ -59,6 +60,8 @@ def edgeloop(
 
     Each verb has its own help, e.g. edgeloop convert --help.
     """
+    if ctx.invoked_subcommand is None:
+        raise OptionsError("edgeloop lacks a verb", advice="See: edgeloop --help.")
     if verbose:
         ctx.with_resource(logged(verbose, ctx.obj.stderr))
 
@@ -184,7 +187,7 @@ def _usage(e: Any) -> OptionsError:
         known = [flag for parameter in context.command.params for flag in parameter.opts] if context else []
         known.append("--help")
         near = [flag for flag in known if e.option_name.startswith(f"{flag}-")]
-        near = near or difflib.get_close_matches(e.option_name, known, n=1)
+        near = near or difflib.get_close_matches(e.option_name, known, n=1, cutoff=NEAR)
         found, suggestion = f"{where} has no option {e.option_name}", f"Did you mean {near[0]}? " if near else ""
     return OptionsError(found, advice=f"{suggestion}See: {where} --help.")
 

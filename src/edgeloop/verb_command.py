@@ -38,7 +38,14 @@ class VerbCommand(typer.core.TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # which is completion: half a command line
             args = self._read([*self._from_file(args), *args])
-        return super().parse_args(ctx, args)
+        ctx.allow_extra_args = True  # else Typer refuses them in words of its own
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            raise OptionsError(
+                f"{ctx.command_path} does not take {', '.join(map(repr, rest))}",
+                advice=f"See: {ctx.command_path} --help.",
+            )
+        return rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         words = []
@@ -88,7 +95,12 @@ class VerbCommand(typer.core.TyperCommand):
             flag, equals, value = word.partition("=")
             if word == "--":
                 return [*words, word, *rest]
-            if flag not in options or options[flag].name not in self.hints or not _takes_value(options[flag]):
+            if flag not in options:
+                words.append(word)
+                continue
+            if not _takes_value(options[flag]):
+                if equals:
+                    raise OptionsError(f"{flag} takes no value, and got {value!r}", advice=f"Write {flag} alone.")
                 words.append(word)
                 continue
             if not equals:
@@ -98,6 +110,9 @@ class VerbCommand(typer.core.TyperCommand):
                         f"{flag} has no value", advice=f"Write {flag} {help_page.metavar(options[flag])}."
                     )
                 value = following
+            if options[flag].name not in self.hints:  # --config, which is read already
+                words += [flag, value]
+                continue
             name = options[flag].name
             choice, said = self.choices.get(name), self.declared[name]
             for part in value.split(",") if choice and options[flag].multiple else [value]:

@@ -32,8 +32,10 @@ class Conversation:
         timeout_s: For each answer; where `deadline` is set, for all of them.
         deadline: On the monotonic clock; None: every request has `timeout_s` of its own.
         crash: The class of the error where the child died of a signal.
+        runs_model: Whether the child has a model at hand, which may be why a signal ends it.
     """
 
+    runs_model = False
     crash: type[EdgeloopError] = DeviceError
     deadline: float | None = None
 
@@ -151,4 +153,5 @@ class Conversation:
     def _ended(self, op: str) -> EdgeloopError:
         status = exit_status(self.child, self.log)
         kind = self.crash if status.signal else DeviceError
-        return kind(f"the agent ended during {op} ({status})", advice=status.advice, where=self.where)
+        advice = status.advice if self.runs_model else "Try again."
+        return kind(f"the agent ended during {op} ({status})", advice=advice, where=self.where)

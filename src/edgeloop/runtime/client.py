@@ -53,6 +53,8 @@ class RuntimeClient(Conversation):
     `source`: the folder of this machine that a device elsewhere is sent its files from; None: it opens them itself.
     """
 
+    runs_model = True
+
     def __init__(
         self, child: subprocess.Popen, where: str, timeout_s: float, log: IO[bytes], source: Path | None = None
     ) -> None:

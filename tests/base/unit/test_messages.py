@@ -2,15 +2,19 @@
 
 import json
 from dataclasses import dataclass, field, fields
+from subprocess import PIPE
 from typing import ClassVar
 
 import pytest
 
 from edgeloop.edge.on_device.releases import protocol as releases
-from edgeloop.errors import OptionsError
-from edgeloop.processes.exit_status import ExitStatus
+from edgeloop.errors import DeviceError, OptionsError, TargetError
+from edgeloop.processes.children import owned
+from edgeloop.processes.conversation import Conversation
+from edgeloop.processes.exit_status import ExitStatus, log_file
 from edgeloop.processes.messages import EmptyReply, Request, answering, by_name, from_header, one, to_header
 from edgeloop.runtime.agent import protocol
+from edgeloop.runtime.agent.child_model import ChildModel
 
 
 @dataclass(frozen=True)
@@ -91,3 +95,14 @@ def test_terms_of_a_probation_that_show_nothing_are_refused_where_they_are_read(
 )
 def test_how_a_child_ended_is_said_with_its_last_words_and_what_to_do(status, text, advice):
     assert str(status) == text and advice in status.advice
+
+
+def test_only_where_a_child_has_a_model_at_hand_a_crash_is_laid_to_the_model():
+    for kind, advice in ((Conversation, "Try again."), (ChildModel, "The runtime crashes on this model")):
+        with (
+            log_file() as log,
+            owned(["sh", "-c", "read line; kill -SEGV $$"], stdin=PIPE, stdout=PIPE, stderr=log) as child,
+            pytest.raises((DeviceError, TargetError), match=r"ended during status \(signal SIGSEGV") as said,
+        ):
+            kind(child, "pi", 10, log).ask("status")
+        assert said.value.advice.startswith(advice)

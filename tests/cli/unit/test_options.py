@@ -104,6 +104,14 @@ def test_a_summary_is_one_sentence_that_begins_with_a_verb(name):
     assert summary.split()[0] in BEGINNINGS | {"Create", "Install"}
 
 
+@pytest.mark.parametrize("name", VERBS)
+def test_what_follows_a_summary_is_whole_sentences(name):
+    for paragraph in (verb_command(name).help or "").split("\n\n")[1:]:
+        for sentence in re.split(r"(?<=[.]) (?=[A-Z])", " ".join(paragraph.split())):
+            assert sentence.endswith(".") and len(sentence.split()) > 2
+            assert re.search(r"\b(is|are|has|have|stands?|lies?|holds?|runs?|ends?|needs?)\b", sentence), "no verb"
+
+
 def commands_in_the_documents(root):
     """Every command line of edgeloop that a page shows, continued lines joined, without its comment."""
     for page in [root / "README.md", *root.glob("*/README.md"), *root.glob("docs/**/*.md")]:

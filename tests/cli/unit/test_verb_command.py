@@ -90,6 +90,23 @@ WRONG = {
     "far option": (["compare", "m", "--qqq"], "edgeloop compare has no option --qqq.", "See: edgeloop compare --help."),
     "nearly help": (["compare", "m", "--help-me"], "edgeloop compare has no option --help-me.", "Did you mean --help?"),
     "missing": (["compare"], "edgeloop compare lacks MODEL.", "See: edgeloop compare --help."),
+    "too many words": (
+        ["compare", "m", "n", "o"],
+        "edgeloop compare does not take 'n', 'o'.",
+        "See: edgeloop compare --help.",
+    ),
+    "words after --": (
+        ["compare", "m", "--", "--to"],
+        "edgeloop compare does not take '--to'.",
+        "See: edgeloop compare",
+    ),
+    "an option of another verb": (
+        ["compare", "m", "--release", "2"],
+        "edgeloop compare has no option --release.",
+        "See: edgeloop compare --help.",
+    ),
+    "no file": (["compare", "m", "--config"], "--config has no value.", "Write --config F.toml."),
+    "a value of a flag": (["compare", "m", "--fast=1"], "--fast takes no value, and got '1'.", "Write --fast alone."),
     "a word": (["compare", "m", "--rounds", "x"], "--rounds is 'x'.", "It must be a whole number from 1 to 9."),
     "too many": (["compare", "m", "--rounds=10"], "--rounds is 10.", "It must be a whole number from 1 to 9."),
     "not a number": (["compare", "m", "--max-drop", "x"], "--max-drop is 'x'.", "It must be a number."),
@@ -102,6 +119,11 @@ def test_what_is_not_known_is_named_with_the_nearest_that_is(capfd, case):
     code, error = refused(capfd, *words)
     assert (code, error["type"], error["found"]) == (2, "OptionsError", found)
     assert error["advice"].startswith(advice)
+
+
+def test_options_without_a_verb_are_refused(capfd):
+    assert cli.run(["-v"]) == 2
+    assert capfd.readouterr().err == "edgeloop: edgeloop lacks a verb. See: edgeloop --help.\n"
 
 
 def test_a_file_gives_options_and_the_command_line_wins(capfd, tmp_path):

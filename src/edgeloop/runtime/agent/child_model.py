@@ -47,6 +47,7 @@ class ChildModel(Conversation):
     """
 
     crash = TargetError
+    runs_model = True
     version: str = ""
 
     def __init__(self, child: subprocess.Popen, where: str, timeout_s: float, log: IO[bytes]) -> None:
