@@ -128,3 +128,13 @@ def test_a_program_that_is_no_python_is_not_taken_for_one_without_answers(tmp_pa
         other.chmod(0o755)
         with pytest.raises(DeviceError, match=r"the program there answered"):
             list(run(f"local:{other}"))
+
+
+@pytest.mark.parametrize(("end", "how"), [("kill -SEGV $$", "signal SIGSEGV"), ("exit 3", "exit code 3")])
+def test_how_the_program_ended_is_said_with_its_last_words(tmp_path, end, how):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho '{{\"started\": 1}}'\necho out of luck. >&2\n{end}\n")
+    python.chmod(0o755)
+    with pytest.raises(DeviceError, match=rf"program ended \({how}; its last words: out of luck\)") as said:
+        list(run(f"local:{python}"))
+    assert said.value.advice
