@@ -32,7 +32,9 @@ from edgeloop.convert.search.report import search_report
 from edgeloop.convert.sources.onnx_environment import onnx2tf_python
 from edgeloop.convert.sources.safety_onnx import external_files
 from edgeloop.convert.sources.source import SourceKind, identify, source_digest
-from edgeloop.errors import MissingExtra, OptionsError, WriteError
+from edgeloop.convert.sources.tfjs_files import weight_files
+from edgeloop.errors import MissingExtra, ModelError, OptionsError, WriteError
+from edgeloop.files.inspect import DAMAGE
 from edgeloop.plots import lacking
 from edgeloop.processes.job import run_job
 from edgeloop.progress import Progress, silent
@@ -67,7 +69,7 @@ def convert(
     """Convert a model into every form a device can run, and prove that each form still agrees with the original.
 
     Args:
-        model: A .keras or .h5 file, a SavedModel folder, a .onnx or a .tflite file.
+        model: A .keras or .h5 file, a SavedModel folder, a .onnx or a .tflite file, a TF.js model.json.
         out: The bundle folder to write; it replaces a bundle, and nothing else.
         options: What to write and how strictly to prove it. By default the float forms of one signature.
         progress: Told of every step: its name, how much is done, and of how much.
@@ -145,8 +147,10 @@ def _pythons(options: ConvertOptions) -> list[Path]:
 
 
 def _beside(model: Path, kind: SourceKind) -> tuple[Path, ...]:
-    """The other files that a model has weights in: an .onnx may keep its tensors there."""
-    with contextlib.suppress(ValueError):  # damaged: the worker says so
+    """The other files that a model has weights in: an .onnx may, a TF.js model does."""
+    with contextlib.suppress(*DAMAGE, ModelError):  # the worker says what is wrong
+        if kind is SourceKind.TFJS:
+            return weight_files(model)
         return external_files(model) if kind is SourceKind.ONNX else ()
     return ()
 

@@ -13,7 +13,8 @@ from edgeloop.errors import ModelError
 from edgeloop.files.protobuf import fields
 from edgeloop.hashes import digest, digest_of
 
-EXPECTED = "Expected a .keras, .h5, .onnx or .tflite file, or a SavedModel folder."
+EXPECTED = "Expected a .keras, .h5, .onnx or .tflite file, a SavedModel folder, or a TF.js model.json."
+TFJS_MODEL = "model.json"  # in the folder of a TF.js model
 LIMIT_BYTES = 2 << 30  # of one tensor, of a file read whole, and of what an archive unpacks to
 ONNX_VERSIONS = range(1, 64)  # of the format (ir_version); onnx 1.23 writes 14
 ONNX_GRAPH = 7
@@ -25,6 +26,7 @@ class SourceKind(enum.StrEnum):
     SAVEDMODEL = "savedmodel"
     TFLITE = "tflite"
     ONNX = "onnx"
+    TFJS = "tfjs"
 
 
 def identify(path: str | Path) -> SourceKind:
@@ -55,7 +57,9 @@ def _identify(path: Path) -> SourceKind:
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return SourceKind.SAVEDMODEL
-        found = "an empty folder" if not any(path.iterdir()) else "a folder without saved_model.pb"
+        if (path / TFJS_MODEL).is_file() and _is_tfjs(path / TFJS_MODEL):
+            return SourceKind.TFJS
+        found = "an empty folder" if not any(path.iterdir()) else "a folder without saved_model.pb or model.json"
         raise ModelError(f"{path} is {found}", advice=EXPECTED)
     if not path.is_file():
         raise ModelError(f"{path} is a pipe or a device file", advice=EXPECTED)
@@ -65,9 +69,15 @@ def _identify(path: Path) -> SourceKind:
         return SourceKind.TFLITE
     if head.startswith((b"PK\x03\x04", b"\x89HDF\r\n\x1a\n")):
         return SourceKind.KERAS
+    if head.lstrip()[:1] == b"{" and _is_tfjs(path):
+        return SourceKind.TFJS
     if head[:1] == b"\x08" and _is_onnx(path):
         return SourceKind.ONNX
     raise ModelError(f"{path} is {_other(head, path)}", advice=EXPECTED)
+
+
+def _is_tfjs(path: Path) -> bool:
+    return path.stat().st_size <= LIMIT_BYTES and b'"modelTopology"' in path.read_bytes()
 
 
 def _is_onnx(path: Path) -> bool:

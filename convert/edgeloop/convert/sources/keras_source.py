@@ -48,7 +48,7 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
             f"{path} cannot be loaded by {reason} tf_keras cannot load it either: {_line(e)}",
             advice="Save the model again with Keras 3.",
         ) from e
-    return _source(path, model, None, (f"{path.name} was read by tf_keras, because Keras 3 cannot load it.",))
+    return loaded_source(path, model, None, (f"{path.name} was read by tf_keras, because Keras 3 cannot load it.",))
 
 
 def keras_source(path: Path, model: Any) -> Source:
@@ -57,7 +57,7 @@ def keras_source(path: Path, model: Any) -> Source:
     Raises:
         ModelError: It has no declared inputs, keeps state, or holds NaN weights.
     """
-    return _source(path, model, model, ())
+    return loaded_source(path, model, model, ())
 
 
 def functional(model: Any) -> Any:
@@ -68,7 +68,8 @@ def functional(model: Any) -> Any:
     return model
 
 
-def _source(path: Path, loaded: Any, model: Any, notes: tuple[str, ...]) -> Source:
+def loaded_source(path: Path, loaded: Any, model: Any, notes: tuple[str, ...]) -> Source:
+    """As `keras_source`, of a model of either Keras; `model` is the Keras 3 one, if it is."""
     tf = need("tensorflow", extra="convert")
     _check(path, loaded)
     in_names, out_names = identifiers([t.name for t in loaded.inputs]), identifiers(loaded.output_names)

@@ -13,6 +13,7 @@ from edgeloop.convert.sources.identify import SourceKind
 from edgeloop.convert.sources.safety_keras import scan_keras
 from edgeloop.convert.sources.safety_onnx import scan_onnx
 from edgeloop.convert.sources.safety_saved_model import scan_saved_model
+from edgeloop.convert.sources.safety_tfjs import scan_tfjs
 from edgeloop.convert.sources.safety_tflite import scan_tflite
 from edgeloop.errors import ModelError, one_line
 from edgeloop.files.inspect import DAMAGE
@@ -23,6 +24,7 @@ SCANNERS: dict[SourceKind, Callable[[Path], list[str]]] = {
     SourceKind.SAVEDMODEL: scan_saved_model,
     SourceKind.TFLITE: scan_tflite,
     SourceKind.ONNX: scan_onnx,
+    SourceKind.TFJS: scan_tfjs,
 }
 
 

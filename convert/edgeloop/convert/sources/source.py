@@ -21,6 +21,7 @@ from edgeloop.convert.sources.names import identifiers
 from edgeloop.convert.sources.safety import check_safety
 from edgeloop.convert.sources.saved_model_source import open_saved_model
 from edgeloop.convert.sources.source_value import INFER, Arrays, Call, Source
+from edgeloop.convert.sources.tfjs_source import open_tfjs
 from edgeloop.convert.sources.tflite_source import open_tflite
 from edgeloop.errors import ModelError, one_line
 
@@ -28,7 +29,7 @@ DTYPES = frozenset({"float32", "float64", "int8", "uint8", "int16", "int32", "in
 
 
 def open_source(path: str | Path, signature: str | None = None, *, allow_unsafe: bool = False) -> Source:
-    """Look at a .keras, .h5, .onnx, .tflite or SavedModel folder, then load it.
+    """Look at a .keras, .h5, .onnx, .tflite, SavedModel folder or TF.js model, then load it.
 
     Args:
         allow_unsafe: Load it even though it runs code or touches files; `notes` of the result say what was allowed.
@@ -112,6 +113,7 @@ OPENERS: dict[SourceKind, Callable[[Path, str | None, bool], Source]] = {
     SourceKind.SAVEDMODEL: open_saved_model,
     SourceKind.TFLITE: open_tflite,
     SourceKind.ONNX: _open_onnx,
+    SourceKind.TFJS: open_tfjs,
 }
 
 __all__ = [
