@@ -375,6 +375,50 @@ def _onnx_link(folder: Path) -> Path:
     return _onnx(onnx_tensor(location="w.bin"))(folder)
 
 
+# TF.js
+
+
+def tfjs(folder: Path, *nodes: dict, paths: object = ("w.bin",), data: bytes | None = None, **topology: object) -> Path:
+    """A graph model y = x + w with w of [2], and whatever else; its weights lie in w.bin."""
+    ends = [
+        {
+            "name": "x",
+            "op": "Placeholder",
+            "attr": {"dtype": {"type": "DT_FLOAT"}, "shape": {"shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}},
+        },
+        {
+            "name": "w",
+            "op": "Const",
+            "attr": {"dtype": {"type": "DT_FLOAT"}, "value": {"tensor": {"dtype": "DT_FLOAT"}}},
+        },
+        {"name": "y", "op": "AddV2", "input": ["x", "w"], "attr": {"T": {"type": "DT_FLOAT"}}},
+    ]
+    manifest = [{"paths": list(paths), "weights": [{"name": "w", "shape": [2], "dtype": "float32"}]}]
+    folder.mkdir(exist_ok=True)
+    (folder / "w.bin").write_bytes(np.float32([3, 4]).tobytes() if data is None else data)
+    model = {"modelTopology": {"node": [*ends, *nodes], **topology}, "weightsManifest": manifest}
+    return _write(folder / "model.json", json.dumps(model).encode())
+
+
+def _tfjs(*nodes: dict, **other: object) -> Callable[[Path], Path]:
+    return lambda folder: tfjs(folder, *nodes, **other)
+
+
+def _tfjs_link(folder: Path) -> Path:
+    path = tfjs(folder)
+    (folder / "w.bin").unlink()
+    (folder / "w.bin").symlink_to("/etc/passwd")
+    return path
+
+
+def _tfjs_layers(folder: Path) -> Path:
+    model = {"modelTopology": {"model_config": config(layer("Lambda", "f"))}, "weightsManifest": []}
+    return _write(folder / "model.json", json.dumps(model).encode())
+
+
+HUGE = {"tensor": {"dtype": "DT_FLOAT", "tensorShape": {"dim": [{"size": "1048576"}, {"size": "1048576"}]}}}
+
+
 def _file(name: str, data: bytes) -> Callable[[Path], Path]:
     return lambda folder: _write(folder / name, data)
 
@@ -588,6 +632,43 @@ HOSTILE |= {
         lambda f: (_write(f / "w.bin", bytes(64)), _onnx(onnx_tensor((2,), location="w.bin", length="4"))(f))[1],
         "the tensor 'w' of 8 bytes at 0, 4 bytes long",
     ),
+    "TF.js: weights above the folder": (
+        _tfjs(paths=["../w.bin"]),
+        "keeps weights in '../w.bin', and they must lie beside",
+    ),
+    "TF.js: weights at an absolute path": (_tfjs(paths=["/etc/passwd"]), "keeps weights in '/etc/passwd'"),
+    "TF.js: weights elsewhere": (_tfjs(paths=["https://host/w.bin"]), "keeps weights in 'https://host/w.bin'"),
+    "TF.js: weights that are no path": (_tfjs(paths=[1]), "keeps weights in 1"),
+    "TF.js: weights behind a link": (_tfjs_link, "is a link to a file outside"),
+    "TF.js: weights that are not there": (_tfjs(paths=["v.bin"]), "keeps weights in 'v.bin', which is not there"),
+    "TF.js: too few weights": (_tfjs(data=ONE), "ends at byte 8 of 4"),
+    "TF.js: too many weights": (_tfjs(data=ONE * 3), "hold 12 bytes, its weights need 8"),
+    "TF.js: NaN weights": (_tfjs(data=ONE + NAN), "the weight 'w' holds 1 NaN among 2"),
+    "TF.js: no topology": (_file("model.json", b'{"modelTopology": 3}'), "is a damaged tfjs model"),
+    "TF.js: cut": (lambda f: _write(f / "model.json", tfjs(f).read_bytes()[:-9]), "is a damaged tfjs model"),
+    "TF.js: nested without end": (
+        _file("model.json", b'{"modelTopology": ' + b"[" * 100_000),
+        "is a damaged tfjs model",
+    ),
+    "TF.js: an operation that reads files": (
+        _tfjs({"name": "r", "op": "ReadFile", "input": ["x"]}),
+        "has the operation ReadFile in its graph, as 'r', which reads files",
+    ),
+    "TF.js: the same in a function": (
+        _tfjs(library={"function": [{"node_def": [{"name": "r", "op": "WriteFile"}]}]}),
+        "has the operation WriteFile",
+    ),
+    "TF.js: printing into a file": (
+        _tfjs(
+            {"name": "p", "op": "PrintV2", "attr": {"output_stream": {"s": "ZmlsZTovLy90bXAveA=="}}}
+        ),  # file:///tmp/x
+        "has the operation PrintV2",
+    ),
+    "TF.js: a huge constant": (
+        _tfjs({"name": "c", "op": "Const", "attr": {"value": HUGE}}),
+        r"the constant 'c' has the shape \[1048576, 1048576\]",
+    ),
+    "TF.js: a Lambda layer": (_tfjs_layers, "has the Lambda layer 'f', which is Python code"),
     ".onnx: sparse data outside": (
         lambda f: _write(f / "m.onnx", onnx() + field(7, field(15, field(1, onnx_tensor(location="/etc/passwd"))))),
         "in '/etc/passwd', which leads out",
@@ -622,4 +703,5 @@ def honest(folder: Path) -> dict[str, Path]:
         "keras": keras_file(folder / "m.keras", config(), {"model.weights.h5": weights}),
         "deflated keras": keras_file(folder / "d.keras", config(), {"model.weights.h5": weights}, zipfile.ZIP_DEFLATED),
         "h5": h5_file(folder / "m.h5", config(), w={"data": np.ones((3, 2), np.float32)}),
+        "tfjs": tfjs(folder / "web"),
     }

@@ -22,12 +22,12 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.files.inspect import inspect
 from edgeloop.processes.children import owned
 
-EACH = int(os.environ.get("EDGELOOP_FUZZ", "500"))  # x 8 kinds = 4,000; `make test` takes the first 50 seeds of each
+EACH = int(os.environ.get("EDGELOOP_FUZZ", "500"))  # x 9 kinds = 4,500; `make test` takes the first 50 seeds of each
 SLOWEST_S = 10.0  # of the CPU for one small file; all take milliseconds, so this is a hang
 LOADED = int(os.environ.get("EDGELOOP_FUZZ", "50"))  # of each kind, by the real loaders; `make test` takes 10
 RESIDENT_LIMIT_BYTES = 2 << 30
 LOADER_LIMIT_S = 120
-READ = ["tflite", "int8 tflite", "onnx", "onnx with data beside it", "savedmodel", "keras", "deflated keras"]
+READ = ["tflite", "int8 tflite", "onnx", "onnx with data beside it", "savedmodel", "keras", "deflated keras", "tfjs"]
 WORDS = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x01\0\0\x80", b"\0\0\xc0\x7f", b"\x10\0\0\0"]
 
 

@@ -34,7 +34,9 @@ def test_a_hostile_file_is_refused_in_one_line_that_names_what_was_found(tmp_pat
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("kind", ["tflite", "int8 tflite", "onnx", "onnx with data beside it", "savedmodel", "keras"])
+@pytest.mark.parametrize(
+    "kind", ["tflite", "int8 tflite", "onnx", "onnx with data beside it", "savedmodel", "keras", "tfjs"]
+)
 def test_an_honest_file_passes(tmp_path, kind):
     assert look(made.honest(tmp_path)[kind]) == ()
 
@@ -46,7 +48,13 @@ def test_a_packed_keras_file_and_an_h5_pass(tmp_path):
 
 def test_every_kind_is_known_by_its_bytes_whatever_its_name(tmp_path):
     files = made.honest(tmp_path)
-    for kind, expected in (("tflite", "tflite"), ("onnx", "onnx"), ("keras", "keras"), ("h5", "keras")):
+    for kind, expected in (
+        ("tflite", "tflite"),
+        ("onnx", "onnx"),
+        ("keras", "keras"),
+        ("h5", "keras"),
+        ("tfjs", "tfjs"),
+    ):
         assert identify(files[kind].rename(tmp_path / "model.bin")) is SourceKind(expected)
     assert identify(files["savedmodel"]) is SourceKind.SAVEDMODEL
 

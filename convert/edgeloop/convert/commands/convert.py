@@ -55,7 +55,9 @@ def convert(
     ctx: typer.Context,
     model: Annotated[
         Path,
-        typer.Argument(help="Convert this model: a .keras, .h5, .onnx or .tflite file, or a SavedModel folder."),
+        typer.Argument(
+            help="Convert this model: a .keras, .h5, .onnx or .tflite file, a SavedModel folder, or a TF.js model.json."
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="BUNDLE", help="Write the bundle to this folder.")],
     to: Annotated[

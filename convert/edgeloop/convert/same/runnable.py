@@ -97,7 +97,7 @@ def _source(source: Source) -> Runnable:
     return Runnable(
         path=source.path,
         runtime=LITERT.name,
-        scheme=stored_scheme(source.flatbuffer),
+        scheme=stored_scheme(source.path.read_bytes()),  # of the file itself: the source unpacks float16
         inputs=_real(source.inputs, io),
         outputs=_real(source.outputs, io),
         call=call,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.sources.keras_source import loaded_source
+from edgeloop.convert.sources.keras_source import functional, loaded_source
 from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
@@ -32,7 +32,7 @@ def layers_model(path: Path, model: Mapping[str, Any], weights: Mapping[str, np.
         loaded = tf_keras.models.model_from_json(config)
     except Exception as e:  # written from Keras 3, whose configurations tf_keras does not read
         try:
-            loaded = need("keras", extra="convert").models.model_from_json(config)
+            loaded = functional(need("keras", extra="convert").models.model_from_json(config))
         except Exception:
             raise e from None
     _set_weights(path, loaded, weights)
