@@ -12,7 +12,7 @@ from edgeloop.canonical import canonical_json
 from edgeloop.convert.calls import fixed_batch
 from edgeloop.convert.form import TRAINABLE, FormLog, onnx_forms, tfjs_form, tflite_forms
 from edgeloop.convert.forms import onnx, tflite
-from edgeloop.convert.forms.freeze import FrozenGraph, freeze
+from edgeloop.convert.forms.freeze import FrozenSource, freeze
 from edgeloop.convert.forms.onnx_int8 import to_int8
 from edgeloop.convert.forms.preprocess import preprocess_tensors
 from edgeloop.convert.forms.recipes import Io
@@ -64,7 +64,7 @@ def export_variants(source: Source, plan: ConversionPlan, log: FormLog, progress
 
 
 def _tflites(
-    source: Source, frozen: FrozenGraph | None, plan: ConversionPlan, log: FormLog, progress: Progress
+    source: Source, frozen: FrozenSource | None, plan: ConversionPlan, log: FormLog, progress: Progress
 ) -> list[ExportedVariant]:
     if Format.TFLITE not in plan.formats:
         return []
@@ -76,7 +76,7 @@ def _tflites(
     forms = tflite_forms(plan.schemes or (), plan.options)
     made: list[ExportedVariant] = []
     with log.leave_out(forms):
-        float32 = source.flatbuffer if frozen is None else tflite.lower(frozen, source)
+        float32 = source.flatbuffer if frozen is None else tflite.lower(frozen.composite, source)
         assert float32 is not None
         progress("convert", 2, STEPS)
         measured = [form for form in forms if form.scheme in MEASURED]
@@ -142,14 +142,14 @@ def _searched(
 
 
 def _onnx(
-    source: Source, frozen: FrozenGraph | None, plan: ConversionPlan, log: FormLog, progress: Progress
+    source: Source, frozen: FrozenSource | None, plan: ConversionPlan, log: FormLog, progress: Progress
 ) -> list[ExportedVariant]:
     if Format.ONNX not in plan.formats:
         return []
     made: list[ExportedVariant] = []
     float32, *int8 = forms = onnx_forms(plan.schemes or (), plan.options)
     with log.leave_out(forms):
-        data = onnx.to_onnx(frozen, source) if frozen else onnx.tflite_to_onnx(source.flatbuffer or b"", source)
+        data = onnx.to_onnx(frozen.functional, source) if frozen else onnx.tflite_to_onnx(source.flatbuffer or b"", source)
         made.append(export_variant(float32.id, Format.ONNX, float32.scheme, (source.signature,), {"model.onnx": data}))
         for form in int8:
             assert plan.calibration is not None  # onnx_forms sees to it
@@ -161,7 +161,7 @@ def _onnx(
 
 
 def _tfjs(
-    source: Source, frozen: FrozenGraph | None, plan: ConversionPlan, log: FormLog, progress: Progress
+    source: Source, frozen: FrozenSource | None, plan: ConversionPlan, log: FormLog, progress: Progress
 ) -> list[ExportedVariant]:
     if Format.TFJS not in plan.formats:
         return []
@@ -169,7 +169,7 @@ def _tfjs(
     form = tfjs_form(TFJS_SCHEMES[plan.options.tfjs.weights.value], plan.options)
     made: list[ExportedVariant] = []
     with log.leave_out([form]), tempfile.TemporaryDirectory() as scratch:
-        to_tfjs(frozen, source, Path(scratch), plan.options.tfjs)
+        to_tfjs(frozen.lowered, source, Path(scratch), plan.options.tfjs)
         files = {f"tfjs/{path.name}": path.read_bytes() for path in sorted(Path(scratch).iterdir())}
         made.append(export_variant(form.id, Format.TFJS, form.scheme, (source.signature,), files))
     return made

@@ -1,13 +1,18 @@
-"""A traced source in, one graph without variables out; every export starts from it."""
+"""A traced source in, its graph without variables out; every export starts from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from edgeloop.convert.forms.graph_nodes import drop_control_inputs, infer_one_size, prune
 from edgeloop.convert.sources.source import Source
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
+
+# of a function that one TFLite operator stands for: a Keras 2 LSTM, non-maximum suppression
+COMPOSITE = frozenset({"_implements", "api_implements"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,17 +30,54 @@ class FrozenGraph:
     outputs: tuple[str, ...]
 
 
-def freeze(source: Source) -> FrozenGraph:
-    """The source's signature as one graph. The inputs keep their names and their free dimensions.
+@dataclass(frozen=True, kw_only=True)
+class FrozenSource:
+    """A source's graph as each export wants it: one and the same where the model has no loop and no branch.
+
+    Attributes:
+        functional: Loops and branches are operations on functions (While, If). ONNX is made from it.
+        traced: The function it was frozen from.
+    """
+
+    functional: FrozenGraph
+    traced: Any = field(repr=False)
+
+    @cached_property
+    def lowered(self) -> FrozenGraph:
+        """Loops and branches as Enter and Exit, Switch and Merge. TF.js is made from it."""
+        if not self.functional.graph.library.function:
+            return self.functional
+        constants = _constants()
+        data = constants._FunctionConverterDataInEager(
+            func=self.traced, lower_control_flow=True, aggressive_inlining=False
+        )
+        return _frozen(constants, data, self.functional.inputs, self.functional.outputs)
+
+    @cached_property
+    def composite(self) -> FrozenGraph:
+        """As `functional`, with the calls that become one TFLite operator. TFLite is made from it."""
+        library = self.traced.graph.as_graph_def().library.function
+        if not any(COMPOSITE & set(function.attr) for function in library):
+            return self.functional
+        constants = _constants()
+
+        class WithCalls(constants._FunctionConverterDataInEager):  # type: ignore[misc]  # one of TensorFlow's own
+            def __init__(self, func: Any) -> None:
+                self._func = func
+                graph = constants.disable_lower_using_switch_merge(func.graph.as_graph_def())
+                constants._ConverterData.__init__(self, graph)
+                self._build_tensor_data()
+
+        return _frozen(constants, WithCalls(self.traced), self.functional.inputs, self.functional.outputs)
+
+
+def freeze(source: Source) -> FrozenSource:
+    """The source's signature as a graph. The inputs keep their names and their free dimensions.
 
     Raises:
         ModelError: The source is a .tflite, or holds state (a variable it writes, a table).
     """
     tf = need("tensorflow", extra="convert")
-    # The public convert_variables_to_constants_v2 imports the finished graph once more to make a function of it, and
-    # so does TFLiteConverter: on MobileNetV2 2.7 CPU seconds from the trace to the flatbuffer, 0.8 without.
-    from tensorflow.python.framework import convert_to_constants as constants
-
     if source.graph is None:
         raise ModelError(
             f"{source.path} is a .tflite file, which has no TensorFlow graph", advice="Convert the Keras model instead."
@@ -49,8 +91,9 @@ def freeze(source: Source) -> FrozenGraph:
         return [tf.identity(value) for value in call(**dict(zip(names, tensors, strict=True)))]
 
     traced = tf.function(identities, input_signature=specs, autograph=False).get_concrete_function()
-    data = constants._FunctionConverterDataInEager(func=traced, lower_control_flow=True, aggressive_inlining=False)
-    graph, replaced = constants._replace_variables_by_constants(data)
+    constants = _constants()
+    data = constants._FunctionConverterDataInEager(func=traced, lower_control_flow=False, aggressive_inlining=False)
+    replaced = {tensor.index for tensor in data.tensor_data.values() if tensor.index is not None}
     captured = traced.graph.internal_captures
     state = [t.name for i, t in enumerate(captured) if i not in replaced and t.dtype == tf.resource]
     if state:
@@ -60,43 +103,18 @@ def freeze(source: Source) -> FrozenGraph:
         )
     inputs = tuple(t.name for t in traced.inputs[: len(specs)])
     outputs = tuple(t.name for t in traced.outputs)
-    _infer_one_size(tf, graph)
-    _prune(graph, {name.split(":")[0] for name in (*inputs, *outputs)})
+    return FrozenSource(functional=_frozen(constants, data, inputs, outputs), traced=traced)
+
+
+def _constants() -> Any:
+    # The public convert_variables_to_constants_v2 imports the finished graph once more to make a function of it, and
+    # so does TFLiteConverter: on MobileNetV2 2.7 CPU seconds from the trace to the flatbuffer, 0.8 without.
+    return need("tensorflow.python.framework.convert_to_constants", extra="convert")
+
+
+def _frozen(constants: Any, data: Any, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> FrozenGraph:
+    graph, _ = constants._replace_variables_by_constants(data)
+    drop_control_inputs(graph)
+    infer_one_size(graph)
+    prune(graph, {name.split(":")[0] for name in (*inputs, *outputs)})
     return FrozenGraph(graph=graph, inputs=inputs, outputs=outputs)
-
-
-def _infer_one_size(tf: Any, graph: Any) -> None:
-    """Reshape(x, [shape(x)[0], 64]) becomes Reshape(x, [-1, 64]): the same result, without computing the shape.
-
-    Keras writes the former for every Flatten with a free batch. Lowered, it is SHAPE, STRIDED_SLICE and PACK, which
-    the quantizer leaves in float between two conversions.
-    """
-    nodes = {node.name: node for node in graph.node}
-    for node in [n for n in graph.node if n.op == "Reshape"]:
-        pack = nodes.get(node.input[1].split(":")[0])
-        if pack is None or pack.op != "Pack":
-            continue
-        parts = [nodes[name.split(":")[0]] for name in pack.input if not name.startswith("^")]
-        sizes = [int(tf.make_ndarray(p.attr["value"].tensor)) if p.op == "Const" else None for p in parts]
-        if sizes.count(None) != 1 or any(size is not None and size <= 0 for size in sizes):
-            continue
-        shape = graph.node.add(name=f"{node.name}/inferred_shape", op="Const")
-        shape.attr["dtype"].type = tf.int32.as_datatype_enum
-        known = [-1 if size is None else size for size in sizes]
-        shape.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(known, tf.int32))
-        node.attr["Tshape"].type = tf.int32.as_datatype_enum
-        node.input[1] = shape.name
-
-
-def _prune(graph: Any, ends: set[str]) -> None:
-    """Leave out what no output needs."""
-    nodes = {node.name: node for node in graph.node}
-    waiting, needed = list(ends), set(ends)
-    while waiting:
-        for name in nodes[waiting.pop()].input:
-            producer = name.lstrip("^").split(":")[0]
-            if producer not in needed:
-                needed.add(producer)
-                waiting.append(producer)
-    for i in reversed([i for i, node in enumerate(graph.node) if node.name not in needed]):
-        del graph.node[i]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgeloop.convert.forms.freeze import FrozenGraph
+from edgeloop.convert.forms.graph_nodes import without_erfc
 from edgeloop.convert.sources.source import Source
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
@@ -61,13 +63,25 @@ def _convert(frozen: FrozenGraph, ends: tuple[list[str], list[str]], *, careful:
     tf = need("tensorflow", extra="convert")
     tf2onnx = need("tf2onnx", extra="convert")
     with tf.Graph().as_default() as graph:
-        tf.import_graph_def(tf2onnx.tf_loader.tf_optimize(*ends, frozen.graph), name="")
+        tf.import_graph_def(tf2onnx.tf_loader.tf_optimize(*ends, without_erfc(frozen.graph)), name="")
         raw = tf2onnx.tfonnx.process_tf_graph(graph, opset=OPSET, input_names=ends[0], output_names=ends[1])
         return tf2onnx.optimizer.optimize_graph(raw, catch_errors=careful).make_model("converted from model")
 
 
 def _names(source: Source) -> list[str]:
     return [t.name for t in (*source.inputs, *source.outputs)]
+
+
+def _rename(graph: Any, stable: Callable[[str], str]) -> None:
+    """Every name but the ends of the whole model; the body of a loop reads names from outside it."""
+    for node in graph.node:
+        node.input[:] = map(stable, node.input)
+        node.output[:] = map(stable, node.output)
+        node.name = stable(node.name)
+        for body in (attribute.g for attribute in node.attribute if attribute.HasField("g")):
+            for value in (*body.input, *body.output, *body.value_info, *body.initializer):
+                value.name = stable(value.name)
+            _rename(body, stable)
 
 
 def _finish(proto: Any, names: dict[str, str], source: Source) -> bytes:
@@ -83,10 +97,7 @@ def _finish(proto: Any, names: dict[str, str], source: Source) -> bytes:
         renumbered = re.sub(r"__(\d+)", lambda m: "__" + numbers.setdefault(m[1], str(len(numbers))), name)
         return names.get(name, renumbered)
 
-    for node in proto.graph.node:
-        node.input[:] = map(stable, node.input)
-        node.output[:] = map(stable, node.output)
-        node.name = stable(node.name)
+    _rename(proto.graph, stable)
     del proto.graph.initializer[:]
     for name, new in order.items():
         weights[name].name = new

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.forms.freeze import FrozenGraph
+from edgeloop.convert.forms.tfjs_graph import for_tfjs, unfuse_tensors
 from edgeloop.convert.forms.tfjs_stubs import check_tensorflowjs, load_converter
 from edgeloop.convert.sources.source import Source
 from edgeloop.errors import ModelError, OptionsError, one_line
@@ -54,7 +55,7 @@ def to_tfjs(frozen: FrozenGraph, source: Source, folder: Path, options: TfjsOpti
     quantized = {} if options.weights is Weights.FLOAT32 else {options.weights.value: True}
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         graph = Path(scratch) / "frozen.pb"
-        graph.write_bytes(frozen.graph.SerializeToString(deterministic=True))
+        graph.write_bytes(for_tfjs(frozen).SerializeToString(deterministic=True))
         try:
             converter.convert_tf_frozen_model(
                 str(graph),
@@ -75,6 +76,7 @@ def to_tfjs(frozen: FrozenGraph, source: Source, folder: Path, options: TfjsOpti
 def _finish(path: Path, frozen: FrozenGraph, source: Source) -> None:
     """Sorted keys (protobuf maps come in any order) and the names that people know the tensors by."""
     model = json.loads(path.read_text())
+    unfuse_tensors(model["modelTopology"])
     model["signature"] = {
         "inputs": _tensors(source.inputs, frozen.inputs),
         "outputs": _tensors(source.outputs, frozen.outputs),

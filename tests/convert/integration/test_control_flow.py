@@ -1,0 +1,187 @@
+"""Loops, branches, masks and what exports stumble over: each form answers as the source does, in its own runtime."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from edgeloop.convert.forms.freeze import freeze
+from edgeloop.convert.forms.onnx import to_onnx
+from edgeloop.convert.forms.tfjs import to_tfjs
+from edgeloop.convert.forms.tflite import lower
+from edgeloop.convert.sources.source import open_source
+
+tf = pytest.importorskip("tensorflow")
+keras = pytest.importorskip("keras")
+L = keras.layers
+
+# sums of at most some hundred products of unit scale, each rounded by 2^-24, through a few layers
+FLOAT32 = 1e-5
+W = (np.random.default_rng(1).standard_normal((6, 6)) * 0.4).astype(np.float32)
+
+
+def layers(shape, *chain, batch=None, dtype=None):
+    x = y = keras.Input(shape, batch_size=batch, name="x", dtype=dtype)
+    for layer in chain:
+        y = layer(y)
+    return keras.Model(x, y)
+
+
+def legacy(layer, batch):
+    k = pytest.importorskip("tf_keras")
+    x = k.Input((7, 4), batch_size=batch, name="x")
+    return k.Model(x, k.layers.Dense(2)(layer(k.layers)(x)))
+
+
+def residual(layer, shape):
+    x = keras.Input(shape, name="x")
+    return keras.Model(x, L.ReLU()(L.Add()([layer(x), x])))
+
+
+def attention(length, causal):
+    x = keras.Input((length, 8), name="x")
+    y = L.LayerNormalization()(L.Add()([x, L.MultiHeadAttention(2, 4)(x, x, use_causal_mask=causal)]))
+    return keras.Model(x, L.Dense(4, activation="gelu")(y))
+
+
+def module(function, *shape):
+    made = tf.Module()
+    made.call = tf.function(function, input_signature=[tf.TensorSpec(shape, name="x")])
+    return made
+
+
+def branch(x):
+    h = tf.nn.relu(x @ W)
+    return {"y": tf.cond(tf.reduce_mean(h) > 0.5, lambda: h @ W, lambda: h @ W.T)}
+
+
+def loop(x):
+    def body(i, y):
+        return i + 1, tf.nn.gelu(y @ W, approximate=False)
+
+    return {"y": tf.while_loop(lambda i, y: i < 3, body, (0, x))[1]}
+
+
+def asserted(x):
+    tf.debugging.assert_non_negative(tf.reduce_max(x * x))
+    with tf.control_dependencies([tf.debugging.assert_less(tf.reduce_max(x), 1e9)]):
+        return {"y": tf.tanh(x @ W)}
+
+
+def bands(x):
+    return {
+        "near": tf.linalg.band_part(x, 1, 2),
+        "lower": tf.cast(tf.linalg.band_part(x > 0, -1, 0), tf.float32),
+        "hot": tf.one_hot(tf.cast(x > 0, tf.int64), 3, on_value=2.5, off_value=-1.0, axis=1),
+    }
+
+
+ALL = ("tflite", "onnx", "tfjs")
+FREE = ("onnx", "tfjs")  # TFLite has no loop over a free batch
+NETS = {
+    "LSTM, batch 1": (lambda: layers((5, 4), L.LSTM(3), L.Dense(2), batch=1), ALL),
+    "GRU, free batch and length": (lambda: layers((None, 4), L.GRU(3, return_sequences=True)), FREE),
+    "Keras 2 LSTM, batch 1": (lambda: legacy(lambda layers: layers.LSTM(8), 1), ALL),
+    "branch": (lambda: module(branch, 1, 6), ALL),
+    "residuals without bias": (lambda: residual(L.Conv2D(3, 3, padding="same", use_bias=False), (5, 6, 3)), ("tfjs",)),
+    "assertions": (lambda: module(asserted, None, 6), ALL),
+    "bands and one-hot": (lambda: module(bands, None, 6, 6), ("tfjs",)),
+    "causal attention, exact GELU": (lambda: attention(5, True), ALL),
+}
+MORE = {
+    "LSTM": (lambda: layers((5, 4), L.LSTM(3), L.Dense(2)), FREE),
+    "Bidirectional": (lambda: layers((5, 4), L.Bidirectional(L.LSTM(3))), FREE),
+    "Bidirectional, batch 1": (lambda: layers((5, 4), L.Bidirectional(L.GRU(3)), batch=1), ALL),
+    "SimpleRNN": (lambda: layers((5, 4), L.SimpleRNN(3)), FREE),
+    "ConvLSTM": (lambda: layers((3, 5, 5, 2), L.ConvLSTM2D(2, 3)), FREE),
+    "ConvLSTM, batch 1": (lambda: layers((3, 5, 5, 2), L.ConvLSTM2D(2, 3), batch=1), ALL),
+    "TimeDistributed": (lambda: layers((3, 5, 5, 2), L.TimeDistributed(L.Conv2D(2, 3)), batch=1), ALL),
+    "Masking": (lambda: layers((5, 4), L.Masking(), L.LSTM(3)), FREE),
+    "unrolled": (lambda: layers((5, 4), L.LSTM(3, unroll=True), L.Dense(2)), ALL),
+    "Embedding": (lambda: layers((5,), L.Embedding(9, 4, mask_zero=True), L.GRU(3), dtype="int32"), FREE),
+    "Keras 2 LSTM": (lambda: legacy(lambda layers: layers.LSTM(8), None), FREE),
+    "Keras 2 Bidirectional": (lambda: legacy(lambda layers: layers.Bidirectional(layers.LSTM(8)), 1), ALL),
+    "Keras 2 GRU": (lambda: legacy(lambda layers: layers.GRU(8), 1), ALL),
+    "loop with exact GELU": (lambda: module(loop, None, 6), FREE),
+    "dense residual": (lambda: residual(L.Dense(6, use_bias=False), (6,)), ALL),
+    "depthwise residual": (lambda: residual(L.DepthwiseConv2D(3, padding="same", use_bias=False), (5, 6, 3)), ALL),
+    "attention of a free length": (lambda: attention(None, True), FREE),
+    "GroupNormalization": (lambda: layers((6, 6, 4), L.GroupNormalization(2), L.Conv2D(3, 1)), ALL),
+    "UnitNormalization": (lambda: layers((6, 4), L.UnitNormalization(), L.Dense(3)), ALL),
+    "RMSNormalization": (lambda: layers((6, 4), L.RMSNormalization(), L.Dense(3)), ALL),
+}
+
+
+def opened(net, folder):
+    keras.utils.set_random_seed(3)
+    model = net()
+    path = folder / "model"
+    if isinstance(model, keras.Model):
+        model.save(path := path.with_suffix(".keras"))
+    elif hasattr(model, "layers"):
+        model.save(path := path.with_suffix(".h5"))
+    else:
+        tf.saved_model.save(model, str(path), signatures=model.call)
+    return open_source(path)
+
+
+def answers(form, frozen, source, inputs, folder):
+    if form == "tflite":
+        from ai_edge_litert.interpreter import Interpreter
+
+        return Interpreter(model_content=lower(frozen.composite, source)).get_signature_runner()(**inputs)
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(to_onnx(frozen.functional, source))
+        return dict(zip([o.name for o in session.get_outputs()], session.run(None, inputs), strict=True))
+    if importlib.util.find_spec("tensorflowjs") is None:
+        pytest.skip("tensorflowjs is not installed: edgeloop setup tfjs")
+    from edgeloop.browser.runners import TFJS
+
+    to_tfjs(frozen.lowered, source, folder)
+    with TFJS.open(folder, "model.json") as session:
+        return session.infer(inputs, None)
+
+
+def check(net, forms, folder):
+    source = opened(net, folder)
+    rng = np.random.default_rng(0)
+    inputs = {}
+    for spec in source.inputs:
+        shape = [spec.shape[0] or 3, *(7 if size is None else size for size in spec.shape[1:])]
+        whole = spec.dtype.startswith("int")
+        inputs[spec.name] = (rng.integers(0, 9, shape) if whole else rng.standard_normal(shape)).astype(spec.dtype)
+    expected, frozen = source.call(inputs), freeze(source)
+    for form in forms:
+        (folder / form).mkdir()
+        got = answers(form, frozen, source, inputs, folder / form)
+        for name, value in expected.items():
+            np.testing.assert_allclose(got[name], value, atol=FLOAT32, err_msg=form)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_every_form_answers_as_the_source_does(net, tmp_path):
+    check(*NETS[net], tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("net", MORE)
+def test_every_form_of_more_nets_answers_as_the_source_does(net, tmp_path):
+    check(*MORE[net], tmp_path)
+
+
+def test_a_keras_2_lstm_becomes_one_operator(tmp_path):
+    from edgeloop.files.flatbuffer import read_tflite
+
+    source = opened(NETS["Keras 2 LSTM, batch 1"][0], tmp_path)
+    (graph, *others) = read_tflite(lower(freeze(source).composite, source)).graphs
+    assert not others  # a loop's condition and body would be two
+    assert "UNIDIRECTIONAL_SEQUENCE_LSTM" in {operator.name for operator in graph.operators}
+
+
+def test_the_names_in_an_onnx_loop_are_the_same_in_every_conversion(tmp_path):
+    source = opened(NETS["GRU, free batch and length"][0], tmp_path)
+    frozen = freeze(source)  # once: TensorFlow counts the functions of a process
+    first, second = (to_onnx(frozen.functional, source) for _ in range(2))
+    assert first == second
