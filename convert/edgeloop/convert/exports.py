@@ -149,7 +149,9 @@ def _onnx(
     made: list[ExportedVariant] = []
     float32, *int8 = forms = onnx_forms(plan.schemes or (), plan.options)
     with log.leave_out(forms):
-        data = onnx.to_onnx(frozen.functional, source) if frozen else onnx.tflite_to_onnx(source.flatbuffer or b"", source)
+        data = (
+            onnx.to_onnx(frozen.functional, source) if frozen else onnx.tflite_to_onnx(source.flatbuffer or b"", source)
+        )
         made.append(export_variant(float32.id, Format.ONNX, float32.scheme, (source.signature,), {"model.onnx": data}))
         for form in int8:
             assert plan.calibration is not None  # onnx_forms sees to it

@@ -61,7 +61,7 @@ class FrozenSource:
             return self.functional
         constants = _constants()
 
-        class WithCalls(constants._FunctionConverterDataInEager):  # type: ignore[misc]  # one of TensorFlow's own
+        class WithCalls(constants._FunctionConverterDataInEager):  # type: ignore[name-defined]
             def __init__(self, func: Any) -> None:
                 self._func = func
                 graph = constants.disable_lower_using_switch_merge(func.graph.as_graph_def())

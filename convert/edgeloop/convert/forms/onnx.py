@@ -72,21 +72,44 @@ def _names(source: Source) -> list[str]:
     return [t.name for t in (*source.inputs, *source.outputs)]
 
 
+def _bodies(graph: Any) -> list[Any]:
+    """The bodies of its loops and branches."""
+    return [part.g for node in graph.node for part in node.attribute if part.HasField("g")]
+
+
 def _rename(graph: Any, stable: Callable[[str], str]) -> None:
-    """Every name but the ends of the whole model; the body of a loop reads names from outside it."""
+    """Every name but the ends of the whole model; a body reads names from outside it."""
     for node in graph.node:
         node.input[:] = map(stable, node.input)
         node.output[:] = map(stable, node.output)
         node.name = stable(node.name)
-        for body in (attribute.g for attribute in node.attribute if attribute.HasField("g")):
+        for body in (part.g for part in node.attribute if part.HasField("g")):
             for value in (*body.input, *body.output, *body.value_info, *body.initializer):
                 value.name = stable(value.name)
             _rename(body, stable)
 
 
+def _settle_copies(graph: Any) -> None:
+    """Of a value and its copies (Identity) in a body, tf2onnx gives back one or the other, by the order of a set.
+
+    Here nodes read the value itself, and the body's outputs name it before its copies.
+    """
+    for body in _bodies(graph):
+        copies = {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}
+        for node in body.node:
+            node.input[:] = [copies.get(name, name) for name in node.input]
+        for copy, value in copies.items():
+            places = {output.name: i for i, output in enumerate(body.output)}
+            if places.get(copy, -1) < places.get(value, -1) and copy in places:
+                body.output[places[copy]].name, body.output[places[value]].name = value, copy
+        _settle_copies(body)
+
+
 def _finish(proto: Any, names: dict[str, str], source: Source) -> bytes:
     onnx = need("onnx", extra="convert")
     weights = {w.name: w for w in proto.graph.initializer}
+    loops = bool(_bodies(proto.graph))
+    _settle_copies(proto.graph)
     order: dict[str, str] = {}
     numbers: dict[str, str] = {}
 
@@ -94,6 +117,8 @@ def _finish(proto: Any, names: dict[str, str], source: Source) -> bytes:
     def stable(name: str) -> str:
         if name in weights:
             return order.setdefault(name, f"const_{len(order)}")
+        if loops and name and name not in names:  # of equal nodes, tf2onnx keeps one or the other
+            return numbers.setdefault(name, f"t_{len(numbers)}")
         renumbered = re.sub(r"__(\d+)", lambda m: "__" + numbers.setdefault(m[1], str(len(numbers))), name)
         return names.get(name, renumbered)
 

@@ -6,8 +6,8 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from edgeloop.convert.forms.graph_nodes import become, data_inputs, without_erfc
 from edgeloop.convert.forms.freeze import FrozenGraph
+from edgeloop.convert.forms.graph_nodes import become, data_inputs, without_erfc
 from edgeloop.extras import need
 
 Json = dict[str, Any]
@@ -123,9 +123,7 @@ class _Writer:
         numbers = self.add(
             f"{part}/range", "Range", self.whole(f"{part}/0", 0), size, self.whole(f"{part}/1", 1), Tidx=self.int32
         )
-        return self.add(
-            part, "Reshape", numbers, self.whole(f"{part}/shape", shape), T=self.int32, Tshape=self.int32
-        )
+        return self.add(part, "Reshape", numbers, self.whole(f"{part}/shape", shape), T=self.int32, Tshape=self.int32)
 
 
 def _one_hot(write: _Writer, node: Any, rank: int) -> None:
