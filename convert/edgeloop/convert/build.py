@@ -22,6 +22,7 @@ from edgeloop.convert.form import FormLog, named_ids
 from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.metadata import with_metadata
 from edgeloop.convert.forms.preprocess import with_preprocessing
+from edgeloop.convert.labels import check_labels
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import ConversionPlan, choose_formats_and_schemes, proof_samples, read_calibration
 from edgeloop.convert.proof.input_range import range_mismatch
@@ -88,6 +89,9 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         calibration = None if calibration is None else as_calls(calibration, source.inputs)
     if samples.whole:
         events.say(one_call_each(source.inputs))
+    unused = check_labels(expected, samples.labels, options.evaluation)
+    if unused:
+        events.say(unused)
     outputs = with_seen_shapes(source.inputs, outputs, expected, whole=samples.whole)
     for index, spec in enumerate(source.outputs):
         np.save(job.scratch / f"{index}.npy", expected[spec.name])

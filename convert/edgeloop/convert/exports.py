@@ -133,9 +133,9 @@ def _searched(
     scheme = Scheme.MIXED if best.keep else best.scheme
     log.say(
         f"The search tried {len(mix.found.tried)} mixes. The smallest within "
-        f"{plan.options.search.max_drop_pp:g} points of {mix.metric.value} is {best.label}."
+        f"{mix.metric.limit(plan.options.search.max_drop_pp)} is {best.label}."
     )
-    beside = {SEARCH: canonical_json(search_document(mix.found, mix.metric.value))}
+    beside = {SEARCH: canonical_json(search_document(mix.found))}
     id = "best" if scheme.value in {one.variant.id for one in made} else scheme.value
     one = export_variant(id, Format.TFLITE, scheme, (source.signature,), {f"{id}.tflite": mix.data}, best.label)
     return replace(one, beside=beside)

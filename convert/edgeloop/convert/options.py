@@ -30,7 +30,7 @@ class ConvertOptions:
         io: What int8 files take and give. Several: one file each.
         tfjs: How TF.js stores weights.
         calibration: .npz (or folder of them) with real inputs, full shapes, 16 samples or more.
-        evaluation: .npz with inputs: proves on all of them; with labels `y`, says each variant's accuracy.
+        evaluation: .npz with inputs: proves on all of them; with labels `y`, says each variant's metrics.
         train_data: .npz with inputs and labels `y`, for `compress`.
         compress: Prune, cluster or train for quantization before anything is converted.
         preprocess: What devices would have to do to their inputs; it goes into every variant.

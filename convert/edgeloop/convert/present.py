@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,9 @@ from edgeloop.result import CommandResult, Table
 
 if TYPE_CHECKING:
     from edgeloop.runtime.parity.compare import Parity
+
+METRICS = {"accuracy": "accuracy", "top5": "top-5 accuracy", "auc": "AUC", "rmse": "RMSE", "r2": "R²", "mae": "MAE"}
+FORMATS = {"accuracy": ".1%", "top5": ".1%", "auc": ".4f", "r2": ".4f", "rmse": ".4g", "mae": ".4g"}
 
 
 def variant_rows(bundle: Bundle, parity: Sequence[Parity]) -> list[dict[str, Any]]:
@@ -29,12 +32,17 @@ def variant_rows(bundle: Bundle, parity: Sequence[Parity]) -> list[dict[str, Any
                 "scheme": variant.scheme.value,
                 "bytes": sum(bundle.manifest.files[name].bytes for name in variant.files),
                 "parity": _worst(own) if own else None,
-                "accuracy": next((row.accuracy for row in own if row.accuracy is not None), None),
+                **{key: _first(getattr(row, key) for row in own) for key in METRICS},
                 "runtimes": list(good),
                 "not_on": [name for name in tried if name not in good],
             }
         )
     return rows
+
+
+def _first(values: Iterable[float | None]) -> float | None:
+    """Of a row an output: the one that labels are for has it."""
+    return next((value for value in values if value is not None), None)
 
 
 def _worst(rows: Sequence[Parity]) -> dict[str, Any]:
@@ -49,7 +57,7 @@ def _worst(rows: Sequence[Parity]) -> dict[str, Any]:
 
 def variant_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     """`variant_rows` for people."""
-    columns = ("variant", "size", "accuracy", "top-1", "SNR dB", "max error", "format", "checked on")
+    columns = ("variant", "size", *METRICS.values(), "top-1", "SNR dB", "max error", "format", "checked on")
     cells = [_cells(row) for row in rows]
     shown = [k for k in range(len(columns)) if any(row[k] != "-" for row in cells)]  # no labels: no accuracy
     return Table(title, [columns[k] for k in shown], [[row[k] for k in shown] for row in cells])
@@ -63,7 +71,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         figures = (_percent(parity["top1_agreement"]), snr, f"{parity['max_abs']:.1e}")
     checked = ", ".join([*row["runtimes"], *(f"not {name}" for name in row["not_on"])])
     size = f"{row['bytes'] / 1e3:,.1f} kB"
-    return (row["id"], size, _percent(row["accuracy"]), *figures, row["format"], checked or "unproved")
+    metrics = ("-" if row[key] is None else format(row[key], FORMATS[key]) for key in METRICS)
+    return (row["id"], size, *metrics, *figures, row["format"], checked or "unproved")
 
 
 def conversion(

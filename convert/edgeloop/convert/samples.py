@@ -29,7 +29,7 @@ SPANS = ((0.0, 1.0), (-4.0, 4.0), (0.0, 255.0))
 
 
 class LabelPolicy(enum.Enum):
-    """Whether to read the array `y`."""
+    """Whether to read the array `y`: numbers of any shape, or (NEEDED) integers [n]."""
 
     NONE = enum.auto()
     IF_ANY = enum.auto()
@@ -38,7 +38,7 @@ class LabelPolicy(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """`inputs` {name: [n, ...]}, `labels` integers [n] or None; `real` is False for made-up values.
+    """`inputs` {name: [n, ...]}, `labels` numbers [n, ...] or None; `real` is False for made-up values.
 
     Where `whole` is True, the model has no batch axis: each sample is all that one call takes, [n, *its shape].
 
@@ -131,7 +131,7 @@ def read_samples(
 
     Raises:
         DataError: Missing, no .npz, pickled, over the limit, an input that is absent, of another dtype or shape, or
-            not finite; labels that are absent, no integers, or of another number.
+            not finite; labels that are absent, no numbers (where they are NEEDED, no integers), or of another number.
     """
     path = Path(path)
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
@@ -144,7 +144,7 @@ def read_samples(
     if len(set(counts.values())) > 1 or 0 in counts.values():
         raise DataError(f"{path} holds {counts} samples", advice="Pass equally many of each input, and at least one.")
     wanted = labels is LabelPolicy.NEEDED or (labels is LabelPolicy.IF_ANY and any("y" in part for part in parts))
-    y = _labels(parts, next(iter(counts.values())), path) if wanted else None
+    y = _labels(parts, next(iter(counts.values())), path, labels) if wanted else None
     inputs, maps = {}, []
     for spec in specs:
         inputs[spec.name], pages = _read(found[spec.name], spec)
@@ -289,13 +289,22 @@ def _fitting(rows: np.ndarray, wanted: np.dtype, name: str) -> np.ndarray:
     return cast
 
 
-def _labels(parts: Sequence[Mapping[str, Member]], count: int, path: Path) -> np.ndarray:
+def _labels(parts: Sequence[Mapping[str, Member]], count: int, path: Path, policy: LabelPolicy) -> np.ndarray:
+    """Integers [n], where they are needed; else any numbers [n, ...]: metrics.py tells what they mean."""
     found = [part["y"] for part in parts if "y" in part]
-    good = len(found) == len(parts) and all(m.dtype.kind in "iu" and len(m.shape) == 1 for m in found)
-    if not good or sum(m.shape[0] for m in found) != count:
+    shapes = {m.shape[1:] for m in found}
+    classes = policy is LabelPolicy.NEEDED
+    good = len(found) == len(parts) and all(m.shape and m.dtype.kind in ("iu" if classes else "biuf") for m in found)
+    if not good or sum(m.shape[0] for m in found) != count or len(shapes) > 1 or (classes and shapes != {()}):
         what = f"y of {found[0].dtype} {list(found[0].shape)}" if found else "no array y"
-        advice = f"Pass integer labels y, one for each of the {count} samples."
-        if found and any(member.dtype.kind == "f" for member in found):
-            advice += " For a model that predicts numbers, leave y out of --eval."
-        raise DataError(f"{path} has {what}", advice=advice)
-    return np.concatenate([rows for member in found for rows in member.chunks()])
+        kind = "integer labels y" if classes else "labels y, classes or numbers"
+        raise DataError(f"{path} has {what}", advice=f"Pass {kind}, one for each of the {count} samples.")
+    return np.concatenate([_numbers(rows, path) for member in found for rows in member.chunks()])
+
+
+def _numbers(rows: np.ndarray, path: Path) -> np.ndarray:
+    """Labels as they are, but booleans and floats as float64, none larger than a float32 output can be."""
+    if rows.dtype.kind in "iu":
+        return rows
+    _fitting(rows, np.dtype(np.float32), f"{path}: y")
+    return rows.astype(np.float64)

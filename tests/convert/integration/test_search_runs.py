@@ -9,7 +9,7 @@ import pytest
 from edgeloop.bundle import Scheme
 from edgeloop.convert.forms.tflite import calibrate, lower, quantize
 from edgeloop.convert.samples import Samples
-from edgeloop.convert.search.measure import Metric
+from edgeloop.convert.search.metric import Metric
 from edgeloop.convert.search.mix import MixSearchJob, find_mix
 from edgeloop.convert.search.pareto import search_document
 from edgeloop.convert.search.rank import rank_layers
@@ -76,7 +76,7 @@ def accuracy(job, data):
 
 def test_the_ranking_puts_the_layer_first_where_the_damage_shows_and_names_the_one_before(job):
     int8 = quantize(job.float32, Scheme.INT8, job.calibration)
-    layers = rank_layers(job.float32, int8, job.samples.inputs, job.signature)
+    layers = rank_layers(job.float32, int8, job.samples, job.signature)
     worst = max(layers, key=lambda layer: layer.damage)
     assert "conv2" in worst.tensor and len(worst.inputs) == 1 and "conv1" in worst.inputs[0]
     assert len(worst.operators) == 2  # Flatten moves its values and stays with it
@@ -123,7 +123,7 @@ def test_again_with_its_journal_nothing_is_evaluated(job, found):
 
 def test_the_report_and_the_document_hold_the_front(found):
     mix, _ = found
-    document = search_document(mix.found, mix.metric.value)
+    document = search_document(mix.found)
     assert document["tried"][document["best"]]["sha256"] == mix.found.best.sha256
     assert document["best"] in document["front"] and document["tried"][document["best"]]["holds"]
     assert all(row["latency_ms"] > 0 and row["latency_ratio"] > 0 for row in document["tried"])
@@ -137,6 +137,6 @@ def test_a_budget_out_of_reach_is_an_error_with_the_best(job):
     right = {name: np.eye(10, dtype=np.float32)[job.samples.labels] for name in job.expected}
     claims = replace(job, expected=right)  # as if the source were always right, which this model is not
     with pytest.raises(
-        BudgetError, match=r"budget of 0.5 points: the best of \d tried is .* below the source's 100.00%"
+        BudgetError, match=r"budget of 0.5 points of accuracy: the best of \d tried is .* below the source's 100.00%"
     ):
         find_mix(claims, OPTIONS)

@@ -76,6 +76,7 @@ from pathlib import Path
 from edgeloop.bundle import Scheme
 from edgeloop.convert.search.candidate import MixMeasurement
 from edgeloop.convert.search.journal import Journal
+from edgeloop.convert.search.metric import Metric, SourceScore
 from edgeloop.convert.search.search import Layer, SearchOptions, search
 
 folder, pause = Path(sys.argv[1]), float(sys.argv[2])
@@ -92,9 +93,10 @@ def measure(data, scheme):
         file.write(b"x")
     time.sleep(pause)
     accuracy = 0.9 - 0.1 * json.loads(data)[0]
-    return MixMeasurement(accuracy=accuracy, latency_ms=1.0, latency_ratio=1.0, snr_db=9.0, passed=True)
+    return MixMeasurement(value=accuracy, latency_ms=1.0, latency_ratio=1.0, snr_db=9.0, passed=True)
 
-found = search(layers, quantize, measure, 0.9, SearchOptions(max_drop_pp=0.5), Journal(folder / "j", "key"))
+source = SourceScore(metric=Metric.ACCURACY, value=0.9)
+found = search(layers, quantize, measure, source, SearchOptions(max_drop_pp=0.5), Journal(folder / "j", "key"))
 print(json.dumps([sorted(found.best.keep), len(found.tried), found.resumed]))
 """
 

@@ -8,15 +8,18 @@ import pytest
 from edgeloop.bundle import Scheme
 from edgeloop.convert.proof.worst_layer import LayerSnr
 from edgeloop.convert.search.candidate import Budget, MixCandidate, MixMeasurement, MixRefusal
+from edgeloop.convert.search.metric import Metric, SourceScore
 from edgeloop.convert.search.pareto import pareto_front, search_document
 from edgeloop.convert.search.rank import layers_of
 from edgeloop.convert.search.report import draw_front, search_report
 from edgeloop.convert.search.search import SearchResult
 from edgeloop.files.flatbuffer import Graph, Operator, Tensor
 
+ACCURACY = Metric.ACCURACY
+
 
 def candidate(scheme, size, accuracy, ratio, keep=None):
-    measured = MixMeasurement(accuracy=accuracy, latency_ms=ratio / 10, latency_ratio=ratio, snr_db=None, passed=True)
+    measured = MixMeasurement(value=accuracy, latency_ms=ratio / 10, latency_ratio=ratio, snr_db=None, passed=True)
     return MixCandidate(scheme=scheme, keep=keep or {}, bytes=size, sha256="0" * 64, measured=measured)
 
 
@@ -31,22 +34,22 @@ TRIED = (FLOAT, INT8, SLOW, HALF, MIX)
 def found():
     return SearchResult(
         best=MIX,
-        front=pareto_front(TRIED),
+        front=pareto_front(TRIED, ACCURACY),
         tried=TRIED,
         refused=(MixRefusal(scheme=Scheme.DYNAMIC, keep={}, reason="<no> such form"),),
         resumed=2,
-        budget=Budget(reference=0.905, max_drop_pp=1.0),
+        budget=Budget(source=SourceScore(metric=Metric.ACCURACY, value=0.905), max_drop=1.0),
     )
 
 
 def test_the_front_drops_what_another_beats_in_size_accuracy_and_latency():
     # float16 is larger than the mix and no more accurate, but faster; int16x8 is beaten by the mix in all three
-    assert pareto_front(TRIED) == (INT8, MIX, HALF)
+    assert pareto_front(TRIED, ACCURACY) == (INT8, MIX, HALF)
 
 
 def test_equals_are_both_on_the_front():
     twin = candidate(Scheme.INT8, 1000, 0.80, 0.5, {"x": Scheme.FLOAT32})
-    assert {c.label for c in pareto_front([INT8, twin])} == {"int8", "int8 + 1 float32"}
+    assert {c.label for c in pareto_front([INT8, twin], ACCURACY)} == {"int8", "int8 + 1 float32"}
 
 
 class Drawn:
@@ -64,7 +67,7 @@ class Drawn:
 
 def drawn(some=None):
     axes = Drawn()
-    draw_front(axes, search_document(some or found(), "accuracy"))
+    draw_front(axes, search_document(some or found()))
     return axes
 
 
@@ -101,35 +104,55 @@ def test_the_best_is_named_and_no_name_lies_on_another():
 def test_few_candidates_make_a_picture_too(some):
     one = SearchResult(
         best=INT8,
-        front=pareto_front(some),
+        front=pareto_front(some, ACCURACY),
         tried=some,
         refused=(),
         resumed=0,
-        budget=Budget(reference=0.8, max_drop_pp=1.0),
+        budget=Budget(source=SourceScore(metric=Metric.ACCURACY, value=0.8), max_drop=1.0),
     )
     assert len(drawn(one).of("scatter")) == len(some)
 
 
 def test_without_matplotlib_the_table_stays_and_the_page_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    page = search_report("m", search_document(found(), "accuracy"))
+    page = search_report("m", search_document(found()))
     assert "<svg" not in page and "edgeloop[plots]" in page and "<td>int16x8</td>" in page
 
 
 def test_the_page_says_what_was_found_and_escapes_names(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # which takes a second to load
-    page = search_report("a <model>", search_document(found(), "accuracy"))
+    page = search_report("a <model>", search_document(found()))
     assert "a &lt;model&gt;" in page and "a&lt;b&amp;c" in page and "&lt;no&gt; such form" in page
     assert "1,500 bytes, 90.00%, 0.50 points below the source&#x27;s 90.50%; the budget is 1 points of accuracy" in page
     assert re.search(r"<tr class=best><td>int8 \+ 1 float16</td>", page) and "<model>" not in page
 
 
 def test_the_document_points_into_what_was_tried():
-    document = search_document(found(), "accuracy")
+    document = search_document(found())
     assert [document["tried"][k]["label"] for k in document["front"]] == ["int8", "int8 + 1 float16", "float16"]
     assert document["tried"][document["best"]]["keep"] == {"a<b&c": "float16"}
     assert (document["evaluations"], document["resumed"]) == (6, 2)
     assert [row["holds"] for row in document["tried"]] == [True, False, False, True, True]
+
+
+def test_of_an_rmse_less_is_better_on_the_page_too(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    source = SourceScore(metric=Metric.RMSE, value=2.0, unit=2.0)
+    tried = (candidate(Scheme.FLOAT32, 4000, 2.0, 1.0), candidate(Scheme.INT8, 1000, 2.5, 0.5),
+             candidate(Scheme.DYNAMIC, 1100, 2.6, 0.6))  # fmt: skip
+    front = pareto_front(tried, Metric.RMSE)
+    assert [c.label for c in front] == ["int8", "float32"]
+    some = SearchResult(
+        best=tried[0], front=front, tried=tried, refused=(), resumed=0, budget=Budget(source=source, max_drop=5.0)
+    )
+    document = search_document(some)
+    assert (document["metric"], document["unit"], document["max_drop"]) == ("RMSE", "%", 5.0)
+    assert [row["drop"] for row in document["tried"]] == pytest.approx([0, 25, 30])
+    page = search_report("m", document)
+    assert "4,000 bytes, 2, 0.00% above the source&#x27;s 2; the budget is 5% of RMSE" in page
+    assert "<th>drop, %</th>" in page.replace("<th scope=col>", "<th>")
+    (line,), (dashed,) = drawn(some).of("plot"), drawn(some).of("axhline")
+    assert line[:2] == ([1.0, 4.0], [2.5, 2.0]) and dashed[0] == 2.0
 
 
 def graph(scales):

@@ -53,6 +53,34 @@ def test_labels_are_read_where_there_are_some(tmp_path):
     assert read_samples(tmp_path / "with.npz", specs).labels is None
 
 
+@pytest.mark.parametrize(
+    "y", [[0.5, -2.0], [[0.5], [2.0]], [[0.5, 1.0], [2.0, 3.0]], [True, False], np.array([1, 0], np.uint8)]
+)
+def test_labels_may_be_numbers_of_any_shape_one_for_each_sample(tmp_path, y):
+    np.savez(tmp_path / "s.npz", x=VALUES[:2], y=y)
+    read = read_samples(tmp_path / "s.npz", X, labels=LabelPolicy.IF_ANY).labels
+    np.testing.assert_array_equal(read, np.asarray(y))
+    assert read.dtype == (np.uint8 if isinstance(y, np.ndarray) else np.float64)
+
+
+@pytest.mark.parametrize(
+    ("y", "policy", "why"),
+    [
+        ([0.5, 1.0], LabelPolicy.NEEDED, r"y of float64 \[2\]\. Pass integer labels y"),
+        ([[0], [1]], LabelPolicy.NEEDED, r"Pass integer labels y, one for each of the 2 samples"),
+        ([1, 0, 1], LabelPolicy.IF_ANY, r"y of int64 \[3\]\. Pass labels y, classes or numbers, one for each of the 2"),
+        (["a", "b"], LabelPolicy.IF_ANY, "y of <U1"),
+        ([0.5, np.nan], LabelPolicy.IF_ANY, "y holds NaN"),
+        ([0.5, 1e39], LabelPolicy.IF_ANY, "a number too large for float32"),
+        (3.0, LabelPolicy.IF_ANY, r"y of float64 \[\]"),
+    ],
+)
+def test_labels_that_are_no_numbers_or_not_one_a_sample_are_refused(tmp_path, y, policy, why):
+    np.savez(tmp_path / "s.npz", x=VALUES[:2], y=y)
+    with pytest.raises(DataError, match=why):
+        read_samples(tmp_path / "s.npz", X, labels=policy)
+
+
 def test_spans_reach_from_the_smallest_value_to_the_largest_wherever_they_stand(tmp_path):
     x = np.zeros((130, 2), np.float32)
     x[129, 1], x[64, 0] = 3.5, -2.0

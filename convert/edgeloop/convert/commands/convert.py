@@ -128,7 +128,8 @@ def convert(
             "--eval",
             metavar="F.npz",
             rich_help_panel=DATA,
-            help="Check each variant on these inputs, and report its accuracy if the file holds labels y.",
+            help="Check each variant on these inputs. If the file holds labels y, report accuracy, AUC, or RMSE, R² "
+            "and MAE.",
         ),
     ] = None,
     train_data: Annotated[
@@ -144,8 +145,8 @@ def convert(
         typer.Option(
             metavar="PP",
             rich_help_panel=SHRINK,
-            help="Find the smallest mix of schemes that loses at most PP percentage points of accuracy "
-            "(needs --calibration).",
+            help="Find the smallest mix of schemes that loses at most PP percentage points of accuracy or AUC; for "
+            "labels y that are numbers, whose RMSE grows by at most PP per cent (needs --calibration).",
         ),
     ] = None,
     prune: Annotated[

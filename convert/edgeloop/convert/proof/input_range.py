@@ -18,6 +18,8 @@ from edgeloop.convert.calls import fixed_batch, in_batches
 from edgeloop.convert.samples import Samples
 from edgeloop.errors import DataError
 from edgeloop.extras import need
+from edgeloop.runtime.parity.compare import label_task
+from edgeloop.runtime.parity.metrics import scores
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -79,11 +81,11 @@ def span(values: np.ndarray) -> str:
 
 def _by_labels(call: Callable[[Arrays], Arrays], batch: int | None, name: str, given: Samples) -> str | None:
     """The source is right far more often, by its labels, on rescaled inputs."""
-    if given.labels is None:
+    if given.labels is None or given.labels.ndim > 2:
         return None
     few, labels = _few(given.inputs[name]), _few(given.labels)
     before = _accuracy(call, batch, {name: few}, labels)
-    commonest = max(np.unique(labels, return_counts=True)[1]) / len(labels)
+    commonest = max(np.unique(labels, return_counts=True, axis=0)[1]) / len(labels)
     if before is None or before - commonest > 4 * np.sqrt(before * (1 - before) / len(few)):
         return None  # it knows more than which label is the most frequent one, so it sees what it was trained on
     for how, (scale, shift) in _other(few).items():
@@ -147,10 +149,9 @@ def _variance_fits(model: Any, other: np.ndarray, given: np.ndarray) -> bool:
 
 def _accuracy(call: Callable[[Arrays], Arrays], batch: int | None, inputs: Arrays, labels: np.ndarray) -> float | None:
     """Of a classifier with one output; None for any other model."""
-    outputs = list(in_batches(call, Samples(inputs=dict(inputs)), batch).values())
-    if len(outputs) != 1 or outputs[0].ndim != 2 or outputs[0].shape[1] < 2:
-        return None
-    return float(np.mean(outputs[0].argmax(-1) == labels))
+    outputs = in_batches(call, Samples(inputs=dict(inputs)), batch)
+    task = label_task(outputs, labels)
+    return None if task is None else scores(task, next(iter(outputs.values())), labels).accuracy
 
 
 def _other(values: np.ndarray) -> dict[str, tuple[float, float]]:

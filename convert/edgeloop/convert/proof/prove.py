@@ -24,7 +24,7 @@ from edgeloop.convert.samples import Samples
 from edgeloop.errors import DeviceError, EdgeloopError, MissingExtra, OptionsError, TargetError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
-from edgeloop.runtime.parity.compare import Parity, RunContext, compare, failed, floor_of, is_classifier
+from edgeloop.runtime.parity.compare import Parity, RunContext, classifies, compare, failed, floor_of, is_classifier
 from edgeloop.runtime.runners import AgentRunner, Session, runners
 
 # On the other runtimes: of 1,000 samples a share has a standard error below 1.6 points, and SNR a far smaller one.
@@ -96,7 +96,7 @@ def prove(
         ModelError: A variant has no signature with these inputs.
     """
     places, lacking = places_of(tuple(dict.fromkeys(v.format for v in variants)), options)
-    classifier = is_classifier(expected, _labelled(samples, signatures, expected))
+    classifier = _classifies(samples, signatures, expected)
     job = _Job(folder, tuple(variants), signatures, expected, options, classifier, tuple(layers))
     rows: list[Parity] = []
     for done, variant in enumerate(variants):
@@ -200,9 +200,9 @@ def _worst_layer(job: _Job, variant: Variant, place: RuntimeOnDevice, samples: S
     return found.text if found else None
 
 
-def _labelled(samples: Samples, signatures: Mapping[str, Signature], expected: Mapping[str, np.ndarray]) -> bool:
+def _classifies(samples: Samples, signatures: Mapping[str, Signature], expected: Mapping[str, np.ndarray]) -> bool:
     named = {t.name for s in signatures.values() for t in s.outputs if t.labels}
-    return samples.labels is not None or bool(named & set(expected))
+    return classifies(expected, samples.labels) or is_classifier(expected, bool(named & set(expected)))
 
 
 def _some(samples: Samples) -> Samples:

@@ -24,7 +24,8 @@ from edgeloop.convert.samples import Samples
 from edgeloop.errors import EdgeloopError, MissingExtra, ParityError
 from edgeloop.hashes import digest_of
 from edgeloop.progress import Progress, Say
-from edgeloop.runtime.parity.compare import Parity, reason
+from edgeloop.runtime.parity.compare import Parity, label_task, reason
+from edgeloop.runtime.parity.metrics import scores
 
 REFERENCE_SAMPLES = 16
 PACKAGES = (
@@ -78,7 +79,7 @@ def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress
         left_out=tuple(log.left_out),
     ).to_bytes()
     (job.folder / MANIFEST).write_bytes(data)
-    (job.folder / PROOF).write_bytes(canonical_json(_proof(data, samples, parity)))
+    (job.folder / PROOF).write_bytes(canonical_json(_proof(data, samples, expected, parity)))
     return parity
 
 
@@ -127,7 +128,13 @@ def _write_reference(folder: Path, samples: Samples, expected: Mapping[str, np.n
     return f"{REFERENCE} holds {len(samples)} {what}. Pass --no-reference to leave the file out."
 
 
-def _proof(manifest: bytes, samples: Samples, rows: Sequence[Parity]) -> dict[str, Any]:
+def _proof(
+    manifest: bytes, samples: Samples, expected: Mapping[str, np.ndarray], rows: Sequence[Parity]
+) -> dict[str, Any]:
+    task = label_task(expected, samples.labels)
+    own = None
+    if task is not None and samples.labels is not None:
+        own = scores(task, next(iter(expected.values())), samples.labels)
     return {
         "manifest_sha256": digest_of(manifest),
         "host": {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()},
@@ -136,7 +143,8 @@ def _proof(manifest: bytes, samples: Samples, rows: Sequence[Parity]) -> dict[st
             "samples": len(samples),
             "real": samples.real,
             "data_sha256": samples.digest(),
-            "metric": "accuracy" if samples.labels is not None else None,
+            "metric": own.metric if own else None,
+            "source": asdict(own) if own else None,
         },
         "parity": [asdict(row) for row in rows],
     }

@@ -17,7 +17,7 @@ from edgeloop.convert.same.runnable import Runnable, open_runnable
 from edgeloop.convert.samples import LabelPolicy, Samples, as_calls, read_samples, synthetic
 from edgeloop.errors import EdgeloopError
 from edgeloop.processes.job_child import Events
-from edgeloop.runtime.parity.compare import FLOORS, Floor, RunContext, compare, is_classifier, snr_db
+from edgeloop.runtime.parity.compare import FLOORS, Floor, RunContext, classifies, compare, snr_db
 
 LAYER_SAMPLES = 8
 
@@ -63,8 +63,7 @@ def compare_models(job: SameJob, events: Events) -> dict[str, Any]:
         answered = {match.first: match.to_first(got[match.second]) for match in outputs}
         floor = floor_between(first.scheme, second.scheme, job.min_snr_db)
         where = RunContext(job.second.name, second.runtime)
-        labelled = samples.labels is not None
-        classifier = is_classifier(expected, labelled)
+        classifier = classifies(expected, samples.labels)
         rows = compare(where, floor, expected, answered, samples.labels, classifier=classifier)
         blame = None if all(row.passed for row in rows) else first_difference(first, second, samples, floor)
     events.progress("compare", 3, 3)

@@ -11,6 +11,7 @@ from typing import Any
 from edgeloop.bundle import Scheme
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.search.journal import Journal
+from edgeloop.convert.search.metric import SourceScore
 from edgeloop.errors import DeviceError, ModelError, TargetError
 from edgeloop.hashes import digest_of
 from edgeloop.progress import Progress
@@ -21,14 +22,14 @@ class MixMeasurement:
     """What running a mix gave.
 
     Attributes:
-        accuracy: 0..1, of the metric that the budget is on.
+        value: Of the metric that the budget is on: 0..1, or an RMSE.
         latency_ms: Median of one call at the model's own batch; of no use without the ratio on a shared machine.
         latency_ratio: To float32, both measured in one interleaved run.
         snr_db: Of the worst output against the source. None: exact.
         passed: The floors that the proof will ask of it (parity.py).
     """
 
-    accuracy: float
+    value: float
     latency_ms: float
     latency_ratio: float
     snr_db: float | None
@@ -63,17 +64,17 @@ class MixRefusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """At most `max_drop_pp` percentage points below `reference`, the source's own accuracy in 0..1."""
+    """At most `max_drop` worse than the source: percentage points, or per cent of an RMSE."""
 
-    reference: float
-    max_drop_pp: float
+    source: SourceScore
+    max_drop: float
 
-    def drop_pp(self, candidate: MixCandidate) -> float:
-        return 100 * (self.reference - candidate.measured.accuracy)
+    def drop(self, candidate: MixCandidate) -> float:
+        return self.source.drop(candidate.measured.value)
 
     def holds(self, candidate: MixCandidate) -> bool:
         # 1e-9: 92.5 - 92 is 0.5000000000000004 points
-        return candidate.measured.passed and self.drop_pp(candidate) <= self.max_drop_pp + 1e-9
+        return candidate.measured.passed and self.drop(candidate) <= self.max_drop + 1e-9
 
 
 Quantize = Callable[[Scheme, Mapping[str, Scheme]], bytes]

@@ -1,4 +1,4 @@
-"""A .tflite in, its accuracy on the samples and its latency beside float32's out, both on LiteRT in agents.
+"""A .tflite in, its metric on the samples and its latency beside float32's out, both on LiteRT in agents.
 
 On a shared machine only a ratio holds: every candidate alternates with the float32 file, which stays loaded.
 """
@@ -6,7 +6,6 @@ On a shared machine only a ratio holds: every candidate alternates with the floa
 from __future__ import annotations
 
 import contextlib
-import enum
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,38 +17,15 @@ from edgeloop.bundle import Scheme
 from edgeloop.convert.calls import in_batches
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.search.candidate import Measure, MixMeasurement
+from edgeloop.convert.search.metric import score, source_score
 from edgeloop.runtime.client import RuntimeClient, agent
-from edgeloop.runtime.parity.compare import Parity, RunContext, compare, floor_of, is_classifier
+from edgeloop.runtime.parity.compare import RunContext, classifies, compare, floor_of
 from edgeloop.runtime.runners import AGENT_RUNNERS
 from edgeloop.runtime_table import LITERT
 
 Arrays = Mapping[str, np.ndarray]
 ROUNDS = 8  # turns each of the two files takes
 TURN_MS, TURN_RUNS = 50.0, 10  # a turn is 10 calls, or as many as fit into 50 ms
-
-
-class Metric(enum.StrEnum):
-    """What the budget is on, in the words of a report."""
-
-    ACCURACY = "accuracy"
-    AGREEMENT = "top-1 agreement with the source"
-    SIGNAL = "share of the output's power that is not error"
-
-
-def metric_for(expected: Arrays, labels: np.ndarray | None) -> Metric:
-    """Of a classifier its accuracy where there are labels, else its agreement; of anything else 1 - noise / signal,
-    the worst output's: 23 dB of SNR are 99.5%."""
-    if not is_classifier(expected, labels is not None):
-        return Metric.SIGNAL
-    return Metric.AGREEMENT if labels is None else Metric.ACCURACY
-
-
-def reference_score(expected: Arrays, labels: np.ndarray | None) -> float:
-    """What the source itself scores, 0..1."""
-    if metric_for(expected, labels) is not Metric.ACCURACY:
-        return 1.0
-    (output,) = expected.values()
-    return float(np.mean(output.argmax(-1) == labels))
 
 
 @contextlib.contextmanager
@@ -73,8 +49,8 @@ def open_measure(
         DeviceError: An agent died, or a call took longer than `timeout_s`.
     """
     device = AGENT_RUNNERS[LITERT.name].device()
-    metric = metric_for(expected, samples.labels)
-    where, classifier = RunContext("candidate", LITERT.name), metric is not Metric.SIGNAL
+    metric = source_score(expected, samples.labels).metric
+    where, classifier = RunContext("candidate", LITERT.name), classifies(expected, samples.labels)
     one = next(samples.batches(batch or 1, fill=batch is not None))
     with tempfile.TemporaryDirectory() as folder, agent(device, LITERT.name, folder, timeout_s) as base:
         Path(folder, "float32.tflite").write_bytes(float32)
@@ -91,7 +67,7 @@ def open_measure(
                 latency_ms, latency_ratio = _interleaved(own, base, one, signature)
             known = [row.snr_db for row in rows if row.snr_db is not None]
             return MixMeasurement(
-                accuracy=_score(rows, metric),
+                value=score(rows, metric),
                 latency_ms=latency_ms,
                 latency_ratio=latency_ratio,
                 snr_db=min(known, default=None),
@@ -99,14 +75,6 @@ def open_measure(
             )
 
         yield measure
-
-
-def _score(rows: list[Parity], metric: Metric) -> float:
-    if metric is Metric.SIGNAL:
-        return min(1.0 if row.snr_db is None else max(0.0, 1 - 10 ** (-row.snr_db / 10)) for row in rows)
-    (row,) = rows
-    score = row.accuracy if metric is Metric.ACCURACY else row.top1_agreement
-    return 0.0 if score is None else score
 
 
 def _interleaved(own: RuntimeClient, base: RuntimeClient, one: Arrays, signature: str) -> tuple[float, float]:

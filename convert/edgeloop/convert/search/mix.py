@@ -15,7 +15,8 @@ from edgeloop.bundle import Scheme
 from edgeloop.convert.forms.tflite import Calibration, quantize
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.search.journal import Journal, search_key
-from edgeloop.convert.search.measure import Metric, metric_for, open_measure, reference_score
+from edgeloop.convert.search.measure import open_measure
+from edgeloop.convert.search.metric import Metric, source_score
 from edgeloop.convert.search.rank import rank_layers
 from edgeloop.convert.search.search import SearchOptions, SearchResult, search
 from edgeloop.errors import ModelError
@@ -71,14 +72,13 @@ def find_mix(
     """
     layers = rank_layers(job.float32, _int8(job), job.samples, job.signature)
     before = Journal(journal, _key(job, options))
-    labels = job.samples.labels
+    source = source_score(job.expected, job.samples.labels)
     with open_measure(
         job.float32, job.signature, job.samples, job.expected, job.batch, min_snr_db=job.min_snr_db
     ) as measure:
-        reference = reference_score(job.expected, labels)
-        found = search(layers, partial(_quantize, job), measure, reference, options, before, progress)
+        found = search(layers, partial(_quantize, job), measure, source, options, before, progress)
     data = _quantize(job, found.best.scheme, found.best.keep)
-    return Mix(data=data, found=found, metric=metric_for(job.expected, labels))
+    return Mix(data=data, found=found, metric=source.metric)
 
 
 def _quantize(job: MixSearchJob, scheme: Scheme, keep: Mapping[str, Scheme]) -> bytes:

@@ -7,21 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeloop.convert.search.candidate import MixCandidate
+    from edgeloop.convert.search.metric import Metric
     from edgeloop.convert.search.search import SearchResult
 
 
-def pareto_front(candidates: Sequence[MixCandidate]) -> tuple[MixCandidate, ...]:
+def pareto_front(candidates: Sequence[MixCandidate], metric: Metric) -> tuple[MixCandidate, ...]:
     """Those that no other beats: no larger, no less accurate, no slower, and better in one. The smallest first."""
-    best = [c for c in candidates if not any(_beats(_costs(other), _costs(c)) for other in candidates)]
-    return tuple(sorted(best, key=_costs))
+    costs = [(c.bytes, metric.badness(c.measured.value), c.measured.latency_ratio) for c in candidates]
+    best = [(own, c) for own, c in zip(costs, candidates, strict=True) if not any(_beats(o, own) for o in costs)]
+    return tuple(c for _, c in sorted(best, key=lambda pair: pair[0]))
 
 
-def search_document(found: SearchResult, metric: str) -> dict[str, Any]:
-    """What `--json` says of a search: `best` and `front` are positions in `tried`."""
+def search_document(found: SearchResult) -> dict[str, Any]:
+    """What `--json` says of a search: `best` and `front` are positions in `tried`; `unit` is that of a drop."""
+    source = found.budget.source
     return {
-        "metric": metric,
-        "reference": found.budget.reference,
-        "max_drop_pp": found.budget.max_drop_pp,
+        "metric": source.metric.value,
+        "unit": source.metric.unit,
+        "reference": source.value,
+        "max_drop": found.budget.max_drop,
         "evaluations": len(found.tried) + len(found.refused),
         "resumed": found.resumed,
         "best": found.tried.index(found.best),
@@ -42,18 +46,14 @@ def _candidate(candidate: MixCandidate, found: SearchResult) -> dict[str, Any]:
         "keep": {name: scheme.value for name, scheme in candidate.keep.items()},
         "bytes": candidate.bytes,
         "sha256": candidate.sha256,
-        "accuracy": measured.accuracy,
-        "drop_pp": found.budget.drop_pp(candidate),
+        "value": measured.value,
+        "drop": found.budget.drop(candidate),
         "snr_db": measured.snr_db,
         "latency_ms": measured.latency_ms,
         "latency_ratio": measured.latency_ratio,
         "passed": measured.passed,
         "holds": found.budget.holds(candidate),
     }
-
-
-def _costs(candidate: MixCandidate) -> tuple[float, float, float]:
-    return candidate.bytes, -candidate.measured.accuracy, candidate.measured.latency_ratio
 
 
 def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -6,25 +6,26 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgeloop.convert.search.metric import Metric
 from edgeloop.page import page, table
 from edgeloop.plots import BLUE, GREY, figure, lacking, limits
 
 POINT = 60.0  # area of a mix as fast as float32, in square points; the area is the latency
 MOST = 16.0  # times that area: more would hide neighbours
 NAME = 0.2, 0.06  # room of one name, as shares of the picture
-COLUMNS = ("drop, points", "SNR dB", "latency relative to float32", "latency, ms", "Pareto front", "result")
+COLUMNS = ("SNR dB", "latency relative to float32", "latency, ms", "Pareto front", "result")
 
 Mix = Mapping[str, Any]
 
 
 def search_report(name: str, document: Mapping[str, Any]) -> str:
     """A page about one search; `document` is what `search_document` gives, or `OUT.search.json` holds."""
-    tried, metric = document["tried"], document["metric"]
+    tried, metric = document["tried"], Metric(document["metric"])
     best = tried[document["best"]]
-    ordered = sorted(range(len(tried)), key=lambda k: (tried[k]["bytes"], -tried[k]["accuracy"]))
+    ordered = sorted(range(len(tried)), key=lambda k: (tried[k]["bytes"], metric.badness(tried[k]["value"])))
     caption = (
-        "Size and accuracy of each mix. The area of a point shows the latency; a filled point is on the Pareto front "
-        "of size, accuracy and latency. The dashed line is the source model."
+        f"Size and {metric} of each mix. The area of a point shows the latency; a filled point is on the Pareto front "
+        f"of size, {metric} and latency. The dashed line is the source model."
     )
     parts = [
         f"<h1>{html.escape(name)}: the smallest mix of schemes within the accuracy budget</h1>",
@@ -35,7 +36,11 @@ def search_report(name: str, document: Mapping[str, Any]) -> str:
         "milliseconds vary on a shared machine.</p>",
     ]
     rows = [_row(index, document) for index in ordered]
-    parts += [table(("mix", "bytes", metric, *COLUMNS), rows, best=ordered.index(document["best"]))]
+    parts += [
+        table(
+            ("mix", "bytes", metric.value, f"drop, {metric.unit}", *COLUMNS), rows, best=ordered.index(document["best"])
+        )
+    ]
     if best["keep"]:
         parts += [f"<h2>Operators of {html.escape(best['label'])} that are not {html.escape(best['scheme'])}</h2>"]
         parts += [table(("operator", "scheme"), list(best["keep"].items()))]
@@ -49,57 +54,58 @@ def search_report(name: str, document: Mapping[str, Any]) -> str:
 def draw_front(axes: Any, document: Mapping[str, Any]) -> None:
     """Every mix by size and accuracy. The line joins those that no smaller mix equals in accuracy; `best`, the plain
     schemes and the front are named, in this order, where no other name is in the way."""
-    tried, front = document["tried"], set(document["front"])
+    tried, front, metric = document["tried"], set(document["front"]), Metric(document["metric"])
     for index, mix in enumerate(tried):
         area = POINT * min(MOST, max(0.1, mix["latency_ratio"]))
         filled = BLUE if index in front else "none"
-        axes.scatter(*_at(mix), s=area, facecolor=filled, edgecolor=BLUE, alpha=0.7)
-    steps = _staircase(tried)
-    axes.plot([_at(mix)[0] for mix in steps], [_at(mix)[1] for mix in steps], color=BLUE)
-    axes.axhline(100 * document["reference"], linestyle="--", color=GREY)
+        axes.scatter(*_at(mix, metric), s=area, facecolor=filled, edgecolor=BLUE, alpha=0.7)
+    steps = [_at(mix, metric) for mix in _staircase(tried, metric)]
+    axes.plot([x for x, _ in steps], [y for _, y in steps], color=BLUE)
+    source = metric.drawn(document["reference"])
+    axes.axhline(source, linestyle="--", color=GREY)
     right = 1.2 * max(mix["bytes"] for mix in tried) / 1e3  # room for the name of the largest
-    low, high = limits([100 * document["reference"], *(_at(mix)[1] for mix in tried)])
+    low, high = limits([source, *(_at(mix, metric)[1] for mix in tried)])
     axes.set_xlim(0, right)
     axes.set_ylim(low, high)
     axes.set_xlabel("size, kB")
-    axes.set_ylabel(f"{document['metric']}, %")
+    axes.set_ylabel(metric.axis)
     for mix in _named(document, right, high - low):
-        axes.annotate(mix["label"], _at(mix), xytext=(8, 4), textcoords="offset points", fontsize="small")
+        axes.annotate(mix["label"], _at(mix, metric), xytext=(8, 4), textcoords="offset points", fontsize="small")
 
 
 def _named(document: Mapping[str, Any], width: float, height: float) -> list[Mix]:
     tried, front, best = document["tried"], document["front"], document["best"]
+    metric = Metric(document["metric"])
     order = sorted(range(len(tried)), key=lambda k: (k != best, bool(tried[k]["keep"])))
     named: list[Mix] = []
     for mix in (tried[k] for k in order if k in front or not tried[k]["keep"]):
-        apart = [
-            abs(_at(mix)[0] - _at(other)[0]) > NAME[0] * width or abs(_at(mix)[1] - _at(other)[1]) > NAME[1] * height
-            for other in named
-        ]
-        if all(apart):
+        x, y = _at(mix, metric)
+        others = [_at(other, metric) for other in named]
+        if all(abs(x - a) > NAME[0] * width or abs(y - b) > NAME[1] * height for a, b in others):
             named.append(mix)
     return named
 
 
-def _at(mix: Mix) -> tuple[float, float]:
-    """Kilobytes and percent."""
-    return mix["bytes"] / 1e3, 100 * mix["accuracy"]
+def _at(mix: Mix, metric: Metric) -> tuple[float, float]:
+    """Kilobytes, and percent or an RMSE."""
+    return mix["bytes"] / 1e3, metric.drawn(mix["value"])
 
 
-def _staircase(tried: Sequence[Mix]) -> list[Mix]:
+def _staircase(tried: Sequence[Mix], metric: Metric) -> list[Mix]:
     """The front over size and accuracy alone, which a line can join."""
     steps: list[Mix] = []
-    for mix in sorted(tried, key=lambda mix: (mix["bytes"], -mix["accuracy"])):
-        if not steps or mix["accuracy"] > steps[-1]["accuracy"]:
+    for mix in sorted(tried, key=lambda mix: (mix["bytes"], metric.badness(mix["value"]))):
+        if not steps or metric.badness(mix["value"]) < metric.badness(steps[-1]["value"]):
             steps.append(mix)
     return steps
 
 
 def _summary(best: Mix, document: Mapping[str, Any]) -> str:
+    metric = Metric(document["metric"])
+    drop = metric.drop_text(best["drop"], document["reference"])
     return (
-        f"{best['label']}: {best['bytes']:,} bytes, {best['accuracy']:.2%}, {best['drop_pp']:.2f} points below the "
-        f"source's {document['reference']:.2%}; the budget is {document['max_drop_pp']:g} points of "
-        f"{document['metric']}. {document['evaluations']} mixes were tried."
+        f"{best['label']}: {best['bytes']:,} bytes, {metric.text(best['value'])}, {drop}; the budget is "
+        f"{metric.limit(document['max_drop'])}. {document['evaluations']} mixes were tried."
     )
 
 
@@ -109,8 +115,8 @@ def _row(index: int, document: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         mix["label"],
         f"{mix['bytes']:,}",
-        f"{mix['accuracy']:.2%}",
-        f"{mix['drop_pp']:.2f}",
+        Metric(document["metric"]).text(mix["value"]),
+        f"{mix['drop']:.2f}",
         "exact" if mix["snr_db"] is None else f"{mix['snr_db']:.1f}",
         f"{mix['latency_ratio']:.2f}",
         f"{mix['latency_ms']:.3f}",

@@ -24,6 +24,7 @@ from edgeloop.convert.search.candidate import (
     SearchLimitReached,
 )
 from edgeloop.convert.search.journal import Journal
+from edgeloop.convert.search.metric import SourceScore
 from edgeloop.convert.search.pareto import pareto_front
 from edgeloop.errors import BudgetError, OptionsError
 from edgeloop.progress import Progress, silent
@@ -37,7 +38,8 @@ class SearchOptions:
     """What to search for.
 
     Attributes:
-        max_drop_pp: Percentage points of accuracy that may be lost against the source.
+        max_drop_pp: Percentage points of accuracy (or AUC) that may be lost against the source; of a model that
+            predicts numbers, the per cent that its RMSE may grow by.
         evaluations: Mixes tried at most, the plain schemes and those in the journal included.
         max_slowdown: A mix that takes more than this many times float32's latency wins only where no faster one
             holds the budget (int16x8 took 15 times as long on LiteRT). None: size alone decides.
@@ -49,7 +51,10 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_drop_pp <= 100:
-            raise OptionsError(f"--max-drop is {self.max_drop_pp:g}", advice="It must be 0 to 100 percentage points.")
+            raise OptionsError(
+                f"--max-drop is {self.max_drop_pp:g}",
+                advice="It must be 0 to 100: percentage points, or per cent of an RMSE.",
+            )
         if self.evaluations < len(PLAIN):
             raise OptionsError(
                 f"evaluations is {self.evaluations}",
@@ -94,12 +99,12 @@ def search(
     layers: Sequence[Layer],
     quantize: Quantize,
     measure: Measure,
-    reference_accuracy: float,
+    source: SourceScore,
     options: SearchOptions,
     journal: Journal,
     progress: Progress = silent,
 ) -> SearchResult:
-    """The smallest mix that loses at most `max_drop_pp` points, and all that was tried on the way.
+    """The smallest mix that is at most `max_drop_pp` worse than the source, and all that was tried on the way.
 
     `quantize(scheme, keep)` makes the file; `measure(file, scheme)` runs it, `scheme` MIXED where anything is kept.
     A mix that either refuses counts as an evaluation.
@@ -108,7 +113,7 @@ def search(
         BudgetError: No mix holds the budget; the best one is named.
         WriteError: The journal cannot be written.
     """
-    budget = Budget(reference=reference_accuracy, max_drop_pp=options.max_drop_pp)
+    budget = Budget(source=source, max_drop=options.max_drop_pp)
     candidates = Candidates(quantize, measure, budget, options.evaluations, journal, progress)
     try:
         plain = {scheme for scheme in PLAIN if candidates.holds(scheme, {})}
@@ -120,7 +125,7 @@ def search(
     tried = tuple(candidates.measured.values())
     return SearchResult(
         best=_best(candidates, options.max_slowdown),
-        front=pareto_front(tried),
+        front=pareto_front(tried, source.metric),
         tried=tried,
         refused=tuple(candidates.refusals.values()),
         resumed=candidates.resumed,
@@ -199,15 +204,18 @@ def _best(candidates: Candidates, max_slowdown: float | None) -> MixCandidate:
 
 
 def _over_budget(candidates: Candidates) -> BudgetError:
-    found = f"no mix of schemes is within the budget of {candidates.budget.max_drop_pp:g} points"
+    source = candidates.budget.source
+    found = f"no mix of schemes is within the budget of {source.metric.limit(candidates.budget.max_drop)}"
     if not candidates.measured:
         reason = next(iter(candidates.refusals.values())).reason
         return BudgetError(
             f"{found}: none of the {len(candidates)} that were tried could be run, the first because {reason}",
             advice="Leave --max-drop out.",
         )
-    best = max(candidates.measured.values(), key=lambda c: (c.measured.passed, c.measured.accuracy, -c.bytes))
-    drop = f"{candidates.budget.drop_pp(best):.2f} points below the source's {candidates.budget.reference:.2%}"
+    best = max(
+        candidates.measured.values(), key=lambda c: (c.measured.passed, -source.drop(c.measured.value), -c.bytes)
+    )
+    drop = source.metric.drop_text(candidates.budget.drop(best), source.value)
     floors = "" if best.measured.passed else " and too inaccurate for the proof"
     return BudgetError(
         f"{found}: the best of {len(candidates)} tried is {best.label} ({best.bytes:,} bytes), {drop}{floors}",

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from edgeloop.bundle import Scheme
+from edgeloop.runtime.parity.metrics import Scores, Task, scores, task_of
 
 LIMIT_DB = 200.0  # of what is garbage beyond measure: JSON has no infinity
 
@@ -75,7 +76,8 @@ class Parity:
         samples: How many were compared.
         max_abs: The largest float32 where there was nothing to compare.
         snr_db: None: exact.
-        accuracy: 0 to 1, of the variant's own answers; None without labels.
+        accuracy: 0 to 1, of the variant's own answers; None without labels. So are `top5`, `auc`, `mae`, `rmse` and
+            `r2`: metrics.py has them.
         error: Why there was nothing to compare: refused, crashed, no such output, another shape, NaN.
         worst_layer: Of a .tflite that fails: the operator that loses most, as `worst_layer.py` names it.
     """
@@ -94,6 +96,11 @@ class Parity:
     passed: bool
     error: str | None = None
     worst_layer: str | None = None
+    top5: float | None = None
+    auc: float | None = None
+    mae: float | None = None
+    rmse: float | None = None
+    r2: float | None = None
 
 
 def compare(
@@ -105,7 +112,11 @@ def compare(
     *,
     classifier: bool = False,
 ) -> list[Parity]:
-    """One record an output. An output that is missing, of another shape or not finite fails, saying so."""
+    """One record an output. An output that is missing, of another shape or not finite fails, saying so.
+
+    `labels` [n, ...] are for the one output of a model that has no other.
+    """
+    task = label_task(expected, labels)
     rows = []
     for name, reference in expected.items():
         value = got.get(name)
@@ -113,8 +124,17 @@ def compare(
         if value is None or error:
             rows.append(_failed(where, name, reference, error))
         else:
-            rows.append(_row(where, floor, name, reference, value, labels, classifier))
+            own = Scores() if task is None or labels is None else scores(task, value, labels)
+            rows.append(_row(where, floor, name, reference, value, own, classifier))
     return rows
+
+
+def label_task(expected: Mapping[str, np.ndarray], labels: np.ndarray | None) -> Task | None:
+    """What the labels say that a source with these answers does; None: no labels, several outputs, or no fit."""
+    if labels is None or len(expected) != 1:
+        return None
+    (output,) = expected.values()
+    return task_of(output, labels)
 
 
 def failed(where: RunContext, expected: Mapping[str, np.ndarray], error: str) -> list[Parity]:
@@ -130,6 +150,12 @@ def is_classifier(expected: Mapping[str, np.ndarray], labelled: bool) -> bool:
     if output.ndim != 2 or output.shape[1] < 2 or output.dtype.kind != "f":
         return False
     return labelled or bool((output >= 0).all() and np.allclose(output.sum(-1), 1, atol=1e-3))
+
+
+def classifies(expected: Mapping[str, np.ndarray], labels: np.ndarray | None) -> bool:
+    """Whether the source is a classifier, by its answers and by what the labels mean."""
+    task = label_task(expected, labels)
+    return is_classifier(expected, task is not None and task.classifies)
 
 
 def reason(row: Parity) -> str:
@@ -179,7 +205,7 @@ def _row(
     output: str,
     reference: np.ndarray,
     value: np.ndarray,
-    labels: np.ndarray | None,
+    own: Scores,
     classifier: bool,
 ) -> Parity:
     r, v = reference.astype(np.float64), value.astype(np.float64)
@@ -204,8 +230,8 @@ def _row(
         max_rel=max_abs / max(largest, 1e-12),
         snr_db=snr,
         top1_agreement=same / max(1, len(r)) if classifier else None,
-        accuracy=float(np.mean(v.argmax(-1) == labels)) if classifier and labels is not None else None,
         passed=passed,
+        **asdict(own),
     )
 
 
