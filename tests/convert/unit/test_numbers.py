@@ -59,12 +59,6 @@ def test_labels_are_integers_as_many_as_samples(tmp_path, y):
         read_samples(tmp_path / "s.npz", X, labels=LabelPolicy.NEEDED)
 
 
-def test_a_target_that_is_a_number_is_left_out_of_the_evaluation(tmp_path):
-    np.savez(tmp_path / "s.npz", x=np.zeros((2, 2), np.float32), y=np.zeros(2, np.float32))
-    with pytest.raises(DataError, match=r"y of float32 \[2\].*predicts numbers, leave y out of --eval"):
-        read_samples(tmp_path / "s.npz", X, labels=LabelPolicy.IF_ANY)
-
-
 def test_a_folder_of_npz_files_is_read_in_the_order_of_their_names(tmp_path):
     for name, value in (("b", 2.0), ("a", 1.0)):
         np.savez(tmp_path / f"{name}.npz", x=np.full((1, 2), value, np.float32))
