@@ -27,7 +27,7 @@ from edgeloop.convert.exports import SEARCH
 from edgeloop.convert.form import FormLog
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import wanted_formats
-from edgeloop.convert.proof.prove_bundle import PACKAGES, prove_bundle, read_proof
+from edgeloop.convert.proof.prove_bundle import PACKAGES, prove_bundle
 from edgeloop.convert.search.report import search_report
 from edgeloop.convert.sources.onnx_environment import onnx2tf_python
 from edgeloop.convert.sources.safety_onnx import external_files
@@ -40,6 +40,7 @@ from edgeloop.processes.job import run_job
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import device_environment
 from edgeloop.runtime.parity.compare import Parity
+from edgeloop.runtime.proof import read_proof
 
 WORKER = ("-m", "edgeloop.convert.worker")
 REPORT = "report.html"

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,7 @@ from edgeloop.errors import (
 from edgeloop.processes.children import owned
 from edgeloop.registry.signatures import signers
 from edgeloop.runtime.device import Device, parse_device
+from edgeloop.runtime.parity.compare import Parity
 
 MACHINE = {"ram_available_bytes": 100_000_000, "cpu_features": ["asimd", "fp"]}
 
@@ -94,7 +95,7 @@ def with_proof(bundle, folder, accuracy, samples=1000):
         if file.name != "proof.json":
             (folder / file.name).write_bytes(file.read_bytes())
     rows = [
-        {"variant": id, "runtime": "litert", "passed": True, "accuracy": share, "top1_agreement": 1, "samples": samples}
+        asdict(Parity(id, "litert", None, "local", "p", samples, 0.0, 0.0, None, 1.0, share, passed=True))
         for id, share in accuracy.items()
     ]
     proof = {"manifest_sha256": bundle.manifest_sha256, "evaluation": {"samples": samples}, "parity": rows}

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.bundle import MANIFEST, PROOF, REFERENCE, Bundle, Manifest, Variant, file_entries, parse_manifest
-from edgeloop.canonical import canonical_json, read_json
+from edgeloop.bundle import MANIFEST, PROOF, REFERENCE, Manifest, Variant, file_entries, parse_manifest
+from edgeloop.canonical import canonical_json
 from edgeloop.convert import cache
 from edgeloop.convert.build import ConversionJob
 from edgeloop.convert.form import FormLog, form_of
@@ -111,11 +111,6 @@ def _agreeing(
                 (job.folder / file).unlink()
             (job.folder / variant.entry).parent.rmdir() if "/" in variant.entry else None
     return tuple(v for v in draft.variants if v.id not in bad), [row for row in rows if row.variant not in bad]
-
-
-def read_proof(bundle: Bundle) -> tuple[Parity, ...]:
-    """The records of a bundle's proof.json, written by this version."""
-    return tuple(Parity(**row) for row in read_json(bundle.file(PROOF).read_bytes(), PROOF)["parity"])
 
 
 def _write_reference(folder: Path, samples: Samples, expected: Mapping[str, np.ndarray]) -> str:

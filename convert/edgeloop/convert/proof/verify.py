@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeloop.bundle import PROOF, REFERENCE, Bundle, read_bundle
-from edgeloop.canonical import read_json
+from edgeloop.bundle import REFERENCE, Bundle, read_bundle
 from edgeloop.convert.proof.parity import Parity, check_listed_parity
 from edgeloop.convert.proof.prove import ProveOptions, prove
 from edgeloop.convert.proof.worst_layer import layer_names
 from edgeloop.convert.samples import Samples
-from edgeloop.errors import DataError, IntegrityError
+from edgeloop.errors import DataError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
 from edgeloop.runtime.parity.reference import has_whole_calls, read_reference
+from edgeloop.runtime.proof import read_proof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +54,7 @@ def verify(path: str | Path, progress: Progress = silent, on: tuple[Device, ...]
         >>> [(row.variant, row.runtime, row.device, row.snr_db) for row in checked.parity]
     """
     bundle = read_bundle(path)
-    proof = bundle.file(PROOF)
-    if proof.is_file():
-        stated = read_json(proof.read_bytes(), PROOF).get("manifest_sha256")
-        if stated != bundle.manifest_sha256:
-            raise IntegrityError(
-                f"{proof} belongs to another manifest ({str(stated)[:12]}…)", advice="Convert the model again."
-            )
+    read_proof(bundle)
     samples, expected = _reference(bundle)
     listed = {variant.id: variant.requires.runtimes for variant in bundle.variants}
     # what was written unproved has nothing to repeat where its runtime is still missing

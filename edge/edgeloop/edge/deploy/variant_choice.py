@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.bundle import Bundle, Scheme, Variant
-from edgeloop.edge.deploy.proof_summary import ProofSummary, read_proof
+from edgeloop.edge.deploy.proof_summary import ProofSummary, summarize_proof
 from edgeloop.errors import BudgetError, DeviceError, OptionsError, TargetError
 from edgeloop.quantities import above_zero
+from edgeloop.runtime.proof import read_proof
 from edgeloop.runtime_table import DEVICE_RUNTIMES
 
 FLOATS = (Scheme.FLOAT32, Scheme.FLOAT16)
@@ -147,7 +148,7 @@ def _lacking(variant: Variant, machine: Mapping[str, Any], constraints: DeployCo
 def _accurate(bundle: Bundle, able: Sequence[VariantFit], constraints: DeployConstraints) -> list[VariantFit]:
     if constraints.variant is not None and constraints.min_accuracy is None:
         return list(able)
-    proof = read_proof(bundle)
+    proof = summarize_proof(read_proof(bundle))
     labelled = any(proved.accuracy is not None for proved in proof.values())
     if constraints.min_accuracy is not None and not labelled:
         raise OptionsError(
