@@ -29,6 +29,8 @@ MANIFEST, SIGNATURE, PROOF, REFERENCE = (
     "reference.npz",
 )
 UNLISTED = frozenset({MANIFEST, SIGNATURE, PROOF})
+INFERENCE, TRAIN = ("infer", "serving_default"), "train"  # names of signatures; the first of INFERENCE that is there
+TRAINABLE = "trainable"  # the variant that devices train
 
 
 class Kind(str, enum.Enum):
@@ -138,6 +140,18 @@ class Manifest:
     toolchain: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
 
+    def variant(self, id: str) -> Variant:
+        """The variant of that id.
+
+        Raises:
+            ModelError: There is none.
+        """
+        for variant in self.variants:
+            if variant.id == id:
+                return variant
+        have = ", ".join(variant.id for variant in self.variants)
+        raise ModelError(f"{self.name} has no variant {id!r}", advice=f"Choose one of: {have}.")
+
     def to_bytes(self) -> bytes:
         document = {"format": FORMAT, **asdict(self)}
         if not self.left_out:  # so that a bundle without any keeps the bytes it had before the field existed
@@ -164,11 +178,7 @@ class Bundle:
         Raises:
             ModelError: There is none.
         """
-        for variant in self.manifest.variants:
-            if variant.id == id:
-                return variant
-        have = ", ".join(v.id for v in self.manifest.variants)
-        raise ModelError(f"{self.path} has no variant {id!r}", advice=f"Choose one of: {have}.")
+        return self.manifest.variant(id)
 
     def file(self, name: str) -> Path:
         return self.path / name

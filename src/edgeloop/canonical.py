@@ -34,7 +34,7 @@ def read_json(data: bytes, name: str, limit_bytes: int = LIMIT_BYTES) -> dict[st
     if len(data) > limit_bytes:
         raise ModelError(f"{name} has {len(data)} bytes, more than the limit of {limit_bytes}", advice=AGAIN)
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=refuse_constant)
         # Written back once: 1e999 was read as Infinity without a word, and a lone surrogate cannot be printed later.
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as e:
@@ -95,5 +95,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _no_constant(name: str) -> Any:
+def refuse_constant(name: str) -> Any:
+    """`parse_constant` of json.loads: NaN and Infinity are no JSON, though Python reads them."""
     raise ValueError(f"{name} is not a JSON number")

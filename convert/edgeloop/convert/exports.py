@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgeloop.bundle import Format, Scheme, Variant
+from edgeloop.bundle import TRAINABLE, Format, Scheme, Variant
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.calls import fixed_batch
-from edgeloop.convert.form import TRAINABLE, FormLog, onnx_forms, tfjs_form, tflite_forms
+from edgeloop.convert.form import FormLog, onnx_forms, tfjs_form, tflite_forms
 from edgeloop.convert.forms import onnx, tflite
 from edgeloop.convert.forms.freeze import FrozenSource, freeze
 from edgeloop.convert.forms.onnx_int8 import to_int8

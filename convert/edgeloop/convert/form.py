@@ -18,8 +18,6 @@ from edgeloop.convert.options import ConvertOptions
 from edgeloop.errors import EdgeloopError, MissingExtra, OptionsError
 from edgeloop.progress import Say
 
-TRAINABLE = "trainable"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from edgeloop.atomic import write_file
-from edgeloop.bundle import read_bundle
+from edgeloop.bundle import TRAINABLE, read_bundle
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError, error_from_json
 from edgeloop.federated.initial import initial_weights
 from edgeloop.federated.network import AGAIN, Network, network
@@ -30,10 +29,10 @@ from edgeloop.federated.records import (
     rounds_bytes,
     weights_bytes,
 )
+from edgeloop.processes.file_lock import exclusive
 from edgeloop.quantities import above_zero
 from edgeloop.runtime.device import Device, device_environment
 
-TRAINABLE = "trainable"  # the variant of a bundle that devices train
 LOOK_S = 0.1  # between two looks at the folder and the processes
 QUIET_S = 10.0  # without a ServerApp, before Flower is asked what became of the run
 OnRound: TypeAlias = Callable[[RoundRecord, Mapping[str, np.ndarray]], None]
@@ -207,9 +206,8 @@ def _server_alive(work: Path) -> bool | None:
     path = work / ALIVE
     if not path.is_file() or not path.read_bytes():
         return None
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    try:
+        with exclusive(path, timeout_s=0):
+            return False
+    except TimeoutError:
+        return True

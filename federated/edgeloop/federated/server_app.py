@@ -7,7 +7,6 @@ when it cannot go on, it writes why into failure.json. `edgeloop.federated.round
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ from edgeloop.federated.records import (
     weights_bytes,
 )
 from edgeloop.hashes import digest_of
+from edgeloop.processes.file_lock import exclusive
 
 app = ServerApp()
 
@@ -84,8 +84,6 @@ def _journal(grid: CheckedGrid, out: Path) -> Callable[[int, ArrayRecord], None]
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[None]:
     """Hold a lock for as long as this process lives: the parent sees its end at once, even after SIGKILL."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write("started")
-        file.flush()
+    with exclusive(path, timeout_s=10):
+        path.write_text("started")
         yield

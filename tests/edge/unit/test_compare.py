@@ -240,14 +240,14 @@ def test_the_verb_prints_one_document_and_ends_well_whatever_the_verdict(files, 
     assert cli.run(["compare", *files]) == 0
     assert "slower" in capfd.readouterr().out
     assert cli.run(["compare", *files, "--margin", "0.99", "--json"]) == 0  # 1.9, give or take 2%, is below 1.99
-    assert json.loads(capfd.readouterr().out)["compared"][0]["change"] == "cannot tell"
+    assert json.loads(capfd.readouterr().out)["compared"][0]["change"] == "cannot-tell"
 
 
 def test_what_cannot_be_told_has_its_reason_below_the_table(files, capfd):
     assert cli.run(["compare", *files, "--margin", "0.99"]) == 0
     printed = capfd.readouterr().out
     assert "time of the second measurement relative to the first: litert on local" in printed
-    assert "cannot tell   (1)" in printed and "\n(1) the difference is not above 99%\n" in printed
+    assert "cannot-tell   (1)" in printed and "\n(1) the difference is not above 99%\n" in printed
 
 
 def test_fail_if_is_exit_6_with_the_document_all_the_same(files, capfd):

@@ -5,7 +5,6 @@ import re
 import pytest
 
 from edgeloop.edge.on_device.releases.lifecycle import (
-    EFFECTS,
     TRANSITIONS,
     DeployPhase,
     ReleaseEvent,
@@ -15,6 +14,19 @@ from edgeloop.edge.on_device.releases.lifecycle import (
 )
 from edgeloop.edge.on_device.releases.store import Release, Slot, SlotState, StagedRelease, read_state, write_state
 from edgeloop.errors import OptionsError
+
+# what each event changes, as docs/deploy.md shows it
+EFFECTS = {
+    ReleaseEvent.BEGIN: "`staging` holds the manifest and those of its files that the current or previous release has",
+    ReleaseEvent.PUSH: "a file, or a piece of one, is added to `staging`",
+    ReleaseEvent.CHECK: "nothing; the signature, hashes, version and requirements are checked",
+    ReleaseEvent.TRIAL: "nothing; the model has answered the reference inputs correctly",
+    ReleaseEvent.ACTIVATE: "`staging` becomes `releases/N`, and `current` points at it",
+    ReleaseEvent.COMMIT: "N becomes the current release, the one before the previous release; the floor is at least N",
+    ReleaseEvent.REJECT: "`current` points at the committed release again, and `releases/N` is removed",
+    ReleaseEvent.INTERRUPT: "the same as reject, at the next start after a kill or a power cut",
+    ReleaseEvent.ROLLBACK: "the previous release becomes the current one, and the other is removed; the floor stays",
+}
 
 ONE = Release("1", 1, "float32", "litert", 1, "a" * 64, None)
 STATES = {

@@ -280,7 +280,7 @@ def test_a_slow_model_is_tried_for_a_median_only(home, bundle):
 def test_a_budget_that_the_runs_cannot_show_is_refused_before_anything_changes(deployer, bundle, home):
     deployer.stage(bundle())
     deployer.trial()
-    with pytest.raises(OptionsError, match="--probation is 63, too few runs for a p90"):
+    with pytest.raises(OptionsError, match="--probation is 63, too few runs for a 90th percentile"):
         deployer.ask("activate", slot=NAME, probation={"runs": 63, "p90_budget_ms": 5})
     with pytest.raises(OptionsError, match="--probation is 0"):
         deployer.ask("activate", slot=NAME, probation={"runs": 0})

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeloop.bundle import Format, Scheme, Signature, Variant
+from edgeloop.bundle import TRAIN, Format, Scheme, Signature, Variant
 from edgeloop.convert.calls import NotBatchedError
 from edgeloop.convert.proof.distrust import distrust
-from edgeloop.convert.proof.run_variant import TRAIN, inference_signature, run_variant
+from edgeloop.convert.proof.run_variant import inference_signature, run_variant
 from edgeloop.convert.proof.worst_layer import layer_snr, worst
 from edgeloop.convert.samples import Samples
 from edgeloop.errors import DeviceError, EdgeloopError, MissingExtra, OptionsError, TargetError

@@ -6,14 +6,12 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from edgeloop.bundle import Format, Signature, Variant
+from edgeloop.bundle import TRAIN, Format, Signature, Variant
 from edgeloop.convert.calls import fixed_batch, in_batches
 from edgeloop.convert.samples import Samples
 from edgeloop.errors import ModelError
 from edgeloop.runtime.parity.quantization import from_io, to_io
 from edgeloop.runtime.runners import Session
-
-TRAIN = "train"
 
 
 def run_variant(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from edgeloop.bundle import Scheme
+from edgeloop.convert.cache import versions
 from edgeloop.convert.forms.tflite import Calibration, quantize
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.search.journal import Journal, search_key
@@ -96,10 +95,6 @@ def _int8(job: MixSearchJob) -> bytes:
 
 
 def _key(job: MixSearchJob, options: SearchOptions) -> str:
-    toolchain = {}
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            toolchain[package] = version(package)
     labels = {} if job.samples.labels is None else {"labels": job.samples.labels}
     calibrated = {**job.calibration.ranges, "means": job.calibration.means}
     settings = {
@@ -107,6 +102,6 @@ def _key(job: MixSearchJob, options: SearchOptions) -> str:
         "min_snr_db": job.min_snr_db,
         "signature": job.signature,
         "samples": job.samples.digest(),
-        "toolchain": toolchain,
+        "toolchain": versions(PACKAGES),
     }
     return search_key(job.float32, calibrated, {**labels, **job.expected}, settings)

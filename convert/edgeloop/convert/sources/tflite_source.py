@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.bundle import INFERENCE
 from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
 from edgeloop.convert.forms.tflite_file import is_kept_unchanged
 from edgeloop.convert.sources.float32_weights import with_float32_weights
@@ -119,7 +120,7 @@ def tflite_specs(data: bytes, signature: str | None, path: Path) -> tuple[str, N
     interpreter = _interpreter(data, path)
     names = list(interpreter.get_signature_list())
     # a trainable .tflite has several, and evaluate comes first
-    name = signature or next((n for n in ("infer", "serving_default") if n in names), names[0] if names else "none")
+    name = signature or next((n for n in INFERENCE if n in names), names[0] if names else "none")
     if name not in names:
         raise ModelError(f"{path} has no signature {name!r}", advice=f"It has: {', '.join(names) or 'none'}.")
     runner = _runner(interpreter, name, path)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,15 +16,6 @@ from edgeloop.errors import BudgetError
 from edgeloop.result import CommandResult, Table
 
 
-class ChangeName(enum.StrEnum):
-    """`Change`, as a command line writes it."""
-
-    FASTER = "faster"
-    SLOWER = "slower"
-    CANNOT_TELL = "cannot-tell"
-    NOT_COMPARABLE = "not-comparable"
-
-
 def compare(
     ctx: typer.Context,
     before: Annotated[Path, typer.Argument(help="Compare this measurement, a file that bench -o wrote.")],
@@ -34,12 +24,11 @@ def compare(
         float, typer.Option(metavar="SHARE", help="Ignore differences up to this share: 0.02 is 2%.")
     ] = 0.02,
     fail_if: Annotated[
-        list[ChangeName] | None,
+        list[Change] | None,
         typer.Option(metavar="CHANGE", help="Fail (exit code 6) if a variant changed in this way."),
     ] = None,
 ) -> CommandResult:
     """Compare two measurements: which variants became faster or slower, with 95% intervals."""
-    failing = {Change(name.value.replace("-", " ")) for name in fail_if or ()}
     options = CompareOptions(margin=margin)
     rows = run(read_bench(before), read_bench(after), options)
     reasons = list(dict.fromkeys(row.why for row in rows if row.why))
@@ -47,14 +36,10 @@ def compare(
     notes += [
         "The intervals cover what varied within each measurement, not what changed on the machine between the two."
     ]
-    failed = [f"{row.variant} on {row.runtime} is {row.change.value}" for row in rows if row.change in failing]
-    document = {"compared": [_document(row) for row in rows], "margin": margin}
+    failed = [f"{row.variant} on {row.runtime} is {row.change.value}" for row in rows if row.change in (fail_if or ())]
+    document = {"compared": [asdict(row) for row in rows], "margin": margin}
     error = BudgetError("; ".join(failed), advice="--fail-if allows none of these.") if failed else None
     return CommandResult(document, [_table(rows, reasons)], notes, error)
-
-
-def _document(row: Comparison) -> dict[str, Any]:
-    return {**asdict(row), "devices": list(row.devices), "change": row.change.value}
 
 
 def _table(rows: list[Comparison], reasons: list[str]) -> Table:

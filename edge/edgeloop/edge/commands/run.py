@@ -11,11 +11,12 @@ import typer
 
 from edgeloop.atomic import write_file
 from edgeloop.edge.commands.choices import DeviceRuntimeName
-from edgeloop.edge.run.options import LOOPBACK, RunOptions
+from edgeloop.edge.run.options import RunOptions
 from edgeloop.edge.run.run import ask
 from edgeloop.edge.run.run import run as answers
 from edgeloop.edge.run.systemd import unit, unit_name
 from edgeloop.errors import OptionsError
+from edgeloop.http.base_server import LOOPBACK
 from edgeloop.quantities import pair
 from edgeloop.result import CommandResult
 from edgeloop.runtime.device import DEVICE_FORMS

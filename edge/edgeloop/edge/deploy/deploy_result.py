@@ -6,21 +6,19 @@ import enum
 from dataclasses import dataclass, field
 
 from edgeloop.edge.deploy.variant_choice import DeployConstraints
-from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
+from edgeloop.edge.on_device.releases import protocol
 from edgeloop.errors import EdgeloopError, OptionsError
-from edgeloop.quantities import above_zero
 from edgeloop.runtime.device import Device
 
 STEPS = ("connect", "choose", "begin", "push", "check", "trial", "activate")
-P90_RUNS = FEWEST_RUNS[90]
 
 
 class DeployStatus(enum.StrEnum):
     """How it ended on one device."""
 
-    COMMITTED = "committed"
+    COMMITTED = protocol.COMMITTED
     UNCHANGED = "unchanged"
-    ROLLED_BACK = "rolled back"
+    ROLLED_BACK = protocol.ROLLED_BACK
     FAILED = "failed"
     NOT_STARTED = "not started"
 
@@ -37,22 +35,14 @@ class DeployOptions:
 
     constraints: DeployConstraints = field(default_factory=DeployConstraints)
     threads: int = 1
-    probation: int = P90_RUNS
+    probation: int = protocol.P90_RUNS
     p90_budget_ms: float | None = None
     timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
-        for name, count in (("--threads", self.threads), ("--probation", self.probation)):
-            if count < 1:
-                raise OptionsError(f"{name} is {count}", advice="It must be 1 or more.")
-        above_zero(self.timeout_s, "--timeout-s")
-        if self.p90_budget_ms is not None:
-            above_zero(self.p90_budget_ms, "--p90-budget-ms")
-        if self.p90_budget_ms is not None and self.probation < P90_RUNS:
-            raise OptionsError(
-                f"--probation is {self.probation}, too few runs for a 90th percentile",
-                advice=f"It must be {P90_RUNS} or more with --p90-budget-ms.",
-            )
+        if self.threads < 1:
+            raise OptionsError(f"--threads is {self.threads}", advice="It must be 1 or more.")
+        protocol.Probation(self.probation, self.p90_budget_ms, self.timeout_s)  # refuses what a device would refuse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

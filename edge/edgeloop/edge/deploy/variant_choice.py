@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.bundle import Bundle, Scheme, Variant
+from edgeloop.bundle import TRAIN, Bundle, Scheme, Variant
 from edgeloop.edge.deploy.proof_summary import ProofSummary, summarize_proof
 from edgeloop.errors import BudgetError, DeviceError, OptionsError, TargetError
 from edgeloop.quantities import above_zero
@@ -21,7 +21,6 @@ from edgeloop.runtime_table import DEVICE_RUNTIMES
 
 FLOATS = (Scheme.FLOAT32, Scheme.FLOAT16)
 MAX_DROP = 0.01  # of accuracy or agreement, as a share: what a device may lose for speed without being asked
-TRAIN = "train"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,13 @@ Record = Mapping[str, Any]
 Key = tuple[str, str, str | None]
 
 
-class Change(Enum):
+class Change(StrEnum):
+    """The values are those of --fail-if and of the output."""
+
     FASTER = "faster"
     SLOWER = "slower"
-    CANNOT_TELL = "cannot tell"
-    NOT_COMPARABLE = "not comparable"
+    CANNOT_TELL = "cannot-tell"
+    NOT_COMPARABLE = "not-comparable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

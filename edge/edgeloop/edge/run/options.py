@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 from edgeloop.errors import OptionsError
+from edgeloop.http.base_server import LOOPBACK
 from edgeloop.quantities import above_zero
 
 STDIN, CAMERA = "-", "camera"
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,7 @@ from edgeloop.edge.on_device.serving.serve import FAILED, STARTED
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, error_from_json, last_line
 from edgeloop.processes.exit_status import exit_status
+from edgeloop.progress import Say
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import EXPECTED, Device, parse_device
 from edgeloop.runtime.runners import AgentRunner, runners
@@ -28,7 +29,6 @@ MESSAGE, ERROR = "edgeloop: ", "edgeloop: error: "  # lines of the device's stan
 END_S = 15.0  # for the device's program to end after its last answer
 BLOCK = 1 << 16
 DEFAULTS = RunOptions()
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from edgeloop.edge.run.options import LOOPBACK, RunOptions
+from edgeloop.edge.run.options import RunOptions
 from edgeloop.errors import OptionsError
+from edgeloop.http.base_server import LOOPBACK
 
 OWN_BYTES = 128 << 20  # of the program itself, beside its models: some 40 MB were measured
 

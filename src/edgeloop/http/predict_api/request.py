@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
+from edgeloop.canonical import refuse_constant
 from edgeloop.errors import DataError
 from edgeloop.http.predict_api.tensors import check_batch_sizes, check_shape, first_words, named_arrays
 
@@ -62,7 +63,7 @@ def parse_json(data: bytes) -> Any:
         DataError: It is none, or nested too deep to be read.
     """
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(data.decode("utf-8"), parse_constant=refuse_constant)
     except (ValueError, RecursionError) as e:
         raise DataError(
             f"the input is not JSON ({first_words(e)})", advice="Send a nested list, or an object of them."
@@ -117,7 +118,3 @@ def read_columns(specs: Sequence[TensorSpec], document: Any) -> dict[str, np.nda
         check_shape(spec, inputs[spec.name])
     check_batch_sizes(inputs)
     return inputs
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")

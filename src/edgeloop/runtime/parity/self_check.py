@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edgeloop.bundle import Quantization, Scheme
+from edgeloop.bundle import INFERENCE, Quantization, Scheme
 from edgeloop.runtime.parity.answers import stacked
 from edgeloop.runtime.parity.compare import Parity, RunContext, compare, floor_of, is_classifier
 from edgeloop.runtime.parity.quantization import from_io, to_io
@@ -82,7 +82,7 @@ def inference(signatures: Mapping[str, dict], reference: Reference | None) -> tu
     for name, spec in signatures.items():
         if reference is not None and set(spec["inputs"]) == set(reference.inputs):
             return name, spec["inputs"]
-    name = next((n for n in ("infer", "serving_default") if n in signatures), next(iter(signatures)))
+    name = next((n for n in INFERENCE if n in signatures), next(iter(signatures)))
     return name, signatures[name]["inputs"]
 
 

@@ -169,7 +169,7 @@ class Probation:
                 raise OptionsError(f"{name} is {value:g}", advice="It must be a number above 0.")
         if self.p90_budget_ms is not None and self.runs < P90_RUNS:
             raise OptionsError(
-                f"--probation is {self.runs}, too few runs for a p90",
+                f"--probation is {self.runs}, too few runs for a 90th percentile",
                 advice=f"It must be {P90_RUNS} or more with --p90-budget-ms.",
             )
 

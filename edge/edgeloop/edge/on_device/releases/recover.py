@@ -12,6 +12,7 @@ from edgeloop import atomic
 from edgeloop.atomic import discard, publish, sync, temporary_name
 from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, advance
 from edgeloop.edge.on_device.releases.lock import locked
+from edgeloop.edge.on_device.releases.protocol import ROLLED_BACK
 from edgeloop.edge.on_device.releases.store import LastChange, Release, Slot, SlotState, read_state, slots
 from edgeloop.errors import DeviceError, IntegrityError
 
@@ -38,7 +39,7 @@ def reconcile(slot: Slot) -> SlotState:
     sweep(slot, state)  # first: a full disk may need this room for what follows
     if state.probation is not None:
         last = LastChange(
-            "deploy", state.probation.version, "rolled back", "the deploy was interrupted before it was committed"
+            "deploy", state.probation.version, ROLLED_BACK, "the deploy was interrupted before it was committed"
         )
         state = advance(slot, state, ReleaseEvent.INTERRUPT, probation=None, staged=None, last=last)
     return state

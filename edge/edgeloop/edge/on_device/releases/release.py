@@ -18,6 +18,7 @@ from typing import Any
 
 from edgeloop.atomic import make_folder, publish, sync_tree
 from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, advance
+from edgeloop.edge.on_device.releases.protocol import COMMITTED, ROLLED_BACK
 from edgeloop.edge.on_device.releases.recover import point, reconcile, sweep
 from edgeloop.edge.on_device.releases.staged_bundle import CheckedBundle, read_exact_bundle
 from edgeloop.edge.on_device.releases.store import LastChange, Release, Slot, SlotState, read_state
@@ -55,7 +56,7 @@ def activate(
         reconcile(slot)
         raise
     if against is not None:
-        last = LastChange("deploy", new.version, "rolled back", str(against))
+        last = LastChange("deploy", new.version, ROLLED_BACK, str(against))
         _take_back(slot, state, ReleaseEvent.REJECT, probation=None, staged=None, last=last)
     return against
 
@@ -79,7 +80,7 @@ def roll_back(slot: Slot) -> Release:
             advice="Deploy a signed bundle under a new release number instead.",
         )
     read_exact_bundle(slot.release(state.previous), state.previous.manifest_sha256, state.previous.variant)
-    last = LastChange("rollback", state.previous.version, "committed")
+    last = LastChange("rollback", state.previous.version, COMMITTED)
     _take_back(slot, state, ReleaseEvent.ROLLBACK, current=state.previous, previous=None, last=last)
     return state.previous
 
@@ -113,7 +114,7 @@ def _commit(slot: Slot, state: SlotState, new: Release) -> None:
         previous=state.previous if repaired else old,  # what was damaged is nothing to go back to
         probation=None,
         staged=None,
-        last=LastChange("deploy", new.version, "committed"),
+        last=LastChange("deploy", new.version, COMMITTED),
     )
     sweep(slot, committed)
 

@@ -41,7 +41,7 @@ from edgeloop.edge.on_device.releases.protocol import (
 from edgeloop.edge.on_device.releases.recover import reconcile, recover
 from edgeloop.edge.on_device.releases.release import activate, roll_back
 from edgeloop.edge.on_device.releases.staged_bundle import check_name, check_staged
-from edgeloop.edge.on_device.releases.staging import begin, push, variant_of
+from edgeloop.edge.on_device.releases.staging import begin, push
 from edgeloop.edge.on_device.releases.status import status
 from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state
 from edgeloop.edge.on_device.releases.trust import enroll
@@ -81,7 +81,7 @@ class ReleaseAgent:
     def begin(self, asked: BeginRequest, payload: bytes) -> BeginReply:
         slot, manifest = Slot(self.home, asked.slot), parse_manifest(payload)
         check_name(slot, manifest)
-        variant = variant_of(manifest, asked.variant)
+        variant = manifest.variant(asked.variant)
         make_folder(slot.path)
         self._hold(slot)
         reply = begin(slot, payload, manifest, variant, asked.runtime, asked.threads)

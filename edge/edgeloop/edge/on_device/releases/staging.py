@@ -81,20 +81,6 @@ def push(slot: Slot, asked: StagePushRequest, piece: bytes) -> PushReply:
     return receive(slot.staging, asked, piece)
 
 
-def variant_of(manifest: Manifest, id: str) -> Variant:
-    """One of its variants.
-
-    Raises:
-        ModelError: There is none of that id.
-    """
-    for variant in manifest.variants:
-        if variant.id == id:
-            return variant
-    raise ModelError(
-        f"the manifest has no variant {id!r}", advice=f"Choose one of: {', '.join(v.id for v in manifest.variants)}."
-    )
-
-
 def _files_begun(slot: Slot) -> dict[str, FileEntry]:
     state, path = read_state(slot), os.path.join(slot.staging, MANIFEST)
     after(slot, state, ReleaseEvent.PUSH)
@@ -102,7 +88,7 @@ def _files_begun(slot: Slot) -> dict[str, FileEntry]:
         raise nothing_staged(slot)
     with open(path, "rb") as file:
         manifest = parse_manifest(file.read())
-    return device_files(manifest, variant_of(manifest, state.staged.variant))
+    return device_files(manifest, manifest.variant(state.staged.variant))
 
 
 def _is_current(slot: Slot, sha256: str, variant: str) -> bool:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from edgeloop.bundle import Bundle, Manifest, Variant, read_bundle
+from edgeloop.bundle import INFERENCE, Bundle, Manifest, Variant, read_bundle
 from edgeloop.edge.on_device.releases.staged_bundle import read_exact_bundle
 from edgeloop.edge.on_device.releases.store import Release, Slot, read_state, slots
 from edgeloop.errors import IntegrityError, MissingExtra, ModelError, OptionsError
 from edgeloop.runtime.agent.runtimes import is_installed
 from edgeloop.runtime_table import DEVICE_RUNTIMES, those_of
-
-INFERENCE = ("infer", "serving_default")  # in this order; else a variant's first signature
 
 
 @dataclass(frozen=True)
