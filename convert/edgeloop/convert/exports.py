@@ -13,6 +13,7 @@ from edgeloop.convert.calls import fixed_batch
 from edgeloop.convert.form import FormLog, onnx_forms, tfjs_form, tflite_forms
 from edgeloop.convert.forms import onnx, tflite
 from edgeloop.convert.forms.freeze import FrozenSource, freeze
+from edgeloop.convert.forms.half import check_half
 from edgeloop.convert.forms.onnx_int8 import to_int8
 from edgeloop.convert.forms.preprocess import preprocess_tensors
 from edgeloop.convert.forms.recipes import Io
@@ -98,6 +99,8 @@ def _tflites(
 
 def _quantized(float32: bytes, scheme: Scheme, calibration: tflite.Calibration | None, io: Io) -> bytes:
     """As `tflite.quantize`; raises ModelError too where the scheme's name would promise what is not inside."""
+    if scheme is Scheme.FLOAT16:
+        check_half(float32)
     data = tflite.quantize(float32, scheme, calibration, io=io)
     stored = stored_scheme(data)
     if stored is not scheme:  # without weights, or with small ones only

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from edgeloop.convert.forms.graph_nodes import drop_control_inputs, infer_one_size, prune
-from edgeloop.convert.sources.source import Source
+from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 

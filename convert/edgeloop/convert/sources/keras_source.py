@@ -6,6 +6,7 @@ Both live in one process: `tf_keras` is imported by its own name, and `tf.keras`
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.convert.sources.finite import refuse_not_finite
+from edgeloop.convert.sources.float32 import in_float32, keras_in_float32, policies
 from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.names import identifiers
 from edgeloop.convert.sources.source_value import INFER, Arrays, Source, tensor_specs
@@ -33,22 +35,38 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
         )
     keras = need("keras", extra="convert")
     try:
-        return keras_source(path, functional(keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe)))
+        model = functional(keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe))
+        source = keras_source(path, model)
     except ModelError:
         raise
     except Exception as e:  # Keras raises many types here; each means the file cannot be loaded
         reason = f"Keras {keras.__version__}: {_line(e)}"
-        if path.open("rb").read(2) == b"PK":
-            raise ModelError(f"{path} cannot be loaded by {reason}", advice="Save the model again with Keras 3.") from e
+    else:
+        return _in_float32(source, model)
     tf_keras = need("tf_keras", extra="convert")
     try:
-        model = tf_keras.models.load_model(path, compile=False)
+        model = tf_keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe)
     except Exception as e:
         raise ModelError(
             f"{path} cannot be loaded by {reason} tf_keras cannot load it either: {_line(e)}",
             advice="Save the model again with Keras 3.",
         ) from e
-    return loaded_source(path, model, None, (f"{path.name} was read by tf_keras, because Keras 3 cannot load it.",))
+    note = f"{path.name} was read by tf_keras, because Keras 3 cannot load it."
+    return _in_float32(loaded_source(path, model, None, (note,)), model)
+
+
+def _in_float32(source: Source, model: Any) -> Source:
+    """The source as it is, or one that computes in float32 where the policy of its layers is another."""
+    kinds = policies(model)
+    if not kinds:
+        return source
+    try:
+        made = source if source.model is None else keras_source(source.path, functional(keras_in_float32(model)))
+    except ModelError:
+        raise
+    except Exception:  # a layer that cannot be made again from its own config; its graph can be rewritten
+        made = replace(source, model=None)
+    return in_float32(made, source, kinds)
 
 
 def keras_source(path: Path, model: Any) -> Source:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.convert.sources.finite import refuse_not_finite
+from edgeloop.convert.sources.float32 import floats_of, in_float32
 from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.source_value import Arrays, Shape, Source, tensor_specs
 from edgeloop.errors import ModelError, one_line
@@ -58,7 +59,7 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
         out = graph(**{n: tf.constant(arrays[n], specs_in[n].dtype) for n in in_names})
         return {n: np.asarray(v) for n, v in zip(out_names, out, strict=True)}
 
-    return Source(
+    source = Source(
         path=path,
         kind=SourceKind.SAVEDMODEL,
         sha256=source_digest(path),
@@ -68,6 +69,8 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
         call=call,
         graph=graph,
     )
+    kinds = floats_of(_nodes(function))
+    return in_float32(source, source, kinds) if kinds else source
 
 
 def _choose(path: Path, names: Sequence[str], signature: str | None) -> str:
@@ -80,10 +83,15 @@ def _choose(path: Path, names: Sequence[str], signature: str | None) -> str:
     return name
 
 
-def _refuse_state(path: Path, name: str, function: Any) -> None:
+def _nodes(function: Any) -> list[Any]:
     graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
-    found = sorted({node.op for node in nodes if node.op.startswith(STATE) and not node.op.startswith(NO_STATE)})
+    return [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
+
+
+def _refuse_state(path: Path, name: str, function: Any) -> None:
+    found = sorted(
+        {node.op for node in _nodes(function) if node.op.startswith(STATE) and not node.op.startswith(NO_STATE)}
+    )
     if found:
         raise ModelError(
             f"{path}: the signature {name!r} keeps state between calls ({', '.join(found)})",

@@ -1,0 +1,66 @@
+"""Models that compute in another float than devices do, read as models that compute in float32."""
+
+import numpy as np
+import pytest
+
+from edgeloop.convert.forms.freeze import freeze
+from edgeloop.convert.forms.half import check_half
+from edgeloop.convert.forms.tflite import lower
+from edgeloop.convert.sources.source import open_source
+from edgeloop.errors import ModelError
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((5, 6)).astype(np.float32)
+W = RNG.standard_normal((6, 4))
+
+
+@pytest.fixture(scope="module", params=["mixed_float16", "float64", "tf_keras", "SavedModel"])
+def other(request, tmp_path_factory):
+    """A model of tanh(x W) that computes in another float, and which."""
+    keras, tf = pytest.importorskip("keras"), pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("floats")
+    if request.param == "SavedModel":
+        module = tf.Module()
+        specs = [tf.TensorSpec([None, 6], tf.float64, name="x")]
+        module.f = tf.function(lambda x: {"y": tf.tanh(x @ tf.constant(W))}, input_signature=specs)
+        tf.saved_model.save(module, folder / "m", signatures=module.f)
+        return folder / "m", "float64"
+    kind = "mixed_float16" if request.param == "tf_keras" else request.param
+    if request.param == "tf_keras":
+        keras = pytest.importorskip("tf_keras")
+    keras.mixed_precision.set_global_policy(kind)
+    x = keras.Input((6,), name="x")
+    model = keras.Model(x, keras.layers.Dense(4, activation="tanh", use_bias=False, name="y")(x))
+    keras.mixed_precision.set_global_policy("float32")
+    model.set_weights([W])
+    path = folder / ("m.h5" if request.param == "tf_keras" else "m.keras")
+    model.save(path)
+    return path, kind.removeprefix("mixed_")
+
+
+def test_it_is_computed_in_float32_and_says_how_far_that_is_from_its_own(other):
+    path, kind = other
+    source = open_source(path)
+    assert {spec.dtype for spec in (*source.inputs, *source.outputs)} == {"float32"}
+    (y,) = source.call({"x": X}).values()
+    np.testing.assert_allclose(y, np.tanh(X @ W), atol=1e-6)  # float16 would be 1e-4 off
+    (note,) = [note for note in source.notes if "converted in float32" in note]
+    assert note.startswith(f"The model computes in {kind}, and devices in float32")
+    # NumPy on generated inputs: float16 rounds to 2^-11, float64 not at all
+    assert ("SNR 1" in note) is (kind == "float64")
+    assert lower(freeze(source).composite, source)
+
+
+@pytest.mark.parametrize(
+    "scale, message",
+    [(1e6, r"reaches [\d.]+e\+0[56], and float16 ends at 65504"), (1e-10, r"only, and float16 loses 100% of it")],
+)
+def test_weights_that_float16_cannot_hold_are_named(tmp_path, scale, message):
+    keras = pytest.importorskip("keras")
+    x = keras.Input((6,), name="x")
+    model = keras.Model(x, keras.layers.Dense(4, name="y")(x))
+    model.set_weights([W * scale, np.zeros(4)])
+    model.save(tmp_path / "m.keras")
+    source = open_source(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match=message):
+        check_half(lower(freeze(source).composite, source))
