@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeloop.bundle import Scheme
+from edgeloop.bundle import Scheme, Signature
 from edgeloop.convert.forms import tflite
+from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
+from edgeloop.convert.forms.metadata import with_metadata
+from edgeloop.convert.forms.onnx import tflite_to_onnx
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import open_source
 from edgeloop.convert.sources.tflite_source import tflite_call
+from edgeloop.errors import ModelError
+from edgeloop.files.metadata import read_metadata
 
 X = np.random.default_rng(0).random((32, 8, 8, 3), np.float32)
 FLOORS = {Scheme.FLOAT16: 60, Scheme.DYNAMIC: 30, Scheme.INT8: 25}  # dB; measured 75, 44, 38
@@ -107,3 +112,45 @@ def test_the_branches_of_an_if_are_told_apart_though_they_name_their_tensors_ali
         x = (sign * np.abs(rng.standard_normal((1, 64)))).astype(np.float32)
         (got,) = call({source.inputs[0].name: x}).values()
         assert snr_db(x @ weights, got) > 30
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory):
+    """Files of y = x @ W, whose other ends are odd."""
+    tf = pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("ends")
+    weights = tf.constant(np.random.default_rng(2).standard_normal((64, 4)), tf.float32)
+    x, text = tf.TensorSpec([1, 64], tf.float32, name="x"), tf.TensorSpec([1], tf.string, name="words")
+    functions = {
+        "input_as_output": (lambda x: {"y": x @ weights, "same": x}, x),
+        "one_tensor_twice": (lambda x: (lambda y: {"a": y, "b": y})(x @ weights), x),
+        "constant_output": (lambda x: {"y": x @ weights, "c": tf.constant([[1.0, 2.0]])}, x),
+        "scalar_output": (lambda x: {"y": tf.reduce_sum(x @ weights)}, x),
+        "text": (lambda words: {"y": tf.where(tf.equal(words, "a"), 1.0, 0.0)}, text),
+    }
+    for name, (function, spec) in functions.items():
+        traced = tf.function(function, input_signature=[spec]).get_concrete_function()
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], tf.Module())
+        (folder / f"{name}.tflite").write_bytes(converter.convert())
+    return folder
+
+
+@pytest.mark.parametrize("name", ["input_as_output", "one_tensor_twice", "constant_output", "scalar_output"])
+def test_odd_outputs_are_the_same_in_onnx_and_described_in_the_tflite(ends, name):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    source = open_source(ends / f"{name}.tflite")
+    x = np.random.default_rng(3).standard_normal((1, 64)).astype(np.float32)
+    expected = source.call({"x": x})
+    session = onnxruntime.InferenceSession(tflite_to_onnx(source.flatbuffer, source))
+    outputs = [value.name for value in session.get_outputs()]
+    for output, got in zip(outputs, session.run(None, {"x": x}), strict=True):
+        np.testing.assert_allclose(got, expected[output], atol=1e-5)
+    assert set(outputs) == set(expected) == {spec.name for spec in source.outputs}
+    signature = Signature(source.inputs, source.outputs)
+    described = read_metadata(with_metadata(source.flatbuffer, describe("m", [signature])))
+    assert {tensor.name for tensor in described.outputs} <= set(expected)
+
+
+def test_a_file_that_takes_text_is_refused_with_what_to_do(ends):
+    with pytest.raises(ModelError, match=r"takes text in 'words'.*Look words up outside of the model"):
+        open_source(ends / "text.tflite")

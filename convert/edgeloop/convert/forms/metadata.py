@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,9 @@ def with_metadata(data: bytes, facts: Metadata) -> bytes:
         ModelError: No readable .tflite, or one whose weights lie outside the flatbuffer.
         OptionsError: A tensor the model does not have, labels that do not fit its last axis or their file.
     """
-    graphs = _named_graphs(read_tflite(data))
-    _check(graphs, facts)
+    model = read_tflite(data)
+    graphs = _named_graphs(model)
+    _check(model, graphs, facts)
     files = _label_files(facts)
     packed = write_table(SCHEMA, "ModelMetadata", _values(graphs, facts, files), IDENTIFIER)
     tree = read_tree(data)
@@ -72,12 +73,17 @@ def _place(tree: Any) -> int:
     return position
 
 
-def _check(graphs: list[tuple[Graph, Ends]], facts: Metadata) -> None:
+def _check(model: TfliteFile, graphs: list[tuple[Graph, Ends]], facts: Metadata) -> None:
     for side, tensors in enumerate((facts.inputs, facts.outputs)):
+        held = [(name, graph.tensors[i].shape) for graph, ends in graphs for name, i in ends[side]]
+        # one tensor may be given out under several names, of which a graph's description has room for one
+        for signature in model.signatures:
+            named = (signature.inputs, signature.outputs)[side]
+            held += [(name, model.graphs[signature.graph].tensors[i].shape) for name, i in named.items()]
         for tensor in tensors:
-            shapes = [graph.tensors[i].shape for graph, ends in graphs for name, i in ends[side] if name == tensor.name]
+            shapes = [shape for name, shape in held if name == tensor.name]
             if not shapes:
-                have = sorted({name for _, ends in graphs for name, _ in ends[side]})
+                have = sorted({name for name, _ in held})
                 raise OptionsError(
                     f"the metadata describes {tensor.name!r}, which the model does not have",
                     advice=f"It has: {', '.join(have)}.",
@@ -110,14 +116,25 @@ def _named_graphs(model: TfliteFile) -> list[tuple[Graph, Ends]]:
     named = []
     for position, graph in enumerate(model.graphs[: last + 1]):
         own = [s for s in model.signatures if s.graph == position]
-        inputs = {i: name for s in reversed(own) for name, i in s.inputs.items()}
-        outputs = {i: name for s in reversed(own) for name, i in s.outputs.items()}
         ends = (
-            [(inputs.get(i, graph.tensors[i].name), i) for i in graph.inputs],
-            [(outputs.get(i, graph.tensors[i].name), i) for i in graph.outputs],
+            _ends(graph, graph.inputs, [s.inputs for s in own]),
+            _ends(graph, graph.outputs, [s.outputs for s in own]),
         )
         named.append((graph, ends))
     return named
+
+
+def _ends(graph: Graph, positions: Sequence[int], signatures: Sequence[Mapping[str, int]]) -> list[tuple[str, int]]:
+    """Each position with its name in the first signature that has one, and the next name each time it comes again."""
+    names: dict[int, list[str]] = {}
+    for name, i in (item for signature in signatures for item in signature.items()):
+        if name not in names.setdefault(i, []):
+            names[i].append(name)
+    found = []
+    for i in positions:
+        own = names.get(i) or [graph.tensors[i].name]
+        found.append((own.pop(0) if len(own) > 1 else own[0], i))
+    return found
 
 
 def _label_files(facts: Metadata) -> dict[tuple[str, ...], str]:

@@ -42,7 +42,6 @@ def tflite_to_onnx(data: bytes, source: Source) -> bytes:
     model = read_tflite(data, str(source.path))
     signature = next(s for s in model.signatures if s.name == source.signature)
     tensors = model.graphs[signature.graph].tensors
-    names = {tensors[i].name: name for side in (signature.inputs, signature.outputs) for name, i in side.items()}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.tflite"
         file.write_bytes(data)
@@ -52,7 +51,31 @@ def tflite_to_onnx(data: bytes, source: Source) -> bytes:
             raise ModelError(
                 f"it cannot be converted to ONNX: {one_line(e)}", advice=CHANGE, where=str(source.path)
             ) from e
+    names = {tensors[i].name: name for name, i in signature.inputs.items()}
+    _give_out(proto, {name: tensors[i].name for name, i in signature.outputs.items()}, names)
     return _finish(proto, names, source)
+
+
+def _give_out(proto: Any, outputs: dict[str, str], names: dict[str, str]) -> None:
+    """Make the graph's outputs those of the signature {output: tensor}; `names` {tensor: name} grows by them.
+
+    A tensor that is an input, a constant or another output too is copied: an ONNX graph has one name for each.
+    """
+    onnx = need("onnx", extra="convert")
+    held = {value.name: value for value in proto.graph.output}
+    constants = {weight.name for weight in proto.graph.initializer}
+    values: list[Any] = []
+    for name, tensor in outputs.items():
+        value = onnx.ValueInfoProto()
+        value.CopyFrom(held[tensor])
+        value.type.tensor_type.shape.SetInParent()  # a scalar has none yet
+        if tensor in names or tensor in constants:
+            value.name = f"{tensor}/copy_{len(values)}"
+            proto.graph.node.append(onnx.helper.make_node("Identity", [tensor], [value.name], name=value.name))
+        names[value.name] = name
+        values.append(value)
+    del proto.graph.output[:]
+    proto.graph.output.extend(values)
 
 
 def _convert(frozen: FrozenGraph, ends: tuple[list[str], list[str]], *, careful: bool) -> Any:

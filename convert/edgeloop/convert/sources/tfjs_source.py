@@ -56,6 +56,8 @@ def _is_graph(model: Mapping[str, Any]) -> bool:
 
 def _graph_model(path: Path, model: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> Source:
     tf = need("tensorflow", extra="convert")
+    # its fused convolutions end the process with a fault of TensorFlow 2.21 on BlazeFace
+    tf.config.optimizer.set_experimental_options({"remapping": False})
     if model.get("modelInitializer"):
         raise ModelError(
             f"{path} keeps a lookup table, and stateful models are not converted",

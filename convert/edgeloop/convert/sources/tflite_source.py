@@ -36,6 +36,7 @@ def open_tflite(path: Path, signature: str | None, allow_unsafe: bool = False) -
     plain = _plain(read, path)
     # the file itself answers for what is made of it, and is what is copied where it can only be copied
     name, inputs, outputs = tflite_specs(read, signature, path)
+    _refuse_text(path, inputs, outputs)
     return Source(
         path=path,
         kind=SourceKind.TFLITE,
@@ -148,6 +149,16 @@ def _interpreter(data: bytes, path: Path) -> Any:
         return interpreter(model_content=data)
     except (ValueError, RuntimeError) as e:
         raise ModelError(f"{path}: LiteRT cannot load it ({_line(e)})", advice="Convert the model again.") from e
+
+
+def _refuse_text(path: Path, inputs: Named, outputs: Named) -> None:
+    for side, verb in ((inputs, "takes"), (outputs, "gives")):
+        for name, (_, dtype) in side:
+            if dtype == "bytes":
+                raise ModelError(
+                    f"{path} {verb} text in {name!r}, which no quantizer and few runtimes know",
+                    advice="Look words up outside of the model, and convert the part that computes with numbers.",
+                )
 
 
 def _named(details: Mapping[str, Mapping[str, Any]]) -> Named:
