@@ -167,6 +167,7 @@ def test_no_number_is_negative_or_without_an_end(name, option, value, capfd):
         (CompareOptions, "margin"),
         (CompressOptions, "prune"),
         (DeployConstraints, "max_ram_bytes"),
+        (DeployConstraints, "max_rmse"),
         (DeployConstraints, "min_accuracy"),
         (DeployOptions, "p90_budget_ms"),
         (DeployOptions, "timeout_s"),

@@ -179,6 +179,65 @@ def test_an_accuracy_asked_of_a_bundle_without_labels_is_refused(bundle):
         fitting_variants(bundle, MACHINE, DeployConstraints(min_accuracy=0.9))
 
 
+def with_metrics(bundle, folder, metrics, samples=1000):
+    """The bundle with a proof.json of these metrics, {variant: {name: value}}; accuracy is null."""
+    scored = with_proof(bundle, folder, dict.fromkeys(metrics), samples)
+    proof = json.loads((folder / "proof.json").read_text())
+    for row in proof["parity"]:
+        row.update(top1_agreement=None, **metrics[row["variant"]])
+    (folder / "proof.json").write_text(json.dumps(proof))
+    return scored
+
+
+def test_a_variants_rmse_may_be_a_twentieth_above_the_best_floats(bundle, tmp_path):
+    errors = {"float32": 2.0, "float16": 2.01, "dynamic": 2.1, "int8": 2.11}
+    scored = with_metrics(bundle, tmp_path, {id: {"rmse": e, "r2": 0.9} for id, e in errors.items()})
+
+    def fitting(**constraints):
+        return {id for id, _ in ids(fitting_variants(scored, MACHINE, DeployConstraints(**constraints)))}
+
+    assert fitting() == {"float32", "float16", "dynamic"}
+    assert fitting(max_rmse=2.11) == {*errors} and fitting(max_rmse=2.0) == {"float32"}
+    assert fitting(variant="int8") == {"int8"}
+    with pytest.raises(BudgetError, match=r"the RMSE is 2 at least; the maximum is 1\.9\. Raise --max-rmse"):
+        fitting(max_rmse=1.9)
+    with pytest.raises(OptionsError, match=r"has no accuracy to compare. Use --max-rmse instead"):
+        fitting(min_accuracy=0.9)
+
+
+def test_an_rmse_of_a_hundredth_of_the_labels_spread_is_as_good_as_none(bundle, tmp_path):
+    metrics = {"float32": {"rmse": 1e-7, "r2": 1.0}, "float16": {"rmse": 1e-3, "r2": 0.99995},
+               "int8": {"rmse": 0.1, "r2": 0.9998}}  # fmt: skip
+    scored = with_metrics(bundle, tmp_path, metrics)
+    assert {id for id, _ in ids(fitting_variants(scored, MACHINE, DeployConstraints()))} == {"float32", "float16"}
+
+
+def test_where_labels_rate_scores_the_auc_takes_accuracys_place(bundle, tmp_path):
+    areas = {"float32": 0.95, "float16": 0.95, "dynamic": 0.94, "int8": 0.93}
+    scored = with_metrics(bundle, tmp_path, {id: {"auc": area} for id, area in areas.items()})
+    assert "int8" not in dict(ids(fitting_variants(scored, MACHINE, DeployConstraints())))
+    assert "dynamic" in dict(ids(fitting_variants(scored, MACHINE, DeployConstraints())))
+    assert "int8" in dict(ids(fitting_variants(scored, MACHINE, DeployConstraints(min_accuracy=0.93))))
+    with pytest.raises(BudgetError, match=r"95.0% AUC; the minimum is 96.0%"):
+        fitting_variants(scored, MACHINE, DeployConstraints(min_accuracy=0.96))
+
+
+def test_a_variant_has_the_rmse_of_its_worst_runtime(bundle, tmp_path):
+    scored = with_metrics(bundle, tmp_path, {"float32": {"rmse": 2.0}, "int8": {"rmse": 2.0}})
+    proof = json.loads((tmp_path / "proof.json").read_text())
+    proof["parity"].append({**proof["parity"][1], "runtime": "tflite-runtime", "rmse": 3.0})
+    (tmp_path / "proof.json").write_text(json.dumps(proof))
+    assert "int8" not in dict(ids(fitting_variants(scored, MACHINE, DeployConstraints())))
+
+
+def test_an_rmse_asked_of_a_bundle_without_such_labels_is_refused(bundle, tmp_path):
+    with pytest.raises(OptionsError, match=r"has no RMSE to compare. Convert with --eval F.npz, which holds numbers"):
+        fitting_variants(bundle, MACHINE, DeployConstraints(max_rmse=1.0))
+    scored = with_proof(bundle, tmp_path, {"float32": 0.9})
+    with pytest.raises(OptionsError, match=r"has no RMSE to compare. Use --min-accuracy instead"):
+        fitting_variants(scored, MACHINE, DeployConstraints(max_rmse=1.0))
+
+
 def test_a_proof_of_another_manifest_is_refused(bundle, tmp_path):
     scored = with_proof(bundle, tmp_path, {"float32": 1.0})
     (tmp_path / "proof.json").write_text(
@@ -206,7 +265,8 @@ def test_the_fastest_that_was_measured_is_taken(bundle):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"runtime": "tfjs"}, {"min_accuracy": 97.0}, {"min_accuracy": -0.1}, {"max_ram_bytes": 0}]
+    "wrong",
+    [{"runtime": "tfjs"}, {"min_accuracy": 97.0}, {"min_accuracy": -0.1}, {"max_rmse": -1.0}, {"max_ram_bytes": 0}],
 )
 def test_wishes_that_nothing_meets_are_refused(wrong):
     with pytest.raises(OptionsError):

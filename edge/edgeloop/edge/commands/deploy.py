@@ -54,7 +54,14 @@ def deploy(
     ] = None,
     min_accuracy: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Require this accuracy, 0 to 1, in the bundle's proof."),
+        typer.Option(
+            metavar="SHARE",
+            help="Require this accuracy in the bundle's proof, 0 to 1; of a model that gives scores, this AUC.",
+        ),
+    ] = None,
+    max_rmse: Annotated[
+        float | None,
+        typer.Option(metavar="VALUE", help="Require an RMSE of at most this in the bundle's proof."),
     ] = None,
     max_ram_mb: Annotated[
         float | None,
@@ -84,6 +91,7 @@ def deploy(
             variant=variant,
             runtime=runtime.value if runtime else None,
             min_accuracy=min_accuracy,
+            max_rmse=max_rmse,
             max_ram_bytes=None if max_ram_mb is None else byte_count(max_ram_mb, "--max-ram-mb"),
         ),
         threads=threads,

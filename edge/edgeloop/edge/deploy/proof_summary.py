@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from edgeloop.runtime.parity.compare import Parity
@@ -10,11 +10,14 @@ from edgeloop.runtime.parity.compare import Parity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofSummary:
-    """Shares of 0 to 1; None: the model is no classifier or, for `accuracy`, there were no labels."""
+    """The metrics of docs/bundle.md, of the worst runtime; None: not one of this model's, or there were no labels."""
 
     accuracy: float | None
     top1_agreement: float | None
     samples: int
+    auc: float | None = None
+    rmse: float | None = None
+    r2: float | None = None
 
 
 def summarize_proof(records: Sequence[Parity]) -> dict[str, ProofSummary]:
@@ -31,11 +34,15 @@ def _summary(rows: Sequence[Parity]) -> ProofSummary:
     most = max(row.samples for row in rows)
     whole = [row for row in rows if row.samples == most]
     return ProofSummary(
-        accuracy=_worst([row.accuracy for row in whole]),
-        top1_agreement=_worst([row.top1_agreement for row in whole]),
+        accuracy=_worst(row.accuracy for row in whole),
+        top1_agreement=_worst(row.top1_agreement for row in whole),
         samples=most,
+        auc=_worst(row.auc for row in whole),
+        rmse=_worst((row.rmse for row in whole), max),
+        r2=_worst(row.r2 for row in whole),
     )
 
 
-def _worst(shares: Sequence[float | None]) -> float | None:
-    return min((share for share in shares if share is not None), default=None)
+def _worst(values: Iterable[float | None], worse: Callable[[list[float]], float] = min) -> float | None:
+    known = [value for value in values if value is not None]
+    return worse(known) if known else None

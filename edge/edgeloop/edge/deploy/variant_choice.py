@@ -1,26 +1,21 @@
 """A bundle, a device's status and measurements in; which variant the device gets, on which runtime, out.
 
 A pair of variant and runtime fits where the variant was proved on the runtime when it was converted, the machine has
-what the variant requires, and its outputs are accurate enough: at most one percentage point, or one sample where few
-were evaluated, below the best float variant. That is accuracy on labelled data or, without labels, the share of samples
-whose class agrees with the source's. Where a model is no classifier, being proved is enough.
+what the variant requires, and its outputs are accurate enough: accuracy_rule.py.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.bundle import TRAIN, Bundle, Scheme, Variant
-from edgeloop.edge.deploy.proof_summary import ProofSummary, summarize_proof
-from edgeloop.errors import BudgetError, DeviceError, OptionsError, TargetError
+from edgeloop.bundle import TRAIN, Bundle, Variant
+from edgeloop.edge.deploy.accuracy_rule import AccuracyLimits, accurate_variants
+from edgeloop.errors import DeviceError, OptionsError, TargetError
 from edgeloop.quantities import above_zero
-from edgeloop.runtime.proof import read_proof
 from edgeloop.runtime_table import DEVICE_RUNTIMES
-
-FLOATS = (Scheme.FLOAT32, Scheme.FLOAT16)
-MAX_DROP = 0.01  # of accuracy or agreement, as a share: what a device may lose for speed without being asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +25,15 @@ class DeployConstraints:
     Attributes:
         variant: By id; no other is considered then. None: the fastest that fits.
         runtime: By name. None: any that is installed on the device.
-        min_accuracy: On labelled data, 0 to 1. None: as this module's docstring says.
+        min_accuracy: On labelled data (AUC where there is no accuracy), 0 to 1. None: as accuracy_rule.py says.
+        max_rmse: Of a model that predicts numbers, in their unit. None: as above.
         max_ram_bytes: Peak memory of the process that runs the model.
     """
 
     variant: str | None = None
     runtime: str | None = None
     min_accuracy: float | None = None
+    max_rmse: float | None = None
     max_ram_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -44,6 +41,8 @@ class DeployConstraints:
             raise OptionsError(f"--runtime is {self.runtime!r}", advice=f"Choose one of: {', '.join(DEVICE_RUNTIMES)}.")
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
             raise OptionsError(f"--min-accuracy is {self.min_accuracy:g}", advice="It must be from 0 to 1, e.g. 0.97.")
+        if self.max_rmse is not None and not 0 <= self.max_rmse < math.inf:
+            raise OptionsError(f"--max-rmse is {self.max_rmse:g}", advice="It must be 0 or more.")
         if self.max_ram_bytes is not None:
             above_zero(self.max_ram_bytes / 1e6, "--max-ram-mb")
 
@@ -69,7 +68,7 @@ def fitting_variants(bundle: Bundle, machine: Mapping[str, Any], constraints: De
 
     Raises:
         ModelError: The bundle has no variant of that name.
-        OptionsError: A minimum accuracy, and the bundle was converted without labels.
+        OptionsError: A minimum accuracy or maximum RMSE, and the bundle was converted without such labels.
         BudgetError: No variant is accurate enough.
         TargetError: No variant was proved on such a runtime, or the machine lacks what each of them requires.
     """
@@ -91,7 +90,11 @@ def fitting_variants(bundle: Bundle, machine: Mapping[str, Any], constraints: De
         raise TargetError(
             f"no variant of {bundle.path} fits the device: {id} {reason}", advice="Choose or convert a smaller variant."
         )
-    return _accurate(bundle, able, constraints)
+    limits = AccuracyLimits(min_accuracy=constraints.min_accuracy, max_rmse=constraints.max_rmse)
+    if constraints.variant is not None and limits == AccuracyLimits():
+        return able
+    accurate = accurate_variants(bundle, {fit.variant.id for fit in able}, limits)
+    return [fit for fit in able if fit.variant.id in accurate]
 
 
 def choose_fastest(
@@ -142,35 +145,3 @@ def _lacking(variant: Variant, machine: Mapping[str, Any], constraints: DeployCo
     features = machine.get("cpu_features")
     missing = sorted(set(variant.requires.cpu_features) - set(features)) if isinstance(features, list) else []
     return f"needs the CPU features {', '.join(missing)}, which the machine lacks" if missing else ""
-
-
-def _accurate(bundle: Bundle, able: Sequence[VariantFit], constraints: DeployConstraints) -> list[VariantFit]:
-    if constraints.variant is not None and constraints.min_accuracy is None:
-        return list(able)
-    proof = summarize_proof(read_proof(bundle))
-    labelled = any(proved.accuracy is not None for proved in proof.values())
-    if constraints.min_accuracy is not None and not labelled:
-        raise OptionsError(
-            f"{bundle.path} has no accuracy to compare", advice="Convert with --eval F.npz, which holds labels as y."
-        )
-    shares = {id: proved.accuracy if labelled else proved.top1_agreement for id, proved in proof.items()}
-    least = _least(bundle, proof, shares) if constraints.min_accuracy is None else constraints.min_accuracy
-    if least is None:
-        return list(able)
-    # what JSON rounded must not decide: 0.99 - 0.01 is not 0.98 in binary
-    enough = [fit for fit in able if (share := shares.get(fit.variant.id)) is not None and share >= least - 1e-9]
-    if not enough:
-        best = max((share for fit in able if (share := shares.get(fit.variant.id)) is not None), default=0.0)
-        what = "accuracy" if labelled else "agreement with the source"
-        raise BudgetError(
-            f"the most accurate variant that fits has {best:.1%} {what}; the minimum is {least:.1%}",
-            advice="Lower --min-accuracy, or convert again.",
-        )
-    return enough
-
-
-def _least(bundle: Bundle, proof: Mapping[str, ProofSummary], shares: Mapping[str, float | None]) -> float | None:
-    """The accuracy a variant needs where the user does not say; None: the proof has none to compare with."""
-    floats = [v.id for v in bundle.manifest.variants if v.scheme in FLOATS]
-    best = max(((share, id) for id in floats if (share := shares.get(id)) is not None), default=None)
-    return None if best is None else best[0] - max(MAX_DROP, 1 / proof[best[1]].samples)
