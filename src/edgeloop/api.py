@@ -1,5 +1,7 @@
 """The Python names of edgeloop: what the command line can do, an import can do.
 
+    from pathlib import Path
+
     from edgeloop.api import ConvertOptions, bench, convert
 
     made = convert("model.keras", "m/", ConvertOptions(calibration=Path("cal.npz")))
@@ -42,45 +44,56 @@ if TYPE_CHECKING:
     from edgeloop.browser.server import serve as browse
     from edgeloop.bundle import Bundle, Format, Scheme, read_bundle
     from edgeloop.convert.compression.compress import CompressOptions
-    from edgeloop.convert.convert import convert
+    from edgeloop.convert.convert import ConvertResult, convert
     from edgeloop.convert.forms.preprocess import Preprocessing
     from edgeloop.convert.options import ConvertOptions
     from edgeloop.convert.proof.prove import ProveOptions
-    from edgeloop.convert.proof.verify import verify
-    from edgeloop.convert.same.same import SameOptions, same
+    from edgeloop.convert.proof.verify import VerifyResult, verify
+    from edgeloop.convert.same.same import SameOptions, SameResult, same
     from edgeloop.convert.search.search import SearchOptions
     from edgeloop.convert.training.trainable import TrainableOptions
-    from edgeloop.edge.deploy.deploy_result import DeployOptions
-    from edgeloop.edge.deploy.enroll import enroll
-    from edgeloop.edge.deploy.rollback import rollback
+    from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployResult
+    from edgeloop.edge.deploy.enroll import EnrollResult, enroll
+    from edgeloop.edge.deploy.rollback import RollbackResult, rollback
     from edgeloop.edge.deploy.rollout import deploy
     from edgeloop.edge.measure.bench import bench
-    from edgeloop.edge.measure.bench_comparison import CompareOptions, compare
+    from edgeloop.edge.measure.bench_comparison import CompareOptions, Comparison, compare
     from edgeloop.edge.measure.bench_plan import BenchOptions
+    from edgeloop.edge.measure.bench_records import Bench
     from edgeloop.edge.run.options import RunOptions
     from edgeloop.edge.run.run import run
+    from edgeloop.federated.records import RoundRecord
     from edgeloop.federated.rounds import RoundsOptions, run_rounds
     from edgeloop.files.inspect import inspect
     from edgeloop.registry.signatures.sign import sign_bundle
     from edgeloop.runtime.device import Device, parse_device
 
 __all__ = [
+    "Bench",
     "BenchOptions",
     "Bundle",
     "CompareOptions",
+    "Comparison",
     "CompressOptions",
     "ConvertOptions",
+    "ConvertResult",
     "DeployOptions",
+    "DeployResult",
     "Device",
+    "EnrollResult",
     "Format",
     "Preprocessing",
     "ProveOptions",
+    "RollbackResult",
+    "RoundRecord",
     "RoundsOptions",
     "RunOptions",
     "SameOptions",
+    "SameResult",
     "Scheme",
     "SearchOptions",
     "TrainableOptions",
+    "VerifyResult",
     "bench",
     "browse",
     "compare",
@@ -102,23 +115,25 @@ _PLACES = {  # where each name lies; `name:other` where its module calls it othe
     "edgeloop.browser.server": ("browse:serve",),
     "edgeloop.bundle": ("Bundle", "Format", "Scheme", "read_bundle"),
     "edgeloop.convert.compression.compress": ("CompressOptions",),
-    "edgeloop.convert.convert": ("convert",),
+    "edgeloop.convert.convert": ("ConvertResult", "convert"),
     "edgeloop.convert.forms.preprocess": ("Preprocessing",),
     "edgeloop.convert.options": ("ConvertOptions",),
     "edgeloop.convert.proof.prove": ("ProveOptions",),
-    "edgeloop.convert.proof.verify": ("verify",),
-    "edgeloop.convert.same.same": ("SameOptions", "same"),
+    "edgeloop.convert.proof.verify": ("VerifyResult", "verify"),
+    "edgeloop.convert.same.same": ("SameResult", "SameOptions", "same"),
     "edgeloop.convert.search.search": ("SearchOptions",),
     "edgeloop.convert.training.trainable": ("TrainableOptions",),
-    "edgeloop.edge.deploy.enroll": ("enroll",),
-    "edgeloop.edge.deploy.deploy_result": ("DeployOptions",),
-    "edgeloop.edge.deploy.rollback": ("rollback",),
+    "edgeloop.edge.deploy.enroll": ("EnrollResult", "enroll"),
+    "edgeloop.edge.deploy.deploy_result": ("DeployResult", "DeployOptions"),
+    "edgeloop.edge.deploy.rollback": ("RollbackResult", "rollback"),
     "edgeloop.edge.deploy.rollout": ("deploy",),
     "edgeloop.edge.measure.bench": ("bench",),
-    "edgeloop.edge.measure.bench_comparison": ("CompareOptions", "compare"),
+    "edgeloop.edge.measure.bench_comparison": ("Comparison", "CompareOptions", "compare"),
     "edgeloop.edge.measure.bench_plan": ("BenchOptions",),
     "edgeloop.edge.run.options": ("RunOptions",),
     "edgeloop.edge.run.run": ("run",),
+    "edgeloop.edge.measure.bench_records": ("Bench",),
+    "edgeloop.federated.records": ("RoundRecord",),
     "edgeloop.federated.rounds": ("RoundsOptions", "run_rounds"),
     "edgeloop.files.inspect": ("inspect",),
     "edgeloop.registry.signatures.sign": ("sign_bundle",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,15 @@ if TYPE_CHECKING:
     from edgeloop.console import Console
 
 
-def as_bundle(path: Path, verb: str, console: Console, keep: Any) -> Path:
-    """The path as it is, or, for a Keras model or SavedModel (and a .tflite to verify), a bundle made of it. Bench
-    measures a .tflite as it is.
+def as_bundle(path: Path, formats: Mapping[str, str | None], console: Console, keep: Any) -> Path:
+    """The path as it is, or, where it is a model of one of these kinds, a bundle made of it.
 
     Args:
+        formats: As `verbs.Verb.converts`.
         keep: Takes a context manager and closes it when the command ends.
     """
-    verify = verb == "verify"
-    is_tflite = path.suffix == ".tflite"
-    if not (path.suffix in (".keras", ".h5") or (path / "saved_model.pb").is_file() or (is_tflite and verify)):
+    kind = "" if (path / "saved_model.pb").is_file() else path.suffix or "no model"
+    if kind not in formats:
         return path
     from edgeloop.bundle import Format  # here, for this module is loaded by `edgeloop --help` too
     from edgeloop.convert.convert import convert
@@ -27,7 +27,8 @@ def as_bundle(path: Path, verb: str, console: Console, keep: Any) -> Path:
 
     folder = keep(tempfile.TemporaryDirectory(prefix="edgeloop-"))
     console.say(f"{path} is converted into a temporary bundle first.")
-    options = ConvertOptions(to=None if verify and not is_tflite else (Format.TFLITE,))
+    wanted = formats[kind]
+    options = ConvertOptions(to=None if wanted is None else (Format(wanted),))
     made = convert(path, Path(folder) / path.stem, options, progress=console)
     if made.notes:
         console.say("Notes on this conversion; the options in them are those of edgeloop convert:")

@@ -64,8 +64,8 @@ def as_command(name: str, function: Callable[..., Any]) -> VerbCommand:
             {key: str(value) for key, value in values.items() if key in hints and value not in (None, "", ctx)},
         )
         if name in VERBS and VERBS[name].converts:
-            first = own[1].name
-            values[first] = as_bundle(values[first], name, ctx.obj, ctx.with_resource)
+            first = own[1].name  # after `ctx`: what the verb is about
+            values[first] = as_bundle(values[first], VERBS[name].converts, ctx.obj, ctx.with_resource)
         return function(**{key: value for key, value in values.items() if key in hints})
 
     call.__doc__ = function.__doc__

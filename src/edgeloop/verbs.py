@@ -7,7 +7,9 @@ and add a line.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -23,12 +25,17 @@ class Panel(StrEnum):
 
 
 class Verb(NamedTuple):
-    """Where a verb is and what it does. `converts` a model into a temporary bundle where one is given instead."""
+    """Where a verb is and what it does.
+
+    Attributes:
+        converts: Suffixes of the models that become a temporary bundle where one is given instead of a bundle, and the
+            format to convert each to; None: every format. The suffix of a SavedModel folder is empty.
+    """
 
     panel: Panel
     function: str
     summary: str
-    converts: bool = False
+    converts: Mapping[str, str | None] = MappingProxyType({})
 
 
 VERBS = {
@@ -51,7 +58,7 @@ VERBS = {
         Panel.CONVERT,
         "edgeloop.convert.commands.verify:verify",
         "Verify a bundle: its hashes, its signature, and the answers of every variant.",
-        converts=True,
+        converts={".keras": None, ".h5": None, "": None, ".tflite": "tflite"},
     ),
     "same": Verb(
         Panel.CONVERT,
@@ -62,7 +69,7 @@ VERBS = {
         Panel.DEVICES,
         "edgeloop.edge.commands.bench:bench",
         "Measure latency and memory of each variant, on every device and runtime that can run it.",
-        converts=True,
+        converts={".keras": "tflite", ".h5": "tflite", "": "tflite"},
     ),
     "compare": Verb(
         Panel.DEVICES,

@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 
 import pytest
+from graph_facts_json import from_json
 
 from edgeloop.files.arena import Buffer, arena_bytes, plan
-from edgeloop.files.graph_facts import GraphFacts, Step, Value, from_json
+from edgeloop.files.graph_facts import GraphFacts, Step, Value
 from edgeloop.files.targets.cortex_m import CortexMReason, refusals, report, tail_bytes
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "targets"

@@ -10,8 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from graph_facts_json import from_json, to_json
 
-from edgeloop.files.graph_facts import GraphFacts, Step, Value, from_json, to_json
+from edgeloop.files.graph_facts import GraphFacts, Step, Value
 from edgeloop.files.targets.edgetpu import SRAM_BYTES, partition, predict, report
 from edgeloop.files.targets.edgetpu_rules import EdgeTpuReason
 

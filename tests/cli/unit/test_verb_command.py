@@ -237,7 +237,7 @@ def test_a_model_is_converted_into_what_the_verb_needs(monkeypatch, verb, name, 
         return manager.__enter__()
 
     said = []
-    path = temporary_bundle.as_bundle(Path(name), verb, SimpleNamespace(say=said.append), keep)
+    path = temporary_bundle.as_bundle(Path(name), VERBS[verb].converts, SimpleNamespace(say=said.append), keep)
     assert said == (
         []
         if to == "as it is"

@@ -29,6 +29,13 @@ def test_a_public_function_says_what_it_does_what_it_raises_and_shows_one_call(n
     assert "return" in hints
 
 
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "browse"])
+def test_what_a_public_function_returns_can_be_imported_too(name):
+    returned = typing.get_type_hints(getattr(api, name))["return"]
+    own = [t for t in (returned, *typing.get_args(returned)) if getattr(t, "__module__", "").startswith("edgeloop.")]
+    assert [t.__name__ for t in own if getattr(api, t.__name__, None) is not t] == []
+
+
 @pytest.mark.parametrize("name", TYPES)
 def test_a_public_type_has_a_docstring_of_its_own(name):
     text = inspect.getdoc(getattr(api, name))
@@ -47,7 +54,7 @@ def test_the_docstring_lists_every_function():
 
 
 def test_an_unknown_name_is_an_attribute_error_that_names_the_known_ones():
-    with pytest.raises(AttributeError, match=r"no attribute 'covert'\. It has: BenchOptions, "):
+    with pytest.raises(AttributeError, match=r"no attribute 'covert'\. It has: Bench, BenchOptions, "):
         api.covert  # noqa: B018
 
 
