@@ -18,7 +18,7 @@ import edgeloop.errors
 from edgeloop.errors import MissingExtra, WriteError
 from edgeloop.processes.command import run_program
 from edgeloop.processes.file_lock import exclusive
-from edgeloop.user_data import data_folder
+from edgeloop.runtime.user_data import data_folder
 
 LOCKS = Path(edgeloop.errors.__file__).with_name("locks")
 INSTALL_TIMEOUT_S = 1800.0

@@ -16,7 +16,7 @@ PLACES = {
     "the hash of a file": (r"file_digest|sha256\([^()\s]+\)\.hexdigest", {"src/edgeloop/hashes.py"}),
     "text in one line": (r'" "\.join\(.*\.split\(\)\)', {"src/edgeloop/errors.py"}),
     "a program's last line": (r"splitlines\(\)\[-1\]|\blines\[-1\](?! ==)", {"src/edgeloop/errors.py"}),
-    "the data folder": (r"platformdirs|environ[^\n]*XDG_DATA_HOME", {"src/edgeloop/user_data.py"}),
+    "the data folder": (r"platformdirs|environ[^\n]*XDG_DATA_HOME", {"src/edgeloop/runtime/user_data.py"}),
     "the cache folder": (rf"XDG_CACHE_HOME|\"{FOLDER}\"", {"src/edgeloop/user_cache.py"}),
 }
 

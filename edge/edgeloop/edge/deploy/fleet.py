@@ -14,7 +14,7 @@ from edgeloop.atomic import write_file
 from edgeloop.errors import DataError, DeviceError, OptionsError, WriteError
 from edgeloop.processes.file_lock import exclusive
 from edgeloop.runtime.device import Device, parse_device
-from edgeloop.user_data import data_folder
+from edgeloop.runtime.user_data import data_folder
 
 FLEET = "EDGELOOP_FLEET"
 LOCK_S = 10.0  # held for one small write
