@@ -27,6 +27,7 @@ from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import ConversionPlan, choose_formats_and_schemes, proof_samples, read_calibration
 from edgeloop.convert.proof.input_range import range_mismatch
 from edgeloop.convert.samples import Samples, as_calls
+from edgeloop.convert.sources.custom_objects import import_layers
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.convert.training.trainable import weight_table
 from edgeloop.errors import OptionsError
@@ -69,7 +70,9 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         EdgeloopError: As `edgeloop.convert.convert.convert`, but for what only the proof shows.
     """
     options = job.options
-    source = open_source(job.model, options.signature, allow_unsafe=options.allow_unsafe)
+    for file in options.imports:
+        events.say(import_layers(file))
+    source = open_source(job.model, options.signature, allow_unsafe=options.allow_unsafe or bool(options.imports))
     events.read()
     for note in source.notes:
         events.say(note)

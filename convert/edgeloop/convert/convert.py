@@ -102,7 +102,9 @@ def convert(
     formats = wanted_formats(options, kind, log)
     sha256 = source_digest(model)
     key = None
-    if options.cache and not any(device.ssh for device in options.prove.on):  # what is installed there may change
+    if (
+        options.cache and not options.imports and not any(device.ssh for device in options.prove.on)
+    ):  # what is installed there may change
         key = cache.cache_key(model, sha256, options, PACKAGES, _pythons(options), _beside(model, kind))
     if key is not None and (kept := cache.find(key, out)):
         progress("convert (unchanged, from the cache)", 1, 1)

@@ -40,6 +40,7 @@ class ConvertOptions:
         labels: Names of the classes, in order.
         strict: Fail where any form cannot be made or does not agree, not only where one that was named does.
         allow_unsafe: Load a model that runs code or touches files; the notes say what was allowed.
+        imports: Python files with the classes of the model's own layers; implies `allow_unsafe`.
         cache: Take an unchanged conversion from the cache, and keep this one there.
     """
 
@@ -63,6 +64,7 @@ class ConvertOptions:
     limits: Limits = field(default_factory=Limits)
     strict: bool = False
     allow_unsafe: bool = False
+    imports: tuple[Path, ...] = ()
     cache: bool = True
 
     def __post_init__(self) -> None:

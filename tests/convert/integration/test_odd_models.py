@@ -156,3 +156,27 @@ def test_the_folder_we_stand_in_can_be_the_target(plain, tmp_path, monkeypatch):
 def test_labels_must_fit_the_output(plain, tmp_path):
     with pytest.raises(OptionsError, match="there are 2 labels"):
         convert(plain.file("float32.tflite"), tmp_path / "b", ConvertOptions(to=TFLITE, labels=("a", "b")))
+
+
+LAYERS = """
+import keras
+
+class Twice(keras.layers.Layer):
+    def call(self, x):
+        return x * 2
+"""
+
+
+def test_layers_of_ones_own_are_loaded_with_their_file_and_odd_names_and_doubled_outputs_are_converted(tmp_path):
+    keras = pytest.importorskip("keras")
+    (tmp_path / "twice.py").write_text(LAYERS)
+    space: dict = {"__name__": "twice"}
+    exec(LAYERS, space)  # the class as the file defines it
+    x = keras.Input((4,), name="größe")
+    y = keras.layers.Dense(3, name="my dense")(space["Twice"](name=".twice")(x))
+    keras.Model(x, [y, y], name="my net").save(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match=r"model.export\(\).* or pass --import F.py"):
+        convert(tmp_path / "m.keras", tmp_path / "b", ConvertOptions(to=TFLITE))
+    made = convert(tmp_path / "m.keras", tmp_path / "b", ConvertOptions(to=TFLITE, imports=(tmp_path / "twice.py",)))
+    assert any("--import: the Python code of twice.py was run" in note for note in made.notes)
+    assert {row.output for row in made.parity if row.passed} == {"my_dense_0", "my_dense_1"}

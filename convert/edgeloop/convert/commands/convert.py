@@ -114,6 +114,16 @@ def convert(
         bool,
         typer.Option("--allow-unsafe", help="Load a model that runs code of its own or uses files, and list what."),
     ] = False,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--import",
+            metavar="F.py",
+            show_default="none",
+            help="Run this Python file, which defines layers of the model, before loading the model (implies "
+            "--allow-unsafe).",
+        ),
+    ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(
@@ -305,6 +315,7 @@ def convert(
         limits=Limits(read_bytes=read_bytes, work_bytes=4 * read_bytes),
         strict=strict,
         allow_unsafe=allow_unsafe,
+        imports=tuple(path.resolve() for path in imports or ()),
         cache=not no_cache,
     )
     made = run(model, out, options, ctx.obj)

@@ -16,10 +16,16 @@ import numpy as np
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.float32 import in_float32, keras_in_float32, policies
 from edgeloop.convert.sources.identify import SourceKind, source_digest
-from edgeloop.convert.sources.names import identifiers
+from edgeloop.convert.sources.names import identifiers, scope
 from edgeloop.convert.sources.source_value import INFER, Arrays, Source, tensor_specs
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
+
+UNKNOWN = ("Could not locate class", "Could not locate function", "Unknown layer", "Unknown object")
+CUSTOM = (
+    "Pass --import F.py with the file that defines it, or call model.export() where the model was trained and convert "
+    "the SavedModel."
+)
 
 
 def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
@@ -47,9 +53,10 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
     try:
         model = tf_keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe)
     except Exception as e:
+        unknown = any(words in f"{reason} {e}" for words in UNKNOWN)
         raise ModelError(
             f"{path} cannot be loaded by {reason} tf_keras cannot load it either: {_line(e)}",
-            advice="Save the model again with Keras 3.",
+            advice=CUSTOM if unknown else "Save the model again with Keras 3.",
         ) from e
     note = f"{path.name} was read by tf_keras, because Keras 3 cannot load it."
     return _in_float32(loaded_source(path, model, None, (note,)), model)
@@ -91,6 +98,9 @@ def loaded_source(path: Path, loaded: Any, model: Any, notes: tuple[str, ...]) -
     tf = need("tensorflow", extra="convert")
     _check(path, loaded)
     in_names, out_names = identifiers([t.name for t in loaded.inputs]), identifiers(loaded.output_names)
+    for layer in (loaded, *_layers(loaded)):  # every call opens a scope of the layer's name
+        if isinstance(layer.name, str) and scope(layer.name) != layer.name:
+            setattr(layer, "_name" if hasattr(layer, "_name") else "name", scope(layer.name))
 
     def graph(**tensors: Any) -> list[Any]:
         packed = tf.nest.pack_sequence_as(loaded.input, [tensors[name] for name in in_names])

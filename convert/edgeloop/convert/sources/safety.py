@@ -26,6 +26,11 @@ SCANNERS: dict[SourceKind, Callable[[Path], list[str]]] = {
     SourceKind.ONNX: scan_onnx,
     SourceKind.TFJS: scan_tfjs,
 }
+UNSAFE = "Remove it from the model, or pass --allow-unsafe if you trust whoever made the model."
+OWN_LAYERS = (
+    "Call model.export() where the model was trained and convert the SavedModel, or pass --import F.py with the file "
+    "that defines it if you trust whoever made the model."
+)
 
 
 def check_safety(path: str | Path, kind: SourceKind, allow_unsafe: bool = False) -> tuple[str, ...]:
@@ -53,8 +58,6 @@ def check_safety(path: str | Path, kind: SourceKind, allow_unsafe: bool = False)
         ) from e
     if unsafe and not allow_unsafe:
         more = f", and {len(unsafe) - 1} more parts like it" if len(unsafe) > 1 else ""
-        raise ModelError(
-            f"{path} {unsafe[0]}{more}",
-            advice="Remove it from the model, or pass --allow-unsafe if you trust whoever made the model.",
-        )
+        own = "which would be imported" in unsafe[0]
+        raise ModelError(f"{path} {unsafe[0]}{more}", advice=OWN_LAYERS if own else UNSAFE)
     return tuple(f"--allow-unsafe: {path.name} {what}." for what in unsafe)
