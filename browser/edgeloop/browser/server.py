@@ -18,7 +18,8 @@ from urllib.parse import unquote, urlsplit
 
 from edgeloop.browser.assets import PAGE, need_assets
 from edgeloop.bundle import MANIFEST, PROOF, read_bundle
-from edgeloop.http.base_server import LOOPBACK, SECURITY_HEADERS, BaseHandler, BaseServer
+from edgeloop.http.base_handler import SECURITY_HEADERS, BaseHandler
+from edgeloop.http.base_server import LOOPBACK, BaseServer
 
 BUNDLE = "/bundle/"
 CLOSE_S = 5.0  # for downloads in flight when the block ends

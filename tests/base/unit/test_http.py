@@ -9,8 +9,9 @@ from contextlib import closing, contextmanager
 import pytest
 
 from edgeloop.errors import DeviceError
-from edgeloop.http import base_server, request_reader
-from edgeloop.http.base_server import BaseHandler, BaseServer
+from edgeloop.http import base_handler, base_server, request_reader
+from edgeloop.http.base_handler import BaseHandler
+from edgeloop.http.base_server import BaseServer
 from edgeloop.http.loopback import is_loopback_address, is_loopback_host, is_loopback_origin
 
 WAIT_S = 20
@@ -205,7 +206,7 @@ def test_a_damaged_request_line_is_refused_in_our_own_form(request_line):
 
 
 def test_a_request_that_trickles_in_is_cut_off(monkeypatch):
-    monkeypatch.setattr(base_server, "REQUEST_S", 0.5)
+    monkeypatch.setattr(base_handler, "REQUEST_S", 0.5)
     with serving() as server, connected(server) as client:
         begun = time.monotonic()
         try:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from edgeloop import cli
-from edgeloop.edge.measure.bench_comparison import Change, CompareOptions, change_of, compare, read_bench
+from edgeloop.edge.measure.bench_comparison import Change, CompareOptions, change_of, compare
+from edgeloop.edge.measure.bench_document import read_bench
 from edgeloop.edge.measure.bench_records import Interval
 from edgeloop.errors import DataError, OptionsError
 

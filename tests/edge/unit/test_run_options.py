@@ -5,8 +5,9 @@ import re
 import pytest
 
 from edgeloop.edge.on_device.serving.serve import options
+from edgeloop.edge.run.location import run_location
 from edgeloop.edge.run.options import RunOptions
-from edgeloop.edge.run.run import ask, run, run_location
+from edgeloop.edge.run.run import ask, run
 from edgeloop.edge.run.systemd import unit, unit_name
 from edgeloop.errors import DeviceError, OptionsError
 

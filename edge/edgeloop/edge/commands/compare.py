@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from edgeloop.edge.measure.bench_comparison import Change, CompareOptions, Comparison, read_bench
+from edgeloop.edge.measure.bench_comparison import Change, CompareOptions, Comparison
 from edgeloop.edge.measure.bench_comparison import compare as run
+from edgeloop.edge.measure.bench_document import read_bench
 from edgeloop.edge.measure.bench_records import Interval
 from edgeloop.edge.measure.latency_tables import compact, telling
 from edgeloop.errors import BudgetError

@@ -11,61 +11,22 @@ import os
 import subprocess
 import threading
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import IO, Any
 
-from edgeloop.bundle import Bundle, Variant, is_bundle, read_bundle
 from edgeloop.edge.on_device.serving.serve import FAILED, STARTED
+from edgeloop.edge.run.location import run_location
 from edgeloop.edge.run.options import RunOptions
-from edgeloop.errors import DeviceError, MissingExtra, OptionsError, error_from_json, last_line
+from edgeloop.errors import DeviceError, error_from_json, last_line
 from edgeloop.processes.exit_status import exit_status
 from edgeloop.progress import Say
 from edgeloop.runtime.connection import connect
-from edgeloop.runtime.device import EXPECTED, Device, parse_device
-from edgeloop.runtime.runners import AgentRunner, runners
+from edgeloop.runtime.device import Device
 
 MESSAGE, ERROR = "edgeloop: ", "edgeloop: error: "  # lines of the device's standard error begin so
 END_S = 15.0  # for the device's program to end after its last answer
 BLOCK = 1 << 16
 DEFAULTS = RunOptions()
-
-
-@dataclass(frozen=True)
-class RunLocation:
-    """The device that runs the model, and the arguments of its program."""
-
-    device: Device
-    arguments: tuple[str, ...]
-
-
-def run_location(target: str, options: RunOptions) -> RunLocation:
-    """What the user named: a device, which serves what was deployed on it, or a bundle's folder, run here.
-
-    Raises:
-        OptionsError: Neither; or an option that does not apply to it.
-        ModelError, IntegrityError: The bundle is none, or damaged; no such variant.
-        MissingExtra: Nothing here runs the bundle.
-    """
-    if target.startswith("ssh:") or target.partition(":")[0] == "local":
-        device = parse_device(target)
-        if device.ssh is not None and options.folder and not options.folder.startswith("/"):
-            raise OptionsError(
-                f"--input {options.folder} is a path on the device",
-                advice="Give it from the root, with a leading slash.",
-            )
-        return RunLocation(device, tuple(_absolute(options, device).arguments()))
-    if not is_bundle(target):
-        raise OptionsError(
-            f"{target} is neither a bundle nor a device", advice=f"{EXPECTED[:-1]}, or a bundle's folder."
-        )
-    if options.slot:
-        raise OptionsError("--slot applies to a device, and a bundle's folder was given", advice="Leave --slot out.")
-    bundle = read_bundle(target)
-    variant, runner = _runs_here(bundle, options)
-    device = runner.device()
-    named = replace(_absolute(options, device), variant=variant.id, runtime=runner.name)
-    return RunLocation(device, (f"--bundle={bundle.path.absolute()}", *named.arguments()))
 
 
 def run(
@@ -139,34 +100,6 @@ def ask(target: str, options: RunOptions, question: str) -> dict[str, Any]:
         if not document:
             raise _not_edgeloop(location.device, "ended well without an answer")
     return document
-
-
-def _runs_here(bundle: Bundle, options: RunOptions) -> tuple[Variant, AgentRunner]:
-    """The first variant, in the manifest's order, with a runtime that it was proved on and that is installed here."""
-    if options.variant:
-        bundle.variant(options.variant)
-    wanted = [v for v in bundle.variants if options.variant in ("", v.id)]
-    known = [r for r in runners().values() if isinstance(r, AgentRunner) and options.runtime in ("", r.name)]
-    if not known:
-        raise OptionsError(f"there is no runtime {options.runtime!r}", advice=f"Choose one of: {', '.join(runners())}.")
-    for variant in wanted:
-        for runner in known:
-            if variant.format not in runner.formats or runner.name not in (*variant.requires.runtimes, options.runtime):
-                continue
-            with contextlib.suppress(MissingExtra):
-                runner.device()
-                return variant, runner
-    ids = ", ".join(v.id for v in wanted) or "no variant"
-    raise MissingExtra(
-        f"{bundle.path} holds {ids}, and no runtime for it is installed here",
-        advice="Run: pip install 'edgeloop[edge]'",
-    )
-
-
-def _absolute(options: RunOptions, device: Device) -> RunOptions:
-    if device.ssh is not None or not options.folder:
-        return options
-    return replace(options, input=str(Path(options.folder).absolute()))
 
 
 class _DeviceLog:

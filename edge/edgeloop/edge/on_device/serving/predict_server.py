@@ -20,7 +20,8 @@ from typing import Any
 from edgeloop.edge.on_device.serving.hot_reload import HotReload, ModelInputs
 from edgeloop.edge.on_device.serving.loaded_model import LoadedModel
 from edgeloop.errors import DataError, DeviceError, EdgeloopError
-from edgeloop.http.base_server import BaseHandler, BaseServer
+from edgeloop.http.base_handler import BaseHandler
+from edgeloop.http.base_server import BaseServer
 from edgeloop.http.predict_api.request import PredictRequest, parse_request
 from edgeloop.http.predict_api.response import format_predictions
 
