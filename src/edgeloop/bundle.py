@@ -85,7 +85,10 @@ class Requirements:
 
 @dataclass(frozen=True)
 class Variant:
-    """One form of the model. `entry` is the file a runtime opens, `files` all it needs."""
+    """One form of the model. `entry` is the file a runtime opens, `files` all it needs.
+
+    `shapes` are those of its tensors that the signature leaves free and this variant does not.
+    """
 
     id: str
     entry: str
@@ -96,6 +99,7 @@ class Variant:
     io: Mapping[str, Quantization] = field(default_factory=dict)
     requires: Requirements = Requirements()
     notes: tuple[str, ...] = ()
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,9 @@ class Manifest:
         document = {"format": FORMAT, **asdict(self)}
         if not self.left_out:  # so that a bundle without any keeps the bytes it had before the field existed
             del document["left_out"]
+        for variant in document["variants"]:
+            if not variant["shapes"]:
+                del variant["shapes"]
         return canonical_json(document)
 
 
@@ -367,6 +374,7 @@ def _variant(raw: Mapping[str, Any]) -> Variant:
             requires.get("ram_bytes"),
         ),
         notes=tuple(_list(raw.get("notes", []))),
+        shapes={name: _shape(sizes, free=True) for name, sizes in raw.get("shapes", {}).items()},
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -9,12 +11,14 @@ import numpy as np
 
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.calls import Arrays, NotBatchedError, Outputs, fixed_batch, in_batches
-from edgeloop.convert.samples import SPANS, Samples, as_calls, synthetic
+from edgeloop.convert.samples import FREE_SIZE, MADE_UP_VALUES, SPANS, SYNTHETIC, Samples, as_calls, synthetic
 from edgeloop.convert.sources.source import Source
-from edgeloop.errors import DataError
+from edgeloop.errors import DataError, ModelError
+
+FREE_SIZES = (FREE_SIZE, 64, 128, 256, 512, 1024, 4096, 16384, 16, 8, 4, 2, 1)
 
 
-def answers(source: Source, samples: Samples) -> tuple[Samples, Outputs, int]:
+def answers(source: Source, samples: Samples, free: int = FREE_SIZE) -> tuple[Samples, Outputs, int]:
     """The samples as the source was called with them, its answers {output: [n, ...]}, and their span if made up.
 
     Where an answer turns out to have no batch axis, or a size that depends on the values, samples are called one by
@@ -26,13 +30,13 @@ def answers(source: Source, samples: Samples) -> tuple[Samples, Outputs, int]:
     """
     for span in range(len(SPANS)):
         if span:
-            samples = synthetic(source.inputs, whole=samples.whole, span=span)
+            samples = synthetic(source.inputs, whole=samples.whole, span=span, free=free)
         try:
             found = _called(source, samples)
         except NotBatchedError:
             samples = as_calls(samples, source.inputs)
             if not samples.real:
-                samples = synthetic(source.inputs, whole=True, span=span)
+                samples = synthetic(source.inputs, whole=True, span=span, free=free)
             found = _called(source, samples)
         empty = [name for name, value in found.items() if not value.size]
         if not empty:
@@ -44,6 +48,26 @@ def answers(source: Source, samples: Samples) -> tuple[Samples, Outputs, int]:
         f"the source model's output {empty[0]!r} is empty for {what}, so nothing can be compared",
         advice="Pass real inputs for which it is not, with --calibration or --eval.",
     )
+
+
+def free_size(source: Source, *, whole: bool) -> int:
+    """Of a made-up sample along free dimensions other than the batch: the first size that the source runs at.
+
+    A model that crops or convolves without padding answers nothing, or an error, to inputs that are too short.
+    """
+    shapes = [spec.shape if whole else spec.shape[1:] for spec in source.inputs]
+    if not any(None in shape for shape in shapes):
+        return FREE_SIZE
+    count = 1 if whole else fixed_batch(source.inputs) or 1
+    for size in FREE_SIZES:
+        values = sum(math.prod(size if d is None else d for d in shape) for shape in shapes)
+        if values * SYNTHETIC > MADE_UP_VALUES:
+            continue
+        (made,) = synthetic(source.inputs, whole=whole, free=size, count=count).batches(count)
+        with contextlib.suppress(ModelError):  # too small for this model, or no multiple of what it wants
+            if all(np.size(value) for value in source.call(made).values()):
+                return size
+    return FREE_SIZE
 
 
 def _called(source: Source, samples: Samples) -> Outputs:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import MANIFEST, Format, LeftOut, Manifest, Signature, TensorSpec, Variant, Weight, file_entries
-from edgeloop.convert.answers import answers, one_call_each, with_seen_shapes
+from edgeloop.convert.answers import answers, free_size, one_call_each, with_seen_shapes
 from edgeloop.convert.calls import has_batch_axis
 from edgeloop.convert.exports import ExportedVariant, export_variants
 from edgeloop.convert.form import FormLog, named_ids
@@ -26,8 +26,9 @@ from edgeloop.convert.labels import check_labels
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import ConversionPlan, choose_formats_and_schemes, proof_samples, read_calibration
 from edgeloop.convert.proof.input_range import range_mismatch
-from edgeloop.convert.samples import Samples, as_calls
+from edgeloop.convert.samples import FREE_SIZE, Samples, as_calls
 from edgeloop.convert.sources.custom_objects import import_layers
+from edgeloop.convert.sources.shapes import with_shapes
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.convert.training.trainable import weight_table
 from edgeloop.errors import OptionsError
@@ -64,7 +65,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
 
     Returns:
         The `signature` that was converted, the ids that were `named`, and of the samples whether they are `whole` and
-        the `span` that they were made up in.
+        the `span` and the size along `free` dimensions that they were made up in.
 
     Raises:
         EdgeloopError: As `edgeloop.convert.convert.convert`, but for what only the proof shows.
@@ -76,18 +77,21 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     events.read()
     for note in source.notes:
         events.say(note)
+    source = with_shapes(source, dict(options.shapes))
     own, outputs = source.inputs, with_labels(source.outputs, options.labels)
     if options.preprocess is not None:
         source = with_preprocessing(source, options.preprocess)
     whole = not has_batch_axis(source)
     calibration = read_calibration(options, source.inputs, whole=whole)
-    samples = proof_samples(options, source.inputs, calibration, whole=whole)
+    made_up = options.evaluation is None and calibration is None
+    free = free_size(source, whole=whole) if made_up else FREE_SIZE
+    samples = proof_samples(options, source.inputs, calibration, whole=whole, free=free)
     found = range_mismatch(
         source.call, source.inputs, calibration, samples, None if options.preprocess else source.model
     )
     if found is not None:
         raise found
-    samples, expected, span = answers(source, samples)
+    samples, expected, span = answers(source, samples, free)
     if samples.whole and not whole:
         calibration = None if calibration is None else as_calls(calibration, source.inputs)
     if samples.whole:
@@ -138,7 +142,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     )
     (job.folder / MANIFEST).write_bytes(manifest.to_bytes())
     named = named_ids(schemes, variants, options)
-    return {"signature": source.signature, "named": named, "whole": samples.whole, "span": span}
+    return {"signature": source.signature, "named": named, "whole": samples.whole, "span": span, "free": free}
 
 
 def _sized(variant: Variant, files: Mapping[str, bytes]) -> Variant:

@@ -23,9 +23,10 @@ from edgeloop.convert.options import MEASURED
 from edgeloop.convert.plan import ConversionPlan, needs_ranges
 from edgeloop.convert.search.mix import MixSearchJob, find_mix
 from edgeloop.convert.search.pareto import search_document
+from edgeloop.convert.sources.shapes import has_free_batch, with_batch
 from edgeloop.convert.sources.source import Source
 from edgeloop.convert.training.trainable import to_trainable
-from edgeloop.errors import ModelError
+from edgeloop.errors import ModelError, OptionsError
 from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.progress import Progress
 
@@ -76,9 +77,9 @@ def _tflites(
         return [export_variant(scheme.value, Format.TFLITE, scheme, names, files)]
     forms = tflite_forms(plan.schemes or (), plan.options)
     made: list[ExportedVariant] = []
+    free = source
     with log.leave_out(forms):
-        float32 = source.flatbuffer if frozen is None else tflite.lower(frozen.composite, source)
-        assert float32 is not None
+        float32, source = _lowered(source, frozen, plan, log)
         progress("convert", 2, STEPS)
         measured = [form for form in forms if form.scheme in MEASURED]
         calibration = None
@@ -94,7 +95,54 @@ def _tflites(
                 made.append(export_variant(form.id, Format.TFLITE, form.scheme, (source.signature,), files))
         if plan.options.search is not None:
             made.append(_searched(source, plan, float32, calibration, made, log, progress))
-    return made
+    return [replace(one, variant=_with_shapes(one.variant, free, source)) for one in made]
+
+
+def _lowered(source: Source, frozen: FrozenSource | None, plan: ConversionPlan, log: FormLog) -> tuple[bytes, Source]:
+    """The float32 .tflite, and the source at the batch that it has: TFLite runs no loop of a recurrent layer over a
+    free batch."""
+    if frozen is None:
+        if plan.options.batch is not None:
+            raise _no_such_batch(plan.options.batch, source)
+        assert source.flatbuffer is not None  # a source has the one or the other
+        return source.flatbuffer, source
+    can_fix = has_free_batch(source.inputs) and not plan.samples.whole
+    if plan.options.batch is not None:
+        if not can_fix and plan.options.batch != fixed_batch(source.inputs):
+            raise _no_such_batch(plan.options.batch, source)
+        source = with_batch(source, plan.options.batch)
+        return tflite.lower(freeze(source).composite, source), source
+    try:
+        return tflite.lower(frozen.composite, source), source
+    except ModelError as refused:
+        if not can_fix:
+            raise
+        source = with_batch(source, 1)
+        try:
+            data = tflite.lower(freeze(source).composite, source)
+        except ModelError:
+            raise refused from None  # the batch was not what it failed at
+    log.say(
+        "The .tflite files have a fixed batch of 1, because TFLite cannot run this model with a free batch. "
+        "Pass --batch N for another."
+    )
+    return data, source
+
+
+def _no_such_batch(batch: int, source: Source) -> OptionsError:
+    shapes = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in source.inputs)
+    return OptionsError(
+        f"--batch is {batch}, and the model has no free batch that it could fix: {shapes}", advice="Leave --batch out."
+    )
+
+
+def _with_shapes(variant: Variant, free: Source, own: Source) -> Variant:
+    """The variant with the shapes that it does not share with the signature."""
+    pairs = zip((*free.inputs, *free.outputs), (*own.inputs, *own.outputs), strict=True)
+    shapes = {mine.name: mine.shape for spec, mine in pairs if spec.shape != mine.shape}
+    if not shapes:
+        return variant
+    return replace(variant, shapes=shapes, notes=(*variant.notes, f"batch {own.inputs[0].shape[0]}"))
 
 
 def _quantized(float32: bytes, scheme: Scheme, calibration: tflite.Calibration | None, io: Io) -> bytes:

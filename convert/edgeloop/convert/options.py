@@ -38,6 +38,8 @@ class ConvertOptions:
         trainable: Also one .tflite that a device can train (Keras models).
         reference: Put up to 16 of the inputs and the source's answers into the bundle.
         labels: Names of the classes, in order.
+        batch: Of the .tflite files. None: as the model has it, or 1 where TFLite cannot run it with a free batch.
+        shapes: Sizes by the name of an input, None for a dimension that stays as the model has it.
         strict: Fail where any form cannot be made or does not agree, not only where one that was named does.
         allow_unsafe: Load a model that runs code or touches files; the notes say what was allowed.
         imports: Python files with the classes of the model's own layers; implies `allow_unsafe`.
@@ -62,6 +64,8 @@ class ConvertOptions:
     labels: tuple[str, ...] = ()
     prove: ProveOptions = field(default_factory=ProveOptions)
     limits: Limits = field(default_factory=Limits)
+    batch: int | None = None
+    shapes: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
     strict: bool = False
     allow_unsafe: bool = False
     imports: tuple[Path, ...] = ()
@@ -70,6 +74,10 @@ class ConvertOptions:
     def __post_init__(self) -> None:
         if self.release < 1:
             raise OptionsError(f"--release is {self.release}", advice="It must be 1 or more.")
+        if self.batch is not None and self.batch < 1:
+            raise OptionsError(f"--batch is {self.batch}", advice="It must be 1 or more.")
+        if self.batch is not None and self.to is not None and Format.TFLITE not in self.to:
+            raise OptionsError("--batch applies to .tflite files, which --to leaves out", advice="Add --to tflite.")
         if self.to is not None and Format.SAVEDMODEL in self.to:
             raise OptionsError(
                 "--to is savedmodel, which this version cannot write", advice="Choose from tflite, onnx, tfjs."

@@ -13,7 +13,7 @@ from edgeloop.convert.form import FormLog, tfjs_form
 from edgeloop.convert.forms.tfjs import check_tensorflowjs
 from edgeloop.convert.forms.tflite_file import is_kept_unchanged
 from edgeloop.convert.options import MEASURED, ConvertOptions
-from edgeloop.convert.samples import LabelPolicy, Samples, read_samples, synthetic
+from edgeloop.convert.samples import FREE_SIZE, LabelPolicy, Samples, read_samples, synthetic
 from edgeloop.convert.sources.source import Source, SourceKind
 from edgeloop.errors import DataError, ModelError, OptionsError
 from edgeloop.progress import Say
@@ -128,11 +128,12 @@ def proof_samples(
     *,
     whole: bool = False,
     span: int = 0,
+    free: int = FREE_SIZE,
 ) -> Samples:
     """What the proof runs on: all of the evaluation data, for accuracy is about the whole; else calibration data;
-    else made-up values of that `span`."""
+    else made-up values of that `span`, of size `free` where the model leaves a dimension free."""
     if options.evaluation is not None:
         return read_samples(options.evaluation, inputs, labels=LabelPolicy.IF_ANY, whole=whole)
     if calibration is not None:
         return calibration.take(PROOF_SAMPLES)
-    return synthetic(inputs, whole=whole, span=span)
+    return synthetic(inputs, whole=whole, span=span, free=free)

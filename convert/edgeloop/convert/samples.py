@@ -194,14 +194,20 @@ def _relabelled(samples: Samples, inputs: dict[str, np.ndarray], path: str | Pat
 
 
 def synthetic(
-    specs: Sequence[TensorSpec], seed: int = 0, *, whole: bool = False, span: int = 0, count: int = SYNTHETIC
+    specs: Sequence[TensorSpec],
+    seed: int = 0,
+    *,
+    whole: bool = False,
+    span: int = 0,
+    free: int = FREE_SIZE,
+    count: int = SYNTHETIC,
 ) -> Samples:
     """Made-up samples: floats uniform in 0..1 (or another of SPANS), integers 0 or 1. They prove arithmetic, not
     accuracy."""
     rng, (low, high) = np.random.default_rng(seed), SPANS[span]
     shapes = {spec.name: spec.shape if whole else spec.shape[1:] for spec in specs}
-    for free in (FREE_SIZE, FREE_SIZE // 4, 1):
-        made = {name: [count, *(free if d is None else d for d in shape)] for name, shape in shapes.items()}
+    for size in (free, free // 4, 1):
+        made = {name: [count, *(size if d is None else d for d in shape)] for name, shape in shapes.items()}
         if sum(math.prod(shape) for shape in made.values()) <= MADE_UP_VALUES:
             break
     inputs = {}

@@ -14,7 +14,7 @@ from edgeloop.convert.convert import convert as run
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.forms.tfjs import TfjsOptions, Weights
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.parse_options import label_file, preprocessing, training
+from edgeloop.convert.parse_options import input_shape, label_file, preprocessing, training
 from edgeloop.convert.present import conversion
 from edgeloop.convert.proof.prove import ProveOptions
 from edgeloop.convert.search.search import SearchOptions
@@ -89,6 +89,21 @@ def convert(
     ] = 4.0,
     signature: Annotated[
         str | None, typer.Option(metavar="NAME", help="Convert this signature of a SavedModel or .tflite file.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SIZES",
+            help="Fix free dimensions of this input in every format, e.g. image=1,?,?,3; ? keeps the model's size.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            show_default="the model's own, or 1 where TFLite cannot run the model with a free batch",
+            help="Fix the batch of .tflite files at N samples.",
+        ),
     ] = None,
     release: Annotated[int, typer.Option(metavar="N", help="Give the bundle this release number.")] = 1,
     name: Annotated[
@@ -313,6 +328,8 @@ def convert(
             min_snr_db=min_snr,
         ),
         limits=Limits(read_bytes=read_bytes, work_bytes=4 * read_bytes),
+        batch=batch,
+        shapes=tuple(input_shape(text) for text in shape or ()),
         strict=strict,
         allow_unsafe=allow_unsafe,
         imports=tuple(path.resolve() for path in imports or ()),

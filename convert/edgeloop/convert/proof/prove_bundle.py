@@ -53,7 +53,9 @@ def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress
     draft = parse_manifest((job.folder / MANIFEST).read_bytes())
     signature, options, named = draft.signatures[made["signature"]], job.options, made["named"]
     calibration = read_calibration(options, signature.inputs, whole=made["whole"])
-    samples = proof_samples(options, signature.inputs, calibration, whole=made["whole"], span=made["span"])
+    samples = proof_samples(
+        options, signature.inputs, calibration, whole=made["whole"], span=made["span"], free=made["free"]
+    )
     expected = {t.name: np.load(job.scratch / f"{i}.npy", mmap_mode="r") for i, t in enumerate(signature.outputs)}
     layers = layer_names(draft.weights)
     variants, signatures = draft.variants, draft.signatures

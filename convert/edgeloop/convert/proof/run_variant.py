@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +26,8 @@ def run_variant(
     name = inference_signature(variant, signatures, samples.inputs)
     # a variant with a training signature runs every signature at that batch (docs/trainable.md)
     batched = signatures[TRAIN if TRAIN in variant.signatures else name].inputs  # sorted: `lr` may come first
-    fixed = fixed_batch([t for t in batched if t.name in samples.inputs])
+    own = [replace(t, shape=variant.shapes.get(t.name, t.shape)) for t in batched if t.name in samples.inputs]
+    fixed = fixed_batch(own)
     ends = signatures[name]
     # where the source itself takes or gives integers, those are the numbers to compare
     real = {t.name for t in (*ends.inputs, *ends.outputs) if t.dtype.startswith("float")}
