@@ -12,7 +12,7 @@ from edgeloop.canonical import canonical_json
 from edgeloop.convert.calls import fixed_batch
 from edgeloop.convert.form import FormLog, onnx_forms, tfjs_form, tflite_forms
 from edgeloop.convert.forms import onnx, tflite
-from edgeloop.convert.forms.freeze import FrozenSource, freeze
+from edgeloop.convert.forms.freeze import FrozenSource, at_batch, freeze
 from edgeloop.convert.forms.half import check_half
 from edgeloop.convert.forms.onnx_int8 import to_int8
 from edgeloop.convert.forms.preprocess import preprocess_tensors
@@ -111,22 +111,24 @@ def _lowered(source: Source, frozen: FrozenSource | None, plan: ConversionPlan, 
         if not can_fix and plan.options.batch != fixed_batch(source.inputs):
             raise _no_such_batch(plan.options.batch, source)
         source = with_batch(source, plan.options.batch)
-        return tflite.lower(freeze(source).composite, source), source
+        return tflite.lower(at_batch(freeze(source), plan.options.batch), source), source
     try:
         return tflite.lower(frozen.composite, source), source
     except ModelError as refused:
-        if not can_fix:
+        batch = 1 if can_fix else fixed_batch(source.inputs)
+        if batch is None:
             raise
-        source = with_batch(source, 1)
+        own = with_batch(source, batch)
         try:
-            data = tflite.lower(freeze(source).composite, source)
+            data = tflite.lower(at_batch(frozen if own is source else freeze(own), batch), own)
         except ModelError:
             raise refused from None  # the batch was not what it failed at
-    log.say(
-        "The .tflite files have a fixed batch of 1, because TFLite cannot run this model with a free batch. "
-        "Pass --batch N for another."
-    )
-    return data, source
+    if can_fix:
+        log.say(
+            "The .tflite files have a fixed batch of 1, because TFLite cannot run this model with a free batch. "
+            "Pass --batch N for another."
+        )
+    return data, own
 
 
 def _no_such_batch(batch: int, source: Source) -> OptionsError:

@@ -5,10 +5,11 @@ import importlib.util
 import numpy as np
 import pytest
 
-from edgeloop.convert.forms.freeze import freeze
+from edgeloop.convert.forms.freeze import at_batch, freeze
 from edgeloop.convert.forms.onnx import to_onnx
 from edgeloop.convert.forms.tfjs import to_tfjs
 from edgeloop.convert.forms.tflite import lower
+from edgeloop.convert.sources.shapes import with_batch
 from edgeloop.convert.sources.source import open_source
 
 tf = pytest.importorskip("tensorflow")
@@ -125,11 +126,15 @@ def opened(net, folder):
     return open_source(path)
 
 
+def interpreted(data, inputs):
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(model_content=data).get_signature_runner()(**inputs)
+
+
 def answers(form, frozen, source, inputs, folder):
     if form == "tflite":
-        from ai_edge_litert.interpreter import Interpreter
-
-        return Interpreter(model_content=lower(frozen.composite, source)).get_signature_runner()(**inputs)
+        return interpreted(lower(frozen.composite, source), inputs)
     if form == "onnx":
         import onnxruntime
 
@@ -169,6 +174,16 @@ def test_every_form_answers_as_the_source_does(net, tmp_path):
 @pytest.mark.parametrize("net", MORE)
 def test_every_form_of_more_nets_answers_as_the_source_does(net, tmp_path):
     check(*MORE[net], tmp_path)
+
+
+def test_a_loop_traced_with_a_free_batch_becomes_tflite_at_a_fixed_one(tmp_path):
+    keras.utils.set_random_seed(3)
+    layers((5, 4), L.LSTM(3), L.Dense(2)).export(tmp_path / "saved", verbose=False)
+    source = with_batch(open_source(tmp_path / "saved"), 2)
+    x = np.random.default_rng(0).standard_normal((2, 5, 4), np.float32)
+    got = interpreted(lower(at_batch(freeze(source), 2), source), {source.inputs[0].name: x})
+    for name, value in source.call({source.inputs[0].name: x}).items():
+        np.testing.assert_allclose(got[name], value, atol=FLOAT32)
 
 
 def test_a_keras_2_lstm_becomes_one_operator(tmp_path):

@@ -8,7 +8,7 @@ from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.proof.verify import verify
 from edgeloop.convert.training.trainable import TrainableOptions
-from edgeloop.errors import DataError, ModelError, OptionsError, TargetError
+from edgeloop.errors import DataError, ModelError, OptionsError
 
 TFLITE = (Format.TFLITE,)
 
@@ -110,12 +110,55 @@ def test_a_dict_of_outputs_trains_like_a_plain_one(make, tmp_path):
     assert "trainable" in {row.variant for row in made.parity if row.passed}
 
 
-def test_a_recurrent_layer_with_a_free_batch_is_refused_with_what_to_change(make, tmp_path):
+@pytest.mark.parametrize("batch", [None, 3])
+def test_a_recurrent_layer_with_a_free_batch_gets_a_fixed_one_as_tflite_alone(make, tmp_path, batch):
     import keras
 
-    path = make("lstm", keras.Input((5, 3), name="x"), lambda L, x: L.LSTM(4)(x))
-    with pytest.raises((ModelError, TargetError), match="fixed batch_size"):
-        convert(path, tmp_path / "b", ConvertOptions(to=TFLITE))
+    path = make(f"lstm{batch}", keras.Input((None, 3), name="x"), lambda L, x: L.LSTM(4, name="y")(x))
+    options = ConvertOptions(to=(Format.TFLITE, Format.ONNX), schemes=(Scheme.FLOAT32,), batch=batch)
+    made = convert(path, tmp_path / "b", options)
+    assert made.bundle.manifest.signatures["infer"].inputs[0].shape == (None, None, 3)
+    shapes = {v.id: v.shapes for v in read_bundle(made.bundle.path).variants}
+    own = batch or 1
+    assert shapes == {"float32": {"x": (own, None, 3), "y": (own, 4)}, "onnx": {}}
+    assert all(row.passed for row in made.parity)
+    assert any("fixed batch of 1" in note for note in made.notes) is (batch is None)  # what was asked for is no news
+    assert all(row.passed for row in verify(made.bundle.path).parity)
+
+
+def test_a_batch_that_the_model_fixes_otherwise_is_refused(make, tmp_path):
+    import keras
+
+    path = make("two", keras.Input((4,), batch_size=2, name="x"), lambda L, x: L.Dense(3)(x))
+    with pytest.raises(OptionsError, match=r"no free batch.*x \[2, 4\]"):
+        convert(path, tmp_path / "b", ConvertOptions(to=TFLITE, batch=3))
+
+
+def test_a_shape_fixes_free_sizes_in_every_format(make, tmp_path):
+    import keras
+
+    path = make("sizes", keras.Input((None, None, 3), name="x"), lambda L, x: L.Conv2D(2, 3, name="y")(x))
+    shapes = (("x", (1, None, 9, None)),)
+    options = ConvertOptions(to=(Format.TFLITE, Format.ONNX), schemes=(Scheme.FLOAT32,), shapes=shapes)
+    manifest = convert(path, tmp_path / "b", options).bundle.manifest
+    ends = manifest.signatures["infer"]
+    assert (ends.inputs[0].shape, ends.outputs[0].shape) == ((1, None, 9, 3), (1, None, 7, 2))
+    with pytest.raises(OptionsError, match=r"--shape x=1,8 does not fit"):
+        convert(path, tmp_path / "b", ConvertOptions(to=TFLITE, shapes=(("x", (1, 8)),)))
+    with pytest.raises(OptionsError, match="names the input 'z'"):
+        convert(path, tmp_path / "b", ConvertOptions(to=TFLITE, shapes=(("z", (1, 8)),)))
+
+
+@pytest.mark.parametrize("layer", ["crop", "long"])
+def test_made_up_inputs_have_a_size_that_the_model_answers_to(make, tmp_path, layer):
+    import keras
+    import numpy
+
+    build = {"crop": lambda L, x: L.Cropping1D(20)(x), "long": lambda L, x: L.Conv1D(2, 41)(x)}[layer]
+    path = make(layer, keras.Input((None, 2), name="x"), build)
+    bundle = convert(path, tmp_path / "b", ConvertOptions(to=(Format.ONNX,))).bundle
+    with numpy.load(bundle.file("reference.npz")) as reference:
+        assert reference["in/x"].shape == (16, 64, 2)  # 32 is too short: 32 - 40 and 32 - 41 + 1 are below 1
 
 
 def test_a_source_that_answers_nan_is_blamed_and_not_its_variants(tmp_path):

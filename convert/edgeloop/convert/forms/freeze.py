@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from edgeloop.convert.forms.graph_nodes import drop_control_inputs, infer_one_size, prune
+from edgeloop.convert.forms.graph_nodes import drop_control_inputs, fix_list_batch, infer_one_size, prune
 from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
@@ -69,6 +69,13 @@ class FrozenSource:
                 self._build_tensor_data()
 
         return _frozen(constants, WithCalls(self.traced), self.functional.inputs, self.functional.outputs)
+
+
+def at_batch(frozen: FrozenSource, batch: int) -> FrozenGraph:
+    """The graph for TFLite of a source whose inputs have this batch, where its loops were traced with a free one."""
+    graph = type(frozen.composite.graph).FromString(frozen.composite.graph.SerializeToString())
+    fix_list_batch(graph, batch)
+    return replace(frozen.composite, graph=graph)
 
 
 def freeze(source: Source) -> FrozenSource:

@@ -6,6 +6,9 @@ from typing import Any
 
 from edgeloop.extras import need
 
+# the input that says the shape of a list's elements
+ELEMENT_SHAPE = {"TensorListReserve": 0, "EmptyTensorList": 0, "TensorListFromTensor": 1, "TensorListStack": 1}
+
 
 def drop_control_inputs(graph: Any) -> None:
     """Leave out order that carries no data. A stateless graph needs none, TF.js fails on it, and only control inputs
@@ -48,6 +51,22 @@ def infer_one_size(graph: Any) -> None:
         node.attr["Tshape"].type = tf.int32.as_datatype_enum
         shape.input.extend(dict.fromkeys(name for p in parts for name in p.input if p.op == "Const"))  # its frame
         node.input[1] = shape.name
+
+
+def fix_list_batch(graph: Any, batch: int) -> None:
+    """Give the lists of a loop, whose elements are [any, ...], elements of [batch, ...].
+
+    A loop that was traced with a free batch says so in constants, which the batch of the inputs does not reach.
+    """
+    tf = need("tensorflow", extra="convert")
+    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+        shapes = {node.input[ELEMENT_SHAPE[node.op]].split(":")[0] for node in nodes if node.op in ELEMENT_SHAPE}
+        for node in nodes:
+            if node.name in shapes and node.op == "Const":
+                sizes = tf.make_ndarray(node.attr["value"].tensor)
+                if sizes.ndim == 1 and len(sizes) and sizes[0] == -1:
+                    known = [batch, *sizes[1:]]
+                    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(known, tf.as_dtype(sizes.dtype)))
 
 
 def prune(graph: Any, ends: set[str]) -> None:
