@@ -94,7 +94,7 @@ def convert(
         list[str] | None,
         typer.Option(
             metavar="NAME=SIZES",
-            help="Fix free dimensions of this input in every format, e.g. image=1,?,?,3; ? keeps the model's size.",
+            help="Set free dimensions of this input in every format, e.g. image=1,?,?,3; ? keeps the model's size.",
         ),
     ] = None,
     batch: Annotated[
@@ -102,7 +102,7 @@ def convert(
         typer.Option(
             metavar="N",
             show_default="the model's own, or 1 where TFLite cannot run the model with a free batch",
-            help="Fix the batch of .tflite files at N samples.",
+            help="Set the batch of .tflite files to N samples.",
         ),
     ] = None,
     release: Annotated[int, typer.Option(metavar="N", help="Give the bundle this release number.")] = 1,

@@ -70,7 +70,10 @@ def _outputs(source: Source, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, 
         traced = tf.function(lambda **tensors: call(**tensors), autograph=False).get_concrete_function(**specs)
     except Exception as e:  # Keras and TensorFlow raise many types here; each means that the sizes do not fit
         sizes = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in inputs)
-        raise ModelError(f"{source.path} cannot take inputs of these sizes: {sizes} ({one_line(e, 200)})") from e
+        raise ModelError(
+            f"{source.path} cannot take inputs of these sizes: {sizes} ({one_line(e, 200)})",
+            advice="Pass other sizes with --shape and --batch.",
+        ) from e
     shapes = [tensor.shape for tensor in traced.outputs]
     return tuple(
         replace(spec, shape=tuple(shape.as_list())) if shape.rank is not None else spec
