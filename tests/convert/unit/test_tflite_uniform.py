@@ -7,9 +7,11 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from tflite_by_hand import tflite
 
+from edgeloop.bundle import Scheme
 from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
+from edgeloop.convert.forms.tflite_file import is_kept_unchanged, stored_scheme
 from edgeloop.convert.sources.float32_weights import with_float32_weights
-from edgeloop.convert.sources.tflite_uniform import uniform
+from edgeloop.convert.sources.tflite_uniform import uniform, with_one_signature
 from edgeloop.files.flatbuffer import read_tflite
 
 PLAIN = tflite([("ADD", 0, 1, 2), ("MUL", 2, 2, 3)])
@@ -175,3 +177,44 @@ def test_sparse_blocks_lie_where_their_block_does():
     plain = with_float32_weights(with_constant(build, "DENSIFY", [4, 4]))
     expected = [[0, 0, 1, 2], [0, 0, 3, 4], [5, 6, 0, 0], [7, 8, 0, 0]]
     np.testing.assert_array_equal(constant_of(plain, "t1"), expected)
+
+
+def test_the_chosen_signature_is_alone_and_its_graph_first():
+    two = tflite([("ADD", 0, 1, 2)], [("MUL", 0, 1, 2)], signatures={"add": 0, "multiply": 1})
+    one = read_tflite(with_one_signature(two, "multiply"))
+    assert [(s.name, s.graph) for s in one.signatures] == [("multiply", 0)]
+    assert [[op.name for op in graph.operators] for graph in one.graphs] == [["MUL"]]
+    alone = tflite([("ADD", 0, 1, 2)], signatures={"add": 0})
+    assert with_one_signature(alone, "add") is alone
+
+
+def test_the_graphs_that_a_signature_calls_stay_under_their_new_numbers():
+    def call(tree):
+        tree.operatorCodes.append(schema.OperatorCodeT(builtinCode=118, deprecatedBuiltinCode=118, version=1))  # IF
+        branches = schema.IfOptionsT(thenSubgraphIndex=2, elseSubgraphIndex=3)
+        operator = schema.OperatorT(
+            opcodeIndex=len(tree.operatorCodes) - 1,
+            inputs=[0, 1],
+            outputs=[2],
+            builtinOptionsType=schema.BuiltinOptions.IfOptions,
+            builtinOptions=branches,
+        )
+        tree.subgraphs[1].operators = [operator]
+
+    graphs = [[(kind, 0, 1, 2)] for kind in ("ADD", "SUB", "MUL", "ADD")]
+    data = changed(tflite(*graphs, signatures={"add": 0, "choose": 1}), call)
+    tree = read_tree(with_one_signature(data, "choose"))
+    options = tree.subgraphs[0].operators[0].builtinOptions
+    kinds = [code.builtinCode for code in tree.operatorCodes]
+    called = [tree.subgraphs[i].operators[0] for i in (options.thenSubgraphIndex, options.elseSubgraphIndex)]
+    assert [kinds[op.opcodeIndex] for op in called] == [18, 0]  # MUL, ADD
+    assert len(tree.subgraphs) == 3
+
+
+def test_a_file_of_whole_numbers_is_not_a_quantized_one():
+    def whole(tree):
+        for tensor in tree.subgraphs[0].tensors:
+            tensor.type = schema.TensorType.INT32
+
+    data = changed(PLAIN, whole)
+    assert stored_scheme(data) is Scheme.FLOAT32 and not is_kept_unchanged(data)

@@ -25,3 +25,11 @@ def read_tree(data: bytes) -> Any:
 def write_tree(tree: Any) -> bytes:
     """The flatbuffer of a tree."""
     return bytes(need("ai_edge_litert.tools.flatbuffer_utils", extra="edge").convert_object_to_bytearray(tree))
+
+
+def clear_unused(tree: Any) -> None:
+    """Empty the buffers that no tensor of any graph and no metadata names; positions stay."""
+    used = {0, *(t.buffer for g in tree.subgraphs for t in g.tensors), *(entry.buffer for entry in tree.metadata or ())}
+    for i, buffer in enumerate(tree.buffers):
+        if i not in used:
+            buffer.data = None

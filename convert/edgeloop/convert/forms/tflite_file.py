@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgeloop.bundle import Quantization, Scheme
 from edgeloop.files.flatbuffer import float_operators, read_tflite
 
+QUANTIZED = frozenset({"int2", "int4", "int8", "uint8", "int16"})
 STATE = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 
 
@@ -13,6 +14,8 @@ def stored_scheme(data: bytes) -> Scheme:
     tensors = [t for graph in read_tflite(data).graphs for t in graph.tensors]
     constants = {t.dtype for t in tensors if t.constant_bytes and t.dtype != "int32"}
     if not float_operators(data):
+        if not {t.dtype for t in tensors} & QUANTIZED:  # it computes with whole numbers, and none stands for a real one
+            return Scheme.FLOAT32
         activations = {t.dtype for t in tensors if not t.constant_bytes}
         return Scheme.INT16X8 if "int16" in activations else Scheme.INT8
     if "float16" in constants:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
+from edgeloop.convert.forms.flatbuffer_tree import clear_unused, read_tree, write_tree
 from edgeloop.extras import need
 from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.files.schema import TENSOR_TYPES
@@ -128,7 +128,4 @@ def _drop(tree: Any, position: int, gone: set[int]) -> None:
     for signature in (s for s in tree.signatureDefs or () if s.subgraphIndex == position):
         for entry in (*(signature.inputs or ()), *(signature.outputs or ())):
             entry.tensorIndex = moved[entry.tensorIndex]
-    used = {0, *(t.buffer for g in tree.subgraphs for t in g.tensors), *(entry.buffer for entry in tree.metadata or ())}
-    for i, buffer in enumerate(tree.buffers):
-        if i not in used:
-            buffer.data = None
+    clear_unused(tree)

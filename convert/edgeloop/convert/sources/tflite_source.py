@@ -14,7 +14,7 @@ from edgeloop.convert.forms.tflite_file import is_kept_unchanged
 from edgeloop.convert.sources.float32_weights import with_float32_weights
 from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.source_value import INFER, Source, tensor_specs
-from edgeloop.convert.sources.tflite_uniform import fill_codes, free_name, name_tensors, uniform
+from edgeloop.convert.sources.tflite_uniform import fill_codes, free_name, name_tensors, uniform, with_one_signature
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 from edgeloop.files.flatbuffer import read_tflite
@@ -37,6 +37,9 @@ def open_tflite(path: Path, signature: str | None, allow_unsafe: bool = False) -
     # the file itself answers for what is made of it, and is what is copied where it can only be copied
     name, inputs, outputs = tflite_specs(read, signature, path)
     _refuse_text(path, inputs, outputs)
+    kept = is_kept_unchanged(plain)
+    others = [s.name for s in read_tflite(read).signatures if s.name != name]
+    notes = (f"The signature {name!r} was converted. Others are left out: {', '.join(others)} (--signature NAME).",)
     return Source(
         path=path,
         kind=SourceKind.TFLITE,
@@ -45,7 +48,8 @@ def open_tflite(path: Path, signature: str | None, allow_unsafe: bool = False) -
         inputs=tensor_specs([n for n, _ in inputs], [s for _, s in inputs]),
         outputs=tensor_specs([n for n, _ in outputs], [s for _, s in outputs]),
         call=tflite_call(read, name, path),
-        flatbuffer=read if is_kept_unchanged(plain) else plain,
+        flatbuffer=read if kept else with_one_signature(plain, name),
+        notes=notes if others and not kept else (),
     )
 
 

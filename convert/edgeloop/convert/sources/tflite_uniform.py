@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
+from edgeloop.convert.forms.flatbuffer_tree import clear_unused, read_tree, write_tree
 from edgeloop.extras import need
 from edgeloop.files.flatbuffer import read_tflite
 
@@ -29,6 +29,42 @@ def uniform(data: bytes) -> bytes:
     fill_codes(tree)
     name_tensors(tree)
     return write_tree(tree)
+
+
+def with_one_signature(data: bytes, name: str) -> bytes:
+    """`data` with the signature `name` alone, its graph first, and what that calls. Itself, if it is so already.
+
+    What measures and quantizes runs one signature and reads the first graph.
+    """
+    model = read_tflite(data)
+    if len(model.signatures) == 1 and model.signatures[0].graph == 0:
+        return data
+    tree = read_tree(data)
+    chosen = next(s for s in tree.signatureDefs if _text(s.signatureKey) == name)
+    order, waiting = [], [chosen.subgraphIndex]
+    while waiting:
+        position = waiting.pop()
+        if position not in order:
+            order.append(position)
+            waiting += [i for _, _, i in _called(tree.subgraphs[position])]
+    for position in order:
+        for options, field, i in _called(tree.subgraphs[position]):
+            setattr(options, field, order.index(i))
+    tree.subgraphs = [tree.subgraphs[position] for position in order]
+    chosen.subgraphIndex = 0
+    tree.signatureDefs = [chosen]
+    clear_unused(tree)
+    return write_tree(tree)
+
+
+def _called(graph: Any) -> list[tuple[Any, str, int]]:
+    """The graphs that operators of this one name (IF, WHILE, CALL_ONCE): (options, field, position)."""
+    found = []
+    for op in graph.operators:
+        for options in (op.builtinOptions, op.builtinOptions2):
+            fields = [name for name in vars(options) if "ubgraph" in name] if options is not None else []
+            found += [(options, name, getattr(options, name)) for name in fields]
+    return [(options, name, i) for options, name, i in found if isinstance(i, int) and i >= 0]
 
 
 def fill_codes(tree: Any) -> None:
