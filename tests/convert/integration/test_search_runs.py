@@ -50,7 +50,7 @@ def job(tmp_path_factory) -> MixSearchJob:
     path = tmp_path_factory.mktemp("hostile") / "digits.keras"
     model.save(path)
     source = open_source(path, None)
-    float32 = lower(freeze(source), source)
+    float32 = lower(freeze(source).composite, source)
     return MixSearchJob(
         float32=float32,
         calibration=calibrate(float32, source, Samples(inputs={"image": x[:200]})),
