@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from edgeloop.bundle import TRAINABLE, Format, Scheme, Variant
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.calls import fixed_batch
-from edgeloop.convert.form import FormLog, onnx_forms, tfjs_form, tflite_forms
+from edgeloop.convert.form import Form, FormLog, onnx_forms, tfjs_form, tflite_forms
 from edgeloop.convert.forms import onnx, tflite
 from edgeloop.convert.forms.freeze import FrozenSource, at_batch, freeze
 from edgeloop.convert.forms.half import check_half
@@ -86,13 +87,18 @@ def _tflites(
         if needs_ranges(plan) and plan.calibration is not None:
             with log.leave_out([] if plan.options.search else measured):
                 calibration = tflite.calibrate(float32, source, plan.calibration, progress)
+        job = _TfliteJob(source, float32, calibration)
         for form in forms:
             if form.scheme in MEASURED and calibration is None:
                 continue
             with log.leave_out([form]):
-                data = _quantized(float32, form.scheme, calibration, form.io)
-                files = {f"{form.id}.tflite": data}
-                made.append(export_variant(form.id, Format.TFLITE, form.scheme, (source.signature,), files))
+                made.append(_tflite(job, form))
+        # asked for nothing in particular: what int8 can hold in part is better than nothing in integers
+        if plan.options.schemes is None and calibration is not None and not any(v.variant.id == "int8" for v in made):
+            mixed = Form(id=Scheme.MIXED.value, format=Format.TFLITE, scheme=Scheme.MIXED)
+            with contextlib.suppress(ModelError):  # why is said of int8 already
+                made.append(_tflite(job, mixed))
+                log.say(f"mixed was written instead of int8: {made[-1].variant.notes[0]}.")
         if plan.options.search is not None:
             made.append(_searched(source, plan, float32, calibration, made, log, progress))
     return [replace(one, variant=_with_shapes(one.variant, free, source)) for one in made]
@@ -147,18 +153,50 @@ def _with_shapes(variant: Variant, free: Source, own: Source) -> Variant:
     return replace(variant, shapes=shapes, notes=(*variant.notes, f"batch {own.inputs[0].shape[0]}"))
 
 
-def _quantized(float32: bytes, scheme: Scheme, calibration: tflite.Calibration | None, io: Io) -> bytes:
-    """As `tflite.quantize`; raises ModelError too where the scheme's name would promise what is not inside."""
-    if scheme is Scheme.FLOAT16:
-        check_half(float32)
-    data = tflite.quantize(float32, scheme, calibration, io=io)
+@dataclass(slots=True)
+class _TfliteJob:
+    """What every .tflite of one source is made of; int8 and mixed are one file, made once."""
+
+    source: Source
+    float32: bytes
+    calibration: tflite.Calibration | None
+    integers: dict[tuple[Scheme, Io], tflite.IntegerFile] = field(default_factory=dict)
+
+    def to_integers(self, scheme: Scheme, io: Io) -> tflite.IntegerFile:
+        key = scheme, io
+        if key not in self.integers:
+            self.integers[key] = tflite.to_integers(self.float32, scheme, self.calibration, io=io)
+        return self.integers[key]
+
+
+def _tflite(job: _TfliteJob, form: Form) -> ExportedVariant:
+    """One .tflite.
+
+    Raises:
+        ModelError: It cannot be made, or the scheme's name would promise what is not inside.
+    """
+    notes: tuple[str, ...] = ()
+    if form.scheme is Scheme.MIXED:
+        made = job.to_integers(Scheme.INT8, Io.FLOAT32)
+        data, notes = made.data, (f"int8, but {tflite.kept_in_float(made)}", *made.notes)
+    elif form.scheme in MEASURED:
+        made = job.to_integers(form.scheme, form.io)
+        if made.left:
+            raise tflite.not_in_integers(made, form.scheme)
+        data, notes = made.data, made.notes
+    else:
+        if form.scheme is Scheme.FLOAT16:
+            check_half(job.float32)
+        data = tflite.quantize(job.float32, form.scheme, job.calibration, io=form.io)
     stored = stored_scheme(data)
-    if stored is not scheme:  # without weights, or with small ones only
+    if stored is not form.scheme:  # without weights, or with small ones only
         raise ModelError(
-            f"no operator of this model becomes {scheme.value}: the file would be {stored.value}",
-            advice=f"Leave {scheme.value} out of --schemes.",
+            f"no operator of this model becomes {form.scheme.value}: the file would be {stored.value}",
+            advice=f"Leave {form.scheme.value} out of --schemes.",
         )
-    return data
+    return export_variant(
+        form.id, Format.TFLITE, form.scheme, (job.source.signature,), {f"{form.id}.tflite": data}, *notes
+    )
 
 
 def _searched(

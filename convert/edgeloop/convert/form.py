@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgeloop.bundle import Format, LeftOut, Scheme, Variant
 from edgeloop.convert.forms.recipes import Io
-from edgeloop.convert.options import ConvertOptions
+from edgeloop.convert.options import MEASURED, ConvertOptions
 from edgeloop.errors import EdgeloopError, MissingExtra, OptionsError
 from edgeloop.progress import Say
 
@@ -38,7 +38,7 @@ class Form:
         if self.format is Format.ONNX:
             return (*words, "--calibration", "F.npz", "--strict")
         io = ("--io", self.io.value) if self.io is not Io.FLOAT32 else ()
-        data = ("--calibration", "F.npz") if self.scheme in (Scheme.INT8, Scheme.INT16X8) else ()
+        data = ("--calibration", "F.npz") if self.scheme in MEASURED else ()
         return (*words, "--schemes", self.scheme.value, *io, *data)
 
 
@@ -86,6 +86,8 @@ def named_ids(schemes: Sequence[Scheme] | None, variants: Sequence[Variant], opt
         return [variant.id for variant in variants]
     planned = [*tflite_forms(schemes, options), *onnx_forms(schemes, options), tfjs_form(Scheme.FLOAT32, options)]
     optional = {form.id for form in planned if not form.named}
+    if options.schemes is None and options.search is None and not options.strict:
+        optional.add(Scheme.MIXED.value)  # written where int8 could not be
     return [variant.id for variant in variants if variant.id not in optional]
 
 

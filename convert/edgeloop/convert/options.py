@@ -16,7 +16,7 @@ from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.errors import OptionsError
 from edgeloop.processes.sandbox import Limits
 
-MEASURED = (Scheme.INT8, Scheme.INT16X8)  # schemes whose activations need ranges
+MEASURED = (Scheme.INT8, Scheme.INT16X8, Scheme.MIXED)  # schemes whose activations need ranges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +89,9 @@ class ConvertOptions:
                 "--schemes, --max-drop and --trainable apply to .tflite files, which --to leaves out",
                 advice="Add --to tflite.",
             )
-        if self.schemes and Scheme.MIXED in self.schemes:
+        if self.schemes and Scheme.MIXED in self.schemes and self.search is not None:
             raise OptionsError(
-                "--schemes is mixed, which only a search can find", advice="Pass --max-drop POINTS instead."
+                "--schemes is mixed, and --max-drop finds a mix itself", advice="Leave mixed out of --schemes."
             )
         if self.io != (Io.FLOAT32,) and self.schemes is not None and Scheme.INT8 not in self.schemes:
             raise OptionsError("--io applies to int8 files, which --schemes leaves out", advice="Add --schemes int8.")

@@ -16,6 +16,7 @@ from edgeloop.files.schema import MODEL, OPERATORS, TENSOR_TYPES
 
 AGAIN = "Fetch or convert it again."
 CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
+SIZES = frozenset({"SHAPE", "RANK"})  # they read no values
 # custom operators that LiteRT's Python interpreter brings along
 BUILTIN_CUSTOM = frozenset({"TFLite_Detection_PostProcess", "AudioSpectrogram", "Mfcc", "NumericVerify"}) | {
     *("Convolution2DTransposeBias", "MaxPoolingWithArgmax2D", "MaxUnpooling2D"),  # MediaPipe's
@@ -107,12 +108,12 @@ def read_tflite(data: bytes, name: str = "the model") -> TfliteFile:
 
 
 def float_operators(data: bytes) -> list[str]:
-    """Names of the operators that touch a float32 tensor, other than the conversions at the ends."""
+    """Names of the operators that compute with a float32 tensor, other than the conversions at the ends."""
     found = []
     for graph in read_tflite(data).graphs:
         for op in graph.operators:
             tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs)]
-            if op.name not in CONVERSIONS and any(t.dtype in ("float32", "float16") for t in tensors):
+            if op.name not in CONVERSIONS | SIZES and any(t.dtype in ("float32", "float16") for t in tensors):
                 found.append(op.name)
     return found
 

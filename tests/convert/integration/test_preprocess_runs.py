@@ -70,7 +70,7 @@ def net(folder):
 
 @pytest.fixture(scope="module")
 def frozen(net):
-    return freeze(with_preprocessing(net, FULL))
+    return freeze(with_preprocessing(net, FULL)).functional
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_int8_holds_the_preprocessing_and_loses_little_by_it(net, float32, photo
     assert float_operators(inside) == []
 
     prepared = np.asarray(preprocess_tensors(FULL, {"image": photos}, net.inputs)["image"])
-    bare = lower(freeze(net), net)
+    bare = lower(freeze(net).composite, net)
     outside = quantize(bare, Scheme.INT8, calibrate(bare, net, Samples(inputs={"image": prepared})))
     cost = snr_db(expected, litert(outside, image=prepared)) - snr_db(expected, litert(inside, image=photos))
     # Four roundings to 8 bits (input, resize, product, sum) where there was one: at most 4 times its noise, 6 dB,
@@ -187,7 +187,7 @@ def test_a_training_graph_uses_the_hook_alone(net, photos):
 
 
 def test_a_model_of_the_right_size_gets_no_resize(net):
-    frozen = freeze(with_preprocessing(net, Preprocessing(resize=(16, 16), std=(2.0,))))
+    frozen = freeze(with_preprocessing(net, Preprocessing(resize=(16, 16), std=(2.0,)))).functional
     assert "ResizeBilinear" not in {node.op for node in frozen.graph.node}
 
 

@@ -125,7 +125,7 @@ def test_calibrating_a_residual_net_gives_int8_the_finer_steps(tmp_path):
     a = np.where(rng.random((256, 4)) < 0.5, rng.uniform(-100, -1, (256, 4)), rng.uniform(-1, 1, (256, 4)))
     x = np.concatenate([a, rng.random((256, 4))], axis=1).astype(np.float32)
     source = open_source(tmp_path / "m.keras")
-    float32 = tflite.lower(freeze.freeze(source), source)
+    float32 = tflite.lower(freeze.freeze(source).composite, source)
     made = [
         tflite.quantize(float32, Scheme.INT16X8, tflite.calibrate(float32, source, Samples(inputs={"x": x})))
         for _ in range(2)

@@ -41,7 +41,7 @@ def net(tmp_path_factory):
     path = tmp_path_factory.mktemp("net") / "net.keras"
     small_net().save(path)
     source = open_source(path)
-    frozen = freeze.freeze(source)
+    frozen = freeze.freeze(source).functional
     float32 = tflite.lower(frozen, source)
     return source, frozen, float32, tflite.calibrate(float32, source, Samples(inputs={"image": IMAGES}))
 
@@ -195,25 +195,25 @@ def test_a_global_average_pool_gets_a_scale_of_its_own_in_int8(tmp_path):
     """Half of a step of the pool's output is all that its int8 form may lose; AVERAGE_POOL_2D has its input's step."""
     keras = pytest.importorskip("keras")
     from edgeloop.convert.forms import freeze, tflite
-    from edgeloop.convert.forms.pooling import pools_as_means
+    from edgeloop.convert.forms.rewrite import for_integers
     from edgeloop.convert.sources.source import open_source
 
     image = keras.Input((8, 8, 3), name="image")
     keras.Model(image, keras.layers.AveragePooling2D(8)(image)).save(tmp_path / "m.keras")
     source = open_source(tmp_path / "m.keras")
-    float32 = tflite.lower(freeze.freeze(source), source)
+    float32 = tflite.lower(freeze.freeze(source).composite, source)
     peaks = np.zeros((64, 8, 8, 3), np.float32)
     peaks[:, 0, 0] = RNG.random((64, 3)) * 255  # means of up to 4 from values of up to 255
     data = tflite.quantize(float32, Scheme.INT8, tflite.calibrate(float32, source, Samples(inputs={"image": peaks})))
     assert [name for _, _, name in dtypes(data)] == ["QUANTIZE", "MEAN", "DEQUANTIZE"]
     # half a step of the mean (4 / 255 / 2) and of the input (1 / 2, in one of 64 values); with the input's step: 0.5
     assert np.abs(answers(data, peaks) - peaks.mean((1, 2), keepdims=True)).max() < 0.02
-    np.testing.assert_allclose(answers(pools_as_means(float32), peaks), answers(float32, peaks), rtol=1e-5)
+    np.testing.assert_allclose(answers(for_integers(float32), peaks), answers(float32, peaks), rtol=1e-5)
     half = keras.layers.AveragePooling2D(4)(image)
     keras.Model(image, half).save(tmp_path / "half.keras")
     source = open_source(tmp_path / "half.keras")
-    float32 = tflite.lower(freeze.freeze(source), source)
-    assert pools_as_means(float32) is float32
+    float32 = tflite.lower(freeze.freeze(source).composite, source)
+    assert for_integers(float32) is float32
 
 
 def test_what_stays_in_float_is_named_by_op_and_layer_with_what_to_change(tmp_path):
@@ -227,7 +227,7 @@ def test_what_stays_in_float_is_named_by_op_and_layer_with_what_to_change(tmp_pa
         tmp_path / "m.keras"
     )
     source = open_source(tmp_path / "m.keras")
-    float32 = tflite.lower(freeze.freeze(source), source)
+    float32 = tflite.lower(freeze.freeze(source).composite, source)
     calibration = tflite.calibrate(float32, source, Samples(inputs={"x": RNG.random((16, 4), np.float32)}))
     with pytest.raises(ModelError, match=r"cannot be fully int8: SIN of \S+ stayed in float \(replace it by"):
         tflite.quantize(float32, Scheme.INT8, calibration)
@@ -246,7 +246,7 @@ from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import open_source
 source = open_source(Path(sys.argv[1]))
 samples = Samples(inputs={"image": np.load(sys.argv[2])})
-frozen = freeze.freeze(source)
+frozen = freeze.freeze(source).functional
 float32 = tflite.lower(frozen, source)
 calibration = tflite.calibrate(float32, source, samples)
 schemes = [s for s in Scheme if s is not Scheme.MIXED]
@@ -353,7 +353,7 @@ def test_calibrating_on_ten_thousand_samples_takes_within_5_percent_of_the_memor
     image = keras.Input((32, 32, 3), name="image")
     keras.Model(image, keras.layers.Conv2D(2, 3, strides=8)(image)).save(tmp_path / "m.keras")
     source = open_source(tmp_path / "m.keras")
-    (tmp_path / "m.tflite").write_bytes(tflite.lower(freeze.freeze(source), source))
+    (tmp_path / "m.tflite").write_bytes(tflite.lower(freeze.freeze(source).composite, source))
     peaks = []
     for count in (100, 10_000):  # 1.2 and 123 MB of values
         np.savez(tmp_path / "s.npz", image=np.ones((count, 32, 32, 3), np.float32))

@@ -48,6 +48,7 @@ class SchemeChoice(enum.StrEnum):
     INT8 = Scheme.INT8.value
     INT16X8 = Scheme.INT16X8.value
     INT4 = Scheme.INT4.value
+    MIXED = Scheme.MIXED.value
     AUTO = "auto"
 
 
@@ -68,9 +69,10 @@ def convert(
         list[SchemeChoice] | None,
         typer.Option(
             metavar="SCHEME",
-            show_default="float32, float16, dynamic, and int8 if --calibration is given",
-            help="Write one .tflite file for each of these schemes. auto, given alone, writes float32 and the "
-            "smallest mix of schemes (the variant mixed) within --max-drop.",
+            show_default="float32, float16, dynamic, and int8 or else mixed if --calibration is given",
+            help="Write one .tflite file for each of these schemes. mixed is int8 with the operators that have no "
+            "integer kernel in float32. auto, given alone, writes float32 and the smallest mix of schemes (the variant "
+            "mixed) within --max-drop.",
         ),
     ] = None,
     io: Annotated[

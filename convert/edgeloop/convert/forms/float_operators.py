@@ -5,34 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgeloop.files.flatbuffer import CONVERSIONS, Graph, Operator, read_tflite
+from edgeloop.files.flatbuffer import CONVERSIONS, SIZES, Graph, Operator, read_tflite
 
 FLOATS = frozenset({"float32", "float16"})
-# the quantizer has rules for about fifty ops; these are those of the others that models ask for
+# of operators for which TFLite has no integer kernel, or none that a quantizer uses; what can be done about them
 ADVICE = {
-    "SIN": "replace it by values computed before the model, or by a polynomial",
-    "COS": "replace it by values computed before the model, or by a polynomial",
+    "SIN": "replace it by values computed before the model",
+    "COS": "replace it by values computed before the model",
     "FLOOR": "move the rounding before the model",
     "CEIL": "move the rounding before the model",
     "ROUND": "move the rounding before the model",
-    "EXP": "use softmax or sigmoid, which have integer kernels",
-    "LOG": "move the logarithm before or after the model",
     "POW": "write a whole power as a product",
-    "ELU": "use relu, relu6 or hard_swish",
-    "LEAKY_RELU": "use relu",
-    "PRELU": "use relu",
-    "RELU6": "place it directly after a convolution or dense layer, which fuses it",
-    "ABS": "use maximum(x, -x)",
-    "NEG": "multiply by -1",
     "CUMSUM": "move the running sum after the model",
-    "REDUCE_MAX": "use max pooling",
-    "L2_NORMALIZATION": "normalize after the model",
     "LOCAL_RESPONSE_NORMALIZATION": "use batch normalization",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "unroll the layer (unroll=True)",
     "WHILE": "unroll the layer (unroll=True)",
     "CAST": "give the model its inputs in the type it computes with",
 }
-ELSE = "replace it by operators with an integer kernel, or keep it in float with --max-drop"
+ELSE = "it has no integer kernel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +43,8 @@ class FloatOperator:
 
     def __str__(self) -> str:
         also = f" and {self.more} more" if self.more else ""
-        return f"{self.op} of {self.layer}{also} stayed in float ({self.advice})"
+        advice = f" ({self.advice})" if self.advice else ""
+        return f"{self.op} of {self.layer}{also} stayed in float{advice}"
 
 
 def float_operators(data: bytes) -> tuple[FloatOperator, ...]:
@@ -79,7 +70,7 @@ def listed(found: Sequence[FloatOperator]) -> str:
 
 
 def _is_float(graph: Graph, op: Operator) -> bool:
-    return any(graph.tensors[i].dtype in FLOATS for i in (*op.inputs, *op.outputs))
+    return op.name not in SIZES and any(graph.tensors[i].dtype in FLOATS for i in (*op.inputs, *op.outputs))
 
 
 def _layer(graph: Graph, op: Operator) -> str:

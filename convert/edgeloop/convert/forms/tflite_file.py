@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from edgeloop.bundle import Quantization, Scheme
-from edgeloop.files.flatbuffer import float_operators, read_tflite
+from edgeloop.files.flatbuffer import CONVERSIONS, float_operators, read_tflite
 
 QUANTIZED = frozenset({"int2", "int4", "int8", "uint8", "int16"})
+CARRIERS = frozenset({"GATHER", "EMBEDDING_LOOKUP"})  # they hand on values of a table as they are stored
 STATE = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 
 
@@ -18,11 +19,24 @@ def stored_scheme(data: bytes) -> Scheme:
             return Scheme.FLOAT32
         activations = {t.dtype for t in tensors if not t.constant_bytes}
         return Scheme.INT16X8 if "int16" in activations else Scheme.INT8
+    if _computes_in_integers(data):
+        return Scheme.MIXED
     if "float16" in constants:
         return Scheme.FLOAT16
     if "int4" in constants:
         return Scheme.INT4
     return Scheme.DYNAMIC if constants & {"int8", "uint8"} else Scheme.FLOAT32
+
+
+def _computes_in_integers(data: bytes) -> bool:
+    """Whether any operator does: its result has a scale."""
+    return any(
+        graph.tensors[i].dtype in ("int8", "int16") and graph.tensors[i].scale
+        for graph in read_tflite(data).graphs
+        for op in graph.operators
+        if op.name not in CONVERSIONS | CARRIERS
+        for i in op.outputs
+    )
 
 
 def is_kept_unchanged(data: bytes) -> bool:

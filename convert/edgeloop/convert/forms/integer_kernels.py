@@ -1,0 +1,72 @@
+"""A quantized .tflite in; the same without conversions around what has an integer kernel out.
+
+Both quantizers convert to float and back around operators that they have no rule for, though some of those have a
+kernel for integers, or read no values at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
+from edgeloop.convert.forms.graph_edit import GraphEdit, edits, without_unused_codes
+from edgeloop.files.flatbuffer import read_tflite
+
+ANY_SCALES = ("ELU",)  # computed by a table of 256 entries, whatever the scales of input and output
+
+
+def in_integers(quantized: bytes) -> bytes:
+    """`quantized` itself where nothing can be spared."""
+    found = {op.name for graph in read_tflite(quantized).graphs for op in graph.operators}
+    if not found & {"SHAPE", "CAST", *ANY_SCALES}:
+        return quantized
+    tree, changed = read_tree(quantized), False
+    for edit in edits(tree):
+        for rule in (_sizes, _casts, _sandwiches):
+            rule(edit)
+        changed = edit.tidied() or changed
+    return write_tree(without_unused_codes(tree)) if changed else quantized
+
+
+def _sizes(edit: GraphEdit) -> None:
+    """SHAPE reads the integers themselves."""
+    for op in edit.operators("SHAPE"):
+        before = edit.maker(op.inputs[0])
+        if before is not None and edit.kind(before) == "DEQUANTIZE":
+            edit.read_instead(op, op.inputs[0], before.inputs[0])
+
+
+def _casts(edit: GraphEdit) -> None:
+    """A CAST of bytes that is quantized next: QUANTIZE takes the bytes as they are, as steps of 1 from 0."""
+    types = edit.schema.TensorType
+    for op in edit.operators("CAST"):
+        given, readers = edit.tensor(op.inputs[0]), edit.readers(op.outputs[0])
+        bytes_ = given.type in (types.UINT8, types.INT8) and (given.quantization is None or not _scales(given))
+        if bytes_ and edit.is_float(op.outputs[0]) and readers and all(edit.kind(r) == "QUANTIZE" for r in readers):
+            given.quantization = edit.schema.QuantizationParametersT(
+                scale=np.ones(1, np.float32), zeroPoint=np.zeros(1, np.int64)
+            )
+            for reader in readers:
+                edit.read_instead(reader, op.outputs[0], op.inputs[0])
+
+
+def _sandwiches(edit: GraphEdit) -> None:
+    """DEQUANTIZE, an operator, QUANTIZE: the operator alone."""
+    for op in edit.operators(*ANY_SCALES):
+        before, after = edit.maker(op.inputs[0]), edit.only_reader(op.outputs[0])
+        if before is None or after is None or [edit.kind(before), edit.kind(after)] != ["DEQUANTIZE", "QUANTIZE"]:
+            continue
+        if _is_int8(edit, before.inputs[0]) and _is_int8(edit, after.outputs[0]):
+            edit.read_instead(op, op.inputs[0], before.inputs[0])
+            op.outputs = list(after.outputs)
+            edit.remove(after)
+
+
+def _is_int8(edit: GraphEdit, index: int) -> bool:
+    return bool(edit.tensor(index).type == edit.schema.TensorType.INT8)
+
+
+def _scales(tensor: Any) -> bool:
+    return tensor.quantization.scale is not None and len(tensor.quantization.scale) > 0
