@@ -141,3 +141,24 @@ def test_a_public_layers_model_gives_what_its_weights_say_by_hand(shared):
     source = open_source(path)
     (got,) = source.call({source.inputs[0].name: x}).values()
     np.testing.assert_allclose(got, h @ pieces[4] + pieces[5], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "shape"),
+    [
+        ({"dim": [{"size": "3"}, {"size": "2"}]}, (3, 2)),
+        ({"dim": [{"size": "-1"}, {"size": "2"}]}, (None, 2)),
+        ({"unknownRank": True}, (None, 2)),
+        ({}, (None, 2)),  # a scalar, which the graph contradicts
+    ],
+)
+def test_a_size_that_the_graph_leaves_free_is_what_the_signature_says(tmp_path, said, shape):
+    path = made.tfjs(tmp_path)
+    model = json.loads(path.read_bytes())
+    model["signature"] = {
+        "inputs": {"given": {"name": "x:0", "dtype": "DT_FLOAT", "tensorShape": said}},
+        "outputs": {"sum": {"name": "y:0"}},
+    }
+    path.write_text(json.dumps(model))
+    (given,), (answer,) = open_source(path).inputs, open_source(path).outputs
+    assert (given.name, given.shape, answer.name) == ("given", shape, "sum")

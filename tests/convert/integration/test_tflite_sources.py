@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from edgeloop.bundle import Scheme, Signature
 from edgeloop.convert.forms import tflite
@@ -154,3 +155,34 @@ def test_odd_outputs_are_the_same_in_onnx_and_described_in_the_tflite(ends, name
 def test_a_file_that_takes_text_is_refused_with_what_to_do(ends):
     with pytest.raises(ModelError, match=r"takes text in 'words'.*Look words up outside of the model"):
         open_source(ends / "text.tflite")
+
+
+def test_a_custom_operator_that_litert_has_runs_and_stays(tmp_path):
+    """MediaPipe's transposed convolution with a bias: 2 x 2 weights laid down at each pixel, 2 apart, plus 10."""
+    weights = np.float32([[1, 2], [3, 4]])
+    constants = {"weights": weights.reshape(1, 2, 2, 1), "bias": np.float32([10])}
+    code = schema.OperatorCodeT(builtinCode=32, deprecatedBuiltinCode=32, customCode=b"Convolution2DTransposeBias")
+    tensors = [
+        schema.TensorT(name=name.encode(), shape=shape, buffer=buffer, type=schema.TensorType.FLOAT32)
+        for name, shape, buffer in (
+            ("x", [1, 2, 2, 1], 0),
+            ("weights", [1, 2, 2, 1], 1),
+            ("bias", [1], 2),
+            ("y", [1, 4, 4, 1], 0),
+        )
+    ]
+    # TfLiteTransposeConvParams: padding (2: valid), stride width, stride height
+    options = np.int32([2, 2, 2, 0, 0]).view(np.uint8)
+    operator = schema.OperatorT(opcodeIndex=0, inputs=[0, 1, 2], outputs=[3], customOptions=options)
+    graph = schema.SubGraphT(tensors=tensors, inputs=[0], outputs=[3], operators=[operator])
+    buffers = [schema.BufferT(), *(schema.BufferT(data=v.view(np.uint8).ravel()) for v in constants.values())]
+    model = schema.ModelT(version=3, operatorCodes=[code], subgraphs=[graph], buffers=buffers)
+    (tmp_path / "m.tflite").write_bytes(write_tree(model))
+    source = open_source(tmp_path / "m.tflite")
+    x = np.float32([[1, 2], [3, 4]])
+    expected = np.kron(x, weights) + 10
+    (got,) = source.call({"x": x.reshape(1, 2, 2, 1)}).values()
+    np.testing.assert_array_equal(got[0, :, :, 0], expected)
+    small = tflite.quantize(source.flatbuffer, Scheme.FLOAT16)
+    (got,) = tflite_call(small, source.signature, source.path)({"x": x.reshape(1, 2, 2, 1)}).values()
+    np.testing.assert_array_equal(got[0, :, :, 0], expected)

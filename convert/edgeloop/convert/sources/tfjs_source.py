@@ -100,7 +100,7 @@ def _graph_model(path: Path, model: Mapping[str, Any], weights: Mapping[str, np.
 
 def _ends(model: Mapping[str, Any], definition: Any) -> tuple[Ends, Ends]:
     """Inputs and outputs by the signature; without one, the placeholders, and what nothing else reads."""
-    signature = model.get("signature") or (model.get("userDefinedMetadata") or {}).get("signature") or {}
+    signature = _signature(model)
     placeholders = {node.name: f"{node.name}:0" for node in definition.node if node.op == "Placeholder"}
     read = {name.lstrip("^").split(":")[0] for node in definition.node for name in node.input}
     last = {node.name: f"{node.name}:0" for node in definition.node if node.name not in read and node.op != "Const"}
@@ -115,12 +115,23 @@ def _tensor(name: str) -> str:
     return name if ":" in name else f"{name}:0"
 
 
+def _signature(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    return model.get("signature") or (model.get("userDefinedMetadata") or {}).get("signature") or {}
+
+
 def _shape(model: Mapping[str, Any], side: str, key: str, tensor: Any) -> Shape:
-    """What the graph says; where that knows no rank, what the signature does."""
-    if tensor.shape.rank is not None:
-        return tuple(tensor.shape.as_list())
-    entry = ((model.get("signature") or {}).get(side) or {}).get(key) or {}
-    shape = entry.get("tensorShape") or {}
-    if "dim" not in shape:
-        raise ValueError(f"the tensor {key!r} of its {side} has no rank")
-    return tuple(None if int(d.get("size", -1)) < 0 else int(d["size"]) for d in shape["dim"])
+    """What the graph says, and what it leaves free as the signature says it."""
+    entry = (_signature(model).get(side) or {}).get(key) or {}
+    shape = entry.get("tensorShape")
+    said: Shape | None = None
+    if shape is not None and not shape.get("unknownRank"):
+        sizes = [int(d.get("size", -1)) for d in shape.get("dim", ())]
+        said = tuple(None if size < 0 else size for size in sizes)
+    if tensor.shape.rank is None:
+        if said is None:
+            raise ValueError(f"the tensor {key!r} of its {side} has no rank")
+        return said
+    own = tuple(tensor.shape.as_list())
+    if said is None or len(said) != len(own):
+        return own
+    return tuple(b if a is None else a for a, b in zip(own, said, strict=True))
