@@ -157,7 +157,7 @@ def test_an_h5_that_keras_3_cannot_load_is_loaded_by_tf_keras(tmp_path):
     for name, expected in zip("ab", net(x), strict=True):
         np.testing.assert_array_equal(source.call({"x": x})[name], expected)
     # the graph computes the same with its weights as constants; float32 sums of 18 terms below 1: 18 * 2^-24
-    frozen = freeze(source)
+    frozen = freeze(source).functional
     imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(frozen.graph, name=""), [])
     answers = imported.prune(list(frozen.inputs), list(frozen.outputs))(tf.constant(x))
     for answer, expected in zip(answers, net(x), strict=True):
