@@ -21,6 +21,8 @@ LOADERS = {
 LOOKUPS = frozenset({"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"})
 PACKAGES = frozenset({"keras", "tf_keras", "keras_hub", "keras_cv", "keras_nlp", "builtins"})
 NOT_LAYERS = frozenset({"utils", "config", "saving", "export", "datasets", "tools"})  # of Keras
+# classes of TF-MOT that wrap a layer while it is trained
+WRAPPERS = tuple(f"tensorflow_model_optimization.python.core.{part}.keras." for part in ("quantization", "sparsity"))
 # a TFOpLambda calls tf.NAME: mathematics below these, or an array function of one word
 TF_MODULES = frozenset({"math", "nn", "linalg", "signal", "image", "bitwise", "__operators__"})
 TF_FORBIDDEN = frozenset(
@@ -73,7 +75,8 @@ def _code(value: dict[str, Any], owner: str) -> str | None:
         return f"the layer {owner!r}, which calls tf.{inner.get('function')}"
     if isinstance(module, str):
         parts = module.split(".")
-        if parts[0] not in PACKAGES or NOT_LAYERS.intersection(parts):
+        known = parts[0] in PACKAGES or (kind != "function" and module.startswith(WRAPPERS))
+        if not known or NOT_LAYERS.intersection(parts):
             named = inner if kind == "function" else plain
             return f"{named!r} of the module {module!r} in {owner!r}, which would be imported"
         if parts == ["builtins"] and (inner if kind == "function" else kind) in vars(builtins):

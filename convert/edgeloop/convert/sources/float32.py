@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from edgeloop.convert.calls import first_axes_agree, fixed_batch, in_batches
 from edgeloop.convert.samples import synthetic
-from edgeloop.convert.sources.source_value import Arrays, Source
+from edgeloop.convert.sources.rewritten import rewritten
+from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 from edgeloop.runtime.parity.compare import snr_db
@@ -50,10 +50,10 @@ def in_float32(source: Source, original: Source, kinds: list[str]) -> Source:
     """
     tensors = (*source.inputs, *source.outputs)
     if source.model is None or policies(source.model) or any(spec.dtype in OTHER for spec in tensors):
-        source = _rewritten(source)
+        source = rewritten(source, _rewrite, OTHER)
     words = " and ".join(kinds)
     note = f"The model computes in {words}, and devices in float32, so it was converted in float32"
-    distance = _distance(source, original)
+    distance = distance_from(source, original)
     if distance is None:
         return replace(source, notes=(*source.notes, f"{note}."))
     snr, largest = distance
@@ -81,39 +81,6 @@ def _config(value: Any, key: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_config(item) for item in value)
     return "float32" if key in DTYPE_KEYS and value in POLICIES else value
-
-
-def _rewritten(source: Source) -> Source:
-    from edgeloop.convert.forms.freeze import freeze  # which knows Source
-
-    tf = need("tensorflow", extra="convert")
-    frozen = freeze(source).functional
-    graph_def = type(frozen.graph)()
-    graph_def.CopyFrom(frozen.graph)
-    _rewrite(tf, graph_def)
-    inputs, outputs = (
-        tuple(replace(spec, dtype="float32" if spec.dtype in OTHER else spec.dtype) for spec in side)
-        for side in (source.inputs, source.outputs)
-    )
-
-    def graph(**tensors: Any) -> list[Any]:
-        given = {name: tensors[spec.name] for name, spec in zip(frozen.inputs, inputs, strict=True)}
-        placed = {name.split(":")[0]: tensor for name, tensor in given.items()}
-        made = tf.graph_util.import_graph_def(graph_def, placed, list(frozen.outputs), name="")
-        for value, spec in zip(made, outputs, strict=True):
-            value.set_shape(spec.shape)
-        return made
-
-    @cache
-    def traced() -> Any:
-        specs = {spec.name: tf.TensorSpec(spec.shape, spec.dtype) for spec in inputs}
-        return tf.function(graph, autograph=False).get_concrete_function(**specs)
-
-    def call(arrays: Arrays) -> dict[str, np.ndarray]:
-        values = traced()(**{spec.name: tf.constant(arrays[spec.name], spec.dtype) for spec in inputs})
-        return {spec.name: np.asarray(value) for spec, value in zip(outputs, values, strict=True)}
-
-    return replace(source, inputs=inputs, outputs=outputs, graph=graph, call=call)
 
 
 def _rewrite(tf: Any, graph_def: Any) -> None:
@@ -144,7 +111,7 @@ def _rewrite(tf: Any, graph_def: Any) -> None:
             node.attr["T"].type = float32
 
 
-def _distance(source: Source, original: Source) -> tuple[float | None, float] | None:
+def distance_from(source: Source, original: Source) -> tuple[float | None, float] | None:
     """SNR in dB (None: equal) and the largest difference on generated inputs; None where nothing can be compared."""
     whole = not first_axes_agree(source.inputs)
     samples = synthetic(source.inputs, whole=whole, count=SAMPLES)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.convert.sources.fake_quant import WRAPPERS, load_wrapped, without_fake_quant
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.float32 import in_float32, keras_in_float32, policies
 from edgeloop.convert.sources.identify import SourceKind, source_digest
@@ -22,6 +23,7 @@ from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 
 UNKNOWN = ("Could not locate class", "Could not locate function", "Unknown layer", "Unknown object")
+TFMOT = "Save the model as .h5 or as a SavedModel: TF-MOT cannot load its layers from every .keras file."
 CUSTOM = (
     "Pass --import F.py with the file that defines it, or call model.export() where the model was trained and convert "
     "the SavedModel."
@@ -50,16 +52,23 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
     else:
         return _in_float32(source, model)
     tf_keras = need("tf_keras", extra="convert")
+    notes = [f"{path.name} was read by tf_keras, because Keras 3 cannot load it."]
+    wrapped = any(wrapper in reason for wrapper in WRAPPERS)
     try:
-        model = tf_keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe)
+        if wrapped:
+            model, note = load_wrapped(tf_keras, path)
+            notes += [note] if note else []
+        else:
+            model = tf_keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe)
     except Exception as e:
         unknown = any(words in f"{reason} {e}" for words in UNKNOWN)
         raise ModelError(
             f"{path} cannot be loaded by {reason} tf_keras cannot load it either: {_line(e)}",
-            advice=CUSTOM if unknown else "Save the model again with Keras 3.",
+            advice=TFMOT if wrapped else CUSTOM if unknown else "Save the model again with Keras 3.",
         ) from e
-    note = f"{path.name} was read by tf_keras, because Keras 3 cannot load it."
-    return _in_float32(loaded_source(path, model, None, (note,)), model)
+    source = loaded_source(path, model, None, tuple(notes))
+    quantized = any(type(layer).__name__.startswith("Quantize") for layer in _layers(model))
+    return _in_float32(without_fake_quant(source) if quantized else source, model)
 
 
 def _in_float32(source: Source, model: Any) -> Source:

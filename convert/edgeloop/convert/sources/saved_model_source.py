@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.convert.sources.fake_quant import has_fake_quant, without_fake_quant
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.float32 import floats_of, in_float32
 from edgeloop.convert.sources.identify import SourceKind, source_digest
@@ -69,6 +70,8 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
         call=call,
         graph=graph,
     )
+    if has_fake_quant(_nodes(function)):
+        source = without_fake_quant(source)
     kinds = floats_of(_nodes(function))
     return in_float32(source, source, kinds) if kinds else source
 
