@@ -46,7 +46,7 @@ def network():
 @pytest.mark.parametrize("weights", Weights)
 def test_a_graph_model_answers_what_the_keras_model_did_that_it_was_made_from(network, tmp_path, weights):
     source = keras_source(tmp_path, functional(network))
-    to_tfjs(freeze(source), source, tmp_path, TfjsOptions(weights=weights, shard_bytes=1000))
+    to_tfjs(freeze(source).lowered, source, tmp_path, TfjsOptions(weights=weights, shard_bytes=1000))
     read = open_source(tmp_path / "model.json")
     assert [(t.name, t.shape) for t in (*read.inputs, *read.outputs)] == [
         ("image", (None, 16, 16, 3)),
@@ -56,7 +56,7 @@ def test_a_graph_model_answers_what_the_keras_model_did_that_it_was_made_from(ne
     got = read.call({"image": X})
     for name, expected in zip(("a", "b"), network(X), strict=True):
         np.testing.assert_allclose(got[name], expected, atol=WITHIN[weights])
-    data = tflite.lower(freeze(read), read)
+    data = tflite.lower(freeze(read).composite, read)
     assert "PRELU" in {op.name for op in read_tflite(data).graphs[0].operators}
     np.testing.assert_allclose(tflite_call(data, read.signature, tmp_path)({"image": X})["a"], got["a"], atol=1e-6)
 
