@@ -11,6 +11,7 @@ from edgeloop.convert.forms.tfjs import to_tfjs
 from edgeloop.convert.forms.tflite import lower
 from edgeloop.convert.sources.shapes import with_batch
 from edgeloop.convert.sources.source import open_source
+from edgeloop.files.flatbuffer import read_tflite
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
@@ -77,6 +78,13 @@ def bands(x):
     }
 
 
+def suppressed(x):
+    index, count = tf.image.non_max_suppression_padded(
+        x[0, :, :4], x[0, :, 4], 10, 0.5, 0.1, pad_to_max_output_size=True
+    )
+    return {"index": index[None], "count": count[None]}
+
+
 ALL = ("tflite", "onnx", "tfjs")
 FREE = ("onnx", "tfjs")  # TFLite has no loop over a free batch
 NETS = {
@@ -106,7 +114,7 @@ MORE = {
     "loop with exact GELU": (lambda: module(loop, None, 6), FREE),
     "dense residual": (lambda: residual(L.Dense(6, use_bias=False), (6,)), ALL),
     "depthwise residual": (lambda: residual(L.DepthwiseConv2D(3, padding="same", use_bias=False), (5, 6, 3)), ALL),
-    "attention of a free length": (lambda: attention(None, True), FREE),
+    "attention of a free length": (lambda: attention(None, True), ALL),
     "GroupNormalization": (lambda: layers((6, 6, 4), L.GroupNormalization(2), L.Conv2D(3, 1)), ALL),
     "UnitNormalization": (lambda: layers((6, 4), L.UnitNormalization(), L.Dense(3)), ALL),
     "RMSNormalization": (lambda: layers((6, 4), L.RMSNormalization(), L.Dense(3)), ALL),
@@ -186,9 +194,18 @@ def test_a_loop_traced_with_a_free_batch_becomes_tflite_at_a_fixed_one(tmp_path)
         np.testing.assert_allclose(got[name], value, atol=FLOAT32)
 
 
-def test_a_keras_2_lstm_becomes_one_operator(tmp_path):
-    from edgeloop.files.flatbuffer import read_tflite
+def test_non_maximum_suppression_becomes_one_operator_and_keeps_its_shape(tmp_path):
+    source = opened(lambda: module(suppressed, 1, 20, 5), tmp_path)
+    x = np.random.default_rng(0).random((1, 20, 5), np.float32)
+    x[..., 2:4] = x[..., :2] + 0.3
+    data, expected = lower(freeze(source).composite, source), source.call({"x": x})
+    got = interpreted(data, {"x": x})
+    assert 1 <= expected["count"][0] <= 10
+    assert {name: value.tolist() for name, value in got.items()} == {n: v.tolist() for n, v in expected.items()}
+    assert len(read_tflite(data).graphs) == 1  # the loop would be two more
 
+
+def test_a_keras_2_lstm_becomes_one_operator(tmp_path):
     source = opened(NETS["Keras 2 LSTM, batch 1"][0], tmp_path)
     (graph, *others) = read_tflite(lower(freeze(source).composite, source)).graphs
     assert not others  # a loop's condition and body would be two

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from edgeloop.convert.forms.graph_nodes import drop_control_inputs, fix_list_batch, infer_one_size, prune
+from edgeloop.convert.forms.graph_nodes import drop_control_inputs, expand_dims, fix_list_batch, infer_one_size, prune
 from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
@@ -123,5 +123,6 @@ def _frozen(constants: Any, data: Any, inputs: tuple[str, ...], outputs: tuple[s
     graph, _ = constants._replace_variables_by_constants(data)
     drop_control_inputs(graph)
     infer_one_size(graph)
+    expand_dims(graph)
     prune(graph, {name.split(":")[0] for name in (*inputs, *outputs)})
     return FrozenGraph(graph=graph, inputs=inputs, outputs=outputs)

@@ -53,6 +53,42 @@ def infer_one_size(graph: Any) -> None:
         node.input[1] = shape.name
 
 
+def expand_dims(graph: Any) -> None:
+    """x[:, None], a slice that only adds axes, becomes ExpandDims(x, 1).
+
+    TFLite has no slices that add axes, and its converter refuses them where a size is free.
+    """
+    tf = need("tensorflow", extra="convert")
+    for nodes, result in ((graph.node, ""), *((function.node_def, ":output:0") for function in graph.library.function)):
+        slices = [node for node in nodes if node.op == "StridedSlice" and node.attr["new_axis_mask"].i]
+        constants = {node.name: node for node in nodes if node.op == "Const"} if slices else {}
+        for node in slices:
+            strides = constants.get(node.input[3].split(":")[0])
+            if strides is None:
+                continue
+            axes = _only_new_axes(node, tf.make_ndarray(strides.attr["value"].tensor))
+            value, types = node.input[0], {"T": node.attr["T"].type, "Tdim": tf.int32.as_datatype_enum}
+            for axis in axes:
+                where = nodes.add(name=f"{node.name}/axis_{axis}", op="Const", input=strides.input)
+                where.attr["dtype"].type = tf.int32.as_datatype_enum
+                where.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(axis, tf.int32))
+                last = axis == axes[-1]
+                made = node if last else nodes.add(name=f"{node.name}/expanded_{axis}")
+                become(made, "ExpandDims", [value, where.name + result], **types)
+                value = made.name + result
+
+
+def _only_new_axes(node: Any, strides: Any) -> list[int]:
+    """Where the slice adds its axes, in order; nothing where it does anything else."""
+    new, begin, end, ellipsis, shrink = (
+        node.attr[f"{word}_mask"].i for word in ("new_axis", "begin", "end", "ellipsis", "shrink_axis")
+    )
+    added = [i for i in range(len(strides)) if new >> i & 1]
+    kept = [i for i in range(len(strides)) if i not in added]
+    whole = all(begin >> i & 1 and end >> i & 1 and strides[i] == 1 for i in kept)
+    return added if whole and not ellipsis and not shrink else []
+
+
 def fix_list_batch(graph: Any, batch: int) -> None:
     """Give the lists of a loop, whose elements are [any, ...], elements of [batch, ...].
 

@@ -106,9 +106,16 @@ def _rename(graph: Any, stable: Callable[[str], str]) -> None:
         node.input[:] = map(stable, node.input)
         node.output[:] = map(stable, node.output)
         node.name = stable(node.name)
+        if not node.domain:
+            node.ClearField("domain")  # empty and absent mean the same
         for body in (part.g for part in node.attribute if part.HasField("g")):
+            body.name = stable(body.name)
             for value in (*body.input, *body.output, *body.value_info, *body.initializer):
                 value.name = stable(value.name)
+            for value in (*body.input, *body.output, *body.value_info):
+                for size in value.type.tensor_type.shape.dim:
+                    if size.dim_param:  # a free size by a name that tf2onnx counts
+                        size.ClearField("dim_param")
             _rename(body, stable)
 
 

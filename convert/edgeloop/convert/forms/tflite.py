@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeloop.convert.forms.calibration import Calibration, calibrate
 from edgeloop.convert.forms.freeze import FrozenGraph
+from edgeloop.convert.forms.nms_shape import with_batch_axis
 from edgeloop.convert.forms.quantize import IntegerFile, kept_in_float, not_in_integers, quantize, to_integers
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.sources.source import Source
@@ -55,6 +56,8 @@ def lower(frozen: FrozenGraph, source: Source) -> bytes:
             advice="Change that part of the model.",
             where=str(source.path),
         ) from e
+    if any(b"non_max_suppression" in f.attr["_implements"].s for f in frozen.graph.library.function):
+        data = with_batch_axis(data)
     names = [t.name for t in source.inputs], [t.name for t in source.outputs]
     return add_signature(data, source.signature, source.path, names)
 
