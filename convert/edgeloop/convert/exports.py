@@ -19,7 +19,7 @@ from edgeloop.convert.forms.onnx_int8 import to_int8
 from edgeloop.convert.forms.preprocess import preprocess_tensors
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.forms.tfjs import to_tfjs
-from edgeloop.convert.forms.tflite_file import stored_io, stored_scheme
+from edgeloop.convert.forms.tflite_file import float32_share, stored_io, stored_scheme
 from edgeloop.convert.options import MEASURED
 from edgeloop.convert.plan import ConversionPlan, needs_ranges
 from edgeloop.convert.search.mix import MixSearchJob, find_mix
@@ -32,6 +32,7 @@ from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.progress import Progress
 
 SEARCH = "search.json"  # what a search measured; it lies beside the bundle
+SHARE_WORTH_A_NOTE = 0.25
 STEPS = 6  # open, lower, quantize, ONNX, TF.js, trainable
 TFJS_SCHEMES = {"float32": Scheme.FLOAT32, "float16": Scheme.FLOAT16, "uint8": Scheme.DYNAMIC}
 
@@ -188,6 +189,8 @@ def _tflite(job: _TfliteJob, form: Form) -> ExportedVariant:
         if form.scheme is Scheme.FLOAT16:
             check_half(job.float32)
         data = tflite.quantize(job.float32, form.scheme, job.calibration, io=form.io)
+        if form.scheme is not Scheme.FLOAT32 and float32_share(data) >= SHARE_WORTH_A_NOTE:
+            notes = (f"{float32_share(data):.0%} of the bytes of its constants stayed float32",)
     stored = stored_scheme(data)
     if stored is not form.scheme:  # without weights, or with small ones only
         raise ModelError(

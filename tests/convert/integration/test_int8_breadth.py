@@ -191,3 +191,20 @@ def test_an_operator_without_an_integer_kernel_leaves_a_mixed_file_and_int8_says
     assert stored_scheme(ours.data) is Scheme.MIXED
     with pytest.raises(ModelError, match="cannot be fully int8: CONV_3D of conv3d_1 stayed in float"):
         tflite.quantize(float32, Scheme.INT8, calibration)
+
+
+@pytest.mark.parametrize(("scheme", "bytes_each", "floor_db"), [(Scheme.FLOAT16, 2, 60), (Scheme.DYNAMIC, 1, 30)])
+def test_the_table_of_an_embedding_is_stored_in_the_scheme(tmp_path, scheme, bytes_each, floor_db):
+    """A table of 1,000 rows of 16 values; its values round to 2^-12 of their size, or to 1/127 of the largest."""
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.forms import freeze, tflite
+    from edgeloop.convert.sources.source import open_source
+
+    ids = keras.Input((20,), dtype="int32", name="x")
+    rows = keras.layers.Embedding(1000, 16)(ids)
+    keras.Model(ids, [keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(rows))]).save(tmp_path / "m.keras")
+    source = open_source(tmp_path / "m.keras")
+    data = tflite.quantize(tflite.lower(freeze.freeze(source).composite, source), scheme)
+    assert 16_000 * bytes_each < len(data) < 16_000 * bytes_each + 4_000
+    samples = Samples(inputs={"x": np.random.default_rng(0).integers(0, 1000, (64, 20)).astype(np.int32)})
+    assert snr_db(data, source, samples) > floor_db

@@ -80,6 +80,29 @@ class GraphEdit:
         self.graph.tensors.append(made)
         return len(self.graph.tensors) - 1
 
+    def drop_value(self, index: int) -> None:
+        """Make a constant a computed tensor, or one that nobody reads."""
+        tensor = self.tensor(index)
+        position, tensor.buffer = tensor.buffer, 0
+        if all(t.buffer != position for graph in self.tree.subgraphs for t in graph.tensors):
+            self.tree.buffers[position].data = None
+
+    def add_like(self, index: int, type_: int, name: bytes) -> int:
+        """A computed tensor in the shape of another one; its position."""
+        tensor = self.tensor(index)
+        made = self.schema.TensorT(shape=list(tensor.shape), type=type_, buffer=0, name=name)
+        made.shapeSignature = tensor.shapeSignature
+        self.graph.tensors.append(made)
+        return len(self.graph.tensors) - 1
+
+    def insert(self, kind: str, given: int, answer: int, *, before: Any = None, after: Any = None) -> None:
+        """A new operator without options between two tensors, before or after another operator."""
+        made = self.schema.OperatorT(inputs=[given], outputs=[answer])
+        self.become(made, kind, [given], version=2)
+        beside = before if before is not None else after
+        place = next(i for i, op in enumerate(self.graph.operators) if op is beside) + (before is None)
+        self.graph.operators.insert(place, made)
+
     def become(self, op: Any, kind: str, inputs: Sequence[int], options: Any = None, version: int = 1) -> None:
         """Make an operator another one with the same outputs."""
         code = int(getattr(self.schema.BuiltinOperator, kind))

@@ -22,6 +22,7 @@ from edgeloop.convert.forms.recipes import Io, recipe
 from edgeloop.convert.forms.rewrite import for_integers
 from edgeloop.convert.forms.rounding import round_weights
 from edgeloop.convert.forms.second_quantizer import NAME, quantize_otherwise
+from edgeloop.convert.forms.tables import with_small_tables
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.extras import need
 from edgeloop.files.flatbuffer import read_tflite
@@ -146,6 +147,7 @@ def _first(
     data = with_outputs(bytes(result.quantized_model), float32, io)
     if scheme in INTEGER:
         data = in_integers(data)
+    data = with_small_tables(data, scheme)
     return _rounded(data, float32, calibration) if calibration is not None else data
 
 

@@ -39,6 +39,12 @@ def _computes_in_integers(data: bytes) -> bool:
     )
 
 
+def float32_share(data: bytes) -> float:
+    """Of the bytes of all constants, those that float32 ones take: 0 to 1."""
+    tensors = [t for graph in read_tflite(data).graphs for t in graph.tensors if t.constant_bytes]
+    return sum(t.constant_bytes for t in tensors if t.dtype == "float32") / sum(t.constant_bytes for t in tensors)
+
+
 def is_kept_unchanged(data: bytes) -> bool:
     """Whether a .tflite can only be taken as it is: its weights are no longer float32, or it keeps state."""
     operators = {op.name for graph in read_tflite(data).graphs for op in graph.operators}
