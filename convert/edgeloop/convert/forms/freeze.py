@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from edgeloop.convert.forms.graph_nodes import drop_control_inputs, expand_dims, fix_list_batch, infer_one_size, prune
+from edgeloop.convert.sources.names import LOOKUP
 from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
@@ -104,6 +105,10 @@ def freeze(source: Source) -> FrozenSource:
     captured = traced.graph.internal_captures
     state = [t.name for i, t in enumerate(captured) if i not in replaced and t.dtype == tf.resource]
     if state:
+        graph_def = traced.graph.as_graph_def()
+        nodes = [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
+        if any(node.op.startswith("LookupTableFind") for node in nodes):
+            raise ModelError(f"{source.path} looks values up in the table {state[0]!r}", advice=LOOKUP)
         raise ModelError(
             f"{source.path} keeps state in {state[0]!r}, and stateful models are not converted",
             advice="Make the state an input and an output.",

@@ -8,6 +8,11 @@ from collections.abc import Sequence
 
 SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")  # what TensorFlow takes as the name of a scope
 
+LOOKUP = (
+    "Look words up before the model: convert the part behind its lookup layer, and keep the words of "
+    "layer.get_vocabulary() beside it."
+)
+
 
 def identifiers(names: Sequence[str]) -> list[str]:
     """Names that every format takes, one for each of `names` and no two the same.

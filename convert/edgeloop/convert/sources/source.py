@@ -17,7 +17,7 @@ import numpy as np
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.sources.identify import LIMIT_BYTES, SourceKind, identify, source_digest
 from edgeloop.convert.sources.keras_source import functional, keras_source, open_keras
-from edgeloop.convert.sources.names import identifiers
+from edgeloop.convert.sources.names import LOOKUP, identifiers
 from edgeloop.convert.sources.safety import check_safety
 from edgeloop.convert.sources.saved_model_source import open_saved_model
 from edgeloop.convert.sources.source_value import INFER, Arrays, Call, Source
@@ -67,6 +67,8 @@ def _renamed(source: Source) -> Source:
 
 
 def _check_tensor(path: Path, spec: TensorSpec) -> None:
+    if spec.dtype == "string":
+        raise ModelError(f"{path}: the tensor {spec.name!r} is text, which no runtime on a device takes", advice=LOOKUP)
     if spec.dtype not in DTYPES:
         raise ModelError(
             f"{path}: the tensor {spec.name!r} is {spec.dtype}", advice=f"Supported types: {', '.join(sorted(DTYPES))}."
