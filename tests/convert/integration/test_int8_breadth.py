@@ -208,3 +208,23 @@ def test_the_table_of_an_embedding_is_stored_in_the_scheme(tmp_path, scheme, byt
     assert 16_000 * bytes_each < len(data) < 16_000 * bytes_each + 4_000
     samples = Samples(inputs={"x": np.random.default_rng(0).integers(0, 1000, (64, 20)).astype(np.int32)})
     assert snr_db(data, source, samples) > floor_db
+
+
+def test_onnx_int8_of_a_mean_that_keeps_its_dimensions_leaves_nothing_in_float(tmp_path, monkeypatch):
+    keras = pytest.importorskip("keras")
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    from edgeloop.convert.forms import freeze, onnx, onnx_int8
+    from edgeloop.convert.sources.source import open_source
+
+    layers = keras.layers
+    x = keras.Input(IMAGE, name="x")
+    pooled = layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(8, 3, activation="relu")(x))
+    keras.Model(x, layers.Flatten()(layers.Conv2D(4, 1)(pooled))).save(tmp_path / "m.keras")
+    source = open_source(tmp_path / "m.keras")
+    inputs = {"x": np.random.default_rng(0).normal(size=(64, *IMAGE)).astype(np.float32)}
+    data = onnx_int8.to_int8(onnx.to_onnx(freeze.freeze(source).functional, source), Samples(inputs=inputs), None)
+    expected = next(iter(source.call(inputs).values()))
+    got = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, inputs)[0]
+    assert 10 * np.log10(np.sum(expected**2) / np.sum((expected - got) ** 2)) > 35

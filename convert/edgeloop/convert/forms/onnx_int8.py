@@ -127,13 +127,17 @@ def _pooled(data: bytes) -> bytes:
         given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         axes = constants.get(node.input[1]) if len(node.input) > 1 else given.get("axes")
         order = PLANES.get(tuple(sorted(axes))) if node.op_type == "ReduceMean" and axes is not None else None
-        if order is None or given.get("keepdims", 1) or _rank(model, node.input[0]) != 4:
+        if order is None or _rank(model, node.input[0]) != 4:
             nodes.append(node)
             continue
         planes, means = f"{node.output[0]}_planes", f"{node.output[0]}_means"
         nodes.append(make("Transpose", [node.input[0]], [planes], name=f"{node.name}_planes", perm=order))
         nodes.append(make("GlobalAveragePool", [planes], [means], name=node.name))
-        nodes.append(make("Flatten", [means], [node.output[0]], name=f"{node.name}_flat", axis=1))
+        if given.get("keepdims", 1):
+            back = [order.index(axis) for axis in range(4)]
+            nodes.append(make("Transpose", [means], [node.output[0]], name=f"{node.name}_back", perm=back))
+        else:
+            nodes.append(make("Flatten", [means], [node.output[0]], name=f"{node.name}_flat", axis=1))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return bytes(model.SerializeToString(deterministic=True))

@@ -17,6 +17,7 @@ from edgeloop.convert import cache
 from edgeloop.convert.build import ConversionJob
 from edgeloop.convert.form import FormLog, form_of
 from edgeloop.convert.plan import proof_samples, read_calibration
+from edgeloop.convert.proof.coarse_inputs import coarse_inputs
 from edgeloop.convert.proof.parity import check_parity, disagreeing, with_runtimes
 from edgeloop.convert.proof.prove import prove
 from edgeloop.convert.proof.worst_layer import layer_names
@@ -69,6 +70,9 @@ def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress
     )
     log = FormLog(job.origin["file"], job.out, say, list(draft.left_out))
     variants, parity = _agreeing(job, draft, rows, unrun, named, log)
+    coarse = coarse_inputs(parity, variants, samples)
+    if coarse is not None:
+        say(coarse)
     if options.reference:
         say(_write_reference(job.folder, samples.take(REFERENCE_SAMPLES), expected))
     toolchain = cache.versions(PACKAGES)
