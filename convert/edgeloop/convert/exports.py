@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from edgeloop.bundle import TRAINABLE, Format, Scheme, Variant
 from edgeloop.canonical import canonical_json
@@ -14,7 +16,7 @@ from edgeloop.convert.calls import fixed_batch
 from edgeloop.convert.form import Form, FormLog, onnx_forms, tfjs_form, tflite_forms
 from edgeloop.convert.forms import onnx, tflite
 from edgeloop.convert.forms.freeze import FrozenSource, at_batch, freeze
-from edgeloop.convert.forms.half import check_half
+from edgeloop.convert.forms.half import check_half, values_beyond
 from edgeloop.convert.forms.onnx_int8 import to_int8
 from edgeloop.convert.forms.preprocess import preprocess_tensors
 from edgeloop.convert.forms.recipes import Io
@@ -88,12 +90,15 @@ def _tflites(
         if needs_ranges(plan) and plan.calibration is not None:
             with log.leave_out([] if plan.options.search else measured):
                 calibration = tflite.calibrate(float32, source, plan.calibration, progress)
-        job = _TfliteJob(source, float32, calibration)
+        job = _TfliteJob(source, float32, calibration, plan.expected)
         for form in forms:
             if form.scheme in MEASURED and calibration is None:
                 continue
             with log.leave_out([form]):
                 made.append(_tflite(job, form))
+                if form.scheme is Scheme.FLOAT16:
+                    for note in made[-1].variant.notes:
+                        log.say(f"{form.id}: {note}.")
         # asked for nothing in particular: what int8 can hold in part is better than nothing in integers
         if plan.options.schemes is None and calibration is not None and not any(v.variant.id == "int8" for v in made):
             mixed = Form(id=Scheme.MIXED.value, format=Format.TFLITE, scheme=Scheme.MIXED)
@@ -161,6 +166,7 @@ class _TfliteJob:
     source: Source
     float32: bytes
     calibration: tflite.Calibration | None
+    expected: Mapping[str, np.ndarray]
     integers: dict[tuple[Scheme, Io], tflite.IntegerFile] = field(default_factory=dict)
 
     def to_integers(self, scheme: Scheme, io: Io) -> tflite.IntegerFile:
@@ -186,11 +192,12 @@ def _tflite(job: _TfliteJob, form: Form) -> ExportedVariant:
             raise tflite.not_in_integers(made, form.scheme)
         data, notes = made.data, made.notes
     else:
-        if form.scheme is Scheme.FLOAT16:
-            check_half(job.float32)
         data = tflite.quantize(job.float32, form.scheme, job.calibration, io=form.io)
         if form.scheme is not Scheme.FLOAT32 and float32_share(data) >= SHARE_WORTH_A_NOTE:
             notes = (f"{float32_share(data):.0%} of the bytes of its constants stayed float32",)
+        if form.scheme is Scheme.FLOAT16:
+            check_half(job.float32, data)
+            notes += values_beyond(job.calibration.ranges if job.calibration else {}, job.expected)
     stored = stored_scheme(data)
     if stored is not form.scheme:  # without weights, or with small ones only
         raise ModelError(

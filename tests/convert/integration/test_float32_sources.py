@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from edgeloop.bundle import Scheme
 from edgeloop.convert.forms.freeze import freeze
-from edgeloop.convert.forms.half import check_half
-from edgeloop.convert.forms.tflite import lower
+from edgeloop.convert.forms.half import check_half, values_beyond
+from edgeloop.convert.forms.tflite import lower, quantize
 from edgeloop.convert.sources.source import open_source
 from edgeloop.errors import ModelError
+from edgeloop.files.flatbuffer import read_tflite
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((5, 6)).astype(np.float32)
@@ -62,5 +64,28 @@ def test_weights_that_float16_cannot_hold_are_named(tmp_path, scale, message):
     model.set_weights([W * scale, np.zeros(4)])
     model.save(tmp_path / "m.keras")
     source = open_source(tmp_path / "m.keras")
+    float32 = lower(freeze(source).composite, source)
     with pytest.raises(ModelError, match=message):
-        check_half(lower(freeze(source).composite, source))
+        check_half(float32, quantize(float32, Scheme.FLOAT16))
+
+
+def test_a_masks_constant_stays_float32_and_is_no_weight(tmp_path):
+    keras = pytest.importorskip("keras")
+    x = keras.Input((8, 16), name="x")
+    keras.Model(x, keras.layers.MultiHeadAttention(2, 8)(x, x, use_causal_mask=True)).save(tmp_path / "m.keras")
+    source = open_source(tmp_path / "m.keras")
+    float32 = lower(freeze(source).composite, source)
+    constants = [t for t in read_tflite(float32).graphs[0].tensors if t.constant_bytes and t.dtype == "float32"]
+    assert "Const" in " ".join(t.name for t in constants)  # -2.4e38
+    check_half(float32, quantize(float32, Scheme.FLOAT16))
+
+
+def test_values_that_float16_cannot_hold_are_named_with_where_that_matters():
+    def ranges(**spans):
+        return {name: {"min": np.array([low]), "max": np.array([high])} for name, (low, high) in spans.items()}
+
+    (said,) = values_beyond(ranges(a=(-7e4, 1.0), b=(0.0, 65000.0)), {})
+    assert said.startswith("values reach 7e+04 in 'a', and float16 ends at 65504") and "GPU" in said
+    (said,) = values_beyond({}, {"y": np.array([[1.0, 1e5, np.nan]]), "ids": np.array([10**9])})  # NaN fills up
+    assert said.startswith("values reach 1e+05 in 'y'")
+    assert values_beyond(ranges(mask=(-2.4e38, 0.0), b=(-65504.0, 65504.0)), {}) == values_beyond({}, {}) == ()
