@@ -31,7 +31,7 @@ from edgeloop.convert.sources.source import Source
 from edgeloop.convert.training.trainable import to_trainable
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.files.flatbuffer import read_tflite
-from edgeloop.progress import Progress
+from edgeloop.progress import Progress, Say
 
 SEARCH = "search.json"  # what a search measured; it lies beside the bundle
 SHARE_WORTH_A_NOTE = 0.25
@@ -90,15 +90,12 @@ def _tflites(
         if needs_ranges(plan) and plan.calibration is not None:
             with log.leave_out([] if plan.options.search else measured):
                 calibration = tflite.calibrate(float32, source, plan.calibration, progress)
-        job = _TfliteJob(source, float32, calibration, plan.expected)
+        job = _TfliteJob(source, float32, calibration, plan.expected, log.say)
         for form in forms:
             if form.scheme in MEASURED and calibration is None:
                 continue
             with log.leave_out([form]):
                 made.append(_tflite(job, form))
-                if form.scheme is Scheme.FLOAT16:
-                    for note in made[-1].variant.notes:
-                        log.say(f"{form.id}: {note}.")
         # asked for nothing in particular: what int8 can hold in part is better than nothing in integers
         if plan.options.schemes is None and calibration is not None and not any(v.variant.id == "int8" for v in made):
             mixed = Form(id=Scheme.MIXED.value, format=Format.TFLITE, scheme=Scheme.MIXED)
@@ -167,6 +164,7 @@ class _TfliteJob:
     float32: bytes
     calibration: tflite.Calibration | None
     expected: Mapping[str, np.ndarray]
+    say: Say
     integers: dict[tuple[Scheme, Io], tflite.IntegerFile] = field(default_factory=dict)
 
     def to_integers(self, scheme: Scheme, io: Io) -> tflite.IntegerFile:
@@ -195,15 +193,18 @@ def _tflite(job: _TfliteJob, form: Form) -> ExportedVariant:
         data = tflite.quantize(job.float32, form.scheme, job.calibration, io=form.io)
         if form.scheme is not Scheme.FLOAT32 and float32_share(data) >= SHARE_WORTH_A_NOTE:
             notes = (f"{float32_share(data):.0%} of the bytes of its constants stayed float32",)
-        if form.scheme is Scheme.FLOAT16:
-            check_half(job.float32, data)
-            notes += values_beyond(job.calibration.ranges if job.calibration else {}, job.expected)
     stored = stored_scheme(data)
     if stored is not form.scheme:  # without weights, or with small ones only
         raise ModelError(
             f"no operator of this model becomes {form.scheme.value}: the file would be {stored.value}",
             advice=f"Leave {form.scheme.value} out of --schemes.",
         )
+    if form.scheme is Scheme.FLOAT16:
+        check_half(job.float32, data)
+        beyond = values_beyond(job.calibration.ranges if job.calibration else {}, job.expected)
+        for note in beyond:
+            job.say(f"{form.id}: {note}.")
+        notes += beyond
     return export_variant(
         form.id, Format.TFLITE, form.scheme, (job.source.signature,), {f"{form.id}.tflite": data}, *notes
     )

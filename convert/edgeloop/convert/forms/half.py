@@ -14,6 +14,7 @@ from edgeloop.files.flatbuffer import read_tflite
 LARGEST = float(np.finfo(np.float16).max)  # 65504
 SMALLEST = float(np.finfo(np.float16).smallest_normal)  # 6.1e-5; below, digits are lost, and below 6e-8 all of them
 MASK = -1e9  # what is as low stands for minus infinity before a softmax, which float16 has
+TABLE = "/float16"  # behind the name of an embedding's table
 LOST = 0.1  # of a tensor's norm
 
 
@@ -22,7 +23,8 @@ def check_half(float32: bytes, float16: bytes) -> None:
 
     `float16` is the same model quantized. What stays float32 there may be of any size: a mask adds -1e9.
     """
-    halves = {t.name for graph in read_tflite(float16).graphs for t in graph.tensors if t.dtype == "float16"}
+    tensors = [t for graph in read_tflite(float16).graphs for t in graph.tensors if t.dtype == "float16"]
+    halves = {t.name.removesuffix(TABLE) for t in tensors}
     schema = need("ai_edge_litert.schema_py_generated", extra="convert")
     model = schema.Model.GetRootAs(float32, 0)
     for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
