@@ -60,8 +60,12 @@ def has_batch_axis(source: Source) -> bool:
     return all(_same(value[middle], answers[0][name][middle]) for name, value in answers[1].items())
 
 
-def in_batches(call: Callable[[Arrays], Arrays], samples: Samples, fixed: int | None, size: int = 64) -> Outputs:
+def in_batches(
+    call: Callable[[Arrays], Arrays], samples: Samples, fixed: int | None, size: int | None = None
+) -> Outputs:
     """Every output of `call` for all samples, each [n, ...]: `size` at a time, or exactly the model's own `fixed`.
+
+    Without a size, up to 64 samples of 2 million values together: 64 images of 224 x 224 took 0.9 GB in MobileNetV2.
 
     Raises:
         NotBatchedError: `samples` come in batches, and an answer does not.
@@ -69,11 +73,17 @@ def in_batches(call: Callable[[Arrays], Arrays], samples: Samples, fixed: int | 
     if samples.whole:
         return stacked([call(one) for one in samples.batches(1)])
     parts: list[Outputs] = []
-    for batch in samples.batches(fixed or size, fill=fixed is not None):
+    for batch in samples.batches(fixed or size or batch_size(samples), fill=fixed is not None):
         part = {name: np.asarray(value) for name, value in call(batch).items()}
         _check_batched(part, len(next(iter(batch.values()))), parts[0] if parts else part)
         parts.append(part)
     return {name: np.concatenate([part[name] for part in parts])[: len(samples)] for name in parts[0]}
+
+
+def batch_size(samples: Samples) -> int:
+    """Up to 64 samples, of 2 million values together."""
+    values = sum(int(np.prod(array.shape[1:])) for array in samples.inputs.values())
+    return max(1, min(64, 2_000_000 // max(1, values)))
 
 
 def _check_batched(part: Arrays, count: int, first: Arrays) -> None:

@@ -37,13 +37,7 @@ def run_variant(
     def call(batch: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         return from_io(session.infer(to_io(batch, io), key), io)
 
-    return in_batches(call, samples, fixed, _batch(samples))
-
-
-def _batch(samples: Samples) -> int:
-    """Up to 64 samples, of 2 million values together: Node takes a second for one image of 224 x 224."""
-    values = sum(int(np.prod(array.shape[1:])) for array in samples.inputs.values())
-    return max(1, min(64, 2_000_000 // max(1, values)))
+    return in_batches(call, samples, fixed)
 
 
 def inference_signature(variant: Variant, signatures: Mapping[str, Signature], inputs: Collection[str]) -> str:

@@ -22,7 +22,11 @@ def rewritten(source: Source, rewrite: Callable[[Any, Any], None], floats: Colle
     frozen = freeze(source).functional
     graph_def = type(frozen.graph)()
     graph_def.CopyFrom(frozen.graph)
+    _rename_functions(graph_def)
     rewrite(tf, graph_def)
+    context = need("tensorflow.python.eager.context", extra="convert").context()
+    for function in graph_def.library.function:
+        context.add_function_def(function)
     inputs, outputs = (
         tuple(replace(spec, dtype="float32" if spec.dtype in floats else spec.dtype) for spec in side)
         for side in (source.inputs, source.outputs)
@@ -46,3 +50,16 @@ def rewritten(source: Source, rewrite: Callable[[Any, Any], None], floats: Colle
         return {spec.name: np.asarray(value) for spec, value in zip(outputs, values, strict=True)}
 
     return replace(source, inputs=inputs, outputs=outputs, graph=graph, call=call)
+
+
+def _rename_functions(graph_def: Any) -> None:
+    """TensorFlow keeps the function of a name that it has seen before, whatever is in the new one."""
+    functions = graph_def.library.function
+    names = {function.signature.name: f"{function.signature.name}_rewritten" for function in functions}
+    for function in functions:
+        function.signature.name = names[function.signature.name]
+    for node in (*graph_def.node, *(node for function in functions for node in function.node_def)):
+        node.op = names.get(node.op, node.op)
+        for attr in node.attr.values():
+            for called in (attr.func, *attr.list.func) if attr.HasField("func") else tuple(attr.list.func):
+                called.name = names.get(called.name, called.name)
