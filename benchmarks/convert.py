@@ -88,7 +88,7 @@ def our_tflite(model: Any, samples: Any, out: Path) -> None:
     from edgeloop.convert.sources.source import functional, keras_source
 
     source = keras_source(out / "model.keras", functional(model))
-    float32 = tflite.lower(freeze.freeze(source).composite, source)
+    float32 = tflite.lower(freeze.freeze(source).functional, source)
     ranges = tflite.calibrate(float32, source, Samples(inputs={source.inputs[0].name: samples}))
     for scheme in map(Scheme, SCHEMES.split(",")):
         for io in tflite.Io if scheme is Scheme.INT8 else (tflite.Io.FLOAT32,):

@@ -80,7 +80,7 @@ def child_models(folder: Path) -> None:
         norm.momentum = 0.0
     network(samples, training=True)
     source = keras_source(folder / "mobilenetv2.keras", functional(network))
-    float32 = tflite.lower(freeze.freeze(source).composite, source)
+    float32 = tflite.lower(freeze.freeze(source).functional, source)
     ranges = tflite.calibrate(float32, source, Samples(inputs={source.inputs[0].name: samples}))
     (folder / "mobilenetv2.tflite").write_bytes(tflite.quantize(float32, Scheme.FLOAT32, ranges))
     (folder / "mobilenetv2-int8.tflite").write_bytes(tflite.quantize(float32, Scheme.INT8, ranges, io=tflite.Io.INT8))

@@ -63,7 +63,7 @@ def edgeloop(model: Any, samples: Any) -> bytes:
     from edgeloop.convert.sources.source import functional, keras_source
 
     source = keras_source(Path("model.keras"), functional(model))
-    float32 = tflite.lower(freeze.freeze(source).composite, source)
+    float32 = tflite.lower(freeze.freeze(source).functional, source)
     ranges = tflite.calibrate(float32, source, Samples(inputs={source.inputs[0].name: samples}))
     return tflite.quantize(float32, Scheme.INT8, ranges)
 

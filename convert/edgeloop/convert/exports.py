@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeloop.bundle import TRAINABLE, Format, Scheme, Variant
 from edgeloop.canonical import canonical_json
-from edgeloop.convert.calls import fixed_batch
+from edgeloop.convert.calls import fixed_batch, in_batches
 from edgeloop.convert.form import Form, FormLog, onnx_forms, tfjs_form, tflite_forms
 from edgeloop.convert.forms import onnx, tflite
 from edgeloop.convert.forms.freeze import FrozenSource, at_batch, freeze
@@ -28,6 +28,7 @@ from edgeloop.convert.search.mix import MixSearchJob, find_mix
 from edgeloop.convert.search.pareto import search_document
 from edgeloop.convert.sources.shapes import has_free_batch, with_batch
 from edgeloop.convert.sources.source import Source
+from edgeloop.convert.sources.tflite_source import tflite_call
 from edgeloop.convert.training.trainable import to_trainable
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.files.flatbuffer import read_tflite
@@ -35,6 +36,7 @@ from edgeloop.progress import Progress, Say
 
 SEARCH = "search.json"  # what a search measured; it lies beside the bundle
 SHARE_WORTH_A_NOTE = 0.25
+FUSED_SAMPLES = 16
 STEPS = 6  # open, lower, quantize, ONNX, TF.js, trainable
 TFJS_SCHEMES = {"float32": Scheme.FLOAT32, "float16": Scheme.FLOAT16, "uint8": Scheme.DYNAMIC}
 
@@ -122,7 +124,7 @@ def _lowered(source: Source, frozen: FrozenSource | None, plan: ConversionPlan, 
         source = with_batch(source, plan.options.batch)
         return tflite.lower(at_batch(freeze(source), plan.options.batch), source), source
     try:
-        return tflite.lower(frozen.composite, source), source
+        return _with_fused(frozen, source, plan), source
     except ModelError as refused:
         batch = 1 if can_fix else fixed_batch(source.inputs)
         if batch is None:
@@ -138,6 +140,26 @@ def _lowered(source: Source, frozen: FrozenSource | None, plan: ConversionPlan, 
             "Pass --batch N for another."
         )
     return data, own
+
+
+def _with_fused(frozen: FrozenSource, source: Source, plan: ConversionPlan) -> bytes:
+    """With fused operators where they compute what the source does; else with the loops that they stand for.
+
+    NON_MAX_SUPPRESSION_V4 takes a box's corners in order, TensorFlow in any; the loop is 100 times the size.
+    """
+    if frozen.composite is not frozen.functional:
+        with contextlib.suppress(ModelError):
+            data = tflite.lower(frozen.composite, source)
+            few = plan.samples.take(FUSED_SAMPLES)
+            got = in_batches(tflite_call(data, source.signature, source.path), few, fixed_batch(source.inputs))
+            if all(_equal(got[name], plan.expected[name][: len(few)]) for name in got):
+                return data
+    return tflite.lower(frozen.functional, source)
+
+
+def _equal(got: np.ndarray, expected: np.ndarray) -> bool:
+    atol = 1e-4 * float(np.abs(expected).max(initial=0))
+    return got.shape == expected.shape and np.allclose(got, expected, rtol=0, atol=atol)
 
 
 def _no_such_batch(batch: int, source: Source) -> OptionsError:

@@ -12,8 +12,9 @@ from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 
-# of a function that one TFLite operator stands for: a Keras 2 LSTM, non-maximum suppression
-COMPOSITE = frozenset({"_implements", "api_implements"})
+# Of a function that one TFLite operator stands for: non-maximum suppression. A Keras 2 LSTM has "api_implements", and
+# its operator UNIDIRECTIONAL_SEQUENCE_LSTM goes on with the state of the call before: 34 dB from the second call on.
+COMPOSITE = "_implements"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class FrozenSource:
     """A source's graph as each export wants it: one and the same where the model has no loop and no branch.
 
     Attributes:
-        functional: Loops and branches are operations on functions (While, If). ONNX is made from it.
+        functional: Loops and branches are operations on functions (While, If). ONNX and TFLite are made from it.
         traced: The function it was frozen from.
     """
 
@@ -56,9 +57,9 @@ class FrozenSource:
 
     @cached_property
     def composite(self) -> FrozenGraph:
-        """As `functional`, with the calls that become one TFLite operator. TFLite is made from it."""
+        """As `functional`, with the calls that become one TFLite operator, which need not compute quite the same."""
         library = self.traced.graph.as_graph_def().library.function
-        if not any(COMPOSITE & set(function.attr) for function in library):
+        if not any(COMPOSITE in function.attr for function in library):
             return self.functional
         constants = _constants()
 
@@ -74,9 +75,9 @@ class FrozenSource:
 
 def at_batch(frozen: FrozenSource, batch: int) -> FrozenGraph:
     """The graph for TFLite of a source whose inputs have this batch, where its loops were traced with a free one."""
-    graph = type(frozen.composite.graph).FromString(frozen.composite.graph.SerializeToString())
+    graph = type(frozen.functional.graph).FromString(frozen.functional.graph.SerializeToString())
     fix_list_batch(graph, batch)
-    return replace(frozen.composite, graph=graph)
+    return replace(frozen.functional, graph=graph)
 
 
 def freeze(source: Source) -> FrozenSource:
