@@ -80,6 +80,18 @@ def test_a_masks_constant_stays_float32_and_is_no_weight(tmp_path):
     check_half(float32, quantize(float32, Scheme.FLOAT16))
 
 
+def test_an_embeddings_table_that_float16_cannot_hold_is_named(tmp_path):
+    keras = pytest.importorskip("keras")
+    ids, table = keras.Input((5,), name="ids", dtype="int32"), keras.layers.Embedding(500, 16, name="table")
+    model = keras.Model(ids, table(ids))
+    table.set_weights([np.full((500, 16), 7e4)])
+    model.save(tmp_path / "m.keras")
+    source = open_source(tmp_path / "m.keras")
+    float32 = lower(freeze(source).composite, source)
+    with pytest.raises(ModelError, match=r"the weight '.*table.*' reaches 7e\+04, and float16 ends at 65504"):
+        check_half(float32, quantize(float32, Scheme.FLOAT16))
+
+
 def test_values_that_float16_cannot_hold_are_named_with_where_that_matters():
     def ranges(**spans):
         return {name: {"min": np.array([low]), "max": np.array([high])} for name, (low, high) in spans.items()}
