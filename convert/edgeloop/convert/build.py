@@ -17,7 +17,7 @@ import numpy as np
 from edgeloop.bundle import MANIFEST, Format, LeftOut, Manifest, Signature, TensorSpec, Variant, Weight, file_entries
 from edgeloop.convert.answers import answers, free_size, one_call_each, with_seen_shapes
 from edgeloop.convert.calls import has_batch_axis
-from edgeloop.convert.exports import ExportedVariant, export_variants
+from edgeloop.convert.exports import ExportedVariant, check_trainable, export_variants
 from edgeloop.convert.form import FormLog, named_ids
 from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.metadata import with_metadata
@@ -81,6 +81,8 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     own, outputs = source.inputs, with_labels(source.outputs, options.labels)
     if options.preprocess is not None:
         source = with_preprocessing(source, options.preprocess)
+    for note in check_trainable(source, options):
+        events.say(note)
     whole = not has_batch_axis(source)
     calibration = read_calibration(options, source.inputs, whole=whole)
     made_up = options.evaluation is None and calibration is None

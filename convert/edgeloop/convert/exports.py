@@ -22,14 +22,14 @@ from edgeloop.convert.forms.preprocess import preprocess_tensors
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.forms.tfjs import to_tfjs
 from edgeloop.convert.forms.tflite_file import float32_share, stored_io, stored_scheme
-from edgeloop.convert.options import MEASURED
+from edgeloop.convert.options import MEASURED, ConvertOptions
 from edgeloop.convert.plan import ConversionPlan, needs_ranges
 from edgeloop.convert.search.mix import MixSearchJob, find_mix
 from edgeloop.convert.search.pareto import search_document
 from edgeloop.convert.sources.shapes import has_free_batch, with_batch
 from edgeloop.convert.sources.source import Source
 from edgeloop.convert.sources.tflite_source import tflite_call
-from edgeloop.convert.training.trainable import to_trainable
+from edgeloop.convert.training.trainable import check_options, to_trainable
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.files.flatbuffer import read_tflite
 from edgeloop.progress import Progress, Say
@@ -301,13 +301,30 @@ def _tfjs(
     return made
 
 
-def _trainable(source: Source, plan: ConversionPlan) -> ExportedVariant:
-    assert plan.options.trainable is not None
+def check_trainable(source: Source, options: ConvertOptions) -> tuple[str, ...]:
+    """What keeps `source` from training on a device, before anything costs time.
+
+    Returns:
+        What a user should know, one line each.
+
+    Raises:
+        ModelError, OptionsError: As `to_trainable`.
+    """
+    if options.trainable is None:
+        return ()
     if source.model is None:
         raise ModelError(
             f"{source.path} can be read by tf-keras only, and --trainable needs a Keras 3 model",
             advice="Save it again as .keras, or leave --trainable out.",
         )
+    idle = check_options(source.model, options.trainable, source.inputs)
+    if not idle:
+        return ()
+    return (f"Training on a device runs {', '.join(idle)} as inference does: it does not augment or draw noise.",)
+
+
+def _trainable(source: Source, plan: ConversionPlan) -> ExportedVariant:
+    assert plan.options.trainable is not None
     inside = plan.options.preprocess
     prepare = None if inside is None else lambda values: preprocess_tensors(inside, values, plan.own_inputs)
     data = to_trainable(source.model, plan.options.trainable, preprocess=prepare, inputs=source.inputs)

@@ -188,10 +188,10 @@ def mine(x):
 
 mine.__name__ = "relu"
 REFUSED = {
-    "a layer without device gradients": (lambda L: L.Conv2DTranspose(2, 3), "Conv2DTranspose, which has no device"),
-    "an unknown activation": (lambda L: L.Conv2D(2, 3, activation="elu"), "activation elu"),
+    "a layer without device gradients": (lambda L: L.GaussianNoise(0.1), "GaussianNoise, which has no device"),
+    "an unknown activation": (lambda L: L.Conv2D(2, 3, activation="sparsemax"), "activation sparsemax"),
     "a function that is only called relu": (lambda L: L.Conv2D(2, 3, activation=mine), "activation relu"),
-    "a layer as activation": (lambda L: L.Conv2D(2, 3, activation=L.LeakyReLU()), "activation LeakyReLU"),
+    "a layer as activation": (lambda L: L.Conv2D(2, 3, activation=L.ReLU(3.0)), "neither ReLU"),
     "groups": (lambda L: L.Conv2D(2, 3, groups=2), "2 groups"),
     "half precision": (lambda L: L.Conv2D(2, 3, dtype="mixed_float16"), "computes in float16"),
     "batch norm of rows": (lambda L: L.BatchNormalization(axis=1), "axis 1"),
@@ -208,11 +208,11 @@ def test_an_unsupported_layer_is_refused_by_its_path(case):
 
     make, message = REFUSED[case]
     layer = make(keras.layers)
-    rest = [keras.layers.Flatten(), keras.layers.Dense(3)]
-    model = keras.Sequential([keras.Input((9, 8, 2)), layer, *rest])
+    first, rest = keras.layers.Conv2D(2, 1), [keras.layers.Flatten(), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((9, 8, 2)), first, layer, *rest])
     with pytest.raises(ModelError, match=message) as refused:
         to_trainable(model)
-    assert (layer.path or layer.name) in str(refused.value) and "\n" not in str(refused.value)
+    assert "\n" not in str(refused.value) and (layer.path or layer.name or "activation") in str(refused.value)
 
 
 SEQUENCES = {
@@ -233,14 +233,41 @@ def test_an_unsupported_option_of_a_sequence_layer_is_refused(case):
         to_trainable(keras.Sequential(layers))
 
 
-def test_an_operation_between_layers_is_refused_by_its_name():
+def test_an_operation_without_device_gradient_is_refused_by_its_name():
     keras = pytest.importorskip("keras")
     from edgeloop.convert.training.trainable import to_trainable
 
     x = keras.Input((4,))
-    model = keras.Model(x, keras.layers.Dense(2)(keras.ops.relu(x)))
-    with pytest.raises(ModelError, match=r"keras.ops.Relu, not a layer"):
+    model = keras.Model(x, keras.layers.Dense(2)(keras.ops.erf(keras.layers.Dense(3)(x))))
+    with pytest.raises(ModelError, match=r"operation 'erf.*' is keras.ops.Erf, which has no device gradient"):
         to_trainable(model)
+
+
+def test_one_error_names_everything_unsupported_and_how_many_last_layers_can_train():
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training.trainable import TrainableOptions, check_options, to_trainable
+
+    L, x = keras.layers, keras.Input((8, 8, 2), name="x")
+    y = L.Conv2D(4, 3, groups=2, name="grouped")(L.GaussianNoise(0.1, name="noise")(L.Conv2D(2, 3)(x)))
+    y = L.Dense(4)(L.Flatten()(keras.ops.erf(L.Activation("sparsemax", name="sparse")(y))))
+    model = keras.Model(x, L.Dense(3)(y))
+    with pytest.raises(ModelError) as refused:
+        check_options(model, TrainableOptions(), [])
+    text = str(refused.value)
+    for found in ("'noise' is a GaussianNoise", "'grouped' has 2 groups", "activation sparsemax", "is keras.ops.Erf"):
+        assert found in text
+    assert "pass --train-last 2, which trains no such layer" in text
+    assert check_options(model, TrainableOptions(train_last=2), []) == ()
+    assert to_trainable(model, TrainableOptions(train_last=2, batch=1))
+
+
+def test_a_mask_that_reaches_a_trained_layer_is_refused():
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training.trainable import to_trainable
+
+    layers = [keras.Input((4, 3)), keras.layers.Masking(), keras.layers.LSTM(2, name="lstm"), keras.layers.Dense(3)]
+    with pytest.raises(ModelError, match="lstm' gets a mask"):
+        to_trainable(keras.Sequential(layers))
 
 
 def test_a_free_dimension_beside_the_batch_is_refused():

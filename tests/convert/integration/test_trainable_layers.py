@@ -39,6 +39,8 @@ np.savez(out, **found)
 
 def cases(L):
     """Row of the table: input, and what a branch does to it; at least one a layer, an activation, a line of code."""
+    from keras import ops
+
     image = {
         "Activation": L.Activation("gelu"),
         "ReLU": L.ReLU(),
@@ -49,6 +51,33 @@ def cases(L):
         "Conv2D, strides, same": L.Conv2D(5, (3, 2), strides=(2, 3), padding="same", use_bias=False),
         "Conv2D, dilation": L.Conv2D(5, 3, dilation_rate=(2, 1)),
         "Conv2D, dilation, same": L.Conv2D(5, 3, dilation_rate=2, padding="same"),
+        "Conv2D, activation LeakyReLU": L.Conv2D(5, 3, activation=L.LeakyReLU()),
+        "Conv2DTranspose": L.Conv2DTranspose(5, 3, activation="relu"),
+        "Conv2DTranspose, strides": L.Conv2DTranspose(5, (2, 3), strides=(3, 2), use_bias=False),
+        "Conv2DTranspose, strides, same": L.Conv2DTranspose(5, 3, strides=2, padding="same"),
+        "Conv2DTranspose, output_padding": L.Conv2DTranspose(5, 3, strides=2, padding="same", output_padding=1),
+        "Conv2DTranspose, dilation": L.Conv2DTranspose(5, 2, dilation_rate=2),
+        "UpSampling2D": L.UpSampling2D((1, 2)),
+        "UpSampling2D, bilinear": L.UpSampling2D(2, interpolation="bilinear"),
+        "Cropping2D": L.Cropping2D(((1, 2), (0, 1))),
+        "Permute": L.Permute((3, 1, 2)),
+        "PReLU": L.PReLU(alpha_initializer="glorot_uniform"),
+        "PReLU, shared_axes": L.PReLU(alpha_initializer="glorot_uniform", shared_axes=[1, 2]),
+        "ELU": L.ELU(0.7),
+        "GroupNormalization": L.GroupNormalization(3),
+        "Rescaling": L.Rescaling(1 / 2, offset=-1),
+        "Normalization": L.Normalization(mean=0.5, variance=4.0),
+        "Normalization, adapted": lambda x: adapted(L.Normalization(), x),
+        "TimeDistributed": L.TimeDistributed(L.Conv1D(4, 3)),
+        "GlobalAveragePooling3D": lambda x: L.GlobalAveragePooling3D()(L.Reshape((7, 4, 2, 3))(x)),
+        "GlobalMaxPooling3D": lambda x: L.GlobalMaxPooling3D()(L.Reshape((7, 4, 2, 3))(x)),
+        "Average": lambda x: L.Average()([x, L.Conv2D(3, 1)(x)]),
+        "Subtract": lambda x: L.Subtract()([x, L.Conv2D(3, 1)(x)]),
+        "Maximum": lambda x: L.Maximum()([x, L.Conv2D(3, 1)(x), L.Conv2D(3, 1)(x)]),
+        "Minimum": lambda x: L.Minimum()([x, L.Conv2D(3, 1)(x)]),
+        "x * 3": lambda x: x * 3,
+        "x[:, ::2, 1:]": lambda x: x[:, ::2, 1:],
+        "x[:, None, -1, 1:-1:3]": lambda x: x[:, None, -1, 1:-1:3],
         "DepthwiseConv2D": L.DepthwiseConv2D(3, activation="tanh"),
         "DepthwiseConv2D, strides, same": L.DepthwiseConv2D(3, strides=2, padding="same"),
         "DepthwiseConv2D, dilation": L.DepthwiseConv2D(3, dilation_rate=2, padding="same"),
@@ -84,6 +113,32 @@ def cases(L):
         "LayerNormalization": L.LayerNormalization(),
         "GlobalAveragePooling1D": L.GlobalAveragePooling1D(),
         "GlobalMaxPooling1D": L.GlobalMaxPooling1D(),
+        "RMSNormalization": L.RMSNormalization(),
+        "UnitNormalization": L.UnitNormalization(),
+        "Conv1D": L.Conv1D(5, 3),
+        "Conv1D, strides, same": L.Conv1D(5, 3, strides=2, padding="same"),
+        "Conv1D, dilation": L.Conv1D(5, 2, dilation_rate=3, use_bias=False),
+        "Conv1D, dilation, causal": L.Conv1D(5, 2, dilation_rate=2, padding="causal"),
+        "Conv1DTranspose": L.Conv1DTranspose(5, 3, strides=2),
+        "Conv1DTranspose, same": L.Conv1DTranspose(5, 2, strides=3, padding="same", activation="relu"),
+        "DepthwiseConv1D": L.DepthwiseConv1D(3, padding="same"),
+        "SeparableConv1D": L.SeparableConv1D(5, 3, depth_multiplier=2),
+        "MaxPooling1D": L.MaxPooling1D(2),
+        "AveragePooling1D": L.AveragePooling1D(3, strides=2, padding="same"),
+        "UpSampling1D": L.UpSampling1D(3),
+        "Cropping1D": L.Cropping1D((1, 2)),
+        "ZeroPadding1D": L.ZeroPadding1D((1, 2)),
+        "RepeatVector": lambda x: L.RepeatVector(2)(L.Flatten()(x)),
+        "Identity": L.Identity(),
+        "ActivityRegularization": L.ActivityRegularization(),
+        "TimeDistributed, Dense": L.TimeDistributed(L.Dense(3, activation="relu")),
+        "Dot": lambda x: L.Dot(axes=(2, 2), normalize=True)([x, L.Dense(4)(x)]),
+        "Attention": lambda x: L.Attention(use_scale=True)([x, L.Dense(4)(x)]),
+        "MultiHeadAttention": lambda x: L.MultiHeadAttention(2, 3)(x, x),
+        "MultiHeadAttention, causal": lambda x: L.MultiHeadAttention(1, 3)(x, x, use_causal_mask=True),
+        "SimpleRNN": L.SimpleRNN(3, return_sequences=True),
+        "Bidirectional": L.Bidirectional(L.LSTM(2, return_sequences=True)),
+        "Bidirectional, sum": L.Bidirectional(L.GRU(2), merge_mode="sum"),
         "LSTM": L.LSTM(3),
         "LSTM, return_sequences, go_backwards": L.LSTM(3, return_sequences=True, go_backwards=True),
         "LSTM, initial_state": lambda x: L.LSTM(3)(x, initial_state=[L.Dense(3)(L.Flatten()(x)) for _ in "hc"]),
@@ -91,9 +146,80 @@ def cases(L):
         "GRU, relu, without bias": L.GRU(3, return_sequences=True, activation="relu", use_bias=False),
         "GRU, reset_after False": L.GRU(3, reset_after=False),
     }
+    # of `x` and `y`, two series
+    on_tensors = {
+        "ops.add": lambda x, y: ops.add(x, y),
+        "ops.subtract": lambda x, y: 1 - x - y,
+        "ops.multiply": lambda x, y: x * y,
+        "ops.divide": lambda x, y: x / (ops.exp(y) + 1.0),
+        "ops.true_divide": lambda x, y: ops.true_divide(x, 3.0),
+        "ops.negative": lambda x, y: -x,
+        "ops.reciprocal": lambda x, y: ops.reciprocal(ops.exp(x) + 1.0),
+        "ops.square": lambda x, y: ops.square(x),
+        "ops.sqrt": lambda x, y: ops.sqrt(ops.square(x) + 1.0),
+        "ops.rsqrt": lambda x, y: ops.rsqrt(ops.square(x) + 1.0),
+        "ops.power": lambda x, y: x**3,
+        "ops.exp": lambda x, y: ops.exp(x),
+        "ops.log": lambda x, y: ops.log(ops.square(x) + 1.0),
+        "ops.sin": lambda x, y: ops.sin(x),
+        "ops.cos": lambda x, y: ops.cos(x),
+        "ops.logsumexp": lambda x, y: ops.logsumexp(x, axis=-1, keepdims=True),
+        "ops.mean": lambda x, y: x - ops.mean(x, axis=1, keepdims=True),
+        "ops.sum": lambda x, y: ops.sum(x, axis=1),
+        "ops.max": lambda x, y: ops.max(x, axis=1),
+        "ops.min": lambda x, y: ops.min(x, axis=1),
+        "ops.amax": lambda x, y: ops.amax(x, axis=-1, keepdims=True),
+        "ops.amin": lambda x, y: ops.amin(x, axis=-1, keepdims=True),
+        "ops.var": lambda x, y: ops.var(x, axis=1),
+        "ops.std": lambda x, y: ops.std(x, axis=1),
+        "ops.cumsum": lambda x, y: ops.cumsum(x, axis=1),
+        "ops.matmul": lambda x, y: ops.matmul(x, ops.transpose(y, (0, 2, 1))),
+        "ops.einsum": lambda x, y: ops.einsum("bij,bkj->bik", x, y),
+        "ops.reshape": lambda x, y: ops.reshape(x, (-1, 2, 10)),
+        "ops.transpose": lambda x, y: ops.transpose(x, (0, 2, 1)),
+        "ops.swapaxes": lambda x, y: ops.swapaxes(x, 1, 2),
+        "ops.moveaxis": lambda x, y: ops.moveaxis(x, 1, 2),
+        "ops.expand_dims": lambda x, y: ops.expand_dims(x, 1),
+        "ops.squeeze": lambda x, y: ops.squeeze(x[:, :1], 1),
+        "ops.pad": lambda x, y: ops.pad(x, ((0, 0), (1, 2), (0, 0))),
+        "ops.flip": lambda x, y: x * ops.flip(x, axis=1),
+        "ops.roll": lambda x, y: x * ops.roll(x, 1, axis=1),
+        "ops.repeat": lambda x, y: ops.repeat(x, 2, axis=1),
+        "ops.tile": lambda x, y: ops.tile(x, (1, 2, 1)),
+        "ops.concatenate": lambda x, y: ops.concatenate([x, y], axis=1),
+        "ops.stack": lambda x, y: ops.stack([x, y], axis=1),
+        "ops.split": lambda x, y: ops.multiply(*ops.split(x, 2, axis=-1)),
+        "ops.unstack": lambda x, y: ops.multiply(*ops.unstack(x, axis=1)[:2]),
+        "ops.cast": lambda x, y: ops.cast(x, "float32"),
+        "ops.where": lambda x, y: ops.where(x > y, x, 2.0 * y),
+        "ops.greater_equal": lambda x, y: x * ops.cast(x >= 0.1, "float32"),
+        "ops.less": lambda x, y: x * ops.cast(x < y, "float32"),
+        "ops.less_equal": lambda x, y: x * ops.cast(x <= y, "float32"),
+        "ops.maximum": lambda x, y: ops.maximum(x, y),
+        "ops.minimum": lambda x, y: ops.minimum(x, 0.1),
+        "ops.clip": lambda x, y: ops.clip(x, -0.3, 0.4),
+        "ops.abs": lambda x, y: ops.abs(x),
+        "ops.absolute": lambda x, y: ops.absolute(x),
+        **{
+            f"ops.{name}": lambda x, y, name=name: getattr(ops, name)(x)
+            for name in (
+                *("relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "glu", "silu", "hard_silu", "sigmoid"),
+                *("hard_sigmoid", "log_sigmoid", "softplus", "softsign", "softmax", "log_softmax", "tanh", "hard_tanh"),
+                "tanh_shrink",
+            )
+        },
+        "ops.gelu, approximate False": lambda x, y: ops.gelu(x, approximate=False),
+    }
     yield from ((row, "image", build) for row, build in image.items())
+    for row, f in on_tensors.items():
+        yield row, "series", lambda x, f=f: f(x, L.Dense(4)(x))
     yield from ((row, "series", build) for row, build in series.items())
     yield "Embedding", "ids", L.Embedding(9, 4)
+
+
+def adapted(layer, x):
+    layer.adapt(np.random.default_rng(4).normal(0.5, 2.0, (50, *x.shape[1:])).astype(np.float32))
+    return layer(x)
 
 
 def activations():
@@ -186,10 +312,18 @@ def test_every_layer_moves_its_weights(stepped):
 
 
 def test_every_supported_layer_and_activation_has_a_row(stepped):
-    from edgeloop.convert.training.layers import LAYERS
+    from edgeloop.convert.training.layers import AUGMENTATIONS, LAYERS
 
-    tried = {row.split(",")[0] for row in stepped[0]} | {"Dropout", "InputLayer"}  # a mask is random: tested apart
-    assert {kind.__name__ for kind in LAYERS} - tried == set()
+    tried = {row.split(",")[0] for row in stepped[0]} | {"InputLayer"}
+    tried |= {"Dropout", "SpatialDropout1D", "SpatialDropout2D"}  # a mask is random: tested apart
+    assert {kind.__name__ for kind in LAYERS} - {kind.__name__ for kind in AUGMENTATIONS} - tried == set()
+
+
+def test_every_supported_operation_on_tensors_has_a_row():
+    from edgeloop.convert.training.operations import OPERATIONS
+
+    model, _ = every_layer()
+    assert set(OPERATIONS) - {type(op).__name__ for op in model.operations} == set()
 
 
 def test_the_table_in_the_documentation_is_what_was_found(stepped, root):

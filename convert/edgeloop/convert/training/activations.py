@@ -14,29 +14,94 @@ keras: Any = need("keras", extra="convert")
 Tensor = Any
 
 
+def above(x: Tensor, bound: float = 0.0) -> Tensor:
+    """1 where x > `bound`, else 0; no gradient passes it. SELECT, ABS and MAXIMUM have gradients that need Flex."""
+    return tf.stop_gradient(tf.cast(x > bound, x.dtype))
+
+
+def clip(x: Tensor, low: float, high: float) -> Tensor:
+    over, within = above(x, high), above(x, low)
+    return x * (within - over) + high * over + low * (1.0 - within)
+
+
+def absolute(x: Tensor) -> Tensor:
+    return x * (above(x) - above(-x))
+
+
 @tf.custom_gradient
 def relu(x: Tensor) -> Any:
     """max(x, 0). Written as a product: after `matmul(x, variable)` the converter silently drops a real RELU."""
-    mask = tf.cast(x > 0.0, x.dtype)
+    mask = above(x)
     return x * mask, lambda dy: dy * mask
 
 
-@tf.custom_gradient
-def relu6(x: Tensor) -> Any:
+def relu6(x: Tensor) -> Tensor:
     """min(max(x, 0), 6)."""
-    above, below = tf.cast(x > 0.0, x.dtype), tf.cast(x < 6.0, x.dtype)
-    return x * above * below + 6.0 * (1.0 - below), lambda dy: dy * above * below
+    return clip(x, 0.0, 6.0)
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
     """x where positive, `slope` * x elsewhere; 0.2 is what Keras's activation of that name has."""
+    return x * (slope + (1.0 - slope) * above(x))
 
-    @tf.custom_gradient
-    def bent(x: Tensor) -> Any:
-        factor = slope + (1.0 - slope) * tf.cast(x > 0.0, x.dtype)
-        return x * factor, lambda dy: dy * factor
 
-    return bent(x)
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """x where positive, alpha * (exp(x) - 1) elsewhere (Clevert 2015, arXiv:1511.07289)."""
+    positive = above(x)
+    return x * positive + alpha * (tf.exp(x * (1.0 - positive)) - 1.0)
+
+
+def selu(x: Tensor) -> Tensor:
+    """Klambauer et al. 2017 (arXiv:1706.02515); the constants are the paper's."""
+    return 1.0507009873554805 * elu(x, 1.6732632423543772)
+
+
+def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    positive = above(x)
+    return x * positive + alpha * (tf.exp(x * (1.0 - positive) / alpha) - 1.0)
+
+
+@tf.custom_gradient
+def softplus(x: Tensor) -> Any:
+    """log(1 + exp(x)) without overflow."""
+    return x * above(x) + tf.math.log(1.0 + tf.exp(-tf.abs(x))), lambda dy: dy * tf.sigmoid(x)
+
+
+def silu(x: Tensor) -> Tensor:
+    return x * tf.sigmoid(x)
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    return clip(x * (1.0 / 6.0) + 0.5, 0.0, 1.0)
+
+
+def soft_shrink(x: Tensor, threshold: float = 0.5) -> Tensor:
+    return x - clip(x, -threshold, threshold)
+
+
+def hard_shrink(x: Tensor, threshold: float = 0.5) -> Tensor:
+    return x * (above(x, threshold) + above(-x, threshold))
+
+
+def sparse_plus(x: Tensor) -> Tensor:
+    """0 up to -1, (x + 1)^2 / 4 up to 1, x from there."""
+    bent = clip(x, -1.0, 1.0)
+    return 0.25 * tf.square(bent + 1.0) + (x - 1.0) * above(x, 1.0)
+
+
+def squareplus(x: Tensor, b: float = 4.0) -> Tensor:
+    return 0.5 * (x + tf.sqrt(tf.square(x) + b))
+
+
+def glu(x: Tensor, axis: int = -1) -> Tensor:
+    """The first half of an axis, by the sigmoid of the second."""
+    value, gate = tf.split(x, 2, axis=axis)
+    return value * tf.sigmoid(gate)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The approximation of `gelu` by tanh (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
+    return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
 @tf.custom_gradient
@@ -77,8 +142,27 @@ ACTIVATIONS: dict[Callable, Callable] = {
     A.relu: relu,
     A.relu6: relu6,
     A.leaky_relu: leaky_relu,
+    A.elu: elu,
+    A.selu: selu,
+    A.celu: celu,
     A.gelu: gelu,
+    A.silu: silu,
+    A.hard_silu: lambda x: x * hard_sigmoid(x),
+    A.mish: lambda x: x * tf.tanh(softplus(x)),
+    A.softplus: softplus,
+    A.log_sigmoid: lambda x: -softplus(-x),
+    A.softsign: lambda x: x / (1.0 + absolute(x)),
+    A.squareplus: squareplus,
+    A.sparse_plus: sparse_plus,
+    A.exponential: tf.exp,
     A.sigmoid: tf.sigmoid,
+    A.hard_sigmoid: hard_sigmoid,
+    A.sparse_sigmoid: lambda x: clip(0.5 * x + 0.5, 0.0, 1.0),
     A.tanh: tf.tanh,
+    A.hard_tanh: lambda x: clip(x, -1.0, 1.0),
+    A.tanh_shrink: lambda x: x - tf.tanh(x),
+    A.soft_shrink: soft_shrink,
+    A.hard_shrink: hard_shrink,
     A.softmax: tf.nn.softmax,
+    A.log_softmax: tf.nn.log_softmax,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeloop.convert.training.windows import axis, im2col, insert_zeros, pad, scatter, taps, unpad
+from edgeloop.convert.training.windows import WindowAxis, axis, im2col, insert_zeros, pad, scatter, taps, unpad
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -51,17 +51,41 @@ def conv2d(x: Tensor, w: Tensor, stride: Pair, padding: str, dilation: Pair = (1
 
         def gradient(dy: Tensor) -> tuple[Tensor, Tensor]:
             dw = matmul(patches, tf.reshape(dy, [-1, filters]), transpose_a=True)
-            down, across = rows.transposed(), cols.transposed()
-            wide = pad(insert_zeros(dy, rows, cols), down.pads, across.pads)
-            # one axis at a time: tflite-runtime 2.14's REVERSE_V2 reverses only one of two, silently
-            flipped = tf.transpose(tf.reverse(tf.reverse(w, [0]), [1]), [0, 1, 3, 2])
-            dx = matmul(im2col(wide, down, across), tf.reshape(flipped, [kh * kw * filters, channels]))
-            dx = tf.reshape(dx, [-1, down.out, across.out, channels])
-            return unpad(dx, rows, cols), tf.reshape(dw, w.shape)
+            return _spread(dy, w, rows, cols), tf.reshape(dw, w.shape)
 
         return tf.reshape(y, [-1, rows.out, cols.out, filters]), gradient
 
     return product(x, w)
+
+
+def conv2d_transpose(x: Tensor, w: Tensor, size: Pair, stride: Pair, padding: str, dilation: Pair = (1, 1)) -> Tensor:
+    """The adjoint of `conv2d` of an image of `size` (height, width), with `w` [kh, kw, out, in]."""
+    kh, kw, filters, channels = w.shape
+    rows = axis(size[0], kh, stride[0], padding, dilation[0])
+    cols = axis(size[1], kw, stride[1], padding, dilation[1])
+
+    @tf.custom_gradient
+    def product(x: Tensor, w: Tensor) -> Any:
+        def gradient(dy: Tensor) -> tuple[Tensor, Tensor]:
+            patches = im2col(pad(dy, rows.pads, cols.pads), rows, cols)
+            dx = matmul(patches, tf.reshape(w, [kh * kw * filters, channels]))
+            dw = matmul(patches, tf.reshape(x, [-1, channels]), transpose_a=True)
+            return tf.reshape(dx, x.shape), tf.reshape(dw, w.shape)
+
+        return _spread(x, w, rows, cols), gradient
+
+    return product(x, w)
+
+
+def _spread(dy: Tensor, w: Tensor, rows: WindowAxis, cols: WindowAxis) -> Tensor:
+    """The image of which `conv2d` made `dy`, in the sense of a gradient: each output through the filter's taps."""
+    kh, kw, channels, filters = w.shape
+    down, across = rows.transposed(), cols.transposed()
+    wide = pad(insert_zeros(dy, rows, cols), down.pads, across.pads)
+    # one axis at a time: tflite-runtime 2.14's REVERSE_V2 reverses only one of two, silently
+    flipped = tf.transpose(tf.reverse(tf.reverse(w, [0]), [1]), [0, 1, 3, 2])
+    dx = matmul(im2col(wide, down, across), tf.reshape(flipped, [kh * kw * filters, channels]))
+    return unpad(tf.reshape(dx, [-1, down.out, across.out, channels]), rows, cols)
 
 
 def depthwise_conv2d(x: Tensor, w: Tensor, stride: Pair, padding: str, dilation: Pair = (1, 1)) -> Tensor:

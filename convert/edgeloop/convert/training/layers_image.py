@@ -1,12 +1,14 @@
-"""Convolution and pooling layers on device gradients. Images are [batch, height, width, channels]."""
+"""Layers of images on device gradients. Images are [batch, height, width, channels]."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from edgeloop.convert.training.convolutions import conv2d, depthwise_conv2d
+from edgeloop.convert.training.convolutions import conv2d, conv2d_transpose, depthwise_conv2d
 from edgeloop.convert.training.layer_refusal import layer_refusal, only_last_channels
 from edgeloop.convert.training.pooling import average_pool, max_pool
+from edgeloop.convert.training.resampling import resize
+from edgeloop.convert.training.slicing import take
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -49,6 +51,15 @@ class SeparableConv2D(L.SeparableConv2D):
         return self.activation(y + self.bias if self.use_bias else y)
 
 
+class Conv2DTranspose(L.Conv2DTranspose):
+    check = staticmethod(only_last_channels)
+
+    def call(self, x: Any) -> Any:
+        kernel, size = tf.convert_to_tensor(self.kernel), self.compute_output_shape(x.shape)[1:3]
+        y = conv2d_transpose(x, kernel, size, tuple(self.strides), self.padding, tuple(self.dilation_rate))
+        return self.activation(y + self.bias if self.use_bias else y)
+
+
 class MaxPooling2D(L.MaxPooling2D):
     check = staticmethod(only_last_channels)
 
@@ -61,3 +72,25 @@ class AveragePooling2D(L.AveragePooling2D):
 
     def call(self, x: Any) -> Any:
         return average_pool(x, tuple(self.pool_size), tuple(self.strides), self.padding)
+
+
+class UpSampling2D(L.UpSampling2D):
+    @staticmethod
+    def check(layer: Any) -> None:
+        only_last_channels(layer)
+        if layer.interpolation not in ("nearest", "bilinear"):
+            raise layer_refusal(layer, f"interpolates by {layer.interpolation}", "Use nearest or bilinear.")
+
+    def call(self, x: Any) -> Any:
+        _, height, width, _ = x.shape
+        return resize(x, (height * self.size[0], width * self.size[1]), self.interpolation)
+
+
+class Cropping2D(L.Cropping2D):
+    check = staticmethod(only_last_channels)
+
+    def call(self, x: Any) -> Any:
+        rows, cols = (
+            slice(first, size - last) for size, (first, last) in zip(x.shape[1:3], self.cropping, strict=True)
+        )
+        return take(x, (slice(None), rows, cols))

@@ -1,13 +1,14 @@
-"""Every other layer with gradients of its own: dense, normalization, dropout, activation, embedding, recurrent."""
+"""Layers of vectors with gradients of their own: dense, normalization, dropout, activation, embedding, merging."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
-from edgeloop.convert.training.activations import ACTIVATIONS, leaky_relu, relu, relu6
+from edgeloop.convert.training.activations import above, elu, leaky_relu, relu, relu6
 from edgeloop.convert.training.convolutions import dense
-from edgeloop.convert.training.layer_refusal import layer_refusal
-from edgeloop.convert.training.recurrent import gru_step, lstm_step, unroll
+from edgeloop.convert.training.layer_refusal import layer_refusal, only_last_channels
+from edgeloop.convert.training.operations import larger, smaller
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -76,6 +77,33 @@ class LayerNormalization(L.LayerNormalization):
         return y + self.beta if self.center else y
 
 
+class GroupNormalization(L.GroupNormalization):
+    """Wu and He 2018 (arXiv:1803.08494), as Keras computes it."""
+
+    @staticmethod
+    def check(layer: Any) -> None:
+        if layer.axis not in (-1, len(layer.input.shape) - 1):
+            raise layer_refusal(layer, f"normalizes groups of axis {layer.axis}", "Use the last axis.")
+
+
+class _Attention:
+    """As Keras computes it; a mask of the attention itself is no mask of its inputs."""
+
+    @staticmethod
+    def check(layer: Any) -> None:
+        dropout = getattr(layer, "dropout", 0.0) or getattr(layer, "_dropout", 0.0)
+        if dropout:
+            raise layer_refusal(layer, f"has the dropout {dropout}", "Leave it out; a Dropout layer is supported.")
+
+
+class Attention(_Attention, L.Attention):
+    pass
+
+
+class MultiHeadAttention(_Attention, L.MultiHeadAttention):
+    pass
+
+
 class Dropout(L.Dropout):
     @staticmethod
     def check(layer: Any) -> None:
@@ -119,36 +147,62 @@ class Softmax(L.Softmax):
         return self.activation(x)
 
 
-class _Recurrent:
-    """What LSTM and GRU share. `make_step` comes from recurrent.py."""
-
-    make_step: Any
-
-    @staticmethod
-    def check(layer: Any) -> None:
-        for option in ("return_state", "stateful", "dropout", "recurrent_dropout"):
-            if getattr(layer, option):
-                raise layer_refusal(layer, f"uses {option}", "Leave it out; a Dropout layer is supported.")
-
-    def call(
-        self: Any, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
-    ) -> Any:  # Keras looks these names up when it builds the layer
-        cell, state = self.cell, initial_state
-        if state is not None:
-            state = tuple(state) if isinstance(state, (list, tuple)) else (state,)
-        bias = None
-        if cell.use_bias:
-            bias = tf.convert_to_tensor(cell.bias)
-            bias = tf.unstack(bias)[0] if len(bias.shape) == 2 else bias
-        step = self.make_step(cell, ACTIVATIONS[cell.activation], ACTIVATIONS[cell.recurrent_activation])
-        backwards = self.go_backwards
-        outputs = unroll(sequences, tf.convert_to_tensor(cell.kernel), bias, step, state, backwards=backwards)
-        return tf.stack(outputs, axis=1) if self.return_sequences else outputs[-1]
+class SpatialDropout1D(L.SpatialDropout1D):
+    def call(self, x: Any, training: bool = False) -> Any:
+        on = training and self.trainable and self.rate
+        return tf.nn.dropout(x, self.rate, noise_shape=[x.shape[0], 1, x.shape[2]]) if on else x
 
 
-class LSTM(_Recurrent, L.LSTM):
-    make_step = staticmethod(lstm_step)
+class SpatialDropout2D(L.SpatialDropout2D):
+    check = staticmethod(only_last_channels)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        on = training and self.trainable and self.rate
+        return tf.nn.dropout(x, self.rate, noise_shape=[x.shape[0], 1, 1, x.shape[3]]) if on else x
 
 
-class GRU(_Recurrent, L.GRU):
-    make_step = staticmethod(gru_step)
+class Normalization(L.Normalization):
+    """With the mean and variance of the variables, which set_weights can replace."""
+
+    def call(self, x: Any) -> Any:
+        mean, variance = self.mean, self.variance
+        if self.input_mean is None:
+            mean, variance = (tf.reshape(v, self._broadcast_shape) for v in (self.adapt_mean, self.adapt_variance))
+        x, scale = tf.cast(x, tf.float32), larger(tf.sqrt(variance), keras.config.epsilon())
+        return mean + x * scale if self.invert else (x - mean) / scale
+
+
+class Maximum(L.Maximum):
+    def call(self, values: Any) -> Any:
+        return reduce(larger, values)
+
+
+class Minimum(L.Minimum):
+    def call(self, values: Any) -> Any:
+        return reduce(smaller, values)
+
+
+class PReLU(L.PReLU):
+    """x where positive, alpha * x elsewhere, with a trained alpha (He et al. 2015, arXiv:1502.01852)."""
+
+    def call(self, x: Any) -> Any:
+        positive = above(x)
+        return x * (positive + self.alpha * (1.0 - positive))
+
+
+class ELU(L.ELU):
+    def call(self, x: Any) -> Any:
+        return elu(x, float(self.alpha))
+
+
+class Unchanged(L.Layer):
+    """An augmentation: on a device it does in training what it does at inference."""
+
+    idle = True
+
+    @classmethod
+    def of(cls, layer: Any) -> Any:
+        return cls(name=layer.name)
+
+    def call(self, x: Any) -> Any:
+        return tf.cast(x, tf.float32)

@@ -1,4 +1,4 @@
-"""LSTM and GRU, one copy of the cell a time step: a loop would need TensorList ops, which lower badly.
+"""LSTM, GRU and SimpleRNN, one copy of the cell a time step: a loop would need TensorList ops, which lower badly.
 
 `x` is float32 [batch, time, features] with a static time; a state is [batch, units], None for zeros.
 """
@@ -30,6 +30,16 @@ def lstm_step(cell: Any, activation: Callable, gate: Callable) -> Step:
             i, f, c, o = tf.split(projected + dense(state[0], recurrent), 4, axis=-1)
             carry = gate(f) * state[1] + gate(i) * activation(c)
         return gate(o) * activation(carry), carry
+
+    return step
+
+
+def simple_step(cell: Any, activation: Callable, gate: Callable) -> Step:
+    """Elman 1990, as Keras's SimpleRNNCell; there is no gate."""
+    recurrent = tf.convert_to_tensor(cell.recurrent_kernel)
+
+    def step(projected: Tensor, state: State | None) -> State:
+        return (activation(projected if state is None else projected + dense(state[0], recurrent)),)
 
     return step
 

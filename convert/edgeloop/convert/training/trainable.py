@@ -8,15 +8,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import TensorSpec, Weight
 from edgeloop.convert.sources.source import functional, identifiers
+from edgeloop.convert.training.frozen import trained_ids
 from edgeloop.convert.training.losses import Loss, objective
 from edgeloop.convert.training.optimizers import RULES, Optimizer
-from edgeloop.convert.training.trainable_copy import TrainableModel, frozen_layers, trainable_copy
 from edgeloop.errors import ModelError, OptionsError, one_line
 from edgeloop.extras import need
+
+if TYPE_CHECKING:
+    from edgeloop.convert.training.trainable_copy import TrainableModel
 
 RESERVED = frozenset({"y", "lr", "dummy"})
 
@@ -52,8 +55,7 @@ def weight_table(model: Any, train_last: int | None = None) -> tuple[Weight, ...
     Raises:
         OptionsError: The model has fewer than `train_last` layers with weights.
     """
-    frozen = {id(v) for layer in frozen_layers(model, train_last) for v in layer.weights}
-    trained = {id(v) for v in model.trainable_variables} - frozen
+    trained = trained_ids(model, train_last)
     return tuple(
         Weight(f"w{i:03d}", v.path, tuple(int(d) for d in v.shape), str(v.dtype), id(v) in trained)
         for i, v in enumerate(model.weights)
@@ -79,12 +81,15 @@ def to_trainable(
         OptionsError: `train_last` or `batch` does not fit the model.
     """
     tensorflow = need("tensorflow", extra="convert")
+    from edgeloop.convert.training.trainable_copy import trainable_copy
+
     model = functional(model)
     names = identifiers([t.name for t in model.inputs])
     if inputs is None:
         inputs = [TensorSpec(n, tuple(t.shape), str(t.dtype)) for n, t in zip(names, model.inputs, strict=True)]
-    given = _input_specs(tensorflow, inputs, options.batch)
-    copy = trainable_copy(model, options.loss, options.train_last)
+    _check_inputs(inputs, options.batch)
+    given = {t.name: tensorflow.TensorSpec([options.batch, *t.shape[1:]], t.dtype) for t in inputs}
+    copy = trainable_copy(model, options.loss, options.train_last, options.batch)
     module, signatures = _module(tensorflow, model, copy, options, given, preprocess or (lambda x: x))
     with tempfile.TemporaryDirectory() as folder:
         # train holds its gradients already: tracing those of every custom gradient again took most of the time
@@ -103,8 +108,24 @@ def to_trainable(
             ) from e
 
 
-def _input_specs(tf: Any, inputs: Sequence[TensorSpec], batch: int) -> Tensors:
-    """The signature's inputs, with the static batch."""
+def check_options(model: Any, options: TrainableOptions, inputs: Sequence[TensorSpec]) -> tuple[str, ...]:
+    """What `to_trainable` refuses of `model` and of `options`, before anything is built.
+
+    Returns:
+        The names of layers that act in Keras's training, and on the device do what they do at inference.
+
+    Raises:
+        ModelError, OptionsError: As `to_trainable`; what cannot be lowered shows later.
+    """
+    from edgeloop.convert.training.trainable_copy import check_trainable, idle_layers
+
+    model = functional(model)
+    _check_inputs(inputs, options.batch)
+    check_trainable(model, options.loss, options.train_last)
+    return idle_layers(model, options.train_last)
+
+
+def _check_inputs(inputs: Sequence[TensorSpec], batch: int) -> None:
     for t in inputs:
         if t.name in RESERVED:
             raise ModelError(f"the training signature uses the name {t.name!r} itself", advice="Rename the input.")
@@ -117,7 +138,6 @@ def _input_specs(tf: Any, inputs: Sequence[TensorSpec], batch: int) -> Tensors:
             raise OptionsError(
                 f"input {t.name!r} has the fixed batch {t.shape[0]}", advice=f"Pass --train-batch {t.shape[0]}."
             )
-    return {t.name: tf.TensorSpec([batch, *t.shape[1:]], t.dtype) for t in inputs}
 
 
 def _module(
@@ -128,16 +148,16 @@ def _module(
     (output,) = identifiers(model.output_names)
     answer = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, "": tf.identity}[copy.end]
     goal = objective(copy.loss, (options.batch, *model.outputs[0].shape[1:]))
-    weights = [v.value for v in copy.model.weights]
-    trained = [v.value for v in copy.model.trainable_variables]
+    weights, trained = copy.weights, copy.trained
     rule = RULES[options.optimizer](trained)
 
     def outcome(x: Tensors, training: bool) -> Any:
         x = preprocess(x)
-        return copy.model([x[n] for n in names], training=training)
+        return copy.run([x[n] for n in names], training)
 
     def train(y: Any, lr: Any, **x: Any) -> Tensors:
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:  # what precedes the first trained has none
+            tape.watch(trained)
             z = outcome(x, training=True)
             value = goal.value(z, y)
         # zero: a recurrent kernel that sees a single time step has no part in the loss
@@ -152,11 +172,11 @@ def _module(
         return {output: answer(outcome(x, training=False))}
 
     def get_weights(dummy: Any) -> Tensors:  # some runtimes cannot call a signature without an input
-        return {w.name: value + 0.0 * dummy for w, value in zip(table, weights, strict=True)}
+        return {w.name: tf.cast(value, tf.float32) + 0.0 * dummy for w, value in zip(table, weights, strict=True)}
 
     def set_weights(**w: Any) -> Tensors:
         for entry, variable in zip(table, weights, strict=True):
-            variable.assign(w[entry.name])
+            variable.assign(tf.cast(w[entry.name], variable.dtype))
         total = tf.reduce_sum(w[table[0].name])
         zero = tf.cast(total > float("inf"), tf.float32)  # known only to the device: constants would double the file
         for slot in rule.state:
@@ -165,7 +185,7 @@ def _module(
 
     module = tf.Module()
     # Keras 3 variables are invisible to tf.saved_model.save: without this the weights are NaN
-    module.kept = [*weights, *rule.state]
+    module.kept = [*weights, *copy.kept, *rule.state]
 
     def concrete(f: Any, **specs: Any) -> Any:
         return tf.function(f, autograph=False).get_concrete_function(**specs)
@@ -176,5 +196,5 @@ def _module(
         "evaluate": concrete(evaluate, **given, y=goal.y),
         "infer": concrete(infer, **given),
         "get_weights": concrete(get_weights, dummy=number),
-        "set_weights": concrete(set_weights, **{w.name: tf.TensorSpec(w.shape, w.dtype) for w in table}),
+        "set_weights": concrete(set_weights, **{w.name: tf.TensorSpec(w.shape, tf.float32) for w in table}),
     }
