@@ -44,7 +44,7 @@ def frozen_net(L):
         L.Conv2D(4, 3, groups=2, activation="sparsemax"),
         L.Reshape((4, 4, 4, 1)),
         L.Conv3D(3, 2),
-        L.GaussianNoise(3.0),
+        L.GaussianNoise(1.0),
         L.BatchNormalization(),
         L.Dropout(0.5),
         L.TimeDistributed(L.TimeDistributed(L.Conv1D(3, 2, groups=3))),

@@ -45,7 +45,7 @@ def _simple(f: Callable) -> Callable:
 
 
 AS_THEY_ARE = (
-    *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Negative", "Reciprocal", "Square", "Sqrt", "Rsqrt"),
+    *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Negative", "Square", "Sqrt", "Rsqrt"),
     *("Power", "Exp", "Log", "Sin", "Cos", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Logsumexp"),
     *("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Var", "Std", "Cumsum", "Matmul", "Einsum"),
     *("Reshape", "Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Squeeze", "Pad", "Flip", "Roll", "Repeat", "Tile"),
@@ -53,12 +53,12 @@ AS_THEY_ARE = (
 )
 OPERATIONS: dict[str, Callable | None] = {
     **dict.fromkeys(AS_THEY_ARE),
+    "Reciprocal": lambda op, x: 1.0 / x,
     "GetItem": lambda op, x, key: take(x, key),
     "Maximum": _simple(larger),
     "Minimum": _simple(smaller),
     "Clip": _clip,
     "Absolute": _simple(act.absolute),
-    "Abs": _simple(act.absolute),
     "Relu": _simple(act.relu),
     "Relu6": _simple(act.relu6),
     "LeakyRelu": lambda op, x: act.leaky_relu(x, op.negative_slope),
@@ -77,7 +77,6 @@ OPERATIONS: dict[str, Callable | None] = {
             "HardTanh": act.A.hard_tanh,
             "Softsign": act.A.softsign,
             "LogSigmoid": act.A.log_sigmoid,
-            "Mish": act.A.mish,
             "TanhShrink": act.A.tanh_shrink,
         }.items()
     },
