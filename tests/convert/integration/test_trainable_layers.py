@@ -14,7 +14,13 @@ BATCH, RATE = 4, 0.1
 # Weights of size 1 moved by a few sums of 1e2 terms: reordered float32 sums differ by 1e2 * 2^-24 = 6e-6 at worst
 BOUND = 1e-5
 MARK, END = "<!-- {}: written by tests/convert/integration/test_trainable_layers.py -->", "<!-- end of {} -->"
-GROUPS = ["layers", pytest.param("operations", marks=pytest.mark.soak)]  # a table each
+GROUPS = ["layers", *(pytest.param(group, marks=pytest.mark.soak) for group in ("rarer", "operations"))]  # a table each
+RARER = frozenset(
+    "Attention MultiHeadAttention SimpleRNN Bidirectional Dot Average Subtract Maximum Minimum Permute RepeatVector "
+    "Identity ActivityRegularization GroupNormalization RMSNormalization UnitNormalization ELU "
+    "GlobalAveragePooling3D GlobalMaxPooling3D Cropping1D Cropping2D ZeroPadding1D UpSampling1D UpSampling2D "
+    "DepthwiseConv1D SeparableConv1D MaxPooling1D AveragePooling1D".split()
+)
 RUNTIMES = "litert", "tflite-runtime"
 SHAPES = {"image": (7, 8, 3), "series": (5, 4), "ids": (6,)}
 
@@ -234,13 +240,19 @@ def activations():
     return ACTIVATIONS
 
 
+def rows_of(group, L):
+    if group == "operations":
+        return operations(L)
+    return (row for row in cases(L) if (row[0].split(",")[0] in RARER) == (group == "rarer"))
+
+
 def every_layer(group):
     """One model of a group, a branch a row: weights before the layer, whose gradient passes it, and after it."""
     import keras
 
     L = keras.layers
     keras.utils.set_random_seed(1)
-    rows = list({"layers": cases, "operations": operations}[group](L))
+    rows = list(rows_of(group, L))
     used = [n for n in SHAPES if n in {name for _, name, _ in rows}]
     inputs = {n: keras.Input(SHAPES[n], name=n, dtype="int32" if n == "ids" else "float32") for n in used}
     heads = {}

@@ -18,7 +18,7 @@ from edgeloop.extras import need
 L: Any = need("keras", extra="convert").layers
 
 AS_THEY_ARE = (
-    *(L.InputLayer, L.Flatten, L.Reshape, L.Permute, L.RepeatVector, L.Identity, L.ActivityRegularization, L.Rescaling),
+    *(L.InputLayer, L.Flatten, L.Reshape, L.Permute, L.Identity, L.ActivityRegularization, L.Rescaling),
     *(L.Add, L.Subtract, L.Multiply, L.Average, L.Concatenate, L.Dot, L.UnitNormalization, L.RMSNormalization),
     *(L.GlobalAveragePooling1D, L.GlobalAveragePooling2D, L.GlobalAveragePooling3D),
     *(L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, L.GlobalMaxPooling3D),
@@ -37,7 +37,7 @@ OURS = (
     *(layers_image.MaxPooling2D, layers_image.AveragePooling2D, layers_image.UpSampling2D, layers_image.Cropping2D),
     *(layers_series.Conv1D, layers_series.Conv1DTranspose, layers_series.DepthwiseConv1D),
     *(layers_series.SeparableConv1D, layers_series.MaxPooling1D, layers_series.AveragePooling1D),
-    *(layers_series.UpSampling1D, layers_series.Cropping1D, layers_series.TimeDistributed),
+    *(layers_series.UpSampling1D, layers_series.RepeatVector, layers_series.Cropping1D, layers_series.TimeDistributed),
     *(layers_recurrent.LSTM, layers_recurrent.GRU, layers_recurrent.SimpleRNN, layers_recurrent.Bidirectional),
     *(layers_vector.Dense, layers_vector.Embedding, layers_vector.BatchNormalization),
     *(layers_vector.LayerNormalization, layers_vector.GroupNormalization, layers_vector.Normalization),

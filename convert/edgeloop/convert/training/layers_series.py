@@ -100,6 +100,11 @@ class UpSampling1D(L.UpSampling1D):
         return tf.reshape(tf.concat([_image(x)] * self.size, 2), [-1, steps * self.size, channels])
 
 
+class RepeatVector(L.RepeatVector):
+    def call(self, x: Any) -> Any:
+        return tf.stack([x] * self.n, 1)
+
+
 class Cropping1D(L.Cropping1D):
     def call(self, x: Any) -> Any:
         return take(x, (slice(None), slice(self.cropping[0], x.shape[1] - self.cropping[1])))

@@ -40,6 +40,19 @@ def _clip(op: Any, x: Tensor) -> Tensor:
     return act.clip(x, float(op.x_min), float(op.x_max))
 
 
+def _repeat(op: Any, x: Tensor) -> Tensor:
+    """By concatenation: Tile's gradient has twice the dimensions, which XNNPACK refuses while it runs."""
+    axis = op.axis % len(x.shape)
+    shape = [*x.shape[:axis], x.shape[axis] * op.repeats, *x.shape[axis + 1 :]]
+    return tf.reshape(tf.stack([x] * op.repeats, axis + 1), shape)
+
+
+def _tile(op: Any, x: Tensor) -> Tensor:
+    for axis, times in enumerate(op.repeats):
+        x = tf.concat([x] * times, axis) if times > 1 else x
+    return x
+
+
 def _simple(f: Callable) -> Callable:
     return lambda op, *args: f(*args)
 
@@ -48,12 +61,14 @@ AS_THEY_ARE = (
     *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Negative", "Square", "Sqrt", "Rsqrt"),
     *("Power", "Exp", "Log", "Sin", "Cos", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Logsumexp"),
     *("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Var", "Std", "Cumsum", "Matmul", "Einsum"),
-    *("Reshape", "Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Squeeze", "Pad", "Flip", "Roll", "Repeat", "Tile"),
+    *("Reshape", "Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Squeeze", "Pad", "Flip", "Roll"),
     *("Concatenate", "Stack", "Split", "Unstack", "Cast", "Where", "Greater", "GreaterEqual", "Less", "LessEqual"),
 )
 OPERATIONS: dict[str, Callable | None] = {
     **dict.fromkeys(AS_THEY_ARE),
     "Reciprocal": lambda op, x: 1.0 / x,
+    "Repeat": _repeat,
+    "Tile": _tile,
     "GetItem": lambda op, x, key: take(x, key),
     "Maximum": _simple(larger),
     "Minimum": _simple(smaller),
@@ -105,6 +120,10 @@ def check_operation(node: Any) -> None:
         check_key(op, *node.arguments.args[1:], *node.arguments.kwargs.values())
     if name == "Clip" and not all(isinstance(bound, (int, float)) for bound in (op.x_min, op.x_max)):
         raise layer_refusal(op, "clips to bounds that are tensors", "Use two numbers.")
+    if name == "Repeat" and not (isinstance(op.repeats, int) and isinstance(op.axis, int)):
+        raise layer_refusal(op, "repeats by a list or over all axes", "Pass one number and an axis.")
+    if name == "Tile" and len(op.repeats) != len(node.input_tensors[0].shape):
+        raise layer_refusal(op, f"has {len(op.repeats)} repeats", "Pass one for each dimension.")
     if name == "Pad" and op.mode != "constant":
         raise layer_refusal(op, f"pads in the mode {op.mode}", "Use the mode constant.")
     if name in ("Softmax", "LogSoftmax") and op.axis not in (-1, len(node.outputs[0].shape) - 1):
