@@ -16,10 +16,36 @@ BOUND = 1e-5
 MARK, END = "<!-- {}: written by tests/convert/integration/test_trainable_layers.py -->", "<!-- end of {} -->"
 GROUPS = ["layers", *(pytest.param(group, marks=pytest.mark.soak) for group in ("rarer", "operations"))]  # a table each
 RARER = frozenset(
-    "Attention MultiHeadAttention SimpleRNN Bidirectional Dot Average Subtract Maximum Minimum Permute RepeatVector "
-    "Identity ActivityRegularization GroupNormalization RMSNormalization UnitNormalization ELU "
-    "GlobalAveragePooling3D GlobalMaxPooling3D Cropping1D Cropping2D ZeroPadding1D UpSampling1D UpSampling2D "
-    "DepthwiseConv1D SeparableConv1D MaxPooling1D AveragePooling1D".split()
+    [
+        "Attention",
+        "MultiHeadAttention",
+        "SimpleRNN",
+        "Bidirectional",
+        "Dot",
+        "Average",
+        "Subtract",
+        "Maximum",
+        "Minimum",
+        "Permute",
+        "RepeatVector",
+        "Identity",
+        "ActivityRegularization",
+        "GroupNormalization",
+        "RMSNormalization",
+        "UnitNormalization",
+        "ELU",
+        "GlobalAveragePooling3D",
+        "GlobalMaxPooling3D",
+        "Cropping1D",
+        "Cropping2D",
+        "ZeroPadding1D",
+        "UpSampling1D",
+        "UpSampling2D",
+        "DepthwiseConv1D",
+        "SeparableConv1D",
+        "MaxPooling1D",
+        "AveragePooling1D",
+    ]
 )
 RUNTIMES = "litert", "tflite-runtime"
 SHAPES = {"image": (7, 8, 3), "series": (5, 4), "ids": (6,)}
