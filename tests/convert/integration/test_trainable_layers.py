@@ -233,8 +233,8 @@ def operations(L):
         "ops.cast": lambda x, y: ops.cast(x, "float32"),
         "ops.where": lambda x, y: ops.where(x > y, x, 2.0 * y),
         "ops.greater_equal": lambda x, y: x * ops.cast(x >= 0.1, "float32"),
-        "ops.less": lambda x, y: x * ops.cast(x < y, "float32"),
-        "ops.less_equal": lambda x, y: x * ops.cast(x <= y, "float32"),
+        "ops.less": lambda x, y: x * ops.cast(x < y, "float32") + y,
+        "ops.less_equal": lambda x, y: x * ops.cast(x <= y, "float32") + y,
         "ops.maximum": lambda x, y: ops.maximum(x, y),
         "ops.minimum": lambda x, y: ops.minimum(x, 0.1),
         "ops.clip": lambda x, y: ops.clip(x, -0.3, 0.4),
@@ -360,7 +360,8 @@ def test_every_layer_moves_its_weights(group, stepped):
     model, _ = every_layer(group)  # the same seed: the weights before the step
     _, want, _ = stepped
     still = [v.path for i, v in enumerate(model.weights) if np.array_equal(v.numpy(), want[f"w{i:03d}"])]
-    assert still == []
+    fixed = ("/mean", "/variance", "/count")  # of Normalization
+    assert [path for path in still if not path.endswith(fixed)] == []
 
 
 def test_every_supported_layer_has_a_row():
@@ -377,7 +378,7 @@ def test_every_supported_operation_on_tensors_has_a_row():
 
     model, _ = every_layer("operations")
     tried = {type(op).__name__ for op in model.operations}
-    assert set(OPERATIONS) - tried == {"GetItem"}  # among the layers
+    assert set(OPERATIONS) - tried == set()
 
 
 def test_the_table_in_the_documentation_is_what_was_found(group, stepped, root):
