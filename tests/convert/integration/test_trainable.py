@@ -245,7 +245,7 @@ def test_an_operation_without_device_gradient_is_refused_by_its_name():
 
 def test_one_error_names_everything_unsupported_and_how_many_last_layers_can_train():
     keras = pytest.importorskip("keras")
-    from edgeloop.convert.training.trainable import TrainableOptions, check_options, to_trainable
+    from edgeloop.convert.training.trainable import TrainableOptions, check_options
 
     L, x = keras.layers, keras.Input((8, 8, 2), name="x")
     y = L.Conv2D(4, 3, groups=2, name="grouped")(L.GaussianNoise(0.1, name="noise")(L.Conv2D(2, 3)(x)))
@@ -258,7 +258,6 @@ def test_one_error_names_everything_unsupported_and_how_many_last_layers_can_tra
         assert found in text
     assert "pass --train-last 2, which trains no such layer" in text
     assert check_options(model, TrainableOptions(train_last=2), []) == ()
-    assert to_trainable(model, TrainableOptions(train_last=2, batch=1))
 
 
 def test_a_mask_that_reaches_a_trained_layer_is_refused():
