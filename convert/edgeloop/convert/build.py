@@ -17,7 +17,9 @@ import numpy as np
 from edgeloop.bundle import MANIFEST, Format, LeftOut, Manifest, Signature, TensorSpec, Variant, Weight, file_entries
 from edgeloop.convert.answers import answers, free_size, one_call_each, with_seen_shapes
 from edgeloop.convert.calls import has_batch_axis
-from edgeloop.convert.exports import ExportedVariant, check_trainable, export_variants
+from edgeloop.convert.exports.export import export_variants
+from edgeloop.convert.exports.trainable_variant import check_trainable
+from edgeloop.convert.exports.variant import ExportedVariant
 from edgeloop.convert.form import FormLog, named_ids
 from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.metadata import with_metadata

@@ -23,7 +23,7 @@ from edgeloop.canonical import read_json
 from edgeloop.convert import cache
 from edgeloop.convert.build import JOURNAL, ConversionJob
 from edgeloop.convert.compression.compress import compress
-from edgeloop.convert.exports import SEARCH
+from edgeloop.convert.exports.search_variant import SEARCH
 from edgeloop.convert.form import FormLog
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import wanted_formats
