@@ -361,9 +361,9 @@ def test_what_int8_leaves_in_float_is_named_and_fails_only_where_int8_was_asked_
     options = ConvertOptions(to=(Format.TFLITE, Format.ONNX), calibration=models / "x.npz", cache=False)
     made = convert(models / "sine.keras", tmp_path / "b", options)
     # a Sin between two conversions is no int8 either: onnxruntime computes it in float32
-    assert [v.id for v in made.bundle.variants] == ["float32", "float16", "dynamic", "onnx"]
+    assert [v.id for v in made.bundle.variants] == ["float32", "float16", "dynamic", "mixed", "onnx"]
     notes = {note.split()[0]: note for note in made.notes}
-    assert "SIN of" in notes["int8"] and "polynomial" in notes["int8"]
+    assert "SIN of" in notes["int8"] and "replace it by values" in notes["int8"]
     assert "Sin of" in notes["onnx-int8"] and "no int8 kernel" in notes["onnx-int8"]
     before = tree(tmp_path)
     with pytest.raises(ModelError, match=r"cannot be fully int8: SIN of .*Sin.* stayed in float"):

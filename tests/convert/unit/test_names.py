@@ -2,15 +2,20 @@
 
 import pytest
 
-from edgeloop.convert.sources.names import identifiers, scope
+from edgeloop.convert.sources.names import arguments, identifiers, scope
 
 
 @pytest.mark.parametrize(
     "name, expected",
-    [("/x.1", "x_1"), ("495", "t495"), ("größe", "gr__e"), ("my input", "my_input"), ("_h", "h"), ("class", "class_")],
+    [("/x.1", "x_1"), ("495", "t495"), ("größe", "gr__e"), ("my input", "my_input"), ("_h", "h")],
 )
 def test_a_tensor_gets_a_name_that_python_takes_as_a_parameter(name, expected):
     assert identifiers([name]) == [expected]
+
+
+def test_an_input_is_no_word_of_python_and_an_output_may_be_one():
+    assert arguments(["class", "class_", "x"]) == ["class__0", "class__1", "x"]
+    assert identifiers(["class"]) == ["class"]
 
 
 @pytest.mark.parametrize(

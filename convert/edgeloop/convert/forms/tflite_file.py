@@ -40,9 +40,10 @@ def _computes_in_integers(data: bytes) -> bool:
 
 
 def float32_share(data: bytes) -> float:
-    """Of the bytes of all constants, those that float32 ones take: 0 to 1."""
+    """Of the bytes of all constants, those that float32 ones take: 0 to 1; 0 where there are none."""
     tensors = [t for graph in read_tflite(data).graphs for t in graph.tensors if t.constant_bytes]
-    return sum(t.constant_bytes for t in tensors if t.dtype == "float32") / sum(t.constant_bytes for t in tensors)
+    whole = sum(t.constant_bytes for t in tensors)
+    return sum(t.constant_bytes for t in tensors if t.dtype == "float32") / max(1, whole)
 
 
 def is_kept_unchanged(data: bytes) -> bool:

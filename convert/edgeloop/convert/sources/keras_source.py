@@ -17,7 +17,7 @@ from edgeloop.convert.sources.fake_quant import WRAPPERS, load_wrapped, without_
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.float32 import in_float32, keras_in_float32, policies
 from edgeloop.convert.sources.identify import SourceKind, source_digest
-from edgeloop.convert.sources.names import identifiers, scope
+from edgeloop.convert.sources.names import arguments, identifiers, scope
 from edgeloop.convert.sources.source_value import INFER, Arrays, Source, tensor_specs
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
@@ -106,7 +106,7 @@ def loaded_source(path: Path, loaded: Any, model: Any, notes: tuple[str, ...]) -
     """As `keras_source`, of a model of either Keras; `model` is the Keras 3 one, if it is."""
     tf = need("tensorflow", extra="convert")
     _check(path, loaded)
-    in_names, out_names = identifiers([t.name for t in loaded.inputs]), identifiers(loaded.output_names)
+    in_names, out_names = arguments([t.name for t in loaded.inputs]), identifiers(loaded.output_names)
     for layer in (loaded, *_layers(loaded)):  # every call opens a scope of the layer's name
         if isinstance(layer.name, str) and scope(layer.name) != layer.name:
             setattr(layer, "_name" if hasattr(layer, "_name") else "name", scope(layer.name))

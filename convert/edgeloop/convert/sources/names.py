@@ -18,17 +18,21 @@ def identifiers(names: Sequence[str]) -> list[str]:
     """Names that every format takes, one for each of `names` and no two the same.
 
     A TensorFlow signature wants Python identifiers, and loses an underscore that an input's name begins with:
-    "/x.1" becomes "x_1", "495" becomes "t495", "class" becomes "class_".
+    "/x.1" becomes "x_1", "495" becomes "t495".
     """
     clean = [re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_") for name in names]
     clean = [name if name[:1].isidentifier() else f"t{name}" for name in clean]
-    clean = [f"{name}_" if keyword.iskeyword(name) else name for name in clean]
     unique: list[str] = []
     for i, name in enumerate(clean):
         while clean.count(name) > 1 or name in unique:
             name = f"{name}_{i}"
         unique.append(name)
     return unique
+
+
+def arguments(names: Sequence[str]) -> list[str]:
+    """As `identifiers`, for inputs, which TensorFlow takes as arguments of a function: "class" becomes "class_"."""
+    return identifiers([f"{name}_" if keyword.iskeyword(name) else name for name in identifiers(names)])
 
 
 def scope(name: str) -> str:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edgeloop.convert.sources.names import identifiers
+from edgeloop.convert.sources.names import arguments, identifiers
 from edgeloop.convert.sources.onnx_environment import onnx2tf_python
 from edgeloop.errors import MissingExtra, ModelError, last_line, one_line
 from edgeloop.extras import need
@@ -70,8 +70,8 @@ def onnx_names(path: Path) -> tuple[dict[str, str], dict[str, str]]:
         raise ModelError(
             f"{path} has {len(sides[0])} inputs and {len(sides[1])} outputs", advice="It needs at least one of each."
         )
-    inputs, outputs = (dict(zip(side, identifiers(side), strict=True)) for side in sides)
-    return inputs, outputs
+    inputs, outputs = arguments(sides[0]), identifiers(sides[1])
+    return dict(zip(sides[0], inputs, strict=True)), dict(zip(sides[1], outputs, strict=True))
 
 
 def _raised(traceback: str) -> str:

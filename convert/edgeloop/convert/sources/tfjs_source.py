@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.convert.sources.identify import SourceKind, source_digest
-from edgeloop.convert.sources.names import identifiers
+from edgeloop.convert.sources.names import arguments, identifiers
 from edgeloop.convert.sources.source_value import INFER, Arrays, Shape, Source, tensor_specs
 from edgeloop.convert.sources.tfjs_files import read_model, read_weights
 from edgeloop.convert.sources.tfjs_graph import graph_def
@@ -67,7 +67,7 @@ def _graph_model(path: Path, model: Mapping[str, Any], weights: Mapping[str, np.
     ends = _ends(model, definition)
     given, answers = (list(side.values()) for side in ends)
     wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), []).prune(given, answers)
-    in_names, out_names = (identifiers(list(side)) for side in ends)
+    in_names, out_names = arguments(list(ends[0])), identifiers(list(ends[1]))
     # a loop of TensorFlow 1 cannot be traced into a function; a call of one that holds it can
     loops = any(node.op == "Enter" for node in definition.node)
 

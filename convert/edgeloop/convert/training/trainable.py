@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import TensorSpec, Weight
-from edgeloop.convert.sources.source import functional, identifiers
+from edgeloop.convert.sources.names import arguments, identifiers
+from edgeloop.convert.sources.source import functional
 from edgeloop.convert.training.frozen import trained_ids
 from edgeloop.convert.training.losses import Loss, objective
 from edgeloop.convert.training.optimizers import RULES, Optimizer
@@ -84,7 +85,7 @@ def to_trainable(
     from edgeloop.convert.training.trainable_copy import trainable_copy
 
     model = functional(model)
-    names = identifiers([t.name for t in model.inputs])
+    names = arguments([t.name for t in model.inputs])
     if inputs is None:
         inputs = [TensorSpec(n, tuple(t.shape), str(t.dtype)) for n, t in zip(names, model.inputs, strict=True)]
     _check_inputs(inputs, options.batch)
@@ -144,7 +145,7 @@ def _module(
     tf: Any, model: Any, copy: TrainableModel, options: TrainableOptions, given: Tensors, preprocess: Callable
 ) -> tuple[Any, dict[str, Any]]:
     """A tf.Module that owns the weights, and its five concrete functions by name."""
-    names, table = identifiers([t.name for t in model.inputs]), weight_table(model)
+    names, table = arguments([t.name for t in model.inputs]), weight_table(model)
     (output,) = identifiers(model.output_names)
     answer = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, "": tf.identity}[copy.end]
     goal = objective(copy.loss, (options.batch, *model.outputs[0].shape[1:]))
