@@ -84,6 +84,7 @@ def our_tflite(model: Any, samples: Any, out: Path) -> None:
     """The six files by the functions that `edgeloop convert` calls."""
     from edgeloop.bundle import Scheme
     from edgeloop.convert.forms import freeze, tflite
+    from edgeloop.convert.options import MEASURED
     from edgeloop.convert.samples import Samples
     from edgeloop.convert.sources.source import functional, keras_source
 
@@ -92,7 +93,9 @@ def our_tflite(model: Any, samples: Any, out: Path) -> None:
     ranges = tflite.calibrate(float32, source, Samples(inputs={source.inputs[0].name: samples}))
     for scheme in map(Scheme, SCHEMES.split(",")):
         for io in tflite.Io if scheme is Scheme.INT8 else (tflite.Io.FLOAT32,):
-            (out / f"{scheme.value}-{io.value}.tflite").write_bytes(tflite.quantize(float32, scheme, ranges, io=io))
+            integers = tflite.to_integers(float32, scheme, ranges, io=io) if scheme in MEASURED else None
+            data = integers.data if integers else tflite.quantize(float32, scheme, ranges, io=io)
+            (out / f"{scheme.value}-{io.value}.tflite").write_bytes(data)
 
 
 CHILDREN = {f.__name__: f for f in (raw_tflite, raw_onnx, raw_tfjs, our_tflite)}

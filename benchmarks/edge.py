@@ -83,7 +83,9 @@ def child_models(folder: Path) -> None:
     float32 = tflite.lower(freeze.freeze(source).functional, source)
     ranges = tflite.calibrate(float32, source, Samples(inputs={source.inputs[0].name: samples}))
     (folder / "mobilenetv2.tflite").write_bytes(tflite.quantize(float32, Scheme.FLOAT32, ranges))
-    (folder / "mobilenetv2-int8.tflite").write_bytes(tflite.quantize(float32, Scheme.INT8, ranges, io=tflite.Io.INT8))
+    (folder / "mobilenetv2-int8.tflite").write_bytes(
+        tflite.to_integers(float32, Scheme.INT8, ranges, io=tflite.Io.INT8).data
+    )
     small = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)], name="small")
     small.save(folder / "small.keras")
     convert(folder / "small.keras", folder / "small", ConvertOptions(to=(Format.TFLITE,)))
@@ -290,7 +292,7 @@ def inspect(model: Path) -> dict[str, Any]:
     parts: dict[str, list[str | Path]] = {
         "whole": look,
         "python": [sys.executable, "-c", ""],
-        "our_imports": [sys.executable, "-c", "from edgeloop.cli import VERBS as v; __import__(v['inspect'])"],
+        "our_imports": [sys.executable, "-c", "import edgeloop.cli, edgeloop.edge.commands.inspect"],
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
     for _ in range(REPETITIONS):

@@ -65,7 +65,7 @@ def edgeloop(model: Any, samples: Any) -> bytes:
     source = keras_source(Path("model.keras"), functional(model))
     float32 = tflite.lower(freeze.freeze(source).functional, source)
     ranges = tflite.calibrate(float32, source, Samples(inputs={source.inputs[0].name: samples}))
-    return tflite.quantize(float32, Scheme.INT8, ranges)
+    return tflite.to_integers(float32, Scheme.INT8, ranges).data
 
 
 CONTENDERS = {f.__name__: f for f in (tflite_converter, ai_edge_quantizer, edgeloop)}
