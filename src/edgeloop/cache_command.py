@@ -58,16 +58,15 @@ def cache(
 
 def _removed(kinds: tuple[CacheKind, ...], older_than_days: float | None, keep_mb: float | None) -> list[CacheEntry]:
     """The program that this very edgeloop runs with stays: agents on this machine read it for as long as they live."""
-    everything = older_than_days is None and keep_mb is None
+    if older_than_days is None and keep_mb is None:
+        limit_bytes: int | None = 0  # --prune alone removes everything
+    elif keep_mb:
+        limit_bytes = byte_count(keep_mb, "--keep-mb")
+    else:
+        limit_bytes = None if keep_mb is None else 0
     return prune_cache(
         kinds,
-        limit_bytes=0
-        if everything
-        else None
-        if keep_mb is None
-        else byte_count(keep_mb, "--keep-mb")
-        if keep_mb
-        else 0,
+        limit_bytes=limit_bytes,
         older_than_s=None if older_than_days is None else older_than_days * DAY_S,
         spare=[cache_folder(CacheKind.PROGRAMS) / program_name()],
     )
