@@ -15,7 +15,9 @@ from collections.abc import Callable
 from edgeloop.files.graph_facts import GraphFacts, Step, Value
 from edgeloop.files.targets.operator_refusal import OperatorRefusal
 
-SOFTMAX_LIMIT = 16_384  # the documentation says 16,000; 16,384 maps, seen in LibrEdgeTPU color_blue_128x128
+# the documentation says 16,000; 16,384 maps, seen in LibrEdgeTPU color_blue_128x128. Rows are taken together, although
+# the documentation asks for one: [1, 4420, 2] maps, in a face detector
+SOFTMAX_LIMIT = 16_384
 # between 69,696 elements, which map, and 102,400, which do not: seen in heads of yolov5n, yolov8n and yolo11n
 TRANSPOSE_LIMIT = 90_000
 # "certain reshapes might not be mapped for large tensor sizes". Seen in yolov5n: a row of 102,000 maps, one of 408,000
@@ -69,7 +71,7 @@ def _fixed_sizes(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
 
 
 def _three_dimensions(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
-    large = [v.shape for v in _activations(graph, step) if any(size != 1 for size in v.shape[:-3])]
+    large = [v.shape for v in _activations(graph, step) if _has_outer(v.shape, 3)]
     return (
         OperatorRefusal(why=EdgeTpuReason.DIMENSIONS, found=f"more than three dimensions above 1 in {_shape(large[0])}")
         if large
@@ -121,11 +123,8 @@ def _default_weights(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
 
 def _one_dimensional_output(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     shape = graph.values[step.outputs[0]].shape
-    if any(size != 1 for size in shape[:-1]):
-        return OperatorRefusal(
-            why=EdgeTpuReason.DIMENSIONS, found=f"an output {_shape(shape)}; it must be one-dimensional"
-        )
-    return None
+    found = f"an output {_shape(shape)}; it must be one-dimensional"
+    return OperatorRefusal(why=EdgeTpuReason.DIMENSIONS, found=found) if _has_outer(shape, 1) else None
 
 
 def _padding_alone_is_constant(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
@@ -178,28 +177,19 @@ def _depth_by_four(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
 
 def _alpha_of_one_dimension(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     alpha = graph.values[step.inputs[1]].shape
-    if any(size != 1 for size in alpha[:-1]):
-        return OperatorRefusal(
-            why=EdgeTpuReason.OPTIONS, found=f"alpha {_shape(alpha)}; only its innermost dimension may exceed 1"
-        )
-    return None
+    found = f"alpha {_shape(alpha)}; only its innermost dimension may exceed 1"
+    return OperatorRefusal(why=EdgeTpuReason.OPTIONS, found=found) if _has_outer(alpha, 1) else None
 
 
-def _small_softmax(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
-    """Rows are taken together, although the documentation asks for one: [1, 4420, 2] maps, in a face detector."""
-    elements = graph.values[step.inputs[0]].elements
-    if elements > SOFTMAX_LIMIT:
-        return OperatorRefusal(why=EdgeTpuReason.SIZE, found=f"{elements:,} elements, more than {SOFTMAX_LIMIT:,}")
-    return None
+def _at_most(limit: int, about: str = "") -> Rule:
+    """Its input has at most `limit` elements; `about` says that the limit lies between two models seen."""
 
+    def rule(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
+        elements = graph.values[step.inputs[0]].elements
+        found = f"{elements:,} elements, more than {about}{limit:,}"
+        return OperatorRefusal(why=EdgeTpuReason.SIZE, found=found) if elements > limit else None
 
-def _small_transpose(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
-    elements = graph.values[step.inputs[0]].elements
-    if elements > TRANSPOSE_LIMIT:
-        return OperatorRefusal(
-            why=EdgeTpuReason.SIZE, found=f"{elements:,} elements, more than about {TRANSPOSE_LIMIT:,}"
-        )
-    return None
+    return rule
 
 
 def _small_reshape(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
@@ -230,6 +220,11 @@ def _modest_resize(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
         found = f"from {small[1]}x{small[2]} to {large[1]}x{large[2]}, which the compiler refuses for its precision"
         return OperatorRefusal(why=EdgeTpuReason.SIZE, found=found)
     return None
+
+
+def _has_outer(shape: tuple[int, ...], innermost: int) -> bool:
+    """Whether a dimension other than the `innermost` ones is not 1."""
+    return any(size != 1 for size in shape[:-innermost])
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -266,7 +261,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "RESIZE_NEAREST_NEIGHBOR": (_modest_resize,),
     "RSQRT": (),
     "SLICE": (),
-    "SOFTMAX": (_small_softmax,),
+    "SOFTMAX": (_at_most(SOFTMAX_LIMIT),),
     "SPACE_TO_DEPTH": (),
     "SPLIT": (_split_not_the_batch,),
     "SQUARED_DIFFERENCE": (),
@@ -276,7 +271,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "SUM": (_not_the_batch(1),),
     "TANH": (),
     "TILE": (),  # not in the documentation; seen in deeplab_mobilenet_edgetpu_slim_cityscapes_quant
-    "TRANSPOSE": (_small_transpose,),
+    "TRANSPOSE": (_at_most(TRANSPOSE_LIMIT, "about "),),
     "TRANSPOSE_CONV": (),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (),
 }
