@@ -18,9 +18,10 @@ AGAIN = "Fetch or convert it again."
 CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 SIZES = frozenset({"SHAPE", "RANK"})  # they read no values
 # custom operators that LiteRT's Python interpreter brings along
-BUILTIN_CUSTOM = frozenset({"TFLite_Detection_PostProcess", "AudioSpectrogram", "Mfcc", "NumericVerify"}) | {
-    *("Convolution2DTransposeBias", "MaxPoolingWithArgmax2D", "MaxUnpooling2D"),  # MediaPipe's
-}
+BUILTIN_CUSTOM = frozenset(
+    {"TFLite_Detection_PostProcess", "AudioSpectrogram", "Mfcc", "NumericVerify"}
+    | {"Convolution2DTransposeBias", "MaxPoolingWithArgmax2D", "MaxUnpooling2D"}  # MediaPipe's
+)
 # of one table: a position in a vector, and an offset to a vtable that others share. It bounds what an honest file holds
 LEAST_TABLE_BYTES = 8
 
@@ -90,10 +91,7 @@ def read_tflite(data: bytes, name: str = "the model") -> TfliteFile:
     Raises:
         ModelError: Another identifier, offsets out of range, positions that name no tensor.
     """
-    if len(data) < 8 or data[4:8] != b"TFL3":
-        raise ModelError(
-            f"{name} is not a .tflite file: its identifier is {data[4:8]!r}, expected b'TFL3'", advice=AGAIN
-        )
+    check_identifier(data, name)
     try:
         model = FlatbufferTable(data, MODEL, BUDGET_BYTES + len(data) * TABLE_BYTES // LEAST_TABLE_BYTES).root("Model")
         codes, buffers = model.get("operator_codes", ()), model.get("buffers", ())
@@ -105,6 +103,18 @@ def read_tflite(data: bytes, name: str = "the model") -> TfliteFile:
         raise ModelError(f"{name} is a damaged .tflite file ({e})", advice=AGAIN) from e
     _check(read, name)
     return read
+
+
+def check_identifier(data: bytes, name: str) -> None:
+    """See that a file says of itself that it is a .tflite.
+
+    Raises:
+        ModelError: It does not.
+    """
+    if len(data) < 8 or data[4:8] != b"TFL3":
+        raise ModelError(
+            f"{name} is not a .tflite file: its identifier is {data[4:8]!r}, expected b'TFL3'", advice=AGAIN
+        )
 
 
 def float_operators(data: bytes) -> list[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.errors import ModelError
+from edgeloop.files.flatbuffer import check_identifier
 from edgeloop.files.flatbuffer_table import FlatbufferTable
 from edgeloop.files.stored_zip import packed_files
 
@@ -139,11 +140,7 @@ def read_metadata(data: bytes, name: str = "the model") -> Metadata | None:
     Raises:
         ModelError: Another file, metadata of another version or damaged, a label file that is not packed in.
     """
-    if data[4:8] != b"TFL3":
-        raise ModelError(
-            f"{name} is not a .tflite file: its identifier is {data[4:8]!r}, expected b'TFL3'",
-            advice="Fetch or convert it again.",
-        )
+    check_identifier(data, name)
     try:
         packed = _buffer(data)
         if packed is None:
