@@ -1,4 +1,4 @@
-"""Words of a command line to values: sizes of images, preprocessing, training, files of labels."""
+"""Words of a command line to values: limits, sizes of images, preprocessing, training, files of labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from edgeloop.convert.training.losses import Loss
 from edgeloop.convert.training.optimizers import Optimizer
 from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.errors import DataError, OptionsError
-from edgeloop.quantities import numbers, pair
+from edgeloop.processes.sandbox import Limits
+from edgeloop.quantities import byte_count, numbers, pair
+
+READ_MB = Limits().read_bytes / 1e6  # of --memory-mb, where it is not given
 
 
 def size(given: str | None, option: str) -> tuple[int, int] | None:
@@ -36,6 +39,12 @@ def input_shape(given: str) -> tuple[str, tuple[int | None, ...]]:
             advice="Write NAME=SIZES with a size above 0 or ? for each dimension, e.g. image=1,?,?,3.",
         )
     return name, tuple(None if word == "?" else int(word) for word in words)
+
+
+def memory_limits(megabytes: float) -> Limits:
+    """By --memory-mb: so much to read a model, four times as much to work with it. Raises as `byte_count`."""
+    read_bytes = byte_count(megabytes, "--memory-mb")
+    return Limits(read_bytes=read_bytes, work_bytes=4 * read_bytes)
 
 
 def preprocessing(

@@ -14,14 +14,13 @@ from edgeloop.convert.convert import convert as run
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.forms.tfjs import TfjsOptions, Weights
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.parse_options import input_shape, label_file, preprocessing, training
+from edgeloop.convert.parse_options import READ_MB, input_shape, label_file, memory_limits, preprocessing, training
 from edgeloop.convert.present import conversion
 from edgeloop.convert.proof.prove import ProveOptions
 from edgeloop.convert.search.search import SearchOptions
 from edgeloop.convert.training.losses import Loss
 from edgeloop.convert.training.optimizers import Optimizer
 from edgeloop.errors import OptionsError
-from edgeloop.processes.sandbox import Limits
 from edgeloop.quantities import byte_count
 from edgeloop.registry.signatures.sign import sign_bundle
 from edgeloop.result import CommandResult
@@ -126,7 +125,7 @@ def convert(
     ] = False,
     memory_mb: Annotated[
         float, typer.Option(metavar="MB", help="Refuse a model that takes more memory than this to read.")
-    ] = Limits().read_bytes / 1e6,
+    ] = READ_MB,
     allow_unsafe: Annotated[
         bool,
         typer.Option("--allow-unsafe", help="Load a model that runs code of its own or uses files, and list what."),
@@ -304,7 +303,6 @@ def convert(
             advice="Pass it alone, with --max-drop PP, e.g. 0.5.",
         )
     own = (Scheme.FLOAT32,) if automatic else tuple(Scheme(scheme.value) for scheme in schemes or ())
-    read_bytes = byte_count(memory_mb, "--memory-mb")
     options = ConvertOptions(
         to=_formats(to) if to else None,
         schemes=own or None,
@@ -329,7 +327,7 @@ def convert(
             unproved=frozenset(_formats(unproved)),
             min_snr_db=min_snr,
         ),
-        limits=Limits(read_bytes=read_bytes, work_bytes=4 * read_bytes),
+        limits=memory_limits(memory_mb),
         batch=batch,
         shapes=tuple(input_shape(text) for text in shape or ()),
         strict=strict,

@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
+from edgeloop.convert.parse_options import READ_MB, memory_limits
 from edgeloop.convert.same.same import SameOptions, SameResult
 from edgeloop.convert.same.same import same as run
-from edgeloop.processes.sandbox import Limits
-from edgeloop.quantities import byte_count
 from edgeloop.result import CommandResult, Table
 
 
@@ -47,19 +46,18 @@ def same(
     ] = None,
     memory_mb: Annotated[
         float, typer.Option(metavar="MB", help="Refuse models that take more memory than this to read.")
-    ] = 2000.0,
+    ] = READ_MB,
     allow_unsafe: Annotated[
         bool, typer.Option("--allow-unsafe", help="Load models that run code of their own or use files.")
     ] = False,
 ) -> CommandResult:
     """Compare two models of any format: whether they compute the same, and where they differ."""
-    read_bytes = byte_count(memory_mb, "--memory-mb")
     options = SameOptions(
         evaluation=evaluation,
         signature=signature,
         min_snr_db=min_snr,
         allow_unsafe=allow_unsafe,
-        limits=Limits(read_bytes=read_bytes, work_bytes=4 * read_bytes),
+        limits=memory_limits(memory_mb),
     )
     return comparison(run(first, second, options, ctx.obj))
 
