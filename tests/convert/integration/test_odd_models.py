@@ -126,6 +126,14 @@ def test_a_recurrent_layer_with_a_free_batch_gets_a_fixed_one_as_tflite_alone(ma
     assert all(row.passed for row in verify(made.bundle.path).parity)
 
 
+def test_behind_a_recurrent_layer_the_operator_that_tflite_lacks_is_named(make, tmp_path):
+    import keras
+
+    path = make("erfinv", keras.Input((5, 4), name="x"), lambda L, x: keras.ops.erfinv(L.LSTM(3)(x) / 2))
+    with pytest.raises(ModelError, match=r"builtin TFLite operators: .*Erfinv"):  # and not the loop's free batch
+        convert(path, tmp_path / "b", ConvertOptions(to=TFLITE))
+
+
 def test_a_batch_that_the_model_fixes_otherwise_is_refused(make, tmp_path):
     import keras
 

@@ -41,15 +41,13 @@ def lower_source(
         return tflite.lower(at_batch(freeze(source), plan.options.batch), source), source
     try:
         return _with_fused(frozen, source, plan), source
-    except ModelError as refused:
+    except ModelError:
         batch = 1 if can_fix else fixed_batch(source.inputs)
         if batch is None:
             raise
         own = with_batch(source, batch)
-        try:
-            data = tflite.lower(at_batch(frozen if own is source else freeze(own), batch), own)
-        except ModelError:
-            raise refused from None  # the batch was not what it failed at
+        # what this raises is the reason: with a free batch a loop is named first, whatever else is wrong
+        data = tflite.lower(at_batch(frozen if own is source else freeze(own), batch), own)
     if can_fix:
         log.say(
             "The .tflite files have a fixed batch of 1, because TFLite cannot run this model with a free batch. "

@@ -66,6 +66,6 @@ def _ops(message: str) -> str:
     """What the converter's page-long message says at its heart."""
     lines = [re.sub(r"^\S+:\d+:\d+: ", "", line.strip()) for line in message.splitlines()]
     if "TensorList" in message:
-        return "a recurrent layer has a free batch, which a fixed batch_size of its Input or unroll=True avoids"
+        return "a loop keeps a list of free size, which a fixed batch_size of the Input or unroll=True avoids"
     telling = [line for line in lines if "Flex ops:" in line or "custom op" in line.lower() or "error:" in line]
     return one_line((telling or [message])[0])
