@@ -1,9 +1,11 @@
 """`edgeloop same`: two files of one net agree in every pair of formats; two of other weights do not, and say where."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import hostile_files as made
 import numpy as np
 import pytest
 
@@ -55,6 +57,31 @@ def test_the_first_layer_with_other_weights_is_named(pair):
     assert found.first_difference.startswith("hidden, ")
     files = same(pair / "b/float32.tflite", pair / "o/float32.tflite")
     assert not files.same and "hidden" in files.first_difference
+
+
+def test_a_file_beside_a_tfjs_model_is_compared_itself(pair, tmp_path):
+    shutil.copytree(pair / "b/tfjs", tmp_path / "exports")
+    shutil.copy(pair / "o/float32.tflite", tmp_path / "exports/other.tflite")
+    found = same(pair / "model.keras", tmp_path / "exports/other.tflite")
+    assert not found.same and found.second["runtime"] == "litert"
+
+
+def test_a_tfjs_model_that_names_no_inputs_runs_in_tensorflow(tmp_path):
+    keras = pytest.importorskip("keras")
+    x = keras.Input((2,), name="x")
+    keras.Model(x, x + np.float32([3, 4])).save(tmp_path / "sum.keras")
+    graph = made.tfjs(tmp_path)  # y = x + [3, 4], without a signature
+    found = same(tmp_path / "sum.keras", graph)
+    assert found.same and found.second["runtime"] == "tensorflow"
+
+
+def test_a_tfjs_model_with_weights_outside_its_folder_is_refused(pair, tmp_path):
+    shutil.copytree(pair / "b/tfjs", tmp_path / "led")
+    model = json.loads((tmp_path / "led/model.json").read_text())
+    model["weightsManifest"][0]["paths"] = ["../secret.bin"]
+    (tmp_path / "led/model.json").write_text(json.dumps(model))
+    with pytest.raises(ModelError, match=r"secret\.bin"):
+        same(pair / "model.keras", tmp_path / "led")
 
 
 def test_a_channels_first_export_is_the_same(pair, tmp_path):

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import Format, Quantization, Scheme, TensorSpec, is_bundle, read_bundle
-from edgeloop.canonical import read_json
 from edgeloop.convert.forms.tflite_file import stored_io, stored_scheme
+from edgeloop.convert.sources.identify import TFJS_MODEL
 from edgeloop.convert.sources.safety import check_safety
 from edgeloop.convert.sources.source import INFER, Source, SourceKind, identify, open_source
 from edgeloop.convert.sources.source_value import Call, tensor_specs
+from edgeloop.convert.sources.tfjs_files import WEIGHTS, read_model
 from edgeloop.errors import ModelError, OptionsError, one_line
 from edgeloop.extras import need
 from edgeloop.runtime.parity.quantization import from_io, to_io
 from edgeloop.runtime.runners import runners
 from edgeloop.runtime_table import LITERT, ONNXRUNTIME, TENSORFLOW
 
-TFJS_MODEL = "model.json"
 TFJS_DTYPES = {"DT_FLOAT": "float32", "DT_INT32": "int32", "DT_BOOL": "bool"}
 TFJS_WEIGHTS = {"float16": Scheme.FLOAT16, "uint8": Scheme.DYNAMIC, "uint16": Scheme.DYNAMIC}
 ONNX_DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
@@ -66,16 +66,15 @@ def open_runnable(path: Path, signature: str | None = None, *, allow_unsafe: boo
         ModelError: No model, hostile, or its runtime refuses it.
         MissingExtra: Its runtime is not installed.
     """
-    folder = path if path.is_dir() else path.parent
-    if path.name == TFJS_MODEL or (folder / TFJS_MODEL).is_file():
-        with _tfjs(folder, signature) as model:
+    kind = identify(path)
+    if kind is SourceKind.TFJS:
+        with _tfjs(path, signature, allow_unsafe) as model:
             yield model
-        return
-    if identify(path) is SourceKind.ONNX:
-        check_safety(path, SourceKind.ONNX, allow_unsafe)
+    elif kind is SourceKind.ONNX:
+        check_safety(path, kind, allow_unsafe)
         yield _onnx(path, signature)
-        return
-    yield _source(open_source(path, signature, allow_unsafe=allow_unsafe))
+    else:
+        yield _source(open_source(path, signature, allow_unsafe=allow_unsafe))
 
 
 def _source(source: Source) -> Runnable:
@@ -152,30 +151,32 @@ def _onnx_spec(tensor: Any) -> TensorSpec:
 
 
 @contextlib.contextmanager
-def _tfjs(folder: Path, signature: str | None) -> Iterator[Runnable]:
-    model = read_json((folder / TFJS_MODEL).read_bytes(), TFJS_MODEL)
-    ends = model.get("signature") or {}
-    if not ends.get("inputs") or not ends.get("outputs"):
-        raise ModelError(
-            f"{folder / TFJS_MODEL} names no inputs and outputs (a layers model, or one without a signature)",
-            advice="Compare the Keras model that it was made of, or convert it with edgeloop convert --to tfjs.",
-        )
-    if signature not in (None, INFER):
-        raise OptionsError(f"{folder} is a TF.js model, which has one signature", advice="Leave --signature out.")
+def _tfjs(path: Path, signature: str | None, allow_unsafe: bool) -> Iterator[Runnable]:
+    """A graph model in TF.js; in TensorFlow a layers model, and a graph that names no inputs and outputs."""
+    check_safety(path, SourceKind.TFJS, allow_unsafe)
+    model = read_model(path)
     stored = {
         weight["quantization"]["dtype"]
-        for group in model.get("weightsManifest", [])
-        for weight in group.get("weights", [])
+        for group in model.get(WEIGHTS) or []
+        for weight in group["weights"]
         if "quantization" in weight
     }
+    scheme = next((TFJS_WEIGHTS[name] for name in sorted(stored) if name in TFJS_WEIGHTS), Scheme.FLOAT32)
+    ends = model.get("signature") or {}
+    if not ends.get("inputs") or not ends.get("outputs"):
+        yield replace(_source(open_source(path, signature, allow_unsafe=allow_unsafe)), scheme=scheme)
+        return
+    if signature not in (None, INFER):
+        raise OptionsError(f"{path} is a TF.js model, which has one signature", advice="Leave --signature out.")
     runner = runners().get("tfjs")
     if runner is None:
         raise ModelError("no runtime for TF.js models is installed", advice="Run: edgeloop setup tfjs")
-    with runner.open(folder, TFJS_MODEL) as session:
+    folder, entry = (path, TFJS_MODEL) if path.is_dir() else (path.parent, path.name)
+    with runner.open(folder, entry) as session:
         yield Runnable(
-            path=folder,
+            path=path,
             runtime="tfjs",
-            scheme=next((TFJS_WEIGHTS[name] for name in sorted(stored) if name in TFJS_WEIGHTS), Scheme.FLOAT32),
+            scheme=scheme,
             inputs=_tfjs_specs(ends["inputs"]),
             outputs=_tfjs_specs(ends["outputs"]),
             call=lambda arrays: dict(session.infer(arrays, None)),
