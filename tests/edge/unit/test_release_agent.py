@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from matrix_bundles import (
 
 from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Requirements, Variant, read_bundle
 from edgeloop.edge.on_device.percentiles import percentile
-from edgeloop.edge.on_device.releases import store
+from edgeloop.edge.on_device.releases import lock, store
 from edgeloop.edge.on_device.releases.recover import recover
 from edgeloop.edge.on_device.releases.requirements import check_requirements
 from edgeloop.edge.on_device.releases.store import Slot, read_state, slots, write_state
@@ -45,6 +47,12 @@ from edgeloop.errors import (
 def _no_power_cut(monkeypatch):
     """A sync takes milliseconds on a quiet disk and seconds on a busy one; what is synced is an integration test."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture
+def short_wait(monkeypatch):
+    """For who asks while another deployer holds the slot: it holds it for longer than any wait."""
+    monkeypatch.setattr(lock, "LOCK_S", 0.05)
 
 
 @pytest.fixture
@@ -103,6 +111,7 @@ def test_only_changed_files_travel(deployer, bundle):
     assert deployer.stage(bundle(2))["missing"] == [ENTRY, REFERENCE]  # the labels are here
 
 
+@pytest.mark.usefixtures("short_wait")
 def test_an_upload_that_broke_off_goes_on_and_is_no_release_before_it_is_whole(deployer, bundle, home):
     new = bundle(labels=b"0123456789")
     begun = {"slot": NAME, "variant": VARIANT}
@@ -406,6 +415,7 @@ def test_what_an_earlier_upload_left_does_not_stay(deployer, bundle, home, again
     assert deployer.deploy(new)["result"] == "committed"
 
 
+@pytest.mark.usefixtures("short_wait")
 def test_one_deployer_at_a_time_works_on_a_slot(home, bundle):
     first, second = Deployer(home), Deployer(home)
     one = bundle()
@@ -419,6 +429,23 @@ def test_one_deployer_at_a_time_works_on_a_slot(home, bundle):
     assert second.deploy(bundle(2))["result"] == "committed"
 
 
+def test_a_deployer_that_lets_go_is_waited_for(tmp_path):
+    held = threading.Event()
+
+    def hold():
+        with lock.locked(str(tmp_path), NAME):
+            held.set()
+            time.sleep(0.2)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(10)
+    with lock.locked(str(tmp_path), NAME):
+        holder.join(10)
+    assert not holder.is_alive()
+
+
+@pytest.mark.usefixtures("short_wait")
 def test_a_probation_of_a_living_deployer_is_left_alone(home, bundle):
     seen = []
 
