@@ -80,6 +80,7 @@ def test_auc_is_the_share_of_pairs_by_trying_all():
 def test_a_probability_is_right_on_its_labels_side_of_a_half_and_has_an_auc():
     # right: .9 yes, .4 no; pairs of yes .9 .2 over no .4 .6: 2 of 4
     assert scores(Task.YES_OR_NO, P, np.array([1, 0, 0, 1])) == Scores(accuracy=0.5, auc=0.5)
+    assert scores(Task.YES_OR_NO, np.array([[0.5]]), np.array([0])).accuracy == 1.0  # a half is no yes
 
 
 def test_a_score_without_a_threshold_has_an_auc_alone():

@@ -1,5 +1,6 @@
 """What the first axis of a model means, and the answers of single calls joined."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from edgeloop.convert.answers import answers, with_seen_shapes
 from edgeloop.convert.calls import NotBatchedError, has_batch_axis, in_batches
 from edgeloop.convert.samples import Samples, as_calls, read_samples, synthetic
 from edgeloop.convert.sources.source import Source, SourceKind
-from edgeloop.errors import DataError
+from edgeloop.errors import DataError, ModelError
 from edgeloop.runtime.parity.answers import stacked
 from edgeloop.runtime.parity.compare import FLOORS, RunContext, compare
 from edgeloop.runtime.parity.self_check import Reference, self_check
@@ -62,7 +63,20 @@ def test_inputs_that_begin_differently_have_no_batch_axis(shapes, expected):
     assert has_batch_axis(source(lambda x0, x1: np.atleast_1d(x0) * 2, inputs)) is expected
 
 
-def test_a_fixed_batch_whose_rows_mix_is_one_call(tmp_path):
+def test_a_source_that_fails_on_made_up_values_is_taken_for_one_with_a_batch():
+    def call(x):
+        raise ModelError("ids go to 9")
+
+    assert has_batch_axis(source(call))
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((None, 3), True), ((1, 3), False), ((), False)])
+def test_a_keras_model_has_a_batch_axis_where_its_outputs_have(shape, expected):
+    made = replace(source(None, outputs=(*Y, TensorSpec("z", shape, "float32"))), model=object())
+    assert has_batch_axis(made) is expected
+
+
+def test_a_fixed_batch_whose_rows_mix_is_one_call():
     two = (TensorSpec("x", (2, 3), "float32"),)
     assert has_batch_axis(source(lambda x: x * 2, two))
     assert not has_batch_axis(source(lambda x: x - x.mean(0), two))
@@ -132,6 +146,9 @@ def test_made_up_inputs_are_drawn_again_while_an_output_is_empty():
 def test_an_answer_that_is_no_batch_is_an_error_where_batches_were_asked_for():
     with pytest.raises(NotBatchedError, match=r"'y' has shape \[1, 3\] for 2 samples"):
         in_batches(lambda a: {"y": a["x"][:1]}, Samples(inputs={"x": np.ones((2, 3), np.float32)}), None)
+    wider = Samples(inputs={"x": np.float32([[1], [2]])})
+    with pytest.raises(NotBatchedError, match=r"'y' has shape \[1, 2\] for 1 sample$"):
+        in_batches(lambda a: {"y": np.ones((1, int(a["x"][0, 0])))}, wider, None, 1)
 
 
 def test_shapes_of_the_manifest_are_shapes_that_were_seen():

@@ -13,8 +13,8 @@ def variant(scheme):
     )
 
 
-def row(id, runtime, snr, passed=True, error=None):
-    return Parity(id, runtime, None, "local", "y", 4, 0.0, 0.0, snr, None, None, passed, error)
+def row(id, runtime, snr, passed=True, error=None, device="local", output="y"):
+    return Parity(id, runtime, None, device, output, 4, 0.0, 0.0, snr, None, None, passed, error)
 
 
 VARIANTS = [variant(s) for s in (Scheme.FLOAT32, Scheme.DYNAMIC)]
@@ -45,7 +45,25 @@ def test_a_crash_of_float32_says_nothing_of_the_other_schemes():
     assert passed(crash, row("dynamic", "litert", 30.0)) == [("dynamic", "litert")]
 
 
-@pytest.mark.parametrize(("snr", "other", "trusted"), [(26.0, 46.1, False), (26.2, 46.0, True), (41.0, 180.0, True)])
+@pytest.mark.parametrize(("snr", "other", "trusted"), [(26.0, 46.0, False), (26.2, 46.0, True), (41.0, 180.0, True)])
 def test_twenty_decibels_below_another_runtime_is_not_trusted(snr, other, trusted):
     found = passed(row("dynamic", "litert", snr), row("dynamic", "tflite-runtime", other))
     assert (("dynamic", "litert") in found) is trusted
+
+
+@pytest.mark.parametrize("other", [{"device": "ssh://pi"}, {"output": "z"}])
+def test_what_float32_does_elsewhere_says_nothing(other):
+    found = passed(row("float32", "litert", 20.0, passed=False, **other), row("dynamic", "litert", 30.0))
+    assert found == [("dynamic", "litert")]
+
+
+def test_a_better_output_or_a_runtime_that_crashed_is_no_measure():
+    better = row("dynamic", "tflite-runtime", 55.0, output="z")
+    crashed = row("dynamic", "tflite-runtime", None, passed=False, error="the agent ended")
+    assert passed(row("dynamic", "litert", 30.0), better, crashed)[0] == ("dynamic", "litert")
+
+
+def test_a_file_that_is_no_tflite_is_left_alone():
+    onnx = Variant("dynamic", "m.onnx", ("m.onnx",), Format.ONNX, Scheme.DYNAMIC, ("infer",))
+    rows = [row("dynamic", "onnxruntime", 20.0), row("dynamic", "another", 50.0)]
+    assert distrust(rows, [onnx]) == rows

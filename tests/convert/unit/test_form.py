@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.bundle import Format, LeftOut, Scheme
-from edgeloop.convert.form import Form, FormLog, onnx_forms, tfjs_form, tflite_forms
+from edgeloop.bundle import Format, LeftOut, Scheme, Variant
+from edgeloop.convert.form import Form, FormLog, form_of, named_ids, onnx_forms, tfjs_form, tflite_forms
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.errors import MissingExtra, ModelError
@@ -38,6 +38,31 @@ def test_a_form_is_named_by_to_by_schemes_by_io_or_by_strict(options, expected):
     assert named(**options) == expected
 
 
+def variant(id, scheme):
+    return Variant(id, f"{id}.tflite", (f"{id}.tflite",), Format.TFLITE, scheme, ("infer",))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, []),
+        ({"schemes": (INT8,)}, ["int8", "mixed"]),  # what was asked for and could not be int8
+        ({"strict": True}, ["float32", "int8", "mixed"]),
+    ],
+)
+def test_a_file_that_must_agree_is_one_that_was_named(options, expected):
+    made = [variant("float32", F32), variant("int8", INT8), variant("mixed", Scheme.MIXED)]
+    assert named_ids(SCHEMES, made, ConvertOptions(calibration=DATA, **options)) == expected
+
+
+def test_a_tflite_that_was_taken_as_it_is_must_agree():
+    assert named_ids(None, [variant("int8", INT8)], ConvertOptions()) == ["int8"]
+
+
+def test_a_variant_is_asked_for_as_the_form_that_it_was_made_as():
+    assert [form_of(variant(id, INT8)).io for id in ("int8", "int8-io")] == [Io.FLOAT32, Io.INT8]
+
+
 def test_a_form_that_nobody_named_is_left_out_with_what_why_and_the_command():
     notes: list[str] = []
     log = FormLog("my model.keras", Path("out/b"), notes.append)
@@ -52,8 +77,10 @@ def test_a_form_that_nobody_named_is_left_out_with_what_why_and_the_command():
 
 def test_a_form_that_was_named_fails_the_conversion():
     log = FormLog("m.keras", Path("b"), print)
-    with pytest.raises(ModelError), log.leave_out([TFJS, Form(id="onnx", format=Format.ONNX, scheme=F32, named=True)]):
-        raise ModelError("no")
+    onnx = Form(id="onnx", format=Format.ONNX, scheme=F32, named=True)
+    for forms in ([TFJS, onnx], []):  # of no form at all, nothing can be left out
+        with pytest.raises(ModelError, match=r"^no\b"), log.leave_out(forms):
+            raise ModelError("no")
     assert log.left_out == []
 
 

@@ -18,6 +18,11 @@ def test_tensors_of_one_name_belong_together_in_any_order():
     assert match_tensors(first, second, "inputs") == [Match("a", "a"), Match("b", "b")]
 
 
+def test_names_that_differ_in_what_exporters_add_alone_are_matched_in_their_order():
+    first = specs(x=(None, 4), X=(None, 4))
+    assert match_tensors(first, first, "inputs") == [Match("x", "x"), Match("X", "X")]
+
+
 @pytest.mark.parametrize("name", ["serving_default_image", "image:0", "Image", "serving_default_image:0"])
 def test_what_exporters_add_to_a_name_does_not_matter(name):
     first = specs(other=(None, 4), image=(None, 4))
