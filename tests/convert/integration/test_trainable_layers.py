@@ -407,23 +407,34 @@ for _ in range(2):
     moved.append(run.get_signature_runner("get_weights")(dummy=np.float32(0))["w000"][:, 0])
 np.save(out, moved)
 """
+# the shape of 1,000 values, and the axes of it that one mask is for
+DROPOUTS = {
+    "Dropout": ((1000,), ()),
+    "SpatialDropout1D": ((2, 500), (0,)),
+    "SpatialDropout2D": ((2, 1, 500), (0, 1)),
+}
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_dropout_scales_what_it_keeps_and_draws_a_new_mask_each_step(runtime, device_python, tmp_path):
+@pytest.mark.parametrize("kind", DROPOUTS)
+def test_dropout_scales_what_it_keeps_and_draws_a_new_mask_each_step(kind, runtime, device_python, tmp_path):
     keras = pytest.importorskip("keras")
     from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
-    layers = [keras.Input((1000,), name="x"), keras.layers.Dropout(0.5), keras.layers.Dense(1, use_bias=False)]
+    L, (shape, together) = keras.layers, DROPOUTS[kind]
+    dropout = [L.Reshape(shape), getattr(L, kind)(0.5), L.Flatten()]
+    layers = [keras.Input((1000,), name="x"), *dropout, L.Dense(1, use_bias=False)]
     model, out = tmp_path / "t.tflite", tmp_path / "moved.npy"
     model.write_bytes(to_trainable(keras.Sequential(layers), TrainableOptions(batch=1)))
     done = subprocess.run([device_python, "-I", "-c", MASKS, runtime, model, out], capture_output=True, text=True)
     if runtime == "tflite-runtime" and "No module named 'tflite_runtime'" in done.stderr:
         pytest.skip("tflite-runtime has no wheel for this Python")
     assert done.returncode == 0, done.stderr
-    moved = np.load(out)
+    moved = np.load(out).reshape(2, *shape)
     # from zero weights, (0 - 1)^2 has the slope -2 by z, and 2 * mask by the kernel: a step of 0.1 moves it by 0.4
     for kernel in moved:
         np.testing.assert_allclose(np.unique(kernel), [0.0, 0.4], atol=1e-6)
-        assert 420 < (kernel > 0).sum() < 580  # five standard deviations of sqrt(1000 / 4) = 15.8
+        kept = (kernel > 0).any(together)
+        np.testing.assert_array_equal((kernel > 0).all(together), kept)
+        assert abs(kept.sum() - kept.size / 2) < 5 * np.sqrt(kept.size / 4)  # five standard deviations
     assert not np.array_equal(*moved)
