@@ -19,7 +19,10 @@ from edgeloop.errors import ModelError
 from edgeloop.files.metadata import read_metadata
 
 X = np.random.default_rng(0).random((32, 8, 8, 3), np.float32)
-FLOORS = {Scheme.FLOAT16: 60, Scheme.DYNAMIC: 30, Scheme.INT8: 25}  # dB; measured 75, 44, 38
+# dB, in the network's two layers. float16: both with weights off by 2^-11 at most. 8 bits: evenly spread weights are
+# 48 off (127 steps); dynamic rounds four times, weights and inputs: 42, less 2 for inputs that fill their range badly;
+# int8 six times: 40, less 6 for ranges that are filled by half. Measured 75, 44, 38
+FLOORS = {Scheme.FLOAT16: 60, Scheme.DYNAMIC: 40, Scheme.INT8: 34}
 
 
 def snr_db(expected, got):
