@@ -64,7 +64,7 @@ def image(*operators, **constants):
 
 
 def dense(*operators, **constants):
-    shapes = {"x": ROW.shape, "h": (1, 3), "y": (1, 3)}
+    shapes = {"x": ROW.shape, **dict.fromkeys("hgy", (1, 3))}
     return tflite(shapes, {"w": W, **constants}, *operators), ROW
 
 
@@ -109,8 +109,12 @@ STAYS = {
     "b - x * a": image(SCALED, ("SUB", "bh", "y", {}), a=A, b=B),
     "relu(x * a) + b": image(("MUL", "xa", "h", ACTIVE), ("ADD", "hb", "y", {}), a=A, b=B),
     "x * a + x": image(SCALED, ("ADD", "hx", "y", {}), a=A),
-    "a row * a + b": dense(("MUL", "xa", "h", {}), ("ADD", "hb", "y", {}), a=np.float32([2]), b=np.float32([3])),
+    "a row * a + b": (
+        tflite(dict.fromkeys("xhy", ROW.shape), {"a": HALF, "b": HALF}, ("MUL", "xa", "h", {}), ("ADD", "hb", "y", {})),
+        ROW,
+    ),
     "relu(a dense layer) + b": dense(("FULLY_CONNECTED", "xw", "h", ACTIVE), ("ADD", "hb", "y", {}), b=B),
+    "a dense layer + b, times the dense layer": dense(DENSE, ("ADD", "hb", "g", {}), ("MUL", "gh", "y", {}), b=B),
     "a dense layer + itself": dense(DENSE, ("ADD", "hh", "y", {})),
 }
 
