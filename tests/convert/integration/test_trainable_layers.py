@@ -364,6 +364,22 @@ def test_every_layer_moves_its_weights(group, stepped):
     assert [path for path in still if not path.endswith(fixed)] == []
 
 
+def test_every_activation_has_keras_own_gradient_where_it_bends():
+    tf = pytest.importorskip("tensorflow")
+    bends = tf.constant([-6.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 6.0, 7.0])  # an even number, for glu
+
+    def slopes(function):
+        with tf.GradientTape() as tape:
+            tape.watch(bends)
+            y = function(bends[None])
+        return tape.gradient(y, bends).numpy()
+
+    pairs = {keras_own.__name__: (slopes(keras_own), slopes(ours)) for keras_own, ours in activations().items()}
+    differing = {name for name, (want, found) in pairs.items() if not np.allclose(found, want, atol=1e-5)}
+    assert differing == {"celu"}  # Keras's slope at 0 is 2, of a maximum and a minimum that meet there; ours is 1
+    np.testing.assert_allclose(np.delete(pairs["celu"][1], 4), np.delete(pairs["celu"][0], 4), atol=1e-5)
+
+
 def test_every_supported_layer_has_a_row():
     keras = pytest.importorskip("keras")
     from edgeloop.convert.training.layers import AUGMENTATIONS, LAYERS

@@ -20,8 +20,15 @@ def above(x: Tensor, bound: float = 0.0) -> Tensor:
 
 
 def clip(x: Tensor, low: float, high: float) -> Tensor:
-    over, within = above(x, high), above(x, low)
-    return x * (within - over) + high * over + low * (1.0 - within)
+    """The gradient passes both bounds, as that of tf.clip_by_value."""
+    over, under = above(x, high), above(-x, -low)
+    return x * (1.0 - over - under) + high * over + low * under
+
+
+def saturate(x: Tensor, high: float) -> Tensor:
+    """min(max(x, 0), high). The gradient passes neither bound, as that of tf.nn.relu6."""
+    below = above(-x, -high)
+    return x * above(x) * below + high * (1.0 - below)
 
 
 def absolute(x: Tensor) -> Tensor:
@@ -37,7 +44,7 @@ def relu(x: Tensor) -> Any:
 
 def relu6(x: Tensor) -> Tensor:
     """min(max(x, 0), 6)."""
-    return clip(x, 0.0, 6.0)
+    return saturate(x, 6.0)
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
@@ -52,8 +59,9 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
 
 
 def selu(x: Tensor) -> Tensor:
-    """Klambauer et al. 2017 (arXiv:1706.02515); the constants are the paper's."""
-    return 1.0507009873554805 * elu(x, 1.6732632423543772)
+    """Klambauer et al. 2017 (arXiv:1706.02515); the constants are the paper's. The slope at 0 is that above it."""
+    negative = above(-x)
+    return 1.0507009873554805 * (x * (1.0 - negative) + 1.6732632423543772 * (tf.exp(x * negative) - 1.0))
 
 
 def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
@@ -72,7 +80,7 @@ def silu(x: Tensor) -> Tensor:
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
-    return clip(x * (1.0 / 6.0) + 0.5, 0.0, 1.0)
+    return relu6(x + 3.0) * (1.0 / 6.0)
 
 
 def soft_shrink(x: Tensor, threshold: float = 0.5) -> Tensor:
@@ -157,7 +165,7 @@ ACTIVATIONS: dict[Callable, Callable] = {
     A.exponential: tf.exp,
     A.sigmoid: tf.sigmoid,
     A.hard_sigmoid: hard_sigmoid,
-    A.sparse_sigmoid: lambda x: clip(0.5 * x + 0.5, 0.0, 1.0),
+    A.sparse_sigmoid: lambda x: saturate(0.5 * x + 0.5, 1.0),
     A.tanh: tf.tanh,
     A.hard_tanh: lambda x: clip(x, -1.0, 1.0),
     A.tanh_shrink: lambda x: x - tf.tanh(x),

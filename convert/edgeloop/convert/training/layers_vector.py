@@ -183,11 +183,10 @@ class Minimum(L.Minimum):
 
 
 class PReLU(L.PReLU):
-    """x where positive, alpha * x elsewhere, with a trained alpha (He et al. 2015, arXiv:1502.01852)."""
+    """x where positive, alpha * x where negative, with a trained alpha (He et al. 2015, arXiv:1502.01852)."""
 
     def call(self, x: Any) -> Any:
-        positive = above(x)
-        return x * (positive + self.alpha * (1.0 - positive))
+        return x * (above(x) + self.alpha * above(-x))
 
 
 class ELU(L.ELU):
