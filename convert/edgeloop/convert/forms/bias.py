@@ -27,14 +27,14 @@ Means = Mapping[str, np.ndarray]
 def channel_means(batches: Iterable[tuple[int, Mapping[int, np.ndarray]]]) -> dict[int, np.ndarray]:
     """Mean of each tensor's last axis over batches of (count, value by tensor): float64 [channels]."""
     sums: dict[int, np.ndarray] = {}
-    count = 0
+    counts: dict[int, int] = {}
     for fed, values in batches:
-        count += fed
         for i, value in values.items():
             if not value.size:  # what a detector keeps of an image may be nothing
                 continue
             sums[i] = sums.get(i, 0) + fed * value.mean(axis=tuple(range(value.ndim - 1)), dtype=np.float64)
-    return {i: total / count for i, total in sums.items()}
+            counts[i] = counts.get(i, 0) + fed
+    return {i: total / counts[i] for i, total in sums.items()}
 
 
 def correct_biases(quantized: bytes, float32: bytes, means: Means) -> bytes:

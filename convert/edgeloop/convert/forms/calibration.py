@@ -37,7 +37,7 @@ class Probe:
     batch: int
 
     def snr_db(self, quantized: bytes) -> float:
-        """Of the worst output; minus infinity where LiteRT cannot run the file."""
+        """Of the worst output; minus infinity where LiteRT cannot run the file, or it answers NaN or infinity."""
         try:
             exact, got = (self._answers(data) for data in (self.float32, quantized))
         except (RuntimeError, ValueError):  # of LiteRT, while loading or running
@@ -119,6 +119,8 @@ def calibrate(float32: bytes, source: Source, samples: Samples, progress: Progre
 
 def _snr_db(exact: np.ndarray, got: np.ndarray) -> float:
     noise = np.sum(np.square(exact.astype(np.float64) - got))
+    if not np.isfinite(noise):  # NaN is neither above nor below what it is compared with
+        return -math.inf
     return float(10 * np.log10(max(np.sum(np.square(exact, dtype=np.float64)), 1e-30) / max(noise, 1e-30)))
 
 
