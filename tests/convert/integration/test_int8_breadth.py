@@ -180,6 +180,33 @@ def test_rewritten_for_integers_a_net_answers_as_before_in_fewer_operators(tmp_p
     assert snr_db(rewritten, source, samples) > 110
 
 
+def test_a_sum_of_more_dimensions_than_the_dense_layer_keeps_them(tmp_path):
+    """[n, 5, 4] plus [1, 1, 1, 4] is [1, n, 5, 4]; the constant as the dense layer's bias would leave [n, 5, 4]."""
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.forms import freeze, tflite
+    from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
+    from edgeloop.convert.forms.graph_edit import edits
+    from edgeloop.convert.forms.rewrite import for_integers
+    from edgeloop.convert.sources.source import open_source
+    from edgeloop.convert.sources.tflite_source import tflite_call
+
+    x = keras.Input((5, 3), name="x")
+    keras.Model(x, keras.layers.Dense(4)(x) + np.float32([1, 2, 3, 4])).save(tmp_path / "m.keras")
+    source = open_source(tmp_path / "m.keras")
+    tree = read_tree(tflite.lower(freeze.freeze(source).composite, source))
+    (edit,) = edits(tree)  # TensorFlow's converter leaves such a constant's leading dimensions out itself
+    (add,) = edit.operators("ADD")
+    edit.tensor(add.inputs[1]).shape = [1, 1, 1, 4]
+    edit.tensor(add.outputs[0]).shape, edit.tensor(add.outputs[0]).shapeSignature = [1, 1, 5, 4], [1, -1, 5, 4]
+    float32 = write_tree(tree)
+    given = {"x": np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)}
+    (want,), (got,) = (
+        tflite_call(data, source.signature, tmp_path)(given).values() for data in (float32, for_integers(float32))
+    )
+    assert got.shape == want.shape == (1, 2, 5, 4)
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
 def test_an_operator_without_an_integer_kernel_leaves_a_mixed_file_and_int8_says_so(tmp_path):
     pytest.importorskip("tensorflow")
     from edgeloop.convert.forms import tflite
@@ -208,6 +235,30 @@ def test_the_table_of_an_embedding_is_stored_in_the_scheme(tmp_path, scheme, byt
     assert 16_000 * bytes_each < len(data) < 16_000 * bytes_each + 4_000
     samples = Samples(inputs={"x": np.random.default_rng(0).integers(0, 1000, (64, 20)).astype(np.int32)})
     assert snr_db(data, source, samples) > floor_db
+
+
+@pytest.mark.parametrize("scheme", [Scheme.FLOAT16, Scheme.DYNAMIC])
+def test_a_table_that_is_an_answer_too_keeps_its_values(tmp_path, scheme):
+    tf = pytest.importorskip("tensorflow")
+    from edgeloop.convert.forms import freeze, tflite
+    from edgeloop.convert.sources.source import open_source
+    from edgeloop.convert.sources.tflite_source import tflite_call
+
+    rows = np.random.default_rng(0).normal(size=(100, 16)).astype(np.float32)
+
+    class Lookup(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="x")])
+        def serve(self, x):
+            table = tf.constant(rows)
+            return {"row": tf.gather(table, x), "table": table}
+
+    module = Lookup()
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.serve})
+    source = open_source(tmp_path / "m")
+    data = tflite.quantize(tflite.lower(freeze.freeze(source).composite, source), scheme)
+    got = tflite_call(data, source.signature, tmp_path)({"x": np.int32([7, 0])})
+    np.testing.assert_allclose(got["table"], rows, atol=np.abs(rows).max() / 127)
+    np.testing.assert_allclose(got["row"], rows[[7, 0]], atol=np.abs(rows).max() / 127)
 
 
 def test_onnx_int8_of_a_mean_that_keeps_its_dimensions_leaves_nothing_in_float(tmp_path, monkeypatch):

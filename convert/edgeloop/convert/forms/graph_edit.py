@@ -45,7 +45,11 @@ class GraphEdit:
         """The one operator that reads a tensor, once, and that is no output of the graph."""
         readers = self.readers(tensor)
         once = len(readers) == 1 and list(readers[0].inputs).count(tensor) == 1
-        return readers[0] if once and tensor not in self._outputs else None
+        return readers[0] if once and not self.is_output(tensor) else None
+
+    def is_output(self, tensor: int) -> bool:
+        """Whether the graph itself gives it out."""
+        return tensor in self._outputs
 
     def tensor(self, index: int) -> Any:
         return self.graph.tensors[index]

@@ -35,7 +35,7 @@ def biases(edit: GraphEdit) -> None:
         if value is None or not shape or value.size != shape[-1]:
             continue
         chain = _chain(edit, first, shape[-1])
-        if chain is None:
+        if chain is None or edit.shape(first) != shape:  # the constant may have more dimensions, and so the sum
             continue
         op, *movers = chain
         own = edit.constant(op.inputs[2]) if len(op.inputs) > 2 and op.inputs[2] >= 0 else None

@@ -32,12 +32,12 @@ def with_small_tables(data: bytes, scheme: Scheme) -> bytes:
 
 
 def _tables(edit: GraphEdit) -> dict[int, list[Any]]:
-    """Float constants that GATHER alone reads, by position, with their readers."""
+    """Float constants that GATHER alone reads, and that are no outputs, by position, with their readers."""
     found = {}
     for op in edit.operators("GATHER"):
         table = int(op.inputs[0])
         readers = edit.readers(table)
-        value = edit.constant(table) if edit.is_float(table) else None
+        value = edit.constant(table) if edit.is_float(table) and not edit.is_output(table) else None
         if value is not None and value.size >= LEAST_VALUES and all(edit.kind(r) == "GATHER" for r in readers):
             found[table] = readers
     return found
