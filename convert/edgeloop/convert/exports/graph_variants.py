@@ -28,9 +28,11 @@ def onnx_variants(
     made: list[ExportedVariant] = []
     float32, *int8 = forms = onnx_forms(plan.schemes or (), plan.options)
     with log.leave_out(forms):
-        data = (
-            onnx.to_onnx(frozen.functional, source) if frozen else onnx.tflite_to_onnx(source.flatbuffer or b"", source)
-        )
+        if frozen is not None:
+            data = onnx.to_onnx(frozen.functional, source)
+        else:
+            assert source.flatbuffer is not None  # a source has the one or the other
+            data = onnx.tflite_to_onnx(source.flatbuffer, source)
         made.append(export_variant(float32.id, Format.ONNX, float32.scheme, (source.signature,), {"model.onnx": data}))
         for form in int8:
             assert plan.calibration is not None  # onnx_forms sees to it
