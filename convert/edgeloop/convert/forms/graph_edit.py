@@ -99,10 +99,12 @@ class GraphEdit:
         self.graph.tensors.append(made)
         return len(self.graph.tensors) - 1
 
-    def insert(self, kind: str, given: int, answer: int, *, before: Any = None, after: Any = None) -> None:
-        """A new operator without options between two tensors, before or after another operator."""
-        made = self.schema.OperatorT(inputs=[given], outputs=[answer])
-        self.become(made, kind, [given], version=2)
+    def insert(
+        self, kind: str, inputs: Sequence[int], answer: int, *, version: int = 1, before: Any = None, after: Any = None
+    ) -> None:
+        """A new operator without options between tensors, before or after another operator."""
+        made = self.schema.OperatorT(outputs=[answer])
+        self.become(made, kind, inputs, version=version)
         beside = before if before is not None else after
         place = next(i for i, op in enumerate(self.graph.operators) if op is beside) + (before is None)
         self.graph.operators.insert(place, made)

@@ -47,7 +47,7 @@ def _in_float16(edit: GraphEdit, table: int, readers: list[Any]) -> None:
     value = edit.constant(table)
     assert value is not None
     small = edit.add_constant(value.astype(np.float16), edit.tensor(table).name + b"/float16")
-    edit.insert("DEQUANTIZE", small, table, before=readers[0])
+    edit.insert("DEQUANTIZE", [small], table, version=2, before=readers[0])
     edit.drop_value(table)
 
 
@@ -66,5 +66,5 @@ def _in_int8(edit: GraphEdit, table: int, readers: list[Any]) -> None:
             )
         op.inputs = [small, *list(op.inputs)[1:]]
         op.outputs = [rows]
-        edit.insert("DEQUANTIZE", rows, answer, after=op)
+        edit.insert("DEQUANTIZE", [rows], answer, version=2, after=op)
     edit.drop_value(table)
