@@ -128,6 +128,18 @@ def test_sizes_that_depend_on_the_values_are_filled_up_with_nan_and_compared():
     assert not off.passed and off.max_abs == 1.0
 
 
+def test_the_first_of_filled_up_answers_are_compared_without_the_largest():
+    """As reference.npz holds 16 of them, and the other runtimes are asked 1,000."""
+    calls = [{"y": np.arange(n)} for n in (1, 2, 5)]
+    few = {name: value[:2] for name, value in stacked(calls).items()}  # [2, 5]
+    floor = FLOORS[Scheme.FLOAT32]
+    (same,) = compare(WHERE, floor, few, stacked(calls[:2]))
+    assert same.passed and same.snr_db is None
+    for wrong in (calls[2:] * 2, [calls[0], {"y": np.arange(6)}], [calls[1], calls[0]]):
+        (other,) = compare(WHERE, floor, few, stacked(wrong))
+        assert not other.passed and other.error
+
+
 def test_an_empty_output_is_not_exact():
     nothing = {"y": np.zeros((4, 0, 3), np.float32)}
     (row,) = compare(WHERE, FLOORS[Scheme.FLOAT32], nothing, nothing)

@@ -28,12 +28,24 @@ def _stacked(values: Sequence[np.ndarray]) -> np.ndarray:
     if len({value.shape for value in values}) == 1:
         return np.stack(values)
     rank = max(value.ndim for value in values)
-    shapes = [(*value.shape, *[1] * (rank - value.ndim)) for value in values]
-    kind = values[0].dtype if values[0].dtype.kind == "f" else np.dtype(np.float64)
-    filled = np.full((len(values), *map(max, zip(*shapes))), np.nan, kind)
-    for i, (value, shape) in enumerate(zip(values, shapes)):
-        filled[i][tuple(map(slice, shape))] = value.reshape(shape)
-    return filled
+    shaped = [value.reshape(*value.shape, *[1] * (rank - value.ndim)) for value in values]
+    largest = tuple(map(max, zip(*(value.shape for value in shaped))))
+    return np.stack([_filled(value, largest) for value in shaped])
+
+
+def filled_like(value: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """`value` filled up to the size of a `reference` that is filled up itself: to that of the largest of all answers,
+    which may not be among the samples that are compared. Unchanged where it does not fit in."""
+    if value.shape == reference.shape or value.shape[:1] != reference.shape[:1] or value.ndim != reference.ndim:
+        return value
+    filled = reference.dtype.kind == "f" and bool(np.isnan(reference).any())
+    return _filled(value, reference.shape) if filled and np.all(value.shape <= np.array(reference.shape)) else value
+
+
+def _filled(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    made = np.full(shape, np.nan, value.dtype if value.dtype.kind == "f" else np.dtype(np.float64))
+    made[tuple(map(slice, value.shape))] = value
+    return made
 
 
 def is_whole(specs: Sequence[TensorSpec], arrays: Arrays) -> bool:

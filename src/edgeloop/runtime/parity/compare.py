@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from edgeloop.bundle import Scheme
+from edgeloop.runtime.parity.answers import filled_like
 from edgeloop.runtime.parity.metrics import Scores, Task, scores, task_of
 
 LIMIT_DB = 200.0  # of what is garbage beyond measure: JSON has no infinity
@@ -119,7 +120,7 @@ def compare(
     task = label_task(expected, labels)
     rows = []
     for name, reference in expected.items():
-        value = got.get(name)
+        value = filled_like(np.asarray(got[name]), reference) if name in got else None
         error = _nothing_to_compare(reference, value)
         if value is None or error:
             rows.append(_failed(where, name, reference, error))
