@@ -55,6 +55,39 @@ def test_it_is_computed_in_float32_and_says_how_far_that_is_from_its_own(other):
     assert lower(freeze(source).composite, source)
 
 
+def saved(folder, function, dtype):
+    tf = pytest.importorskip("tensorflow")
+    module = tf.Module()
+    module.f = tf.function(function, input_signature=[tf.TensorSpec([None, 6], dtype, name="x")])
+    tf.saved_model.save(module, folder / "m", signatures=module.f)
+    return folder / "m"
+
+
+def test_a_loops_body_is_computed_in_float32_too(tmp_path):
+    """Its nodes name each other's outputs as their operations do, and those change where a cast becomes nothing."""
+    tf = pytest.importorskip("tensorflow")
+
+    def loop(x):
+        def body(i, h):
+            half = tf.cast(tf.cast(h, tf.float32) * 0.5, tf.float64)
+            return i + 1, tf.tanh(half + 1.0)
+
+        return {"y": tf.while_loop(lambda i, h: i < 4, body, [tf.constant(0), x])[1]}
+
+    y = X
+    for _ in range(4):
+        y = np.tanh(y * 0.5 + 1.0)
+    source = open_source(saved(tmp_path, loop, "float64"))
+    np.testing.assert_allclose(source.call({"x": X})["y"], y, atol=1e-6)
+
+
+def test_a_model_that_float32_makes_nan_of_is_refused(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    path = saved(tmp_path, lambda x: {"y": tf.exp(x * 500) / tf.exp(x * 500) * x}, "float64")  # float32: inf / inf
+    with pytest.raises(ModelError, match=r"computes in float64, and in float32 its answers differ \(SNR -200.0 dB\)"):
+        open_source(path)
+
+
 @pytest.mark.parametrize(
     "scale, message",
     [(1e6, r"reaches [\d.]+e\+0[56], and float16 ends at 65504"), (1e-10, r"only, and float16 loses 100% of it")],

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgeloop.convert.sources.float32 import distance_from
-from edgeloop.convert.sources.rewritten import rewritten
+from edgeloop.convert.sources.rewritten import replace_by_identity, rewritten
 from edgeloop.convert.sources.source_value import Source
 from edgeloop.extras import need
 
@@ -45,12 +45,5 @@ def without_fake_quant(source: Source) -> Source:
 
 
 def _strip(tf: Any, graph_def: Any) -> None:
-    functions = [node for function in graph_def.library.function for node in function.node_def]
-    for node in [n for n in (*graph_def.node, *functions) if n.op.startswith(FAKE)]:
-        kept = node.input[0]
-        node.op = "Identity"
-        node.ClearField("input")
-        node.input.append(kept)
-        for name in list(node.attr):
-            del node.attr[name]
-        node.attr["T"].type = tf.float32.as_datatype_enum
+    float32 = tf.float32.as_datatype_enum
+    replace_by_identity(graph_def, lambda node: float32 if node.op.startswith(FAKE) else None)

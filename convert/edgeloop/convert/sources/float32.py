@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeloop.convert.calls import first_axes_agree, fixed_batch, in_batches
 from edgeloop.convert.samples import synthetic
-from edgeloop.convert.sources.rewritten import rewritten
+from edgeloop.convert.sources.rewritten import replace_by_identity, rewritten
 from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
@@ -103,12 +103,13 @@ def _rewrite(tf: Any, graph_def: Any) -> None:
             values = np.asarray(tf.make_ndarray(attr.tensor), np.float64)
             bounded = np.where(np.isfinite(values), np.clip(values, -limit, limit), values)
             attr.tensor.CopyFrom(tf.make_tensor_proto(bounded.astype(np.float32), shape=values.shape))
-    for node in nodes:
-        if node.op == "Cast" and node.attr["SrcT"].type == node.attr["DstT"].type:
-            node.op = "Identity"
-            for name in ("SrcT", "DstT", "Truncate"):
-                node.attr.pop(name, None)
-            node.attr["T"].type = float32
+    replace_by_identity(graph_def, _cast_to_itself)
+
+
+def _cast_to_itself(node: Any) -> int | None:
+    """The type of a Cast that changes none."""
+    same = node.op == "Cast" and node.attr["SrcT"].type == node.attr["DstT"].type
+    return int(node.attr["DstT"].type) if same else None
 
 
 def distance_from(source: Source, original: Source) -> tuple[float | None, float] | None:
@@ -127,7 +128,7 @@ def distance_from(source: Source, original: Source) -> tuple[float | None, float
     for a, b in zip(exact.values(), made.values(), strict=True):
         if a.shape != b.shape or not np.isfinite(a.astype(np.float64)).all():
             return None
-        error = np.abs(a.astype(np.float64) - b.astype(np.float64))
+        error = np.nan_to_num(np.abs(a.astype(np.float64) - b.astype(np.float64)), nan=np.inf, posinf=np.inf)
         power, noise = power + float(np.sum(np.square(a.astype(np.float64)))), noise + float(np.sum(np.square(error)))
         largest = max(largest, float(error.max(initial=0.0)))
     return snr_db(power, noise), largest

@@ -52,6 +52,38 @@ def rewritten(source: Source, rewrite: Callable[[Any, Any], None], floats: Colle
     return replace(source, inputs=inputs, outputs=outputs, graph=graph, call=call)
 
 
+def replace_by_identity(graph_def: Any, type_of: Callable[[Any], int | None]) -> None:
+    """Make an Identity of the first input of every node, in the graph and its functions, for which `type_of(node)` is a
+    type. In a function others name an output by what its operation calls it: node:y:0 of a Cast is then node:output:0.
+    """
+    _replace(graph_def.node, type_of)
+    for function in graph_def.library.function:
+        made = _replace(function.node_def, type_of)
+        for node in function.node_def:
+            node.input[:] = [_of_identity(name, made) for name in node.input]
+        for key, name in list(function.ret.items()):
+            function.ret[key] = _of_identity(name, made)
+
+
+def _replace(nodes: Any, type_of: Callable[[Any], int | None]) -> set[str]:
+    """The names of the nodes that are Identity now."""
+    made = set()
+    for node in nodes:
+        kind = type_of(node)
+        if kind is not None:
+            node.op = "Identity"
+            node.input[:] = [node.input[0], *(name for name in node.input[1:] if name.startswith("^"))]
+            node.attr.clear()
+            node.attr["T"].type = kind
+            made.add(node.name)
+    return made
+
+
+def _of_identity(name: str, made: Collection[str]) -> str:
+    node, colon, _ = name.partition(":")
+    return f"{node}:output:0" if colon and node in made else name
+
+
 def _rename_functions(graph_def: Any) -> None:
     """TensorFlow keeps the function of a name that it has seen before, whatever is in the new one."""
     functions = graph_def.library.function
