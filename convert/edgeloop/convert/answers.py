@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -70,24 +70,33 @@ def free_size(source: Source, *, whole: bool) -> int:
     return FREE_SIZE
 
 
-def _called(source: Source, samples: Samples) -> Outputs:
-    def call(batch: Arrays) -> Arrays:
-        answer = source.call(batch)
+def finite_answers(
+    call: Callable[[Arrays], Arrays], samples: Samples, fixed: int | None, whose: str, option: str
+) -> Outputs:
+    """As `in_batches`, of a model that others are compared with: `whose` names it, `option` takes real inputs.
+
+    Raises:
+        DataError: It answers NaN or infinity.
+        NotBatchedError: As `in_batches`.
+    """
+    what = "these inputs" if samples.real else "generated inputs between 0 and 1"
+    do = "Check the model and the inputs." if samples.real else f"Pass real inputs with {option}."
+
+    def checked(batch: Arrays) -> Arrays:
+        answer = call(batch)
         for name, value in answer.items():
             if np.asarray(value).dtype.kind == "f" and not np.isfinite(value).all():
-                _refuse_not_finite(name, samples)
+                raise DataError(
+                    f"{whose} itself returns NaN or infinity in {name!r} for {what}, so nothing can be compared",
+                    advice=do,
+                )
         return answer
 
-    return in_batches(call, samples, fixed_batch(source.inputs))
+    return in_batches(checked, samples, fixed)
 
 
-def _refuse_not_finite(name: str, samples: Samples) -> None:
-    what = "these inputs" if samples.real else "generated inputs between 0 and 1"
-    do = "Check the model and the inputs." if samples.real else "Pass real inputs with --calibration."
-    raise DataError(
-        f"the source model itself returns NaN or infinity in {name!r} for {what}, so nothing can be compared",
-        advice=do,
-    )
+def _called(source: Source, samples: Samples) -> Outputs:
+    return finite_answers(source.call, samples, fixed_batch(source.inputs), "the source model", "--calibration")
 
 
 def one_call_each(inputs: Sequence[TensorSpec]) -> str:

@@ -13,7 +13,7 @@ from edgeloop.bundle import Format, Scheme
 from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.same.same import SameOptions, same
-from edgeloop.errors import ModelError, ParityError
+from edgeloop.errors import DataError, ModelError, ParityError
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,32 @@ def test_models_with_other_inputs_are_told_apart_before_they_run(pair, tmp_path)
     keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(3)]).save(tmp_path / "small.keras")
     with pytest.raises(ParityError, match=r"image \[\?, 6, 8, 3\]; the second has x \[\?, 4\]"):
         same(pair / "model.keras", tmp_path / "small.keras")
+
+
+def two_inputs(path, order, weights):
+    """y = [a, b] W, its inputs in this order."""
+    keras = pytest.importorskip("keras")
+    ends = {name: keras.Input((3,), name=name) for name in "ab"}
+    joined = keras.layers.Concatenate()([ends["a"], ends["b"]])
+    kept = keras.layers.Dense(2, name="kept", kernel_initializer="ones")(joined)
+    model = keras.Model([ends[name] for name in order], keras.layers.Dense(2, name="tuned")(kept))
+    model.get_layer("tuned").set_weights([np.full((2, 2), weights), np.zeros(2)])
+    model.get_layer("kept").set_weights([np.arange(12.0).reshape(6, 2), np.zeros(2)])
+    model.save(path)
+
+
+def test_layers_are_compared_on_the_same_inputs_in_whichever_order_a_model_takes_them(tmp_path):
+    two_inputs(tmp_path / "ab.keras", "ab", 1.0)
+    two_inputs(tmp_path / "ba.keras", "ba", 2.0)
+    assert same(tmp_path / "ab.keras", tmp_path / "ba.keras").first_difference.startswith("tuned, ")
+
+
+def test_two_models_that_answer_nan_are_not_the_same(tmp_path):
+    keras = pytest.importorskip("keras")
+    x = keras.Input((4,), name="x")
+    keras.Model(x, keras.ops.log(x - 2.0)).save(tmp_path / "nan.keras")  # of generated inputs below 1
+    with pytest.raises(DataError, match=r"itself returns NaN or infinity in .* for generated inputs.*--eval"):
+        same(tmp_path / "nan.keras", tmp_path / "nan.keras")
 
 
 def test_a_file_that_is_no_model_is_refused(pair, tmp_path):

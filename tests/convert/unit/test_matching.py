@@ -30,6 +30,12 @@ def test_what_exporters_add_to_a_name_does_not_matter(name):
     assert match_tensors(first, second, "inputs")[1] == Match("image", name)
 
 
+def test_no_two_tensors_are_matched_with_the_same():
+    first = [TensorSpec(name, (None, 4), "float32") for name in ("t:0", "t:1")]
+    assert match_tensors(first, specs(t=(None, 4), u=(None, 4)), "outputs") == [Match("t:0", "t"), Match("t:1", "u")]
+    assert match_tensors(first, first[::-1], "outputs") == [Match("t:0", "t:0"), Match("t:1", "t:1")]
+
+
 def test_other_names_are_matched_by_shapes_that_fit_one_tensor_only():
     first, second = specs(image=(None, 8, 8, 3), sizes=(None, 2)), specs(args_1=(None, 2), args_0=(None, 8, 8, 3))
     assert match_tensors(first, second, "inputs") == [Match("image", "args_0"), Match("sizes", "args_1")]

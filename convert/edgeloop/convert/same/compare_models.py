@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.bundle import Scheme
-from edgeloop.convert.calls import NotBatchedError, first_axes_agree, fixed_batch, in_batches
+from edgeloop.bundle import Scheme, TensorSpec
+from edgeloop.convert.answers import finite_answers
+from edgeloop.convert.calls import NotBatchedError, Outputs, first_axes_agree, fixed_batch, in_batches
 from edgeloop.convert.proof.worst_layer import layer_snr
 from edgeloop.convert.same.matching import Match, match_tensors
 from edgeloop.convert.same.runnable import Runnable, open_runnable
@@ -52,20 +53,17 @@ def compare_models(job: SameJob, events: Events) -> dict[str, Any]:
         inputs = match_tensors(first.inputs, second.inputs, "inputs")
         samples = _samples(job, first, second, inputs)
         try:
-            expected = in_batches(first.call, samples, fixed_batch(first.inputs))
+            expected, got = _both(first, second, samples, inputs, events)
         except NotBatchedError:  # of a size that depends on the values, or not of the samples at all
             samples = as_calls(samples, first.inputs)
-            expected = in_batches(first.call, samples, None)
-        events.progress("compare", 1, 3)
-        got = _answers(second, samples, inputs)
-        events.progress("compare", 2, 3)
-        outputs = _match_outputs(first, expected, got)
+            expected, got = _both(first, second, samples, inputs, events)
+        outputs = _match_outputs(expected, got)
         answered = {match.first: match.to_first(got[match.second]) for match in outputs}
         floor = floor_between(first.scheme, second.scheme, job.min_snr_db)
         where = RunContext(job.second.name, second.runtime)
         classifier = classifies(expected, samples.labels)
         rows = compare(where, floor, expected, answered, samples.labels, classifier=classifier)
-        blame = None if all(row.passed for row in rows) else first_difference(first, second, samples, floor)
+        blame = None if all(row.passed for row in rows) else first_difference(first, second, samples, floor, inputs)
     events.progress("compare", 3, 3)
     return {
         "first": _described(first),
@@ -84,24 +82,31 @@ def floor_between(first: Scheme, second: Scheme, min_snr_db: float | None) -> Fl
     return floor if min_snr_db is None else replace(floor, snr_db=min_snr_db, max_abs=None)
 
 
-def first_difference(first: Runnable, second: Runnable, samples: Samples, floor: Floor) -> str | None:
+def first_difference(
+    first: Runnable, second: Runnable, samples: Samples, floor: Floor, inputs: Sequence[Match]
+) -> str | None:
     """The first layer, in the order of execution, whose output differs; None where layers cannot be matched."""
     a, b = first.source, second.source
     if a is None or b is None:
         return None
-    few = samples.take(LAYER_SAMPLES)
     if a.flatbuffer is not None and b.flatbuffer is not None:
+        if a.signature != b.signature or any(match.first != match.second or match.axes for match in inputs):
+            return None  # layer_snr is for files of one model
         try:
-            rows = layer_snr(a.flatbuffer, b.flatbuffer, few, a.signature)
+            rows = layer_snr(a.flatbuffer, b.flatbuffer, samples, a.signature)
         except EdgeloopError:  # it says more of two files of one model; these may be of two
             return None
         return next((row.text for row in rows if row.snr_db < floor.snr_db), None)
     if a.model is None or b.model is None:
         return None
-    return _first_layer(a.model, b.model, few, floor)
+    fixed = fixed_batch(first.inputs) or fixed_batch(second.inputs)
+    batch = next(samples.batches(fixed or LAYER_SAMPLES, fill=fixed is not None))
+    given = {match.second: match.to_second(batch[match.first]) for match in inputs}
+    sides = [[values[spec.name] for spec in m.inputs] for m, values in ((first, batch), (second, given))]
+    return _first_layer(a.model, b.model, sides[0], sides[1], floor)
 
 
-def _first_layer(a: Any, b: Any, samples: Samples, floor: Floor) -> str | None:
+def _first_layer(a: Any, b: Any, for_a: list[np.ndarray], for_b: list[np.ndarray], floor: Floor) -> str | None:
     """Of two Keras models, matched by the names of their layers."""
     import keras
 
@@ -110,14 +115,24 @@ def _first_layer(a: Any, b: Any, samples: Samples, floor: Floor) -> str | None:
         twin = named.get(layer.name)
         if twin is None or not layer.weights or not hasattr(layer, "output"):
             continue
-        sides = [keras.Model(m.inputs, one.output) for m, one in ((a, layer), (b, twin))]
-        left, right = (np.asarray(side([samples.inputs[n] for n in samples.inputs])) for side in sides)
+        sides = ((a, layer, for_a), (b, twin, for_b))
+        left, right = (np.asarray(keras.Model(m.inputs, one.output)(values)) for m, one, values in sides)
         if left.shape != right.shape:
             return f"{layer.name}: {list(left.shape)} and {list(right.shape)}"
         snr = snr_db(float(np.sum(np.square(left))), float(np.sum(np.square(left - right))))
         if snr is not None and snr < floor.snr_db:
             return f"{layer.name}, {snr:.1f} dB"
     return None
+
+
+def _both(
+    first: Runnable, second: Runnable, samples: Samples, inputs: Sequence[Match], events: Events
+) -> tuple[Outputs, Outputs]:
+    expected = finite_answers(first.call, samples, fixed_batch(first.inputs), str(first.path), "--eval")
+    events.progress("compare", 1, 3)
+    got = _answers(second, samples, inputs)
+    events.progress("compare", 2, 3)
+    return expected, got
 
 
 def _samples(job: SameJob, first: Runnable, second: Runnable, inputs: Sequence[Match]) -> Samples:
@@ -136,7 +151,7 @@ def _samples(job: SameJob, first: Runnable, second: Runnable, inputs: Sequence[M
     return synthetic(joint, whole=whole)
 
 
-def _answers(second: Runnable, samples: Samples, inputs: Sequence[Match]) -> dict[str, np.ndarray]:
+def _answers(second: Runnable, samples: Samples, inputs: Sequence[Match]) -> Outputs:
     dtypes = {spec.name: spec.dtype for spec in second.inputs}
 
     def call(batch: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
@@ -146,17 +161,10 @@ def _answers(second: Runnable, samples: Samples, inputs: Sequence[Match]) -> dic
     return in_batches(call, samples, fixed_batch(second.inputs))
 
 
-def _match_outputs(first: Runnable, expected: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> list[Match]:
+def _match_outputs(expected: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> list[Match]:
     """By the sizes of the answers, which are known now though a file may leave them free."""
-    sides = [
-        [replace(_spec(first, name), name=name, shape=value.shape) for name, value in side.items()]
-        for side in (expected, got)
-    ]
+    sides = [[TensorSpec(n, value.shape, str(value.dtype)) for n, value in side.items()] for side in (expected, got)]
     return match_tensors(sides[0], sides[1], "outputs")
-
-
-def _spec(model: Runnable, name: str) -> Any:
-    return next((spec for spec in model.outputs if spec.name == name), model.outputs[0])
 
 
 def _described(model: Runnable) -> dict[str, Any]:

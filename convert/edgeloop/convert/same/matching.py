@@ -7,7 +7,7 @@ with the channels moved is matched too, and its values are transposed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,13 +42,18 @@ def match_tensors(first: Sequence[TensorSpec], second: Sequence[TensorSpec], wha
     """
     if len(first) != len(second):
         raise _differ(first, second, what)
-    names = {_plain(spec.name): spec for spec in second}
-    by_name = [(spec, names.get(_plain(spec.name))) for spec in first]
-    found = _fitting(by_name) if len(names) == len(second) and all(other for _, other in by_name) else None
+    found = _by_name(first, second, str) or _by_name(first, second, _plain)
     found = found or _by_shape(first, second) or _fitting(list(zip(first, second, strict=True)))
     if found is None:
         raise _differ(first, second, what)
     return found
+
+
+def _by_name(
+    first: Sequence[TensorSpec], second: Sequence[TensorSpec], key: Callable[[str], str]
+) -> list[Match] | None:
+    names = {key(spec.name): spec for spec in second}
+    return _fitting([(spec, names.get(key(spec.name))) for spec in first])
 
 
 def _by_shape(first: Sequence[TensorSpec], second: Sequence[TensorSpec]) -> list[Match] | None:
@@ -57,11 +62,13 @@ def _by_shape(first: Sequence[TensorSpec], second: Sequence[TensorSpec]) -> list
     for spec in first:
         fitting = [other for other in second if layout(spec.shape, other.shape) is not None]
         pairs.append((spec, fitting[0] if len(fitting) == 1 else None))
-    taken = [other.name for _, other in pairs if other is not None]
-    return _fitting(pairs) if len(set(taken)) == len(second) else None
+    return _fitting(pairs)
 
 
 def _fitting(pairs: Sequence[tuple[TensorSpec, TensorSpec | None]]) -> list[Match] | None:
+    """None where one has no other, two have the same, or a shape does not fit."""
+    if len({other.name for _, other in pairs if other is not None}) < len(pairs):
+        return None
     matches = []
     for spec, other in pairs:
         axes = None if other is None else layout(spec.shape, other.shape)
