@@ -95,7 +95,7 @@ def convert(
         list[str] | None,
         typer.Option(
             metavar="NAME=SIZES",
-            help="Set free dimensions of this input in every format, e.g. image=1,?,?,3; ? keeps the model's size.",
+            help="Set free dimensions of this input in every format, e.g. 'image=1,?,?,3'; ? keeps the model's size.",
         ),
     ] = None,
     batch: Annotated[
