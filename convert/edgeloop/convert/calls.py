@@ -20,6 +20,7 @@ from edgeloop.runtime.parity.answers import stacked
 Arrays = Mapping[str, np.ndarray]
 Outputs = dict[str, np.ndarray]
 
+ALONE = "Export the model so that it answers each sample of a batch by itself."
 FREE_BATCH = 3  # samples of a free batch that are asked together
 
 
@@ -88,9 +89,11 @@ def batch_size(samples: Samples) -> int:
 
 def _check_batched(part: Arrays, count: int, first: Arrays) -> None:
     for name, value in part.items():
-        if value.shape[:1] != (count,) or value.shape[1:] != first[name].shape[1:]:
-            samples = f"{count} sample" + "s" * (count != 1)
-            raise NotBatchedError(f"the output {name!r} has shape {list(value.shape)} for {samples}")
+        found = f"the output {name!r} has shape {list(value.shape)} for {count} sample" + "s" * (count != 1)
+        if value.shape[:1] != (count,):
+            raise NotBatchedError(f"{found}, so its first axis does not count them", advice=ALONE)
+        if value.shape[1:] != first[name].shape[1:]:
+            raise NotBatchedError(f"{found}, and {list(first[name].shape)} for others", advice=ALONE)
 
 
 def _same(value: np.ndarray, other: np.ndarray) -> bool:
