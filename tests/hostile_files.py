@@ -664,6 +664,11 @@ HOSTILE |= {
         ),  # file:///tmp/x
         "has the operation PrintV2",
     ),
+    "TF.js: printing elsewhere, in the other alphabet of base64": (
+        # protobuf reads ff ff ff before "stderr"; who drops what is not of the first alphabet reads "stderr" alone
+        _tfjs({"name": "p", "op": "PrintV2", "attr": {"output_stream": {"s": "____c3RkZXJy"}}}),
+        "has the operation PrintV2",
+    ),
     "TF.js: a huge constant": (
         _tfjs({"name": "c", "op": "Const", "attr": {"value": HUGE}}),
         r"the constant 'c' has the shape \[1048576, 1048576\]",

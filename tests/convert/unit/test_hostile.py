@@ -11,6 +11,7 @@ import pytest
 
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.samples import read_samples
+from edgeloop.convert.sources import tfjs_files
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.forbidden_ops import FORBIDDEN_OPS, FORBIDDEN_WHEN, RESTORING, SAVING
 from edgeloop.convert.sources.identify import SourceKind, identify
@@ -226,3 +227,14 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path):
     with pytest.raises(ModelError, match="cannot be read"):
         identify(path)
     path.chmod(stat.S_IRUSR)
+
+
+def test_one_weight_file_named_by_many_groups_counts_each_time(tmp_path, monkeypatch):
+    path = made.tfjs(tmp_path)  # 8 bytes of weights
+    model = json.loads(path.read_bytes())
+    (group,) = model["weightsManifest"]
+    more = [{**group, "weights": [{**group["weights"][0], "name": f"w{i}"}]} for i in range(3)]
+    monkeypatch.setattr(tfjs_files, "LIMIT_BYTES", 24)
+    tfjs_files.read_weights(path, {"weightsManifest": more})
+    with pytest.raises(ModelError, match="weights of 32 bytes, the limit is 24"):
+        tfjs_files.read_weights(path, {"weightsManifest": [group, *more]})

@@ -115,7 +115,8 @@ def _agreeing(
             log.add([form_of(variant)], bad[variant.id])
             for file in variant.files:
                 (job.folder / file).unlink()
-            (job.folder / variant.entry).parent.rmdir() if "/" in variant.entry else None
+            if "/" in variant.entry:
+                (job.folder / variant.entry).parent.rmdir()
     return tuple(v for v in draft.variants if v.id not in bad), [row for row in rows if row.variant not in bad]
 
 

@@ -43,10 +43,12 @@ def scan_tfjs(path: Path) -> list[str]:
 
 
 def _texts(node: Mapping[str, Any]) -> dict[str, str]:
-    """The text attributes of a node, which are base64 in JSON."""
+    """The text attributes of a node: base64 in JSON, where protobuf reads - and _ as + and /."""
     attributes = node.get("attr") or {}
     texts = {name: value.get("s") for name, value in attributes.items() if isinstance(value, dict)}
-    return {name: base64.b64decode(s).decode("utf-8", "replace") for name, s in texts.items() if isinstance(s, str)}
+    return {
+        name: base64.urlsafe_b64decode(s).decode("utf-8", "replace") for name, s in texts.items() if isinstance(s, str)
+    }
 
 
 def _check_constant(path: Path, name: str, node: Mapping[str, Any]) -> None:

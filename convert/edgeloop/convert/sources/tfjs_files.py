@@ -16,8 +16,8 @@ import numpy as np
 
 from edgeloop.convert.sources.identify import LIMIT_BYTES, TFJS_MODEL
 from edgeloop.errors import ModelError
+from edgeloop.files.inspect import CONFIG_LIMIT_BYTES
 
-JSON_LIMIT_BYTES = 256 << 20
 WEIGHTS = "weightsManifest"
 DTYPES = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "uint8": "u1", "int8": "i1", "bool": "?"}
 STORED = {"uint8": "u1", "uint16": "<u2", "float16": "<f2"}  # what a quantized weight may be stored as
@@ -32,8 +32,9 @@ def read_model(path: Path) -> dict[str, Any]:
         ValueError: No JSON of a TF.js model.
     """
     file = model_file(path)
-    if file.stat().st_size > JSON_LIMIT_BYTES:
-        raise ModelError(f"{file} has {file.stat().st_size} bytes, the limit is {JSON_LIMIT_BYTES}", advice=UNTRUSTED)
+    # also read where nothing limits memory, for the names of the weight files: an object takes 64 bytes, 3 in JSON
+    if file.stat().st_size > CONFIG_LIMIT_BYTES:
+        raise ModelError(f"{file} has {file.stat().st_size} bytes, the limit is {CONFIG_LIMIT_BYTES}", advice=UNTRUSTED)
     model = json.loads(file.read_bytes())
     if not isinstance(model, dict) or not isinstance(model.get("modelTopology"), dict):
         raise ValueError("it has no modelTopology")
@@ -63,9 +64,10 @@ def read_weights(path: Path, model: Mapping[str, Any]) -> dict[str, np.ndarray]:
         ValueError: A type or shape that cannot be, fewer or more bytes than the weights need, or a name twice.
     """
     found: dict[str, np.ndarray] = {}
+    size = 0  # of all groups: several may name one file
     for group in model.get(WEIGHTS) or []:
         files = [_confined(model_file(path), name) for name in group["paths"]]
-        size = sum(file.stat().st_size for file in files)
+        size += sum(file.stat().st_size for file in files)
         if size > LIMIT_BYTES:
             raise ModelError(
                 f"{path} holds weights of {size} bytes, the limit is {LIMIT_BYTES}", advice="Convert a smaller model."

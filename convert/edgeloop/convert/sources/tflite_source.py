@@ -18,6 +18,7 @@ from edgeloop.convert.sources.tflite_uniform import fill_codes, free_name, name_
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 from edgeloop.files.flatbuffer import read_tflite
+from edgeloop.files.inspect import DAMAGE
 
 Named = list[tuple[str, tuple[tuple[int | None, ...], str]]]  # (name, (shape, dtype))
 
@@ -57,7 +58,7 @@ def _plain(data: bytes, path: Path) -> bytes:
     """The file with names and codes as every step reads them, and its float weights in float32."""
     try:
         return with_float32_weights(uniform(data))
-    except (ValueError, IndexError, KeyError, TypeError) as e:  # of a sparse constant, whose layout nothing checked
+    except DAMAGE as e:  # of a sparse constant, whose layout nothing checked
         raise ModelError(
             f"{path} holds a sparse constant that cannot be unpacked ({_line(e)})",
             advice="Convert the model again without sparsity.",
