@@ -13,7 +13,8 @@ from edgeloop.convert.form import FormLog, tfjs_form
 from edgeloop.convert.forms.tfjs import check_tensorflowjs
 from edgeloop.convert.forms.tflite_file import is_kept_unchanged
 from edgeloop.convert.options import MEASURED, ConvertOptions
-from edgeloop.convert.samples import FREE_SIZE, LabelPolicy, Samples, read_samples, synthetic
+from edgeloop.convert.read_samples import LabelPolicy, read_samples
+from edgeloop.convert.samples import FREE_SIZE, Samples, synthetic
 from edgeloop.convert.sources.source import Source, SourceKind
 from edgeloop.errors import DataError, ModelError, OptionsError
 from edgeloop.progress import Say

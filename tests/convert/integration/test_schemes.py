@@ -336,7 +336,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.samples import read_samples
+from edgeloop.convert.read_samples import read_samples
 from edgeloop.convert.forms.tflite import calibrate
 specs = (TensorSpec("image", (None, 32, 32, 3), "float32"),)
 source = SimpleNamespace(path=Path("m.keras"), signature="infer", inputs=specs)

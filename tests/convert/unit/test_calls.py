@@ -9,7 +9,8 @@ import pytest
 from edgeloop.bundle import Scheme, TensorSpec
 from edgeloop.convert.answers import answers, with_seen_shapes
 from edgeloop.convert.calls import NotBatchedError, has_batch_axis, in_batches
-from edgeloop.convert.samples import Samples, as_calls, read_samples, synthetic
+from edgeloop.convert.read_samples import read_samples
+from edgeloop.convert.samples import Samples, as_calls, synthetic
 from edgeloop.convert.sources.source import Source, SourceKind
 from edgeloop.errors import DataError, ModelError
 from edgeloop.runtime.parity.answers import stacked

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.samples import read_samples
+from edgeloop.convert.read_samples import read_samples
 from edgeloop.convert.sources import tfjs_files
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.forbidden_ops import FORBIDDEN_OPS, FORBIDDEN_WHEN, RESTORING, SAVING

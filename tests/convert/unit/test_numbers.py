@@ -8,7 +8,8 @@ import pytest
 from edgeloop.atomic import new_folder
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.calls import in_batches
-from edgeloop.convert.samples import LabelPolicy, Samples, read_samples, synthetic
+from edgeloop.convert.read_samples import LabelPolicy, read_samples
+from edgeloop.convert.samples import Samples, synthetic
 from edgeloop.errors import DataError, WriteError
 
 X = (TensorSpec("x", (None, 2), "float32"),)

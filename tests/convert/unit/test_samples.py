@@ -11,7 +11,8 @@ import pytest
 
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert import npz
-from edgeloop.convert.samples import LabelPolicy, Samples, read_samples
+from edgeloop.convert.read_samples import LabelPolicy, read_samples
+from edgeloop.convert.samples import Samples
 from edgeloop.errors import DataError
 
 X = (TensorSpec("x", (None, 3), "float32"),)
@@ -151,7 +152,7 @@ READ = """
 import sys
 from pathlib import Path
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.samples import read_samples
+from edgeloop.convert.read_samples import read_samples
 samples = read_samples(sys.argv[1], (TensorSpec("x", (None, 3072), "float32"),))
 total = sum(float(batch["x"].sum()) for batch in samples.batches(16))
 samples.digest()

@@ -19,7 +19,8 @@ from edgeloop.convert.compression.fit import FitOptions, accuracy, loss
 from edgeloop.convert.compression.legacy import LegacyModel, rebuild
 from edgeloop.convert.compression.qat import quantization_aware
 from edgeloop.convert.compression.tfmot import Weights, cluster, kernels, layer_weights, prune
-from edgeloop.convert.samples import LabelPolicy, Samples, read_samples
+from edgeloop.convert.read_samples import LabelPolicy, read_samples
+from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import Source, open_source
 from edgeloop.errors import EdgeloopError, ModelError, one_line
 from edgeloop.extras import need

@@ -13,9 +13,10 @@ from edgeloop.bundle import Scheme, TensorSpec
 from edgeloop.convert.answers import finite_answers
 from edgeloop.convert.calls import NotBatchedError, Outputs, first_axes_agree, fixed_batch, in_batches
 from edgeloop.convert.proof.worst_layer import layer_snr
+from edgeloop.convert.read_samples import LabelPolicy, read_samples
 from edgeloop.convert.same.matching import Match, match_tensors
 from edgeloop.convert.same.runnable import Runnable, open_runnable
-from edgeloop.convert.samples import LabelPolicy, Samples, as_calls, read_samples, synthetic
+from edgeloop.convert.samples import Samples, as_calls, synthetic
 from edgeloop.errors import EdgeloopError
 from edgeloop.processes.job_child import Events
 from edgeloop.runtime.parity.compare import FLOORS, Floor, RunContext, classifies, compare, snr_db
