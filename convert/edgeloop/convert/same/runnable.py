@@ -13,11 +13,10 @@ import numpy as np
 
 from edgeloop.bundle import Format, Quantization, Scheme, TensorSpec, is_bundle, read_bundle
 from edgeloop.convert.forms.tflite_file import stored_io, stored_scheme
-from edgeloop.convert.sources.identify import TFJS_MODEL
 from edgeloop.convert.sources.safety import check_safety
 from edgeloop.convert.sources.source import INFER, Source, SourceKind, identify, open_source
 from edgeloop.convert.sources.source_value import Call, tensor_specs
-from edgeloop.convert.sources.tfjs_files import WEIGHTS, read_model
+from edgeloop.convert.sources.tfjs_files import WEIGHTS, model_file, read_model
 from edgeloop.errors import ModelError, OptionsError, one_line
 from edgeloop.extras import need
 from edgeloop.runtime.parity.quantization import from_io, to_io
@@ -49,7 +48,7 @@ class Runnable:
     source: Source | None = None
 
 
-def model_file(path: Path) -> Path:
+def compared_file(path: Path) -> Path:
     """The path as it is; of a bundle the file of its float32 .tflite, or of its first variant."""
     if not is_bundle(path):
         return path
@@ -171,8 +170,8 @@ def _tfjs(path: Path, signature: str | None, allow_unsafe: bool) -> Iterator[Run
     runner = runners().get("tfjs")
     if runner is None:
         raise ModelError("no runtime for TF.js models is installed", advice="Run: edgeloop setup tfjs")
-    folder, entry = (path, TFJS_MODEL) if path.is_dir() else (path.parent, path.name)
-    with runner.open(folder, entry) as session:
+    file = model_file(path)
+    with runner.open(file.parent, file.name) as session:
         yield Runnable(
             path=path,
             runtime="tfjs",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeloop.convert.same.compare_models import SameJob
-from edgeloop.convert.same.runnable import model_file
+from edgeloop.convert.same.runnable import compared_file
 from edgeloop.errors import OptionsError, ParityError
 from edgeloop.processes.job import run_job
 from edgeloop.processes.sandbox import Limits
@@ -100,8 +100,8 @@ def same(
         True
     """
     job = SameJob(
-        first=model_file(Path(first).resolve()),
-        second=model_file(Path(second).resolve()),
+        first=compared_file(Path(first).resolve()),
+        second=compared_file(Path(second).resolve()),
         evaluation=options.evaluation,
         signature=options.signature,
         min_snr_db=options.min_snr_db,
