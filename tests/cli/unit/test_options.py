@@ -131,20 +131,24 @@ def test_every_option_that_the_documents_show_exists(root):
         assert not unknown, f"{page}: {line}"
 
 
-def number_options():
+def number_options(*kinds):
+    """Verb and option of every number of these types."""
     for name in VERBS:
         command = verb_command(name)
         for parameter in command.params:
             kind = settings.plain(command.hints.get(parameter.name))
-            if kind is float:
+            if kind in kinds:
                 yield pytest.param(name, long_name(parameter), id=f"{name} --{long_name(parameter)}")
 
 
 # what a verb needs beside the option that is looked at
 BESIDE = {
+    "bench": ["m.tflite"],
+    "browse": ["m"],
     "cache": ["--prune"],
     "compare": ["a.json", "b.json"],
-    "convert": ["m.keras", "-o", "m", "--train-data", "t.npz", "--calibration", "c.npz"],
+    "convert": ["m.keras", "-o", "m", "--train-data", "t.npz", "--calibration", "c.npz", "--trainable"],
+    "demo": ["-o", "demo"],
     "deploy": ["m", "--to", "local"],
     "federate run": ["m", "--shard", "s.npz", "-o", "rounds"],
     "run": ["local"],
@@ -152,11 +156,22 @@ BESIDE = {
 }
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1"])
-@pytest.mark.parametrize(("name", "option"), number_options())
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        pytest.param(*number.values, value, id=f"{number.id} {value}")
+        for kind, values in ((float, ("nan", "inf", "-inf", "-1")), (int, ("-1",)))
+        for number in number_options(kind)
+        for value in values
+    ],
+)
 def test_no_number_is_negative_or_without_an_end(name, option, value, capfd):
     assert cli.run([*name.split(), *BESIDE[name], f"--{option}", value]) == 2
     assert re.search(rf"--{option} is {value}\b.*It must be", capfd.readouterr().err)
+
+
+def test_every_verb_that_was_given_such_numbers_has_one():
+    assert {number.values[0] for number in number_options(float, int)} == {*BESIDE}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])

@@ -366,7 +366,7 @@ def test_several_samples_of_a_query_go_in_one_call_where_the_batch_is_free(lab):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"together": 1}, "--together is 1"),
+        ({"together": 1}, "--at-once is 1"),
         ({"devices": (HERE, HERE)}, "here is named twice"),
         ({"runtimes": ("litert", "litert")}, "litert is named twice"),
         ({"profile": True, "runtimes": ("onnxruntime",)}, "Add --runtime litert"),

@@ -60,7 +60,7 @@ class BenchOptions:
         for name, value, least in (
             ("--threads", self.threads, 1),
             ("--warmup", self.warmup, 1),  # the first call is never a steady one
-            ("--together", self.together, 2),  # one alone cannot take turns
+            ("--at-once", self.together, 2),  # one alone cannot take turns
         ):
             if value < least:
                 raise OptionsError(f"{name} is {value}", advice=f"It must be {least} or more.")
