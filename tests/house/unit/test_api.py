@@ -20,7 +20,7 @@ def test_a_public_function_says_what_it_does_what_it_raises_and_shows_one_call(n
     function = getattr(api, name)
     assert isinstance(function, types.FunctionType)
     text = inspect.getdoc(function)
-    assert "Raises:" in text and f">>> {''.join(text.split('>>> ')[1:2])}" in text, text
+    assert "Raises:" in text and ">>> " in text, text
     assert f"{name}(" in text.partition("Example:")[2], "the example calls it by its public name"
     raised = text.partition("Raises:")[2].partition("Example:")[0]
     named = {word.strip() for line in raised.splitlines() if ":" in line for word in line.partition(":")[0].split(",")}
