@@ -101,6 +101,7 @@ NAMES = {
     "tf_keras": lambda layer, i, v: v.name.split(":")[0],
     "tf_keras without the cell": lambda layer, i, v: v.name.split(":")[0].replace("lstm_cell/", ""),
     "keras": lambda layer, i, v: f"{layer.name}/{i}",
+    "of another model": lambda layer, i, v: f"{layer.name}_7/{i}",
 }
 
 
@@ -114,6 +115,7 @@ def test_a_layers_model_answers_what_the_model_did_that_it_was_made_from(tmp_pat
     source = open_source(as_layers_model(tmp_path, model, NAMES[names]))
     (got,) = source.call({source.inputs[0].name: x}).values()
     np.testing.assert_allclose(got, model(x), atol=1e-6)
+    assert any("taken in their order" in note for note in source.notes) is (names == "of another model")
 
 
 def test_a_layers_model_without_a_weight_is_refused_by_the_weights_name(tmp_path):

@@ -35,11 +35,12 @@ def layers_model(path: Path, model: Mapping[str, Any], weights: Mapping[str, np.
             loaded = functional(need("keras", extra="convert").models.model_from_json(config))
         except Exception:
             raise e from None
-    _set_weights(path, loaded, weights)
-    return loaded_source(path, loaded, None, ())
+    return loaded_source(path, loaded, None, _set_weights(path, loaded, weights))
 
 
-def _set_weights(path: Path, model: Any, weights: Mapping[str, np.ndarray]) -> None:
+def _set_weights(path: Path, model: Any, weights: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Notes: a sentence where only the order and the shapes of the weights tell which is whose."""
+    notes: tuple[str, ...] = ()
     variables = [(layer, i, v) for layer in model.layers for i, v in enumerate(layer.weights)]
     for rule in NAMES:
         names = [rule(layer, i, variable) for layer, i, variable in variables]
@@ -52,8 +53,13 @@ def _set_weights(path: Path, model: Any, weights: Mapping[str, np.ndarray]) -> N
             raise ModelError(
                 f"{path} has no weights for {', '.join(missing[:3])}", advice="Save the model with its weights again."
             )
+        notes = (
+            f"The names of the weights in {path.name} are not those of its layers, so they were taken in their order. "
+            "Compare with the model it was made from: edgeloop same A B.",
+        )
     for (_, _, variable), name in zip(variables, names, strict=True):
         variable.assign(weights[name])
+    return notes
 
 
 def _own(layer: Any, index: int, variable: Any) -> str:
