@@ -157,10 +157,10 @@ def test_made_up_inputs_are_drawn_again_while_an_output_is_empty():
 
 
 def test_an_answer_that_is_no_batch_is_an_error_where_batches_were_asked_for():
-    with pytest.raises(NotBatchedError, match=r"'y' has shape \[1, 3\] for 2 samples"):
+    with pytest.raises(NotBatchedError, match=r"'y' has shape \[1, 3\] for 2 samples, so its first axis"):
         in_batches(lambda a: {"y": a["x"][:1]}, Samples(inputs={"x": np.ones((2, 3), np.float32)}), None)
     wider = Samples(inputs={"x": np.float32([[1], [2]])})
-    with pytest.raises(NotBatchedError, match=r"'y' has shape \[1, 2\] for 1 sample$"):
+    with pytest.raises(NotBatchedError, match=r"'y' has shape \[1, 2\] for 1 sample, and \[1, 1\] for others"):
         in_batches(lambda a: {"y": np.ones((1, int(a["x"][0, 0])))}, wider, None, 1)
 
 
