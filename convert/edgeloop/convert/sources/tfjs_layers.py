@@ -6,6 +6,7 @@ Source: https://github.com/tensorflow/tfjs/blob/master/tfjs-converter/python/ten
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from edgeloop.convert.sources.keras_source import functional, loaded_source
 from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
+
+CELL = re.compile(r"(lstm|gru|simple_rnn)_cell(_\d+)?")
 
 
 def layers_model(path: Path, model: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> Source:
@@ -68,8 +71,7 @@ def _own(layer: Any, index: int, variable: Any) -> str:
 
 def _without_cell(layer: Any, index: int, variable: Any) -> str:
     """TensorFlow 2.2 brought the name of a recurrent layer's cell into that of its weights."""
-    *parts, _, last = ["", *_own(layer, index, variable).split("/")]
-    return "/".join([*filter(None, parts), last])
+    return "/".join(part for part in _own(layer, index, variable).split("/") if not CELL.fullmatch(part))
 
 
 def _by_path(layer: Any, index: int, variable: Any) -> str:
