@@ -6,6 +6,7 @@ make soak ARGS='-k int8_of_each_kind -s'      compares each kind with TFLiteConv
 import numpy as np
 import pytest
 from layer_nets import SERIES, layer_nets
+from signal_to_noise import snr_db
 
 from edgeloop.bundle import Scheme
 from edgeloop.convert.samples import Samples
@@ -103,14 +104,14 @@ def lowered(name, folder):
     return source, samples, float32, tflite.calibrate(float32, source, samples)
 
 
-def snr_db(data, source, samples):
+def snr_of(data, source, samples):
     """Of the only output of a .tflite against the model."""
     from ai_edge_litert.interpreter import Interpreter
 
     call = Interpreter(model_content=data, num_threads=1).get_signature_runner()
     rows = [next(iter(call(x=row[None]).values())) for row in samples.inputs["x"]]
-    expected = next(iter(source.call(samples.inputs).values())).astype(np.float64)
-    return 10 * np.log10(np.sum(expected**2) / max(np.sum((np.concatenate(rows) - expected) ** 2), 1e-30))
+    expected = next(iter(source.call(samples.inputs).values()))
+    return snr_db(expected, np.concatenate(rows))
 
 
 def by_tflite_converter(model, samples):
@@ -131,8 +132,8 @@ def test_int8_of_each_kind_is_as_close_to_the_model_as_that_of_tflite_converter(
 
     source, samples, float32, calibration = lowered(name, tmp_path)
     ours = tflite.to_integers(float32, Scheme.INT8, calibration)
-    theirs = snr_db(by_tflite_converter(source.model, samples), source, samples)
-    own = snr_db(ours.data, source, samples)
+    theirs = snr_of(by_tflite_converter(source.model, samples), source, samples)
+    own = snr_of(ours.data, source, samples)
     print(f"{name}: {own:.1f} dB, TFLiteConverter {theirs:.1f}; {ours.notes} {[o.op for o in ours.left]}", flush=True)
     assert own > theirs - (1.0 if name in BY_LUCK else BELOW_DB)
     assert not ours.left or name == "Conv3D"  # which has no integer kernel
@@ -147,7 +148,7 @@ def test_int8_of_a_sample_of_the_kinds_computes_in_integers_alone(name, tmp_path
     source, samples, float32, calibration = lowered(name, tmp_path)
     ours = tflite.to_integers(float32, Scheme.INT8, calibration)
     assert not ours.left
-    assert snr_db(ours.data, source, samples) > 29
+    assert snr_of(ours.data, source, samples) > 29
 
 
 def test_what_the_first_quantizer_has_no_rule_for_is_made_by_the_second_on_the_same_ranges(tmp_path):
@@ -164,7 +165,7 @@ def test_what_the_first_quantizer_has_no_rule_for_is_made_by_the_second_on_the_s
     tensors = read_tflite(ours.data).graphs[0].tensors
     low, high = samples.inputs["x"].min(), samples.inputs["x"].max()
     assert any(t.scale == pytest.approx([(high - low) / 255]) for t in tensors if t.dtype == "int8")
-    assert snr_db(ours.data, source, samples) > 35
+    assert snr_of(ours.data, source, samples) > 35
 
 
 def test_rewritten_for_integers_a_net_answers_as_before_in_fewer_operators(tmp_path):
@@ -177,7 +178,7 @@ def test_rewritten_for_integers_a_net_answers_as_before_in_fewer_operators(tmp_p
     rewritten = for_integers(float32)
     operators = [op.name for op in read_tflite(rewritten).graphs[0].operators]
     assert operators == ["RESHAPE", "FULLY_CONNECTED", "RESHAPE", "MEAN", "FULLY_CONNECTED"]
-    assert snr_db(rewritten, source, samples) > 110
+    assert snr_of(rewritten, source, samples) > 110
 
 
 def test_a_sum_of_more_dimensions_than_the_dense_layer_keeps_them(tmp_path):
@@ -234,7 +235,7 @@ def test_the_table_of_an_embedding_is_stored_in_the_scheme(tmp_path, scheme, byt
     data = tflite.quantize(tflite.lower(freeze.freeze(source).composite, source), scheme)
     assert 16_000 * bytes_each < len(data) < 16_000 * bytes_each + 4_000
     samples = Samples(inputs={"x": np.random.default_rng(0).integers(0, 1000, (64, 20)).astype(np.int32)})
-    assert snr_db(data, source, samples) > floor_db
+    assert snr_of(data, source, samples) > floor_db
 
 
 @pytest.mark.parametrize("scheme", [Scheme.FLOAT16, Scheme.DYNAMIC])
@@ -278,4 +279,4 @@ def test_onnx_int8_of_a_mean_that_keeps_its_dimensions_leaves_nothing_in_float(t
     data = onnx_int8.to_int8(onnx.to_onnx(freeze.freeze(source).functional, source), Samples(inputs=inputs), None)
     expected = next(iter(source.call(inputs).values()))
     got = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, inputs)[0]
-    assert 10 * np.log10(np.sum(expected**2) / np.sum((expected - got) ** 2)) > 35
+    assert snr_db(expected, got) > 35

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from signal_to_noise import snr_db
 
 from edgeloop.browser.runners import TFJS
 from edgeloop.bundle import Scheme
@@ -24,10 +25,6 @@ def litert(data, **inputs):
 
     (answer,) = Interpreter(model_content=data).get_signature_runner("infer")(**inputs).values()
     return answer
-
-
-def snr_db(expected, found):
-    return 10 * np.log10((expected**2).sum() / ((expected - found) ** 2).sum())
 
 
 @pytest.fixture(scope="module")

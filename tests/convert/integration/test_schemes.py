@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from signal_to_noise import snr_db
 
 from edgeloop.bundle import Scheme
 from edgeloop.convert.samples import Samples
@@ -60,10 +61,6 @@ def answers(data, images=IMAGES):
     return (value.astype(np.float64) - zero) * scale if value.dtype == np.int8 else value
 
 
-def snr(reference, got):
-    return 10 * np.log10(np.sum(np.square(reference, dtype=np.float64)) / np.sum((reference - got) ** 2.0))
-
-
 def quantized(net, scheme, **options):
     from edgeloop.convert.forms import tflite
 
@@ -92,7 +89,7 @@ FLOORS = {Scheme.FLOAT16: 60, Scheme.DYNAMIC: 33, Scheme.INT8: 33, Scheme.INT16X
 @pytest.mark.parametrize("scheme", FLOORS)
 def test_every_scheme_answers_nearly_what_float32_does_at_any_batch(net, scheme):
     data = quantized(net, scheme)
-    assert snr(answers(net[2]), answers(data)) > FLOORS[scheme]
+    assert snr_db(answers(net[2]), answers(data)) > FLOORS[scheme]
     assert answers(data, IMAGES[:5]).shape == (5, 5)
 
 
@@ -144,7 +141,7 @@ def test_one_operator_keeps_its_own_scheme_and_the_rest_is_int8(net, operator, k
     assert {name: outs[name] for name in weighted} == {
         name: activations[kept] if name == operator else "int8" for name in weighted
     }
-    assert snr(answers(net[2]), answers(data)) > FLOORS[Scheme.INT8]
+    assert snr_db(answers(net[2]), answers(data)) > FLOORS[Scheme.INT8]
 
 
 def test_keeping_what_does_not_exist_or_cannot_be_kept_is_refused(net):
@@ -165,7 +162,7 @@ def test_a_bias_takes_back_what_rounded_weights_shift(net):
     plain = answers(tflite.quantize(net[2], Scheme.INT16X8, replace(nearest, means={})))
     corrected = answers(tflite.quantize(net[2], Scheme.INT16X8, nearest))
     assert np.abs((corrected - reference).mean(0)).max() < 0.3 * np.abs((plain - reference).mean(0)).max()
-    assert snr(reference, corrected) > snr(reference, plain) + 3
+    assert snr_db(reference, corrected) > snr_db(reference, plain) + 3
 
 
 def test_weights_rounded_together_answer_closer_than_the_nearest(net):
@@ -180,7 +177,7 @@ def test_weights_rounded_together_answer_closer_than_the_nearest(net):
     reference = answers(net[2], others)
     nearest = answers(tflite.quantize(net[2], Scheme.INT16X8, replace(calibration, factors={})), others)
     together = answers(tflite.quantize(net[2], Scheme.INT16X8, calibration), others)
-    assert snr(reference, together) > snr(reference, nearest) + 2
+    assert snr_db(reference, together) > snr_db(reference, nearest) + 2
 
 
 def smooth_images(count, seed):
@@ -282,7 +279,7 @@ def test_onnx_int8_answers_nearly_what_the_source_does_and_leaves_nothing_in_flo
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     assert [i.name for i in session.get_inputs()] == ["image"]
     got = session.run(["last"], {"image": IMAGES})[0]
-    assert snr(answers(net[2]), got) > 25
+    assert snr_db(answers(net[2]), got) > 25
     assert onnx_int8.float_operators_onnx(data) == ()
 
 
@@ -305,7 +302,7 @@ def test_calibrating_onnx_in_strides_sees_every_sample(net):
     import onnxruntime
 
     run = onnxruntime.InferenceSession(seen, providers=["CPUExecutionProvider"])
-    assert snr(answers(net[2], outlier[-1:]), run.run(None, {"image": outlier[-1:]})[0]) > 20
+    assert snr_db(answers(net[2], outlier[-1:]), run.run(None, {"image": outlier[-1:]})[0]) > 20
 
 
 @pytest.mark.parametrize("weights", ["float16", "uint8"])

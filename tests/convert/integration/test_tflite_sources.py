@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from signal_to_noise import snr_db
 
 from edgeloop.bundle import Scheme, Signature
 from edgeloop.convert.forms import tflite
@@ -23,10 +24,6 @@ X = np.random.default_rng(0).random((32, 8, 8, 3), np.float32)
 # 48 off (127 steps); dynamic rounds four times, weights and inputs: 42, less 2 for inputs that fill their range badly;
 # int8 six times: 40, less 6 for ranges that are filled by half. Measured 75, 44, 38
 FLOORS = {Scheme.FLOAT16: 60, Scheme.DYNAMIC: 40, Scheme.INT8: 34}
-
-
-def snr_db(expected, got):
-    return 10 * np.log10(np.square(expected).sum() / np.square(expected - got).sum())
 
 
 @pytest.fixture(scope="module")
