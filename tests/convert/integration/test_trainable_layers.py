@@ -169,6 +169,9 @@ def cases(L):
         "MultiHeadAttention, causal": lambda x: L.MultiHeadAttention(1, 3)(x, x, use_causal_mask=True),
         "SimpleRNN": L.SimpleRNN(3, return_sequences=True),
         "Bidirectional": L.Bidirectional(L.LSTM(2, return_sequences=True)),
+        "Bidirectional, initial_state": lambda x: L.Bidirectional(L.GRU(2))(
+            x, initial_state=[L.Dense(2)(L.Flatten()(x)) for _ in "hh"]
+        ),
         "Bidirectional, sum": L.Bidirectional(L.GRU(2), merge_mode="sum"),
         "LSTM": L.LSTM(3),
         "LSTM, return_sequences, go_backwards": L.LSTM(3, return_sequences=True, go_backwards=True),

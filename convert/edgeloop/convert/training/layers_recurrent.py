@@ -72,14 +72,21 @@ class Bidirectional(L.Layer):
         made.merge_mode, made.return_sequences = layer.merge_mode, layer.return_sequences
         return made
 
-    def build(self, shape: Any) -> None:
-        self.forward_layer.build(shape)
-        self.backward_layer.build(shape)
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        self.forward_layer.build(sequences_shape)
+        self.backward_layer.build(sequences_shape)
         self.built = True
 
-    def call(self, x: Any, training: bool = False, mask: Any = None) -> Any:
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:  # Keras looks these names up when it builds the layer
         merge: Any = MERGES[self.merge_mode]
-        y, back = self.forward_layer(x), self.backward_layer(x)
+        half = len(initial_state or ()) // 2  # the first of them are of the layer that goes forward
+        states = (initial_state[:half], initial_state[half:]) if initial_state else (None, None)
+        y, back = (
+            layer(sequences, initial_state=state)
+            for layer, state in zip((self.forward_layer, self.backward_layer), states, strict=True)
+        )
         if self.return_sequences:
             back = tf.reverse(back, [1])
         return merge(y, back)
