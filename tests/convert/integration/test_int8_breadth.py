@@ -208,6 +208,29 @@ def test_a_sum_of_more_dimensions_than_the_dense_layer_keeps_them(tmp_path):
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
+def test_operators_whose_options_a_file_leaves_out_are_rewritten_like_others(tmp_path):
+    """x * a + b of an image, MUL and ADD without a table of options: as if no activation were fused."""
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.forms import freeze, tflite
+    from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
+    from edgeloop.convert.forms.rewrite import for_integers
+    from edgeloop.convert.sources.source import open_source
+    from edgeloop.convert.sources.tflite_source import tflite_call
+    from edgeloop.files.flatbuffer import read_tflite
+
+    x = keras.Input((4, 4, 3), name="x")
+    keras.Model(x, x * np.float32([1, 2, 3]) + np.float32([4, 5, 6])).save(tmp_path / "m.keras")
+    source = open_source(tmp_path / "m.keras")
+    tree = read_tree(tflite.lower(freeze.freeze(source).composite, source))
+    for op in tree.subgraphs[0].operators:
+        op.builtinOptionsType, op.builtinOptions = 0, None
+    data = for_integers(write_tree(tree))
+    assert [op.name for op in read_tflite(data).graphs[0].operators] == ["DEPTHWISE_CONV_2D"]
+    given = {"x": np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)}
+    (want,), (got,) = (call(given).values() for call in (source.call, tflite_call(data, source.signature, tmp_path)))
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
 def test_an_operator_without_an_integer_kernel_leaves_a_mixed_file_and_int8_says_so(tmp_path):
     pytest.importorskip("tensorflow")
     from edgeloop.convert.forms import tflite

@@ -35,6 +35,10 @@ class GraphEdit:
         code = self.tree.operatorCodes[op.opcodeIndex]
         return str(self._names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM"))
 
+    def activation(self, op: Any) -> int:
+        """What is fused behind an operator. A file may leave options out, whose values are 0 then."""
+        return int(op.builtinOptions.fusedActivationFunction) if op.builtinOptions is not None else 0
+
     def maker(self, tensor: int) -> Any | None:
         return next((op for op in self.graph.operators if tensor in op.outputs), None)
 

@@ -42,7 +42,7 @@ def biases(edit: GraphEdit) -> None:
         bias = value.ravel() if own is None else value.ravel() + own
         tensor = edit.add_constant(bias.astype(np.float32), edit.tensor(add.outputs[0]).name + b"/bias")
         op.inputs = [op.inputs[0], op.inputs[1], tensor]
-        op.builtinOptions.fusedActivationFunction = add.builtinOptions.fusedActivationFunction
+        op.builtinOptions.fusedActivationFunction = edit.activation(add)
         last = movers[-1] if movers else op
         last.outputs = list(add.outputs)  # the name that a search, and a range, knows it by
         edit.remove(add)
@@ -62,8 +62,7 @@ def _chain(edit: GraphEdit, tensor: int, channels: int) -> list[Any] | None:
             return None
         tensor = op.inputs[0]
     op = chain[-1]
-    options = op.builtinOptions
-    plain = options is not None and not options.fusedActivationFunction
+    plain = op.builtinOptions is not None and not edit.activation(op)
     fits = edit.constant(op.inputs[1]) is not None and edit.is_float(op.inputs[1])
     computed = len(op.inputs) > 2 and op.inputs[2] >= 0 and edit.constant(op.inputs[2]) is None
     return chain[::-1] if plain and fits and not computed else None
@@ -78,7 +77,7 @@ def affine(edit: GraphEdit) -> None:
     for mul in edit.operators("MUL"):
         x, scale = _with_constant(edit, mul)
         add = edit.only_reader(mul.outputs[0])
-        if scale is None or add is None or mul.builtinOptions.fusedActivationFunction:
+        if scale is None or add is None or edit.activation(mul):
             continue
         shift = _added(edit, add, mul.outputs[0])
         shape = edit.shape(x)
@@ -97,7 +96,7 @@ def affine(edit: GraphEdit) -> None:
             depthMultiplier=1,
             dilationHFactor=1,
             dilationWFactor=1,
-            fusedActivationFunction=add.builtinOptions.fusedActivationFunction,
+            fusedActivationFunction=edit.activation(add),
         )
         edit.become(add, "DEPTHWISE_CONV_2D", given, options)
         edit.remove(mul)
