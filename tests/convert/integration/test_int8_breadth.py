@@ -208,6 +208,28 @@ def test_a_sum_of_more_dimensions_than_the_dense_layer_keeps_them(tmp_path):
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
+def test_a_squeeze_to_an_unknown_rank_is_left_as_it_is(tmp_path):
+    """Which axes of [n, 1, 4] have the size 1 shows on the device; a file says [] of such a result."""
+    tf = pytest.importorskip("tensorflow")
+    from edgeloop.convert.forms import freeze, tflite
+    from edgeloop.convert.forms.rewrite import for_integers
+    from edgeloop.convert.sources.source import open_source
+    from edgeloop.convert.sources.tflite_source import tflite_call
+
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda x: {"y": tf.reshape(tf.tanh(tf.squeeze(x)), [-1, 2])},
+        input_signature=[tf.TensorSpec([None, 1, 4], name="x")],
+    )
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.serve})
+    source = open_source(tmp_path / "m")
+    data = for_integers(tflite.lower(freeze.freeze(source).composite, source))
+    given = {"x": np.random.default_rng(0).normal(size=(3, 1, 4)).astype(np.float32)}
+    (want,), (got,) = (call(given).values() for call in (source.call, tflite_call(data, source.signature, tmp_path)))
+    assert got.shape == want.shape == (6, 2)
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
 def test_operators_whose_options_a_file_leaves_out_are_rewritten_like_others(tmp_path):
     """x * a + b of an image, MUL and ADD without a table of options: as if no activation were fused."""
     keras = pytest.importorskip("keras")

@@ -22,7 +22,7 @@ def constant_shapes(edit: GraphEdit) -> None:
         if not computed and edit.kind(op) == "RESHAPE":
             continue
         shape = _shape(edit, op.outputs[0]) if edit.has_free_shape(op.outputs[0]) or not computed else None
-        if shape is None or sum(d < 0 for d in shape) > 1 or 0 in shape:
+        if not shape or sum(d < 0 for d in shape) > 1 or 0 in shape:  # [] may be an unknown rank, too
             continue
         name = edit.tensor(op.outputs[0]).name + b"/shape"
         edit.become(op, "RESHAPE", [op.inputs[0], edit.add_constant(np.array(shape, np.int32), name)])
