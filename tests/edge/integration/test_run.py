@@ -101,10 +101,10 @@ def test_a_line_that_is_no_question_is_answered_with_what_is_wrong_and_the_rest_
         os.fdopen(read, "rb"),
         pytest.raises(DataError, match=r"2 of 4 inputs failed; the first: .* is not JSON"),
     ):
-        for answer in run(str(tiny), RunOptions(), read, given.append):
+        for answer in run(str(tiny), RunOptions(), read):
             given.append(answer)
-    assert [(a["source"], "error" in a) for a in given[1:]] == [(1, False), (2, True), (4, True), (5, False)]
-    assert given[3]["error"] == "found the inputs ['x']. Expected 'image'."
+    assert [(a["source"], "error" in a) for a in given] == [(1, False), (2, True), (4, True), (5, False)]
+    assert given[2]["error"] == "found the inputs ['x']. Expected 'image'."
 
 
 def test_an_end_of_input_is_exit_0_and_json_is_one_document(tiny):  # noqa: F811
