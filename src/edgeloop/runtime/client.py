@@ -24,12 +24,12 @@ from edgeloop.runtime.agent.protocol import (
     ProbeRequest,
     ProfileReply,
     ProfileRequest,
-    PushRequest,
     RunReply,
     RunRequest,
     RuntimesRequest,
     TensorsRequest,
 )
+from edgeloop.runtime.agent.push import PushRequest
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import Device
 

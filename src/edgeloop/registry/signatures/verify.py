@@ -15,10 +15,13 @@ import binascii
 import os
 import shutil
 import struct
+from typing import TYPE_CHECKING
 
 from edgeloop.bundle import SIGNATURE
 from edgeloop.errors import IntegrityError
-from edgeloop.processes.command import CommandOutput, run_command
+
+if TYPE_CHECKING:
+    from edgeloop.processes.command import CommandOutput
 
 NAMESPACE = "edgeloop-bundle"
 TIMEOUT_S = 60.0  # an emulated device takes half a second
@@ -90,6 +93,8 @@ def _check_armor(file: str) -> None:
 
 def _ssh_keygen(arguments: list[str], data: bytes = b"") -> CommandOutput:
     """`ssh-keygen -Y ARGUMENTS`."""
+    from edgeloop.processes.command import run_command  # a device imports this module also where nothing is signed
+
     program = ssh_keygen()
     if program is None:
         raise IntegrityError(

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from edgeloop.processes.messages import EmptyReply, Request
 from edgeloop.runtime.agent.machine.sysfs import UNKNOWN
+from edgeloop.runtime.agent.push import PushRequest
 
 
 @dataclass(frozen=True)
@@ -41,30 +42,6 @@ class ProbeRequest(Request[ProbeReply]):
 
     OP: ClassVar[str] = "probe"
     REPLY: ClassVar[type] = ProbeReply
-
-
-@dataclass(frozen=True)
-class PushReply:
-    """Bytes that need not be sent again, and whether the file stands under its name."""
-
-    have: int
-    done: bool
-
-
-@dataclass(frozen=True)
-class PushRequest(Request[PushReply]):
-    """A file below the agent's root. Without `offset`: how much of it is there? With it, the payload is the next piece.
-
-    Attributes:
-        size: Of the whole file, in bytes; `sha256` in hex.
-    """
-
-    OP: ClassVar[str] = "push"
-    REPLY: ClassVar[type] = PushReply
-    path: str
-    size: int
-    sha256: str
-    offset: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from edgeloop.atomic import publish, sync
 from edgeloop.errors import IntegrityError
 from edgeloop.hashes import digest
 from edgeloop.runtime.agent.paths import confined
-from edgeloop.runtime.agent.protocol import PushReply, PushRequest
+from edgeloop.runtime.agent.push import PushReply, PushRequest
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

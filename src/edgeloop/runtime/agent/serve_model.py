@@ -33,12 +33,11 @@ from edgeloop.runtime.agent.protocol import (
     ProbeRequest,
     ProfileReply,
     ProfileRequest,
-    PushReply,
-    PushRequest,
     RunReply,
     RunRequest,
     TensorsRequest,
 )
+from edgeloop.runtime.agent.push import PushReply, PushRequest
 
 RUNS_LIMIT = 10_000  # of one question: their times go into a frame's header, which has at most 1 MiB
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import OptionsError
 from edgeloop.processes.messages import EmptyReply, Request, by_name, one
-from edgeloop.runtime.agent.protocol import PushReply, PushRequest
+from edgeloop.runtime.agent.push import PushReply, PushRequest
 
 P90_RUNS = FEWEST_RUNS[90]
 COMMITTED, ROLLED_BACK = "committed", "rolled back"

@@ -48,21 +48,30 @@ from edgeloop.edge.on_device.releases.trust import enroll
 from edgeloop.errors import EdgeloopError, OptionsError, ParityError, WriteError
 from edgeloop.processes.frames import Header, Operation, serve
 from edgeloop.processes.messages import EmptyReply, answering
-from edgeloop.runtime.agent.child_model import model_in_child
 from edgeloop.runtime.agent.paths import home
-from edgeloop.runtime.agent.protocol import PushReply
+from edgeloop.runtime.agent.push import PushReply
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from edgeloop.edge.on_device.releases.trial import Start, TrialResult
+    from edgeloop.runtime.agent.child_model import ChildModel
 
 # what a write fails with when it is the disk's fault, or the permissions'
 DISK = atomic.DISK | {errno.EACCES, errno.EPERM}
 
 
+def start_in_child(*model: Any) -> AbstractContextManager[ChildModel]:
+    """`model_in_child`, imported by the deploy that runs a model: most change nothing and never do."""
+    from edgeloop.runtime.agent.child_model import model_in_child
+
+    return model_in_child(*model)
+
+
 class ReleaseAgent:
     """One deploy's access to the releases below `home`. `start` loads a model (child_model.py)."""
 
-    def __init__(self, home: str, start: Start = model_in_child) -> None:
+    def __init__(self, home: str, start: Start = start_in_child) -> None:
         self.home, self.start = home, start
         self.locks: dict[str, contextlib.ExitStack] = {}
         self.recovered = False

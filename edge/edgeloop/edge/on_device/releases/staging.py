@@ -19,7 +19,7 @@ from edgeloop.edge.on_device.releases.trust import enrolled
 from edgeloop.errors import IntegrityError, ModelError
 from edgeloop.hashes import digest, digest_of
 from edgeloop.registry.signatures.verify import LIMIT_BYTES
-from edgeloop.runtime.agent.protocol import PushReply
+from edgeloop.runtime.agent.push import PushReply
 from edgeloop.runtime.agent.receive import part_name, receive
 
 

@@ -12,7 +12,6 @@ import platform
 import sys
 from typing import Any
 
-from edgeloop.runtime.agent.delegates import EDGETPU, edge_tpus
 from edgeloop.runtime.agent.machine.memory import ram
 from edgeloop.runtime.agent.machine.sysfs import UNKNOWN, UNSUPPORTED, lines, text
 
@@ -29,6 +28,8 @@ def capabilities(root: str = "/") -> dict[str, Any]:
         {cpu_features: [names], board, os, kernel, libc, numpy, ram_total_bytes, ram_available_bytes, emulated: bool,
         delegates: {edgetpu: [devices]}}
     """
+    from edgeloop.runtime.agent.delegates import EDGETPU, edge_tpus  # with ctypes; a deploy asks for the CPU alone
+
     return {
         "cpu_features": cpu_features(root),
         "board": text(os.path.join(root, "proc/device-tree/model")) or UNKNOWN,
