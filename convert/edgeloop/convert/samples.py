@@ -73,10 +73,18 @@ class Samples:
             yield {name: np.array(array[index], order="C") for name, array in self.inputs.items()}
             self._let_go()
 
+    def spaced(self, count: int) -> np.ndarray:
+        """Indices of up to `count` samples, evenly spaced over all of them."""
+        return np.unique(np.linspace(0, len(self) - 1, count).astype(int))
+
     def spread(self, count: int) -> Samples:
         """Copies of up to `count` samples, evenly spaced over all of them, without labels."""
+        return self.copies(self.spaced(count))
+
+    def copies(self, indices: np.ndarray) -> Samples:
+        """Copies of these samples, without labels."""
         rows: dict[str, list[np.ndarray]] = {name: [] for name in self.inputs}
-        for i in np.unique(np.linspace(0, len(self) - 1, count).astype(int)):
+        for i in indices:
             for name, array in self.inputs.items():
                 rows[name].append(np.array(array[i : i + 1], order="C"))
             self._let_go()

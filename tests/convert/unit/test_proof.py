@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Format, Quantization, Requirements, Scheme, Signature, TensorSpec, Variant
+from edgeloop.convert.proof import few_samples
 from edgeloop.convert.proof import prove as proving
 from edgeloop.convert.proof.input_range import range_mismatch
 from edgeloop.convert.proof.parity import check_listed_parity, check_parity, runtimes_passed, with_runtimes
@@ -123,6 +124,52 @@ def test_a_runtime_beside_the_first_answers_a_thousand_samples_and_says_no_accur
     assert [r.samples for r in rows] == [1500, 1000]
     assert rows[0].accuracy is not None and rows[1].accuracy is None and rows[1].top1_agreement == 1.0
     assert sum(map(len, sessions["tflite-runtime"].seen)) == 1000
+
+
+class Noisy(Fake):
+    """Doubles its inputs, and is off by a share of them: one of positive samples, another of negative ones."""
+
+    def __init__(self, positive, negative):
+        super().__init__(2.0)
+        self.positive, self.negative = positive, negative
+
+    def infer(self, inputs, signature):
+        (exact,) = super().infer(inputs, signature).values()
+        return {"y": exact * (1 + np.where(exact > 0, self.positive, self.negative)).astype(np.float32)}
+
+
+@pytest.fixture
+def wide(monkeypatch, tmp_path):
+    """Prove on 20 samples, every other one negative, as if they were so large that 16 of them are asked first."""
+
+    def run(scheme=Scheme.INT8, labels=None):
+        monkeypatch.setattr(few_samples, "VALUES", 0)
+        x = np.full((20, 2), 0.5, np.float32)
+        x[::2] *= -1
+        samples = Samples(inputs={"x": x}, labels=labels)
+        return prove(tmp_path, [replace(V, scheme=scheme)], SIGNATURES, samples, {"y": 2 * x})
+
+    return run
+
+
+def test_a_runtime_beside_the_first_answers_only_a_few_large_samples_where_they_settle_it(at, wide):
+    # noise of 30% of the amplitude is -10.5 dB: alike in all samples, it is surely below -10 dB. As 42% in every other
+    # sample, it is on average, but 4 standard errors of 16 samples are as much as the mean itself
+    for shares, asked in (((0.3, 0.3), 16), ((0.42, 0.0), 20)):
+        at({"litert": Noisy(*shares), "tflite-runtime": Noisy(*shares)})
+        assert [(r.samples, r.passed) for r in wide()] == [(20, True), (asked, True)]
+
+
+def test_what_a_few_samples_fail_all_of_them_decide(at, wide):
+    at({"litert": Fake(2.0), "tflite-runtime": Fake(3.0)})
+    assert [(r.samples, r.passed) for r in wide()] == [(20, True), (20, False)]
+
+
+def test_int16x8_is_proved_on_a_few_large_samples_on_every_runtime_but_metrics_are_of_all(at, wide):
+    at({"litert": Fake(2.0), "tflite-runtime": Fake(2.0)})
+    assert [r.samples for r in wide(scheme=Scheme.INT16X8)] == [16, 16]
+    labels = np.zeros((20, 2), np.float32)
+    assert [r.samples for r in wide(scheme=Scheme.INT16X8, labels=labels)] == [20, 20]
 
 
 def test_where_the_first_runtime_fails_the_next_one_answers_all(at, tmp_path):
