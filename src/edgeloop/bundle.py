@@ -29,6 +29,7 @@ MANIFEST, SIGNATURE, PROOF, REFERENCE = (
     "reference.npz",
 )
 UNLISTED = frozenset({MANIFEST, SIGNATURE, PROOF})
+MANIFEST_SHA256 = "manifest_sha256"  # the key of proof.json that says which manifest it belongs to
 INFERENCE, TRAIN = ("infer", "serving_default"), "train"  # names of signatures; the first of INFERENCE that is there
 TRAINABLE = "trainable"  # the variant that devices train
 
@@ -143,6 +144,7 @@ class Manifest:
     license: Mapping[str, str | None] = field(default_factory=lambda: {"model": None, "data": None})
     toolchain: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
+    proof_sha256: str | None = None  # `proof_hash` of the proof.json beside it; None: an older writer's
 
     def variant(self, id: str) -> Variant:
         """The variant of that id.
@@ -160,6 +162,8 @@ class Manifest:
         document = {"format": FORMAT, **asdict(self)}
         if not self.left_out:  # so that a bundle without any keeps the bytes it had before the field existed
             del document["left_out"]
+        if self.proof_sha256 is None:
+            del document["proof_sha256"]
         for variant in document["variants"]:
             if not variant["shapes"]:
                 del variant["shapes"]
@@ -200,7 +204,8 @@ def read_bundle(path: str | Path) -> Bundle:
 
     Raises:
         ModelError: No bundle there, an unknown format, a manifest that breaks its own rules.
-        IntegrityError: A file differs from its hash, is missing for a variant that is partly there, or is not listed.
+        IntegrityError: A file or the proof differs from its hash, a file is missing for a variant that is partly there,
+            or is not listed.
 
     Example:
         >>> bundle = read_bundle("m/")
@@ -216,6 +221,7 @@ def read_bundle(path: str | Path) -> Bundle:
         data = file.read(LIMIT_BYTES + 1)
     manifest = parse_manifest(data)
     _check_files(path, manifest)
+    _check_proof(path / PROOF, manifest)
     return Bundle(path, manifest, digest_of(data))
 
 
@@ -266,6 +272,31 @@ def file_entries(folder: Path) -> dict[str, FileEntry]:
     """
     names = sorted(_walk(folder) - UNLISTED)
     return {name: _entry(folder / name) for name in names}
+
+
+def proof_hash(proof: Mapping[str, Any]) -> str:
+    """What a manifest says of its proof.json: the sha256 of its canonical JSON without `manifest_sha256`.
+
+    That key is the hash of the manifest, which cannot hold a hash of itself.
+    """
+    return digest_of(canonical_json({key: value for key, value in proof.items() if key != MANIFEST_SHA256}))
+
+
+def _check_proof(file: Path, manifest: Manifest) -> None:
+    """A proof that is there is the manifest's own: who signs the manifest signs the proof."""
+    if manifest.proof_sha256 is None or not file.is_file():
+        return
+    with file.open("rb") as opened:
+        data = opened.read(LIMIT_BYTES + 1)
+    try:
+        found = proof_hash(read_json(data, PROOF))
+    except (ModelError, ValueError, RecursionError):  # no JSON that has a canonical form
+        found = "none"
+    if found != manifest.proof_sha256:
+        raise IntegrityError(
+            f"{file} has the hash {found[:12]}, its manifest says {manifest.proof_sha256[:12]}",
+            advice="The proof was changed or damaged: fetch the bundle again.",
+        )
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
@@ -352,6 +383,7 @@ def _manifest(raw: Mapping[str, Any]) -> Manifest:
             for v in _list(raw.get("left_out", []))
             if _known(Format, v["format"]) and _known(Scheme, v["scheme"])
         ),
+        proof_sha256=_text(raw["proof_sha256"]) if raw.get("proof_sha256") is not None else None,
     )
 
 

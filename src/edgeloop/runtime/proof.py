@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from edgeloop.bundle import PROOF, Bundle
+from edgeloop.bundle import MANIFEST_SHA256, PROOF, Bundle
 from edgeloop.canonical import read_json
 from edgeloop.errors import IntegrityError, ModelError
 from edgeloop.runtime.parity.compare import Parity
@@ -19,14 +19,16 @@ def read_proof(bundle: Bundle) -> tuple[Parity, ...]:
     """The records of a bundle's proof.json; none where it carries no proof. Fields of later versions are ignored.
 
     Raises:
-        IntegrityError: It belongs to another manifest.
+        IntegrityError: It belongs to another manifest, or the manifest names a proof that is not there.
         ModelError: It breaks the format.
     """
     file = bundle.file(PROOF)
     if not file.is_file():
+        if bundle.manifest.proof_sha256 is not None:  # without it a limit on accuracy would let everything pass
+            raise IntegrityError(f"{bundle.path} lacks {PROOF}", advice="Fetch the bundle again.")
         return ()
     raw = read_json(file.read_bytes(), PROOF)
-    if raw.get("manifest_sha256") != bundle.manifest_sha256:
+    if raw.get(MANIFEST_SHA256) != bundle.manifest_sha256:
         raise IntegrityError(
             f"{file} belongs to another manifest", advice="Fetch the bundle again, or delete that file."
         )

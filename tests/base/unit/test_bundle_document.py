@@ -2,15 +2,27 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
 
-from edgeloop.bundle import FileEntry, Format, Manifest, Scheme, Signature, TensorSpec, Variant, file_entries
+from edgeloop.bundle import (
+    FileEntry,
+    Format,
+    Manifest,
+    Scheme,
+    Signature,
+    TensorSpec,
+    Variant,
+    file_entries,
+    proof_hash,
+)
+from edgeloop.canonical import canonical_json
 
 
-# ---- the reader: 40 lines that import nothing of edgeloop
+# ---- the reader: 45 lines that import nothing of edgeloop
 def read(folder: Path) -> dict:
     def unique(pairs):
         assert len(dict(pairs)) == len(pairs), "a key appears twice"
@@ -42,6 +54,11 @@ def read(folder: Path) -> dict:
         have = set(variant["files"]) & present
         assert not have or have == set(variant["files"]), "half a variant"
         known.append(variant)
+    if "proof_sha256" in manifest and "proof.json" in present:
+        proof = json.loads((folder / "proof.json").read_bytes(), object_pairs_hook=unique)
+        assert proof.pop("manifest_sha256") == hashlib.sha256(data).hexdigest(), "the proof of another manifest"
+        canonical = json.dumps(proof, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        assert hashlib.sha256(canonical).hexdigest() == manifest["proof_sha256"], "another proof"
     reference = {}
     if "reference.npz" in present:
         with np.load(folder / "reference.npz", allow_pickle=False) as arrays:
@@ -68,7 +85,11 @@ def bundle(tmp_path):
             Variant("float32", "float32.tflite", ("float32.tflite",), Format.TFLITE, Scheme.FLOAT32, ("infer",)),
         ),
     )
-    (tmp_path / "manifest.json").write_bytes(manifest.to_bytes())
+    proof = {"host": {"system": "Linux"}, "parity": [{"variant": "float32", "passed": True, "snr_db": 99.25}]}
+    data = replace(manifest, proof_sha256=proof_hash(proof)).to_bytes()
+    (tmp_path / "manifest.json").write_bytes(data)
+    proof["manifest_sha256"] = hashlib.sha256(data).hexdigest()
+    (tmp_path / "proof.json").write_bytes(canonical_json(proof))
     return tmp_path
 
 
@@ -83,6 +104,14 @@ def test_a_reader_written_from_the_document_reads_a_bundle(bundle):
 def test_the_reader_refuses_a_flipped_byte(bundle):
     (bundle / "float32.tflite").write_bytes(b"\0\0\0\1TFL3")
     with pytest.raises(AssertionError, match="another hash"):
+        read(bundle)
+
+
+def test_the_reader_refuses_a_changed_proof(bundle):
+    proof = json.loads((bundle / "proof.json").read_bytes())
+    proof["parity"][0]["snr_db"] = 120.5
+    (bundle / "proof.json").write_bytes(canonical_json(proof))
+    with pytest.raises(AssertionError, match="another proof"):
         read(bundle)
 
 

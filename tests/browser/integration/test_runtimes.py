@@ -566,7 +566,7 @@ def remade(bundle, tmp_path):
             (folder / name).unlink(missing_ok=True)
             if content is not None:
                 (folder / name).write_bytes(content)
-        manifest = dataclasses.replace(bundle.manifest, files=file_entries(folder), **changes)
+        manifest = dataclasses.replace(bundle.manifest, files=file_entries(folder), proof_sha256=None, **changes)
         (folder / MANIFEST).write_bytes(manifest.to_bytes())
         return read_bundle(folder)
 

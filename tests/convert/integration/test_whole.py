@@ -265,6 +265,18 @@ def test_verify_repeats_the_proof_and_ends_with_9_for_a_flipped_byte(bundle, cap
     assert code == 9 and "int8.tflite has sha256" in line
 
 
+def test_verify_ends_with_9_for_a_changed_or_removed_proof(bundle, capfd):
+    proof = json.loads(bundle.file(PROOF).read_bytes())
+    proof["parity"][0]["max_abs"] = 0.0
+    proof["parity"][0]["accuracy"] = 1.0
+    bundle.file(PROOF).write_bytes(canonical_json(proof))
+    code, line = refusal(capfd, "verify", bundle.path)
+    assert code == 9 and "proof.json has the hash" in line
+    bundle.file(PROOF).unlink()
+    code, line = refusal(capfd, "verify", bundle.path)
+    assert code == 9 and "lacks proof.json" in line
+
+
 def test_verify_ends_with_5_where_a_listed_runtime_disagrees(bundle, capfd):
     """int4 is refused by tflite-runtime 2.14; a manifest that lists it there does not hold."""
     proof = json.loads(bundle.file(PROOF).read_bytes())
@@ -272,6 +284,7 @@ def test_verify_ends_with_5_where_a_listed_runtime_disagrees(bundle, capfd):
     if "tflite-runtime" not in tried:
         pytest.skip("no device environment with tflite-runtime: run make setup")
     manifest = json.loads(bundle.file(MANIFEST).read_bytes())
+    del manifest["proof_sha256"]
     for variant in manifest["variants"]:
         if variant["id"] == "int4":
             variant["requires"]["runtimes"] = ["litert", "tflite-runtime"]

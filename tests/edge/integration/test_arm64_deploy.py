@@ -107,7 +107,7 @@ def release(converted, keys, tmp_path_factory):
         shutil.copytree(converted, path, ignore=shutil.ignore_patterns(MANIFEST, "proof.json"))
         manifest = read_bundle(converted).manifest
         variants = tuple(replace(v, requires=Requirements(v.requires.runtimes, **requires)) for v in manifest.variants)
-        made = replace(manifest, name=name, version=version, variants=variants)
+        made = replace(manifest, name=name, version=version, variants=variants, proof_sha256=None)
         (path / MANIFEST).write_bytes(made.to_bytes())
         if key is not None:
             sign_bundle(read_bundle(path), keys / key)

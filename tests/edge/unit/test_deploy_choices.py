@@ -247,6 +247,14 @@ def test_a_proof_of_another_manifest_is_refused(bundle, tmp_path):
         fitting_variants(scored, MACHINE, DeployConstraints())
 
 
+def test_a_removed_proof_passes_no_limit_on_accuracy(bundle, tmp_path):
+    scored = with_proof(bundle, tmp_path, {"float32": 0.97, "int8": 0.20})
+    (tmp_path / "proof.json").unlink()
+    bare = replace(scored, manifest=replace(bundle.manifest, proof_sha256="0" * 64))
+    with pytest.raises(IntegrityError, match=r"lacks proof\.json"):
+        fitting_variants(bare, MACHINE, DeployConstraints())
+
+
 def test_the_fastest_that_was_measured_is_taken(bundle):
     fitting = fitting_variants(bundle, MACHINE, DeployConstraints())
     speeds = {

@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.bundle import MANIFEST, PROOF, REFERENCE, Manifest, Variant, file_entries, parse_manifest
+from edgeloop.bundle import (
+    MANIFEST,
+    MANIFEST_SHA256,
+    PROOF,
+    REFERENCE,
+    Manifest,
+    Variant,
+    file_entries,
+    parse_manifest,
+    proof_hash,
+)
 from edgeloop.canonical import canonical_json
 from edgeloop.convert import cache
 from edgeloop.convert.build import ConversionJob
@@ -77,15 +87,17 @@ def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress
         say(_write_reference(job.folder, samples.take(REFERENCE_SAMPLES), expected))
     toolchain = cache.versions(PACKAGES)
     proved = with_runtimes(variants, parity)
+    proof = _proof(toolchain, samples, expected, parity)
     data = replace(
         draft,
         files=file_entries(job.folder),
         variants=proved,
         toolchain=toolchain,
         left_out=tuple(log.left_out),
+        proof_sha256=proof_hash(proof),
     ).to_bytes()
     (job.folder / MANIFEST).write_bytes(data)
-    (job.folder / PROOF).write_bytes(canonical_json(_proof(data, samples, expected, parity)))
+    (job.folder / PROOF).write_bytes(canonical_json({**proof, MANIFEST_SHA256: digest_of(data)}))
     return parity
 
 
@@ -131,16 +143,16 @@ def _write_reference(folder: Path, samples: Samples, expected: Mapping[str, np.n
 
 
 def _proof(
-    manifest: bytes, samples: Samples, expected: Mapping[str, np.ndarray], rows: Sequence[Parity]
+    toolchain: Mapping[str, str], samples: Samples, expected: Mapping[str, np.ndarray], rows: Sequence[Parity]
 ) -> dict[str, Any]:
+    """Of proof.json all but the hash of the manifest, which names this proof."""
     task = label_task(expected, samples.labels)
     own = None
     if task is not None and samples.labels is not None:
         own = scores(task, next(iter(expected.values())), samples.labels)
     return {
-        "manifest_sha256": digest_of(manifest),
         "host": {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()},
-        "toolchain": cache.versions(PACKAGES),
+        "toolchain": dict(toolchain),
         "evaluation": {
             "samples": len(samples),
             "real": samples.real,
