@@ -39,6 +39,7 @@ from edgeloop.files.ram_estimate import ram_bytes
 from edgeloop.processes.job_child import Events
 
 JOURNAL = "search.jsonl"
+DIARY = "diary.json"  # which forms are being made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class ConversionJob:
         model: What to convert; `origin` is what the manifest says of the file the user gave.
         folder: Becomes the bundle `out`.
         scratch: Gets K.npy, the source's K-th output, and files that lie beside the bundle.
-        left_out: What the parent found already that cannot be written.
+        left_out: What the parent found already that cannot be written, or that crashed an earlier attempt.
     """
 
     model: Path
@@ -117,7 +118,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         journal=job.out.with_name(f"{job.out.name}.{JOURNAL}"),
         options=options,
     )
-    log = FormLog(job.origin["file"], job.out, events.say, list(job.left_out))
+    log = FormLog(job.origin["file"], job.out, events.say, list(job.left_out), diary=job.scratch / DIARY)
     drafts = export_variants(source, plan, log, events.progress)
     signatures = _signatures(source, outputs, drafts, samples)
     name = options.name or Path(job.origin["file"]).stem

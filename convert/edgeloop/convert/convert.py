@@ -21,10 +21,10 @@ from edgeloop.bundle import (
 )
 from edgeloop.canonical import read_json
 from edgeloop.convert import cache
-from edgeloop.convert.build import JOURNAL, ConversionJob
+from edgeloop.convert.build import DIARY, JOURNAL, ConversionJob
 from edgeloop.convert.compression.compress import compress
 from edgeloop.convert.exports.search_variant import SEARCH
-from edgeloop.convert.form import FormLog
+from edgeloop.convert.form import FormLog, read_diary
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import wanted_formats
 from edgeloop.convert.proof.prove_bundle import PACKAGES, prove_bundle
@@ -36,6 +36,7 @@ from edgeloop.convert.sources.tfjs_files import weight_files
 from edgeloop.errors import MissingExtra, ModelError, OptionsError, WriteError
 from edgeloop.files.inspect import DAMAGE
 from edgeloop.plots import lacking
+from edgeloop.processes.exit_status import ExitStatus
 from edgeloop.processes.job import run_job
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import device_environment
@@ -43,6 +44,8 @@ from edgeloop.runtime.parity.compare import Parity
 from edgeloop.runtime.proof import read_proof
 
 WORKER = ("-m", "edgeloop.convert.worker")
+CRASHES = 3  # attempts that may crash; each takes as long as a conversion
+ASKED = frozenset({"SIGHUP", "SIGINT", "SIGTERM"})  # somebody wants it to end
 REPORT = "report.html"
 DEFAULTS = ConvertOptions()
 
@@ -127,18 +130,48 @@ def convert(
             out=out,
             left_out=tuple(log.left_out),
         )
-        done = run_job(WORKER, job, options.limits, progress, notes.append)
+        done, clean = _attempts(job, log, progress, notes)
         parity = prove_bundle(job, done, progress, notes.append)
         found = Path(scratch) / SEARCH
         beside = {SEARCH: found.read_bytes()} if found.is_file() else {}
     bundle = read_bundle(out)
     written = _result(bundle, parity, notes, beside)  # now: a cache that refuses must not cost the report
-    if key is not None:
+    if key is not None and clean:
         try:
             cache.keep(key, bundle, notes, beside)
         except WriteError as e:  # the bundle is there; only the next conversion takes as long
             return replace(written, notes=(*written.notes, f"The conversion was not kept in the cache: {e}"))
     return written
+
+
+def _attempts(job: ConversionJob, log: FormLog, progress: Progress, notes: list[str]) -> tuple[dict[str, Any], bool]:
+    """What `build` returns, and whether no attempt crashed. A form that crashes one is left out of the next.
+
+    Raises:
+        ModelError: It crashed while it made a form that was named, at anything else, or more than CRASHES times.
+    """
+    for attempt in range(CRASHES + 1):
+        said: list[str] = []
+        ended: list[ExitStatus] = []
+        try:
+            done = run_job(WORKER, job, job.options.limits, progress, said.append, crashed=ended.append)
+        except ModelError as e:
+            forms = read_diary(job.scratch / DIARY) if ended and ended[0].signal not in ASKED else ()
+            if not forms or attempt == CRASHES:
+                raise
+            ids = ", ".join(form.id for form in forms)
+            if any(form.named for form in forms):
+                raise ModelError(
+                    f"the converter crashed while it made {ids} ({ended[0]})",
+                    advice="Leave the form out with --to or --schemes, or change the model.",
+                ) from e
+            # not its last words: they may have a time in them, and a manifest has none
+            log.add(forms, ModelError(f"the converter crashed while it made {ids} ({ended[0].how})"))
+            job = replace(job, left_out=tuple(log.left_out))
+        else:
+            notes += said
+            return done, attempt == 0
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _pythons(options: ConvertOptions) -> list[Path]:

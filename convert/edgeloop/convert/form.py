@@ -7,9 +7,10 @@ and which options ask for it, and the manifest lists it.
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from edgeloop.bundle import Format, LeftOut, Scheme, Variant
@@ -17,6 +18,8 @@ from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.options import MEASURED, ConvertOptions
 from edgeloop.errors import EdgeloopError, MissingExtra, OptionsError
 from edgeloop.progress import Say
+
+DIARY_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,23 +96,50 @@ def named_ids(schemes: Sequence[Scheme] | None, variants: Sequence[Variant], opt
 
 @dataclass(slots=True)
 class FormLog:
-    """Which forms were left out of one conversion. `model` and `out` are for the command that asks for one."""
+    """Which forms were left out of one conversion. `model` and `out` are for the command that asks for one.
+
+    Attributes:
+        diary: Where the forms that are being made are written, for a parent whose child crashes while it makes them.
+    """
 
     model: str
     out: Path
     say: Say
     left_out: list[LeftOut] = field(default_factory=list)
     first: EdgeloopError | None = None
+    diary: Path | None = None
+    _making: tuple[Form, ...] = ()
 
     @contextlib.contextmanager
     def leave_out(self, forms: Sequence[Form]) -> Iterator[None]:
         """What the body raises leaves these forms out, unless one of them was named: then it is raised."""
         try:
-            yield
+            with self.making(forms):
+                yield
         except EdgeloopError as e:
             if not forms or any(form.named for form in forms):
                 raise
             self.add(forms, e)
+
+    @contextlib.contextmanager
+    def making(self, forms: Sequence[Form]) -> Iterator[None]:
+        """A crash in the body concerns these forms; none: the whole conversion."""
+        before = self._making
+        self._write(tuple(forms))
+        try:
+            yield
+        finally:
+            self._write(before)
+
+    def remaining(self, forms: Sequence[Form]) -> tuple[Form, ...]:
+        """Those of `forms` that are not left out yet."""
+        gone = {one.id for one in self.left_out}
+        return tuple(form for form in forms if form.id not in gone)
+
+    def _write(self, forms: tuple[Form, ...]) -> None:
+        self._making = forms
+        if self.diary is not None:
+            self.diary.write_text(json.dumps([asdict(form) for form in forms], default=lambda choice: choice.value))
 
     def add(self, forms: Sequence[Form], error: EdgeloopError) -> None:
         """Leave out `forms` because of `error`, and say so in one line."""
@@ -123,3 +153,21 @@ class FormLog:
         command = shlex.join(["edgeloop", "convert", self.model, "-o", self.out.name, *forms[0].request])
         ask = "" if isinstance(error, (MissingExtra, OptionsError)) else f" To ask for it: {command}"
         self.say(f"{ids} {were} not written: {reason}{advice}{ask}")
+
+
+def read_diary(diary: Path) -> tuple[Form, ...]:
+    """The forms that a child was making when it crashed; none where that is not known: the child had met the model."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        with diary.open("rb") as file:
+            rows = json.loads(file.read(DIARY_BYTES))
+        return tuple(
+            Form(
+                id=str(row["id"]),
+                format=Format(row["format"]),
+                scheme=Scheme(row["scheme"]),
+                io=Io(row["io"]),
+                named=row["named"] is True,
+            )
+            for row in rows
+        )
+    return ()

@@ -19,7 +19,7 @@ from typing import Any
 
 from edgeloop.errors import ModelError, error_from_json, one_line
 from edgeloop.processes.children import owned
-from edgeloop.processes.exit_status import exit_status
+from edgeloop.processes.exit_status import ExitStatus, exit_status
 from edgeloop.processes.sandbox import LOOK_EVERY_S, Limits, Sandbox, unwatched
 from edgeloop.progress import Progress, silent
 
@@ -41,11 +41,13 @@ def run_job(
     python: str | os.PathLike[str] = sys.executable,
     cwd: Path | None = None,
     work: str = "converting",
+    crashed: Callable[[ExitStatus], None] = lambda status: None,
 ) -> dict[str, Any]:
     """Run `python -I PROGRAM` (which calls `job_child.serve`) on `job` and return its result: one JSON object.
 
     The job is pickled for the child only; what comes back is JSON, for the child has met the model. `say` also hears
-    where this system cannot watch the child's memory. `work` says for messages what is done to the model.
+    where this system cannot watch the child's memory. `work` says for messages what is done to the model. `crashed`
+    hears how the child ended, where it ended by itself and without a result.
 
     Raises:
         ModelError: The child went over a limit, crashed, or sent what is no event.
@@ -72,6 +74,7 @@ def run_job(
                 if "progress" in event:
                     progress(*event["progress"])
             status = exit_status(child, log)
+            crashed(status)
             raise ModelError(f"the process that was {sandbox.doing} the model crashed ({status})", advice=REFUSED)
 
 

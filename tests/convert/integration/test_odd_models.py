@@ -7,6 +7,7 @@ from edgeloop.bundle import Format, Scheme, read_bundle
 from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.proof.verify import verify
+from edgeloop.convert.sources.custom_objects import import_layers
 from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.errors import DataError, ModelError, OptionsError
 
@@ -38,6 +39,20 @@ def plain(make, tmp_path_factory):
     np.savez(data, x=np.random.default_rng(0).random((32, 4), np.float32))
     options = ConvertOptions(to=TFLITE, calibration=data, trainable=TrainableOptions(batch=4))
     return convert(path, tmp_path_factory.mktemp("plain") / "b", options).bundle
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("import sys\nsys.exit('no GPU')", r"SystemExit: no GPU"),
+        ("raise SystemExit", "SystemExit"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_import_that_ends_or_fails_is_refused_by_its_name(tmp_path, code, why):
+    (tmp_path / "layers.py").write_text(code)
+    with pytest.raises(OptionsError, match=rf"--import layers\.py cannot be run \({why}.*Run it with Python first"):
+        import_layers(tmp_path / "layers.py")
 
 
 def test_a_name_that_is_no_identifier_is_the_same_clean_one_in_every_variant(plain):

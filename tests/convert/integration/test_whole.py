@@ -224,7 +224,7 @@ def test_the_cache_is_listed_and_pruned_and_one_changed_byte_is_another_conversi
     shutil.copy(tmp_path / "b" / "float32.tflite", source)
     started = []
     real = parent.run_job
-    monkeypatch.setattr(parent, "run_job", lambda *a: (started.append(1), real(*a))[1])
+    monkeypatch.setattr(parent, "run_job", lambda *a, **k: (started.append(1), real(*a, **k))[1])
     shutil.copy(models / "images.npz", tmp_path / "data.npz")
     line = ["convert", source, "-o", tmp_path / "b", "--to", "tflite", "--calibration", tmp_path / "data.npz"]
     line += ["--schemes", "float32"]
@@ -541,7 +541,7 @@ def test_an_onnx_file_with_data_beside_it_becomes_everything_and_that_data_count
     got = litert(tmp_path / "b" / "float32.tflite", image=image)["y"]
     np.testing.assert_allclose(got, session.run(None, {"image": image})[0], rtol=1e-4, atol=1e-4)
 
-    def started(*arguments):
+    def started(*arguments, **more):
         raise ModelError("the worker was started.")
 
     monkeypatch.setattr(parent, "run_job", started)

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import tracemalloc
 import zipfile
 
 import hostile_files as made
@@ -58,6 +59,24 @@ def test_every_kind_is_known_by_its_bytes_whatever_its_name(tmp_path):
     ):
         assert identify(files[kind].rename(tmp_path / "model.bin")) is SourceKind(expected)
     assert identify(files["savedmodel"]) is SourceKind.SAVEDMODEL
+
+
+def test_a_large_file_is_known_without_taking_its_size_in_memory(tmp_path):
+    size = 200 << 20
+    heads = {
+        SourceKind.ONNX: b"\x08\x08\x3a"
+        + bytes([size & 0x7F | 0x80, *(size >> s & 0x7F | 0x80 for s in (7, 14)), size >> 21]),
+        SourceKind.TFJS: b'{"weights": "' + b"x" * ((1 << 20) - 20) + b'", "modelTopology": {}}',
+    }
+    for kind, head in heads.items():
+        path = tmp_path / kind
+        path.write_bytes(head)
+        os.truncate(path, len(head) + size)  # takes no room on the disk
+        tracemalloc.start()
+        assert identify(path) is kind
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 8 << 20
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):

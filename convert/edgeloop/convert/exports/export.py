@@ -10,6 +10,7 @@ from edgeloop.convert.form import FormLog
 from edgeloop.convert.forms.freeze import freeze
 from edgeloop.convert.plan import ConversionPlan
 from edgeloop.convert.sources.source import Source
+from edgeloop.errors import ModelError
 from edgeloop.progress import Progress
 
 
@@ -29,6 +30,6 @@ def export_variants(source: Source, plan: ConversionPlan, log: FormLog, progress
     if plan.options.trainable is not None:
         made.append(trainable_variant(source, plan))
     progress("convert", STEPS, STEPS)
-    if not made and log.first is not None:
-        raise log.first
+    if not made and log.left_out:
+        raise log.first or ModelError(log.left_out[-1].reason)
     return made

@@ -26,7 +26,10 @@ def onnx_variants(
     if Format.ONNX not in plan.formats:
         return []
     made: list[ExportedVariant] = []
-    float32, *int8 = forms = onnx_forms(plan.schemes or (), plan.options)
+    forms = log.remaining(onnx_forms(plan.schemes or (), plan.options))
+    if not forms or forms[0].scheme is not Scheme.FLOAT32:  # of which the others are made
+        return []
+    float32, *int8 = forms
     with log.leave_out(forms):
         if frozen is not None:
             data = onnx.to_onnx(frozen.functional, source)
@@ -51,6 +54,8 @@ def tfjs_variants(
     assert frozen is not None  # wanted_formats sees to it
     form = tfjs_form(TFJS_SCHEMES[plan.options.tfjs.weights.value], plan.options)
     made: list[ExportedVariant] = []
+    if not log.remaining([form]):
+        return made
     with log.leave_out([form]), tempfile.TemporaryDirectory() as scratch:
         to_tfjs(frozen.lowered, source, Path(scratch), plan.options.tfjs)
         files = {f"tfjs/{path.name}": path.read_bytes() for path in sorted(Path(scratch).iterdir())}

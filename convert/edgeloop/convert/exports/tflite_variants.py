@@ -38,8 +38,12 @@ def tflite_variants(
         names = tuple(s.name for s in read_tflite(source.flatbuffer).signatures)
         files = {f"{scheme.value}.tflite": source.flatbuffer}
         return [export_variant(scheme.value, Format.TFLITE, scheme, names, files)]
-    forms = tflite_forms(plan.schemes or (), plan.options)
+    planned = tflite_forms(plan.schemes or (), plan.options)
+    forms = log.remaining(planned)
     made: list[ExportedVariant] = []
+    if not forms and plan.options.search is None:
+        return made
+    crashed = set(planned) - set(forms)  # in an earlier attempt
     free = source
     with log.leave_out(forms):
         float32, source = lower_source(source, frozen, plan, log)
@@ -56,13 +60,19 @@ def tflite_variants(
             with log.leave_out([form]):
                 made.append(_tflite(job, form))
         # asked for nothing in particular: what int8 can hold in part is better than nothing in integers
-        if plan.options.schemes is None and calibration is not None and not any(v.variant.id == "int8" for v in made):
+        fallback = plan.options.schemes is None and calibration is not None
+        if (
+            fallback
+            and not any(v.variant.id == "int8" for v in made)
+            and Scheme.INT8 not in {f.scheme for f in crashed}
+        ):
             mixed = Form(id=Scheme.MIXED.value, format=Format.TFLITE, scheme=Scheme.MIXED)
-            with contextlib.suppress(ModelError):  # why is said of int8 already
+            with contextlib.suppress(ModelError), log.making([mixed]):  # why is said of int8 already
                 made.append(_tflite(job, mixed))
                 log.say(f"mixed was written instead of int8: {made[-1].variant.notes[0]}.")
         if plan.options.search is not None:
-            made.append(search_variant(source, plan, float32, calibration, made, log, progress))
+            with log.making([]):
+                made.append(search_variant(source, plan, float32, calibration, made, log, progress))
     return [replace(one, variant=_with_shapes(one.variant, free, source)) for one in made]
 
 

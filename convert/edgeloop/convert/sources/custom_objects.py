@@ -27,9 +27,10 @@ def import_layers(path: Path) -> str:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as e:
+    except (Exception, SystemExit) as e:
+        words = f": {one_line(e)}" if str(e) else ""
         raise OptionsError(
-            f"--import {path.name} cannot be run ({type(e).__name__}: {one_line(e)})",
+            f"--import {path.name} cannot be run ({type(e).__name__}{words})",
             advice="Run it with Python first.",
         ) from e
     keras, tf_keras = need("keras", extra="convert"), sys.modules.get("tf_keras")

@@ -1,4 +1,4 @@
-"""What a path holds, by its first bytes and not by its name. Loads nothing.
+"""What a path holds, by its first bytes and not by its name. Loads nothing, and reads no file into memory.
 
 Source of the ONNX field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (ModelProto)
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import enum
 import string
+from itertools import islice
 from pathlib import Path
 
 from edgeloop.errors import ModelError
+from edgeloop.files.mapped import mapped
 from edgeloop.files.protobuf import fields
 from edgeloop.hashes import digest, digest_of
 
@@ -18,6 +20,8 @@ TFJS_MODEL = "model.json"  # in the folder of a TF.js model
 LIMIT_BYTES = 2 << 30  # of one tensor, of a file read whole, and of what an archive unpacks to
 ONNX_VERSIONS = range(1, 64)  # of the format (ir_version); onnx 1.23 writes 14
 ONNX_GRAPH = 7
+ONNX_FIELDS = 100_000  # of a ModelProto that are looked at; the graph is among the first ten
+BLOCK_BYTES = 1 << 20
 TEXT = frozenset(string.printable.encode())
 
 
@@ -77,7 +81,15 @@ def _identify(path: Path) -> SourceKind:
 
 
 def _is_tfjs(path: Path) -> bool:
-    return path.stat().st_size <= LIMIT_BYTES and b'"modelTopology"' in path.read_bytes()
+    if path.stat().st_size > LIMIT_BYTES:
+        return False
+    word, tail = b'"modelTopology"', b""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            if word in tail + block:
+                return True
+            tail = block[-len(word) :]
+    return False
 
 
 def _is_onnx(path: Path) -> bool:
@@ -89,7 +101,7 @@ def _is_onnx(path: Path) -> bool:
             advice="Save the weights as external data.",
         )
     try:
-        found = dict(fields(memoryview(path.read_bytes())))
+        found = dict(islice(fields(mapped(path)), ONNX_FIELDS))
     except ValueError:
         return False
     return found.get(1) in ONNX_VERSIONS and isinstance(found.get(ONNX_GRAPH), memoryview)

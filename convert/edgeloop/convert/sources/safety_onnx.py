@@ -15,6 +15,7 @@ import numpy as np
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.identify import LIMIT_BYTES, ONNX_GRAPH
 from edgeloop.errors import ModelError
+from edgeloop.files.mapped import mapped
 from edgeloop.files.protobuf import fields, messages, text, whole
 
 # TensorProto.DataType to bytes an element; 4-bit types count one, which is enough for a limit
@@ -53,7 +54,7 @@ def external_files(path: Path) -> tuple[Path, ...]:
     folder = path.parent.resolve()
     names = {
         text(entry, 2)
-        for tensor in _tensors(memoryview(path.read_bytes()))
+        for tensor in _tensors(mapped(path))  # no memory for the weights: nothing limits who asks
         for entry in messages(tensor, 13)
         if text(entry, 1) == "location"
     }
