@@ -166,7 +166,8 @@ def _attempts(job: ConversionJob, log: FormLog, progress: Progress, notes: list[
                     advice="Leave the form out with --to or --schemes, or change the model.",
                 ) from e
             # not its last words: they may have a time in them, and a manifest has none
-            log.add(forms, ModelError(f"the converter crashed while it made {ids} ({ended[0].how})"))
+            crash = f"the converter crashed while it made {ids} ({ended[0].how})"
+            log.add(forms, ModelError(crash, advice="Change the model, or report the crash."))
             job = replace(job, left_out=tuple(log.left_out))
         else:
             notes += said

@@ -31,5 +31,5 @@ def export_variants(source: Source, plan: ConversionPlan, log: FormLog, progress
         made.append(trainable_variant(source, plan))
     progress("convert", STEPS, STEPS)
     if not made and log.left_out:
-        raise log.first or ModelError(log.left_out[-1].reason)
+        raise log.first or ModelError(log.left_out[-1].reason, advice="Change the model, or report the crash.")
     return made
