@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgeloop.http.base_server import BaseServer
 
 REQUEST_S = 15.0  # for a request to begin, for all of it to arrive, and for each piece of its response to leave
+PIECE_BYTES = 256 << 10  # of a body
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -48,10 +49,16 @@ class BaseHandler(BaseHTTPRequestHandler):
         super().setup()
         self.reader = RequestReader(self.connection, REQUEST_S, lambda: self.server.closing)
         self.rfile = self.reader
+        self._kept_bytes = 0
 
     def handle_one_request(self) -> None:
         self.reader.next_request()
-        super().handle_one_request()
+        self.server.waits(self.connection)
+        try:
+            super().handle_one_request()
+        finally:
+            self.server.give_memory(self._kept_bytes)
+            self._kept_bytes = 0
 
     def parse_request(self) -> bool:
         """Whether the request is to be answered; if not, it was refused."""
@@ -62,6 +69,8 @@ class BaseHandler(BaseHTTPRequestHandler):
                 403, "Only requests to localhost are accepted. Start with --host ADDRESS to serve other machines."
             )
             return False
+        if self.command != "POST":
+            self.server.answers(self.connection)
         if self.command != "POST" and ("Content-Length" in self.headers or "Transfer-Encoding" in self.headers):
             self.close_connection = True  # a body that nobody reads would be taken for the next request
         return True
@@ -75,11 +84,30 @@ class BaseHandler(BaseHTTPRequestHandler):
             found = f"The request has {length[:20]} bytes; the limit is {limit_bytes}."
             self.refuse(413, f"{found} Send fewer samples at a time.")
         else:
-            body = self.rfile.read(int(length))
-            if len(body) == int(length):
-                return body
-            self.close_connection = True
+            return self._read(int(length))
         return None
+
+    def _read(self, length: int) -> bytes | None:
+        """A body of so many bytes. A short one always finds room: long ones must not shut it out."""
+        pieces: list[bytes] = []
+        while length:
+            size = min(length, PIECE_BYTES)
+            if pieces and not self._keep(size):
+                self.refuse(503, "The requests at hand take all the memory there is for them. Try again later.")
+                return None
+            piece = self.rfile.read(size)
+            if len(piece) < size:
+                self.close_connection = True
+                return None
+            pieces.append(piece)
+            length -= size
+        self.server.answers(self.connection)
+        return b"".join(pieces)
+
+    def _keep(self, size_bytes: int) -> bool:
+        fits = self.server.take_memory(size_bytes)
+        self._kept_bytes += size_bytes if fits else 0
+        return fits
 
     def respond(self, status: int, content_type: str, body: bytes, **headers: str) -> None:
         """A whole response; `headers` by name, with underscores for hyphens."""

@@ -1,6 +1,6 @@
 """The standard library's HTTP server under our rules: the page's server and a device's are made of it.
 
-- It listens on loopback unless told otherwise; connections are counted.
+- It listens on loopback unless told otherwise; connections and the memory of their requests are counted.
 - What a request may be, and which headers a response carries, says base_handler.py.
 - `close` waits for requests that have begun, and no longer than it is told.
 
@@ -16,6 +16,7 @@ import select
 import socket
 import sys
 import threading
+import time
 from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
@@ -28,6 +29,7 @@ from edgeloop.http.request_reader import POLL_S
 log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 CONNECTIONS = 64
+BODIES_BYTES = 64 << 20  # of all requests that are being read or answered together
 FULL_S = 1.0  # for one of them to end before the next is refused: a client that has closed its own may still be counted
 
 
@@ -51,6 +53,8 @@ class BaseServer(ThreadingHTTPServer):
         host = host.strip("[]")
         self.handler, self.closing = handler, False
         self._open, self._changed = 0, threading.Condition()
+        self._idle: dict[socket.socket, float] = {}  # connections whose request has not arrived whole, since when
+        self._body_bytes = 0
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), handler)
@@ -90,8 +94,32 @@ class BaseServer(ThreadingHTTPServer):
         with self._changed:
             self._changed.wait_for(lambda: self._open == 0, timeout_s)
 
+    def waits(self, connection: socket.socket) -> None:
+        """Nothing of this connection is being answered: it may be ended where others need its place."""
+        with self._changed:
+            self._idle.setdefault(connection, time.monotonic())
+
+    def answers(self, connection: socket.socket) -> None:
+        """A whole request of this connection has arrived."""
+        with self._changed:
+            self._idle.pop(connection, None)
+
+    def take_memory(self, size_bytes: int) -> bool:
+        """Whether so much more of a request's body may be kept; `give_memory` gives it back."""
+        with self._changed:
+            fits = self._body_bytes + size_bytes <= BODIES_BYTES
+            self._body_bytes += size_bytes if fits else 0
+        return fits
+
+    def give_memory(self, size_bytes: int) -> None:
+        """A request whose body was kept is answered."""
+        with self._changed:
+            self._body_bytes -= size_bytes
+
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._changed:
+            if self._open >= CONNECTIONS:
+                self._end_slowest()
             free = self._changed.wait_for(lambda: self._open < CONNECTIONS, FULL_S)
             self._open += 1 if free else 0
         if free:
@@ -109,8 +137,18 @@ class BaseServer(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             with self._changed:
+                self._idle.pop(request, None)
                 self._open -= 1
                 self._changed.notify_all()
+
+    def _end_slowest(self) -> None:
+        """End the connection that has gone longest without a whole request: 64 slow clients must not shut out others.
+        It is locked."""
+        slowest = min(self._idle, key=lambda one: self._idle[one], default=None)
+        if slowest is not None:
+            del self._idle[slowest]
+            with contextlib.suppress(OSError):  # it has ended by itself
+                slowest.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # a client that went away or is too slow is no fault of the server's

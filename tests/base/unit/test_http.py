@@ -4,7 +4,7 @@ import http.client
 import socket
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 
@@ -223,20 +223,72 @@ def test_a_request_that_trickles_in_is_cut_off(monkeypatch):
         assert time.monotonic() - begun < WAIT_S
 
 
-def test_connections_are_counted_and_one_too_many_is_503(monkeypatch):
+def test_connections_that_are_answered_are_counted_and_one_too_many_is_503(monkeypatch):
     monkeypatch.setattr(base_server, "CONNECTIONS", 2)
     monkeypatch.setattr(base_server, "FULL_S", 0.2)
     with serving() as server:
+        Echo.gate.clear()
         with connected(server) as one, connected(server) as two:
             for client in (one, two):
-                client.sendall(b"POST / HTTP/1.1\r\n")
-            while server._open < 2:
+                client.sendall(head("Host: localhost"))
+            while server._open < 2 or server._idle:
                 time.sleep(0.01)
             response = exchange(server, head("Host: localhost"))
             assert status(response) == 503 and response.endswith(b"2 connections are open. Try again later.\n")
+            Echo.gate.set()
+            assert [status(client.recv(1 << 16)) for client in (one, two)] == [200, 200]
         while server._open:
             time.sleep(0.01)
         assert status(exchange(server, head("Host: localhost"))) == 200
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTT", b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n1"]
+)
+def test_slow_clients_do_not_keep_others_out_the_slowest_is_ended(monkeypatch, sent):
+    monkeypatch.setattr(base_server, "CONNECTIONS", 2)
+    with serving() as server, connected(server) as slowest, connected(server) as slow:
+        slowest.sendall(sent)
+        while server._open < 1:
+            time.sleep(0.01)
+        slow.sendall(sent)
+        while server._open < 2 or len(server._idle) < 2:
+            time.sleep(0.01)
+        assert status(exchange(server, head("Host: localhost"))) == 200
+        with suppress(ConnectionError):
+            assert slowest.recv(1) == b""
+        slow.settimeout(0.1)
+        with pytest.raises(TimeoutError):  # the other one may go on
+            slow.recv(1)
+
+
+class Keep(Echo):
+    def do_POST(self):
+        body = self.read_body(1 << 20)
+        if body is not None:
+            self.gate.wait(WAIT_S)
+            self.respond(200, "text/plain", b"kept")
+
+
+def test_long_bodies_share_a_memory_and_short_ones_always_find_room(monkeypatch):
+    monkeypatch.setattr(base_server, "BODIES_BYTES", 1000)
+    monkeypatch.setattr(base_handler, "PIECE_BYTES", 600)  # a body's first piece is not counted
+    with serving(handler=Keep) as server:
+        Keep.gate.clear()
+        post = head("Host: localhost", "Content-Length: 1500", method="POST") + b"x" * 1500
+        short = head("Host: localhost", "Content-Length: 600", method="POST") + b"x" * 600
+        with connected(server) as first, connected(server) as third:
+            first.sendall(post)
+            while server._body_bytes < 900:
+                time.sleep(0.01)
+            third.sendall(short)
+            refused = exchange(server, post)
+            assert status(refused) == 503 and b"all the memory there is for them" in refused
+            Keep.gate.set()
+            assert [status(client.recv(1 << 16)) for client in (first, third)] == [200, 200]
+        while server._body_bytes:
+            time.sleep(0.01)
+        assert status(exchange(server, post)) == 200
 
 
 def test_a_connection_that_ends_makes_room_for_the_next(monkeypatch):

@@ -273,6 +273,8 @@ def test_frames_of_a_folder_are_answered_in_order_whatever_they_are(tiny, tmp_pa
     (frames / "f11.ppm").write_bytes(b"P6 32 32 255\n" + np.repeat(large, 3, axis=2).tobytes())
     (frames / "f12.jpg").write_bytes(b"\xff\xd8 no picture")
     (frames / "notes.txt").write_text("")
+    os.mkfifo(frames / "f13.npy")  # nobody ever writes to it
+    (frames / "f14.png").mkdir()
     read, given, news = os.open("/dev/null", os.O_RDONLY), [], []
     with pytest.raises(DataError, match=r"1 of 7 inputs failed; the first: .*f12\.jpg is not an image"):
         for answer in run(str(tiny), RunOptions(input=str(frames)), read, news.append):
@@ -283,7 +285,7 @@ def test_frames_of_a_folder_are_answered_in_order_whatever_they_are(tiny, tmp_pa
     for answer in given[:5]:
         found = [one["score"] for one in sorted(answer["top"], key=lambda one: one["class"])]
         np.testing.assert_allclose(found, expected[0], atol=0.02)
-    assert any("notes.txt" in line for line in news)
+    assert any("3 entries are not frames and are skipped, e.g. f13.npy" in line for line in news)
 
 
 def test_a_folder_is_followed_and_half_a_file_is_not_read(tiny, tmp_path):  # noqa: F811

@@ -68,11 +68,18 @@ def test_rows_and_columns_are_answered_as_the_source_answered_them(serving):
         assert named.said == rows.said
         columns = server.ask("POST", "/v1/predict", {"inputs": {"image": instances}, "signature_name": "infer"})
         assert columns.said == {"outputs": rows.said["predictions"]}
+        version = server.ask("POST", "/v1/models/tiny/versions/1:predict", {"instances": instances})
+        assert version.said == rows.said
+        assert server.ask("POST", "/v1/models/tiny/versions/2:predict", {"instances": instances}).status == 404
+        for path in ("/v1/models/tiny", "/v1/models/tiny/versions/1"):
+            (state,) = server.ask("GET", path).said["model_version_status"]
+            assert (state["version"], state["state"], state["status"]["error_code"]) == ("1", "AVAILABLE", "OK")
         model = server.ask("GET", "/v1/model").said
         assert (model["name"], model["release"], model["variant"], model["runtime"]) == ("tiny", 1, "float32", "litert")
         assert model["outputs"][0]["labels"] == list(LABELS)
         assert server.ask("GET", "/healthz").said == {
             "status": "ok", "release": 1, "variant": "float32", "restarts": 0, "trouble": None,
+            "busy_s": 0.0, "waiting": 0, "longest_wait_s": 0.0,
         }  # fmt: skip
 
 
@@ -88,7 +95,7 @@ IMAGE = [[[0.5]] * 8] * 8
         ("POST", "/v1/predict", {"instances": [IMAGE], "inputs": [IMAGE]}, 400, "both"),
         ("POST", "/v1/predict", {"instances": []}, 400, "is empty"),
         ("POST", "/v1/predict", {"instances": [[1.0, 2.0]]}, 400, "shape"),
-        ("POST", "/v1/predict", {"instances": [IMAGE, [[[1.0]]]]}, 400, "differ in shape"),
+        ("POST", "/v1/predict", {"instances": [IMAGE, [[[1.0]]]]}, 400, "Expected [8, 8, 1]"),
         ("POST", "/v1/predict", {"instances": [{"picture": IMAGE}]}, 400, "Expected 'image'"),
         ("POST", "/v1/predict", {"inputs": {"image": [[[["x"]] * 8] * 8]}}, 400, "finite numbers"),
         ("POST", "/v1/predict", f'{{"instances": [{json.dumps(IMAGE).replace("0.5", "1e999")}]}}', 400, "finite"),
@@ -299,6 +306,44 @@ def test_a_request_that_is_arriving_when_the_end_is_asked_for_is_answered(servin
         assert server.child.wait(WAIT_S) == 0
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
+
+
+@pytest.mark.parametrize("fits", [True, False], ids=["of samples", "of numbers"])
+def test_thirty_megabytes_of_one_request_hold_up_neither_others_nor_the_end(serving, fits):
+    with serving() as server:
+        small = {"instances": server.images[:1].tolist()}
+        quiet = [timed(server.ask, "POST", "/v1/predict", small) for _ in range(20)]
+        sample = json.dumps(server.images[0].round(3).tolist()) if fits else "1"
+        body = '{"instances": [' + ",".join([sample] * (30_000_000 // (len(sample) + 1))) + "]}"
+        big = threading.Thread(target=send_only, args=(server.port, body.encode()))
+        big.start()
+        during = [timed(server.ask, "POST", "/v1/predict", small)]
+        while big.is_alive():
+            during.append(timed(server.ask, "POST", "/v1/predict", small))
+        # a second, as the machine that runs this may be busy: before, the others waited for minutes
+        assert max(during) < max(1.0, 10 * max(quiet)), (quiet, during)
+        assert server.ask("GET", "/healthz").status == 200
+        big = threading.Thread(target=send_only, args=(server.port, body.encode()))
+        big.start()
+        time.sleep(0.3)
+        server.child.send_signal(signal.SIGTERM)
+        took_s = timed(server.child.wait, 5)
+        assert server.child.returncode == 0 and took_s < 5
+        big.join(WAIT_S)
+
+
+def timed(work, *arguments):
+    begun = time.monotonic()
+    work(*arguments)
+    return time.monotonic() - begun
+
+
+def send_only(port, body):
+    """A request whose response does not matter."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+        connection.request("POST", "/v1/predict", body)
+        connection.getresponse().read()
 
 
 def test_a_server_whose_starter_is_gone_ends(serving):

@@ -28,7 +28,7 @@ from edgeloop.errors import (
     TargetError,
 )
 from edgeloop.http.predict_api.request import parse_json, read_sample
-from edgeloop.http.predict_api.response import format_predictions, format_sample
+from edgeloop.http.predict_api.response import format_sample, write_predictions
 from edgeloop.processes import frames
 
 X = TensorSpec("x", (None, 2), "float32")
@@ -130,15 +130,18 @@ def test_nan_is_no_answer():
         format_sample([], {"p": np.array([np.nan])}, batched=False)
 
 
+def predictions(*args):
+    return json.loads(write_predictions(*args))
+
+
 def test_predictions_have_the_shape_of_tf_serving():
     p, q = TensorSpec("p", (None, 2), "float32"), TensorSpec("q", (None,), "int32")
     outputs = {"p": np.array([[1.0, 2.0], [3.0, 4.0]]), "q": np.array([5, 6])}
-    assert format_predictions([p], outputs, row_format=True) == {"predictions": [[1.0, 2.0], [3.0, 4.0]]}
-    assert format_predictions([p, q], outputs, row_format=True) == {
-        "predictions": [{"p": [1.0, 2.0], "q": 5}, {"p": [3.0, 4.0], "q": 6}]
-    }
-    assert format_predictions([q], outputs, row_format=False) == {"outputs": [5, 6]}
-    assert set(format_predictions([p, q], outputs, row_format=False)["outputs"]) == {"p", "q"}
+    assert predictions([p], outputs, True) == {"predictions": [[1.0, 2.0], [3.0, 4.0]]}
+    assert predictions([p, q], outputs, True) == {"predictions": [{"p": [1.0, 2.0], "q": 5}, {"p": [3.0, 4.0], "q": 6}]}
+    assert predictions([q], outputs, False) == {"outputs": [5, 6]}
+    assert predictions([p, q], outputs, False) == {"outputs": {"p": [[1.0, 2.0], [3.0, 4.0]], "q": [5, 6]}}
+    assert predictions([TensorSpec("s", (), "int32")], {"s": np.array(7)}, False) == {"outputs": 7}
 
 
 def test_a_picture_is_resized_with_half_pixel_centres():
@@ -299,7 +302,15 @@ class Releases:
             return {"said": name}
 
         close = SimpleNamespace(close=lambda: self.closed.append(name))
-        return SimpleNamespace(key=(name, 0), release=release, process=process, run=run, close=close)
+        return SimpleNamespace(
+            key=(name, 0),
+            release=release,
+            process=process,
+            run=run,
+            close=close,
+            samples=lambda inputs: None,
+            batch=None,
+        )
 
     def ask(self, inputs="x"):
         return self.server.predict(lambda model: (inputs, False))[1]["said"]

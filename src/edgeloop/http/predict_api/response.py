@@ -5,30 +5,62 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest (response format)
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.errors import TargetError
+from edgeloop.errors import DataError, TargetError
 
 Arrays = Mapping[str, np.ndarray]
 TOP = 5
+VALUES = 1 << 22  # of a response: some 80 MB of text
 
 
-def format_predictions(specs: Sequence[TensorSpec], outputs: Arrays, row_format: bool) -> dict[str, Any]:
-    """TF Serving's response: `predictions`, one per sample, to `instances`; `outputs`, whole tensors, to `inputs`.
+def check_response_size(specs: Sequence[TensorSpec], samples: int) -> None:
+    """Refuse a request whose response would hold more than VALUES numbers, as far as the sizes are known.
 
-    A single output goes without its name. Raises as `format_sample`.
+    Raises:
+        DataError: It would.
+    """
+    values = samples * sum(math.prod(size or 1 for size in spec.shape[1:]) for spec in specs)
+    if values > VALUES:
+        raise DataError(
+            f"the response to {samples} samples would hold {values} numbers; the limit is {VALUES}",
+            advice="Send fewer samples at a time.",
+        )
+
+
+def write_predictions(specs: Sequence[TensorSpec], outputs: Arrays, row_format: bool) -> bytes:
+    """TF Serving's response, as JSON: `predictions`, one per sample, to `instances`; `outputs`, whole tensors, to
+    `inputs`. A single output goes without its name.
+
+    It is written sample by sample: `json.dumps` of all of them at once would hold up every other client.
+
+    Raises:
+        TargetError: The model computed NaN or infinity.
     """
     check_finite(outputs)
-    lists = {spec.name: outputs[spec.name].tolist() for spec in specs}
     if not row_format:
-        return {"outputs": lists if len(lists) > 1 else next(iter(lists.values()))}
-    if len(lists) == 1:
-        return {"predictions": next(iter(lists.values()))}
-    return {"predictions": [dict(zip(lists, values)) for values in zip(*lists.values())]}
+        columns = {spec.name: _list(outputs[spec.name]) for spec in specs}
+        named = ", ".join(f"{json.dumps(name)}: {text}" for name, text in columns.items())
+        return f'{{"outputs": {f"{{{named}}}" if len(columns) > 1 else next(iter(columns.values()))}}}'.encode()
+    if len(specs) == 1:
+        return f'{{"predictions": {_list(outputs[specs[0].name])}}}'.encode()
+    rows = (
+        json.dumps({spec.name: value.tolist() for spec, value in zip(specs, values)})
+        for values in zip(*(outputs[spec.name] for spec in specs))
+    )
+    return f'{{"predictions": [{", ".join(rows)}]}}'.encode()
+
+
+def _list(array: np.ndarray) -> str:
+    if not array.ndim:
+        return json.dumps(array.tolist())
+    return f"[{', '.join(json.dumps(each.tolist()) for each in array)}]"
 
 
 def format_sample(specs: Sequence[TensorSpec], outputs: Arrays, batched: bool) -> dict[str, Any]:

@@ -68,8 +68,19 @@ def check_shape(spec: TensorSpec, array: np.ndarray) -> None:
     expected = tuple(None if axis == 0 and size == 1 else size for axis, size in enumerate(spec.shape))
     fits = array.ndim == len(expected) and all(size in (None, own) for size, own in zip(expected, array.shape))
     if not fits or not array.size:
-        shape = "[" + ", ".join("any" if size is None else str(size) for size in expected) + "]"
-        raise DataError(f"input {spec.name!r} has shape {list(array.shape)}", advice=f"Expected {shape}, batch first.")
+        raise DataError(
+            f"input {spec.name!r} has shape {list(array.shape)}", advice=f"Expected {_words(expected)}, batch first."
+        )
+
+
+def check_sample(spec: TensorSpec, array: np.ndarray) -> None:
+    """Refuse an array that is not one sample of the input, without its batch axis. Raises DataError."""
+    expected = spec.shape[1:]
+    fits = array.ndim == len(expected) and all(size in (None, own) for size, own in zip(expected, array.shape))
+    if not fits or not array.size:
+        raise DataError(
+            f"a sample of input {spec.name!r} has shape {list(array.shape)}", advice=f"Expected {_words(expected)}."
+        )
 
 
 def check_batch_sizes(inputs: Mapping[str, np.ndarray]) -> None:
@@ -82,6 +93,10 @@ def check_batch_sizes(inputs: Mapping[str, np.ndarray]) -> None:
 def first_words(error: Exception) -> str:
     """A foreign error in one short line."""
     return one_line(error, 120) or type(error).__name__
+
+
+def _words(shape: Sequence[int | None]) -> str:
+    return "[" + ", ".join("any" if size is None else str(size) for size in shape) + "]"
 
 
 def _decode(value: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.edge.on_device.serving.loaded_model import LoadedModel, load_model
+from edgeloop.edge.on_device.serving.request_queue import RequestQueue
 from edgeloop.edge.on_device.serving.served_release import ServeRequest, release_key
 from edgeloop.errors import DeviceError, EdgeloopError
 
@@ -25,8 +26,16 @@ CLOSE_S = 5.0  # a release that is still being loaded then ends with this proces
 RETRY_S = 30.0  # before a release that did not load is tried again
 CRASHES, CRASHES_S = 5, 60.0  # so many in that time end the service: one input may kill the model every time
 
+REPLACED = 5  # so many releases may take over during one request
+FIRST_SAMPLES = 8  # of a request with more, whose time tells how many fit into a turn
+TURN_MS = 20.0  # of a turn, after which other requests have theirs
+
 ModelInputs = tuple[dict[str, np.ndarray], bool]  # inputs by name, and whether they are a batch
 MakeInputs = Callable[[LoadedModel], ModelInputs]
+
+
+class _Replaced(Exception):
+    """Another release took over between two turns of one request."""
 
 
 class HotReload:
@@ -36,6 +45,8 @@ class HotReload:
         trouble: {release, reason} of a newer release that does not load; None: there is none.
         failed: Set when no model can be loaded any more; `error` says why.
         restarts: How often a model that crashed was loaded again.
+        queue: Requests take the model in the order in which they came.
+        busy_since_s: When the call that runs now began (time.monotonic); None: none runs.
     """
 
     def __init__(self, request: ServeRequest, timeout_s: float, say: Callable[[str], None]) -> None:
@@ -43,6 +54,8 @@ class HotReload:
         self.trouble: dict[str, Any] | None = None
         self.error: EdgeloopError | None = None
         self.failed, self.restarts = threading.Event(), 0
+        self.busy_since_s: float | None = None
+        self.queue = RequestQueue()
         self._turn = threading.Condition()
         self._loaded: LoadedModel | None = None
         self._next: LoadedModel | None = None
@@ -60,8 +73,14 @@ class HotReload:
         with self._ready():
             pass
 
-    def predict(self, make_inputs: MakeInputs) -> tuple[LoadedModel, dict[str, np.ndarray], bool, float]:
-        """Run the model on what `make_inputs` gives for it.
+    def predict(
+        self, make_inputs: MakeInputs, before_more: Callable[[], None] = lambda: None
+    ) -> tuple[LoadedModel, dict[str, np.ndarray], bool, float]:
+        """Run the model on what `make_inputs` gives for it. Many samples take several turns, between which other
+        requests have theirs; where another release takes over meanwhile, it computes all of them.
+
+        Args:
+            before_more: Called before each turn but the first; what it raises ends the request.
 
         Returns:
             The model that ran, its outputs, whether the inputs were a batch, milliseconds from inputs to outputs.
@@ -70,27 +89,68 @@ class HotReload:
             DeviceError: The model died of these inputs or took too long, or is not loaded again in time.
             EdgeloopError: What `make_inputs` raises, and TargetError where the runtime refuses the inputs.
         """
-        with self._ready() as model:
+        for _ in range(REPLACED):
+            with contextlib.suppress(_Replaced):
+                return self._predict(make_inputs, before_more)
+        raise DeviceError(f"the release was replaced {REPLACED} times during this request", advice="Send it again.")
+
+    def _predict(
+        self, make_inputs: MakeInputs, before_more: Callable[[], None]
+    ) -> tuple[LoadedModel, dict[str, np.ndarray], bool, float]:
+        self.model()  # before the queue: those who wait for one to be loaded wait side by side
+        with self.queue, self._ready() as model:
             inputs, batched = make_inputs(model)
-            start = time.perf_counter()
-            try:
-                outputs = model.run(inputs)
-            except EdgeloopError as e:
-                if not model.process.dead:
-                    raise
-                self._note_crash(model)
-                raise DeviceError(e.sentence, advice=e.advice) from e
-            return model, outputs, batched, (time.perf_counter() - start) * 1e3
+            count = model.samples(inputs)
+            if count is None or count <= FIRST_SAMPLES:
+                outputs, ms = self._run(model, inputs)
+                return model, outputs, batched, ms
+            outputs, ms = self._run(model, _cut(inputs, 0, FIRST_SAMPLES))
+        parts, at, total_ms, size = [outputs], FIRST_SAMPLES, ms, FIRST_SAMPLES
+        while at < count:
+            before_more()
+            size = _next_size(size, ms, model.batch)
+            with self.queue, self._ready() as now:
+                if now is not model:
+                    raise _Replaced
+                outputs, ms = self._run(model, _cut(inputs, at, size))
+            parts.append(outputs)
+            at, total_ms = at + size, total_ms + ms
+        return model, {name: np.concatenate([part[name] for part in parts]) for name in outputs}, batched, total_ms
+
+    def _run(self, model: LoadedModel, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float]:
+        """The outputs, and the milliseconds they took. It is this thread's turn."""
+        start = time.perf_counter()
+        self.busy_since_s = time.monotonic()
+        try:
+            outputs = model.run(inputs)
+        except EdgeloopError as e:
+            if not model.process.dead:
+                raise
+            self._note_crash(model)
+            raise DeviceError(e.sentence, advice=e.advice) from e
+        finally:
+            self.busy_since_s = None
+        return outputs, (time.perf_counter() - start) * 1e3
+
+    def model(self) -> LoadedModel:
+        """As `current`, and where it is being loaded it is waited for. Raises DeviceError where it does not come."""
+        found = self.current()
+        if found is None:
+            with self._turn:
+                self._wait_loaded()
+                found = self.current()
+        assert found is not None
+        return found
 
     def current(self) -> LoadedModel | None:
         """The model that takes the next request; None while it is being loaded again."""
         return self._next or self._loaded
 
     def close(self) -> None:
-        """End every model; a request that is being answered is waited for."""
-        with self._turn:
-            self._closing = True
-            self._turn.notify_all()
+        """End every model. A call that runs is waited for, for CLOSE_S at most."""
+        if self._turn.acquire(timeout=CLOSE_S):
+            self._turn.release()
+        self._closing = True
         self._wake.set()
         self._thread.join(CLOSE_S)
 
@@ -98,16 +158,20 @@ class HotReload:
     def _ready(self) -> Iterator[LoadedModel]:
         """It is this thread's turn, and a model is loaded."""
         with self._turn:
-            there = self._turn.wait_for(lambda: self._loaded or self._next or self.error, 2 * self.timeout_s)
-            if self.error:
-                raise self.error
-            if not there:
-                raise DeviceError(f"no release was loaded within {2 * self.timeout_s:g} s", advice="Try again later.")
+            self._wait_loaded()
             self._switch()
             assert self._loaded is not None
             if self._key() != self._loaded.key:
                 self._wake.set()
             yield self._loaded
+
+    def _wait_loaded(self) -> None:
+        """It is locked, and then a model is loaded."""
+        there = self._turn.wait_for(lambda: self._loaded or self._next or self.error, 2 * self.timeout_s)
+        if self.error:
+            raise self.error
+        if not there:
+            raise DeviceError(f"no release was loaded within {2 * self.timeout_s:g} s", advice="Try again later.")
 
     def _switch(self) -> None:
         if self._next is None:
@@ -209,3 +273,14 @@ class HotReload:
             return release_key(self.request.path)
         except OSError:  # taken away: the loaded model stays
             return None
+
+
+def _cut(inputs: dict[str, np.ndarray], start: int, size: int) -> dict[str, np.ndarray]:
+    return {name: array[start : start + size] for name, array in inputs.items()}
+
+
+def _next_size(size: int, ms: float, batch: int | None) -> int:
+    """Samples that take about TURN_MS, by what the last `size` took; whole batches of a model with a fixed one."""
+    fits = int(size * TURN_MS / max(ms, 1e-3))
+    least = batch or 1
+    return max(least, fits // least * least)

@@ -8,12 +8,14 @@ Source: https://netpbm.sourceforge.net/doc/ppm.html
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from edgeloop.bundle import Kind, TensorSpec
+from edgeloop.edge.on_device.serving.regular_file import open_regular
 from edgeloop.errors import DataError, MissingExtra, OptionsError
 
 NETPBM = re.compile(
@@ -47,11 +49,8 @@ def decode_image(path: str) -> np.ndarray:
         MissingExtra: Pillow is needed and not installed.
         DataError: Not an image, or a damaged one.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as e:
-        raise DataError(f"{path} cannot be read ({e.strerror})", advice="Check that it is there and readable.") from e
+    with open_regular(path) as file:
+        data = file.read()
     if data[:2] in (b"P5", b"P6"):
         return netpbm(data, path)
     try:
@@ -62,11 +61,11 @@ def decode_image(path: str) -> np.ndarray:
             advice="Run there: python3 -m pip install pillow; or send .npy, .npz, .pgm or .ppm files.",
         ) from e
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             upright = ImageOps.exif_transpose(image)
             grey = upright.mode in ("1", "L", "I", "F", "LA") or upright.mode.startswith("I;")
             pixels = np.asarray(upright.convert("L" if grey else "RGB"), np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:  # SyntaxError: a broken PNG
+    except Exception as e:  # damaged files gave SyntaxError, struct.error, zlib.error, EOFError, IndexError and more
         raise DataError(
             f"{path} is not an image that Pillow reads ({e})", advice="Save it again, as PNG or JPEG."
         ) from e

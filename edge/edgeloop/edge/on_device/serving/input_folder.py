@@ -15,6 +15,7 @@ import numpy as np
 
 from edgeloop.bundle import Kind, TensorSpec
 from edgeloop.edge.on_device.serving.images import decode_image, image_inputs
+from edgeloop.edge.on_device.serving.regular_file import open_regular
 from edgeloop.errors import DataError, OptionsError
 from edgeloop.http.predict_api.request import read_sample
 
@@ -70,6 +71,8 @@ def read_frame_file(
         return image_inputs(specs, decode_image(path), pixel_range)
     try:
         found = _arrays(path)
+    except DataError:
+        raise
     except Exception as e:  # a damaged header is read as Python, and gives any error; so does a damaged zip
         raise DataError(
             f"{path} cannot be read as a {path[-4:]} file of numbers ({e})", advice="Save it again with NumPy."
@@ -89,15 +92,18 @@ def _is_image(spec: TensorSpec, array: np.ndarray) -> bool:
 
 
 def _arrays(path: str) -> dict[str, np.ndarray]:
-    found = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        return {"": found}
-    with found:
+    with open_regular(path) as file:
+        found = np.load(file, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return {"": found}
         return {name[3:] if name.startswith("in/") else name: found[name] for name in found.files}
 
 
 def _names(folder: str) -> list[str]:
-    known = (name for name in os.listdir(folder) if name.lower().endswith((*ARRAYS, *IMAGES)) and name[0] != ".")
+    with os.scandir(folder) as entries:  # a FIFO or a folder of such a name is no frame
+        known = [
+            e.name for e in entries if e.name.lower().endswith((*ARRAYS, *IMAGES)) and e.name[0] != "." and e.is_file()
+        ]
     return sorted(known, key=_order)
 
 

@@ -53,6 +53,13 @@ class LoadedModel:
         real = {spec.name for spec in self.outputs if spec.dtype.startswith("float")}
         return from_io(whole, {n: q for n, q in self.release.variant.io.items() if n in real})
 
+    def samples(self, inputs: dict[str, np.ndarray]) -> int | None:
+        """How many samples the inputs are; None: they cannot be cut, as some tensor has no batch axis."""
+        shapes = [spec.shape for spec in (*self.inputs, *self.outputs)]
+        if not all(shape and shape[0] in (None, 1, self.batch) for shape in shapes):
+            return None
+        return len(next(iter(inputs.values())))
+
     def _call(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         found = self.process.run(inputs, self.signature).outputs
         missing = [spec.name for spec in self.outputs if spec.name not in found]

@@ -28,7 +28,7 @@ from edgeloop.edge.on_device.releases.recover import recover
 from edgeloop.edge.on_device.serving.hot_reload import HotReload, MakeInputs
 from edgeloop.edge.on_device.serving.served_release import ServeRequest, find_slot
 from edgeloop.edge.on_device.serving.systemd_notify import keep_watchdog, notify
-from edgeloop.errors import DataError, EdgeloopError, MissingExtra, OptionsError, WriteError, error_to_json, one_line
+from edgeloop.errors import DataError, DeviceError, EdgeloopError, OptionsError, WriteError, error_to_json, one_line
 from edgeloop.http.predict_api.request import parse_json, read_sample
 from edgeloop.http.predict_api.response import format_sample
 from edgeloop.runtime.agent.paths import home
@@ -36,6 +36,7 @@ from edgeloop.runtime.agent.paths import home
 LINE_LIMIT_BYTES = 64 << 20
 POLL_S = 0.2  # how often a server looks whether it is to end
 END_S = 10.0  # for the requests that have begun then
+LAST_S = 25.0  # after which SIGTERM ends the process whatever it waits for
 STARTED = "started"  # the key of the first line; its value is the version of these lines
 FAILED = "failed"  # the key of the last line of a program that failed
 
@@ -117,6 +118,10 @@ class StopSignal:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _signal(self, number: int, frame: Any) -> None:
+        if not self.received:
+            last = threading.Timer(LAST_S, os._exit, [DeviceError.exit_code])
+            last.daemon = True
+            last.start()
         self.received = True
         if not self.busy:
             raise KeyboardInterrupt
@@ -153,7 +158,7 @@ def _serve_inputs(options: argparse.Namespace, hot_reload: HotReload, stop: Stop
             stop.busy = True
             try:
                 result = _result(hot_reload, make_inputs)
-            except (OptionsError, MissingExtra):  # the next input would fail as well
+            except OptionsError:  # the next input would fail as well
                 raise
             except EdgeloopError as e:
                 if hot_reload.error is not None:
