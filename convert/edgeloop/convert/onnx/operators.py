@@ -5,9 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edgeloop.convert.onnx.ops import elementwise
+from edgeloop.convert.onnx.ops import (
+    axes,
+    branches,
+    elementwise,
+    generating,
+    indexing,
+    joining,
+    loop,
+    reshape,
+    scan,
+    scattering,
+    selection,
+    sequences,
+    slicing,
+)
 
-TABLES = (elementwise,)
+TABLES = (
+    axes,
+    branches,
+    elementwise,
+    generating,
+    indexing,
+    joining,
+    loop,
+    reshape,
+    scan,
+    scattering,
+    selection,
+    sequences,
+    slicing,
+)
 OPS: dict[str, Callable[..., Any]] = {name: function for table in TABLES for name, function in table.OPS.items()}
 
 # their result is one sequence (a list of values), not several outputs
