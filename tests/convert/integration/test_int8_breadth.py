@@ -321,7 +321,8 @@ def test_onnx_int8_of_a_mean_that_keeps_its_dimensions_leaves_nothing_in_float(t
     keras.Model(x, layers.Flatten()(layers.Conv2D(4, 1)(pooled))).save(tmp_path / "m.keras")
     source = open_source(tmp_path / "m.keras")
     inputs = {"x": np.random.default_rng(0).normal(size=(64, *IMAGE)).astype(np.float32)}
-    data = onnx_int8.to_int8(onnx.to_onnx(freeze.freeze(source).functional, source), Samples(inputs=inputs), None)
+    made = onnx_int8.to_int8(onnx.to_onnx(freeze.freeze(source).functional, source), Samples(inputs=inputs), None)
+    assert not made.left
     expected = next(iter(source.call(inputs).values()))
-    got = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, inputs)[0]
+    got = onnxruntime.InferenceSession(made.data, providers=["CPUExecutionProvider"]).run(None, inputs)[0]
     assert snr_db(expected, got) > 35

@@ -249,7 +249,7 @@ calibration = tflite.calibrate(float32, source, samples)
 schemes = [s for s in Scheme if s is not Scheme.MIXED]
 made = [tflite.quantize(float32, s, calibration) for s in schemes]
 made.append(onnx.to_onnx(frozen, source))
-made.append(onnx_int8.to_int8(made[-1], samples, None))
+made.append(onnx_int8.to_int8(made[-1], samples, None).data)
 print(*[hashlib.sha256(data).hexdigest() for data in made])
 """
 
@@ -264,7 +264,7 @@ def test_another_process_makes_the_same_bytes_in_every_scheme(net, tmp_path):
     assert run.returncode == 0, run.stderr[-2000:]
     here = [quantized(net, s) for s in Scheme if s is not Scheme.MIXED]
     here.append(onnx.to_onnx(net[1], net[0]))
-    here.append(onnx_int8.to_int8(here[-1], Samples(inputs={"image": IMAGES}), None))
+    here.append(onnx_int8.to_int8(here[-1], Samples(inputs={"image": IMAGES}), None).data)
     assert run.stdout.split()[-len(here) :] == [hashlib.sha256(data).hexdigest() for data in here]
 
 
@@ -274,7 +274,7 @@ def test_onnx_int8_answers_nearly_what_the_source_does_and_leaves_nothing_in_flo
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    data = onnx_int8.to_int8(onnx.to_onnx(net[1], net[0]), Samples(inputs={"image": IMAGES}), None)
+    data = onnx_int8.to_int8(onnx.to_onnx(net[1], net[0]), Samples(inputs={"image": IMAGES}), None).data
     assert capfd.readouterr().out == ""
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     assert [i.name for i in session.get_inputs()] == ["image"]
@@ -290,14 +290,14 @@ def test_float_operators_of_an_onnx_file_are_listed(net):
     assert {"Conv", "Gemm"} <= {item.op for item in left} | {"Gemm" if i.op == "MatMul" else i.op for i in left}
 
 
-def test_calibrating_onnx_in_strides_sees_every_sample(net):
+def test_calibrating_onnx_batch_by_batch_sees_every_sample(net):
     """An extreme in the very last sample widens the first layer's range."""
     from edgeloop.convert.forms import onnx, onnx_int8
 
     float32 = onnx.to_onnx(net[1], net[0])
     outlier = np.concatenate([np.zeros((300, 8, 8, 3), np.float32), np.full((1, 8, 8, 3), 255, np.float32)])
-    seen = onnx_int8.to_int8(float32, Samples(inputs={"image": outlier}), None)
-    missed = onnx_int8.to_int8(float32, Samples(inputs={"image": outlier[:-1] + 1}), None)
+    seen = onnx_int8.to_int8(float32, Samples(inputs={"image": outlier}), None).data
+    missed = onnx_int8.to_int8(float32, Samples(inputs={"image": outlier[:-1] + 1}), None).data
     assert seen != missed
     import onnxruntime
 

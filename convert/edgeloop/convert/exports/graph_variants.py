@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from edgeloop.bundle import Format, Scheme
 from edgeloop.convert.calls import fixed_batch
 from edgeloop.convert.exports.variant import ExportedVariant, export_variant
-from edgeloop.convert.form import FormLog, onnx_forms, tfjs_form
+from edgeloop.convert.form import Form, FormLog, onnx_forms, tfjs_form
 from edgeloop.convert.forms import onnx
+from edgeloop.convert.forms.float_operators import listed
 from edgeloop.convert.forms.freeze import FrozenSource
 from edgeloop.convert.forms.onnx_int8 import to_int8
 from edgeloop.convert.forms.tfjs import to_tfjs
+from edgeloop.convert.memory import give_back
 from edgeloop.convert.plan import ConversionPlan
+from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import Source
+from edgeloop.errors import ModelError
 from edgeloop.progress import Progress
 
 TFJS_SCHEMES = {"float32": Scheme.FLOAT32, "float16": Scheme.FLOAT16, "uint8": Scheme.DYNAMIC}
@@ -29,6 +34,7 @@ def onnx_variants(
     forms = log.remaining(onnx_forms(plan.schemes or (), plan.options))
     if not forms or forms[0].scheme is not Scheme.FLOAT32:  # of which the others are made
         return []
+    give_back()
     float32, *int8 = forms
     with log.leave_out(forms):
         if frozen is not None:
@@ -40,10 +46,26 @@ def onnx_variants(
         for form in int8:
             assert plan.calibration is not None  # onnx_forms sees to it
             with log.leave_out([form]):
-                small = to_int8(data, plan.calibration, fixed_batch(source.inputs))
-                files = {"model-int8.onnx": small}
-                made.append(export_variant(form.id, Format.ONNX, form.scheme, (source.signature,), files))
+                made.append(_onnx_int8(data, source, plan.calibration, form, log))
     return made
+
+
+def _onnx_int8(data: bytes, source: Source, calibration: Samples, form: Form, log: FormLog) -> ExportedVariant:
+    """In int8, or in int8 and float, and then its scheme says so.
+
+    Raises:
+        ModelError: As `to_int8`; or a part stayed in float, and the form was named.
+    """
+    give_back()
+    made = to_int8(data, calibration, fixed_batch(source.inputs))
+    files = {"model-int8.onnx": made.data}
+    if not made.left:
+        return export_variant(form.id, Format.ONNX, form.scheme, (source.signature,), files)
+    kept = listed(tuple(replace(operator, advice="") for operator in made.left))
+    if form.named:
+        raise ModelError(f"the model cannot be fully int8: {kept}", advice="Leave out --strict for int8 in part.")
+    log.say(f"{form.id} is int8 in part: {', '.join(dict.fromkeys(o.op for o in made.left))} stayed in float.")
+    return export_variant(form.id, Format.ONNX, Scheme.MIXED, (source.signature,), files, f"int8, but {kept}")
 
 
 def tfjs_variants(

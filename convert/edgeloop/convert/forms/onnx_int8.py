@@ -9,71 +9,59 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgeloop.convert.forms.float_operators import FloatOperator, listed
+from edgeloop.convert.forms.onnx_graph import OnnxGraph, ordered, weight_bytes, without_unused
+from edgeloop.convert.forms.onnx_islands import IN_INT8, MOVERS, Ranges, computes, float_nodes
+from edgeloop.convert.forms.onnx_pooling import means_as_pools
+from edgeloop.convert.forms.onnx_ranges import measure
+from edgeloop.convert.forms.onnx_weights import correct_biases, mean_axes, shrink_weights
 from edgeloop.convert.samples import Samples
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 
-BATCH, BATCH_BYTES = 16, 1 << 20  # a calibration batch: as many samples, but no more bytes
-STRIDE = 8  # batches whose extremes wait in memory before they are merged
-PAIRS = frozenset({"QuantizeLinear", "DequantizeLinear"})
-MOVERS = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Constant", "Pad"})
-# What onnxruntime 1.31 computes in int8 where it stands between a pair, by the graph that it made of one operator and
-# its pairs. Relu and Clip are gone there, as the QuantizeLinear behind them clips; Sin, Tanh, Sub, Div, ReduceMean,
-# ConvTranspose and the normalizations stayed, between conversions and in float32.
-IN_INT8 = frozenset(
-    {
-        *("Add", "ArgMax", "AveragePool", "Clip", "Concat", "Conv", "DepthToSpace", "Expand", "Gather"),
-        *("GatherElements", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Relu", "Resize"),
-        *("Sigmoid", "Slice", "Softmax", "Split", "Tile", "Where"),
-    }
-)
-ADVICE = "ONNX Runtime has no int8 kernel for it; replace it, or use the float32 variant onnx"
-# axes of a mean over height and width: the order of dimensions that puts the channels before both
-PLANES = {(1, 2): (0, 3, 1, 2), (2, 3): (0, 1, 2, 3)}
+ADVICE = "ONNX Runtime has no int8 kernel for it"
+LEAST_SAVED = 0.1  # of the bytes of all weights, by a file that is int8 in part
 
 
-def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxInt8:
+    """A model in int8; `left`: what computes in float. Empty: nothing."""
+
+    data: bytes
+    left: tuple[FloatOperator, ...]
+
+
+def to_int8(data: bytes, samples: Samples, fixed: int | None) -> OnnxInt8:
     """The model with int8 in it, per channel, ranges from the extremes over all `samples`; the same bytes each time.
 
     Args:
         fixed: The model's own batch, where it is not free.
 
     Raises:
-        ModelError: onnxruntime refuses the model, or onnx's checker what came out, or an operator stayed in float.
+        ModelError: onnxruntime refuses the model, or onnx's checker what came out, or so much stayed in float that
+            the file would be no smaller.
     """
     # 1.31 reports sessions to its makers from the moment it is imported, and leaves a .ses in the temporary folder
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     onnx = need("onnx", extra="convert")
-    quantization = need("onnxruntime.quantization", extra="convert")
-    registry = need("onnxruntime.quantization.registry", extra="convert")
-    preprocess = need("onnxruntime.quantization.shape_inference", extra="convert").quant_pre_process
     try:
         with tempfile.TemporaryDirectory() as scratch, _quiet():
-            given, ready, made = (Path(scratch) / name for name in ("float32.onnx", "ready.onnx", "int8.onnx"))
-            given.write_bytes(_pooled(data))
-            # the symbolic shape inference wants sympy; a graph of tf2onnx has its shapes
-            preprocess(given, ready, skip_symbolic_shape=True)
-            quantization.quantize_static(
-                ready,
-                made,
-                _Reader(samples, fixed),
-                quant_format=quantization.QuantFormat.QDQ,
-                # left out, it takes list(set(...)): another order in every process
-                op_types_to_quantize=sorted({*registry.QLinearOpsRegistry, *registry.QDQRegistry}),
-                per_channel=True,
-                activation_type=quantization.QuantType.QInt8,
-                weight_type=quantization.QuantType.QInt8,
-                # without it every batch's extremes stay in memory to the end; CalibMaxIntermediateOutputs loses them
-                extra_options={"CalibStridedMinMax": STRIDE},
-            )
-            proto = onnx.load(made)
+            graph = OnnxGraph(_optimized(means_as_pools(data), Path(scratch)))
+            before = weight_bytes(graph.model.graph)
+            quantizable = [node for node in graph.model.graph.node if node.op_type in IN_INT8 | MOVERS]
+            values = sorted({n for node in quantizable for n in (*graph.computed(node), *_floats(graph, node.output))})
+            ranges, means = measure(graph, samples, fixed, values, mean_axes(graph, ()))
+            in_float = float_nodes(graph, ranges)
+            correct_biases(graph, in_float, means)
+            shrink_weights(graph, in_float)
+            without_unused(graph.model.graph)
+            proto = _quantized(graph, ranges, in_float)
+        ordered(proto.graph)
         onnx.checker.check_model(proto)
     except Exception as e:  # onnxruntime and onnx raise their own types, ValueError, RuntimeError and more
         raise ModelError(
@@ -81,9 +69,9 @@ def to_int8(data: bytes, samples: Samples, fixed: int | None) -> bytes:
         ) from e
     quantized = bytes(proto.SerializeToString(deterministic=True))
     left = float_operators_onnx(quantized)
-    if left:
-        raise ModelError(listed(left), advice="Change these operators.")
-    return quantized
+    if left and weight_bytes(proto.graph) >= (1 - LEAST_SAVED) * before:
+        raise ModelError(f"its int8 file would be no smaller: {listed(left)}", advice="Use the float32 variant onnx.")
+    return OnnxInt8(data=quantized, left=left)
 
 
 def float_operators_onnx(data: bytes) -> tuple[FloatOperator, ...]:
@@ -92,86 +80,61 @@ def float_operators_onnx(data: bytes) -> tuple[FloatOperator, ...]:
     What only moves values about (the Transpose of a float input before it is quantized) computes nothing.
     """
     onnx = need("onnx", extra="convert")
-    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(data)).graph
-    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
-    constants = {w.name for w in graph.initializer}
-    made_by = {name: node.op_type for node in graph.node for name in node.output}
-    read_by: dict[str, set[str]] = {}
-    for node in graph.node:
-        for name in node.input:
-            read_by.setdefault(name, set()).add(node.op_type)
+    graph = OnnxGraph(onnx.load_from_string(data))
 
-    def in_float(node: Any) -> bool:
-        given = [name for name in node.input if name and name not in constants]
-        between = all(made_by.get(name) == "DequantizeLinear" for name in given) and all(
-            read_by.get(name) == {"QuantizeLinear"} for name in node.output
+    def between(node: Any) -> bool:
+        return all(_kind(graph, name) == "DequantizeLinear" for name in graph.computed(node)) and all(
+            {reader.op_type for reader in graph.read_by.get(name, [])} == {"QuantizeLinear"} for name in node.output
         )
-        floats = any(types.get(name, onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT for name in node.output)
-        in_int8 = between and node.op_type in IN_INT8
-        return floats and not in_int8 and node.op_type not in PAIRS | MOVERS
 
     return tuple(
         FloatOperator(op=node.op_type, layer=node.name or node.output[0], advice=ADVICE)
-        for node in graph.node
-        if in_float(node)
+        for node in graph.model.graph.node
+        if computes(graph, node) and not (node.op_type in IN_INT8 and between(node))
     )
 
 
-def _pooled(data: bytes) -> bytes:
-    """The mean over height and width as GlobalAveragePool, which has an int8 kernel where ReduceMean has none."""
+def _optimized(data: bytes, scratch: Path) -> Any:
     onnx = need("onnx", extra="convert")
-    model = onnx.load_from_string(data)
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    make, nodes = onnx.helper.make_node, []
-    for node in model.graph.node:
-        given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        axes = constants.get(node.input[1]) if len(node.input) > 1 else given.get("axes")
-        order = PLANES.get(tuple(sorted(axes))) if node.op_type == "ReduceMean" and axes is not None else None
-        if order is None or _rank(model, node.input[0]) != 4:
-            nodes.append(node)
-            continue
-        planes, means = f"{node.output[0]}_planes", f"{node.output[0]}_means"
-        nodes.append(make("Transpose", [node.input[0]], [planes], name=f"{node.name}_planes", perm=order))
-        nodes.append(make("GlobalAveragePool", [planes], [means], name=node.name))
-        if given.get("keepdims", 1):
-            back = [order.index(axis) for axis in range(4)]
-            nodes.append(make("Transpose", [means], [node.output[0]], name=f"{node.name}_back", perm=back))
-        else:
-            nodes.append(make("Flatten", [means], [node.output[0]], name=f"{node.name}_flat", axis=1))
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    return bytes(model.SerializeToString(deterministic=True))
+    preprocess = need("onnxruntime.quantization.shape_inference", extra="convert").quant_pre_process
+    given, ready = scratch / "float32.onnx", scratch / "ready.onnx"
+    given.write_bytes(data)
+    # the symbolic shape inference wants sympy; a graph of tf2onnx has its shapes
+    preprocess(given, ready, skip_symbolic_shape=True)
+    return onnx.load(ready)
 
 
-def _rank(model: Any, name: str) -> int | None:
-    onnx = need("onnx", extra="convert")
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    known = {
-        v.name: v.type.tensor_type for v in (*graph.input, *graph.value_info) if v.type.tensor_type.HasField("shape")
-    }
-    return len(known[name].shape.dim) if name in known else None
+def _quantized(graph: OnnxGraph, ranges: Ranges, in_float: Collection[str]) -> Any:
+    """By ONNX Runtime's quantizer, which gets the ranges that its own calibration would measure."""
+    quantization = need("onnxruntime.quantization", extra="convert")
+    calibrate = need("onnxruntime.quantization.calibrate", extra="convert")
+    registry = need("onnxruntime.quantization.registry", extra="convert")
+    quantizer = need("onnxruntime.quantization.qdq_quantizer", extra="convert").QDQQuantizer
+    int8 = quantization.QuantType.QInt8
+    known = {*registry.QLinearOpsRegistry, *registry.QDQRegistry}
+    job = quantizer(
+        graph.model,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=int8,
+        activation_qType=int8,
+        tensors_range=calibrate.TensorsData(quantization.CalibrationMethod.MinMax, dict(ranges)),
+        nodes_to_quantize=[],
+        nodes_to_exclude=sorted(in_float),
+        op_types_to_quantize=sorted(known & (IN_INT8 | MOVERS)),
+        # else a MaxPool, or what moves values, takes floats where nothing before it is in int8
+        extra_options={"ForceQuantizeNoInputCheck": True},
+    )
+    job.quantize_model()
+    return job.model.model
 
 
-class _Reader:
-    """What onnxruntime wants to read samples with: `set_range` names the batches that `get_next` gives."""
+def _floats(graph: OnnxGraph, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name and name in graph.types and graph.is_float(name)]
 
-    def __init__(self, samples: Samples, fixed: int | None) -> None:
-        sample_bytes = sum(array[:1].nbytes for array in samples.inputs.values())
-        self.size = samples.at_once(fixed or max(1, min(BATCH, BATCH_BYTES // sample_bytes)))
-        strides = -(-len(samples) // (self.size * STRIDE))
-        self.count = strides * STRIDE  # the calibrator refuses a number that is no multiple of the stride
-        self.batches = samples.batches(self.size, fill=fixed is not None)
-        self.left = 0
 
-    def __len__(self) -> int:
-        return self.count
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        self.left = end_index - start_index  # they come in order, each once
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        self.left -= 1
-        return next(self.batches, None) if self.left >= 0 else None
+def _kind(graph: OnnxGraph, name: str) -> str:
+    return str(graph.made_by[name].op_type) if name in graph.made_by else ""
 
 
 @contextlib.contextmanager
