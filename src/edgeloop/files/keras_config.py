@@ -22,7 +22,8 @@ LOOKUPS = frozenset({"StringLookup", "IntegerLookup", "IndexLookup", "TextVector
 PACKAGES = frozenset({"keras", "tf_keras", "keras_hub", "keras_cv", "keras_nlp", "builtins"})
 NOT_LAYERS = frozenset({"utils", "config", "saving", "export", "datasets", "tools"})  # of Keras
 # classes of TF-MOT that wrap a layer while it is trained
-WRAPPERS = tuple(f"tensorflow_model_optimization.python.core.{part}.keras." for part in ("quantization", "sparsity"))
+TFMOT = "tensorflow_model_optimization.python.core"
+WRAPPERS = tuple(f"{TFMOT}.{part}.keras." for part in ("quantization", "sparsity", "clustering"))
 # a TFOpLambda calls tf.NAME: mathematics below these, or an array function of one word
 TF_MODULES = frozenset({"math", "nn", "linalg", "signal", "image", "bitwise", "__operators__"})
 TF_FORBIDDEN = frozenset(

@@ -5,7 +5,6 @@ Both live in one process: `tf_keras` is imported by its own name, and `tf.keras`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.sources.fake_quant import WRAPPERS, load_wrapped, without_fake_quant
+from edgeloop.convert.sources.fake_quant import is_wrapped, layers_of, load_wrapped, without_fake_quant
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.float32 import in_float32, keras_in_float32, policies
 from edgeloop.convert.sources.identify import SourceKind, source_digest
@@ -53,7 +52,7 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
         return _in_float32(source, model)
     tf_keras = need("tf_keras", extra="convert")
     notes = [f"{path.name} was read by tf_keras, because Keras 3 cannot load it."]
-    wrapped = any(wrapper in reason for wrapper in WRAPPERS)
+    wrapped = is_wrapped(path)
     try:
         if wrapped:
             model, note = load_wrapped(tf_keras, path)
@@ -67,7 +66,7 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
             advice=TFMOT if wrapped else CUSTOM if unknown else "Save the model again with Keras 3.",
         ) from e
     source = loaded_source(path, model, None, tuple(notes))
-    quantized = any(type(layer).__name__.startswith("Quantize") for layer in _layers(model))
+    quantized = any(type(layer).__name__.startswith("Quantize") for layer in layers_of(model))
     return _in_float32(without_fake_quant(source) if quantized else source, model)
 
 
@@ -107,7 +106,7 @@ def loaded_source(path: Path, loaded: Any, model: Any, notes: tuple[str, ...]) -
     tf = need("tensorflow", extra="convert")
     _check(path, loaded)
     in_names, out_names = arguments([t.name for t in loaded.inputs]), identifiers(loaded.output_names)
-    for layer in (loaded, *_layers(loaded)):  # every call opens a scope of the layer's name
+    for layer in (loaded, *layers_of(loaded)):  # every call opens a scope of the layer's name
         if isinstance(layer.name, str) and scope(layer.name) != layer.name:
             setattr(layer, "_name" if hasattr(layer, "_name") else "name", scope(layer.name))
 
@@ -146,7 +145,7 @@ def _check(path: Path, model: Any) -> None:
             f"{path} is a subclassed model without declared inputs",
             advice="Export it with model.export() and convert the SavedModel.",
         )
-    for layer in _layers(model):
+    for layer in layers_of(model):
         if getattr(layer, "stateful", False) is True:
             raise ModelError(
                 f"{path} keeps state between calls in the layer {layer.name!r}",
@@ -156,12 +155,6 @@ def _check(path: Path, model: Any) -> None:
         values = np.asarray(variable)
         if values.dtype.kind == "f":
             refuse_not_finite(path, getattr(variable, "path", variable.name), values)
-
-
-def _layers(model: Any) -> Iterator[Any]:
-    for layer in getattr(model, "layers", ()):
-        yield layer
-        yield from _layers(layer)
 
 
 def _line(e: Exception) -> str:

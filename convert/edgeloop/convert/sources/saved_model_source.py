@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from edgeloop.convert.sources.fake_quant import has_fake_quant, without_fake_qua
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.float32 import floats_of, in_float32
 from edgeloop.convert.sources.identify import SourceKind, source_digest
+from edgeloop.convert.sources.settled_writes import NOTE, WRITE, settle, writes_from_variables_alone
 from edgeloop.convert.sources.source_value import Arrays, Shape, Source, tensor_specs
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
@@ -44,7 +46,7 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
         raise ModelError(f"{path} cannot be loaded as a SavedModel: {one_line(e)}", advice="Export it again.") from e
     name = _choose(path, sorted(n for n in signatures if not n.startswith("__")), signature)
     function = signatures[name]
-    _refuse_state(path, name, function)
+    written = _written(path, name, function)
     for variable in getattr(loaded, "variables", ()):
         if variable.dtype.is_floating and variable.dtype != tf.bfloat16:
             refuse_not_finite(path, variable.name, variable.numpy())
@@ -70,6 +72,10 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
         call=call,
         graph=graph,
     )
+    if written:
+        if not settle(call, source.inputs, function.variables):
+            raise _stateful(path, name, written)
+        source = replace(source, notes=(NOTE,))
     if has_fake_quant(_nodes(function)):
         source = without_fake_quant(source)
     kinds = floats_of(_nodes(function))
@@ -91,17 +97,25 @@ def _nodes(function: Any) -> list[Any]:
     return [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
 
 
-def _refuse_state(path: Path, name: str, function: Any) -> None:
+def _written(path: Path, name: str, function: Any) -> list[str]:
+    """The operations that change what the next call may see; empty, or writes of what only variables decide.
+
+    Raises:
+        ModelError: There are others.
+    """
     found = sorted(
         {node.op for node in _nodes(function) if node.op.startswith(STATE) and not node.op.startswith(NO_STATE)}
     )
-    if found:
-        raise ModelError(
-            f"{path}: the signature {name!r} keeps state between calls ({', '.join(found)})",
-            advice=(
-                "Stateful models are not converted. Export a function that takes the state as an input and returns it."
-            ),
-        )
+    if found and (found != [WRITE] or not writes_from_variables_alone(function)):
+        raise _stateful(path, name, found)
+    return found
+
+
+def _stateful(path: Path, name: str, operations: Sequence[str]) -> ModelError:
+    return ModelError(
+        f"{path}: the signature {name!r} keeps state between calls ({', '.join(operations)})",
+        advice="Stateful models are not converted. Export a function that takes the state as an input and returns it.",
+    )
 
 
 def _shapes(path: Path, specs: Mapping[str, Any], order: Sequence[str]) -> list[tuple[Shape, str]]:
