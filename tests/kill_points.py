@@ -29,17 +29,21 @@ def main(scenario: str, folder: Path, stride: int) -> None:
     if scenario == "repair":
         damage = Path(slot(prepared).current) / ENTRY
         damage.write_bytes(b"\0" * damage.stat().st_size)
-    seen = []
-    for point in range(0, MOST, stride):
-        home = folder / f"home-{point}"
-        if prepared.exists():
-            shutil.copytree(prepared, home, symlinks=True)
-        step = _killed(scenario, home, bundles, point)
-        if step is None:
-            break
-        left = running(home) if scenario != "repair" else _version(home)
-        seen.append({"point": point, "step": step, "left": left, **_again(scenario, home, bundles)})
-        shutil.rmtree(home)
+    seen: list[dict] = []
+    for points in (range(0, MOST, stride), range(1, MOST)):  # a sample, and then the last steps one by one
+        for point in points:
+            if seen and point <= seen[-1]["point"]:
+                continue
+            home = folder / f"home-{point}"
+            if prepared.exists():
+                shutil.copytree(prepared, home, symlinks=True)
+            step = _killed(scenario, home, bundles, point)
+            if step is None:
+                shutil.rmtree(home)
+                break
+            left = running(home) if scenario != "repair" else _version(home)
+            seen.append({"point": point, "step": step, "left": left, **_again(scenario, home, bundles)})
+            shutil.rmtree(home)
     print(json.dumps(seen))
 
 

@@ -10,14 +10,17 @@ import logging
 import os
 import selectors
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from typing import IO, Any
 
 from edgeloop.errors import DeviceError, EdgeloopError, error_from_json
 from edgeloop.processes.exit_status import exit_status
 from edgeloop.processes.frames import HEADER_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES
 from edgeloop.processes.messages import Reply, Request, from_header, to_header
+from edgeloop.processes.signs_of_life import SIGN, sending_signs
 
 logger = logging.getLogger(__name__)
 OTHER = "Run the same edgeloop on both ends."
@@ -43,6 +46,23 @@ class Conversation:
         self.child, self.where, self.timeout_s, self.log = child, where, timeout_s, log
         self._ids = 0
         self._buffer = b""
+        self._sending = threading.Lock()  # of a whole frame
+
+    def signs_of_life(self) -> AbstractContextManager[None]:
+        """Let the child know that this end lives, for as long as the block runs, which ends before the child does. A
+        child behind a link that is lost then ends by itself (signs_of_life.py)."""
+        return sending_signs(self._sign)
+
+    def _sign(self) -> None:
+        """Between two frames; where one is being sent that is sign enough."""
+        if self._sending.acquire(blocking=False):
+            try:
+                pipe = self.child.stdin.fileno()  # type: ignore[union-attr]  # it has a pipe
+                os.set_blocking(pipe, False)
+                with suppress(BlockingIOError):  # it is full of what the child has not read
+                    os.write(pipe, SIGN)
+            finally:
+                self._sending.release()
 
     def request(
         self, request: Request[Reply], payload: bytes = b"", refused: type[EdgeloopError] = DeviceError
@@ -71,8 +91,9 @@ class Conversation:
         header = {**(fields or {}), "v": 1, "id": self._ids, "op": op, "bytes": len(payload)}
         began_s = time.monotonic()
         deadline = began_s + self.timeout_s if self.deadline is None else self.deadline
-        self._send(json.dumps(header).encode() + b"\n", deadline, op)
-        self._send(payload, deadline, op)
+        with self._sending:
+            self._send(json.dumps(header).encode() + b"\n", deadline, op)
+            self._send(payload, deadline, op)
         answer = self._header(self._read_until(b"\n", deadline, op), op)
         data = self._read_exactly(answer["bytes"], deadline, op)
         ms = (time.monotonic() - began_s) * 1e3

@@ -10,13 +10,14 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
+from typing import IO
 
 LOOK_S = 0.05
 
 
 @contextlib.contextmanager
-def exclusive(mark: str | os.PathLike[str], timeout_s: float) -> Iterator[None]:
-    """Hold `mark`, which is made where it is missing and stays, while the block runs.
+def exclusive(mark: str | os.PathLike[str], timeout_s: float) -> Iterator[IO[bytes]]:
+    """Hold `mark`, which is made where it is missing and stays, while the block runs; the file, open for appending.
 
     Raises:
         TimeoutError: Somebody else still held it after `timeout_s`.
@@ -32,4 +33,4 @@ def exclusive(mark: str | os.PathLike[str], timeout_s: float) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{os.fspath(mark)} was held for {timeout_s:g} s") from e
                 time.sleep(LOOK_S)
-        yield
+        yield file

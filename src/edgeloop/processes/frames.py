@@ -1,6 +1,7 @@
 """What host and device say to each other: frames, and named arrays in them. Python 3.9 syntax.
 
-A frame is one JSON line {"v": 1, "id", "op", "bytes", ...} of at most 1 MiB, then `bytes` bytes of payload.
+A frame is one JSON line {"v": 1, "id", "op", "bytes", ...} of at most 1 MiB, then `bytes` bytes of payload. An empty
+line between frames is a sign of life (signs_of_life.py).
 What handles arrays loads NumPy itself: a program that only speaks starts in a fraction of the time.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeloop.errors import error_to_json
+from edgeloop.processes.signs_of_life import SIGN, WatchedInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,13 +36,14 @@ def serve(operations: Mapping[str, Operation], end_with_host: bool = True) -> No
     A failure is an answer with "error" (`error_to_json`) and leaves the program running. Prints go to stderr.
     `end_with_host`: this process ends shortly after stdin did, in the middle of an operation too.
     """
-    requests = os.fdopen(os.dup(0), "rb")
+    watched = WatchedInput()
+    requests = io.BufferedReader(watched)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # before a runtime loads: its prints must not land between frames
     if end_with_host:
         threading.Thread(target=_end_with_host, daemon=True).start()
     while True:
-        frame = read_frame(requests)
+        frame = read_frame(requests, watched.watch)
         if frame is None or frame[0].get("op") == "close":
             return
         header, payload = frame
@@ -95,9 +98,11 @@ def unpack(data: bytes) -> dict[str, np.ndarray]:
     return arrays
 
 
-def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
-    """Header and payload, or None at the end of the stream. ValueError for anything that is no frame."""
-    line = stream.readline(HEADER_LIMIT_BYTES + 1)
+def read_frame(stream: IO[bytes], at_sign: Callable[[], None] = lambda: None) -> tuple[dict[str, Any], bytes] | None:
+    """Header and payload, or None at the end of the stream; `at_sign` is called for every sign of life before it.
+    ValueError for anything that is no frame."""
+    while (line := stream.readline(HEADER_LIMIT_BYTES + 1)) == SIGN:
+        at_sign()
     if not line:
         return None
     if len(line) > HEADER_LIMIT_BYTES or not line.endswith(b"\n"):

@@ -185,7 +185,10 @@ def agent(device: Device, runtime: str, folder: str | Path, timeout_s: float = 1
         connection = stack.enter_context(connect(device))
         root = "files" if connection.remote else str(Path(folder).absolute())
         child = stack.enter_context(connection.start(["runtime.agent.serve_model", runtime, root], log))
-        yield RuntimeClient(child, where, timeout_s, log, Path(folder) if connection.remote else None)
+        client = RuntimeClient(child, where, timeout_s, log, Path(folder) if connection.remote else None)
+        if connection.remote:
+            stack.enter_context(client.signs_of_life())
+        yield client
 
 
 def survey(device: Device, timeout_s: float = 60.0) -> dict[str, str]:

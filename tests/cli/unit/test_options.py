@@ -23,7 +23,7 @@ from edgeloop.verbs import GROUPS, VERBS
 
 # what a help text may begin with
 BEGINNINGS = {
-    "Accept", "Browse", "Check", "Cluster", "Compare", "Convert", "Deploy", "Divide", "Enroll", "Fail", "Find", "Give",
+    "Accept", "Browse", "Check", "Cluster", "Compare", "Convert", "Deploy", "Divide", "End", "Enroll", "Fail", "Find", "Give",
     "Ignore", "Inspect", "Leave", "List", "Listen", "Load", "Log", "Measure", "Minimize", "Multiply", "Name", "Print",
     "Read", "Refuse", "Remove", "Require", "Rescale", "Resize", "Roll", "Run", "Send", "Serve", "Set", "Show",
     "Shuffle", "Sign", "Simulate", "Split", "Stop", "Store", "Subtract", "Train", "Trust", "Use", "Verify", "Wait",

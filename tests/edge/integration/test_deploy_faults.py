@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,37 @@ def test_killing_the_deployer_at_any_question_leaves_the_old_release_or_the_new_
         assert subprocess.run(command, capture_output=True, timeout=60).returncode == -signal.SIGKILL
 
     survives(local, releases, break_at, points)
+
+
+@pytest.fixture
+def holding(local, releases):
+    """A deploy that is stopped, as by a link that was lost, and holds the slot: the device's program."""
+    deploy(releases(1), [local.device], OPTIONS)
+    words = ["deploy", releases(2), "--to", local.device.name, "--variant", "int8", "--runtime", "litert"]
+    stopping = DEPLOYER.replace("SIGKILL", "SIGSTOP")
+    with subprocess.Popen([sys.executable, "-c", stopping, "4", *map(str, words)], stderr=subprocess.DEVNULL) as host:
+        assert eventually(lambda: _proc(host.pid, "stat").rpartition(b")")[2].split()[:1] == [b"T"], 60)
+        yield local.keeps()
+        host.kill()
+
+
+def test_a_slot_whose_deploy_has_lost_its_host_is_taken_over(local, releases, holding):
+    assert len(holding) == 1
+    bundle = releases(3)
+    (refused,) = deploy(bundle, [local.device], OPTIONS)
+    assert isinstance(refused.error, DeviceError) and "another deploy is running there" in refused.reason
+    assert "--take-over" in refused.error.advice and local.keeps() == holding and version_on(local.home) == 1
+    (outcome,) = deploy(bundle, [local.device], replace(OPTIONS, take_over=True))
+    assert (outcome.result, version_on(local.home)) == (DeployStatus.COMMITTED, 3)
+    assert not set(holding) & set(local.processes())
+
+
+@pytest.mark.soak
+def test_a_slot_is_free_75_s_after_its_deploy_lost_its_host(local, releases, holding):
+    time.sleep(75)
+    assert not local.keeps()
+    (outcome,) = deploy(releases(3), [local.device], OPTIONS)
+    assert (outcome.result, version_on(local.home)) == (DeployStatus.COMMITTED, 3)
 
 
 def test_an_upload_that_broke_off_goes_on_where_it_ended(ssh, releases, kill_at, monkeypatch):

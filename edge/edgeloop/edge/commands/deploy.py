@@ -84,6 +84,10 @@ def deploy(
     timeout_s: Annotated[
         float, typer.Option(metavar="S", help="Wait at most S seconds for each step on a device.")
     ] = 300.0,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="End another deploy of this bundle that is still running on a device."),
+    ] = False,
 ) -> CommandResult:
     """Deploy a bundle to devices: verify, try, activate, and roll back if probation fails."""
     options = DeployOptions(
@@ -98,6 +102,7 @@ def deploy(
         probation=probation,
         p90_budget_ms=p90_budget_ms,
         timeout_s=timeout_s,
+        take_over=take_over,
     )
     try:
         outcomes = roll_out(bundle, [parse_device(name) for name in to], options, waves, ctx.obj)

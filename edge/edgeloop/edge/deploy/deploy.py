@@ -58,7 +58,8 @@ class _Deployment:
         self.result = replace(self.result, variant=fit.variant.id, runtime=fit.runtime)
         self.begin("begin")
         manifest = self.bundle.file(MANIFEST).read_bytes()
-        missing = client.begin(self.slot, fit.variant.id, fit.runtime, self.options.threads, manifest)
+        threads, take_over = self.options.threads, self.options.take_over
+        missing = client.begin(self.slot, fit.variant.id, fit.runtime, threads, manifest, take_over)
         if missing is None:
             return replace(self.result, result=DeployStatus.UNCHANGED, reason="the device runs this release already")
         self.begin("push")

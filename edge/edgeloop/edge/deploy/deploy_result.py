@@ -31,6 +31,7 @@ class DeployOptions:
         probation: Runs of the reference inputs after the release became current and before it is committed.
         p90_budget_ms: Roll back where the 90th percentile of these runs is slower. None: any speed will do.
         timeout_s: For one step on a device; of an upload, for each piece of 4 MiB.
+        take_over: End another deploy to the same slot of a device.
     """
 
     constraints: DeployConstraints = field(default_factory=DeployConstraints)
@@ -38,6 +39,7 @@ class DeployOptions:
     probation: int = protocol.P90_RUNS
     p90_budget_ms: float | None = None
     timeout_s: float = 300.0
+    take_over: bool = False
 
     def __post_init__(self) -> None:
         if self.threads < 1:

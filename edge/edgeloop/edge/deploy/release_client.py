@@ -45,13 +45,16 @@ class ReleaseClient:
         """Raises IntegrityError where others are enrolled already."""
         self.agent.request(EnrollRequest(), signers)
 
-    def begin(self, slot: str, variant: str, runtime: str, threads: int, manifest: bytes) -> list[str] | None:
+    def begin(
+        self, slot: str, variant: str, runtime: str, threads: int, manifest: bytes, take_over: bool = False
+    ) -> list[str] | None:
         """The files that must travel; None: this very release runs there so already, nothing to do.
 
         Raises:
             IntegrityError: Another name than the slot's, or a version at or under the floor.
+            DeviceError: Another deploy to the slot is running, and this one does not `take_over`.
         """
-        reply, _ = self.agent.request(BeginRequest(slot, variant, runtime, threads), manifest)
+        reply, _ = self.agent.request(BeginRequest(slot, variant, runtime, threads, take_over), manifest)
         return None if reply.unchanged else list(reply.missing)
 
     def push(self, slot: str, file: Path, path: str) -> None:
@@ -97,4 +100,6 @@ def release_client(device: Device, timeout_s: float) -> Iterator[ReleaseClient]:
         log = stack.enter_context(tempfile.TemporaryFile())
         connection = stack.enter_context(connect(device))
         child = stack.enter_context(connection.start(["edge.on_device.releases.release_agent"], log))
-        yield ReleaseClient(Conversation(child, device.name, timeout_s, log))
+        conversation = Conversation(child, device.name, timeout_s, log)
+        stack.enter_context(conversation.signs_of_life())
+        yield ReleaseClient(conversation)

@@ -90,7 +90,8 @@ class BeginReply:
 
 @dataclass(frozen=True)
 class BeginRequest(Request[BeginReply]):
-    """Stage one variant of the manifest.json in the payload. `runtime` and `threads` None: any."""
+    """Stage one variant of the manifest.json in the payload. `runtime` and `threads` None: any.
+    `take_over`: end another deploy to the slot."""
 
     OP: ClassVar[str] = "begin"
     REPLY: ClassVar[type] = BeginReply
@@ -98,6 +99,7 @@ class BeginRequest(Request[BeginReply]):
     variant: str
     runtime: str | None = None
     threads: int | None = None
+    take_over: bool = False
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class ReleaseAgent:
         check_name(slot, manifest)
         variant = manifest.variant(asked.variant)
         make_folder(slot.path)
-        self._hold(slot)
+        self._hold(slot, asked.take_over)
         reply = begin(slot, payload, manifest, variant, asked.runtime, asked.threads)
         if reply.unchanged:
             self._let_go(slot)
@@ -160,13 +160,13 @@ class ReleaseAgent:
             self._let_go(slot)
         return RollbackReply(release.version, release.variant)
 
-    def _hold(self, slot: Slot) -> Slot:
+    def _hold(self, slot: Slot, take_over: bool = False) -> Slot:
         """The slot, with nobody else at work there and nothing half done."""
         if not os.path.isdir(slot.path):
             raise OptionsError(f"the device has no slot {slot.name!r}", advice="Deploy a bundle of that name first.")
         if slot.name not in self.locks:
             with contextlib.ExitStack() as stack:
-                stack.enter_context(locked(slot.path, slot.name))
+                stack.enter_context(locked(slot.path, slot.name, take_over))
                 reconcile(slot)
                 self.locks[slot.name] = stack.pop_all()
         return slot
