@@ -30,8 +30,8 @@ def main(scenario: str, folder: Path, stride: int) -> None:
         damage = Path(slot(prepared).current) / ENTRY
         damage.write_bytes(b"\0" * damage.stat().st_size)
     seen: list[dict] = []
-    for points in (range(0, MOST, stride), range(1, MOST)):  # a sample, and then the last steps one by one
-        for point in points:
+    for sample in (range(0, MOST, stride), range(1, MOST)):  # a sample, and then the last steps one by one
+        for point in sample:
             if seen and point <= seen[-1]["point"]:
                 continue
             home = folder / f"home-{point}"
