@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,13 @@ def make_model(
 
 
 def answers(model: Any, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """ONNX Runtime's."""
+    """ONNX Runtime's; `model` is a ModelProto, or the path of a file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    given = str(model) if isinstance(model, Path) else model.SerializeToString()
+    session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     return session.run(None, dict(feeds))
 
 

@@ -50,6 +50,12 @@ def answers(source: Source, samples: Samples, free: int = FREE_SIZE) -> tuple[Sa
     )
 
 
+def calls(source: Source, samples: Samples) -> Sequence[Arrays]:
+    """The samples as the source is called with them."""
+    fixed = fixed_batch(source.inputs)
+    return list(samples.batches(fixed or len(samples), fill=fixed is not None))
+
+
 def free_size(source: Source, *, whole: bool) -> int:
     """Of a made-up sample along free dimensions other than the batch: the first size that the source runs at.
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import MANIFEST, Format, LeftOut, Manifest, Signature, TensorSpec, Variant, Weight, file_entries
-from edgeloop.convert.answers import answers, free_size, one_call_each, with_seen_shapes
+from edgeloop.convert.answers import answers, calls, free_size, one_call_each, with_seen_shapes
 from edgeloop.convert.calls import has_batch_axis
 from edgeloop.convert.exports.export import export_variants
 from edgeloop.convert.exports.trainable_variant import check_trainable
@@ -30,8 +30,9 @@ from edgeloop.convert.plan import ConversionPlan, choose_formats_and_schemes, pr
 from edgeloop.convert.proof.input_range import range_mismatch
 from edgeloop.convert.samples import FREE_SIZE, Samples, as_calls
 from edgeloop.convert.sources.custom_objects import import_layers
+from edgeloop.convert.sources.onnx_sizes import InputSettings
 from edgeloop.convert.sources.shapes import with_shapes
-from edgeloop.convert.sources.source import Source, open_source
+from edgeloop.convert.sources.source import Source, SourceKind, open_source
 from edgeloop.convert.training.trainable import weight_table
 from edgeloop.errors import OptionsError
 from edgeloop.files.flatbuffer import read_tflite
@@ -40,6 +41,7 @@ from edgeloop.processes.job_child import Events
 
 JOURNAL = "search.jsonl"
 DIARY = "diary.json"  # which forms are being made
+JUDGED = 16  # of the user's samples: an imported model is compared on them, besides those made up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +78,14 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     options = job.options
     for file in options.imports:
         events.say(import_layers(file))
-    source = open_source(job.model, options.signature, allow_unsafe=options.allow_unsafe or bool(options.imports))
+    shapes, unsafe = dict(options.shapes), options.allow_unsafe or bool(options.imports)
+    settings = InputSettings(shapes=shapes, fixed=dict(options.fixed))
+    source = open_source(job.model, options.signature, allow_unsafe=unsafe, settings=settings)
     events.read()
     for note in source.notes:
         events.say(note)
-    source = with_shapes(source, dict(options.shapes))
+    if source.kind is not SourceKind.ONNX:  # which was imported at these sizes
+        source = with_shapes(source, shapes)
     own, outputs = source.inputs, with_labels(source.outputs, options.labels)
     if options.preprocess is not None:
         source = with_preprocessing(source, options.preprocess)
@@ -97,6 +102,8 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     if found is not None:
         raise found
     samples, expected, span = answers(source, samples, free)
+    if source.judge is not None:
+        source.judge(calls(source, samples.take(JUDGED)) if samples.real else ())
     if samples.whole and not whole:
         calibration = None if calibration is None else as_calls(calibration, source.inputs)
     if samples.whole:

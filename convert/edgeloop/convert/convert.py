@@ -29,7 +29,6 @@ from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import wanted_formats
 from edgeloop.convert.proof.prove_bundle import PACKAGES, prove_bundle
 from edgeloop.convert.search.report import search_report
-from edgeloop.convert.sources.onnx_environment import onnx2tf_python
 from edgeloop.convert.sources.safety_onnx import external_files
 from edgeloop.convert.sources.source import SourceKind, identify, source_digest
 from edgeloop.convert.sources.tfjs_files import weight_files
@@ -112,8 +111,6 @@ def convert(
     if key is not None and (kept := cache.find(key, out)):
         progress("convert (unchanged, from the cache)", 1, 1)
         return _result(kept.bundle, read_proof(kept.bundle), kept.notes, kept.beside, cached=True)
-    if kind is SourceKind.ONNX:
-        onnx2tf_python(progress)  # here, because a first use installs an environment, which no limit should end
     with new_folder(out) as folder, tempfile.TemporaryDirectory() as scratch:
         origin = {"file": model.name, "format": kind.value, "sha256": sha256}
         if options.compress is not None and options.train_data is not None:

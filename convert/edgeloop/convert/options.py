@@ -40,6 +40,7 @@ class ConvertOptions:
         labels: Names of the classes, in order.
         batch: Of the .tflite files. None: as the model has it, or 1 where TFLite cannot run it with a free batch.
         shapes: Sizes by the name of an input, None for a dimension that stays as the model has it.
+        fixed: Of an .onnx: numbers by the name of an input, which becomes a constant.
         strict: Fail where any form cannot be made or does not agree, not only where one that was named does.
         allow_unsafe: Load a model that runs code or touches files; the notes say what was allowed.
         imports: Python files with the classes of the model's own layers; implies `allow_unsafe`.
@@ -66,6 +67,7 @@ class ConvertOptions:
     limits: Limits = field(default_factory=Limits)
     batch: int | None = None
     shapes: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
+    fixed: tuple[tuple[str, tuple[float, ...]], ...] = ()
     strict: bool = False
     allow_unsafe: bool = False
     imports: tuple[Path, ...] = ()

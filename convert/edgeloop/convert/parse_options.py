@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from edgeloop.convert.forms.preprocess import Preprocessing
@@ -39,6 +40,24 @@ def input_shape(given: str) -> tuple[str, tuple[int | None, ...]]:
             advice="Write NAME=SIZES with a size above 0 or ? for each dimension, e.g. image=1,?,?,3.",
         )
     return name, tuple(None if word == "?" else int(word) for word in words)
+
+
+def fixed_input(given: str) -> tuple[str, tuple[float, ...]]:
+    """`sr=16000` as a name and its numbers.
+
+    Raises:
+        OptionsError: No name, or something that is no number.
+    """
+    name, _, values = given.rpartition("=")
+    try:
+        found = tuple(float(word) for word in values.split(","))
+    except ValueError:
+        found = ()
+    if not name or not found or not all(map(math.isfinite, found)):
+        raise OptionsError(
+            f"--fix is {given!r}", advice="Write NAME=VALUE with a number, or one for each element, e.g. sr=16000."
+        )
+    return name, found
 
 
 def memory_limits(megabytes: float) -> Limits:

@@ -14,7 +14,15 @@ from edgeloop.convert.convert import convert as run
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.forms.tfjs import TfjsOptions, Weights
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.parse_options import READ_MB, input_shape, label_file, memory_limits, preprocessing, training
+from edgeloop.convert.parse_options import (
+    READ_MB,
+    fixed_input,
+    input_shape,
+    label_file,
+    memory_limits,
+    preprocessing,
+    training,
+)
 from edgeloop.convert.present import conversion
 from edgeloop.convert.proof.prove import ProveOptions
 from edgeloop.convert.search.search import SearchOptions
@@ -96,6 +104,13 @@ def convert(
         typer.Option(
             metavar="NAME=SIZES",
             help="Set free dimensions of this input in every format, e.g. 'image=1,?,?,3'; ? keeps the model's size.",
+        ),
+    ] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Set this input of an .onnx file to a constant, e.g. 'sr=16000' or 'size=480,640'.",
         ),
     ] = None,
     batch: Annotated[
@@ -330,6 +345,7 @@ def convert(
         limits=memory_limits(memory_mb),
         batch=batch,
         shapes=tuple(input_shape(text) for text in shape or ()),
+        fixed=tuple(fixed_input(text) for text in fix or ()),
         strict=strict,
         allow_unsafe=allow_unsafe,
         imports=tuple(path.resolve() for path in imports or ()),

@@ -100,7 +100,7 @@ def with_preprocessing(source: Source, p: Preprocessing) -> Source:
     Raises:
         OptionsError: The source is a .tflite, or `p` does not fit its inputs.
     """
-    graph, own, original = source.graph, source.inputs, source.call
+    graph, own, original, judge = source.graph, source.inputs, source.call, source.judge
     if graph is None:
         raise OptionsError(
             f"{source.path} is a .tflite file, into which preprocessing cannot be built",
@@ -112,6 +112,10 @@ def with_preprocessing(source: Source, p: Preprocessing) -> Source:
     def call(arrays: Arrays) -> dict[str, np.ndarray]:
         return original({name: np.asarray(value) for name, value in preprocess_tensors(p, arrays, own).items()})
 
+    def judged(calls: Sequence[Arrays]) -> None:
+        assert judge is not None  # or this is not called
+        judge([{n: np.asarray(v) for n, v in preprocess_tensors(p, arrays, own).items()} for arrays in calls])
+
     def traced(**given: Any) -> list[Any]:
         return graph(**preprocess_tensors(p, given, own))
 
@@ -119,7 +123,8 @@ def with_preprocessing(source: Source, p: Preprocessing) -> Source:
     if p.resize is not None:
         batch, _, _, channels = target.shape
         raw = replace(raw, shape=(batch, *p.resize, channels))
-    return replace(source, inputs=tuple(raw if t is target else t for t in own), call=call, graph=traced)
+    inputs = tuple(raw if t is target else t for t in own)
+    return replace(source, inputs=inputs, call=call, graph=traced, judge=judged if judge is not None else None)
 
 
 def preprocess_tensors(p: Preprocessing, given: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> dict[str, Any]:

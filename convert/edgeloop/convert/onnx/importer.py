@@ -22,7 +22,7 @@ from edgeloop.convert.onnx.fold import POLYNOMIAL, folded, followed, refuse_larg
 from edgeloop.convert.onnx.node import Node
 from edgeloop.convert.onnx.operators import MAKE_SEQUENCE, OPS
 from edgeloop.convert.onnx.prepare import STANDARD, dimension_names, graphs, prepared, split_weights
-from edgeloop.convert.onnx.value import AtRunTime, Unsupported, Value, forget_sizes, working_type
+from edgeloop.convert.onnx.value import COMPUTED_IN_FLOAT32, AtRunTime, Unsupported, Value, forget_sizes, working_type
 from edgeloop.errors import one_line
 from edgeloop.extras import need
 
@@ -35,11 +35,12 @@ Sizes = Sequence[int | None]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input: ONNX's name of it, its sizes (None: free) in ONNX's order, and ONNX's type."""
+    """An input: ONNX's name of it, sizes (None: free) and names of its dimensions in ONNX's order, and ONNX's type."""
 
     name: str
     shape: tuple[int | None, ...]
     dtype: np.dtype
+    names: tuple[str, ...]
 
 
 class NodeRefused(Unsupported):
@@ -48,29 +49,38 @@ class NodeRefused(Unsupported):
     Attributes:
         found: What is not supported.
         where: Operator and name of the node, e.g. "Resize 'up/1'".
-        at_run_time: A fixed size or input may help.
+        cause: What the operator's function raised: `AtRunTime` where a fixed size or input may help.
     """
 
-    def __init__(self, found: str, where: str, at_run_time: bool):
-        super().__init__(f"{found} at {where}")
-        self.found, self.where, self.at_run_time = found, where, at_run_time
+    def __init__(self, found: str, where: str, cause: Exception):
+        super().__init__(f"{where} cannot be imported: {found}")
+        self.found, self.where, self.cause = found, where, cause
+
+
+class UnknownOperator(Unsupported):
+    """No function here imports it."""
 
 
 def import_onnx(
-    model: Any, sizes: Mapping[str, Sizes] | None = None, weights: Mapping[str, np.ndarray] | None = None
+    model: Any,
+    sizes: Mapping[str, Sizes] | None = None,
+    weights: Mapping[str, np.ndarray] | None = None,
+    *,
+    widen: bool = False,
 ) -> OnnxFunction:
     """A function that computes what `model` (a ModelProto, which is not changed) does.
 
     Args:
         sizes: Shapes for inputs that have free dimensions; None in one, or no shape, leaves them free.
         weights: Constants that were taken out of the proto already (`prepare.split_weights`), by name.
+        widen: Inputs and outputs of other floats become float32, in which they are computed with.
 
     Raises:
         Unsupported: The model has an operator without a function here, sparse weights, or an input that is no tensor.
     """
     ready = prepared(model, OPS)
     taken = split_weights(ready)
-    return OnnxFunction(ready, {**taken, **(weights or {})}, sizes or {})
+    return OnnxFunction(ready, {**taken, **(weights or {})}, sizes or {}, widen)
 
 
 class OnnxFunction:
@@ -79,16 +89,18 @@ class OnnxFunction:
     Attributes:
         inputs: What it takes.
         outputs: ONNX's names of what it returns, in order.
+        floats: Once it was called: names of the floats other than float32 that ONNX computes in.
     """
 
-    def __init__(self, model: Any, weights: Mapping[str, np.ndarray], sizes: Mapping[str, Sizes]):
+    def __init__(self, model: Any, weights: Mapping[str, np.ndarray], sizes: Mapping[str, Sizes], widen: bool):
         for sparse in model.graph.sparse_initializer:
             raise Unsupported(f"sparse weights ({sparse.values.name!r})")
         small = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-        self._model, self._constants = model, {**small, **weights}
+        self._model, self._constants, self._widen = model, {**small, **weights}, widen
         values = [v for v in model.graph.input if v.name not in self._constants]  # before IR 4 they are listed there
         self.inputs = tuple(input_tensor(value, sizes.get(value.name)) for value in values)
         self.outputs = tuple(value.name for value in model.graph.output)
+        self.floats: frozenset[str] = frozenset()
 
     def __call__(self, *tensors: Any) -> list[Any]:
         """The outputs, in ONNX's types and order of axes.
@@ -97,6 +109,10 @@ class OnnxFunction:
             NodeRefused: A node cannot be imported.
         """
         return self.tensors(tensors, self.outputs)
+
+    def made(self) -> dict[str, str]:
+        """The tensors that the nodes of the main graph make, in order, each with operator and name of its node."""
+        return {name: said(node) for node in self._model.graph.node for name in node.output if name}
 
     def tensors(self, fed: Sequence[Any], names: Sequence[str]) -> list[Any]:
         """As a call, but of any tensors of the main graph; None for one that is not computed."""
@@ -108,18 +124,25 @@ class OnnxFunction:
             scope[spec.name] = Value(tf.cast(tensor, working_type(spec.dtype)), spec.dtype)
             scope[spec.name].names = importer.names.get(spec.name)
         importer.walk(self._model.graph, scope)
+        self.floats = frozenset(importer.floats)
         found = [scope.get(name) for name in names]
-        return [tf.identity(tf.cast(v.onnx(), tf.as_dtype(v.dtype))) if isinstance(v, Value) else None for v in found]
+        return [tf.identity(tf.cast(v.onnx(), self._end(v.dtype))) if isinstance(v, Value) else None for v in found]
 
-    def traced(self, names: Sequence[str] | None = None) -> Any:
-        """The concrete function for `inputs`, which it takes as `names` (input_0, ... by default), by position."""
+    def specs(self, names: Sequence[str] | None = None) -> list[Any]:
+        """TensorFlow's specification of every input, which is called input_0, ... without `names`."""
         names = names or [f"input_{i}" for i in range(len(self.inputs))]
-        specs = [tf.TensorSpec(t.shape, tf.as_dtype(t.dtype), name=n) for t, n in zip(self.inputs, names, strict=True)]
+        return [tf.TensorSpec(t.shape, self._end(t.dtype), name=n) for t, n in zip(self.inputs, names, strict=True)]
+
+    def _end(self, dtype: np.dtype) -> Any:
+        return tf.float32 if self._widen and dtype.name in COMPUTED_IN_FLOAT32 else tf.as_dtype(dtype)
+
+    def traced(self) -> Any:
+        """The concrete function, which takes the inputs by position."""
 
         def serve(*tensors: Any) -> dict[str, Any]:
             return {f"output_{i}": tensor for i, tensor in enumerate(self(*tensors))}
 
-        return tf.function(serve, input_signature=specs, autograph=False).get_concrete_function()
+        return tf.function(serve, input_signature=self.specs(), autograph=False).get_concrete_function()
 
 
 def input_tensor(value: Any, fixed: Sizes | None) -> Tensor:
@@ -134,13 +157,21 @@ def input_tensor(value: Any, fixed: Sizes | None) -> Tensor:
     if not tensor.HasField("shape"):
         if fixed is None:
             raise AtRunTime(f"an input without a number of dimensions ({value.name!r})")
-        fixed_shape: list[int | None] = list(fixed)
+        shape, names = list(fixed), [""] * len(fixed)
     else:
-        own = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim]
-        fixed_shape = [o if f is None else f for o, f in zip(own, fixed or own, strict=True)]
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        dims = tensor.shape.dim
+        shape = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in dims]
+        shape = [own if size is None else size for own, size in zip(shape, fixed or shape, strict=True)]
+        names = [d.dim_param for d in dims]
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     working_type(dtype)
-    return Tensor(value.name, tuple(fixed_shape), dtype)
+    return Tensor(value.name, tuple(shape), dtype, tuple(names))
+
+
+def said(node: Any) -> str:
+    """Operator and name of a node, for messages."""
+    operator = node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
+    return f"{operator} {node.name!r}" if node.name else str(operator)
 
 
 class GraphImporter:
@@ -148,10 +179,12 @@ class GraphImporter:
 
     Attributes:
         names: What the free dimensions of the main graph's tensors are called (`prepare.dimension_names`).
+        floats: The floats other than float32 that results have which are not constant.
     """
 
     def __init__(self, model: Any, shapes: dict[str, list[int | None]]):
         self.names = dimension_names(model, shapes)
+        self.floats: set[str] = set()
         self._opsets = model.opset_import
         self._opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 1)
         nodes = [node for graph in graphs(model.graph) for node in graph.node]
@@ -175,19 +208,19 @@ class GraphImporter:
         for proto in graph.node:
             if self._useless.issuperset(proto.output):
                 continue
-            where = f"{proto.op_type} {proto.name!r}" if proto.name else proto.op_type
+            where = said(proto)
             try:
                 self._node(proto, scope)
             except NodeRefused:
                 raise
             except Unsupported as e:
-                raise NodeRefused(str(e), where, isinstance(e, AtRunTime)) from e
+                raise NodeRefused(str(e), where, e) from e
             except Exception as e:  # TensorFlow raises many types for what does not fit
-                raise NodeRefused(f"{type(e).__name__}: {one_line(e, 300)}", where, False) from e
+                raise NodeRefused(f"{type(e).__name__}: {one_line(e, 300)}", where, e) from e
 
     def _node(self, proto: Any, scope: MutableMapping[str, Any]) -> None:
         if proto.domain not in STANDARD or proto.op_type not in OPS:
-            raise Unsupported(f"the operator {f'{proto.domain}.{proto.op_type}'.removeprefix('.')}")
+            raise UnknownOperator("edgeloop does not have this operator")
         inputs = [scope[name] if name else None for name in proto.input]
         plain = all(isinstance(v, Value) or v is None for v in inputs)
         alone = plain and not any(a.HasField("g") for a in proto.attribute)  # no graph in it
@@ -206,10 +239,12 @@ class GraphImporter:
                 scope[name] = value
 
     def _describe(self, name: str, value: Any) -> None:
-        """Refuse a tensor that is too large, and give its free dimensions their names."""
+        """Refuse a tensor that is too large, note its type, and give its free dimensions their names."""
         if not isinstance(value, Value):
             return
         refuse_large(value.dims)
+        if value.const is None and value.dtype.name in COMPUTED_IN_FLOAT32:
+            self.floats |= {value.dtype.name} - {"float32"}
         names = self.names.get(name)
         if names is not None and len(names) == value.rank and value.names is None:
             value.names = names

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,10 @@ def prepared(model: Any, known: Container[str]) -> Any:
     return copy
 
 
-def split_weights(model: Any) -> dict[str, np.ndarray]:
+def split_weights(model: Any, outside: Mapping[str, np.ndarray] = MappingProxyType({})) -> dict[str, np.ndarray]:
     """Take large constants of the main graph out of the proto, so that copies and inference of it are cheap.
 
-    Their types and shapes stay in `value_info`.
+    Their types and shapes stay in `value_info`. The arrays of those in `outside` are known already.
     """
     weights: dict[str, np.ndarray] = {}
     graph = model.graph
@@ -67,7 +68,7 @@ def split_weights(model: Any) -> dict[str, np.ndarray]:
             nodes.append(node)
     for name, tensor in tensors.items():
         if math.prod(tensor.dims) >= WEIGHT:
-            weights[name] = numpy_helper.to_array(tensor)
+            weights[name] = outside[name] if name in outside else numpy_helper.to_array(tensor)
     if not weights:
         return weights
     infos = [helper.make_tensor_value_info(name, tensors[name].data_type, tensors[name].dims) for name in weights]

@@ -51,6 +51,15 @@ def in_float32(source: Source, original: Source, kinds: list[str]) -> Source:
     tensors = (*source.inputs, *source.outputs)
     if source.model is None or policies(source.model) or any(spec.dtype in OTHER for spec in tensors):
         source = rewritten(source, _rewrite, OTHER)
+    return with_distance(source, original, kinds)
+
+
+def with_distance(source: Source, original: Source, kinds: list[str]) -> Source:
+    """`source`, which computes in float32, with the note of how far it is from `original`, which computes in `kinds`.
+
+    Raises:
+        ModelError: float32 is not enough for this model.
+    """
     words = " and ".join(kinds)
     note = f"The model computes in {words}, and devices in float32, so it was converted in float32"
     distance = distance_from(source, original)

@@ -1,100 +1,204 @@
-"""An .onnx file in, a SavedModel with the same inputs and outputs out. onnx2tf does it, in its own environment."""
+"""An .onnx file as a source: imported into TensorFlow, and judged by ONNX Runtime, which answers as the original."""
 
 from __future__ import annotations
 
-import re
-import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from edgeloop.convert.sources.float32 import with_distance
+from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.names import arguments, identifiers
-from edgeloop.convert.sources.onnx_environment import onnx2tf_python
-from edgeloop.errors import MissingExtra, ModelError, last_line, one_line
+from edgeloop.convert.sources.onnx_refusal import refusal
+from edgeloop.convert.sources.onnx_sizes import InputSettings, as_array, own_names, with_sizes
+from edgeloop.convert.sources.source_value import INFER, Arrays, Shape, Source, tensor_specs
+from edgeloop.errors import EdgeloopError, ModelError, OptionsError, one_line
 from edgeloop.extras import need
-from edgeloop.processes.job import WorkerBug, run_job
-from edgeloop.processes.sandbox import Limits
-from edgeloop.progress import Progress, silent
-from edgeloop.runtime.program import local_program
 
-CHILD = Path(__file__).with_name("onnx2tf_child.py")
-START = "import runpy, sys; sys.path.append(sys.argv[1]); runpy.run_path(sys.argv[2], run_name='__main__')"
-UNLIMITED_BYTES = 1 << 62
-RAISED = re.compile(r"^[\w.]*(?:Error|Exception)\b", re.MULTILINE)
+if TYPE_CHECKING:
+    from edgeloop.convert.onnx.importer import OnnxFunction
+    from edgeloop.convert.onnx.judge import Judge
+    from edgeloop.convert.onnx.trials import Trial
 
 
-def onnx_to_saved_model(path: Path, folder: Path, progress: Progress = silent, timeout_s: float = 300.0) -> Path:
-    """Convert the .onnx at `path`, whose external data was checked before, into the SavedModel `folder`.
+def open_onnx(path: Path, settings: InputSettings) -> Source:
+    """Import a file that `safety.check` has looked at.
 
-    Its signature `serving_default` has the inputs and outputs of the ONNX graph: names as `onnx_names` gives them,
-    shapes in ONNX's order of dimensions (a free dimension stays free), dtypes. It answered two sets of made-up inputs
-    as ONNX Runtime did. The environment of onnx2tf is made on first use.
-
-    Returns:
-        `folder`.
+    Names are as `onnx_names` gives them, shapes in ONNX's order of dimensions, and a free dimension stays free.
 
     Raises:
-        ModelError: The file is damaged, has an operator that onnx2tf lacks, computes something else once converted,
-            or takes longer than `timeout_s`.
-        MissingExtra: There is no environment with onnx2tf and none can be made, with the line that makes it.
+        ModelError: Damaged, ONNX Runtime refuses it, an operator cannot be imported, or computes something else.
+        OptionsError: `settings` name an input that it does not have, or do not fit one.
     """
-    inputs, outputs = onnx_names(path)
-    job = {
-        "model": str(path.resolve()),
-        "folder": str(folder.resolve()),
-        "inputs": list(inputs.values()),
-        "outputs": list(outputs.values()),
-    }
-    python = onnx2tf_python(progress)
-    progress(f"{path.name}: onnx2tf", 0, 1)
-    _convert(python, job, path, progress, timeout_s)
-    progress(f"{path.name}: onnx2tf", 1, 1)
-    return folder
-
-
-def onnx_names(path: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Inputs and outputs: ONNX's own name of each, in its order, to the one it has in the SavedModel.
-
-    Raises:
-        ModelError: The file is no ONNX model.
-    """
-    onnx = need("onnx", extra="convert")
     try:
-        graph = onnx.load(str(path), load_external_data=False).graph
-    except Exception as e:  # protobuf's DecodeError is another class in each of its implementations
-        raise ModelError(
-            f"{path} is not an ONNX model ({type(e).__name__})", advice="Export it again, or fetch it again."
-        ) from e
-    constants = {tensor.name for tensor in graph.initializer}  # before IR 4 these are listed as inputs too
-    sides = [[v.name for v in graph.input if v.name not in constants], [v.name for v in graph.output]]
-    if not all(sides):
-        raise ModelError(
-            f"{path} has {len(sides[0])} inputs and {len(sides[1])} outputs", advice="It needs at least one of each."
-        )
-    inputs, outputs = arguments(sides[0]), identifiers(sides[1])
-    return dict(zip(sides[0], inputs, strict=True)), dict(zip(sides[1], outputs, strict=True))
-
-
-def _raised(traceback: str) -> str:
-    """What a traceback says was raised: Keras writes the arguments of a call below it."""
-    starts = [found.start() for found in RAISED.finditer(traceback)]
-    return one_line(traceback[starts[-1] :]).removesuffix(".") if starts else last_line(traceback)
-
-
-def _convert(python: Path, job: dict[str, Any], path: Path, progress: Progress, timeout_s: float) -> None:
-    """Run `onnx2tf_child.py`, which has edgeloop's packed program on its path: edgeloop is not installed there."""
-    # the memory is limited by whoever runs this
-    limits = Limits(read_bytes=UNLIMITED_BYTES, read_s=timeout_s)
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            run_job(["-c", START, local_program(), CHILD], job, limits, progress, python=python, cwd=Path(scratch))
-        except ModelError as e:
+        return OnnxFile(path, settings).source()
+    except EdgeloopError as e:
+        if isinstance(e, ModelError) and str(path) not in e.found:
             raise e.at(str(path)) from e
-        except WorkerBug as e:
-            raise ModelError(
-                f"{path}: onnx2tf fails: {_raised(str(e))}",
-                advice="Convert the model that the .onnx was exported from.",
-            ) from e
-        except OSError as e:
-            raise MissingExtra(
-                f"{python} cannot be started ({e.strerror})", advice="Run: edgeloop setup onnx2tf"
-            ) from e
+        raise
+    except Exception as e:  # of onnx and protobuf, which raise many types for a damaged graph
+        raise ModelError(
+            f"it cannot be imported ({type(e).__name__}: {one_line(e, 200)})",
+            advice="Check the file with onnx.checker, or export it again.",
+            where=str(path),
+        ) from e
+
+
+def onnx_names(model: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Inputs and outputs of a ModelProto: ONNX's own name of each, in its order, to the one it has here."""
+    from edgeloop.convert.onnx.external import input_names
+
+    inputs, outputs = input_names(model), [value.name for value in model.graph.output]
+    return (
+        dict(zip(inputs, arguments(inputs), strict=True)),
+        dict(zip(outputs, identifiers(outputs), strict=True)),
+    )
+
+
+class OnnxFile:
+    """A file with the user's settings applied: its graph, its weights, and ONNX Runtime's session of it.
+
+    Attributes:
+        model: The ModelProto without large constants, which are `weights`.
+        inputs: ONNX's names of its inputs to the ones here, without those that are fixed; `outputs` likewise.
+        original: What ONNX Runtime computes.
+    """
+
+    def __init__(self, path: Path, settings: InputSettings):
+        from edgeloop.convert.onnx.external import read_onnx
+        from edgeloop.convert.onnx.original import OriginalModel, fix_inputs
+
+        self.path = path
+        self.model, self.weights = read_onnx(path)
+        inputs, self.outputs = onnx_names(self.model)
+        values = {value.name: value for value in self.model.graph.input}
+        given = own_names(settings.fixed, inputs, "--fix")
+        fixed = {name: as_array(values[name], numbers, inputs[name]) for name, numbers in given.items()}
+        for name, shape in own_names(settings.shapes, inputs, "--shape").items():
+            with_sizes(values[name], shape, inputs[name])
+        self.inputs = {old: new for old, new in inputs.items() if old not in fixed}
+        if not self.inputs:
+            raise OptionsError("--fix names every input of the model", advice="Leave at least one of them free.")
+        self.original = OriginalModel(path, self.model, fixed)
+        fix_inputs(self.model, fixed)
+
+    def function(
+        self, shapes: Mapping[str, Shape] | None = None, fixed: Mapping[str, np.ndarray] | None = None
+    ) -> OnnxFunction:
+        """What it imports to, with further inputs (by ONNX's names) of fixed sizes or fixed altogether.
+
+        Raises:
+            Unsupported: Something in it cannot be imported.
+        """
+        from edgeloop.convert.onnx.importer import import_onnx
+        from edgeloop.convert.onnx.original import fix_inputs
+
+        model = self.model
+        if fixed:
+            model = type(model).FromString(model.SerializeToString())
+            fix_inputs(model, fixed)
+        return import_onnx(model, shapes, self.weights, widen=True)
+
+    def source(self) -> Source:
+        """The source, once ONNX Runtime has agreed."""
+        from edgeloop.convert.onnx.judge import Judge
+        from edgeloop.convert.onnx.value import Unsupported
+
+        try:
+            function = self.function()
+            traced = function.traced()
+        except Unsupported as e:
+            raise refusal(e, self) from e
+        judge = Judge(self.original, function, traced)
+        trials, undecided = self._trials(function)
+        judge.check(trials)
+        source = self._source(function, traced, trials)
+        return replace(source, judge=self._judged_by_samples(judge, source, undecided))
+
+    def _trials(self, function: OnnxFunction) -> tuple[list[Trial], ModelError | None]:
+        """Made-up inputs, or why there are none: then the user's data has to judge."""
+        from edgeloop.convert.onnx.trials import make_trials
+
+        try:
+            return make_trials(self.original, function.inputs)[0], None
+        except ModelError as e:
+            return [], e
+
+    def _source(self, function: OnnxFunction, traced: Any, trials: Sequence[Trial]) -> Source:
+        tf = need("tensorflow", extra="convert")
+        in_names, out_names = list(self.inputs.values()), list(self.outputs.values())
+        specs = function.specs()
+        shapes = [self._output_shape(i, traced, trials) for i in range(len(out_names))]
+
+        def graph(**tensors: Any) -> list[Any]:
+            values = [tensors[name] for name in in_names]
+            if all(v.shape.as_list() == s.shape.as_list() for v, s in zip(values, specs, strict=True)):
+                made = traced(*values)
+                results = [made[f"output_{i}"] for i in range(len(out_names))]
+            else:  # of other sizes: what is computed from them may be constant now
+                results = function(*values)
+            for result, shape in zip(results, shapes, strict=True):
+                result.set_shape(shape)
+            return results
+
+        def converted(arrays: Arrays) -> dict[str, np.ndarray]:
+            values = [tf.constant(arrays[n], s.dtype) for n, s in zip(in_names, specs, strict=True)]
+            made = traced(*values)
+            return {name: np.asarray(made[f"output_{i}"]) for i, name in enumerate(out_names)}
+
+        source = Source(
+            path=self.path,
+            kind=SourceKind.ONNX,
+            sha256=source_digest(self.path),
+            signature=INFER,
+            inputs=tensor_specs(in_names, [(tuple(s.shape.as_list()), s.dtype.name) for s in specs]),
+            outputs=tensor_specs(
+                out_names,
+                [(shapes[i], traced.structured_outputs[f"output_{i}"].dtype.name) for i in range(len(shapes))],
+            ),
+            call=converted,
+            graph=graph,
+        )
+        types = {t.name: t.dtype for t in function.inputs}
+        original = replace(source, call=self._answers(types))
+        # of other floats, what is converted is compared with what devices compute in, and its distance is told
+        return with_distance(source, original, sorted(function.floats)) if function.floats else original
+
+    def _answers(self, types: Mapping[str, np.dtype]) -> Any:
+        outputs = list(self.outputs.values())
+
+        def call(arrays: Arrays) -> dict[str, np.ndarray]:
+            fed = {old: np.asarray(arrays[new]).astype(types[old], copy=False) for old, new in self.inputs.items()}
+            found = self.original.run(fed)
+            return dict(zip(outputs, found, strict=True))
+
+        return call
+
+    def _output_shape(self, i: int, traced: Any, trials: Sequence[Trial]) -> Shape:
+        """As it was traced; a size that is free there as ONNX declares it, where the answers bear that out."""
+        shape = traced.structured_outputs[f"output_{i}"].shape.as_list()
+        tensor = self.model.graph.output[i].type.tensor_type
+        said = [d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim]
+        if not trials or len(said) != len(shape):
+            return tuple(shape)
+        seen = zip(*(trial.answers[i].shape for trial in trials), strict=True)
+        return tuple(
+            d if own is None and set(sizes) == {d} else own for own, d, sizes in zip(shape, said, seen, strict=True)
+        )
+
+    def _judged_by_samples(self, judge: Judge, source: Source, undecided: ModelError | None) -> Any:
+        """Judges the import on the user's inputs; without any, refuses what could not be judged before."""
+        from edgeloop.convert.onnx.trials import Trial
+
+        def check(calls: Sequence[Arrays]) -> None:
+            if undecided is not None and not calls:
+                raise undecided
+            types = {t.name: t.dtype for t in judge.inputs}
+            for arrays in calls:
+                fed = {old: np.asarray(arrays[new]).astype(types[old]) for old, new in self.inputs.items()}
+                judge.check([Trial(fed, self.original.run(fed))])
+
+        return check

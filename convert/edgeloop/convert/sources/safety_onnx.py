@@ -6,7 +6,7 @@ https://github.com/onnx/onnx/blob/main/docs/ExternalData.md (a path relative to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -151,6 +151,21 @@ def _dims(tensor: memoryview) -> list[int]:
 
 
 def _external(path: Path, name: str, entries: dict[str, str], total: int, read: bool) -> bytes:
+    file, offset = external_place(path, name, entries, total)
+    if not read:
+        return b""
+    with file.open("rb") as data:
+        data.seek(offset)
+        return data.read(total)
+
+
+def external_place(path: Path, name: str, entries: Mapping[str, str], total: int) -> tuple[Path, int]:
+    """The file, and the offset in it, of the `total` bytes of a tensor that the model at `path` keeps outside of it.
+
+    Raises:
+        ModelError: An absolute path, "..", a link out of the model's folder, no such file, or not so many bytes in it.
+        ValueError: An offset or length that is no number.
+    """
     location = entries.get("location", "")
     parts = PurePosixPath(location.replace("\\", "/"))
     folder = path.parent.resolve()
@@ -177,8 +192,4 @@ def _external(path: Path, name: str, entries: dict[str, str], total: int, read: 
             f"{location!r}, which has {file.stat().st_size}",
             advice="Fetch both files again.",
         )
-    if not read:
-        return b""
-    with file.open("rb") as data:
-        data.seek(offset)
-        return data.read(length)
+    return file, offset

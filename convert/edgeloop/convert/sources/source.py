@@ -7,7 +7,6 @@ files, and both would while being loaded or called.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,30 +17,45 @@ from edgeloop.bundle import TensorSpec
 from edgeloop.convert.sources.identify import LIMIT_BYTES, SourceKind, identify, source_digest
 from edgeloop.convert.sources.keras_source import functional, keras_source, open_keras
 from edgeloop.convert.sources.names import LOOKUP, identifiers
+from edgeloop.convert.sources.onnx_sizes import InputSettings
 from edgeloop.convert.sources.safety import check_safety
 from edgeloop.convert.sources.saved_model_source import open_saved_model
 from edgeloop.convert.sources.source_value import INFER, Arrays, Call, Source
 from edgeloop.convert.sources.tfjs_source import open_tfjs
 from edgeloop.convert.sources.tflite_source import open_tflite
-from edgeloop.errors import ModelError, one_line
+from edgeloop.errors import ModelError, OptionsError, one_line
 
+NO_SETTINGS = InputSettings()
 DTYPES = frozenset({"float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"})
 
 
-def open_source(path: str | Path, signature: str | None = None, *, allow_unsafe: bool = False) -> Source:
+def open_source(
+    path: str | Path,
+    signature: str | None = None,
+    *,
+    allow_unsafe: bool = False,
+    settings: InputSettings = NO_SETTINGS,
+) -> Source:
     """Look at a .keras, .h5, .onnx, .tflite, SavedModel folder or TF.js model, then load it.
 
     Args:
+        settings: Of an .onnx, whose shapes decide what of it is constant; fixed inputs are for it alone.
         allow_unsafe: Load it even though it runs code or touches files; `notes` of the result say what was allowed.
 
     Raises:
         ModelError: Missing, empty, damaged, another format, hostile, stateful, over a limit, or no such signature.
-        MissingExtra: A package that this format needs, or onnx2tf's environment, is not there.
+        MissingExtra: A package that this format needs is not there.
+        OptionsError: Fixed inputs for another format, or settings that do not fit the .onnx.
     """
     path = Path(path)
     kind = identify(path)
     notes = check_safety(path, kind, allow_unsafe)
-    source = OPENERS[kind](path, signature, allow_unsafe)
+    if kind is SourceKind.ONNX:
+        source = _open_onnx(path, signature, settings)
+    elif settings.fixed:
+        raise OptionsError("--fix applies to .onnx files", advice="Export the model with that input as a constant.")
+    else:
+        source = OPENERS[kind](path, signature, allow_unsafe)
     for spec in (*source.inputs, *source.outputs):
         _check_tensor(path, spec)
     source = _renamed(source)
@@ -85,6 +99,8 @@ def _guarded(path: Path, call: Call) -> Call:
     def run(arrays: Arrays) -> dict[str, np.ndarray]:
         try:
             return call(arrays)
+        except ModelError as e:
+            raise e.at(str(path)) from e
         except Exception as e:  # of TensorFlow or LiteRT: a graph that loads need not run
             reason = one_line(e)
             raise ModelError(
@@ -95,26 +111,21 @@ def _guarded(path: Path, call: Call) -> Call:
     return run
 
 
-def _open_onnx(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
-    from edgeloop.convert.sources.onnx_source import onnx_to_saved_model
+def _open_onnx(path: Path, signature: str | None, settings: InputSettings) -> Source:
+    from edgeloop.convert.sources.onnx_source import open_onnx
 
     if signature not in (None, INFER):
         raise ModelError(
             f"{path} is an ONNX model, whose only signature is {INFER!r}; --signature is {signature!r}",
             advice="Leave --signature out.",
         )
-    with tempfile.TemporaryDirectory() as folder:
-        saved_model = onnx_to_saved_model(path, Path(folder) / "saved_model")
-        check_safety(saved_model, SourceKind.SAVEDMODEL)
-        source = open_saved_model(saved_model, None)
-    return replace(source, path=path, kind=SourceKind.ONNX, sha256=source_digest(path), signature=INFER)
+    return open_onnx(path, settings)
 
 
 OPENERS: dict[SourceKind, Callable[[Path, str | None, bool], Source]] = {
     SourceKind.KERAS: open_keras,
     SourceKind.SAVEDMODEL: open_saved_model,
     SourceKind.TFLITE: open_tflite,
-    SourceKind.ONNX: _open_onnx,
     SourceKind.TFJS: open_tfjs,
 }
 

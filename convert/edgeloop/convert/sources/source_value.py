@@ -29,6 +29,8 @@ class Source:
         graph: Named tensors in, list of tensors in the order of `outputs` out, to be traced. None for a .tflite.
         model: The Keras 3 model. None for every other source, and for an .h5 that only tf_keras could load.
         flatbuffer: The .tflite itself, with its signature, where that is the source.
+        judge: Of an imported ONNX model: raises ModelError where it computes something else than the original on one of
+            these calls.
         notes: What a user should know of how it was read: what was allowed, which Keras read it.
     """
 
@@ -42,6 +44,7 @@ class Source:
     graph: Callable[..., list[Any]] | None = None
     model: Any = None
     flatbuffer: bytes | None = None
+    judge: Callable[[Sequence[Arrays]], None] | None = None
     notes: tuple[str, ...] = ()
 
 

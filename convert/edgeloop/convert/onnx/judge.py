@@ -1,0 +1,145 @@
+"""An imported function and the ONNX model it came from in: nothing, or a refusal that names the node that differs.
+
+LiteRT's and TF.js's files are proved later; here only the import is judged, on float32 and by TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeloop.convert.onnx.importer import OnnxFunction
+from edgeloop.convert.onnx.original import OriginalModel
+from edgeloop.convert.onnx.trials import Trial
+from edgeloop.errors import ModelError
+from edgeloop.extras import need
+
+tf: Any = need("tensorflow", extra="convert")
+
+# of the span of the values, and a tenth of that of the largest, for outputs that hardly vary: float32 rounds by 6e-8; a
+# sum of 10,000 terms in another order moves by 100 times that, and layers add up. A wrong transposition was off by 0.06
+SPAN = 1e-4
+HALF_FLOATS = 5e-3  # where ONNX Runtime computes in 16 bits: it rounds by 5e-4, float32 does not
+TIES = 1e-3  # whole numbers come from a comparison, which a tie may turn: one in a thousand
+# A model may amplify rounding: what ONNX Runtime's own answers change by when its inputs are rounded tells how much
+NUDGE = 1e-6
+ALLOWED_NUDGES = 4.0
+# of the span; beyond that, a wrong layer would be hidden. Of a detector that finds nothing ONNX Runtime's own answers,
+# sigmoids of up to 4e-6, moved by 0.04 of it
+LARGEST_NUDGE = 0.1
+CHUNK = 64  # tensors that are compared at once, in search of the first that differs
+
+
+class Judge:
+    """Compares an imported function with its original.
+
+    Attributes:
+        inputs: What the function takes.
+    """
+
+    def __init__(self, original: OriginalModel, function: OnnxFunction, traced: Any):
+        """`traced` is the concrete function of `function`, which takes its inputs by position."""
+        self._original, self._function, self._traced = original, function, traced
+        self.inputs = function.inputs
+
+    def check(self, trials: Sequence[Trial]) -> None:
+        """Run the function on every trial.
+
+        Raises:
+            ModelError: It computes something else than ONNX Runtime, at which node; or cannot run.
+        """
+        for trial in trials:
+            found = self._run(self._traced, trial.fed)
+            if any(off > 1.0 for off in map(self._excess, trial.answers, found)) and not self._is_rounding(
+                trial, found
+            ):
+                raise self._refusal(trial, found)
+
+    def _excess(self, expected: np.ndarray, found: np.ndarray) -> float:
+        return excess(expected, found, HALF_FLOATS if self._function.floats & {"float16", "bfloat16"} else SPAN)
+
+    def _run(self, traced: Any, fed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        pairs = zip(self._function.inputs, self._function.specs(), strict=True)
+        values = [tf.constant(fed[t.name].astype(spec.dtype.as_numpy_dtype)) for t, spec in pairs]
+        try:
+            made = traced(*values)
+            made = [made[f"output_{i}"] for i in range(len(made))] if isinstance(made, dict) else made
+            return [np.asarray(value) for value in made]
+        except Exception as e:  # TensorFlow's own; of kernels that do not take these sizes
+            sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in fed.items())
+            raise ModelError(
+                f"once imported, it does not run on inputs of the sizes {sizes}, which ONNX Runtime accepts",
+                advice="Fix its sizes with --shape NAME=SIZES.",
+            ) from e
+
+    def _is_rounding(self, trial: Trial, found: Sequence[np.ndarray]) -> bool:
+        """Whether ONNX Runtime's answers change as much when its inputs are rounded anew."""
+        rng = np.random.default_rng(1)
+        nudged = {
+            name: (array * (1 + NUDGE * rng.choice((-1, 1), array.shape))).astype(array.dtype)
+            if array.dtype.kind == "f"
+            else array
+            for name, array in trial.fed.items()
+        }
+        own = self._original.run(nudged)
+        for e, o, f in zip(trial.answers, own, found, strict=True):
+            off = self._excess(e, f)
+            if off > 1.0 and (off * SPAN > LARGEST_NUDGE or off > ALLOWED_NUDGES * self._excess(e, o)):
+                return False
+        return True
+
+    def _refusal(self, trial: Trial, found: Sequence[np.ndarray]) -> ModelError:
+        outputs = zip(self._function.outputs, trial.answers, found, strict=True)
+        wrong = [name for name, e, f in outputs if self._excess(e, f) > 1.0]
+        node = self.first_difference(trial.fed) or self._function.made().get(wrong[0], "")
+        at = f"; the first difference is at {node}" if node else ""
+        return ModelError(
+            f"once imported, it computes {', '.join(wrong)} differently from ONNX Runtime{at}",
+            advice="Convert the model that the .onnx was exported from, or export it without that operator.",
+        )
+
+    def first_difference(self, fed: Mapping[str, np.ndarray]) -> str:
+        """Operator and name of the first node of the main graph whose result differs; "" where none is found."""
+        made = self._function.made()
+        inner = [name for name in made if name in self._original.inner]
+        for start in range(0, len(inner), CHUNK):
+            names = inner[start : start + CHUNK]
+            expected = dict(zip(names, self._original.with_outputs(names).run(fed)[-len(names) :], strict=True))
+            for name, value in self._inside(names, fed).items():
+                if self._excess(expected[name], value) > 1.0:
+                    return made[name]
+        return ""
+
+    def _inside(self, names: Sequence[str], fed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Those of these tensors that the function computes."""
+        there: list[str] = []
+
+        def some(*tensors: Any) -> list[Any]:
+            values = dict(zip(names, self._function.tensors(tensors, names), strict=True))
+            there.extend(name for name, value in values.items() if value is not None)
+            return [values[name] for name in there]
+
+        traced = tf.function(some, input_signature=self._function.specs(), autograph=False).get_concrete_function()
+        return dict(zip(there, self._run(traced, fed), strict=True))
+
+
+def excess(expected: np.ndarray, found: np.ndarray, span: float = SPAN) -> float:
+    """How far `found` is off, in parts of what rounding alone is allowed: above 1 it computes something else."""
+    if expected.shape != found.shape:
+        return float("inf")
+    if not expected.size:
+        return 0.0
+    if expected.dtype.kind in "biu":
+        return float((expected != found).mean()) / TIES
+    e, f = expected.astype(np.float64), found.astype(np.float64)
+    usual = np.isfinite(e)
+    if not np.array_equal(e[~usual], f[~usual], equal_nan=True) or not np.isfinite(f[usual]).all():
+        return float("inf")
+    e, f = e[usual], f[usual]
+    if not e.size:
+        return 0.0
+    allowed = span * np.ptp(e) + span / 10 * np.abs(e).max()
+    off = float(np.abs(e - f).max())
+    return off / allowed if allowed else float("inf") if off else 0.0

@@ -1,0 +1,121 @@
+"""The ONNX model itself, run by ONNX Runtime: the judge of what was imported."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeloop.convert.onnx.external import input_names, load
+from edgeloop.convert.onnx.prepare import replace
+from edgeloop.errors import ModelError, one_line
+from edgeloop.extras import need
+
+FAILED = re.compile(r"^.*?\bfailed: ?", re.DOTALL)  # what stands before the reason: codes and the path
+NEWEST_IR = re.compile(r"max supported IR version: (\d+)")
+QUANTIZED = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})
+FOLDER = "session.model_external_initializers_file_folder_path"  # of external data, for a model that is no file
+
+
+class OriginalModel:
+    """An .onnx file loaded by ONNX Runtime, with some of its inputs fixed.
+
+    Attributes:
+        inputs: Names of what it takes, in order.
+        outputs: Names of what it returns, in order.
+        inner: Names of the tensors that nodes of its main graph make, without the outputs.
+        is_quantized: It computes some layers in whole numbers.
+    """
+
+    def __init__(self, path: Path, model: Any, fixed: Mapping[str, np.ndarray], also: Sequence[str] = ()):
+        """Load it.
+
+        Args:
+            model: Its ModelProto, which may lack weights.
+            fixed: Inputs that are constants, by ONNX's names.
+            also: Tensors inside that are returned as further outputs.
+
+        Raises:
+            ModelError: ONNX Runtime refuses it.
+        """
+        self._path, self._model, self._fixed = path, model, fixed
+        self.inputs = [name for name in input_names(model) if name not in self._fixed]
+        self.outputs = [value.name for value in model.graph.output] + list(also)
+        made = {name for node in model.graph.node for name in node.output if name}
+        self.inner = frozenset(made.difference(self.outputs))
+        self.is_quantized = any(node.op_type in QUANTIZED for node in model.graph.node)
+        self._session = self._load(self._changed(also) if fixed or also else None)
+
+    def with_outputs(self, names: Sequence[str]) -> OriginalModel:
+        """The same model, which returns these tensors after its outputs."""
+        return OriginalModel(self._path, self._model, self._fixed, names)
+
+    def run(self, fed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Its answers, in the order of `outputs`.
+
+        Raises:
+            ModelError: ONNX Runtime cannot run it on these inputs.
+        """
+        try:
+            return self._session.run(self.outputs, {name: fed[name] for name in self.inputs})
+        except Exception as e:  # a family of types of its own
+            raise ModelError(
+                f"ONNX Runtime cannot run it ({_reason(e)})",
+                advice="Pass inputs of the sizes it was exported for.",
+            ) from e
+
+    def _changed(self, also: Sequence[str]) -> bytes:
+        model = load(self._path)
+        fix_inputs(model, self._fixed)
+        model.graph.output.extend(need("onnx", extra="convert").ValueInfoProto(name=name) for name in also)
+        return model.SerializeToString()
+
+    def _load(self, content: bytes | None) -> Any:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        os.environ["ALLOW_RELEASED_ONNX_OPSET_ONLY"] = "0"  # an opset that it has in part may be enough
+        ort = need("onnxruntime", extra="convert")
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would use the CPU
+        if self.is_quantized:  # fused, it computes quantized layers in whole numbers, and rounds elsewhere
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if content is not None:
+            options.add_session_config_entry(FOLDER, str(self._path.parent.resolve()))
+        source = content if content is not None else str(self._path)
+        for _ in range(2):
+            try:
+                return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            except Exception as e:  # a family of types of its own
+                newest = NEWEST_IR.search(str(e))
+                if newest is None:
+                    raise ModelError(
+                        f"ONNX Runtime cannot load it ({_reason(e)})",
+                        advice="Export it again.",
+                    ) from e
+                options.add_session_config_entry(FOLDER, str(self._path.parent.resolve()))
+                source = _lowered(content or self._path.read_bytes(), int(newest[1]))
+        raise ModelError("ONNX Runtime cannot load its IR version", advice="Export it for an older one.")
+
+
+def fix_inputs(model: Any, fixed: Mapping[str, np.ndarray]) -> None:
+    """Make these inputs of a ModelProto constants."""
+    if not fixed:
+        return
+    from_array = need("onnx.numpy_helper", extra="convert").from_array
+    replace(model.graph.input, [value for value in model.graph.input if value.name not in fixed])
+    model.graph.initializer.extend(from_array(array, name) for name, array in fixed.items())
+
+
+def _reason(e: Exception) -> str:
+    return one_line(FAILED.sub("", str(e), count=1), 300)
+
+
+def _lowered(content: bytes, ir_version: int) -> bytes:
+    """The model with an older number of its format: the operators stay what they are."""
+    model = need("onnx", extra="convert").ModelProto.FromString(content)
+    model.ir_version = ir_version
+    return model.SerializeToString()

@@ -1,0 +1,125 @@
+"""Made-up inputs of sensible sizes with ONNX Runtime's answers, at two sizes of every free dimension."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeloop.convert.onnx.importer import Tensor
+from edgeloop.convert.onnx.original import OriginalModel
+from edgeloop.errors import ModelError
+
+Two = tuple[int, int]  # a size for each of two trials; the same one twice for graphs that only call it free
+
+BATCHES: tuple[Two, ...] = ((2, 3), (1, 2), (1, 1))
+IMAGES: tuple[Two, ...] = ((64, 96), (224, 256), (320, 384), (640, 672), (32, 48), (224, 224), (640, 640))
+LENGTHS: tuple[Two, ...] = ((16, 24), (64, 96), (200, 256), (512, 640), (4000, 6000), (16000, 24000), (8, 8), (1, 1))
+BELOW = (100, 2)  # whole numbers; 2: indices into any table are in range
+RATE_HZ = 16_000  # of a scalar input that is a sample rate
+LIMIT_VALUES = 1 << 24  # of all inputs of a trial
+LIMIT_S = 60.0  # for trying
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How inputs are made up: sizes of a free batch and of other free dimensions, whole numbers below `below`, floats
+    of a normal distribution or between 0 and 1."""
+
+    batches: Two
+    sizes: Two
+    below: int
+    normal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One call: inputs by ONNX's names, and ONNX Runtime's answers in the order of the outputs."""
+
+    fed: Mapping[str, np.ndarray]
+    answers: Sequence[np.ndarray]
+
+
+def make_trials(original: OriginalModel, inputs: Sequence[Tensor]) -> tuple[list[Trial], Recipe]:
+    """Two trials, or one where nothing is free, that ONNX Runtime answers with finite numbers; how they were made up.
+
+    Raises:
+        ModelError: It fails on everything that could be made up.
+    """
+    count = 2 if any(None in t.shape for t in inputs) else 1
+    reason, deadline = "its answers are not finite", time.monotonic() + LIMIT_S
+    for recipe in _recipes(inputs):
+        rng = np.random.default_rng(0)
+        trials: list[Trial] = []
+        for k in range(count):
+            fed = made_up(rng, inputs, recipe, k)
+            if sum(array.size for array in fed.values()) > LIMIT_VALUES or time.monotonic() > deadline:
+                break
+            try:
+                answers = original.run(fed)
+            except ModelError as e:
+                reason = e.found
+                break
+            if not all(np.isfinite(a).all() for a in answers if a.dtype.kind == "f"):
+                break
+            trials.append(Trial(fed, answers))
+        if len(trials) == count:
+            return trials, recipe
+    raise ModelError(
+        f"no generated input can be used to check the conversion ({reason})",
+        advice="Pass sizes with --shape NAME=SIZES, or convert the model that the .onnx was exported from.",
+    )
+
+
+def made_up(rng: np.random.Generator, inputs: Sequence[Tensor], recipe: Recipe, trial: int) -> dict[str, np.ndarray]:
+    """Inputs by ONNX's names for trial 0 or 1."""
+    batch, size = recipe.batches[trial], recipe.sizes[trial]
+    names = _batch_names(inputs)
+    fed = {}
+    for t in inputs:
+        shape = [
+            d if d is not None else batch if axis == 0 or t.names[axis] in names else size
+            for axis, d in enumerate(t.shape)
+        ]
+        fed[t.name] = _values(rng, t, shape, recipe, size)
+    return fed
+
+
+def _values(rng: np.random.Generator, t: Tensor, shape: list[int], recipe: Recipe, size: int) -> np.ndarray:
+    word, small = t.name.lower(), len(shape) <= 1
+    if t.dtype.kind == "b":
+        return rng.random(shape) < 0.5
+    if t.dtype.kind in "iu":
+        if small and ("rate" in word or word in ("sr", "fs")):
+            return np.full(shape, RATE_HZ, t.dtype)
+        if small and "len" in word:
+            return np.full(shape, size, t.dtype)
+        return rng.integers(0, recipe.below, shape).astype(t.dtype)
+    values = rng.standard_normal(shape) if recipe.normal and shape else rng.random(shape)
+    return np.asarray(values).astype(t.dtype)
+
+
+def _recipes(inputs: Sequence[Tensor]) -> Iterator[Recipe]:
+    """Those that differ for these inputs, the likely ones first."""
+    names = _batch_names(inputs)
+    free = {
+        "batch" if axis == 0 or t.names[axis] in names else "image" if len(t.shape) == 4 else "length"
+        for t in inputs
+        for axis, d in enumerate(t.shape)
+        if d is None
+    }
+    lengths = LENGTHS if "length" in free else ()
+    sizes = ((*IMAGES, *lengths) if "image" in free else lengths) or LENGTHS[:1]
+    batches = BATCHES if "batch" in free else BATCHES[-1:]
+    below = BELOW if any(t.dtype.kind in "iu" for t in inputs) else BELOW[:1]
+    normal = (True, False) if any(t.dtype.kind not in "iub" for t in inputs) else (True,)
+    yield from (Recipe(b, s, w, n) for w, n, s, b in itertools.product(below, normal, sizes, batches))
+    if "batch" in free:  # the first axis may be a length: [time, features]
+        yield from (Recipe(s, s, w, n) for w, n, s in itertools.product(below, normal, LENGTHS))
+
+
+def _batch_names(inputs: Sequence[Tensor]) -> set[str]:
+    return {t.names[0] for t in inputs if t.shape and t.shape[0] is None}
