@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +21,12 @@ from edgeloop.convert.forms.rounding import InputMoments, int8_steps, watched
 from edgeloop.convert.forms.weighted import SAMPLES, inputs_of, read, weighted
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import Source
-from edgeloop.errors import ModelError, one_line
+from edgeloop.errors import DeviceError, ModelError, TargetError, one_line
 from edgeloop.extras import need
 from edgeloop.progress import Progress, silent
+from edgeloop.runtime.client import RuntimeClient, agent
+from edgeloop.runtime.device import parse_device
+from edgeloop.runtime_table import LITERT
 
 BATCH, BATCH_BYTES = 16, 1 << 18  # a calibration batch: as many samples, but no more bytes
 
@@ -37,17 +41,23 @@ class Probe:
     batch: int
 
     def snr_db(self, quantized: bytes) -> float:
-        """Of the worst output; minus infinity where LiteRT cannot run the file, or it answers NaN or infinity."""
-        try:
-            exact, got = (self._answers(data) for data in (self.float32, quantized))
-        except (RuntimeError, ValueError):  # of LiteRT, while loading or running
-            return -math.inf
+        """Of the worst output; minus infinity where LiteRT cannot run the file, or it answers NaN or infinity.
+
+        It runs in a process of its own: LiteRT 2.3 aborts on some of the int16 files that TFLiteConverter makes.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            for name, data in (("float.tflite", self.float32), ("quantized.tflite", quantized)):
+                (Path(folder) / name).write_bytes(data)
+            try:
+                with agent(parse_device("local"), LITERT.name, folder) as running:
+                    exact, got = (self._answers(running, f"{name}.tflite") for name in ("float", "quantized"))
+            except (TargetError, DeviceError):
+                return -math.inf
         return min(_snr_db(exact[name], got[name]) for name in exact)
 
-    def _answers(self, data: bytes) -> dict[str, np.ndarray]:
-        interpreter = need("ai_edge_litert.interpreter", extra="convert")
-        call = interpreter.Interpreter(model_content=data, num_threads=1).get_signature_runner(self.signature)
-        parts = [dict(call(**batch)) for batch in self.samples.batches(self.batch, fill=True)]
+    def _answers(self, running: RuntimeClient, file: str) -> dict[str, np.ndarray]:
+        running.prepare(file)
+        parts = [running.run(batch, self.signature).outputs for batch in self.samples.batches(self.batch, fill=True)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -9,7 +9,15 @@ import numpy as np
 
 from edgeloop.extras import need
 
-NUMPY = {0: np.float32, 1: np.float16, 2: np.int32, 4: np.int64, 9: np.int8}  # the schema's TensorType
+NUMPY = {
+    0: np.float32,
+    1: np.float16,
+    2: np.int32,
+    4: np.int64,
+    6: np.bool_,
+    7: np.int16,
+    9: np.int8,
+}  # the schema's TensorType
 
 
 class GraphEdit:
@@ -104,11 +112,19 @@ class GraphEdit:
         return len(self.graph.tensors) - 1
 
     def insert(
-        self, kind: str, inputs: Sequence[int], answer: int, *, version: int = 1, before: Any = None, after: Any = None
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        answer: int,
+        *,
+        options: Any = None,
+        version: int = 1,
+        before: Any = None,
+        after: Any = None,
     ) -> None:
-        """A new operator without options between tensors, before or after another operator."""
+        """A new operator between tensors, before or after another operator."""
         made = self.schema.OperatorT(outputs=[answer])
-        self.become(made, kind, inputs, version=version)
+        self.become(made, kind, inputs, options, version)
         beside = before if before is not None else after
         place = next(i for i, op in enumerate(self.graph.operators) if op is beside) + (before is None)
         self.graph.operators.insert(place, made)

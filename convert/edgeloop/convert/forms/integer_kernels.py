@@ -20,11 +20,11 @@ ANY_SCALES = ("ELU",)  # computed by a table of 256 entries, whatever the scales
 def in_integers(quantized: bytes) -> bytes:
     """`quantized` itself where nothing can be spared."""
     found = {op.name for graph in read_tflite(quantized).graphs for op in graph.operators}
-    if not found & {"SHAPE", "CAST", *ANY_SCALES}:
+    if not found & {"SHAPE", "CAST", "FILL", *ANY_SCALES}:
         return quantized
     tree, changed = read_tree(quantized), False
     for edit in edits(tree):
-        for rule in (_sizes, _casts, _sandwiches):
+        for rule in (_sizes, _casts, _fills, _sandwiches):
             rule(edit)
         changed = edit.tidied() or changed
     return write_tree(without_unused_codes(tree)) if changed else quantized
@@ -50,6 +50,26 @@ def _casts(edit: GraphEdit) -> None:
             )
             for reader in readers:
                 edit.read_instead(reader, op.outputs[0], op.inputs[0])
+
+
+def _fills(edit: GraphEdit) -> None:
+    """A FILL that is quantized next: with the integer."""
+    kinds: dict[int, Any] = {edit.schema.TensorType.INT8: np.int8, edit.schema.TensorType.INT16: np.int16}
+    for op in edit.operators("FILL"):
+        value = edit.constant(op.inputs[1])
+        if value is None or not edit.is_float(op.outputs[0]) or edit.is_output(op.outputs[0]):
+            continue
+        for reader in edit.readers(op.outputs[0]):
+            out = edit.tensor(reader.outputs[0])
+            dtype = kinds.get(out.type)
+            if edit.kind(reader) != "QUANTIZE" or dtype is None or not _scales(out):
+                continue
+            steps = np.rint(value / out.quantization.scale[0]) + out.quantization.zeroPoint[0]
+            limits = np.iinfo(dtype)
+            stored = np.clip(steps, limits.min, limits.max).astype(dtype)
+            small = edit.add_constant(stored, edit.tensor(reader.outputs[0]).name + b"/value")
+            edit.tensor(small).quantization = out.quantization
+            edit.become(reader, "FILL", [op.inputs[0], small], edit.schema.FillOptionsT(), version=3)
 
 
 def _sandwiches(edit: GraphEdit) -> None:

@@ -19,8 +19,10 @@ from edgeloop.convert.forms.calibration import Calibration, quantizer_errors, qu
 from edgeloop.convert.forms.ends import with_outputs
 from edgeloop.convert.forms.float_operators import FloatOperator, float_operators, listed
 from edgeloop.convert.forms.integer_kernels import in_integers
+from edgeloop.convert.forms.masks import Ranges, with_near_masks
 from edgeloop.convert.forms.recipes import Io, recipe
 from edgeloop.convert.forms.rewrite import for_integers
+from edgeloop.convert.forms.rewrite_int16 import for_int16
 from edgeloop.convert.forms.rounding import round_weights
 from edgeloop.convert.forms.second_quantizer import NAME, quantize_otherwise
 from edgeloop.convert.forms.tables import with_small_tables
@@ -135,8 +137,11 @@ def _first(
 ) -> bytes:
     """As `quantize`, with ai-edge-quantizer; operators that it has no rule for stay in float."""
     quantizer = need("ai_edge_quantizer.quantizer", extra="convert")
+    ranges = None if calibration is None else calibration.ranges
     if scheme in INTEGER:
         given, float32 = float32, for_integers(float32)
+        if ranges is not None:
+            float32, ranges = _ready(float32, ranges, scheme)
         gone = first_outputs(given) - first_outputs(float32) if keep else set()  # now part of another operator
         keep = {name: kept for name, kept in keep.items() if name not in gone}
     rules = recipe(float32, scheme, io, keep)
@@ -145,7 +150,7 @@ def _first(
     if job.need_calibration and calibration is None:
         raise OptionsError(f"{scheme.value} needs real inputs to measure ranges with", advice="Call calibrate first.")
     # quantize() writes into the ranges it is given
-    ranges = copy.deepcopy(_ranges(calibration, scheme)) if job.need_calibration and calibration is not None else None
+    ranges = copy.deepcopy(ranges) if job.need_calibration else None
     with quiet(), quantizer_errors(scheme.value):
         result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     data = with_outputs(bytes(result.quantized_model), float32, io)
@@ -157,14 +162,18 @@ def _first(
 
 def _second(float32: bytes, scheme: Scheme, calibration: Calibration, io: Io) -> bytes:
     """With TFLiteConverter's quantizer."""
-    data = in_integers(quantize_otherwise(float32, _ranges(calibration, scheme), scheme, io))
+    float32, ranges = _ready(float32, calibration.ranges, scheme)
+    data = in_integers(quantize_otherwise(float32, ranges, scheme, io))
     return _rounded(data, float32, calibration)
 
 
-def _ranges(calibration: Calibration, scheme: Scheme) -> Mapping[str, Mapping[str, np.ndarray]]:
-    if scheme is not Scheme.INT16X8:
-        return calibration.ranges
-    return {name: {end: MARGIN * value for end, value in both.items()} for name, both in calibration.ranges.items()}
+def _ready(float32: bytes, ranges: Ranges, scheme: Scheme) -> tuple[bytes, Ranges]:
+    """What the quantizers get: rewritten by what the ranges say, and these as wide as the scheme wants them."""
+    float32, ranges = with_near_masks(float32, ranges)
+    if scheme is Scheme.INT16X8:
+        float32, ranges = for_int16(float32, ranges)
+        ranges = {name: {end: MARGIN * value for end, value in both.items()} for name, both in ranges.items()}
+    return float32, ranges
 
 
 def _rounded(data: bytes, float32: bytes, calibration: Calibration) -> bytes:
