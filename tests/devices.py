@@ -100,12 +100,13 @@ def ssh_keys(device_keys, monkeypatch) -> Path:
 
 @pytest.fixture
 def new_ssh_device(sshd_program, ssh_keys, tmp_path_factory, device_python) -> Iterator[Callable[..., SshDevice]]:
-    """`new_ssh_device(name)`: another server, with another port and folder; `python`: another interpreter."""
+    """`new_ssh_device(name)`: another server, with another port and folder; `python`: another interpreter;
+    `settings`: more of sshd's configuration."""
     with contextlib.ExitStack() as running:
 
-        def new(name: str = "device", python: Path = device_python) -> SshDevice:
+        def new(name: str = "device", python: Path = device_python, settings: str = "") -> SshDevice:
             folder = tmp_path_factory.mktemp(name)
-            return running.enter_context(serving(sshd_program, ssh_keys, folder, python))
+            return running.enter_context(serving(sshd_program, ssh_keys, folder, python, settings))
 
         yield new
 
@@ -223,14 +224,15 @@ def _command(pid: int) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(program: str, keys: Path, folder: Path, python: Path) -> Iterator[SshDevice]:
-    """A server for as long as the block runs, with `keys` of `make_keys`; its own files go to `folder`."""
+def serving(program: str, keys: Path, folder: Path, python: Path, settings: str = "") -> Iterator[SshDevice]:
+    """A server for as long as the block runs, with `keys` of `make_keys`; its own files go to `folder`. `settings` are
+    further lines of its configuration."""
     home, log = folder / "home", folder / "sshd.log"
     home.mkdir(mode=0o700)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # Debian makes it when the service starts, which it does not
     with contextlib.ExitStack() as running:
-        port, process = _started(program, keys, folder, running)
+        port, process = _started(program, keys, folder, running, settings)
         know(keys, LOOPBACK, port)
         device = SshDevice(parse_device(f"ssh://{LOOPBACK}:{port}{python}"), port, home, keys, process, log)
         try:
@@ -241,12 +243,14 @@ def serving(program: str, keys: Path, folder: Path, python: Path) -> Iterator[Ss
                     os.kill(pid, signal.SIGKILL)
 
 
-def _started(program: str, keys: Path, folder: Path, running: contextlib.ExitStack) -> tuple[int, subprocess.Popen]:
+def _started(
+    program: str, keys: Path, folder: Path, running: contextlib.ExitStack, settings: str
+) -> tuple[int, subprocess.Popen]:
     config, log = folder / "sshd_config", folder / "sshd.log"
     for _ in range(5):  # somebody else may take a free port before sshd does
         port = free_port()
         config.write_text(
-            SSHD_CONFIG.format(address=LOOPBACK, port=port, keys=keys, home_name=HOME, home=folder / "home")
+            SSHD_CONFIG.format(address=LOOPBACK, port=port, keys=keys, home_name=HOME, home=folder / "home") + settings
         )
         with log.open("wb") as words, contextlib.ExitStack() as attempt:
             process = attempt.enter_context(owned([program, "-D", "-e", "-f", config], stderr=words))

@@ -24,6 +24,7 @@ class Runtime:
         xnnpack: It computes with XNNPACK, which packs a copy of the weights.
         base_bytes: Resident memory of a process before its model; None: not known, so nothing is estimated for it.
         comparison: No runtime for devices, but something to compare them with: used only when asked for by name.
+        numpy_below: The first major version of NumPy that it does not work with; None: it works with all.
         install: The line that installs it.
     """
 
@@ -36,6 +37,7 @@ class Runtime:
     xnnpack: bool = False
     base_bytes: int | None = None
     comparison: bool = False
+    numpy_below: int | None = None
     install: str = "edgeloop setup device"
 
 
@@ -63,6 +65,7 @@ TFLITE_RUNTIME = Runtime(
     interpreter="tflite_runtime.interpreter",
     trains=True,
     base_bytes=53_000_000,
+    numpy_below=2,  # with it `Interpreter()` raises SystemError
 )
 ONNXRUNTIME = Runtime(
     name="onnxruntime",

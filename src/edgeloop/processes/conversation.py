@@ -174,5 +174,5 @@ class Conversation:
     def _ended(self, op: str) -> EdgeloopError:
         status = exit_status(self.child, self.log)
         kind = self.crash if status.signal else DeviceError
-        advice = status.advice if self.runs_model else "Try again."
+        advice = "Try again." if status.signal and not self.runs_model else status.advice or "Try again."
         return kind(f"the agent ended during {op} ({status})", advice=advice, where=self.where)

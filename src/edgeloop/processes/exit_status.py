@@ -15,6 +15,9 @@ from edgeloop.errors import last_line
 WAIT_S = 5.0  # for a child that closed its pipe and is about to end
 TAIL_BYTES = 2000  # of its log
 
+OLDEST_PYTHON = (3, 9)  # that runs the program of a device
+OLD_PYTHON = 121  # the exit code of that program on an older one
+
 _ASKED = "It was asked to end: try again."
 _ADVICE = {
     "SIGHUP": _ASKED,
@@ -54,7 +57,9 @@ class ExitStatus:
 
     @property
     def advice(self) -> str:
-        """What to do where the child had a model at hand; empty where no signal ended it."""
+        """What to do where the child had a model at hand, or an old Python; empty where nothing is known."""
+        if self.code == OLD_PYTHON:
+            return "Name a newer Python there: ssh://HOST/PATH/TO/PYTHON or local:PYTHON."
         return _ADVICE.get(self.signal, "Take another runtime or variant.") if self.signal else ""
 
     def __str__(self) -> str:

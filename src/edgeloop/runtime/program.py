@@ -18,6 +18,7 @@ import edgeloop.errors
 from edgeloop.atomic import write_file
 from edgeloop.errors import WriteError
 from edgeloop.hashes import digest_of
+from edgeloop.processes.exit_status import OLD_PYTHON, OLDEST_PYTHON
 from edgeloop.user_cache import CacheKind, cache_folder, log_miss, mark_used
 
 # All that travels of the namespace `edgeloop`, and the only list of it: whole folders, and of the ground floor what
@@ -33,7 +34,17 @@ FOLDERS = (
     "edge/on_device",
     "federated/device",
 )
-MAIN = b"from edgeloop.runtime.agent.__main__ import main\n\nmain()\n"
+# Older Pythons read this file too, so they can say what they are; the imports below they could not even parse.
+MAIN = f"""import sys
+
+if sys.version_info < {OLDEST_PYTHON}:
+    found, needed = "%d.%d" % sys.version_info[:2], "%d.%d" % {OLDEST_PYTHON}
+    sys.stderr.write("Python %s is there, and %s or newer is needed\\n" % (found, needed))
+    sys.exit({OLD_PYTHON})
+from edgeloop.runtime.agent.__main__ import main
+
+main()
+""".encode()
 BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first moment of a zip: same sources, same bytes
 
 

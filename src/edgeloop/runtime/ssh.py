@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import select
 import shlex
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from edgeloop.errors import DeviceError
+from edgeloop.errors import DeviceError, last_line
 from edgeloop.processes.children import owned
 from edgeloop.processes.command import run_command
 from edgeloop.runtime.agent.paths import DEFAULT_HOME, HOME
@@ -24,6 +27,9 @@ logger = logging.getLogger(__name__)
 COMMAND_TIMEOUT_S = 60.0
 FOLDER = f'"${{{HOME}:-{DEFAULT_HOME.replace("~", "$HOME")}}}"'
 AT_HOME = f"cd {FOLDER}"
+MARK = b"\x1eedgeloop\n"  # printed before anything of ours
+MARKED = r"printf '\036edgeloop\n'"
+GREETING_LIMIT_BYTES = 1 << 20
 
 _shared: dict[Host, _SharedConnection] = {}
 _lock = threading.Lock()  # of the table alone: one host that hangs keeps no other waiting
@@ -57,11 +63,31 @@ class SshConnection:
         words = shlex.join(["-I", program_name(), *arguments])
         missing = shlex.quote(f"no Python at {self.python}. Name one: ssh://HOST/PATH/TO/PYTHON")
         # `exit $?`: a shell that ends with its last command makes way for it, and then nobody says which signal it was
-        check = f"command -v {python} >/dev/null || {{ echo {missing} >&2; exit 127; }}"
+        # first of all a mark: before it comes what the login shell prints, a greeting or the echo of a ~/.bashrc
+        check = f"{MARKED}; command -v {python} >/dev/null || {{ echo {missing} >&2; exit 127; }}"
         command = f"{check}; {AT_HOME} && {HOME}=$PWD {python} {words}; exit $?"
         pipe = subprocess.PIPE
         with owned(self._ssh(command), stdin=pipe, stdout=pipe, stderr=log, env=ssh_env()) as child:
+            self._skip_greeting(child)
             yield child
+
+    def _skip_greeting(self, child: subprocess.Popen) -> None:
+        """Read up to the mark. Where the output ends before, the next who reads finds that end, and says why."""
+        assert child.stdout is not None
+        pipe, seen, deadline = child.stdout.fileno(), b"", time.monotonic() + COMMAND_TIMEOUT_S
+        while not seen.endswith(MARK):
+            ready = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]
+            if not ready or len(seen) > GREETING_LIMIT_BYTES:
+                raise DeviceError(
+                    f"its login shell does not run commands ({len(seen)} bytes came, the last line: "
+                    f"{last_line(seen) or 'none'})",
+                    advice="Check with: ssh HOST true",
+                    where=f"ssh {self.host.host}",
+                )
+            byte = os.read(pipe, 1)  # one at a time: what follows the mark belongs to whoever reads next
+            if not byte:
+                return
+            seen += byte
 
     def run(self, command: str, data: bytes = b"", timeout_s: float = COMMAND_TIMEOUT_S) -> bytes:
         """What a POSIX shell command printed on the device.
@@ -71,14 +97,22 @@ class SshConnection:
         """
         where = f"ssh {self.host.host}"
         try:
-            done = run_command(self._ssh(command), data, timeout_s=timeout_s, env=ssh_env())
+            done = run_command(self._ssh(f"{MARKED}; {command}"), data, timeout_s=timeout_s, env=ssh_env())
         except TimeoutError as e:
             raise DeviceError(f"no answer in {timeout_s:g} s", advice="Check that it is running.", where=where) from e
+        greeting, mark, out = done.out.partition(MARK)
+        if not mark:  # an account without a shell says so on its output: nologin, sftp only
+            said = done.status.last_words or last_line(greeting) or done.status.how
+            raise DeviceError(
+                f"its login shell does not run commands ({said})",
+                advice="Check with: ssh HOST true; log in as a user who has a shell.",
+                where=where,
+            )
         if not done.status.ok:
             raise DeviceError(
                 done.status.last_words or done.status.how, advice="Correct that and try again.", where=where
             )
-        return done.out
+        return out
 
     def _bring_program(self) -> None:
         """Put this edgeloop's program there unless it is: its name is its content's hash."""
@@ -87,7 +121,7 @@ class SshConnection:
         name, size = shlex.quote(program_name()), len(program())
         whole = f"[ -f {name} ] && [ $(wc -c <{name}) -eq {size} ]"
         said = self.run(f"mkdir -p -m 700 {FOLDER} && {AT_HOME} && if {whole}; then echo here; fi")
-        if not said.endswith(b"here\n"):  # a login shell may have greeted before
+        if said != b"here\n":
             # under a name of its own, and counted: the end of a broken upload looks like the end of a whole one
             new = f"new=$(mktemp {name}.XXXXXX) && trap 'rm -f \"$new\"' EXIT"
             keep = f'[ $(wc -c <"$new") -eq {size} ] && {{ sync "$new" || sync; }} && mv -f "$new" {name}'

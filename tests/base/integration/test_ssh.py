@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from devices import LOOPBACK, SSHD_CONFIG, descendants, eventually, free_port, know, make_key
 
-from edgeloop.errors import DeviceError, IntegrityError
+from edgeloop.errors import DeviceError, IntegrityError, TargetError
 from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
 from edgeloop.runtime import client, ssh_login
+from edgeloop.runtime.agent.runtimes import check_numpy
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import parse_device
+from edgeloop.runtime_table import LITERT, TFLITE_RUNTIME
 
 PIECE = 1 << 16
 
@@ -449,3 +451,57 @@ def test_a_folder_with_spaces_and_quotes_in_its_name_holds_the_files(new_ssh_dev
     with agent(device.device, "litert", tmp_path) as running:
         running.push(tmp_path / "model", "a name's/m $HOME")
     assert (device.home / "files" / "a name's" / "m $HOME").read_bytes() == b"x"
+
+
+def test_what_a_login_shell_prints_is_no_answer(new_ssh_device, tmp_path):
+    greets = """ForceCommand echo Welcome; printf 'a last line without an end'; eval "$SSH_ORIGINAL_COMMAND"\n"""
+    device = new_ssh_device("greets", settings=greets).device
+    (tmp_path / "m.tflite").write_bytes(b"not a model")
+    with agent(device, "litert", tmp_path) as loaded:
+        assert loaded.probe().runtime == "litert"
+        loaded.push(tmp_path / "m.tflite", "m.tflite")
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        ("echo This account is currently not available.; exit 1", "This account is currently not available"),
+        ("echo This service allows sftp connections only.; exit 1", "allows sftp connections only"),
+        ("exit 0", "exit code 0"),
+    ],
+)
+def test_an_account_without_a_shell_says_so(new_ssh_device, refused_start, says, words):
+    found = refused_start(new_ssh_device("nologin", settings=f"ForceCommand {says}\n").device)
+    assert "its login shell does not run commands" in found and words in found
+
+
+def test_an_older_python_says_which_is_needed(new_ssh_device, refused_start, tmp_path):
+    older = tmp_path / "python"
+    older.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "{OLDER}" "$@"\n')
+    older.chmod(0o755)
+    for device in (new_ssh_device(python=older).device, parse_device(f"local:{older}")):
+        found = refused_start(device)
+        assert "Python 3.8 is there, and 3.9 or newer is needed" in found and "Name a newer Python there" in found
+
+
+OLDER = "import runpy, sys; sys.version_info = (3, 8, 1); runpy.run_path(sys.argv[1], run_name='__main__')"
+
+
+@pytest.fixture
+def refused_start(tmp_path):
+    """`refused_start(device)`: the one line that asking an agent there ends with."""
+
+    def line(device) -> str:
+        with pytest.raises(DeviceError) as said, agent(device, "litert", tmp_path) as started:
+            started.probe()
+        return str(said.value)
+
+    return line
+
+
+def test_a_runtime_that_needs_an_older_numpy_says_so(monkeypatch):
+    np = pytest.importorskip("numpy")
+    monkeypatch.setattr(np, "__version__", "2.4.0")
+    with pytest.raises(TargetError, match=r"tflite-runtime needs numpy<2 there, and NumPy 2\.4\.0 is installed"):
+        check_numpy(TFLITE_RUNTIME)
+    check_numpy(LITERT)

@@ -12,10 +12,12 @@ A runtime has `version`, and once `load` has opened a model:
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.errors import TargetError
 from edgeloop.runtime_table import RUNTIMES, Runtime
 
 if TYPE_CHECKING:
@@ -38,7 +40,22 @@ def is_installed(runtime: Runtime) -> bool:
     return importlib.util.find_spec(runtime.module) is not None
 
 
+def check_numpy(runtime: Runtime) -> None:
+    """Raises TargetError where the NumPy that is installed is too new for the runtime."""
+    if runtime.numpy_below is None:
+        return
+    import numpy
+
+    if int(numpy.__version__.partition(".")[0]) >= runtime.numpy_below:
+        needed = f"numpy<{runtime.numpy_below}"
+        raise TargetError(
+            f"{runtime.name} needs {needed} there, and NumPy {numpy.__version__} is installed",
+            advice=f"Run there: {sys.executable} -m pip install '{needed}'",
+        )
+
+
 def _load(runtime: Runtime) -> Any:
+    check_numpy(runtime)
     if runtime.interpreter:
         from edgeloop.runtime.agent.tflite import TfliteRuntime
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.errors import DataError, DeviceError, MissingExtra, OptionsError, TargetError, one_line
-from edgeloop.runtime.agent.runtimes import is_installed
+from edgeloop.runtime.agent.runtimes import check_numpy, is_installed
 from edgeloop.runtime_table import RUNTIMES
 
 TRAINERS = {name: runtime for name, runtime in RUNTIMES.items() if runtime.trains}
@@ -212,6 +212,7 @@ def _batches(order: np.ndarray, batch: int) -> np.ndarray:
 def _interpreter(model: bytes, runtime: str, threads: int) -> Any:
     if runtime not in TRAINERS:
         raise OptionsError(f"runtime {runtime!r} cannot train", advice=f"Choose one of: {', '.join(TRAINERS)}.")
+    check_numpy(TRAINERS[runtime])
     try:
         interpreter_class = importlib.import_module(TRAINERS[runtime].interpreter).Interpreter
     except ImportError as e:
