@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -151,8 +151,11 @@ class RuntimeClient(Conversation):
             ) from e
 
 
-def send_file(to: Conversation, file: Path, request: PushRequest) -> None:
-    """Push `file`; what is there already, whole or in part, does not travel again.
+def send_file(
+    to: Conversation, file: Path, request: PushRequest, sent: Callable[[int], None] = lambda size_bytes: None
+) -> None:
+    """Push `file`; what is there already, whole or in part, does not travel again. `sent` is told of each piece that
+    arrived, in bytes.
 
     Raises:
         IntegrityError: It arrived damaged.
@@ -163,7 +166,9 @@ def send_file(to: Conversation, file: Path, request: PushRequest) -> None:
         while not reply.done:
             have = reply.have
             source.seek(have)
-            reply, _ = to.request(replace(request, offset=have), source.read(PIECE_BYTES))
+            piece = source.read(PIECE_BYTES)
+            reply, _ = to.request(replace(request, offset=have), piece)
+            sent(len(piece))
             if not reply.done and reply.have <= have:
                 raise DeviceError(
                     f"{request.path} stays at {have} bytes on the device",

@@ -443,12 +443,12 @@ class StandIn:
     def status(self):
         return self._ask("status", self.answer)
 
-    def begin(self, slot, variant, runtime, threads, manifest):
+    def begin(self, slot, variant, runtime, threads, manifest, take_over=False):
         return self._ask("begin", self.missing)
 
-    def push(self, slot, file, path):
-        assert file.is_file()
+    def push(self, slot, file, path, sent):
         self._ask(f"push {path}")
+        sent(file.stat().st_size)
 
     def check(self, slot, runtime):
         self._ask("check")
@@ -507,7 +507,7 @@ def stand_in(monkeypatch, own_fleet):
 
 def one(stand_in, bundle, keep, options=ONLY_INT8):
     stand_in("ssh://one", keep)
-    return deploy.deploy_to(bundle, parse_device("ssh://one"), options, lambda step: None)
+    return deploy.deploy_to(bundle, parse_device("ssh://one"), options, lambda *step: None)
 
 
 def test_a_new_release_goes_through_every_step_in_order(stand_in, bundle):
@@ -633,7 +633,7 @@ def test_ctrl_c_leaves_devices_alone_whose_turn_has_not_come(monkeypatch):
         begun.wait(20)
         return device.name
 
-    def tell(device, name):
+    def tell(device, name, done, total):
         threading.Timer(0.3, begun.set).start()  # when the interrupt has arrived
         raise KeyboardInterrupt
 
@@ -665,7 +665,7 @@ def test_ctrl_c_ends_the_children_of_every_thread_and_says_how_far_each_device_c
             return f"{device.name} {e}"
         return "came to its end"
 
-    def tell(device, name):
+    def tell(device, name, done, total):
         if [name, len(started)] == ["second", 2]:
             raise KeyboardInterrupt
 

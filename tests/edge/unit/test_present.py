@@ -60,9 +60,17 @@ def test_the_release_before_has_one_name(shown, result):
 
 
 def test_a_device_that_does_not_answer_says_why():
-    made = of_statuses([StatusResult(device=PI, error=ERROR)])
-    assert made.document["devices"] == [{"device": "ssh://pi", "reachable": False, "error": JSON}]
+    answers = StatusResult(device=parse_device("ssh://other"), status=DeviceStatus(False, {}, {}))
+    silent = StatusResult(device=PI, error=ERROR)
+    made = of_statuses([silent, answers], False)
+    assert made.document["devices"][0] == {"device": "ssh://pi", "reachable": False, "error": JSON}
     assert made.notes == ["ssh://pi: no answer in 5 s. Check that it is running."] and made.error is None
+    assert of_statuses([silent, answers], True).error is ERROR  # --fail-if-unreachable
+
+
+def test_devices_of_which_none_answers_are_an_error():
+    assert of_statuses([StatusResult(device=PI, error=ERROR)] * 2, False).error is ERROR
+    assert of_statuses([], False).error is None
 
 
 def test_a_device_without_a_release_is_told_to_deploy_first():

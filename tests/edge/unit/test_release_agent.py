@@ -27,7 +27,7 @@ from matrix_bundles import (
 
 from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Requirements, Variant, read_bundle
 from edgeloop.edge.on_device.percentiles import percentile
-from edgeloop.edge.on_device.releases import lock, store
+from edgeloop.edge.on_device.releases import lock, staging, store
 from edgeloop.edge.on_device.releases.recover import recover
 from edgeloop.edge.on_device.releases.requirements import check_requirements
 from edgeloop.edge.on_device.releases.store import Slot, read_state, slots, write_state
@@ -104,6 +104,24 @@ def test_the_same_deploy_again_changes_nothing(deployer, bundle, home):
     assert deployer.deploy(same) == {"result": "unchanged"}
     assert Path(slot(home).state).stat().st_mtime_ns == before
     assert not Path(slot(home).staging).exists()
+
+
+def test_an_unchanged_deploy_writes_nothing_and_waits_for_nobody(deployer, bundle, home):
+    same = bundle()
+    deployer.deploy(same)
+    before = {path: path.lstat().st_mtime_ns for path in home.rglob("*")}
+    with lock.locked(slot(home).path, "another"):
+        held = {path: path.lstat().st_mtime_ns for path in home.rglob("*")}
+        assert deployer.deploy(same) == {"result": "unchanged"}
+        assert held == {path: path.lstat().st_mtime_ns for path in home.rglob("*")}
+    assert before.keys() == held.keys()
+
+
+def test_a_release_that_this_python_cannot_run_is_not_unchanged(deployer, bundle, monkeypatch):
+    same = bundle()
+    deployer.deploy(same)
+    monkeypatch.setattr(staging, "is_installed", lambda runtime: False)
+    assert deployer.deploy(same) != {"result": "unchanged"}  # it is tried again, and what lacks is named then
 
 
 def test_only_changed_files_travel(deployer, bundle):

@@ -133,6 +133,10 @@ def devices(
             help=f"List these devices: {DEVICE_FORMS}. Without any, all that this machine deployed to.",
         ),
     ] = None,
+    fail_if_unreachable: Annotated[
+        bool,
+        typer.Option("--fail-if-unreachable", help="Fail if any device does not answer, and not only if none does."),
+    ] = False,
 ) -> CommandResult:
     """List devices and the release each one runs."""
     asked = [parse_device(name) for name in device or ()] or known_devices()
@@ -140,4 +144,4 @@ def devices(
         raise OptionsError(
             "no device was enrolled or deployed to from this machine", advice="Name one: edgeloop devices DEVICE."
         )
-    return of_statuses(read_statuses(asked))
+    return of_statuses(read_statuses(asked), fail_if_unreachable)

@@ -96,11 +96,15 @@ class _Deployment:
 
     def _push(self, client: ReleaseClient, missing: Sequence[str]) -> None:
         signed = [SIGNATURE] if self.bundle.file(SIGNATURE).is_file() else []
-        for path in [*missing, *signed]:
-            file = self.bundle.file(path)
-            client.push(self.slot, file, path)
-            self.result = replace(self.result, sent_bytes=self.result.sent_bytes + file.stat().st_size)
-            self._step("push")
+        files = {path: self.bundle.file(path) for path in [*missing, *signed]}
+        total_bytes = sum(file.stat().st_size for file in files.values())
+
+        def sent(size_bytes: int) -> None:
+            self.result = replace(self.result, sent_bytes=self.result.sent_bytes + size_bytes)
+            self._step("push", self.result.sent_bytes, total_bytes)
+
+        for path, file in files.items():
+            client.push(self.slot, file, path, sent)
 
     def _activate(self, client: ReleaseClient, why: str) -> DeployResult:
         probation = client.activate(self.slot, self.options.probation, self.options.p90_budget_ms)

@@ -38,4 +38,4 @@ def read_statuses(devices: Sequence[Device], timeout_s: float = TIMEOUT_S) -> li
         except EdgeloopError as e:
             return StatusResult(device=device, error=e)
 
-    return run_on_all(devices, work, lambda device, step: None)
+    return run_on_all(devices, work, lambda *step: None)

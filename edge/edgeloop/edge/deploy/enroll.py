@@ -52,4 +52,4 @@ def enroll(devices: Sequence[Device], signers: str | Path | bytes, timeout_s: fl
             return EnrollResult(device, e)
         return EnrollResult(device)
 
-    return run_on_all(devices, work, lambda device, step: None)
+    return run_on_all(devices, work, lambda *step: None)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from edgeloop.errors import DeviceError, OptionsError
 from edgeloop.processes.children import interrupt_children
@@ -16,8 +16,15 @@ from edgeloop.runtime.device import Device
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Step = Callable[[str], None]  # a worker names the step it begins; raises DeviceError where the work was interrupted
 AT_ONCE = 16  # threads wait for devices, so more than this machine's cores; each holds an ssh and some files
+
+
+class Step(Protocol):
+    """A worker names the step it begins, and how far it is in it."""
+
+    def __call__(self, name: str, done: int = 0, total: int = 0) -> None:
+        """`done` of `total`: of whatever the step counts; 0: of nothing. Raises DeviceError where the work was
+        interrupted."""
 
 
 class InterruptedRun(KeyboardInterrupt, Generic[T]):
@@ -29,7 +36,7 @@ class InterruptedRun(KeyboardInterrupt, Generic[T]):
 
 
 def run_on_all(
-    devices: Sequence[Device], work: Callable[[Device, Step], T], tell: Callable[[Device, str], None]
+    devices: Sequence[Device], work: Callable[[Device, Step], T], tell: Callable[[Device, str, int, int], None]
 ) -> list[T]:
     """Results of `work` on every device, in their order; `tell` is called at each step, in the calling thread.
 
@@ -38,14 +45,14 @@ def run_on_all(
     Raises:
         InterruptedRun: Ctrl-C. Children were ended, and with them the workers.
     """
-    events: SimpleQueue[tuple[Device, str] | None] = SimpleQueue()
+    events: SimpleQueue[tuple[Device, str, int, int] | None] = SimpleQueue()
     stop = threading.Event()
 
-    def step(device: Device, name: str) -> None:
+    def step(device: Device, name: str, done: int = 0, total: int = 0) -> None:
         if stop.is_set():
             raise DeviceError(f"interrupted before the step {name}", advice="Run the command again.", where=device.name)
         log.info("%s: %s", device.label, name)
-        events.put((device, name))
+        events.put((device, name, done, total))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         futures = [pool.submit(work, device, partial(step, device)) for device in devices]

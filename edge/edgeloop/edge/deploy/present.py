@@ -55,12 +55,15 @@ def of_rollback(done: Sequence[RollbackResult]) -> CommandResult:
     return CommandResult({"devices": documents}, [Table("", columns, rows)], reasons, _first(d.error for d in done))
 
 
-def of_statuses(found: Sequence[StatusResult]) -> CommandResult:
-    """{"devices": [{device, reachable, error | enrolled, machine, slots: {NAME: {...}}}]}"""
+def of_statuses(found: Sequence[StatusResult], all_must_answer: bool) -> CommandResult:
+    """{"devices": [{device, reachable, error | enrolled, machine, slots: {NAME: {...}}}]}. It is an error where no
+    device answers, and with `all_must_answer` where one does not."""
     columns = ("device", "slot", "release", "state", "variant", "runtime", "lowest allowed", "enrolled")
     rows = [row for one in found for row in _what_runs(one)]
-    reasons = _reasons((one.device.name, _reason(one.device, one.error), None) for one in found)  # nothing failed
-    return CommandResult({"devices": [_found(one) for one in found]}, [Table("", columns, rows)], reasons)
+    silent = [one.error for one in found if one.error is not None]
+    failed = _first(silent) if all_must_answer or len(silent) == len(found) else None
+    reasons = _reasons((one.device.name, _reason(one.device, one.error), failed) for one in found)
+    return CommandResult({"devices": [_found(one) for one in found]}, [Table("", columns, rows)], reasons, failed)
 
 
 def state(o: DeployResult) -> str:

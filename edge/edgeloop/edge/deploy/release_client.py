@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +57,13 @@ class ReleaseClient:
         reply, _ = self.agent.request(BeginRequest(slot, variant, runtime, threads, take_over), manifest)
         return None if reply.unchanged else list(reply.missing)
 
-    def push(self, slot: str, file: Path, path: str) -> None:
-        """Bring one file into the staging; an upload that broke off goes on. Raises IntegrityError: damaged."""
-        send_file(self.agent, file, StagePushRequest(path, file.stat().st_size, digest(file), slot=slot))
+    def push(self, slot: str, file: Path, path: str, sent: Callable[[int], None]) -> None:
+        """Bring one file into the staging; an upload that broke off goes on. `sent` is told of each piece, in bytes.
+
+        Raises:
+            IntegrityError: It arrived damaged.
+        """
+        send_file(self.agent, file, StagePushRequest(path, file.stat().st_size, digest(file), slot=slot), sent)
 
     def check(self, slot: str, runtime: str) -> None:
         """Signature, hashes, no unlisted file, version, requirements. Raises IntegrityError, TargetError."""

@@ -47,7 +47,7 @@ def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: floa
     def work(device: Device, step: Step) -> RollbackResult:
         return _roll_back(device, slot, timeout_s, step)
 
-    return run_on_all(devices, work, lambda device, step: None)
+    return run_on_all(devices, work, lambda *step: None)
 
 
 def _roll_back(device: Device, slot: str | None, timeout_s: float, step: Step) -> RollbackResult:

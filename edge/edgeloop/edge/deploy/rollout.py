@@ -54,8 +54,10 @@ def deploy(
     def work(device: Device, step: Step) -> DeployResult:
         return deploy_to(bundle, device, options, step)
 
-    def tell(device: Device, step: str) -> None:
+    def tell(device: Device, step: str, done_bytes: int, total_bytes: int) -> None:
         progress(f"deploy to {device.label}", STEPS.index(step), len(STEPS))
+        if total_bytes:
+            progress(f"send kB to {device.label}", done_bytes // 1000, total_bytes // 1000)
 
     results = [_not_started(device, bundle.manifest.version, wave) for device, wave in _waves(devices, sizes)]
     for wave in range(1, len(sizes) + 1):
@@ -66,7 +68,8 @@ def deploy(
             raise InterruptedRun(_with(results, e.results)) from e
         results = _with(results, done)
         for result in done:
-            progress(f"deploy to {result.device.label}", len(STEPS), len(STEPS))
+            if result.error is None:
+                progress(f"deploy to {result.device.label}", len(STEPS), len(STEPS))
         if any(result.error for result in done):
             break
     return results

@@ -41,7 +41,7 @@ from edgeloop.edge.on_device.releases.protocol import (
 from edgeloop.edge.on_device.releases.recover import reconcile, recover
 from edgeloop.edge.on_device.releases.release import activate, roll_back
 from edgeloop.edge.on_device.releases.staged_bundle import check_name, check_staged
-from edgeloop.edge.on_device.releases.staging import begin, push
+from edgeloop.edge.on_device.releases.staging import begin, push, runs_already
 from edgeloop.edge.on_device.releases.status import status
 from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state
 from edgeloop.edge.on_device.releases.trust import enroll
@@ -91,6 +91,8 @@ class ReleaseAgent:
         slot, manifest = Slot(self.home, asked.slot), parse_manifest(payload)
         check_name(slot, manifest)
         variant = manifest.variant(asked.variant)
+        if os.path.isdir(slot.path) and runs_already(slot, payload, variant, asked.runtime, asked.threads):
+            return BeginReply([], unchanged=True)
         make_folder(slot.path)
         self._hold(slot, asked.take_over)
         reply = begin(slot, payload, manifest, variant, asked.runtime, asked.threads)

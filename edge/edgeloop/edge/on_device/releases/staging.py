@@ -21,6 +21,8 @@ from edgeloop.hashes import digest, digest_of
 from edgeloop.registry.signatures.verify import LIMIT_BYTES
 from edgeloop.runtime.agent.push import PushReply
 from edgeloop.runtime.agent.receive import part_name, receive
+from edgeloop.runtime.agent.runtimes import is_installed
+from edgeloop.runtime_table import RUNTIMES
 
 
 def begin(
@@ -41,9 +43,7 @@ def begin(
     """
     state, sha256 = read_state(slot), digest_of(data)
     check_version(state, manifest, sha256)
-    current = state.current
-    as_asked = current and runtime in (None, current.runtime) and threads in (None, current.threads)
-    if as_asked and _is_current(slot, sha256, variant.id):
+    if runs_already(slot, data, variant, runtime, threads):
         return BeginReply([], unchanged=True)
     staged = StagedRelease(sha256, variant.id)
     if state.staged and (state.staged.manifest_sha256, state.staged.variant) != (sha256, variant.id):
@@ -56,6 +56,28 @@ def begin(
         missing = [name for name in missing if not _take_over(slot, slot.release(release), name, files[name])]
     replace_file(os.path.join(slot.staging, MANIFEST), data)
     return BeginReply(missing, unchanged=False)
+
+
+def runs_already(slot: Slot, data: bytes, variant: Variant, runtime: str | None, threads: int | None) -> bool:
+    """Whether exactly this was committed, is whole, and can be run by this Python. Nothing is written, so it holds on a
+    disk that is full or read-only too."""
+    state, sha256 = read_state(slot), digest_of(data)
+    current = state.current
+    if current is None or state.probation is not None:
+        return False
+    if (current.manifest_sha256, current.variant) != (sha256, variant.id):
+        return False
+    if runtime not in (None, current.runtime) or threads not in (None, current.threads):
+        return False
+    if not is_installed(RUNTIMES[current.runtime]):  # another Python than the one that installed it
+        return False
+    if enrolled(slot.home) and current.signer is None:
+        return False  # installed before anybody was enrolled
+    try:
+        read_exact_bundle(slot.release(current), sha256, variant.id)
+    except (IntegrityError, ModelError):  # damaged: this deploy repairs it
+        return False
+    return True
 
 
 def push(slot: Slot, asked: StagePushRequest, piece: bytes) -> PushReply:
@@ -89,19 +111,6 @@ def _files_begun(slot: Slot) -> dict[str, FileEntry]:
     with open(path, "rb") as file:
         manifest = parse_manifest(file.read())
     return device_files(manifest, manifest.variant(state.staged.variant))
-
-
-def _is_current(slot: Slot, sha256: str, variant: str) -> bool:
-    current = read_state(slot).current
-    if current is None or (current.manifest_sha256, current.variant) != (sha256, variant):
-        return False
-    if enrolled(slot.home) and current.signer is None:
-        return False  # installed before anybody was enrolled
-    try:
-        read_exact_bundle(slot.release(current), sha256, variant)
-    except (IntegrityError, ModelError):  # damaged: this deploy repairs it
-        return False
-    return True
 
 
 def _tidy(staging: str, files: Mapping[str, FileEntry]) -> list[str]:
