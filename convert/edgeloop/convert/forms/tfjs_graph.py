@@ -21,15 +21,31 @@ FUSED = {
 def for_tfjs(frozen: FrozenGraph) -> Any:
     """The graph with what TF.js computes wrong or lacks (OneHot, MatrixBandPart, Erfc) in other operations."""
     graph = without_erfc(frozen.graph)
-    if not any(node.op in REWRITTEN for node in graph.node):
+    swishes = _hard_swishes(graph)
+    if not swishes and not any(node.op in REWRITTEN for node in graph.node):
         return graph
     if graph is frozen.graph:
         graph = type(graph).FromString(graph.SerializeToString())
+    for node in [node for node in graph.node if node.name in swishes]:
+        _clip(_Writer(graph, node), node)
     ranks = _ranks(graph)
     for node in [node for node in graph.node if node.op in REWRITTEN]:
         if node.input[0] in ranks:
             REWRITTEN[node.op](_Writer(graph, node), node, ranks[node.input[0]])
     return graph
+
+
+def _hard_swishes(graph: Any) -> set[str]:
+    """Names of the Relu6 nodes of x * relu6(x + 3) / 6, which Grappler fuses to a _FusedHardSwish: TF.js lacks that."""
+    nodes = {node.name: node for node in graph.node}
+    clips = [node for node in graph.node if node.op == "Relu6"]
+    return {node.name for node in clips if nodes[node.input[0].split(":")[0]].op in ("Add", "AddV2")}
+
+
+def _clip(write: _Writer, node: Any) -> None:
+    """relu6(x) as clip(x, 0, 6), which is the same and which nothing is fused with."""
+    limits = [write.number(part, value, node.attr["T"].type) for part, value in (("low", 0.0), ("high", 6.0))]
+    become(node, "ClipByValue", [node.input[0], *limits], T=node.attr["T"].type)
 
 
 def unfuse_tensors(topology: Json) -> None:
@@ -114,6 +130,11 @@ class _Writer:
         name = self.add(part, "Const", *self.frame, dtype=self.int32)
         self.graph.node[-1].attr["value"].tensor.CopyFrom(self.proto(value, self.int32))
         return name
+
+    def number(self, part: str, value: float, kind: int) -> str:
+        made = self.add(part, "Const", *self.frame, dtype=kind)
+        self.graph.node[-1].attr["value"].tensor.CopyFrom(self.proto(value, kind))
+        return made
 
     def as_int32(self, part: str, name: str, kind: int) -> str:
         return name if kind == self.int32 else self.add(part, "Cast", name, SrcT=kind, DstT=self.int32)

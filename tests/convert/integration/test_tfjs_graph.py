@@ -1,0 +1,25 @@
+"""What the graph for TF.js holds instead of what Grappler would make an operation of that TF.js lacks."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edgeloop.convert.forms.tfjs_graph import for_tfjs
+
+tf = pytest.importorskip("tensorflow")
+
+X = np.array([[-4.0, -3.0, -1.0, 0.0, 2.0, 3.0, 5.0]], np.float32)
+HARD_SWISH = X * np.clip(X + 3, 0, 6) / 6
+
+
+def test_a_hard_swish_is_clipped_without_relu6_and_computes_the_same():
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 7], "x")
+        tf.identity(x * tf.nn.relu6(x + 3.0) * (1 / 6), "y")
+        tf.identity(tf.nn.relu6(x), "z")
+    made = for_tfjs(SimpleNamespace(graph=graph.as_graph_def()))
+    assert [node.op for node in made.node].count("Relu6") == 1  # the one of z
+    with tf.Graph().as_default() as again, tf.compat.v1.Session(graph=again) as session:
+        tf.import_graph_def(made, name="")
+        np.testing.assert_allclose(session.run("y:0", {"x:0": X}), HARD_SWISH, rtol=1e-6)
