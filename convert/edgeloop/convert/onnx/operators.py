@@ -8,6 +8,7 @@ from typing import Any
 from edgeloop.convert.onnx.ops import (
     activations,
     arithmetic,
+    attention,
     axes,
     branches,
     comparison,
@@ -44,6 +45,7 @@ from edgeloop.convert.onnx.ops import (
 TABLES = (
     activations,
     arithmetic,
+    attention,
     axes,
     branches,
     comparison,
