@@ -43,12 +43,21 @@ def prepared(model: Any, known: Container[str]) -> Any:
         if not composite:
             break
         try:
-            # a body may depend on shapes and types, so these are inferred first
+            # a body may depend on shapes and types, so these are inferred first; those of constants are not
+            describe_constants(copy.graph)
             copy = shape_inference.infer_shapes(copy, data_prop=True)
             copy = inliner.inline_selected_functions(copy, [("", name) for name in composite], False, True)
         except Exception as e:  # any type, also of a standard operator that has no body
             raise Unsupported(f"the operator {', '.join(composite)} ({e})") from e
     return copy
+
+
+def describe_constants(graph: Any) -> None:
+    """Write types and shapes of initializers into `value_info`, where the inliner looks for them."""
+    described = {value.name for value in (*graph.input, *graph.value_info)}
+    graph.value_info.extend(
+        helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer if t.name not in described
+    )
 
 
 def split_weights(model: Any, outside: Mapping[str, np.ndarray] = MappingProxyType({})) -> dict[str, np.ndarray]:
