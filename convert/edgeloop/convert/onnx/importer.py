@@ -23,6 +23,7 @@ from edgeloop.convert.onnx.node import Node
 from edgeloop.convert.onnx.operators import MAKE_SEQUENCE, OPS
 from edgeloop.convert.onnx.prepare import STANDARD, dimension_names, graphs, prepared, split_weights
 from edgeloop.convert.onnx.value import COMPUTED_IN_FLOAT32, AtRunTime, Unsupported, Value, forget_sizes, working_type
+from edgeloop.convert.sources.names import scope as scope_name
 from edgeloop.errors import one_line
 from edgeloop.extras import need
 
@@ -174,6 +175,10 @@ def said(node: Any) -> str:
     return f"{operator} {node.name!r}" if node.name else str(operator)
 
 
+def _scope(node: Any) -> str:
+    return scope_name((node.name or node.op_type).strip("/") or "_")
+
+
 class GraphImporter:
     """Walks a model's graphs.
 
@@ -210,7 +215,8 @@ class GraphImporter:
                 continue
             where = said(proto)
             try:
-                self._node(proto, scope)
+                with tf.name_scope(_scope(proto)):  # operators bear the name of their node, which messages say
+                    self._node(proto, scope)
             except NodeRefused:
                 raise
             except Unsupported as e:
