@@ -30,13 +30,13 @@ def answers(source: Source, samples: Samples, free: int = FREE_SIZE) -> tuple[Sa
     """
     for span in range(len(SPANS)):
         if span:
-            samples = synthetic(source.inputs, whole=samples.whole, span=span, free=free)
+            samples = synthetic(source.inputs, whole=samples.whole, span=span, free=free, below=source.below)
         try:
             found = _called(source, samples)
         except NotBatchedError:
             samples = as_calls(samples, source.inputs)
             if not samples.real:
-                samples = synthetic(source.inputs, whole=True, span=span, free=free)
+                samples = synthetic(source.inputs, whole=True, span=span, free=free, below=source.below)
             found = _called(source, samples)
         empty = [name for name, value in found.items() if not value.size]
         if not empty:
@@ -69,7 +69,7 @@ def free_size(source: Source, *, whole: bool) -> int:
         values = sum(math.prod(size if d is None else d for d in shape) for shape in shapes)
         if values * SYNTHETIC > MADE_UP_VALUES:
             continue
-        (made,) = synthetic(source.inputs, whole=whole, free=size, count=count).batches(count)
+        (made,) = synthetic(source.inputs, whole=whole, free=size, below=source.below, count=count).batches(count)
         with contextlib.suppress(ModelError):  # too small for this model, or no multiple of what it wants
             if all(np.size(value) for value in source.call(made).values()):
                 return size

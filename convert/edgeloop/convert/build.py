@@ -70,7 +70,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
 
     Returns:
         The `signature` that was converted, the ids that were `named`, and of the samples whether they are `whole` and
-        the `span` and the size along `free` dimensions that they were made up in.
+        the `span` that they were made up in, the size along `free` dimensions, and what whole numbers lie `below`.
 
     Raises:
         EdgeloopError: As `edgeloop.convert.convert.convert`, but for what only the proof shows.
@@ -95,7 +95,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     calibration = read_calibration(options, source.inputs, whole=whole)
     made_up = options.evaluation is None and calibration is None
     free = free_size(source, whole=whole) if made_up else FREE_SIZE
-    samples = proof_samples(options, source.inputs, calibration, whole=whole, free=free)
+    samples = proof_samples(options, source.inputs, calibration, whole=whole, free=free, below=source.below)
     found = range_mismatch(
         source.call, source.inputs, calibration, samples, None if options.preprocess else source.model
     )
@@ -154,7 +154,8 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     )
     (job.folder / MANIFEST).write_bytes(manifest.to_bytes())
     named = named_ids(schemes, variants, options)
-    return {"signature": source.signature, "named": named, "whole": samples.whole, "span": span, "free": free}
+    made = {"whole": samples.whole, "span": span, "free": free, "below": source.below}
+    return {"signature": source.signature, "named": named, **made}
 
 
 def _sized(variant: Variant, files: Mapping[str, bytes]) -> Variant:

@@ -130,11 +130,13 @@ def proof_samples(
     whole: bool = False,
     span: int = 0,
     free: int = FREE_SIZE,
+    below: int = 2,
 ) -> Samples:
     """What the proof runs on: all of the evaluation data, for accuracy is about the whole; else calibration data;
-    else made-up values of that `span`, of size `free` where the model leaves a dimension free."""
+    else made-up values of that `span` (whole numbers `below` another), of size `free` where the model leaves a
+    dimension free."""
     if options.evaluation is not None:
         return read_samples(options.evaluation, inputs, labels=LabelPolicy.IF_ANY, whole=whole)
     if calibration is not None:
         return calibration.take(PROOF_SAMPLES)
-    return synthetic(inputs, whole=whole, span=span, free=free)
+    return synthetic(inputs, whole=whole, span=span, free=free, below=below)

@@ -161,10 +161,11 @@ def synthetic(
     whole: bool = False,
     span: int = 0,
     free: int = FREE_SIZE,
+    below: int = 2,
     count: int = SYNTHETIC,
 ) -> Samples:
-    """Made-up samples: floats uniform in 0..1 (or another of SPANS), integers 0 or 1. They prove arithmetic, not
-    accuracy."""
+    """Made-up samples: floats uniform in 0..1 (or another of SPANS), integers from 0 to `below` - 1. They prove
+    arithmetic, not accuracy."""
     rng, (low, high) = np.random.default_rng(seed), SPANS[span]
     shapes = {spec.name: spec.shape if whole else spec.shape[1:] for spec in specs}
     for size in (free, free // 4, 1):
@@ -175,6 +176,6 @@ def synthetic(
     for spec in specs:
         shape = made[spec.name]
         kind = np.dtype(spec.dtype).kind
-        values = low + (high - low) * rng.random(shape) if kind == "f" else rng.integers(0, 2, shape)
+        values = low + (high - low) * rng.random(shape) if kind == "f" else rng.integers(0, below, shape)
         inputs[spec.name] = values.astype(spec.dtype)
     return Samples(inputs=inputs, real=False, whole=whole)

@@ -80,6 +80,7 @@ class OriginalModel:
         ort = need("onnxruntime", extra="convert")
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # they keep what the largest run took
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would use the CPU
         if self.is_quantized:  # fused, it computes quantized layers in whole numbers, and rounds elsewhere
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

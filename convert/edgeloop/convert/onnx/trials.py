@@ -17,11 +17,12 @@ Two = tuple[int, int]  # a size for each of two trials; the same one twice for g
 
 BATCHES: tuple[Two, ...] = ((2, 3), (1, 2), (1, 1))
 IMAGES: tuple[Two, ...] = ((64, 96), (224, 256), (320, 384), (640, 672), (32, 48), (224, 224), (640, 640))
-LENGTHS: tuple[Two, ...] = ((16, 24), (64, 96), (200, 256), (512, 640), (4000, 6000), (16000, 24000), (8, 8), (1, 1))
-BELOW = (100, 2)  # whole numbers; 2: indices into any table are in range
+LENGTHS: tuple[Two, ...] = ((16, 24), (64, 96), (200, 256), (512, 640), (8, 8), (1, 1))
+WAVES: tuple[Two, ...] = ((4000, 6000), (16000, 24000))  # of sound alone: a transformer compares all pairs
+BELOW = (100, 10, 2)  # whole numbers; 2: indices into any table are in range
 RATE_HZ = 16_000  # of a scalar input that is a sample rate
 LIMIT_VALUES = 1 << 24  # of all inputs of a trial
-LIMIT_S = 60.0  # for trying
+LIMIT_S = 20.0  # for trying
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def _recipes(inputs: Sequence[Tensor]) -> Iterator[Recipe]:
         for axis, d in enumerate(t.shape)
         if d is None
     }
-    lengths = LENGTHS if "length" in free else ()
+    lengths = (*LENGTHS, *(WAVES if any(map(_may_be_sound, inputs)) else ())) if "length" in free else ()
     sizes = ((*IMAGES, *lengths) if "image" in free else lengths) or LENGTHS[:1]
     batches = BATCHES if "batch" in free else BATCHES[-1:]
     below = BELOW if any(t.dtype.kind in "iu" for t in inputs) else BELOW[:1]
@@ -119,6 +120,11 @@ def _recipes(inputs: Sequence[Tensor]) -> Iterator[Recipe]:
     yield from (Recipe(b, s, w, n) for w, n, s, b in itertools.product(below, normal, sizes, batches))
     if "batch" in free:  # the first axis may be a length: [time, features]
         yield from (Recipe(s, s, w, n) for w, n, s in itertools.product(below, normal, LENGTHS))
+
+
+def _may_be_sound(t: Tensor) -> bool:
+    """[samples], [batch, samples] or [batch, 1, samples], in floats."""
+    return t.dtype.kind not in "iub" and t.shape[-1:] == (None,) and t.shape[1:-1] in ((), (1,))
 
 
 def _batch_names(inputs: Sequence[Tensor]) -> set[str]:

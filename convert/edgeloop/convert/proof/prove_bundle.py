@@ -65,7 +65,13 @@ def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress
     signature, options, named = draft.signatures[made["signature"]], job.options, made["named"]
     calibration = read_calibration(options, signature.inputs, whole=made["whole"])
     samples = proof_samples(
-        options, signature.inputs, calibration, whole=made["whole"], span=made["span"], free=made["free"]
+        options,
+        signature.inputs,
+        calibration,
+        whole=made["whole"],
+        span=made["span"],
+        free=made["free"],
+        below=made["below"],
     )
     expected = {t.name: np.load(job.scratch / f"{i}.npy", mmap_mode="r") for i, t in enumerate(signature.outputs)}
     layers = layer_names(draft.weights)

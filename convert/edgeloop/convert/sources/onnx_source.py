@@ -105,6 +105,7 @@ class OnnxFile:
     def source(self) -> Source:
         """The source, once ONNX Runtime has agreed."""
         from edgeloop.convert.onnx.judge import Judge
+        from edgeloop.convert.onnx.trials import make_trials
         from edgeloop.convert.onnx.value import Unsupported
 
         try:
@@ -113,19 +114,16 @@ class OnnxFile:
         except Unsupported as e:
             raise refusal(e, self) from e
         judge = Judge(self.original, function, traced)
-        trials, undecided = self._trials(function)
-        judge.check(trials)
-        source = self._source(function, traced, trials)
-        return replace(source, judge=self._judged_by_samples(judge, source, undecided))
-
-    def _trials(self, function: OnnxFunction) -> tuple[list[Trial], ModelError | None]:
-        """Made-up inputs, or why there are none: then the user's data has to judge."""
-        from edgeloop.convert.onnx.trials import make_trials
-
+        trials: list[Trial] = []
+        undecided, below = None, 2
         try:
-            return make_trials(self.original, function.inputs)[0], None
-        except ModelError as e:
-            return [], e
+            trials, recipe = make_trials(self.original, function.inputs)
+            below = recipe.below
+        except ModelError as e:  # the user's data has to judge
+            undecided = e
+        judge.check(trials)
+        source = replace(self._source(function, traced, trials), below=below)
+        return replace(source, judge=self._judged_by_samples(judge, undecided))
 
     def _source(self, function: OnnxFunction, traced: Any, trials: Sequence[Trial]) -> Source:
         tf = need("tensorflow", extra="convert")
@@ -189,7 +187,7 @@ class OnnxFile:
             d if own is None and set(sizes) == {d} else own for own, d, sizes in zip(shape, said, seen, strict=True)
         )
 
-    def _judged_by_samples(self, judge: Judge, source: Source, undecided: ModelError | None) -> Any:
+    def _judged_by_samples(self, judge: Judge, undecided: ModelError | None) -> Any:
         """Judges the import on the user's inputs; without any, refuses what could not be judged before."""
         from edgeloop.convert.onnx.trials import Trial
 
