@@ -247,6 +247,17 @@ def test_sizes_are_fixed_before_the_import_by_either_name(save):
         open_source(path, settings=InputSettings(shapes={"z": (1,)}))
 
 
+def test_a_refusal_for_a_free_size_names_the_smallest_shape_that_would_pass(save):
+    path = save([N("Squeeze", ["x"], ["y"], name="drop")], {"x": ["n", 3, "h", "w"]}, {"y": None})
+    with pytest.raises(ModelError, match=r"Squeeze 'drop' cannot be imported: .* e\.g\. --shape x=1,3,224,224$"):
+        open_source(path)  # any of the three could be 1
+    path = save([N("Squeeze", ["x"], ["y"], name="drop")], {"x": ["n", 3, 4]}, {"y": None})
+    with pytest.raises(ModelError, match=r"e\.g\. --shape x=1,3,4$"):
+        open_source(path)
+    source = open_source(path, settings=InputSettings(shapes={"x": (1, None, None)}))
+    assert described(source.outputs) == {"y": ((3, 4), "float32")}
+
+
 def two_rates(save):
     """Two frames of padding at 16 kHz, one at 8 kHz: the rate is an input."""
     return save(

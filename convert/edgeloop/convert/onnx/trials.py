@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,10 @@ from edgeloop.errors import ModelError
 Two = tuple[int, int]  # a size for each of two trials; the same one twice for graphs that only call it free
 
 BATCHES: tuple[Two, ...] = ((2, 3), (1, 2), (1, 1))
-IMAGES: tuple[Two, ...] = ((64, 96), (224, 256), (320, 384), (640, 672), (32, 48), (224, 224), (640, 640))
+IMAGES: tuple[tuple[Two, Two], ...] = (  # heights and widths; readers of text take lines of one height
+    *(((64, 96), (64, 96)), ((48, 48), (64, 96)), ((32, 32), (64, 96)), ((224, 256), (224, 256))),
+    *(((320, 384), (320, 384)), ((224, 224), (224, 224)), ((640, 640), (640, 640))),
+)
 LENGTHS: tuple[Two, ...] = ((16, 24), (64, 96), (200, 256), (512, 640), (8, 8), (1, 1))
 WAVES: tuple[Two, ...] = ((4000, 6000), (16000, 24000))  # of sound alone: a transformer compares all pairs
 BELOW = (100, 10, 2)  # whole numbers; 2: indices into any table are in range
@@ -27,10 +30,11 @@ LIMIT_S = 20.0  # for trying
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How inputs are made up: sizes of a free batch and of other free dimensions, whole numbers below `below`, floats
-    of a normal distribution or between 0 and 1."""
+    """How inputs are made up: sizes of a free batch, of free heights of images, and of other free dimensions; whole
+    numbers below `below`, floats of a normal distribution or between 0 and 1."""
 
     batches: Two
+    heights: Two
     sizes: Two
     below: int
     normal: bool
@@ -77,15 +81,13 @@ def make_trials(original: OriginalModel, inputs: Sequence[Tensor]) -> tuple[list
 
 def made_up(rng: np.random.Generator, inputs: Sequence[Tensor], recipe: Recipe, trial: int) -> dict[str, np.ndarray]:
     """Inputs by ONNX's names for trial 0 or 1."""
-    batch, size = recipe.batches[trial], recipe.sizes[trial]
-    names = _batch_names(inputs)
+    sizes = {"batch": recipe.batches[trial], "height": recipe.heights[trial]}
+    other, names = recipe.sizes[trial], batch_names(inputs)
     fed = {}
     for t in inputs:
-        shape = [
-            d if d is not None else batch if axis == 0 or t.names[axis] in names else size
-            for axis, d in enumerate(t.shape)
-        ]
-        fed[t.name] = _values(rng, t, shape, recipe, size)
+        axes = enumerate(t.shape)
+        shape = [sizes.get(meaning(t, axis, names), other) if d is None else d for axis, d in axes]
+        fed[t.name] = _values(rng, t, shape, recipe, other)
     return fed
 
 
@@ -105,27 +107,39 @@ def _values(rng: np.random.Generator, t: Tensor, shape: list[int], recipe: Recip
 
 def _recipes(inputs: Sequence[Tensor]) -> Iterator[Recipe]:
     """Those that differ for these inputs, the likely ones first."""
-    names = _batch_names(inputs)
-    free = {
-        "batch" if axis == 0 or t.names[axis] in names else "image" if len(t.shape) == 4 else "length"
-        for t in inputs
-        for axis, d in enumerate(t.shape)
-        if d is None
-    }
-    lengths = (*LENGTHS, *(WAVES if any(map(_may_be_sound, inputs)) else ())) if "length" in free else ()
-    sizes = ((*IMAGES, *lengths) if "image" in free else lengths) or LENGTHS[:1]
+    names = batch_names(inputs)
+    free = {meaning(t, axis, names) for t in inputs for axis, d in enumerate(t.shape) if d is None}
+    lengths = (*LENGTHS, *(WAVES if any(map(_may_be_sound, inputs)) else ()))
+    sizes = [(length, length) for length in (lengths if "length" in free else LENGTHS[:1])]
+    if free & {"height", "width"}:
+        sizes = [*IMAGES, *(sizes if "length" in free else ())]
     batches = BATCHES if "batch" in free else BATCHES[-1:]
     below = BELOW if any(t.dtype.kind in "iu" for t in inputs) else BELOW[:1]
     normal = (True, False) if any(t.dtype.kind not in "iub" for t in inputs) else (True,)
-    yield from (Recipe(b, s, w, n) for w, n, s, b in itertools.product(below, normal, sizes, batches))
+    for w, n, (height, size), b in itertools.product(below, normal, sizes, batches):
+        yield Recipe(b, height, size, w, n)
     if "batch" in free:  # the first axis may be a length: [time, features]
-        yield from (Recipe(s, s, w, n) for w, n, s in itertools.product(below, normal, LENGTHS))
+        yield from (Recipe(s, s, s, w, n) for w, n, s in itertools.product(below, normal, LENGTHS))
+
+
+def meaning(t: Tensor, axis: int, names: Collection[str]) -> str:
+    """What a free axis of an input counts: "batch", "height", "width" or "length"; `names` as `batch_names`.
+
+    A batch is the first axis, one of its name, or that of a state [layers, batch, units].
+    """
+    of_a_state = len(t.shape) == 3 and axis == 1 and None not in (t.shape[0], t.shape[2])
+    if axis == 0 or t.names[axis] in names or of_a_state:
+        return "batch"
+    if len(t.shape) != 4:
+        return "length"
+    return "height" if axis == (1 if t.shape[3] is not None else 2) else "width"
+
+
+def batch_names(inputs: Sequence[Tensor]) -> set[str]:
+    """What free first axes are called."""
+    return {t.names[0] for t in inputs if t.shape and t.shape[0] is None}
 
 
 def _may_be_sound(t: Tensor) -> bool:
     """[samples], [batch, samples] or [batch, 1, samples], in floats."""
     return t.dtype.kind not in "iub" and t.shape[-1:] == (None,) and t.shape[1:-1] in ((), (1,))
-
-
-def _batch_names(inputs: Sequence[Tensor]) -> set[str]:
-    return {t.names[0] for t in inputs if t.shape and t.shape[0] is None}

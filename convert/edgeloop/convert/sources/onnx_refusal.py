@@ -6,8 +6,9 @@ What is computed from a free size or an input is known only on the device. Fixed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ from edgeloop.convert.sources.source_value import Shape
 from edgeloop.errors import ModelError
 
 if TYPE_CHECKING:
+    from edgeloop.convert.onnx.importer import Tensor
+    from edgeloop.convert.onnx.trials import Recipe
     from edgeloop.convert.sources.onnx_source import OnnxFile
 
 INSTEAD = "Convert the model that the .onnx was exported from, or export it without that."
@@ -41,27 +44,42 @@ def refusal(found: Exception, file: OnnxFile) -> ModelError:
 
 
 def _candidates(file: OnnxFile) -> Iterator[tuple[Shapes, Values]]:
-    """Fixed sizes, fixed values, and both, of inputs that ONNX Runtime accepts."""
-    from edgeloop.convert.onnx.trials import Recipe, made_up, make_trials
+    """A batch of one, fixed values, fixed sizes, fixed sizes and values: the fewest first, all from inputs that ONNX
+    Runtime accepts."""
+    from edgeloop.convert.onnx.trials import batch_names, make_trials, meaning
 
     inputs = file.function().inputs
     try:
-        trials, known = make_trials(file.original, inputs)
+        trials, recipe = make_trials(file.original, inputs)
     except ModelError:
         return
-    fed = trials[0].fed
-    for size in (IMAGE, known.sizes[0]):
-        recipe = Recipe((1, 1), (size, size), known.below, known.normal)
-        alone = made_up(np.random.default_rng(0), inputs, recipe, 0)
-        with suppress(ModelError):
-            file.original.run(alone)
-            fed = alone
-            break
+    names, fed = batch_names(inputs), _alone(file, inputs, recipe) or trials[0].fed
+    batch = {
+        t.name: tuple(1 if d is None and meaning(t, axis, names) == "batch" else d for axis, d in enumerate(t.shape))
+        for t in inputs
+    }
+    batch = {t.name: batch[t.name] for t in inputs if batch[t.name] != t.shape}
     shapes = {t.name: fed[t.name].shape for t in inputs if None in t.shape}
     values = {t.name: fed[t.name] for t in inputs if None not in t.shape and fed[t.name].size <= FEW}
     if len(values) == len(inputs):
         values = {}
-    yield from (one for one in ((shapes, {}), ({}, values), (shapes, values)) if any(one))
+    found: list[tuple[Shapes, Values]] = [(batch, {}), ({}, values), (shapes, {}), (shapes, values)]
+    yield from (one for one in found if any(one))
+
+
+def _alone(file: OnnxFile, inputs: Sequence[Tensor], recipe: Recipe) -> Mapping[str, np.ndarray]:
+    """Inputs of one sample, images of the usual size, if ONNX Runtime takes them."""
+    from edgeloop.convert.onnx.trials import made_up
+
+    one = replace(recipe, batches=(1, 1))
+    usual = replace(one, heights=(IMAGE, IMAGE), sizes=(IMAGE, IMAGE))
+    images = any(len(t.shape) == 4 and None in t.shape[1:] for t in inputs)
+    for chosen in (usual, one) if images else (one,):
+        fed = made_up(np.random.default_rng(0), inputs, chosen, 0)
+        with suppress(ModelError):
+            file.original.run(fed)
+            return fed
+    return {}
 
 
 def _passes(file: OnnxFile, shapes: Shapes, values: Values) -> bool:
