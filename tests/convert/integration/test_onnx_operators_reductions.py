@@ -99,6 +99,17 @@ def test_padding(mode):
     check_nodes(nodes, {"x": X}, constants, opset=19, free={"x": (0, 3)})
 
 
+def test_padding_by_widths_that_are_computed():
+    x = X[0]
+    nodes = [N("Pad", ["x", "pads"], [mode], mode=mode) for mode in ("constant", "reflect", "edge")]
+    nodes.append(N("CenterCropPad", ["x", "shape"], ["middle"], axes=[1, 2]))
+    feeds = {"x": x, "pads": np.array([0, 1, 2, 1, 0, 3]), "shape": np.array([7, 2])}
+    check_nodes(nodes, feeds, opset=18, free={"x": (1,)})
+    feeds["pads"] = np.array([0, -1, 2, 1, 0, -3])
+    check_nodes(nodes[:1], feeds, opset=18)
+    check_nodes([N("CenterCropPad", ["x", "shape"], ["y"])], {"x": x}, {"shape": np.array([2, 9, 5])}, opset=18)
+
+
 def test_matrix_products_of_every_number_of_axes():
     shapes = {"v": (4,), "m": (3, 4), "b": (5, 3, 4), "w": (4, 2), "c": (5, 4, 2), "d": (2, 1, 4, 3), "e": (5, 3, 2)}
     feeds = {name: RNG.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}

@@ -6,19 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgeloop.convert.onnx.node import Node
-from edgeloop.convert.onnx.value import Value, size
+from edgeloop.convert.onnx.ops.reshape import targets
+from edgeloop.convert.onnx.value import Value, shape_of, size
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
 
-Pads = Sequence[tuple[int, int]]  # before and behind, for each axis
+Pads = Sequence[tuple[Any, Any]]  # before and behind, for each axis; numbers, or scalar tensors
 
 
 def pad(n: Node, x: Value, *_: Any) -> Value:
     """Pad (ONNX 1, 2, 11, 13, 18, 19, 21, 23, 24): widths are an attribute before opset 11; negative ones cut off."""
-    flat, mode = n.known(1, "pads", n.attr("paddings")), n.attr("mode", "constant")
-    axes = [a % x.rank for a in n.known(3, "axes", range(x.rank))]
-    pads = [(0, 0)] * x.rank
+    flat = targets(n.given(1)) if n.given(1) is not None else n.attr("pads", n.attr("paddings"))
+    axes, mode = [a % x.rank for a in n.known(3, "axes", range(x.rank))], n.attr("mode", "constant")
+    pads: list[tuple[Any, Any]] = [(0, 0)] * x.rank
     for i, axis in enumerate(axes):
         pads[axis] = (flat[i], flat[i + len(axes)])
     pads = [pads[axis] for axis in x.perm]
@@ -27,26 +28,42 @@ def pad(n: Node, x: Value, *_: Any) -> Value:
     return Value(padded(x.raw(), pads, mode, value), x.dtype, x.perm)
 
 
+def center_crop_pad(n: Node, x: Value, shape: Value) -> Value:
+    """CenterCropPad (ONNX 18): the odd element of what is cut or added is behind."""
+    pads: list[tuple[Any, Any]] = [(0, 0)] * x.rank
+    for axis, want in zip([a % x.rank for a in n.attr("axes", range(x.rank))], targets(shape), strict=True):
+        place = x.perm.index(axis)
+        more = want - size(x.raw(), place)
+        if isinstance(more, int):
+            before = more // 2 if more > 0 else -(-more // 2)
+        else:
+            before = tf.sign(more) * tf.math.floordiv(tf.abs(more), 2)
+        pads[place] = (before, more - before)
+    return Value(padded(x.raw(), pads), x.dtype, x.perm)
+
+
 def padded(t: Any, pads: Pads, mode: str = "constant", value: Any = 0.0) -> Any:
     """`t` with so many elements more before and behind along each of its axes; negative numbers cut off.
 
     Args:
         mode: ONNX's "constant", "reflect", "edge", "wrap"; or "symmetric", which repeats the edge once.
     """
-    if any(p < 0 for both in pads for p in both):
-        t = t[tuple(slice(-min(a, 0) or None, min(b, 0) or None) for a, b in pads)]
-        pads = [(max(a, 0), max(b, 0)) for a, b in pads]
-    if not any(p for both in pads for p in both):
+    known = all(isinstance(p, int) for both in pads for p in both)
+    if not known or any(p < 0 for both in pads for p in both):
+        t = cut_off(t, pads)
+        pads = [(_at_least_0(a), _at_least_0(b)) for a, b in pads]
+    if known and not any(p for both in pads for p in both):
         return t
+    widths = pads if known else tf.stack([shape_of(both) for both in pads])
     if mode == "constant":
-        known = tf.get_static_value(value)
-        if known is not None and not known:  # PAD has more kernels than PADV2
-            return tf.pad(t, pads)
-        return tf.pad(t, pads, constant_values=tf.cast(value, t.dtype))
+        fill = tf.get_static_value(value)
+        if fill is not None and not fill:  # PAD has more kernels than PADV2
+            return tf.pad(t, widths)
+        return tf.pad(t, widths, constant_values=tf.cast(value, t.dtype))
     if mode in ("reflect", "symmetric"):
-        return tf.pad(t, pads, mode.upper())
+        return tf.pad(t, widths, mode.upper())
     for axis, (a, b) in enumerate(pads):  # edge, wrap: places to take elements from
-        if a or b:
+        if not isinstance(a, int) or not isinstance(b, int) or a or b:
             count = size(t, axis)
             places = tf.range(-a, count + b)
             places = tf.clip_by_value(places, 0, count - 1) if mode == "edge" else tf.math.floormod(places, count)
@@ -54,4 +71,19 @@ def padded(t: Any, pads: Pads, mode: str = "constant", value: Any = 0.0) -> Any:
     return t
 
 
-OPS: dict[str, Callable[..., Any]] = {"Pad": pad}
+def cut_off(t: Any, pads: Pads) -> Any:
+    """`t` without what negative numbers of `pads` cut off."""
+    kept = []
+    for axis, (a, b) in enumerate(pads):
+        if isinstance(a, int) and isinstance(b, int):
+            kept.append(slice(-min(a, 0) or None, min(b, 0) or None))
+        else:
+            kept.append(slice(_at_least_0(-a), size(t, axis) - _at_least_0(-b)))
+    return t[tuple(kept)]
+
+
+def _at_least_0(number: Any) -> Any:
+    return max(number, 0) if isinstance(number, int) else tf.maximum(number, 0)
+
+
+OPS: dict[str, Callable[..., Any]] = {"CenterCropPad": center_crop_pad, "Pad": pad}

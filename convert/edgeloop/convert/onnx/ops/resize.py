@@ -31,7 +31,7 @@ def resize(n: Node, x: Value, *_: Any) -> Value:
         return Value(tf.cast(real.raw(), x.raw().dtype), x.dtype, real.perm)
     corners = builtin(x, moving, how)
     if corners is not None:
-        return by_builtin(x, moving, how.mode, *corners)
+        return by_builtin(x, moving, how.mode, how.place, *corners)
     t = x.raw()
     for change in moving:
         t = resampled(t, x.perm.index(change.axis), change, how)
@@ -170,15 +170,25 @@ def litert_scale(change: Change, align: bool) -> np.float32:
     return np.float32(change.size) / np.float32(change.out)
 
 
-def by_builtin(x: Value, moving: Sequence[Change], mode: str, align: bool, half: bool) -> Value:
+def by_builtin(x: Value, moving: Sequence[Change], mode: str, place: str, align: bool, half: bool) -> Value:
     """RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR; over one spatial axis as over an image of height 1."""
     image = tf.compat.v1.image
     function = image.resize_bilinear if mode == "linear" else image.resize_nearest_neighbor
     outs = {c.axis: c.out for c in moving}
-    t = x.last() if x.rank == 4 else tf.expand_dims(x.last(), 1)
+    t = x.last() if place != "pytorch_half_pixel" else first_of_one(x.last(), moving)
+    t = t if x.rank == 4 else tf.expand_dims(t, 1)
     wanted = [outs[axis] if axis in outs else size(x.last(), axis - 1) for axis in range(2, x.rank)]
     y = function(t, shape_of([1, *wanted] if x.rank == 3 else wanted), align_corners=align, half_pixel_centers=half)
     return Value(y if x.rank == 4 else tf.squeeze(y, 1), x.dtype, channels_last(x.rank))
+
+
+def first_of_one(t: Any, moving: Sequence[Change]) -> Any:
+    """PyTorch makes one element of the first one, LiteRT of the middle: where a free size may be 1, the rest is cut."""
+    kept = [slice(None)] * t.shape.rank
+    for c in moving:
+        if c.scale is None and not isinstance(c.out, int):
+            kept[c.axis - 1] = slice(0, tf.where(c.out > 1, c.size, 1))
+    return t[tuple(kept)]
 
 
 OPS: dict[str, Callable[..., Any]] = {"Resize": resize, "Upsample": resize}
