@@ -7,20 +7,12 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("tensorflow")
 
-from onnx_models import check, make_model, to_tflite  # noqa: E402
+from onnx_models import answers, check, make_model, run_tflite, to_tflite  # noqa: E402
 from onnx_nodes import check_nodes, operators  # noqa: E402
 
 N = onnx.helper.make_node
 RNG = np.random.default_rng(2)
 X = RNG.normal(size=(2, 3, 6, 6)).astype(np.float32)
-
-
-def reference(nodes, feeds, constants, outputs, opset) -> list[np.ndarray]:
-    """What onnx's own implementation computes."""
-    from onnx.reference import ReferenceEvaluator
-
-    inputs = {k: (v.shape, onnx.helper.np_dtype_to_tensor_dtype(v.dtype)) for k, v in feeds.items()}
-    return ReferenceEvaluator(make_model(nodes, inputs, dict.fromkeys(outputs), constants, opset)).run(None, feeds)
 
 
 def test_whole_numbers_of_the_whole_and_of_every_channel():
@@ -68,15 +60,70 @@ def test_weights_in_blocks_and_of_four_bits_become_real_numbers():
         check(model, {"x": x}, expected=[x @ (values * np.repeat(scales, 3, 1)).astype(np.float32)])
 
 
-def test_a_pair_is_one_range_that_int8_is_made_with():
-    constants = {"s": np.float32(0.03), "z": np.uint8(120), "w": RNG.normal(size=(4, 3, 3, 3)).astype(np.float32)}
-    nodes = [
-        N("QuantizeLinear", ["x", "s", "z"], ["q"]),
-        N("DequantizeLinear", ["q", "s", "z"], ["r"]),
-        N("Conv", ["r", "w"], ["y"]),
-    ]
-    names = operators(check_nodes(nodes, {"x": X}, constants, outputs=["y"]))
-    assert [name for name in names if name != "TRANSPOSE"] == ["QUANTIZE", "DEQUANTIZE", "CONV_2D"]
+def qdq_net():
+    """Convolutions, a sum and a dense layer between pairs, with int8 weights: as static quantizers write it."""
+    nodes, constants = [], {}
+
+    def pair(x: str, scale: float, zero: int) -> str:
+        constants.update({f"{x}_s": np.float32(scale), f"{x}_z": np.uint8(zero)})
+        nodes.append(N("QuantizeLinear", [x, f"{x}_s", f"{x}_z"], [f"{x}_q"]))
+        nodes.append(N("DequantizeLinear", [f"{x}_q", f"{x}_s", f"{x}_z"], [f"{x}_r"]))
+        return f"{x}_r"
+
+    def weights(name: str, *shape: int) -> str:
+        values = RNG.integers(-127, 128, shape)
+        values.reshape(shape[0], -1)[:, 0] = 127  # as quantizers choose the scale
+        scales = RNG.uniform(0.5, 1, shape[0]).astype(np.float32) / np.float32(127 * np.sqrt(np.prod(shape[1:]) / 3))
+        constants.update(
+            {f"{name}_q": values.astype(np.int8), f"{name}_s": scales, f"{name}_z": np.zeros(shape[0], np.int8)}
+        )
+        nodes.append(N("DequantizeLinear", [f"{name}_q", f"{name}_s", f"{name}_z"], [name], axis=0))
+        return name
+
+    x = pair("x", 0.031, 121)
+    nodes.append(N("Conv", [x, weights("w1", 8, 3, 3, 3)], ["a"], strides=[2, 2], pads=[1, 1, 1, 1]))
+    a = pair("a", 0.013, 0)  # nothing below zero: a ReLU
+    nodes.append(N("Conv", [a, weights("w2", 8, 1, 3, 3)], ["b"], group=8, pads=[1, 1, 1, 1]))
+    nodes.append(N("Add", [pair("b", 0.021, 140), a], ["c"]))
+    nodes.append(N("GlobalAveragePool", [pair("c", 0.025, 90)], ["d"]))
+    nodes.append(N("Flatten", [pair("d", 0.009, 60)], ["e"]))
+    nodes.append(N("Gemm", [pair("e", 0.009, 60), weights("w3", 5, 8)], ["y"], transB=1))
+    return make_model(nodes, {"x": ["n", 3, 8, 8]}, {pair("y", 0.011, 128): ["n", 5]}, constants)
+
+
+def test_int8_is_made_with_the_ranges_that_the_model_states():
+    from pathlib import Path
+
+    from edgeloop.bundle import Scheme
+    from edgeloop.convert.forms.calibration import calibrate
+    from edgeloop.convert.forms.quantize import to_integers
+    from edgeloop.convert.samples import Samples
+    from edgeloop.convert.sources.identify import SourceKind
+    from edgeloop.convert.sources.source_value import Source, tensor_specs
+
+    model, x = qdq_net(), RNG.normal(size=(64, 3, 8, 8)).astype(np.float32)
+    expected = answers(model, {"x": x})[0]
+    float32 = to_tflite(model)
+    assert_hardly_a_step_off(run_tflite(float32, [x])[0], expected)
+    specs = (
+        tensor_specs(["input_0"], [((None, 3, 8, 8), "float32")]),
+        tensor_specs(["output_0"], [((None, 5), "float32")]),
+    )
+    source = Source(
+        path=Path("m.onnx"), kind=SourceKind.ONNX, sha256="", signature="serving_default", inputs=specs[0],
+        outputs=specs[1], call=dict,
+    )  # fmt: skip
+    samples = Samples(inputs={"input_0": x[:8] / 4})  # which would give a quarter of the ranges
+    made = to_integers(float32, Scheme.INT8, calibrate(float32, source, samples))
+    assert not made.left and "ROUND" not in operators(made.data)
+    assert_hardly_a_step_off(run_tflite(made.data, [x])[0], expected)
+
+
+def assert_hardly_a_step_off(found: np.ndarray, expected: np.ndarray) -> None:
+    """Of the net above. A sum in another order may turn a tie: measured, 2 of 320 in float32; with half the bits lost
+    once more, 1 in 12."""
+    steps = np.abs(found - expected) / 0.011
+    assert steps.max() < 1.5 and (steps > 0.5).mean() <= 0.03
 
 
 def test_quantized_convolutions_and_products():
@@ -150,5 +197,5 @@ def test_eight_bit_floats_are_refused_by_name():
     nodes = [N("QuantizeLinear", ["x", "s", "z"], ["q"]), N("DequantizeLinear", ["q", "s"], ["y"])]
     model = make_model(nodes, {"x": [2]}, {"y": [2]}, {"s": np.float32(1)}, opset=19)
     model.graph.initializer.append(zero)
-    with pytest.raises(Unsupported, match="quantization to float8_e4m3fn at QuantizeLinear"):
+    with pytest.raises(Unsupported, match="quantization to float8_e4m3fn"):
         to_tflite(model)

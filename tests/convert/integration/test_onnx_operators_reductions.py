@@ -81,14 +81,14 @@ def test_running_sums_and_products():
 
 def test_a_running_product_along_a_free_dimension_asks_for_its_size():
     from edgeloop.convert.onnx.importer import import_onnx
-    from edgeloop.convert.onnx.value import Unsupported
+    from edgeloop.convert.onnx.value import AtRunTime, Unsupported
 
     model = make_model(
         [N("CumProd", ["x", "a"], ["y"])], {"x": [2, "n"]}, {"y": [2, "n"]}, {"a": np.int64(1)}, opset=26
     )
-    with pytest.raises(Unsupported, match="a running product along a free dimension at CumProd") as caught:
+    with pytest.raises(Unsupported, match="a running product along a free dimension") as caught:
         import_onnx(model).traced()
-    assert caught.value.at_run_time
+    assert isinstance(caught.value.__cause__, AtRunTime)  # --shape may help
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge", "wrap"])

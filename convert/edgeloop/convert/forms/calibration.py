@@ -18,6 +18,7 @@ from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
 from edgeloop.convert.forms.ranges import useful
 from edgeloop.convert.forms.rewrite import for_integers
 from edgeloop.convert.forms.rounding import InputMoments, int8_steps, watched
+from edgeloop.convert.forms.stated_ranges import stated_ranges
 from edgeloop.convert.forms.weighted import SAMPLES, inputs_of, read, weighted
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import Source
@@ -66,7 +67,8 @@ class Calibration:
     """What real inputs told about a float32 flatbuffer, enough for every scheme.
 
     Attributes:
-        ranges: Smallest and largest value by tensor name: {"min": [1], "max": [1]}, float32.
+        ranges: Smallest and largest value by tensor name, measured or stated by the model: {"min": [1], "max": [1]},
+            float32.
         means: Mean input of the operators with weights by the input's tensor name: float64 [channels].
         factors: Which of their inputs go together, as `rounding.Inputs.factors` gives it.
         steps: Their int8 weights rounded with that, at one scale per output channel, by the weights' name.
@@ -90,7 +92,7 @@ def calibrate(float32: bytes, source: Source, samples: Samples, progress: Progre
     utils = need("ai_edge_quantizer.utils.qsv_utils", extra="convert")
     manager = need("ai_edge_quantizer.recipe_manager", extra="convert").RecipeManager()
     manager.load_quantization_recipe(need("ai_edge_quantizer.recipe", extra="convert").static_wi8_ai8())
-    float32 = for_integers(float32)
+    stated, float32 = stated_ranges(float32), for_integers(float32)
     fixed = fixed_batch(source.inputs)
     sample_bytes = sum(array[:1].nbytes for array in samples.inputs.values())
     size = samples.at_once(fixed or max(1, min(BATCH, BATCH_BYTES // sample_bytes)))
@@ -119,7 +121,7 @@ def calibrate(float32: bytes, source: Source, samples: Samples, progress: Progre
     }
     factors = inputs.factors()
     return Calibration(
-        ranges=useful(float32, ranges),
+        ranges={**useful(float32, ranges), **stated},
         means={graph.Tensors(i).Name().decode(): mean for i, mean in means.items()},
         factors=factors,
         steps=int8_steps(float32, factors),

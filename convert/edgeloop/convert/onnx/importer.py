@@ -171,8 +171,13 @@ def input_tensor(value: Any, fixed: Sizes | None) -> Tensor:
 
 def said(node: Any) -> str:
     """Operator and name of a node, for messages."""
-    operator = node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
-    return f"{operator} {node.name!r}" if node.name else str(operator)
+    operator = full_name(node)
+    return f"{operator} {node.name!r}" if node.name else operator
+
+
+def full_name(node: Any) -> str:
+    """An operator's name, behind that of its domain where that is not ONNX's own: com.microsoft.QGemm."""
+    return str(node.op_type) if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
 
 
 def _scope(node: Any) -> str:
@@ -225,7 +230,8 @@ class GraphImporter:
                 raise NodeRefused(f"{type(e).__name__}: {one_line(e, 300)}", where, e) from e
 
     def _node(self, proto: Any, scope: MutableMapping[str, Any]) -> None:
-        if proto.domain not in STANDARD or proto.op_type not in OPS:
+        operator = full_name(proto)
+        if operator not in OPS:
             raise UnknownOperator("edgeloop does not have this operator")
         inputs = [scope[name] if name else None for name in proto.input]
         plain = all(isinstance(v, Value) or v is None for v in inputs)
@@ -234,7 +240,7 @@ class GraphImporter:
         if alone and all(v is None or v.const is not None for v in inputs):
             results = folded(proto, inputs, self._opsets)
         if results is None:
-            results = OPS[proto.op_type](Node(proto, inputs, self._opset, self, scope), *inputs)
+            results = OPS[operator](Node(proto, inputs, self._opset, self, scope), *inputs)
         if proto.op_type in MAKE_SEQUENCE or not isinstance(results, tuple | list):
             results = (results,)
         if alone and proto.op_type in POLYNOMIAL and results[0].const is None and results[0].pair is None:

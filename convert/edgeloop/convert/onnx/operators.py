@@ -12,6 +12,8 @@ from edgeloop.convert.onnx.ops import (
     axes,
     branches,
     comparison,
+    contributed,
+    contributed_quantized,
     convolution,
     determinant,
     einsum,
@@ -49,6 +51,8 @@ TABLES = (
     axes,
     branches,
     comparison,
+    contributed,
+    contributed_quantized,
     convolution,
     determinant,
     einsum,
@@ -79,6 +83,7 @@ TABLES = (
     unpooling,
 )
 OPS: dict[str, Callable[..., Any]] = {name: function for table in TABLES for name, function in table.OPS.items()}
+OPS.update({name: quantized.carried(OPS[name]) for name in quantized.CARRIED})
 
 # their result is one sequence (a list of values), not several outputs
 MAKE_SEQUENCE = frozenset({"SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SplitToSequence"})

@@ -27,6 +27,8 @@ LIMITS = {
     "uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767),
     "uint4": (0, 15), "int4": (-8, 7),
 }  # fmt: skip
+# operators that only move elements, or take the largest: quantized numbers stay what they stand for
+CARRIED = ("Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 
 
 class Quantized(Value):
@@ -72,7 +74,7 @@ def parameters(scale: Value, zero: Value | None) -> tuple[float, int] | None:
 
 
 def carried(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An operator that only moves elements, or takes the largest, of quantized numbers as of real ones."""
+    """An operator of `CARRIED`, of quantized numbers as of real ones."""
 
     def op(n: Node, x: Any, *rest: Any) -> Any:
         if not isinstance(x, Quantized):
@@ -102,8 +104,9 @@ def as_quantized(real: Value, scale: Value, zero: Value | None, dtype: np.dtype,
     known = parameters(scale, zero)
     if known is None or dtype.name not in ("int8", "uint8"):
         return numbers()
-    low, high = ((limit - known[1]) * known[0] for limit in LIMITS[dtype.name])
-    fake = tf.quantization.fake_quant_with_min_max_vars(real.raw(), np.float32(low), np.float32(high))
+    low, high = (np.float32((limit - known[1]) * known[0]) for limit in LIMITS[dtype.name])
+    step = np.float32(known[0])
+    fake = tf.round(tf.minimum(tf.maximum(real.raw(), low), high) / step) * step
     return Quantized(Value(fake, np.float32, real.perm), *known, dtype, numbers)
 
 
