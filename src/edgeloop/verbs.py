@@ -76,6 +76,11 @@ VERBS = {
         "edgeloop.edge.commands.compare:compare",
         "Compare two measurements: which variants became faster or slower, with 95% intervals.",
     ),
+    "check": Verb(
+        Panel.DEVICES,
+        "edgeloop.edge.commands.check:check",
+        "Check that devices have what edgeloop needs, and print what to install there.",
+    ),
     "enroll": Verb(
         Panel.DEVICES,
         "edgeloop.edge.commands.deploy:enroll",

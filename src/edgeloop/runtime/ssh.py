@@ -53,6 +53,7 @@ class SshConnection:
     host: Host
     python: Path
     shared: _SharedConnection
+    greeting: bytes = b""  # what the login shell printed before the last command
     remote = True
 
     @contextlib.contextmanager
@@ -101,6 +102,7 @@ class SshConnection:
         except TimeoutError as e:
             raise DeviceError(f"no answer in {timeout_s:g} s", advice="Check that it is running.", where=where) from e
         greeting, mark, out = done.out.partition(MARK)
+        self.greeting = greeting
         if not mark:  # an account without a shell says so on its output: nologin, sftp only
             said = done.status.last_words or last_line(greeting) or done.status.how
             raise DeviceError(

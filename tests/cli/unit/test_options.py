@@ -146,6 +146,7 @@ BESIDE = {
     "bench": ["m.tflite"],
     "browse": ["m"],
     "cache": ["--prune"],
+    "check": ["local"],
     "compare": ["a.json", "b.json"],
     "convert": ["m.keras", "-o", "m", "--train-data", "t.npz", "--calibration", "c.npz", "--trainable"],
     "demo": ["-o", "demo"],
