@@ -56,12 +56,22 @@ def test_a_mask_takes_no_more_of_the_range_than_the_scores_do(tmp_path, mask):
     assert found > 20  # 3 with the mask as it is
 
 
+def test_softplus_keeps_small_values_beside_large_ones(tmp_path):
+    """ReLU(x) - log(sigmoid(|x|)): exp(x) up to 20,000 in 255 steps of 80 would leave nothing of an x below 4."""
+    found, _, left = made(lambda keras, x: keras.ops.softplus(keras.layers.Dense(8)(4 * x)), Scheme.INT8, tmp_path)
+    assert not left
+    assert found > 35  # 0.5 otherwise
+
+
 # 15 bits are -90 dB; int8 weights of 16 terms, rounded by GPTQ, leave some 45
 WIDE = {
     "elu": lambda keras, x: keras.layers.Dense(8)(keras.layers.Dense(16, "elu")(x)),
     "selu": lambda keras, x: keras.layers.Dense(8)(keras.layers.Dense(16, "selu")(x)),
     "hard_silu": lambda keras, x: keras.layers.Dense(8)(keras.layers.Dense(16, "hard_silu")(x)),
     "normalized": lambda keras, x: keras.layers.LayerNormalization()(keras.layers.Dense(16)(x)),
+    "softplus of nothing below 0": lambda keras, x: keras.layers.Dense(8)(
+        keras.ops.softplus(keras.layers.Dense(16, "relu")(x))
+    ),
     "unrolled": lambda keras, x: keras.layers.GRU(8, unroll=True)(x),
 }
 

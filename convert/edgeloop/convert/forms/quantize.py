@@ -22,7 +22,7 @@ from edgeloop.convert.forms.integer_kernels import in_integers
 from edgeloop.convert.forms.masks import Ranges, with_near_masks
 from edgeloop.convert.forms.recipes import Io, recipe
 from edgeloop.convert.forms.rewrite import for_integers
-from edgeloop.convert.forms.rewrite_int16 import for_int16
+from edgeloop.convert.forms.rewrite_int16 import LEAST, for_int16
 from edgeloop.convert.forms.rounding import round_weights
 from edgeloop.convert.forms.second_quantizer import NAME, quantize_otherwise
 from edgeloop.convert.forms.tables import with_small_tables
@@ -172,8 +172,13 @@ def _ready(float32: bytes, ranges: Ranges, scheme: Scheme) -> tuple[bytes, Range
     float32, ranges = with_near_masks(float32, ranges)
     if scheme is Scheme.INT16X8:
         float32, ranges = for_int16(float32, ranges)
-        ranges = {name: {end: MARGIN * value for end, value in both.items()} for name, both in ranges.items()}
+        ranges = {name: {"min": MARGIN * r["min"], "max": MARGIN * _above(r)} for name, r in ranges.items()}
     return float32, ranges
+
+
+def _above(both: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The largest value; of a tensor that was 0 throughout, more: LiteRT ends the process where a scale is 0."""
+    return np.where((both["min"] == 0) & (both["max"] == 0), np.float32(LEAST), both["max"])
 
 
 def _rounded(data: bytes, float32: bytes, calibration: Calibration) -> bytes:

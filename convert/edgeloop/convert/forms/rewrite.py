@@ -9,12 +9,15 @@ from edgeloop.convert.forms.graph_edit import edits, without_unused_codes
 from edgeloop.convert.forms.pooling import pools_as_means
 from edgeloop.convert.forms.rewrite_arithmetic import affine, biases, products
 from edgeloop.convert.forms.rewrite_shapes import constant_shapes
+from edgeloop.convert.forms.rewrite_softplus import softplus
 from edgeloop.convert.forms.stated_ranges import without_rounding
 from edgeloop.files.flatbuffer import read_tflite
 
-RULES = (without_rounding, pools_as_means, constant_shapes, products, biases, affine)
+RULES = (without_rounding, pools_as_means, constant_shapes, products, softplus, biases, affine)
 # a file without any of them is left as it is, unread
-ASKED_FOR = frozenset({"AVERAGE_POOL_2D", "EXPAND_DIMS", "SQUEEZE", "SHAPE", "NEG", "SQUARE", "MUL", "ADD", "ROUND"})
+ASKED_FOR = frozenset(
+    {"AVERAGE_POOL_2D", "EXPAND_DIMS", "SQUEEZE", "SHAPE", "NEG", "SQUARE", "MUL", "ADD", "ROUND", "LOG"}
+)
 
 
 @lru_cache(maxsize=2)  # calibrated and then quantized into several schemes
