@@ -118,7 +118,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     plan = ConversionPlan(
         formats=formats,
         schemes=schemes,
-        calibration=calibration,
+        calibration=samples if calibration is None and source.states_ranges else calibration,
         samples=samples,
         expected=expected,
         own_inputs=own,

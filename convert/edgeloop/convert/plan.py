@@ -107,12 +107,15 @@ def choose_formats_and_schemes(
         formats -= {Format.ONNX}
     elif schemes is None:
         schemes = (Scheme.FLOAT32, Scheme.FLOAT16, Scheme.DYNAMIC)
-        if options.calibration is None and Format.TFLITE in formats:
+        if options.calibration is None and Format.TFLITE in formats and not source.states_ranges:
             names = " and ".join(t.name for t in source.inputs)
             say(
                 f"int8 was not written: it needs real inputs. Pass --calibration F.npz with "
                 f"{CALIBRATION_AT_LEAST} or more samples of {names}."
             )
+        elif options.search is None and Format.TFLITE in formats and options.calibration is None:
+            schemes += (Scheme.INT8,)
+            say("int8 is made with the ranges that the model states; others are measured on generated inputs.")
         elif options.search is None:  # which finds out itself whether int8 is good enough
             schemes += (Scheme.INT8,)
     return formats, tuple(dict.fromkeys(schemes)) if schemes is not None else None

@@ -10,7 +10,6 @@ from edgeloop.convert.form import FormLog
 from edgeloop.convert.forms import tfjs_stubs
 from edgeloop.convert.forms.float_operators import FloatOperator, listed
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.sources.onnx_source import _raised
 from edgeloop.convert.sources.source import SourceKind
 from edgeloop.errors import MissingExtra
 
@@ -55,14 +54,18 @@ def test_an_unrolled_layer_is_named_once_with_the_number_of_its_operators():
     )
 
 
-def test_of_a_traceback_that_ends_with_a_list_of_arguments_the_exception_is_told():
-    """As Keras writes it."""
-    traceback = (
-        'Traceback (most recent call last):\n  File "a.py", line 1, in call\nkeras.src.InvalidArgumentError: '
-        "Exception encountered when calling layer.\n\nSizes differ: 2 and 3.\n\nCall arguments:\n  • name='n_615'"
-    )
-    assert _raised(traceback) == (
-        "keras.src.InvalidArgumentError: Exception encountered when calling layer. Sizes differ: 2 and 3. "
-        "Call arguments: • name='n_615'"
-    )
-    assert _raised("ended by signal 9") == "ended by signal 9"
+@pytest.mark.parametrize("states", [False, True])
+def test_without_calibration_int8_is_made_of_a_model_that_states_its_ranges_and_of_no_other(states):
+    from edgeloop.bundle import Kind, Scheme, TensorSpec
+    from edgeloop.convert.sources.source_value import Source
+
+    x = TensorSpec("x", (None, 3), "float32", Kind.OTHER)
+    source = Source(
+        path=Path("m.onnx"), kind=SourceKind.ONNX, sha256="", signature="infer", inputs=(x,), outputs=(x,), call=dict,
+        states_ranges=states,
+    )  # fmt: skip
+    notes: list[str] = []
+    _, schemes = plan.choose_formats_and_schemes(source, frozenset({Format.TFLITE}), ConvertOptions(), notes.append)
+    assert (Scheme.INT8 in schemes) is states
+    stated = "int8 is made with the ranges that the model states; others are measured on generated inputs."
+    assert (notes == [stated]) is states

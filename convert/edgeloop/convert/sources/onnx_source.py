@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from edgeloop.convert.onnx.judge import Judge
     from edgeloop.convert.onnx.trials import Trial
 
+# operators whose results have 8 bits and a scale
+QUANTIZED = ("QuantizeLinear", "QLinear", "QGemm")
+
 
 def open_onnx(path: Path, settings: InputSettings) -> Source:
     """Import a file that `safety.check` has looked at.
@@ -159,6 +162,7 @@ class OnnxFile:
             ),
             call=converted,
             graph=graph,
+            states_ranges=any(node.op_type.startswith(QUANTIZED) for node in self.model.graph.node),
         )
         types = {t.name: t.dtype for t in function.inputs}
         original = replace(source, call=self._answers(types))

@@ -31,6 +31,7 @@ class Source:
         flatbuffer: The .tflite itself, with its signature, where that is the source.
         judge: Of an imported ONNX model: raises ModelError where it computes something else than the original on one of
             these calls.
+        states_ranges: It rounds its values to 8 bits itself, so int8 needs no real inputs to measure ranges with.
         below: Whole numbers that are made up for it are smaller: 2 where nothing is known, an index into any table.
         notes: What a user should know of how it was read: what was allowed, which Keras read it.
     """
@@ -46,6 +47,7 @@ class Source:
     model: Any = None
     flatbuffer: bytes | None = None
     judge: Callable[[Sequence[Arrays]], None] | None = None
+    states_ranges: bool = False
     below: int = 2
     notes: tuple[str, ...] = ()
 
