@@ -30,6 +30,7 @@ MANIFEST, SIGNATURE, PROOF, REFERENCE = (
 )
 UNLISTED = frozenset({MANIFEST, SIGNATURE, PROOF})
 MANIFEST_SHA256 = "manifest_sha256"  # the key of proof.json that says which manifest it belongs to
+VOCABULARY = "vocabulary-"  # begins the name of a file with the words that are looked up before the model
 INFERENCE, TRAIN = ("infer", "serving_default"), "train"  # names of signatures; the first of INFERENCE that is there
 TRAINABLE = "trainable"  # the variant that devices train
 

@@ -142,6 +142,8 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         for path, content in draft.beside.items():
             (job.scratch / path).write_bytes(content)
         variants.append(_sized(draft.variant, files))
+    for path, content in source.files.items():
+        (job.folder / path).write_bytes(content)
     manifest = Manifest(
         name=name,
         version=options.release,

@@ -86,6 +86,65 @@ def suppressed(x):
     return {"index": index[None], "count": count[None]}
 
 
+def suppressed_padded(x):
+    """A loop in a loop, at any batch."""
+    index, count = tf.image.non_max_suppression_padded(
+        x[..., :4], x[..., 4], 6, 0.5, 0.1, pad_to_max_output_size=True, sorted_input=False
+    )
+    return {"index": index, "count": count}
+
+
+def rare(x):
+    """What some format lacks: Erf and Erfc alone, Keras's argmax, whose zeros have signs, reversals of two axes."""
+    h = x @ W
+    return {
+        "erf": tf.math.erf(h),
+        "erfc": tf.math.erfc(h) + 0.5,
+        "flipped": tf.reverse(h[:, None, :] * x[:, :, None], [1, 2]),
+        "largest": keras.ops.argmax(h, axis=-1),
+        "smallest": keras.ops.argmin(h, axis=-1, keepdims=True),
+        "signs": tf.cast(keras.ops.signbit(h), tf.float32),
+        "bucket": tf.raw_ops.Bucketize(input=h, boundaries=[-1.0, 0.0, 0.5]),
+        "hot": tf.one_hot(tf.cast(tf.round(h), tf.int32), 2),  # of -1 too, which ONNX counts from the end
+    }
+
+
+def hot_in_a_loop(x):
+    def body(i, y):
+        return i + 1, y + tf.one_hot(i, 6) * tf.reduce_sum(x)
+
+    return {"y": tf.while_loop(lambda i, y: i < 4, body, (0, x))[1]}
+
+
+def tables():
+    """From numbers to numbers: keys that count and keys that do not, also ones that are not in the table."""
+    made = tf.Module()
+    initial = tf.lookup.KeyValueTensorInitializer
+    made.wide = tf.lookup.StaticHashTable(initial(tf.constant([900, -2, 4], tf.int64), [0.5, 2.0, 3.5]), -1.0)
+    made.near = tf.lookup.StaticHashTable(initial(tf.range(2, 6, dtype=tf.int64), tf.constant([7, 5, 9, 1])), 0)
+
+    def call(x):
+        whole = tf.cast(tf.round(3 * x), tf.int64)
+        return {"wide": made.wide[whole], "near": made.near[whole], "large": made.wide[whole - whole + 900]}
+
+    made.call = tf.function(call, input_signature=[tf.TensorSpec([None, 6], name="x")])
+    return made
+
+
+def encodings():
+    x = keras.Input((3,), dtype="int32", name="x")
+    weights = L.Dense(3, activation="sigmoid")(L.Rescaling(0.1)(x))
+    parts = [
+        L.CategoryEncoding(9, output_mode="multi_hot")(x),
+        L.CategoryEncoding(9, output_mode="count")(x, count_weights=weights),
+        L.IntegerLookup(vocabulary=[4, 7, 1], output_mode="multi_hot")(x),
+        L.IntegerLookup(vocabulary=[4, 7, 1], output_mode="count")(x),
+        L.Flatten()(L.Embedding(4, 2)(L.IntegerLookup(vocabulary=[4, 7, 1])(x))),
+        L.Flatten()(L.Discretization([2.0, 5.0], output_mode="one_hot")(x)),
+    ]
+    return keras.Model(x, L.Concatenate()([L.Rescaling(1.0)(part) for part in parts]))
+
+
 ALL = ("tflite", "onnx", "tfjs")
 FREE = ("onnx", "tfjs")  # TFLite has no loop over a free batch
 NETS = {
@@ -96,6 +155,11 @@ NETS = {
     "residuals without bias": (lambda: residual(L.Conv2D(3, 3, padding="same", use_bias=False), (5, 6, 3)), ("tfjs",)),
     "assertions": (lambda: module(asserted, None, 6), ALL),
     "bands and one-hot": (lambda: module(bands, None, 6, 6), ("tfjs",)),
+    "operations that a format lacks": (lambda: module(rare, None, 6), ALL),
+    "one-hot in a loop": (lambda: module(hot_in_a_loop, 1, 6), ALL),
+    "padded suppression": (lambda: module(suppressed_padded, None, 12, 5), ALL),
+    "tables": (tables, ALL),
+    "encodings of categories": (encodings, ALL),
     "causal attention, exact GELU": (lambda: attention(5, True), ALL),
 }
 MORE = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from edgeloop.convert.forms.graph_nodes import drop_control_inputs, expand_dims, fix_list_batch, infer_one_size, prune
+from edgeloop.convert.forms.lookup_tables import has_table, replace_tables, table_handles
+from edgeloop.convert.forms.node_functions import EVERYWHERE
 from edgeloop.convert.sources.names import LOOKUP
 from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import ModelError
@@ -39,10 +42,12 @@ class FrozenSource:
     Attributes:
         functional: Loops and branches are operations on functions (While, If). ONNX and TFLite are made from it.
         traced: The function it was frozen from.
+        tables: Handles of the tables that it looks numbers up in.
     """
 
     functional: FrozenGraph
     traced: Any = field(repr=False)
+    tables: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def lowered(self) -> FrozenGraph:
@@ -53,7 +58,7 @@ class FrozenSource:
         data = constants._FunctionConverterDataInEager(
             func=self.traced, lower_control_flow=True, aggressive_inlining=False
         )
-        return _frozen(constants, data, self.functional.inputs, self.functional.outputs)
+        return _frozen(constants, data, self.functional.inputs, self.functional.outputs, self.tables)
 
     @cached_property
     def composite(self) -> FrozenGraph:
@@ -70,7 +75,8 @@ class FrozenSource:
                 constants._ConverterData.__init__(self, graph)
                 self._build_tensor_data()
 
-        return _frozen(constants, WithCalls(self.traced), self.functional.inputs, self.functional.outputs)
+        data = WithCalls(self.traced)
+        return _frozen(constants, data, self.functional.inputs, self.functional.outputs, self.tables)
 
 
 def at_batch(frozen: FrozenSource, batch: int) -> FrozenGraph:
@@ -105,18 +111,18 @@ def freeze(source: Source) -> FrozenSource:
     replaced = {tensor.index for tensor in data.tensor_data.values() if tensor.index is not None}
     captured = traced.graph.internal_captures
     state = [t.name for i, t in enumerate(captured) if i not in replaced and t.dtype == tf.resource]
-    if state:
-        graph_def = traced.graph.as_graph_def()
-        nodes = [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
-        if any(node.op.startswith("LookupTableFind") for node in nodes):
-            raise ModelError(f"{source.path} looks values up in the table {state[0]!r}", advice=LOOKUP)
+    tables = table_handles(traced) if state else {}
+    if state and not tables:
         raise ModelError(
             f"{source.path} keeps state in {state[0]!r}, and stateful models are not converted",
             advice="Make the state an input and an output.",
         )
     inputs = tuple(t.name for t in traced.inputs[: len(specs)])
     outputs = tuple(t.name for t in traced.outputs)
-    return FrozenSource(functional=_frozen(constants, data, inputs, outputs), traced=traced)
+    functional = _frozen(constants, data, inputs, outputs, tables)
+    if has_table(functional.graph):
+        raise ModelError(f"{source.path} looks values up in the table {state[0]!r}", advice=LOOKUP)
+    return FrozenSource(functional=functional, traced=traced, tables=tables)
 
 
 def _constants() -> Any:
@@ -125,8 +131,13 @@ def _constants() -> Any:
     return need("tensorflow.python.framework.convert_to_constants", extra="convert")
 
 
-def _frozen(constants: Any, data: Any, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> FrozenGraph:
+def _frozen(
+    constants: Any, data: Any, inputs: tuple[str, ...], outputs: tuple[str, ...], tables: Mapping[str, Any]
+) -> FrozenGraph:
     graph, _ = constants._replace_variables_by_constants(data)
+    replace_tables(graph, tables)
+    for write in EVERYWHERE:
+        write(graph)
     drop_control_inputs(graph)
     infer_one_size(graph)
     expand_dims(graph)

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeloop.convert.forms.freeze import FrozenGraph
 from edgeloop.convert.forms.graph_nodes import without_erfc
+from edgeloop.convert.forms.node_functions import write_buckets, write_one_hots
 from edgeloop.convert.sources.source import Source
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
@@ -86,9 +87,19 @@ def _convert(frozen: FrozenGraph, ends: tuple[list[str], list[str]], *, careful:
     tf = need("tensorflow", extra="convert")
     tf2onnx = need("tf2onnx", extra="convert")
     with tf.Graph().as_default() as graph:
-        tf.import_graph_def(tf2onnx.tf_loader.tf_optimize(*ends, without_erfc(frozen.graph)), name="")
+        tf.import_graph_def(tf2onnx.tf_loader.tf_optimize(*ends, _for_onnx(frozen.graph)), name="")
         raw = tf2onnx.tfonnx.process_tf_graph(graph, opset=OPSET, input_names=ends[0], output_names=ends[1])
         return tf2onnx.optimizer.optimize_graph(raw, catch_errors=careful).make_model("converted from model")
+
+
+def _for_onnx(graph: Any) -> Any:
+    """The graph with what ONNX lacks, or has with another meaning, in other operations."""
+    made = without_erfc(graph)
+    if any(node.op in ("Bucketize", "OneHot") for node in graph.node):
+        made = type(graph).FromString(graph.SerializeToString()) if made is graph else made
+        write_buckets(made)
+        write_one_hots(made)
+    return made
 
 
 def _names(source: Source) -> list[str]:

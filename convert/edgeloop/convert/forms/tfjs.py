@@ -15,6 +15,7 @@ from typing import Any
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.forms.freeze import FrozenGraph
 from edgeloop.convert.forms.tfjs_graph import for_tfjs, unfuse_tensors
+from edgeloop.convert.forms.tfjs_loops import bring_into_loops
 from edgeloop.convert.forms.tfjs_stubs import check_tensorflowjs, load_converter
 from edgeloop.convert.sources.source import Source
 from edgeloop.errors import ModelError, OptionsError, one_line
@@ -77,6 +78,7 @@ def _finish(path: Path, frozen: FrozenGraph, source: Source) -> None:
     """Sorted keys (protobuf maps come in any order) and the names that people know the tensors by."""
     model = json.loads(path.read_text())
     unfuse_tensors(model["modelTopology"])
+    bring_into_loops(model["modelTopology"])
     model["signature"] = {
         "inputs": _tensors(source.inputs, frozen.inputs),
         "outputs": _tensors(source.outputs, frozen.outputs),

@@ -7,10 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeloop.convert.forms.freeze import FrozenGraph
-from edgeloop.convert.forms.graph_nodes import become, data_inputs, without_erfc
-from edgeloop.extras import need
+from edgeloop.convert.forms.graph_nodes import without_erfc
+from edgeloop.convert.forms.node_functions import (
+    write_as,
+    write_bands,
+    write_batched_gathers,
+    write_buckets,
+    write_one_hots,
+)
 
 Json = dict[str, Any]
+REWRITTEN = frozenset({"OneHot", "MatrixBandPart", "Bucketize", "GatherV2"})
 FUSED = {
     "_FusedConv2D": "Conv2D",
     "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative",
@@ -19,7 +26,10 @@ FUSED = {
 
 
 def for_tfjs(frozen: FrozenGraph) -> Any:
-    """The graph with what TF.js computes wrong or lacks (OneHot, MatrixBandPart, Erfc) in other operations."""
+    """The graph with what TF.js computes wrong (OneHot, MatrixBandPart, GatherV2) or lacks (Erfc, Bucketize) in others.
+
+    Its WebAssembly kernel of OneHot answers 1.4e-45 for 1, its MatrixBandPart, as in a causal mask, other elements.
+    """
     graph = without_erfc(frozen.graph)
     swishes = _hard_swishes(graph)
     if not swishes and not any(node.op in REWRITTEN for node in graph.node):
@@ -27,11 +37,9 @@ def for_tfjs(frozen: FrozenGraph) -> Any:
     if graph is frozen.graph:
         graph = type(graph).FromString(graph.SerializeToString())
     for node in [node for node in graph.node if node.name in swishes]:
-        _clip(_Writer(graph, node), node)
-    ranks = _ranks(graph)
-    for node in [node for node in graph.node if node.op in REWRITTEN]:
-        if node.input[0] in ranks:
-            REWRITTEN[node.op](_Writer(graph, node), node, ranks[node.input[0]])
+        write_as(graph, node, _clip, [(node.input[0], node.attr["T"].type)])
+    for write in (write_one_hots, write_bands, write_buckets, write_batched_gathers):
+        write(graph)
     return graph
 
 
@@ -42,10 +50,11 @@ def _hard_swishes(graph: Any) -> set[str]:
     return {node.name for node in clips if nodes[node.input[0].split(":")[0]].op in ("Add", "AddV2")}
 
 
-def _clip(write: _Writer, node: Any) -> None:
+def _clip(tf: Any, x: Any) -> Any:
     """relu6(x) as clip(x, 0, 6), which is the same and which nothing is fused with."""
-    limits = [write.number(part, value, node.attr["T"].type) for part, value in (("low", 0.0), ("high", 6.0))]
-    become(node, "ClipByValue", [node.input[0], *limits], T=node.attr["T"].type)
+    return tf.raw_ops.ClipByValue(
+        t=x, clip_value_min=tf.constant(0.0, x.dtype), clip_value_max=tf.constant(6.0, x.dtype)
+    )
 
 
 def unfuse_tensors(topology: Json) -> None:
@@ -98,96 +107,3 @@ def _is_vector(nodes: Mapping[str, Json], name: str) -> bool:
     found = nodes.get(name.split(":")[0], {})
     shape = found.get("attr", {}).get("value", {}).get("tensor", {}).get("tensorShape", {})
     return found.get("op") == "Const" and len(shape.get("dim", [])) == 1
-
-
-def _ranks(graph: Any) -> dict[str, int]:
-    """Ranks of the tensors that rewritten nodes read first, by their name."""
-    tf = need("tensorflow", extra="convert")
-    wanted = {node.input[0] for node in graph.node if node.op in REWRITTEN}
-    with tf.Graph().as_default() as imported:
-        tf.import_graph_def(graph, name="")
-        tensors = {name: imported.get_tensor_by_name(name if ":" in name else f"{name}:0") for name in wanted}
-    return {name: tensor.shape.rank for name, tensor in tensors.items() if tensor.shape.rank is not None}
-
-
-class _Writer:
-    """Adds nodes before a node, named after it."""
-
-    def __init__(self, graph: Any, node: Any) -> None:
-        tf = need("tensorflow", extra="convert")
-        self.graph, self.own = graph, node.name
-        self.frame = [name for name in node.input if name.startswith("^")]
-        self.int32, self.proto = tf.int32.as_datatype_enum, tf.make_tensor_proto
-
-    def add(self, part: str, op: str, *inputs: str, **types: int) -> str:
-        made = self.graph.node.add(name=f"{self.own}/{part}", op=op, input=inputs)
-        for key, value in types.items():
-            made.attr[key].type = value
-        return str(made.name)
-
-    def whole(self, part: str, value: int | list[int]) -> str:
-        """An int32 constant."""
-        name = self.add(part, "Const", *self.frame, dtype=self.int32)
-        self.graph.node[-1].attr["value"].tensor.CopyFrom(self.proto(value, self.int32))
-        return name
-
-    def number(self, part: str, value: float, kind: int) -> str:
-        made = self.add(part, "Const", *self.frame, dtype=kind)
-        self.graph.node[-1].attr["value"].tensor.CopyFrom(self.proto(value, kind))
-        return made
-
-    def as_int32(self, part: str, name: str, kind: int) -> str:
-        return name if kind == self.int32 else self.add(part, "Cast", name, SrcT=kind, DstT=self.int32)
-
-    def count(self, part: str, size: str, shape: list[int]) -> str:
-        """0, 1, ... up to `size`, in this shape."""
-        numbers = self.add(
-            f"{part}/range", "Range", self.whole(f"{part}/0", 0), size, self.whole(f"{part}/1", 1), Tidx=self.int32
-        )
-        return self.add(part, "Reshape", numbers, self.whole(f"{part}/shape", shape), T=self.int32, Tshape=self.int32)
-
-
-def _one_hot(write: _Writer, node: Any, rank: int) -> None:
-    """where(indices == range(depth), on, off): TF.js's WebAssembly kernel of OneHot answers 1.4e-45 for 1."""
-    indices, depth, on, off = data_inputs(node)
-    axis = rank if node.attr["axis"].i == -1 else node.attr["axis"].i
-    whole = write.as_int32("int32", indices, node.attr["TI"].type)
-    column = write.add("column", "ExpandDims", whole, write.whole("axis", axis), T=write.int32, Tdim=write.int32)
-    classes = write.count("classes", depth, [-1] + [1] * (rank - axis))
-    equal = write.add("equal", "Equal", column, classes, T=write.int32)
-    become(node, "SelectV2", [equal, on, off], T=node.attr["T"].type)
-
-
-def _band_part(write: _Writer, node: Any, rank: int) -> None:
-    """The elements of a matrix near its diagonal, the others 0: TF.js answers other elements. A causal mask is one."""
-    matrix, *limits = data_inputs(node)
-    kind, int32 = node.attr["T"].type, write.int32
-    shape = write.add("shape", "Shape", matrix, T=kind, out_type=int32)
-
-    def size(part: str, axis: int) -> str:
-        return write.add(
-            part, "GatherV2", shape, write.whole(f"{part}/at", axis), write.whole(f"{part}/axis", 0),
-            Tparams=int32, Tindices=int32, Taxis=int32,
-        )  # fmt: skip
-
-    rows = write.count("rows", size("height", rank - 2), [-1, 1])
-    columns = write.count("columns", size("width", rank - 1), [1, -1])
-    below = write.add("below", "Sub", rows, columns, T=int32)
-    above = write.add("above", "Sub", columns, rows, T=int32)
-    bools = need("tensorflow", extra="convert").bool.as_datatype_enum
-    sides = []
-    for part, distance, limit in (("lower", below, limits[0]), ("upper", above, limits[1])):
-        whole = write.as_int32(f"{part}/int32", limit, node.attr["Tindex"].type or int32)
-        near = write.add(f"{part}/near", "LessEqual", distance, whole, T=int32)
-        # a negative limit keeps all on this side
-        free = write.add(f"{part}/all", "Less", whole, write.whole(f"{part}/0", 0), T=int32)
-        sides.append(write.add(part, "LogicalOr", near, free))
-    band = write.add("band", "LogicalAnd", *sides)
-    if kind == bools:
-        become(node, "LogicalAnd", [matrix, band])
-        return
-    zero = write.add("zeros", "ZerosLike", matrix, T=kind)
-    become(node, "SelectV2", [band, matrix, zero], T=kind)
-
-
-REWRITTEN = {"OneHot": _one_hot, "MatrixBandPart": _band_part}

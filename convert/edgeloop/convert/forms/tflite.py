@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from edgeloop.convert.forms.calibration import Calibration, calibrate
 from edgeloop.convert.forms.freeze import FrozenGraph
 from edgeloop.convert.forms.nms_shape import with_batch_axis
+from edgeloop.convert.forms.node_functions import ERFS, write_erfs
 from edgeloop.convert.forms.quantize import IntegerFile, kept_in_float, not_in_integers, quantize, to_integers
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.sources.source import Source
@@ -42,14 +44,22 @@ def lower(frozen: FrozenGraph, source: Source) -> bytes:
     def tensors(names: tuple[str, ...], specs: Any) -> list[Any]:
         return [tf.TensorSpec(s.shape, s.dtype, name=n) for n, s in zip(names, specs, strict=True)]
 
-    try:
-        data = convert_graphdef(
-            input_data=frozen.graph,
+    def converted(graph: Any) -> bytes:
+        return convert_graphdef(
+            input_data=graph,
             input_tensors=tensors(frozen.inputs, source.inputs),
             output_tensors=tensors(frozen.outputs, source.outputs),
             target_ops=[tf.lite.OpsSet.TFLITE_BUILTINS],
             enable_composite_direct_lowering=True,  # as TFLiteConverter does
         )
+
+    try:
+        try:
+            data = converted(frozen.graph)
+        except Exception:
+            if not any(node.op in ERFS for node in frozen.graph.node):
+                raise
+            data = _without_erf(frozen.graph, converted)
     except Exception as e:  # the converter's own error type is private to it
         raise ModelError(
             f"it cannot be lowered to builtin TFLite operators: {_ops(str(e))}",
@@ -60,6 +70,19 @@ def lower(frozen: FrozenGraph, source: Source) -> bytes:
         data = with_batch_axis(data)
     names = [t.name for t in source.inputs], [t.name for t in source.outputs]
     return add_signature(data, source.signature, source.path, names)
+
+
+def _without_erf(graph: Any, converted: Callable[[Any], bytes]) -> bytes:
+    """As `converted` makes it of the graph without Erf and Erfc: first of those only that are not part of a GELU."""
+    for gelu in (False, True):
+        made = type(graph).FromString(graph.SerializeToString())
+        write_erfs(made, gelu=gelu)
+        try:
+            return converted(made)
+        except Exception:
+            if gelu:
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _ops(message: str) -> str:

@@ -18,6 +18,7 @@ from edgeloop.convert.sources.float32 import in_float32, keras_in_float32, polic
 from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.names import arguments, identifiers, scope
 from edgeloop.convert.sources.source_value import INFER, Arrays, Source, tensor_specs
+from edgeloop.convert.sources.words import without_words
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 
@@ -42,8 +43,9 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
         )
     keras = need("keras", extra="convert")
     try:
-        model = functional(keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe))
-        source = keras_source(path, model)
+        loaded = functional(keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe))
+        model, files, notes = without_words(loaded)
+        source = replace(keras_source(path, model), files=files, notes=notes)
     except ModelError:
         raise
     except Exception as e:  # Keras raises many types here; each means the file cannot be loaded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Source:
         states_ranges: It rounds its values to 8 bits itself, so int8 needs no real inputs to measure ranges with.
         below: Whole numbers that are made up for it are smaller: 2 where nothing is known, an index into any table.
         notes: What a user should know of how it was read: what was allowed, which Keras read it.
+        files: Go into the bundle beside the variants, by name: the words that are looked up before the model.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Source:
     states_ranges: bool = False
     below: int = 2
     notes: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def tensor_specs(names: Sequence[str], shapes: Sequence[tuple[Shape, str]]) -> tuple[TensorSpec, ...]:

@@ -9,7 +9,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Bundle, FileEntry, Manifest, Variant, read_bundle
+from edgeloop.bundle import (
+    MANIFEST,
+    REFERENCE,
+    SIGNATURE,
+    VOCABULARY,
+    Bundle,
+    FileEntry,
+    Manifest,
+    Variant,
+    read_bundle,
+)
 from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, after, nothing_staged
 from edgeloop.edge.on_device.releases.requirements import check_requirements
 from edgeloop.edge.on_device.releases.store import Slot, SlotState
@@ -78,8 +88,9 @@ def check_version(state: SlotState, manifest: Manifest, manifest_sha256: str) ->
 
 
 def device_files(manifest: Manifest, variant: Variant) -> dict[str, FileEntry]:
-    """What a device holds of a bundle besides the manifest and its signature: one variant, and the reference."""
-    names = [*variant.files, *([REFERENCE] if REFERENCE in manifest.files else [])]
+    """What a device holds of a bundle besides the manifest and its signature: one variant, the reference, and the words
+    to look up before the model."""
+    names = [*variant.files, *(name for name in manifest.files if name == REFERENCE or name.startswith(VOCABULARY))]
     return {name: manifest.files[name] for name in names}
 
 

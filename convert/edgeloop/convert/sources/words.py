@@ -1,0 +1,84 @@
+"""A Keras model that takes words in, the same model behind its lookup layers out, and their words as files beside it.
+
+No runtime on a device takes text. What looks words up there needs the words and the layer's settings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeloop.bundle import VOCABULARY
+from edgeloop.canonical import canonical_json
+from edgeloop.convert.sources.names import identifiers
+from edgeloop.extras import need
+
+LAYERS = ("StringLookup", "TextVectorization")
+SETTINGS = (
+    *("standardize", "split", "ngrams", "output_mode", "output_sequence_length", "pad_to_max_tokens", "encoding"),
+    *("num_oov_indices", "mask_token", "oov_token", "idf_weights"),
+)
+
+
+def without_words(model: Any) -> tuple[Any, dict[str, bytes], tuple[str, ...]]:
+    """The model with what its lookup layers answer as its inputs, files, and what a user should know.
+
+    Unchanged where an input of text goes anywhere else than into one lookup layer.
+    """
+    if not any(tensor.dtype == "string" for tensor in model.inputs):
+        return model, {}, ()
+    keras = need("keras", extra="convert")
+    cut = {tensor.name: _lookup(model, tensor) for tensor in model.inputs if tensor.dtype == "string"}
+    if None in cut.values() or len({id(layer) for layer, _ in cut.values()}) < len(cut):
+        return model, {}, ()
+    inputs: list[Any] = [
+        keras.Input(batch_shape=cut[t.name][1].shape, dtype=cut[t.name][1].dtype, name=t.name)
+        if t.name in cut
+        else keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name)
+        for t in model.inputs
+    ]
+    gone = {id(layer) for layer, _ in cut.values()}
+
+    def call(layer: Any, *arguments: Any, **options: Any) -> Any:
+        return arguments[0] if id(layer) in gone else layer(*arguments, **options)
+
+    made = keras.models.clone_model(
+        model,
+        input_tensors=keras.tree.pack_sequence_as(model.input, inputs),
+        clone_function=lambda layer: layer,
+        call_function=call,
+    )
+    names = dict(zip((t.name for t in model.inputs), identifiers([t.name for t in model.inputs]), strict=True))
+    files = {f"{VOCABULARY}{names[name]}.json": _words(layer) for name, (layer, _) in cut.items()}
+    notes = tuple(
+        f"The input {names[name]!r} takes words, which no runtime on a device does, so the model begins behind its "
+        f"layer {layer.name!r}: {names[name]} takes what that layer answers. Look words up before the model; "
+        f"{VOCABULARY}{names[name]}.json in the bundle holds them and the layer's settings."
+        for name, (layer, _) in cut.items()
+    )
+    return made, files, notes
+
+
+def _lookup(model: Any, tensor: Any) -> tuple[Any, Any] | None:
+    """The only layer that reads an input, and what it answers; None where that is no lookup of words."""
+    used = {
+        id(node) for nodes in model._nodes_by_depth.values() for node in nodes
+    }  # a layer has those of other models too
+    readers = [
+        (operation, node)
+        for operation in model.operations
+        for node in operation._inbound_nodes
+        if id(node) in used and any(given is tensor for given in node.input_tensors)
+    ]
+    if len(readers) != 1:
+        return None
+    ((layer, node),) = readers
+    (answer, *more) = node.outputs
+    known = type(layer).__name__ in LAYERS and not getattr(layer, "invert", False)
+    return (layer, answer) if known and not more and answer.dtype != "string" else None
+
+
+def _words(layer: Any) -> bytes:
+    config = layer.get_config()
+    settings = {key: config[key] for key in SETTINGS if config.get(key) is not None}
+    # a word's place is its index: the words of a mask and of unknown words come first
+    return canonical_json({"layer": type(layer).__name__, "words": layer.get_vocabulary(), **settings})

@@ -1,0 +1,86 @@
+"""Models that take words: converted behind their lookup layers, with the words in the bundle."""
+
+import json
+
+import numpy as np
+import pytest
+
+from edgeloop.bundle import Format, Scheme
+from edgeloop.convert.convert import convert
+from edgeloop.convert.options import ConvertOptions
+from edgeloop.convert.sources.source import open_source
+from edgeloop.edge.on_device.releases.staged_bundle import device_files
+from edgeloop.errors import ModelError
+
+keras = pytest.importorskip("keras")
+L = keras.layers
+WORDS = ["cat", "dog", "größe"]
+
+
+def saved(folder, inputs, outputs):
+    keras.utils.set_random_seed(1)
+    model = keras.Model(inputs, outputs)
+    model.save(folder / "m.keras")
+    return model
+
+
+def with_numbers(folder):
+    text, more = keras.Input((1,), dtype="string", name="text"), keras.Input((2,), name="more")
+    layer = L.TextVectorization(output_sequence_length=4, vocabulary=WORDS)
+    y = L.Flatten()(L.Embedding(5, 3)(layer(text)))
+    return saved(folder, [text, more], L.Dense(2)(L.Concatenate()([y, more]))), layer
+
+
+def test_a_model_of_text_begins_behind_its_vectorization_and_answers_as_before(tmp_path):
+    model, layer = with_numbers(tmp_path)
+    source = open_source(tmp_path / "m.keras")
+    assert [(spec.name, spec.shape, spec.dtype) for spec in source.inputs] == [
+        ("text", (None, 4), "int64"),
+        ("more", (None, 2), "float32"),
+    ]
+    text, more = np.array([["A cat, a DOG!"], ["größe"]]), np.array([[0.5, -1.0], [2.0, 3.0]], np.float32)
+    tokens = np.asarray(layer(text))
+    assert tokens.tolist() == [[1, 2, 1, 3], [4, 0, 0, 0]]  # 0: nothing, 1: unknown
+    expected = np.asarray(model([keras.ops.convert_to_tensor(array) for array in (text, more)]))
+    (got,) = source.call({"text": tokens, "more": more}).values()
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    words = json.loads(source.files["vocabulary-text.json"])
+    assert words["words"] == ["", "[UNK]", *WORDS]
+    settings = {key: words[key] for key in ("layer", "standardize", "split", "output_mode", "output_sequence_length")}
+    assert settings == {
+        "layer": "TextVectorization",
+        "standardize": "lower_and_strip_punctuation",
+        "split": "whitespace",
+        "output_mode": "int",
+        "output_sequence_length": 4,
+    }
+    assert any("Look words up before the model; vocabulary-text.json in the bundle" in note for note in source.notes)
+
+
+def test_the_words_lie_in_the_bundle_and_go_to_devices_with_every_variant(tmp_path):
+    x = keras.Input((6,), dtype="string", name="tag")
+    saved(tmp_path, x, L.Dense(2)(L.Flatten()(L.Embedding(5, 4)(L.StringLookup(vocabulary=WORDS)(x)))))
+    options = ConvertOptions(to=(Format.TFLITE,), schemes=(Scheme.FLOAT32,), cache=False)
+    manifest = convert(tmp_path / "m.keras", tmp_path / "b", options).bundle.manifest
+    assert json.loads((tmp_path / "b" / "vocabulary-tag.json").read_bytes())["words"] == ["[UNK]", *WORDS]
+    assert sorted(device_files(manifest, manifest.variant("float32"))) == [
+        "float32.tflite",
+        "reference.npz",
+        "vocabulary-tag.json",
+    ]
+
+
+def hashed(x):
+    return L.Embedding(5, 2)(L.Hashing(5)(x))
+
+
+def twice(x):
+    return L.Concatenate()([L.Embedding(5, 2)(L.StringLookup(vocabulary=words)(x)) for words in (WORDS, WORDS[:2])])
+
+
+@pytest.mark.parametrize("layers", [hashed, twice])
+def test_text_that_goes_anywhere_else_is_refused_with_what_to_do(tmp_path, layers):
+    x = keras.Input((3,), dtype="string", name="x")
+    saved(tmp_path, x, layers(x))
+    with pytest.raises(ModelError, match=r"the tensor 'x' is text, .* Look words up before the model"):
+        open_source(tmp_path / "m.keras")
