@@ -66,8 +66,8 @@ def _with_zero(enter: Json, inside: str) -> list[Json]:
     """The nodes that add a zero of the loop's body to what `enter` takes."""
     name, value, kind = enter["name"], enter["input"][0], enter["attr"]["T"]
     whole = {"type": "DT_INT32"}
-    rank = {"name": f"{name}/rank", "op": "Rank", "input": [inside], "attr": {"T": whole}}
-    parts = [rank]
+    rank: Json = {"name": f"{name}/rank", "op": "Rank", "input": [inside], "attr": {"T": whole}}
+    parts: list[Json] = [rank]
     if kind["type"] == "DT_BOOL":
         parts.append({"name": f"{name}/no", "op": "NotEqual", "input": [rank["name"]] * 2, "attr": {"T": whole}})
         parts.append({"name": f"{name}/value", "op": "LogicalOr", "input": [value, parts[-1]["name"]], "attr": {}})

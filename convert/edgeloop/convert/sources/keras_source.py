@@ -44,8 +44,8 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
     keras = need("keras", extra="convert")
     try:
         loaded = functional(keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe))
-        model, files, notes = without_words(loaded)
-        source = replace(keras_source(path, model), files=files, notes=notes)
+        model, files, told = without_words(loaded)
+        source = replace(keras_source(path, model), files=files, notes=told)
     except ModelError:
         raise
     except Exception as e:  # Keras raises many types here; each means the file cannot be loaded

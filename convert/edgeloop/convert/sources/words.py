@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeloop.bundle import VOCABULARY
 from edgeloop.canonical import canonical_json
-from edgeloop.convert.sources.names import identifiers
+from edgeloop.convert.sources.names import arguments
 from edgeloop.extras import need
 
 LAYERS = ("StringLookup", "TextVectorization")
@@ -27,9 +27,12 @@ def without_words(model: Any) -> tuple[Any, dict[str, bytes], tuple[str, ...]]:
     if not any(tensor.dtype == "string" for tensor in model.inputs):
         return model, {}, ()
     keras = need("keras", extra="convert")
-    cut = {tensor.name: _lookup(model, tensor) for tensor in model.inputs if tensor.dtype == "string"}
-    if None in cut.values() or len({id(layer) for layer, _ in cut.values()}) < len(cut):
-        return model, {}, ()
+    cut: dict[str, tuple[Any, Any]] = {}
+    for tensor in (tensor for tensor in model.inputs if tensor.dtype == "string"):
+        found = _lookup(model, tensor)
+        if found is None or any(layer is found[0] for layer, _ in cut.values()):
+            return model, {}, ()
+        cut[tensor.name] = found
     inputs: list[Any] = [
         keras.Input(batch_shape=cut[t.name][1].shape, dtype=cut[t.name][1].dtype, name=t.name)
         if t.name in cut
@@ -47,7 +50,7 @@ def without_words(model: Any) -> tuple[Any, dict[str, bytes], tuple[str, ...]]:
         clone_function=lambda layer: layer,
         call_function=call,
     )
-    names = dict(zip((t.name for t in model.inputs), identifiers([t.name for t in model.inputs]), strict=True))
+    names = dict(zip((t.name for t in model.inputs), arguments([t.name for t in model.inputs]), strict=True))
     files = {f"{VOCABULARY}{names[name]}.json": _words(layer) for name, (layer, _) in cut.items()}
     notes = tuple(
         f"The input {names[name]!r} takes words, which no runtime on a device does, so the model begins behind its "
@@ -60,9 +63,8 @@ def without_words(model: Any) -> tuple[Any, dict[str, bytes], tuple[str, ...]]:
 
 def _lookup(model: Any, tensor: Any) -> tuple[Any, Any] | None:
     """The only layer that reads an input, and what it answers; None where that is no lookup of words."""
-    used = {
-        id(node) for nodes in model._nodes_by_depth.values() for node in nodes
-    }  # a layer has those of other models too
+    # of this model alone: a layer has the nodes of every model that it is in
+    used = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
     readers = [
         (operation, node)
         for operation in model.operations
