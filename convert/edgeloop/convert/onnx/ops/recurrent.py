@@ -61,12 +61,28 @@ def _direction(
 ) -> tuple[Step, Any]:
     """The step of direction `d`, and the products of its weights with all inputs."""
     width = GATES[n.op] * r.dims[2]  # type: ignore[operator]
-    projected = tf.matmul(xs, w.onnx()[d], transpose_b=True)
-    inner = None
+    projected, inner = tf.matmul(xs, _of(w, d).onnx(), transpose_b=True), None
     if bias is not None:
-        projected, inner = projected + bias.onnx()[d, :width], bias.onnx()[d, width:]
-    functions = activations(n, d, count)
-    return STEPS[n.op](n, r.onnx()[d], inner, None if peepholes is None else peepholes.onnx()[d], functions), projected
+        outer, inner = _of(_of(bias, d), slice(None, width)), _of(_of(bias, d), slice(width, None))
+        projected = projected + outer.onnx()
+        if n.op == "GRU" and n.attr("linear_before_reset", 0):
+            new = 2 * r.dims[2]  # type: ignore[operator]
+            gates = _of(inner, slice(None, new)).onnx()
+            projected = projected + tf.concat([gates, tf.zeros([width - new])], 0)
+            inner = _of(inner, slice(new, None))  # of the new state alone: the reset gate multiplies it
+        else:
+            projected, inner = projected + inner.onnx(), None
+    peeps = None if peepholes is None else _of(peepholes, d)
+    return STEPS[n.op](n, _of(r, d), inner, peeps, activations(n, d, count)), projected
+
+
+def _of(v: Value, part: int | slice) -> Value:
+    """A part of a weight, a constant if the weight is one.
+
+    A constant becomes a tensor where it is used, in the loop's body. One that the loop took from outside would be left
+    behind there as a tensor of float32 without a use, whose buffer quantizers halve: LiteRT then refuses the file.
+    """
+    return Value(const=v.const[part]) if v.const is not None else Value(v.onnx()[part], v.dtype)
 
 
 def _start(state: Value | None, d: int, batch_first: bool, sizes: Sequence[Any]) -> Any:
