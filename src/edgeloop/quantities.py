@@ -1,4 +1,4 @@
-"""Numbers that a user gives: finite, in range, sizes in bytes."""
+"""Numbers that a user gives: finite, in range, sizes in bytes and of tensors."""
 
 from __future__ import annotations
 
@@ -53,3 +53,19 @@ def pair(given: str | None, option: str) -> tuple[float, float] | None:
             f"{option} is {given!r}: {len(values)} of 2 numbers", advice="Write two numbers with a comma between them."
         )
     return (values[0], values[1]) if values else None
+
+
+def input_shape(given: str) -> tuple[str, tuple[int | None, ...]]:
+    """`image=1,?,?,3` as a name and its sizes, None for `?`.
+
+    Raises:
+        OptionsError: No name, or a size that is neither `?` nor a whole number above 0.
+    """
+    name, _, sizes = given.rpartition("=")
+    words = [word.strip() for word in sizes.split(",")]
+    if not name or not all(word == "?" or (word.isdecimal() and int(word)) for word in words):
+        raise OptionsError(
+            f"--shape is {given!r}",
+            advice="Write NAME=SIZES with a size above 0 or ? for each dimension, e.g. image=1,?,?,3.",
+        )
+    return name, tuple(None if word == "?" else int(word) for word in words)

@@ -26,22 +26,6 @@ def size(given: str | None, option: str) -> tuple[int, int] | None:
     return int(values[0]), int(values[1])
 
 
-def input_shape(given: str) -> tuple[str, tuple[int | None, ...]]:
-    """`image=1,?,?,3` as a name and its sizes, None for `?`.
-
-    Raises:
-        OptionsError: No name, or a size that is neither `?` nor a whole number above 0.
-    """
-    name, _, sizes = given.rpartition("=")
-    words = [word.strip() for word in sizes.split(",")]
-    if not name or not all(word == "?" or (word.isdecimal() and int(word)) for word in words):
-        raise OptionsError(
-            f"--shape is {given!r}",
-            advice="Write NAME=SIZES with a size above 0 or ? for each dimension, e.g. image=1,?,?,3.",
-        )
-    return name, tuple(None if word == "?" else int(word) for word in words)
-
-
 def fixed_input(given: str) -> tuple[str, tuple[float, ...]]:
     """`sr=16000` as a name and its numbers.
 

@@ -5,6 +5,7 @@ import itertools
 import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from edgeloop.edge.measure.bench_plan import BenchOptions
 from edgeloop.edge.measure.bench_records import Bench
 from edgeloop.edge.measure.bench_targets import BenchTarget
 from edgeloop.edge.measure.latency_tables import latency_table, notes, overview, ratio_table, start_table, telling
-from edgeloop.edge.measure.prepared_model import ENTRY, QUERIES_A_TURN
+from edgeloop.edge.measure.prepared_model import ENTRY, QUERIES_A_TURN, _free_sizes, _query
 from edgeloop.edge.measure.profile import with_shapes
 from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, TargetError
@@ -238,7 +239,7 @@ def test_what_is_the_same_in_every_row_is_said_once(lab):
     result = bench([A, B], options())
     assert latency_table(result.records).title == (
         "single-stream: litert 1.0 on local:python, 1 thread, blocks of 5 calls after 10 warm-up calls, batch 1, "
-        "calls 50; compare times only within this table"
+        "inputs x 1×3, calls 50; compare times only within this table"
     )
     assert tuple(ratio_table(result).columns) == ("variant", "wall", "CPU")
     both = bench([A], options(runtimes=("litert", "tflite-runtime")))
@@ -441,3 +442,50 @@ def test_operators_that_cannot_be_told_apart_have_no_shapes():
     ops = [ran(0, "Convolution (NHWC, F32) IGEMM")]
     assert with_shapes(ops, [model])[0]["output"] is None
     assert np.all([op["inputs"] is None for op in with_shapes(ops, [model])])
+
+
+def asked(specs, scenario=Scenario.OFFLINE, shapes=None, **target):
+    """Samples of a call, and the shapes of its inputs."""
+    file = BenchTarget(
+        variant="m", folder=Path(), entry="m.tflite", format=Format.TFLITE, bytes=1, sha256="0" * 64, **target
+    )
+    options = BenchOptions(scenario=scenario, shapes=shapes or {}, runs=64)
+    described = {name: {"shape": shape, "dtype": dtype} for name, (shape, dtype) in specs.items()}
+    query, inputs = _query(described, SimpleNamespace(target=file), options)
+    return query.samples_per_call, {name: array.shape for name, array in inputs.items()}
+
+
+def test_a_first_axis_is_a_batch_only_where_the_model_or_the_bundle_says_so():
+    image = {"x": ([320, 320, 3], "float32")}
+    assert asked(image) == (1, {"x": (320, 320, 3)})
+    assert asked({"x": ([4, 3], "float32")}) == (1, {"x": (4, 3)})
+    assert asked({"x": ([4, 3], "float32")}, batched=True) == (4, {"x": (4, 3)})
+    assert asked({"x": ([None, 3], "float32")}) == (8, {"x": (8, 3)})  # 8 at a time, offline
+
+
+def test_free_sizes_are_those_that_are_named():
+    free = {"x": ([None, None, 3], "float32"), "n": ([1], "int32")}
+    assert asked(free, Scenario.SINGLE_STREAM, {"x": (1, 20, 3)}) == (1, {"x": (1, 20, 3), "n": (1,)})
+    assert asked(free, Scenario.SINGLE_STREAM, {"x": (None, 20, None)})[1]["x"] == (1, 20, 3)
+    for shapes in ({"x": (1, 20)}, {"x": (1, 20, 4)}, {"y": (1,)}):
+        with pytest.raises(OptionsError, match=r"does not fit the model, whose inputs are x \[\?, \?, 3\], n \[1\]"):
+            asked(free, Scenario.SINGLE_STREAM, shapes)
+    assert _free_sizes({"x": {"shape": [None, None, 3]}, "n": {"shape": [None]}}) == ("x",)
+
+
+def test_a_model_without_inputs_is_measured_and_one_of_texts_refused_in_words():
+    assert asked({}) == (1, {})
+    with pytest.raises(TargetError, match="input 'x' is of type bytes, and only numbers can be made up"):
+        asked({"x": ([2], "bytes")})
+
+
+def test_sizes_that_nobody_said_and_threads_without_a_cpu_are_remarked(lab):
+    record = replace(
+        bench([A], options()).records[0], input_shapes={"x": (1, 1, 3)}, assumed_sizes=("x",), cpus=2, threads=4
+    )
+    told = notes([record])
+    assert "Free sizes of x were measured as 1: 1,1,3. Choose others with --shape x=1,1,3." in told
+    assert any("has 2 CPUs, and the model ran with 4 threads" in line for line in told)
+    assert not [
+        line for line in notes([replace(record, assumed_sizes=(), threads=2)]) if "sizes" in line or "CPUs" in line
+    ]

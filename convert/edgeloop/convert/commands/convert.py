@@ -17,7 +17,6 @@ from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.parse_options import (
     READ_MB,
     fixed_input,
-    input_shape,
     label_file,
     memory_limits,
     preprocessing,
@@ -29,7 +28,7 @@ from edgeloop.convert.search.search import SearchOptions
 from edgeloop.convert.training.losses import Loss
 from edgeloop.convert.training.optimizers import Optimizer
 from edgeloop.errors import OptionsError
-from edgeloop.quantities import byte_count
+from edgeloop.quantities import byte_count, input_shape
 from edgeloop.registry.signatures.sign import sign_bundle
 from edgeloop.result import CommandResult
 from edgeloop.runtime.device import DEVICE_FORMS, parse_device

@@ -15,6 +15,7 @@ from edgeloop.edge.measure.bench_report import write_bench_report
 from edgeloop.edge.measure.bench_targets import find_targets
 from edgeloop.edge.measure.latency_tables import notes, overview, tables
 from edgeloop.edge.measure.scenarios import Driver, Scenario
+from edgeloop.quantities import input_shape
 from edgeloop.result import CommandResult
 from edgeloop.runtime.device import DEVICE_FORMS, parse_device
 
@@ -65,6 +66,13 @@ def bench(
     profile: Annotated[
         bool, typer.Option("--profile", help="Measure the time of each operator (LiteRT only).")
     ] = False,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SIZES",
+            help="Measure with these sizes of an input, where the model leaves them free, e.g. image=1,320,320,3.",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="Shuffle the order of measurements with this seed.")
     ] = 0,
@@ -87,6 +95,7 @@ def bench(
         driver=driver,
         together=at_once,
         profile=profile,
+        shapes=dict(map(input_shape, shape or ())),
         seed=seed,
     )
     result = measure(find_targets(model), options, ctx.obj)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from edgeloop.bundle import Format
 from edgeloop.edge.measure.bench_targets import BenchTarget
@@ -35,6 +35,7 @@ class BenchOptions:
         together: Pairs loaded at a time, each a process; more are measured in groups that share the first pair.
         profile: Also measure the time of each operator, after everything else.
         timeout_s: For one answer of a device.
+        shapes: Sizes of inputs, for those that the model leaves free, by name; None: as the model or reference has it.
         seed: Of the order of turns, the groups and the bootstrap.
     """
 
@@ -49,6 +50,7 @@ class BenchOptions:
     together: int = 8
     profile: bool = False
     timeout_s: float = 120.0
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -53,6 +53,9 @@ class Latency:
         delegate: Its name, or its library's; `delegated`: indices of the operators that it took. None: no delegate.
         scenario: How queries came (scenarios.py); `outcome`: what its rules make of all n runs.
         batch: Samples of one call.
+        input_shapes: Of the inputs of one call, by name.
+        assumed_sizes: Inputs whose free sizes, besides the batch, were taken as 1: nobody said another.
+        cpus: Of the device; None: unknown.
         n: Measured runs, `len(wall_ms)`.
         warmup: Calls before them; theirs are `warmup_ms`, the very first is `first_ms`.
         block: Runs of one turn: runs k * block to (k + 1) * block - 1 followed each other, then came the other pairs.
@@ -85,6 +88,9 @@ class Latency:
     scenario: str
     outcome: ScenarioResult
     batch: int
+    input_shapes: Mapping[str, tuple[int, ...]]
+    assumed_sizes: tuple[str, ...]
+    cpus: int | None
     n: int
     warmup: int
     block: int

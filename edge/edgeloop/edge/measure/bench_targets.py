@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeloop.bundle import Format, is_bundle, read_bundle
+from edgeloop.bundle import INFERENCE, Bundle, Format, Variant, is_bundle, read_bundle
 from edgeloop.errors import ModelError
 from edgeloop.hashes import digest
 from edgeloop.runtime.parity.reference import has_whole_calls, read_reference
@@ -22,6 +22,7 @@ class BenchTarget:
         bytes: Of all its files; `sha256`: of `entry`.
         reference: Real inputs and the source's outputs; None: random inputs are used.
         proved_on: Runtimes by name; None for a bare file, which has no proof.
+        batched: The manifest says that the first axis is the batch, also where this file has a fixed one.
     """
 
     variant: str
@@ -32,6 +33,7 @@ class BenchTarget:
     sha256: str
     reference: Reference | None = None
     proved_on: tuple[str, ...] | None = None
+    batched: bool = False
 
 
 def find_targets(path: Path) -> list[BenchTarget]:
@@ -71,7 +73,14 @@ def _of_bundle(path: Path) -> list[BenchTarget]:
             sha256=bundle.manifest.files[v.entry].sha256,
             reference=Reference(*real, scheme=v.scheme, io=v.io, whole=whole) if real else None,
             proved_on=v.requires.runtimes,
+            batched=not whole and _has_batch(bundle, v),
         )
         for v in bundle.variants
         if v.format in SUFFIXES.values()
     ]
+
+
+def _has_batch(bundle: Bundle, variant: Variant) -> bool:
+    """Whether every input of the variant's inference has a free first axis in the manifest."""
+    names = [name for name in INFERENCE if name in variant.signatures] or list(variant.signatures)
+    return all(spec.shape[:1] == (None,) for spec in bundle.manifest.signatures[names[0]].inputs)

@@ -17,7 +17,17 @@ OPERATORS = 15  # rows of a profile: the slowest
 UNKNOWN, TOO_FEW_CALLS = "unknown", "too few calls"
 OUTCOMES = {"p90_ms": "p90 ms", "p99_query_ms": "p99 ms", "samples_per_s": "samples/s"}
 ALWAYS = (50, 90)  # percentiles; of the others, half a column would say no more than how long a row took to settle
-SAYABLE = ("batch", "calls", "queries", "samples per query", "blocks", "run by", "arena", "operators delegated")
+SAYABLE = (
+    "batch",
+    "inputs",
+    "calls",
+    "queries",
+    "samples per query",
+    "blocks",
+    "run by",
+    "arena",
+    "operators delegated",
+)
 
 Columns = Mapping[str, Sequence[str]]  # cells by name, one for each row
 
@@ -39,10 +49,16 @@ def overview(result: Bench) -> list[Table]:
 
 def notes(records: Sequence[Latency]) -> list[str]:
     """What the tables cannot show, and why."""
+    told = []
     lacking = [f"p{q} needs {fewest}" for q, fewest in FEWEST_RUNS.items() if None in _percentiles(records, q)]
-    if not lacking:
-        return []
-    return [f"Some rows have too few steady calls: {', '.join(lacking)} calls. Measure more with --runs."]
+    if lacking:
+        told.append(f"Some rows have too few steady calls: {', '.join(lacking)} calls. Measure more with --runs.")
+    for name, shape in {(name, r.input_shapes[name]) for r in records for name in r.assumed_sizes}:
+        sizes = ",".join(map(str, shape))
+        told.append(f"Free sizes of {name} were measured as 1: {sizes}. Choose others with --shape {name}={sizes}.")
+    for device, cpus in {(r.device, r.cpus) for r in records if r.cpus is not None and r.threads > r.cpus}:
+        told.append(f"{device} has {cpus} CPUs, and the model ran with {records[0].threads} threads, which then wait.")
+    return told
 
 
 def latency_table(records: Sequence[Latency]) -> Table:
@@ -58,6 +74,7 @@ def latency_table(records: Sequence[Latency]) -> Table:
         {
             **_names(records),
             "batch": [str(r.batch) for r in records],
+            "inputs": [_input_shapes(r.input_shapes) for r in records],
             "calls": [str(r.n) for r in records],
             "operators delegated": [str(len(r.delegated)) if r.delegated is not None else "" for r in records],
             **{f"p{q} ms": [_time(value) for value in times[q]] for q in shown},
@@ -67,6 +84,10 @@ def latency_table(records: Sequence[Latency]) -> Table:
         },
         "; compare times only within this table",
     )
+
+
+def _input_shapes(shapes: Mapping[str, Sequence[int]]) -> str:
+    return ", ".join(f"{name} {'×'.join(map(str, shape)) or 'scalar'}" for name, shape in shapes.items()) or "none"
 
 
 def start_table(records: Sequence[Latency]) -> Table:

@@ -11,7 +11,7 @@ import numpy as np
 from edgeloop.edge.measure.bench_plan import BenchCandidate, BenchOptions
 from edgeloop.edge.measure.bench_records import Reading
 from edgeloop.edge.measure.scenarios import Query, Scenario, query_of
-from edgeloop.errors import MissingExtra, ParityError
+from edgeloop.errors import MissingExtra, OptionsError, ParityError, TargetError
 from edgeloop.runtime.client import RunResult, RuntimeClient
 from edgeloop.runtime.parity.compare import RunContext, reason
 from edgeloop.runtime.parity.self_check import batch_of, inference, sample, self_check
@@ -68,6 +68,9 @@ class PreparedModel:
         self.prepared = agent.prepare(target.entry, options.threads, delegate=delegate)
         self.signature, specs = inference(self.prepared.signatures or {}, target.reference)
         self.query, self.inputs = _query(specs, candidate, options)
+        reference = target.reference if options.shapes == {} else None
+        real = reference is not None and set(specs) == set(reference.inputs)
+        self.assumed_sizes = () if real else _free_sizes(_with_sizes(specs, options.shapes))
         self.queries = 1 if options.scenario is Scenario.OFFLINE else options.runs
         self.queries_a_turn = min(QUERIES_A_TURN, self.queries)
         asked_s = time.monotonic() - began_s
@@ -132,14 +135,46 @@ class PreparedModel:
 def _query(
     specs: Mapping[str, dict], candidate: BenchCandidate, options: BenchOptions
 ) -> tuple[Query, dict[str, np.ndarray]]:
-    """What one query is on this model, and the inputs of one of its calls."""
-    reference = candidate.target.reference
-    whole = reference is not None and reference.whole  # then its first axis, free or not, is no batch
-    free = not whole and next(iter(specs.values()))["shape"][:1] == [None]
+    """What one query is on this model, and the inputs of one of its calls.
+
+    A first axis is a batch only where something says so: the model, by leaving it free, or the bundle.
+    """
+    for name, spec in specs.items():
+        if np.dtype(spec["dtype"]).kind not in "fiubc":
+            raise TargetError(
+                f"input {name!r} is of type {spec['dtype']}, and only numbers can be made up",
+                advice="Measure a model that takes numbers.",
+            )
+    target = candidate.target
+    specs = _with_sizes(specs, options.shapes)
+    reference = target.reference if options.shapes == {} else None
+    whole = target.reference is not None and target.reference.whole  # then its first axis, free or not, is no batch
+    free = not whole and [spec["shape"][:1] for spec in specs.values()][:1] == [[None]]
+    fixed = batch_of(specs) if target.batched or (target.reference is not None and not whole) else 1
     samples = options.runs if options.scenario is Scenario.OFFLINE else None
-    query = query_of(options.scenario, None if free else 1 if whole else batch_of(specs), samples)
+    query = query_of(options.scenario, None if free else fixed, samples)
     inputs = sample(specs, reference)
     for name, spec in specs.items():
         if not whole and spec["shape"][:1] == [None]:
             inputs[name] = np.repeat(inputs[name], query.samples_per_call, axis=0)
     return query, inputs
+
+
+def _with_sizes(specs: Mapping[str, dict], shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, dict]:
+    """The specs, with the free sizes that the user named."""
+    found = {name: dict(spec) for name, spec in specs.items()}
+    for name, sizes in shapes.items():
+        own = found[name]["shape"] if name in found else []
+        fits = name in found and len(own) == len(sizes)
+        if not fits or any(None not in pair and pair[0] != pair[1] for pair in zip(own, sizes, strict=True)):
+            have = ", ".join(f"{n} {spec['shape']}".replace("None", "?") for n, spec in specs.items())
+            raise OptionsError(
+                f"--shape {name} does not fit the model, whose inputs are {have}", advice="Give sizes for each ? alone."
+            )
+        found[name]["shape"] = [b if a is None else a for a, b in zip(own, sizes, strict=True)]
+    return found
+
+
+def _free_sizes(specs: Mapping[str, dict]) -> tuple[str, ...]:
+    """Inputs with a free size besides the batch."""
+    return tuple(name for name, spec in specs.items() if None in spec["shape"][1:])

@@ -87,8 +87,9 @@ def inference(signatures: Mapping[str, dict], reference: Reference | None) -> tu
 
 
 def batch_of(specs: Mapping[str, dict]) -> int:
-    """The model's own batch; 1 where it is free, or where there is none."""
-    return (next(iter(specs.values()))["shape"][:1] or [1])[0] or 1
+    """The model's own batch; 1 where it is free, or where there is none, or no input."""
+    first = next(iter(specs.values()), {"shape": [1]})
+    return (first["shape"][:1] or [1])[0] or 1
 
 
 def sample(specs: Mapping[str, dict], reference: Reference | None) -> dict[str, np.ndarray]:
