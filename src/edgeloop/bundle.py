@@ -21,6 +21,7 @@ from edgeloop.formats import Scheme as Scheme
 from edgeloop.hashes import digest, digest_of
 
 FORMAT = "edgeloop-bundle/1"
+LARGEST = 2**53 - 1  # of whole numbers, a release among them: beyond it JSON readers round (RFC 7493, 2.2)
 EXPECTED = "Expected a bundle folder made by edgeloop convert."
 MANIFEST, SIGNATURE, PROOF, REFERENCE = (
     "manifest.json",
@@ -444,8 +445,8 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError(f"expected a whole number, found {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
+        raise TypeError(f"expected a whole number from 0 to {LARGEST}, found {value!r}")
     return value
 
 

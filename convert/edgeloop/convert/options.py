@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeloop.bundle import Format, Scheme
+from edgeloop.bundle import LARGEST, Format, Scheme
 from edgeloop.convert.compression.compress import CompressOptions
 from edgeloop.convert.forms.preprocess import Preprocessing
 from edgeloop.convert.forms.recipes import Io
@@ -74,8 +74,8 @@ class ConvertOptions:
     cache: bool = True
 
     def __post_init__(self) -> None:
-        if self.release < 1:
-            raise OptionsError(f"--release is {self.release}", advice="It must be 1 or more.")
+        if not 1 <= self.release <= LARGEST:
+            raise OptionsError(f"--release is {self.release}", advice=f"It must be 1 or more, and at most {LARGEST}.")
         if self.batch is not None and self.batch < 1:
             raise OptionsError(f"--batch is {self.batch}", advice="It must be 1 or more.")
         if self.batch is not None and self.to is not None and Format.TFLITE not in self.to:

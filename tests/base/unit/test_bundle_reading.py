@@ -106,6 +106,7 @@ BROKEN_MANIFESTS = [
     (["version"], -1, "does not follow the format"),
     (["version"], True, "does not follow the format"),
     (["version"], "3", "does not follow the format"),
+    (["version"], 2**53, "from 0 to 9007199254740991"),
     (["name"], 7, "does not follow the format"),
     (["files"], [], "does not follow the format"),
     (["files", "int8.tflite"], 9, "does not follow the format"),

@@ -279,6 +279,7 @@ def test_a_form_that_no_runtime_here_can_check_is_left_out_unless_it_was_named(m
 CASES = {
     "a scheme without data": ({"schemes": (Scheme.INT8,)}, OptionsError, "int8 needs real inputs"),
     "release 0": ({"release": 0}, OptionsError, "--release is 0"),
+    "release 2^53": ({"release": 2**53}, OptionsError, "at most 9007199254740991"),
     "trainable without tflite": ({"to": (Format.ONNX,), "schemes": (Scheme.FLOAT16,)}, OptionsError, "Add --to tflite"),
 }
 
