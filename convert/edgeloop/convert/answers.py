@@ -14,6 +14,7 @@ from edgeloop.convert.calls import Arrays, NotBatchedError, Outputs, fixed_batch
 from edgeloop.convert.samples import FREE_SIZE, MADE_UP_VALUES, SPANS, SYNTHETIC, Samples, as_calls, synthetic
 from edgeloop.convert.sources.source import Source
 from edgeloop.errors import DataError, ModelError
+from edgeloop.runtime.parity.compare import QUIET
 
 FREE_SIZES = (FREE_SIZE, 64, 128, 256, 512, 1024, 4096, 16384, 16, 8, 4, 2, 1)
 
@@ -112,6 +113,21 @@ def one_call_each(inputs: Sequence[TensorSpec]) -> str:
     return (
         "The model has no batch axis, so each sample is all that one call takes: "
         f"an .npz for --calibration and --eval holds {shapes}."
+    )
+
+
+def quiet_outputs(found: Outputs) -> str:
+    """What a user should know where generated inputs prove little; empty where they do not."""
+    quiet = [
+        repr(name)
+        for name, value in found.items()
+        if value.dtype.kind == "f" and 0 < np.max(np.abs(value), initial=0.0) <= QUIET
+    ]
+    if not quiet:
+        return ""
+    return (
+        f"For generated inputs the output {' and '.join(quiet)} stays below {QUIET:g}, so the check says little. "
+        "Pass real inputs with --eval F.npz."
     )
 
 

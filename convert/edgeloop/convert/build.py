@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import MANIFEST, Format, LeftOut, Manifest, Signature, TensorSpec, Variant, Weight, file_entries
-from edgeloop.convert.answers import answers, calls, free_size, one_call_each, with_seen_shapes
+from edgeloop.convert.answers import answers, calls, free_size, one_call_each, quiet_outputs, with_seen_shapes
 from edgeloop.convert.calls import has_batch_axis
 from edgeloop.convert.exports.export import export_variants
 from edgeloop.convert.exports.trainable_variant import check_trainable
@@ -108,6 +108,8 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         calibration = None if calibration is None else as_calls(calibration, source.inputs)
     if samples.whole:
         events.say(one_call_each(source.inputs))
+    if not samples.real and (quiet := quiet_outputs(expected)):
+        events.say(quiet)
     unused = check_labels(expected, samples.labels, options.evaluation)
     if unused:
         events.say(unused)

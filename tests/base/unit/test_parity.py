@@ -95,6 +95,14 @@ def test_a_variant_that_did_not_run_fails_in_every_output_with_the_reason():
     ]
 
 
+def test_of_an_answer_that_is_next_to_nothing_noise_counts_against_one_unit_an_element():
+    # sigmoids of a detector that finds nothing, off by half of themselves: 10 log10(2 / (2 * 2.5e-8^2)) = 152 dB
+    (row,) = rows(Scheme.FLOAT32, [[5e-8, 5e-8]], [[7.5e-8, 2.5e-8]])
+    assert row.passed and row.snr_db == pytest.approx(152.04, abs=0.01)
+    (row,) = rows(Scheme.FLOAT32, [[1.1e-5, 5e-8]], [[1.1e-5, 2.5e-6]])  # 13 dB of what is above 1e-5
+    assert not row.passed and row.snr_db == pytest.approx(13.05, abs=0.01)
+
+
 def test_garbage_beyond_any_number_still_has_a_finite_snr():
     (row,) = rows(Scheme.INT8, [[1e-30, 0.0]], [[1e30, 0.0]])
     assert row.snr_db == -200.0 and not row.passed

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx_models import answers, difference, make_model
+from onnx_models import answers, difference, make_model, run_tflite, to_tflite
 
 from edgeloop.convert.sources.onnx_sizes import InputSettings
 from edgeloop.convert.sources.source import open_source
@@ -164,6 +164,28 @@ def test_a_shape_that_tensorflow_cannot_infer_is_onnxs(save):
     assert_as_onnx_runtime(path, source, x=floats(2, 3, 6, 6))
 
 
+def test_a_recurrent_layer_with_a_free_batch_becomes_operators_that_a_device_has(save):
+    path = save(  # as PyTorch exports it: the first state is zeros of the batch's size
+        [
+            N("Shape", ["x"], ["s"]),
+            N("Gather", ["s", "axis"], ["b"]),
+            N("Concat", ["one", "b", "four"], ["size"], axis=0),
+            N("ConstantOfShape", ["size"], ["zeros"]),
+            N("LSTM", ["x", "w", "r", "b8", "", "zeros", "zeros"], ["", "h"], hidden_size=4),
+            N("Squeeze", ["h", "first"], ["y"]),
+        ],
+        {"x": ["t", "n", 3]},
+        {"y": ["n", 4]},
+        {"w": weights(1, 16, 3), "r": weights(1, 16, 4), "b8": weights(1, 32), "axis": np.array([1]),
+         "one": np.array([1]), "four": np.array([4]), "first": np.array([0])},
+    )  # fmt: skip
+    source = open_source(path)
+    assert_as_onnx_runtime(path, source, x=floats(7, 5, 3))
+    x = floats(9, 4, 3)
+    (found,) = run_tflite(to_tflite(onnx.load(path)), [x])  # with builtins alone, at sizes of their own
+    assert difference(answers(path, {"x": x})[0], found) <= 1e-4
+
+
 def test_a_keras_model_comes_back_from_tf2onnx(tmp_path):
     tf2onnx, keras = pytest.importorskip("tf2onnx"), pytest.importorskip("keras")
     layers = keras.layers
@@ -259,27 +281,23 @@ def test_a_refusal_for_a_free_size_names_the_smallest_shape_that_would_pass(save
 
 
 def two_rates(save):
-    """Two frames of padding at 16 kHz, one at 8 kHz: the rate is an input."""
+    """The sample rate is an input, and says which axis is new."""
     return save(
-        [
-            N("Div", ["sr", "eight"], ["frames"]),
-            N("Concat", ["zeros", "frames"], ["pads"], axis=0),
-            N("Pad", ["x", "pads"], ["y"], name="pad"),
-        ],
+        [N("Div", ["sr", "sixteen"], ["axes"]), N("Unsqueeze", ["x", "axes"], ["y"], name="frames")],
         {"x": ["n", 4], "sr": ([1], INT64)},
         {"y": None},
-        {"eight": np.array([8000]), "zeros": np.array([0, 0, 0])},
+        {"sixteen": np.array([16000])},
     )
 
 
 def test_an_input_that_is_fixed_is_a_constant_and_a_refusal_names_the_option(save):
     path = two_rates(save)
-    with pytest.raises(ModelError, match=r"Pad 'pad' cannot be imported: .* e\.g\. --fix sr=16000$"):
+    with pytest.raises(ModelError, match=r"Unsqueeze 'frames' cannot be imported: .* e\.g\. --fix sr=16000$"):
         open_source(path)
     source = open_source(path, settings=InputSettings(fixed={"sr": (16000,)}))
     assert described(source.inputs) == {"x": ((None, 4), "float32")}
-    assert described(source.outputs) == {"y": ((None, 6), "float32")}
-    assert_answers(source, {"x": np.ones((2, 4), np.float32)}, [[1, 1, 1, 1, 0, 0]] * 2)
+    assert described(source.outputs) == {"y": ((None, 1, 4), "float32")}
+    assert_answers(source, {"x": np.ones((2, 4), np.float32)}, [[[1, 1, 1, 1]]] * 2)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Scheme, TensorSpec
-from edgeloop.convert.answers import answers, with_seen_shapes
+from edgeloop.convert.answers import answers, quiet_outputs, with_seen_shapes
 from edgeloop.convert.calls import NotBatchedError, has_batch_axis, in_batches
 from edgeloop.convert.read_samples import read_samples
 from edgeloop.convert.samples import Samples, as_calls, synthetic
@@ -180,3 +180,11 @@ def test_a_device_checks_itself_with_whole_calls():
     reference = Reference(inputs, {"y": np.full((3, 1, 3), 3, np.float32)}, Scheme.FLOAT32, {}, whole=True)
     (row,) = self_check(Model(), WHERE, reference, "infer", 1)
     assert row.passed and row.snr_db is None and row.samples == 3
+
+
+def test_outputs_that_say_nothing_of_generated_inputs_are_named():
+    loud, quiet, zero = (np.full((2, 3), value, np.float32) for value in (0.5, 5e-8, 0.0))
+    assert quiet_outputs({"y": loud, "z": zero, "n": np.zeros(2, np.int64)}) == ""
+    assert quiet_outputs({"y": loud, "map": quiet}).startswith(
+        "For generated inputs the output 'map' stays below 1e-05, so the check says little."
+    )
