@@ -20,11 +20,11 @@ CHANNELS = {"ConvTranspose": 1, "Gather": 0, "LSTM": 1, "GRU": 1, "RNN": 1, "Con
 
 def mean_axes(graph: OnnxGraph, in_float: Collection[str]) -> dict[str, int]:
     """{input of a Conv, Gemm or MatMul with constant weights: its axis of channels}."""
-    axes = {}
+    found: dict[str, set[int]] = {}
     for node, _ in _weighted(graph, in_float):
-        name = node.input[0]
-        axes[name] = 1 if node.op_type == "Conv" else graph.ranks[name] - 1
-    return axes
+        axis = 1 if node.op_type == "Conv" else graph.ranks[node.input[0]] - 1
+        found.setdefault(node.input[0], set()).add(axis)
+    return {name: axes.pop() for name, axes in found.items() if len(axes) == 1}
 
 
 def correct_biases(graph: OnnxGraph, in_float: Collection[str], means: Mapping[str, np.ndarray]) -> None:
