@@ -41,6 +41,16 @@ def test_activations_and_their_attributes():
         assert operators(check_nodes([N("Gelu", ["x"], ["y"], **attributes)], {"x": X}, opset=20)) == ["GELU"]
 
 
+def test_slopes_of_each_channel_become_prelu():
+    constants = {"w": RNG.normal(size=(4, 3, 1, 1)).astype(np.float32), "one": np.array([0.2], np.float32)}
+    constants["each"] = np.array([0.5, -0.1, 0.0, 2.0], np.float32).reshape(4, 1, 1)
+    nodes = [N("Conv", ["x", "w"], ["h"]), N("PRelu", ["h", "each"], ["a"]), N("PRelu", ["h", "one"], ["b"])]
+    feeds = {"x": RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)}
+    names = operators(check_nodes(nodes, feeds, constants, outputs=["a", "b"], free={"x": (0,)}))
+    assert names.count("PRELU") == 1 and names.count("LEAKY_RELU") == 1
+    check_nodes([N("PRelu", ["x", "s"], ["y"])], {"x": X, "s": np.float32([[0.1], [0.2]])})
+
+
 def test_clip_has_bounds_or_not_and_becomes_relu6():
     bounds = {"zero": np.float32(0), "six": np.float32(6), "low": np.float32(-1.5), "all": np.float32(np.inf)}
     nodes = [

@@ -110,10 +110,22 @@ def hard_swish(n: Node, x: Value) -> Value:
 
 
 def prelu(n: Node, x: Value, slope: Value) -> Value:
-    """PRelu (ONNX 6, 7, 9, 16): before opset 7 a vector is one slope a channel, later it broadcasts from the right."""
+    """PRelu (ONNX 6, 7, 9, 16): before opset 7 a vector is one slope a channel, later it broadcasts from the right.
+
+    Constant slopes become LiteRT's LEAKY_RELU or PRELU, whose slopes have no batch axis.
+    """
     if n.opset < 7 and slope.rank == 1 and slope.dims[0] != 1:
         slope = per_channel(slope, x.rank)
-    return add(None, unary(relu)(n, x), mul(None, slope, unary(lambda t: tf.minimum(t, tf.zeros([], t.dtype)))(n, x)))
+    t = x.raw()
+    if slope.const is None or not t.dtype.is_floating or slope.rank > x.rank:
+        below = unary(lambda t: tf.minimum(t, tf.zeros([], t.dtype)))(n, x)
+        return add(None, unary(relu)(n, x), mul(None, slope, below))
+    slopes = slope.const.astype(np.float32)
+    if slopes.size == 1:
+        return Value(tf.nn.leaky_relu(t, slopes.item()), x.dtype, x.perm)
+    slopes = slopes.reshape([1] * (x.rank - slope.rank) + list(slopes.shape)).transpose(x.perm)
+    slopes = slopes[0] if slopes.shape[0] == 1 else slopes
+    return Value(tf.nn.relu(t) + (-tf.constant(slopes)) * tf.nn.relu(-t), x.dtype, x.perm)
 
 
 OPS: dict[str, Callable[..., Any]] = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.convert.onnx.node import Node
-from edgeloop.convert.onnx.value import AtRunTime, Value, renumbered, size
+from edgeloop.convert.onnx.value import AtRunTime, Unsupported, Value, renumbered, size
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -35,6 +35,8 @@ def reduced(x: Value, function: Callable[..., Any], axes: Sequence[int], keep: b
     if 0 in x.dims and None not in x.dims:  # TensorFlow knows what nothing adds up to, LiteRT does not
         with tf.init_scope():
             empty = function(tf.zeros(x.dims, x.raw().dtype), sorted(axes), keep).numpy()
+        if np.isinf(empty).any():  # which the converter turns into the largest number
+            raise Unsupported("an infinite result of no elements")
         return Value(const=empty.astype(x.dtype))
     t = function(x.raw(), sorted(x.perm.index(a) for a in axes), keep)
     return Value(t, x.dtype, perm)

@@ -172,13 +172,13 @@ def litert_scale(change: Change, align: bool) -> np.float32:
 
 def by_builtin(x: Value, moving: Sequence[Change], mode: str, place: str, align: bool, half: bool) -> Value:
     """RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR; over one spatial axis as over an image of height 1."""
-    image = tf.compat.v1.image
-    function = image.resize_bilinear if mode == "linear" else image.resize_nearest_neighbor
+    function = tf.raw_ops.ResizeBilinear if mode == "linear" else tf.raw_ops.ResizeNearestNeighbor
     outs = {c.axis: c.out for c in moving}
     t = x.last() if place != "pytorch_half_pixel" else first_of_one(x.last(), moving)
     t = t if x.rank == 4 else tf.expand_dims(t, 1)
     wanted = [outs[axis] if axis in outs else size(x.last(), axis - 1) for axis in range(2, x.rank)]
-    y = function(t, shape_of([1, *wanted] if x.rank == 3 else wanted), align_corners=align, half_pixel_centers=half)
+    shape = shape_of([1, *wanted] if x.rank == 3 else wanted)
+    y = function(images=t, size=shape, align_corners=align, half_pixel_centers=half)
     return Value(y if x.rank == 4 else tf.squeeze(y, 1), x.dtype, channels_last(x.rank))
 
 
