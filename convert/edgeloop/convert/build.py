@@ -27,7 +27,7 @@ from edgeloop.convert.forms.preprocess import with_preprocessing
 from edgeloop.convert.labels import check_labels
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import ConversionPlan, choose_formats_and_schemes, proof_samples, read_calibration
-from edgeloop.convert.proof.input_range import range_mismatch
+from edgeloop.convert.proof.input_range import range_mismatch, scaled_twice
 from edgeloop.convert.samples import FREE_SIZE, Samples, as_calls
 from edgeloop.convert.sources.custom_objects import import_layers
 from edgeloop.convert.sources.onnx_sizes import InputSettings
@@ -88,6 +88,9 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         source = with_shapes(source, shapes)
     own, outputs = source.inputs, with_labels(source.outputs, options.labels)
     if options.preprocess is not None:
+        twice = scaled_twice(source.model, options.preprocess.input_range)
+        if twice:
+            events.say(twice)
         source = with_preprocessing(source, options.preprocess)
     for note in check_trainable(source, options):
         events.say(note)
@@ -110,7 +113,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         events.say(one_call_each(source.inputs))
     if not samples.real and (quiet := quiet_outputs(expected)):
         events.say(quiet)
-    unused = check_labels(expected, samples.labels, options.evaluation)
+    unused = check_labels(expected, samples, options.evaluation)
     if unused:
         events.say(unused)
     outputs = with_seen_shapes(source.inputs, outputs, expected, whole=samples.whole)

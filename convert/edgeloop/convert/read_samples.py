@@ -15,6 +15,7 @@ from edgeloop.convert.samples import Samples, as_calls, as_rows
 from edgeloop.errors import DataError
 
 Shape = tuple[int | None, ...]
+LABELS, LABELS_OF = "y", "y/"  # of the only output, and before the name of one of several
 
 
 class LabelPolicy(enum.Enum):
@@ -28,7 +29,7 @@ class LabelPolicy(enum.Enum):
 def read_samples(
     path: str | Path, specs: Sequence[TensorSpec], *, labels: LabelPolicy = LabelPolicy.NONE, whole: bool = False
 ) -> Samples:
-    """A .npz, or a folder of them, with `in/NAME`, `NAME` or (for one input) `x`; `y` where labels are wanted.
+    """A .npz, or a folder of them, with `in/NAME`, `NAME` or (for one input) `x`; `y` (or `y/OUTPUT`) where labels are.
 
     Every value is looked at once, a quarter of a mebibyte at a time.
 
@@ -50,13 +51,14 @@ def read_samples(
     counts = {name: sum(member.shape[0] for member in each) for name, each in found.items()}
     if len(set(counts.values())) > 1 or 0 in counts.values():
         raise DataError(f"{path} holds {counts} samples", advice="Pass equally many of each input, and at least one.")
-    wanted = labels is LabelPolicy.NEEDED or (labels is LabelPolicy.IF_ANY and any("y" in part for part in parts))
-    y = _labels(parts, next(iter(counts.values())), path, labels) if wanted else None
+    key = _label_key(parts, path, labels)
+    y = _labels(parts, key, next(iter(counts.values())), path, labels) if key else None
     inputs, maps = {}, []
     for spec in specs:
         inputs[spec.name], pages = _read(found[spec.name], spec)
         maps.append(pages)
-    samples = Samples(inputs=inputs, labels=y, maps=tuple(maps))
+    output = key.removeprefix(LABELS_OF) if key and key != LABELS else None
+    samples = Samples(inputs=inputs, labels=y, label_output=output, maps=tuple(maps))
     return as_calls(samples, specs, path) if whole else as_rows(samples, specs, path)
 
 
@@ -136,14 +138,28 @@ def _fitting(rows: np.ndarray, wanted: np.dtype, name: str) -> np.ndarray:
     return cast
 
 
-def _labels(parts: Sequence[Mapping[str, Member]], count: int, path: Path, policy: LabelPolicy) -> np.ndarray:
+def _label_key(parts: Sequence[Mapping[str, Member]], path: Path, policy: LabelPolicy) -> str | None:
+    """The name of the labels' array; None: none is wanted, or there is none."""
+    if policy is LabelPolicy.NEEDED:
+        return LABELS
+    names = {name for part in parts for name in part if name == LABELS or name.startswith(LABELS_OF)}
+    if policy is LabelPolicy.NONE or not names:
+        return None
+    if len(names) > 1:
+        raise DataError(
+            f"{path} has the labels {', '.join(sorted(names))}", advice="Keep those of the output that matters most."
+        )
+    return names.pop()
+
+
+def _labels(parts: Sequence[Mapping[str, Member]], key: str, count: int, path: Path, policy: LabelPolicy) -> np.ndarray:
     """Integers [n], where they are needed; else any numbers [n, ...]: metrics.py tells what they mean."""
-    found = [part["y"] for part in parts if "y" in part]
+    found = [part[key] for part in parts if key in part]
     shapes = {m.shape[1:] for m in found}
     classes = policy is LabelPolicy.NEEDED
     good = len(found) == len(parts) and all(m.shape and m.dtype.kind in ("iu" if classes else "biuf") for m in found)
     if not good or sum(m.shape[0] for m in found) != count or len(shapes) > 1 or (classes and shapes != {()}):
-        what = f"y of {found[0].dtype} {list(found[0].shape)}" if found else "no array y"
+        what = f"{key} of {found[0].dtype} {list(found[0].shape)}" if found else "no array y"
         kind = "integer labels y" if classes else "labels y, classes or numbers"
         raise DataError(f"{path} has {what}", advice=f"Pass {kind}, one for each of the {count} samples.")
     return np.concatenate([_numbers(rows, path) for member in found for rows in member.chunks()])

@@ -33,11 +33,13 @@ class Samples:
     Attributes:
         inputs: Read-only, and perhaps not aligned where they are maps of a file. Whoever goes over all of them uses
             `batches`, which gives aligned copies and lets go of what it has read.
+        label_output: The output that the labels are for; None: the only one.
         maps: The mapped files under `inputs`.
     """
 
     inputs: dict[str, np.ndarray]
     labels: np.ndarray | None = None
+    label_output: str | None = None
     real: bool = True
     maps: tuple[mmap.mmap, ...] = ()
     whole: bool = False
@@ -121,37 +123,52 @@ def as_calls(samples: Samples, specs: Sequence[TensorSpec], path: str | Path = "
         DataError: Some inputs come as rows of a batch of several, others whole.
     """
     inputs: dict[str, np.ndarray] = {}
+    labels = samples.labels
     for spec in specs:
         array = samples.inputs[spec.name]
         size = spec.shape[0] or 1 if spec.shape else 1
-        if array.ndim == len(spec.shape) + 1:
-            inputs[spec.name] = array
-        elif size == 1:
-            inputs[spec.name] = array[:, None]
-        else:  # as many calls as all rows need, the last one filled up with the first rows
-            rows = np.arange(-(-len(array) // size) * size) % len(array)
-            inputs[spec.name] = array[rows].reshape(-1, size, *array.shape[1:])
-    return replace(_relabelled(samples, inputs, path), whole=True)
+        rows = array.ndim == len(spec.shape)
+        inputs[spec.name] = _in_calls(array, size) if rows else array
+        if rows and labels is samples.labels and labels is not None:
+            labels = _in_calls(labels, size)
+    return replace(_relabelled(samples, inputs, labels, path), whole=True)
+
+
+def _in_calls(rows: np.ndarray, size: int) -> np.ndarray:
+    """[n, ...] as calls [calls, size, ...]: as many as all rows need, the last one filled up with the first rows."""
+    if size == 1:
+        return rows[:, None]
+    return rows[np.arange(-(-len(rows) // size) * size) % len(rows)].reshape(-1, size, *rows.shape[1:])
 
 
 def as_rows(samples: Samples, specs: Sequence[TensorSpec], path: Path) -> Samples:
     """Whole calls of a model that has a fixed batch, as rows of it."""
-    inputs = {}
+    inputs, labels = {}, samples.labels
     for spec in specs:
         array = samples.inputs[spec.name]
-        inputs[spec.name] = array if array.ndim == len(spec.shape) else array.reshape(-1, *array.shape[2:])
-    return _relabelled(samples, inputs, path)
+        calls = array.ndim != len(spec.shape)
+        inputs[spec.name] = array.reshape(-1, *array.shape[2:]) if calls else array
+        if calls and labels is samples.labels and labels is not None and labels.shape[1:2] == array.shape[1:2]:
+            labels = labels.reshape(-1, *labels.shape[2:])
+    return _relabelled(samples, inputs, labels, path)
 
 
-def _relabelled(samples: Samples, inputs: dict[str, np.ndarray], path: str | Path) -> Samples:
+def _relabelled(
+    samples: Samples, inputs: dict[str, np.ndarray], labels: np.ndarray | None, path: str | Path
+) -> Samples:
     counts = {name: len(array) for name, array in inputs.items()}
     if len(set(counts.values())) > 1:
         raise DataError(
             f"{path} holds {counts} samples: some inputs as rows of a batch, others as whole calls",
             advice="Save every input with one axis more than the model's own, which counts the calls.",
         )
-    same = next(iter(counts.values())) == len(samples)
-    return replace(samples, inputs=inputs, labels=samples.labels if same else None)
+    count = next(iter(counts.values()))
+    if labels is not None and len(labels) != count:
+        raise DataError(
+            f"{path} has labels y {list(labels.shape)} for {len(samples)} calls of {count // len(samples)} rows each",
+            advice="Save y with a label for each row: its first axis counts the calls, its second the rows of a call.",
+        )
+    return replace(samples, inputs=inputs, labels=labels)
 
 
 def synthetic(

@@ -63,6 +63,20 @@ def range_mismatch(
     return None
 
 
+def scaled_twice(model: Any, input_range: tuple[float, float] | None) -> str | None:
+    """Where --input-range scales what the Keras model's own first layer scales again, a sentence that says so."""
+    if input_range is None or len(getattr(model, "inputs", None) or ()) != 1:
+        return None
+    layer = next((layer for layer in _walk(model) if _kind(layer) != "InputLayer"), None)
+    if layer is None or _wanted(layer) != BYTES:
+        return None
+    low, high = input_range
+    return (
+        f"--input-range {low:g},{high:g} scales to 0..1, and the model begins with {_kind(layer)} {layer.name!r}, "
+        f"which expects {BYTES}: the values are scaled twice. Leave --input-range out."
+    )
+
+
 def range_of(values: np.ndarray) -> str | None:
     """UNIT, BYTES, or None for anything that is neither beyond doubt."""
     few = _few(values)

@@ -195,7 +195,9 @@ def _on(
     except (TargetError, DeviceError, NotBatchedError) as e:
         where = RunContext(variant.id, place.runtime, version, place.label)
         return failed(where, expected, _words(e, job.folder)), {}
-    rows = compare(where, floor, expected, got, samples.labels, classifier=job.classifier)
+    rows = compare(
+        where, floor, expected, got, samples.labels, label_output=samples.label_output, classifier=job.classifier
+    )
     if all(row.passed for row in rows):
         return rows, got
     blame = _worst_layer(job, variant, place, samples)

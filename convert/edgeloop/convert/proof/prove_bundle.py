@@ -152,10 +152,10 @@ def _proof(
     toolchain: Mapping[str, str], samples: Samples, expected: Mapping[str, np.ndarray], rows: Sequence[Parity]
 ) -> dict[str, Any]:
     """Of proof.json all but the hash of the manifest, which names this proof."""
-    task = label_task(expected, samples.labels)
+    task = label_task(expected, samples.labels, samples.label_output)
     own = None
     if task is not None and samples.labels is not None:
-        own = scores(task, next(iter(expected.values())), samples.labels)
+        own = scores(task, expected[samples.label_output or next(iter(expected))], samples.labels)
     return {
         "host": {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()},
         "toolchain": dict(toolchain),

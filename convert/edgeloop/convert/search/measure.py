@@ -49,7 +49,7 @@ def open_measure(
         DeviceError: An agent died, or a call took longer than `timeout_s`.
     """
     device = AGENT_RUNNERS[LITERT.name].device()
-    metric = source_score(expected, samples.labels).metric
+    metric = source_score(expected, samples.labels, samples.label_output).metric
     where, classifier = RunContext("candidate", LITERT.name), classifies(expected, samples.labels)
     one = next(samples.batches(batch or 1, fill=batch is not None))
     with tempfile.TemporaryDirectory() as folder, agent(device, LITERT.name, folder, timeout_s) as base:
@@ -63,7 +63,15 @@ def open_measure(
                 own.prepare("candidate.tflite")
                 got = in_batches(lambda arrays: own.run(arrays, signature).outputs, samples, batch)
                 floor = floor_of(scheme, min_snr_db)
-                rows = compare(where, floor, expected, got, samples.labels, classifier=classifier)
+                rows = compare(
+                    where,
+                    floor,
+                    expected,
+                    got,
+                    samples.labels,
+                    label_output=samples.label_output,
+                    classifier=classifier,
+                )
                 latency_ms, latency_ratio = _interleaved(own, base, one, signature)
             known = [row.snr_db for row in rows if row.snr_db is not None]
             return MixMeasurement(

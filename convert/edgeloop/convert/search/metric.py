@@ -79,12 +79,12 @@ class SourceScore:
         return 100 * (self.metric.badness(value) - self.metric.badness(self.value)) / self.unit
 
 
-def source_score(expected: Arrays, labels: np.ndarray | None) -> SourceScore:
+def source_score(expected: Arrays, labels: np.ndarray | None, label_output: str | None = None) -> SourceScore:
     """With labels the first of accuracy, AUC and RMSE that the task has. Without, of a classifier its agreement; of
     anything else 1 - noise / signal, the worst output's: 23 dB of SNR are 99.5%."""
-    task = label_task(expected, labels)
+    task = label_task(expected, labels, label_output)
     if task is not None and labels is not None:
-        own = scores(task, next(iter(expected.values())), labels)
+        own = scores(task, expected[label_output or next(iter(expected))], labels)
         if own.accuracy is not None:
             return SourceScore(metric=Metric.ACCURACY, value=own.accuracy)
         if own.auc is not None:
@@ -103,13 +103,13 @@ def score(rows: list[Parity], metric: Metric) -> float:
     """What a variant scores, by its records, one an output."""
     if metric is Metric.SIGNAL:
         return min(1.0 if row.snr_db is None else max(0.0, 1 - 10 ** (-row.snr_db / 10)) for row in rows)
-    (row,) = rows
-    found = {
-        Metric.ACCURACY: row.accuracy,
-        Metric.AUC: row.auc,
-        Metric.RMSE: row.rmse,
-        Metric.AGREEMENT: row.top1_agreement,
+    name = {
+        Metric.ACCURACY: "accuracy",
+        Metric.AUC: "auc",
+        Metric.RMSE: "rmse",
+        Metric.AGREEMENT: "top1_agreement",
     }[metric]
+    found = next((value for row in rows if (value := getattr(row, name)) is not None), None)  # of the labelled output
     if found is not None:
         return found
     return float(np.finfo(np.float32).max) if metric is Metric.RMSE else 0.0  # nothing to compare: as bad as can be

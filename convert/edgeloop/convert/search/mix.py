@@ -71,7 +71,7 @@ def find_mix(
     """
     layers = rank_layers(job.float32, _int8(job), job.samples, job.signature)
     before = Journal(journal, _key(job, options))
-    source = source_score(job.expected, job.samples.labels)
+    source = source_score(job.expected, job.samples.labels, job.samples.label_output)
     with open_measure(
         job.float32, job.signature, job.samples, job.expected, job.batch, min_snr_db=job.min_snr_db
     ) as measure:

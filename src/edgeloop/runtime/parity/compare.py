@@ -114,13 +114,14 @@ def compare(
     got: Mapping[str, np.ndarray],
     labels: np.ndarray | None = None,
     *,
+    label_output: str | None = None,
     classifier: bool = False,
 ) -> list[Parity]:
     """One record an output. An output that is missing, of another shape or not finite fails, saying so.
 
-    `labels` [n, ...] are for the one output of a model that has no other.
+    `labels` [n, ...] are for `label_output`, or for the one output of a model that has no other.
     """
-    task = label_task(expected, labels)
+    task, labelled = label_task(expected, labels, label_output), label_output or next(iter(expected))
     rows = []
     for name, reference in expected.items():
         value = filled_like(np.asarray(got[name]), reference) if name in got else None
@@ -128,17 +129,21 @@ def compare(
         if value is None or error:
             rows.append(_failed(where, name, reference, error))
         else:
-            own = Scores() if task is None or labels is None else scores(task, value, labels)
+            own = Scores()
+            if task is not None and labels is not None and name == labelled:
+                own = scores(task, value, labels)
             rows.append(_row(where, floor, name, reference, value, own, classifier))
     return rows
 
 
-def label_task(expected: Mapping[str, np.ndarray], labels: np.ndarray | None) -> Task | None:
-    """What the labels say that a source with these answers does; None: no labels, several outputs, or no fit."""
-    if labels is None or len(expected) != 1:
+def label_task(
+    expected: Mapping[str, np.ndarray], labels: np.ndarray | None, label_output: str | None = None
+) -> Task | None:
+    """What the labels say that a source with these answers does; None: no labels, several outputs and none of them
+    named, or no fit."""
+    if labels is None or (label_output is None and len(expected) != 1) or label_output not in (None, *expected):
         return None
-    (output,) = expected.values()
-    return task_of(output, labels)
+    return task_of(expected[label_output or next(iter(expected))], labels)
 
 
 def failed(where: RunContext, expected: Mapping[str, np.ndarray], error: str) -> list[Parity]:

@@ -82,7 +82,7 @@ def scores(task: Task, output: np.ndarray, labels: np.ndarray) -> Scores:
     """How good answers of the same shape as the source's are."""
     out, y = _squeezed(output), _squeezed(labels)
     if task.classifies:
-        return _of_class_scores(out, (y.argmax(-1) if y.shape == out.shape else y).astype(np.int64), task)
+        return _of_class_scores(out, class_numbers(out, y), task)
     out = out.astype(np.float64)
     if task is Task.CLASS_NUMBERS:
         return Scores(accuracy=float(np.mean(out == y)))
@@ -90,6 +90,12 @@ def scores(task: Task, output: np.ndarray, labels: np.ndarray) -> Scores:
         return _of_numbers(out.reshape(len(out), -1), y.reshape(len(y), -1).astype(np.float64))
     accuracy = float(np.mean((out > 0.5) == y)) if task is Task.YES_OR_NO else None
     return Scores(accuracy=accuracy, auc=_mean_auc(out.reshape(len(out), -1), y.reshape(len(y), -1)))
+
+
+def class_numbers(output: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Labels of a classifier, class numbers or one-hot rows, as numbers, without axes of length 1."""
+    out, y = _squeezed(output), _squeezed(labels)
+    return (y.argmax(-1) if y.shape == out.shape else y).astype(np.int64)
 
 
 def auc(values: np.ndarray, positive: np.ndarray) -> float | None:
@@ -109,6 +115,11 @@ def _of_classes(out: np.ndarray) -> Task:
 
 
 def _of_class_scores(out: np.ndarray, y: np.ndarray, task: Task) -> Scores:
+    known = (y >= 0) & (y < out.shape[-1])  # others are void: labels.py refuses them, or says that they do not count
+    if not known.all():
+        out, y = out[known], y[known]
+    if not y.size:
+        return Scores()
     two = None
     if out.shape[-1] == 2 and ((y == 0) | (y == 1)).all():
         wide = out.astype(np.float64)
@@ -121,10 +132,10 @@ def _among_first(out: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
     """Whether fewer than `count` classes come before the label's. Of equal values the first does, as argmax has it:
     probabilities in uint8 have many equal ones."""
     classes = out.shape[-1]
-    label = np.clip(y, 0, classes - 1)[..., None]
+    label = y[..., None]
     own = np.take_along_axis(out, label, -1)
     before = (out > own) | ((out == own) & (np.arange(classes) < label))
-    return (before.sum(-1) < count) & (label[..., 0] == y)
+    return before.sum(-1) < count
 
 
 def _mean_auc(out: np.ndarray, y: np.ndarray) -> float | None:
