@@ -9,11 +9,14 @@ import hostile_files as made
 import numpy as np
 import pytest
 
+from edgeloop import cli
 from edgeloop.bundle import Format, Scheme
 from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
+from edgeloop.convert.same import runnable
+from edgeloop.convert.same.runnable import open_runnable
 from edgeloop.convert.same.same import SameOptions, same
-from edgeloop.errors import DataError, ModelError, ParityError
+from edgeloop.errors import DataError, MissingExtra, ModelError, ParityError
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +137,42 @@ def test_layers_are_compared_on_the_same_inputs_in_whichever_order_a_model_takes
     two_inputs(tmp_path / "ab.keras", "ab", 1.0)
     two_inputs(tmp_path / "ba.keras", "ba", 2.0)
     assert same(tmp_path / "ab.keras", tmp_path / "ba.keras").first_difference.startswith("tuned, ")
+
+
+LAYERS = """
+import keras
+
+class Shift(keras.layers.Layer):
+    def call(self, x):
+        return x + 1.0
+"""
+
+
+def test_own_layers_come_from_an_import_and_what_was_allowed_is_told(tmp_path, capfd):
+    keras = pytest.importorskip("keras")
+    (tmp_path / "own.py").write_text(LAYERS)
+    space = {"__name__": "own"}
+    exec(LAYERS, space)
+    x = keras.Input((3,), name="x")
+    keras.Model(x, space["Shift"]()(x)).save(tmp_path / "own.keras")
+    keras.Model(x, keras.layers.Rescaling(1.0, 1.0)(x)).save(tmp_path / "plain.keras")
+    with pytest.raises(ModelError, match=r"'Shift' of the module 'own'.* or pass --import F\.py"):
+        same(tmp_path / "own.keras", tmp_path / "plain.keras")
+    line = ["same", tmp_path / "own.keras", tmp_path / "plain.keras", "--import", tmp_path / "own.py", "--json"]
+    assert cli.run([*map(str, line)]) == 0
+    notes = json.loads(capfd.readouterr().out)["notes"]
+    assert notes[0] == "--import: the Python code of own.py was run, with the rights of --allow-unsafe."
+    assert notes[1].startswith("--allow-unsafe: own.keras has 'Shift' of the module 'own'")
+
+
+def test_a_tfjs_model_without_its_runner_names_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(runnable, "runners", dict)
+    graph = made.tfjs(tmp_path)
+    model = json.loads((graph if graph.is_file() else graph / "model.json").read_text())
+    model["signature"] = {"inputs": {"x": {"name": "x:0"}}, "outputs": {"y": {"name": "y:0"}}}
+    (graph if graph.is_file() else graph / "model.json").write_text(json.dumps(model))
+    with pytest.raises(MissingExtra, match=r"Run: pip install 'edgeloop\[browser\]'"), open_runnable(graph):
+        pass
 
 
 def test_two_models_that_answer_nan_are_not_the_same(tmp_path):

@@ -32,7 +32,10 @@ def test_what_exporters_add_to_a_name_does_not_matter(name):
 
 def test_no_two_tensors_are_matched_with_the_same():
     first = [TensorSpec(name, (None, 4), "float32") for name in ("t:0", "t:1")]
-    assert match_tensors(first, specs(t=(None, 4), u=(None, 4)), "outputs") == [Match("t:0", "t"), Match("t:1", "u")]
+    assert match_tensors(first, specs(t=(None, 4), u=(None, 4)), "outputs") == [
+        Match("t:0", "t", by_position=True),
+        Match("t:1", "u", by_position=True),
+    ]
     assert match_tensors(first, first[::-1], "outputs") == [Match("t:0", "t:0"), Match("t:1", "t:1")]
 
 
@@ -43,7 +46,10 @@ def test_other_names_are_matched_by_shapes_that_fit_one_tensor_only():
 
 def test_where_shapes_do_not_decide_the_order_does():
     first, second = specs(x=(None, 4), y=(None, 4)), specs(p=(None, 4), q=(None, 4))
-    assert match_tensors(first, second, "inputs") == [Match("x", "p"), Match("y", "q")]
+    assert match_tensors(first, second, "inputs") == [
+        Match("x", "p", by_position=True),
+        Match("y", "q", by_position=True),
+    ]
 
 
 def test_channels_first_and_last_are_matched_and_transposed():

@@ -50,6 +50,16 @@ def same(
     allow_unsafe: Annotated[
         bool, typer.Option("--allow-unsafe", help="Load models that run code of their own or use files.")
     ] = False,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--import",
+            metavar="F.py",
+            show_default="none",
+            help="Run this Python file, which defines layers of the models, before loading them (implies "
+            "--allow-unsafe).",
+        ),
+    ] = None,
 ) -> CommandResult:
     """Compare two models of any format: whether they compute the same, and where they differ."""
     options = SameOptions(
@@ -57,13 +67,14 @@ def same(
         signature=signature,
         min_snr_db=min_snr,
         allow_unsafe=allow_unsafe,
+        imports=tuple(imports or ()),
         limits=memory_limits(memory_mb),
     )
     return comparison(run(first, second, options, ctx.obj))
 
 
 def comparison(found: SameResult) -> CommandResult:
-    """{same, first, second, samples, real, outputs, transposed, first_difference}, and a table of the outputs."""
+    """{same, first, second, samples, real, outputs, transposed, by_position, first_difference, notes}, and a table."""
     document = {
         "same": found.same,
         "first": dict(found.first),
@@ -72,7 +83,9 @@ def comparison(found: SameResult) -> CommandResult:
         "real": found.real,
         "outputs": [asdict(row) for row in found.parity],
         "transposed": list(found.transposed),
+        "by_position": [list(pair) for pair in found.by_position],
         "first_difference": found.first_difference,
+        "notes": list(found.notes),
     }
     rows = []
     for row in found.parity:
@@ -82,6 +95,10 @@ def comparison(found: SameResult) -> CommandResult:
     what = "inputs" if found.real else "made-up inputs"
     title = f"{Path(found.first['model']).name} ({found.first['runtime']}) and "
     title += f"{Path(found.second['model']).name} ({found.second['runtime']}) on {found.samples} {what}"
-    notes = [f"The channels of {name} stand at another place in the second model." for name in found.transposed]
+    notes = [*found.notes]
+    notes += [f"The channels of {name} stand at another place in the second model." for name in found.transposed]
+    if found.by_position:
+        pairs = ", ".join(f"{a} with {b}" for a, b in found.by_position)
+        notes.append(f"Neither names nor shapes tell which tensors belong together, so their order decided: {pairs}.")
     columns = ("output", "same", "SNR dB", "max error", "top-1")
     return CommandResult(document, [Table(title, columns, rows)], notes, found.error)

@@ -17,6 +17,7 @@ from edgeloop.convert.read_samples import LabelPolicy, read_samples
 from edgeloop.convert.same.matching import Match, match_tensors
 from edgeloop.convert.same.runnable import Runnable, open_runnable
 from edgeloop.convert.samples import Samples, as_calls, synthetic
+from edgeloop.convert.sources.custom_objects import import_layers
 from edgeloop.errors import EdgeloopError
 from edgeloop.processes.job_child import Events
 from edgeloop.runtime.parity.compare import FLOORS, Floor, RunContext, classifies, compare, snr_db
@@ -34,10 +35,11 @@ class SameJob:
     signature: str | None
     min_snr_db: float | None
     allow_unsafe: bool
+    imports: tuple[Path, ...] = ()
 
 
 def compare_models(job: SameJob, events: Events) -> dict[str, Any]:
-    """{first, second, samples, real, rows, matches, first_difference}.
+    """{first, second, samples, real, rows, matches, first_difference, notes}.
 
     Raises:
         ModelError: One of them cannot be read or run.
@@ -45,7 +47,8 @@ def compare_models(job: SameJob, events: Events) -> dict[str, Any]:
         ParityError: Their inputs or outputs do not match, so there is nothing to compare.
     """
     events.progress("compare", 0, 3)
-    unsafe = job.allow_unsafe
+    imported = [import_layers(file) for file in job.imports]
+    unsafe = job.allow_unsafe or bool(job.imports)
     with (
         open_runnable(job.first, job.signature, allow_unsafe=unsafe) as first,
         open_runnable(job.second, job.signature, allow_unsafe=unsafe) as second,
@@ -63,7 +66,15 @@ def compare_models(job: SameJob, events: Events) -> dict[str, Any]:
         floor = floor_between(first.scheme, second.scheme, job.min_snr_db)
         where = RunContext(job.second.name, second.runtime)
         classifier = classifies(expected, samples.labels)
-        rows = compare(where, floor, expected, answered, samples.labels, classifier=classifier)
+        rows = compare(
+            where,
+            floor,
+            expected,
+            answered,
+            samples.labels,
+            label_output=samples.label_output,
+            classifier=classifier,
+        )
         blame = None if all(row.passed for row in rows) else first_difference(first, second, samples, floor, inputs)
     events.progress("compare", 3, 3)
     return {
@@ -74,6 +85,7 @@ def compare_models(job: SameJob, events: Events) -> dict[str, Any]:
         "matches": [asdict(match) for match in (*inputs, *outputs)],
         "rows": [asdict(row) for row in rows],
         "first_difference": blame,
+        "notes": [*imported, *first.notes, *second.notes],
     }
 
 

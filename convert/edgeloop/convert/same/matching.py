@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,11 +21,15 @@ DECORATION = re.compile(r"^serving_default_|(:\d+)$|\W")
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`first` and `second` are names; `axes` transposes a value of the first to one of the second, None: as it is."""
+    """`first` and `second` are names; `axes` transposes a value of the first to one of the second, None: as it is.
+
+    `by_position`: neither their names nor their shapes tell that they belong together.
+    """
 
     first: str
     second: str
     axes: tuple[int, ...] | None = None
+    by_position: bool = False
 
     def to_second(self, value: np.ndarray) -> np.ndarray:
         return value if self.axes is None else np.transpose(value, self.axes)
@@ -43,7 +47,10 @@ def match_tensors(first: Sequence[TensorSpec], second: Sequence[TensorSpec], wha
     if len(first) != len(second):
         raise _differ(first, second, what)
     found = _by_name(first, second, str) or _by_name(first, second, _plain)
-    found = found or _by_shape(first, second) or _fitting(list(zip(first, second, strict=True)))
+    found = found or _by_shape(first, second)
+    if found is None:
+        placed = _fitting(list(zip(first, second, strict=True)))
+        found = None if placed is None else [replace(match, by_position=True) for match in placed]
     if found is None:
         raise _differ(first, second, what)
     return found

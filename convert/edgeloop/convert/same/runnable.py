@@ -17,7 +17,7 @@ from edgeloop.convert.sources.safety import check_safety
 from edgeloop.convert.sources.source import INFER, Source, SourceKind, identify, open_source
 from edgeloop.convert.sources.source_value import Call, tensor_specs
 from edgeloop.convert.sources.tfjs_files import WEIGHTS, model_file, read_model
-from edgeloop.errors import ModelError, OptionsError, one_line
+from edgeloop.errors import MissingExtra, ModelError, OptionsError, one_line
 from edgeloop.extras import need
 from edgeloop.runtime.parity.quantization import from_io, to_io
 from edgeloop.runtime.runners import runners
@@ -37,6 +37,7 @@ class Runnable:
         runtime: Name of what runs it, as the table of runtimes has it, or "tfjs".
         scheme: How its weights are stored, which decides how closely it can agree.
         source: Where convert/ can open it: a Keras model, a SavedModel or a .tflite.
+        notes: What a user should know of how it was read: what was allowed, which Keras read it.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Runnable:
     outputs: tuple[TensorSpec, ...]
     call: Call
     source: Source | None = None
+    notes: tuple[str, ...] = ()
 
 
 def compared_file(path: Path) -> Path:
@@ -70,8 +72,8 @@ def open_runnable(path: Path, signature: str | None = None, *, allow_unsafe: boo
         with _tfjs(path, signature, allow_unsafe) as model:
             yield model
     elif kind is SourceKind.ONNX:
-        check_safety(path, kind, allow_unsafe)
-        yield _onnx(path, signature)
+        notes = check_safety(path, kind, allow_unsafe)
+        yield replace(_onnx(path, signature), notes=notes)
     else:
         yield _source(open_source(path, signature, allow_unsafe=allow_unsafe))
 
@@ -86,6 +88,7 @@ def _source(source: Source) -> Runnable:
             outputs=source.outputs,
             call=source.call,
             source=source,
+            notes=source.notes,
         )
     io = {name: q for name, q in stored_io(source.flatbuffer).items() if q.scale}
 
@@ -100,6 +103,7 @@ def _source(source: Source) -> Runnable:
         outputs=_real(source.outputs, io),
         call=call,
         source=source,
+        notes=source.notes,
     )
 
 
@@ -152,7 +156,7 @@ def _onnx_spec(tensor: Any) -> TensorSpec:
 @contextlib.contextmanager
 def _tfjs(path: Path, signature: str | None, allow_unsafe: bool) -> Iterator[Runnable]:
     """A graph model in TF.js; in TensorFlow a layers model, and a graph that names no inputs and outputs."""
-    check_safety(path, SourceKind.TFJS, allow_unsafe)
+    notes = check_safety(path, SourceKind.TFJS, allow_unsafe)
     model = read_model(path)
     stored = {
         weight["quantization"]["dtype"]
@@ -169,7 +173,10 @@ def _tfjs(path: Path, signature: str | None, allow_unsafe: bool) -> Iterator[Run
         raise OptionsError(f"{path} is a TF.js model, which has one signature", advice="Leave --signature out.")
     runner = runners().get("tfjs")
     if runner is None:
-        raise ModelError("no runtime for TF.js models is installed", advice="Run: edgeloop setup tfjs")
+        raise MissingExtra(
+            "TF.js models run in edgeloop's browser part, which is not installed",
+            advice="Run: pip install 'edgeloop[browser]'",
+        )
     file = model_file(path)
     with runner.open(file.parent, file.name) as session:
         yield Runnable(
@@ -179,6 +186,7 @@ def _tfjs(path: Path, signature: str | None, allow_unsafe: bool) -> Iterator[Run
             inputs=_tfjs_specs(ends["inputs"]),
             outputs=_tfjs_specs(ends["outputs"]),
             call=lambda arrays: dict(session.infer(arrays, None)),
+            notes=notes,
         )
 
 

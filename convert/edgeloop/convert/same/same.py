@@ -26,12 +26,14 @@ class SameOptions:
         signature: Of a SavedModel or .tflite file. None: the default one.
         min_snr_db: What every output must reach. None: the floor of the coarser of the two schemes.
         allow_unsafe: Load a model that runs code or uses files.
+        imports: Python files with the classes of the models' own layers; implies `allow_unsafe`.
     """
 
     evaluation: Path | None = None
     signature: str | None = None
     min_snr_db: float | None = None
     allow_unsafe: bool = False
+    imports: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -48,6 +50,8 @@ class SameResult:
         parity: One record an output of the first model.
         samples: How many inputs were compared; `real` is False where they were made up.
         transposed: Inputs and outputs whose channels stand at another place in the second model.
+        by_position: [first, second] of inputs and outputs that only their places in the two models bring together.
+        notes: One line each that a user should know: what was allowed, how a model was read.
         first_difference: The first layer whose output differs, where layers can be matched and one does.
     """
 
@@ -58,6 +62,8 @@ class SameResult:
     real: bool
     transposed: tuple[str, ...]
     first_difference: str | None
+    by_position: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -106,6 +112,7 @@ def same(
         signature=options.signature,
         min_snr_db=options.min_snr_db,
         allow_unsafe=options.allow_unsafe,
+        imports=tuple(path.resolve() for path in options.imports),
     )
     found = run_job(WORKER, job, options.limits, progress, work="comparing")
     return SameResult(
@@ -116,4 +123,6 @@ def same(
         real=found["real"],
         transposed=tuple(match["first"] for match in found["matches"] if match["axes"] is not None),
         first_difference=found["first_difference"],
+        by_position=tuple((match["first"], match["second"]) for match in found["matches"] if match["by_position"]),
+        notes=tuple(dict.fromkeys(found["notes"])),
     )
