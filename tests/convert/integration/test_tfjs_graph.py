@@ -1,11 +1,12 @@
 """What the graph for TF.js holds instead of what Grappler would make an operation of that TF.js lacks."""
 
+import base64
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from edgeloop.convert.forms.tfjs_graph import for_tfjs
+from edgeloop.convert.forms.tfjs_graph import for_tfjs, unfuse_tensors
 
 tf = pytest.importorskip("tensorflow")
 
@@ -23,3 +24,17 @@ def test_a_hard_swish_is_clipped_without_relu6_and_computes_the_same():
     with tf.Graph().as_default() as again, tf.compat.v1.Session(graph=again) as session:
         tf.import_graph_def(made, name="")
         np.testing.assert_allclose(session.run("y:0", {"x:0": X}), HARD_SWISH, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("turned", "ops"), [(True, ["MatMul", "AddV2"]), (False, ["_FusedMatMul"])])
+def test_a_fused_product_of_a_transposed_matrix_is_split_as_tfjs_computes_it_wrong(turned, ops):
+    vector = {"value": {"tensor": {"tensorShape": {"dim": [{"size": "3"}]}}}}
+    fused = {
+        "T": {},
+        "fused_ops": {"list": {"s": [base64.b64encode(b"BiasAdd").decode()]}},
+        "transpose_a": {"b": turned},
+    }
+    product = {"name": "y", "op": "_FusedMatMul", "input": ["x", "w", "b"], "attr": fused}
+    topology = {"node": [{"name": "b", "op": "Const", "attr": vector}, product]}
+    unfuse_tensors(topology)
+    assert [node["op"] for node in topology["node"][1:]] == ops

@@ -60,14 +60,15 @@ def _clip(tf: Any, x: Any) -> Any:
 def unfuse_tensors(topology: Json) -> None:
     """Split fused convolutions and products whose "bias" is no vector of weights into the operations they came from.
 
-    Grappler fuses any addition; TF.js fuses vectors only (a residual's other branch has the rank of the result).
+    Grappler fuses any addition; TF.js fuses vectors only (a residual's other branch has the rank of the result). Its
+    fused product of a transposed matrix is wrong beyond the first row (4.22, WebAssembly); its plain one is right.
     """
     nodes: list[Json] = topology["node"]
     by_name = {node["name"]: node for node in nodes}
     split: list[Json] = []
     for node in nodes:
         fused = _fused_ops(node)
-        if fused[:1] != ["BiasAdd"] or _is_vector(by_name, node["input"][2]):
+        if fused[:1] != ["BiasAdd"] or (_is_vector(by_name, node["input"][2]) and not _is_transposed(node)):
             split.append(node)
             continue
         split += _unfused(node, fused)
@@ -101,6 +102,10 @@ def _fused_ops(node: Json) -> list[str]:
         return []
     words = node.get("attr", {}).get("fused_ops", {}).get("list", {}).get("s", [])
     return [base64.b64decode(word).decode() for word in words]
+
+
+def _is_transposed(node: Json) -> bool:
+    return any(node.get("attr", {}).get(key, {}).get("b") for key in ("transpose_a", "transpose_b"))
 
 
 def _is_vector(nodes: Mapping[str, Json], name: str) -> bool:

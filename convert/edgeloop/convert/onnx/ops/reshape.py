@@ -94,8 +94,10 @@ def _regrouped(x: Value, have: list[int], goal: list[int]) -> tuple[Sequence[int
     if runs is None:
         return plain
     real = [[axis for axis in a if have[axis] != 1] for a, _ in runs]
-    first = [min((x.perm.index(axis) for axis in r), default=-1) for r in real]
-    ranked = sorted(range(len(runs)), key=lambda run: first[run])
+    # by the last place, so that what moves moves in long pieces: the outputs of a bidirectional layer, which lie as
+    # [time, 2, batch, units], become [time, batch, 2 units] and not [time, 2 units, batch]
+    last = [max((x.perm.index(axis) for axis in r), default=-1) for r in real]
+    ranked = sorted(range(len(runs)), key=lambda run: last[run])
     perm = [axis for run in ranked for axis in real[run]]
     if [axis for axis in x.perm if axis in perm] == perm:  # already so: axes of one element may lie anywhere
         perm = list(x.perm)
