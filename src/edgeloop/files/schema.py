@@ -66,6 +66,7 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
         *(("", ""), ("stride_w", "i32"), ("stride_h", "i32")),
         *(("filter_w", "i32"), ("filter_h", "i32"), ("activation", "i8")),
     ),
+    "CALL_ONCE": (("init_subgraph_index", "i32"),),
     "CONCATENATION": (("axis", "i32"), ("activation", "i8")),
     "CONV_2D": (
         *(("", ""), ("stride_w", "i32"), ("stride_h", "i32"), ("activation", "i8")),
@@ -76,6 +77,7 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
         *(("dilation_w", "i32"), ("dilation_h", "i32")),
     ),
     "FULLY_CONNECTED": (("activation", "i8"), ("weights_format", "i8"), ("keep_num_dims", "u8")),
+    "IF": (("then_subgraph_index", "i32"), ("else_subgraph_index", "i32")),
     "MAX_POOL_2D": (
         *(("", ""), ("stride_w", "i32"), ("stride_h", "i32")),
         *(("filter_w", "i32"), ("filter_h", "i32"), ("activation", "i8")),
@@ -90,6 +92,7 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "SUB": (("activation", "i8"),),
     "TRANSPOSE_CONV": (("", ""), ("stride_w", "i32"), ("stride_h", "i32"), ("activation", "i8")),
+    "WHILE": (("cond_subgraph_index", "i32"), ("body_subgraph_index", "i32")),
 }
 
 BUILTIN_OPERATOR = """

@@ -17,6 +17,7 @@ from edgeloop.files.targets.cortex_m import CortexMReason, refusals, report, tai
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "targets"
 PAIRS = [json.loads(line) for line in gzip.decompress((GOLDEN / "edgetpu_pairs.jsonl.gz").read_bytes()).splitlines()]
+BRANCHES = json.loads((GOLDEN / "tflite_micro_branches.json").read_text())  # models of ten lines with IF and WHILE
 MEASURED = json.loads((GOLDEN / "tflite_micro.json").read_text())["models"]
 
 
@@ -69,7 +70,7 @@ def test_weights_and_variables_take_no_place_among_the_activations():
 
 def test_a_free_dimension_beside_the_batch_leaves_the_arena_unknown():
     made = graph(Step(op="RELU", inputs=(0,), outputs=(1,)), values=(value(1, 1, free=True), value(1, 1, free=True)))
-    assert report(made, 100)["arena_bytes"] is None
+    assert report([made], 100)["arena_bytes"] is None
 
 
 def one(op, *inputs: Value, out: Value, custom: bool = False) -> GraphFacts:
@@ -120,10 +121,56 @@ def test_it_is_supported(made):
 
 
 def test_flash_is_the_file_and_the_arena_head_and_tail():
-    found = report(one("RELU", value(16), out=value(16)), 4321)
+    found = report([one("RELU", value(16), out=value(16))], 4321)
     assert found["flash_bytes"] == 4321
     assert found["activations_bytes"] == 32
     assert found["arena_bytes"] == 32 + found["persistent_bytes"]
+
+
+def branching(then: GraphFacts, other: GraphFacts) -> list[GraphFacts]:
+    """A file whose first graph reads a flag (0) and data (1), and chooses one of two graphs for them."""
+    choose = Step(op="IF", inputs=(0, 1), outputs=(2,), options={"then_subgraph_index": 1, "else_subgraph_index": 2})
+    first = GraphFacts(
+        values=(value(1, dtype="bool"), value(64), value(64)), steps=(choose,), inputs=(0, 1), outputs=(2,)
+    )
+    return [first, then, other]
+
+
+def test_the_graphs_that_control_flow_calls_are_planned_in_its_time():
+    wide = GraphFacts(
+        values=(value(64), value(1024), value(64)),
+        steps=(Step(op="EXP", inputs=(0,), outputs=(1,)), Step(op="SUM", inputs=(1,), outputs=(2,))),
+        inputs=(0,),
+        outputs=(2,),
+    )
+    graphs = branching(wide, one("RELU", value(64), out=value(64)))
+    # while `wide` runs: flag 16, data 64, result 64, and of its own 1024 beside its input or output of 64
+    assert arena_bytes(graphs[0], graphs[0].steps, graphs) == 16 + 64 + 64 + 1024 + 64
+    assert report(graphs, 1)["total"] == 4  # IF, EXP, SUM, RELU
+    assert arena_bytes(graphs[0], graphs[0].steps) == 16 + 64 + 64
+
+
+def test_an_operator_in_a_called_graph_is_refused_and_one_of_another_signature_is_not():
+    lacking, fine = one("TOPK_V2", value(64), out=value(64)), one("RELU", value(64), out=value(64))
+    assert report(branching(lacking, fine), 1)["supported"] == 2
+    assert report([fine, lacking], 1) == report([fine], 1)
+
+
+def test_a_graph_that_calls_itself_or_nothing_is_damage():
+    graphs = branching(one("RELU", value(64), out=value(64)), one("RELU", value(64), out=value(64)))
+    graphs[1] = graphs[0]
+    with pytest.raises(ValueError, match="calls the graph that it is in"):
+        arena_bytes(graphs[0], graphs[0].steps, graphs)
+    with pytest.raises(ValueError, match="does not have"):
+        report(branching(graphs[2], graphs[2])[:2], 1)
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_the_arena_of_branches_and_loops_is_the_real_interpreters(name):
+    graphs, measured = [from_json(graph) for graph in BRANCHES[name]["graphs"]], BRANCHES[name]
+    found = report(graphs, 1)
+    assert found["activations_bytes"] == measured["head"]
+    assert abs(found["persistent_bytes"] / measured["tail"] - 1) < 0.21  # as is said at CALLED_TENSOR_BYTES
 
 
 def test_the_planned_activations_are_those_of_the_real_planner_to_the_byte():

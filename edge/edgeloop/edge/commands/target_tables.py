@@ -51,7 +51,9 @@ def _sentence(name: str, target: Target, report: Mapping[str, Any]) -> str:
             f"{report['on_chip_bytes'] / 1e3:,.1f} kB of their weights stay on the chip; "
             f"{report['off_chip_bytes'] / 1e3:,.1f} kB are streamed in each run."
         )
-    arena = "unknown" if report["arena_bytes"] is None else f"about {report['arena_bytes'] / 1e3:,.1f} kB"
+    arena = f"an unknown amount ({report['arena_unknown']})"
+    if report["arena_bytes"] is not None:
+        arena = f"about {report['arena_bytes'] / 1e3:,.1f} kB"
     return (
         f"{what}TensorFlow Lite Micro supports {report['supported']} of {report['total']} operators. The model takes "
         f"{report['flash_bytes'] / 1e3:,.1f} kB of flash and {arena} of RAM for the arena, without the "

@@ -68,7 +68,7 @@ def report(graph: GraphFacts) -> dict[str, Any]:
     found = predict(graph)
     mapped = [index for index, refusal in enumerate(found.refusals) if refusal is None]
     return {
-        **rows(graph, found.refusals, "mapped"),
+        **rows(list(zip(graph.steps, found.refusals, strict=True)), "mapped"),
         "partition": {"first": mapped[0], "last": mapped[-1]} if mapped else None,
         "on_chip_bytes": found.on_chip_bytes,
         "off_chip_bytes": found.off_chip_bytes,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.files.graph_facts import GraphFacts
+from edgeloop.files.graph_facts import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +18,8 @@ class OperatorRefusal:
     found: str
 
 
-def rows(graph: GraphFacts, refusals: Sequence[OperatorRefusal | None], accepted: str) -> dict[str, Any]:
-    """`ops` for `--json`, and how many are `accepted`, the word of that target."""
+def rows(steps: Sequence[tuple[Step, OperatorRefusal | None]], accepted: str) -> dict[str, Any]:
+    """`ops` for `--json`, and how many are `accepted`, the word of that target; each step with why it is refused."""
     return {
         "ops": [
             {
@@ -30,8 +30,8 @@ def rows(graph: GraphFacts, refusals: Sequence[OperatorRefusal | None], accepted
                 "kind": None if refusal is None else refusal.why.name.lower(),
                 "advice": None if refusal is None else refusal.why.value,
             }
-            for index, (step, refusal) in enumerate(zip(graph.steps, refusals, strict=True))
+            for index, (step, refusal) in enumerate(steps)
         ],
-        accepted: sum(refusal is None for refusal in refusals),
-        "total": len(refusals),
+        accepted: sum(refusal is None for _, refusal in steps),
+        "total": len(steps),
     }

@@ -24,7 +24,7 @@ class Target(enum.StrEnum):
 
 
 def inspect_for_target(path: str | Path, target: Target, variant: str | None = None) -> dict[str, dict[str, Any]]:
-    """The target's report on the first graph of each .tflite, by variant; "" for a file that is no bundle.
+    """The target's report on each .tflite, by variant; "" for a file that is no bundle.
 
     Raises:
         ModelError: The file is damaged.
@@ -60,8 +60,8 @@ def _file(path: Path, target: Target) -> dict[str, Any]:
     if not model.graphs:
         raise ModelError(f"{path} holds no graph", advice="Convert it again.")
     try:
-        graph = facts(model.graphs[0], data)
-        report = edgetpu.report(graph) if target is Target.EDGETPU else cortex_m.report(graph, len(data))
+        graphs = [facts(graph, data) for graph in model.graphs]
+        report = edgetpu.report(graphs[0]) if target is Target.EDGETPU else cortex_m.report(graphs, len(data))
     except (ValueError, IndexError) as e:  # options out of the file, operators without the inputs they must have
         raise ModelError(f"{path} is a damaged .tflite file ({e})", advice="Fetch it or convert it again.") from e
     return {**report, "graphs": len(model.graphs)}
