@@ -95,12 +95,12 @@ def test_a_variant_that_did_not_run_fails_in_every_output_with_the_reason():
     ]
 
 
-def test_of_an_answer_that_is_next_to_nothing_noise_counts_against_one_unit_an_element():
-    # sigmoids of a detector that finds nothing, off by half of themselves: 10 log10(2 / (2 * 2.5e-8^2)) = 152 dB
+def test_what_float32_rounds_at_one_is_no_noise_however_small_the_answers_are():
+    # sigmoids of a detector that finds nothing, off by half of themselves: 6 dB
     (row,) = rows(Scheme.FLOAT32, [[5e-8, 5e-8]], [[7.5e-8, 2.5e-8]])
-    assert row.passed and row.snr_db == pytest.approx(152.04, abs=0.01)
-    (row,) = rows(Scheme.FLOAT32, [[1.1e-5, 5e-8]], [[1.1e-5, 2.5e-6]])  # 13 dB of what is above 1e-5
-    assert not row.passed and row.snr_db == pytest.approx(13.05, abs=0.01)
+    assert row.passed and row.snr_db == pytest.approx(6.02, abs=0.01)
+    (row,) = rows(Scheme.FLOAT32, [[1.1e-6, 5e-8]], [[5e-7, 5e-8]])  # off by 6e-7, five times what it rounds: 5.3 dB
+    assert not row.passed
 
 
 def test_garbage_beyond_any_number_still_has_a_finite_snr():

@@ -14,9 +14,9 @@ from edgeloop.bundle import Scheme
 from edgeloop.runtime.parity.answers import filled_like
 from edgeloop.runtime.parity.metrics import Scores, Task, scores, task_of
 
-# A reference of zeros, or of next to nothing, has no power of its own: its noise is measured against one unit an
-# element. Of a detector that finds nothing, sigmoids of 5e-8, float32's rounding is the larger part.
-QUIET = 1e-5  # the largest value of such a reference: what float32 may be off by
+# What float32 rounds at 1 (2^-23), four times: no noise, however small the answers are. A detector that finds nothing
+# answers sigmoids of 5e-8, one that hears no speech 3e-5, both off by 1e-7.
+ROUNDING = 5e-7
 LIMIT_DB = 200.0  # of what is garbage beyond measure: JSON has no infinity
 
 
@@ -223,11 +223,11 @@ def _row(
     error = np.abs(r - v)
     largest = float(np.max(np.abs(r), initial=0.0))
     max_abs = float(error.max(initial=0.0))
-    power = float(np.sum(np.square(r))) if largest > QUIET else float(r.size)
-    snr = snr_db(power, float(np.sum(np.square(error))))
+    # a reference of zeros has no power of its own: its noise is then measured against one unit an element
+    snr = snr_db(float(np.sum(np.square(r))) or float(r.size), float(np.sum(np.square(error))))
     same = int(np.sum(r.argmax(-1) == v.argmax(-1))) if classifier else len(r)
     passed = (
-        (snr is None or snr >= floor.snr_db)
+        (snr is None or snr >= floor.snr_db or max_abs <= ROUNDING)
         and (floor.max_abs is None or max_abs <= floor.max_abs * max(1.0, largest))
         and len(r) - same <= max(1.0, (1 - floor.top1) * len(r))
     )
