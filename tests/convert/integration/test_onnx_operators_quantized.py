@@ -60,6 +60,16 @@ def test_weights_in_blocks_and_of_four_bits_become_real_numbers():
         check(model, {"x": x}, expected=[x @ (values * np.repeat(scales, 3, 1)).astype(np.float32)])
 
 
+def test_weights_that_are_quantized_and_back_are_constants():
+    constants = {"w": RNG.normal(size=(4, 3, 3, 3)).astype(np.float32), "s": np.float32([0.01, 0.02, 0.03, 0.015])}
+    constants |= {"z": np.zeros(4, np.int8), "one": np.float32(0.02)}
+    nodes = [N("QuantizeLinear", ["w", "s", "z"], ["q"], axis=0), N("DequantizeLinear", ["q", "s", "z"], ["r"], axis=0)]
+    nodes += [N("QuantizeLinear", ["w", "one"], ["p"]), N("DequantizeLinear", ["p", "one"], ["t"])]
+    nodes += [N("Conv", ["x", "r"], ["y"]), N("Conv", ["x", "t"], ["v"])]
+    names = operators(check_nodes(nodes, {"x": X}, constants, opset=13, outputs=["y", "v"]))
+    assert set(names) == {"TRANSPOSE", "CONV_2D"}
+
+
 def qdq_net():
     """Convolutions, a sum and a dense layer between pairs, with int8 weights: as static quantizers write it."""
     nodes, constants = [], {}

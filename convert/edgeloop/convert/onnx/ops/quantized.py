@@ -102,7 +102,7 @@ def quantize(n: Node, x: Value, scale: Value, zero: Value | None = None) -> Valu
 def as_quantized(real: Value, scale: Value, zero: Value | None, dtype: np.dtype, numbers: Numbers) -> Value:
     """Both, where LiteRT has a type for them; else the whole numbers alone."""
     known = parameters(scale, zero)
-    if known is None or dtype.name not in ("int8", "uint8"):
+    if real.const is not None or known is None or dtype.name not in ("int8", "uint8"):
         return numbers()
     low, high = (np.float32((limit - known[1]) * known[0]) for limit in LIMITS[dtype.name])
     step = np.float32(known[0])
@@ -115,9 +115,13 @@ def rounded(n: Node, x: Value, scale: Value, zero: Value | None, dtype: np.dtype
     if dtype.name not in LIMITS:
         raise Unsupported(f"quantization to {dtype.name}")
     low, high = LIMITS[dtype.name]
-    y = div(None, real_number(x), along(scale, n, x))
+    steps, shift = along(scale, n, x), None if zero is None else along(zero, n, x)
+    if x.const is not None and steps.const is not None and (shift is None or shift.const is not None):
+        counted = np.rint(x.const.astype(np.float32) / steps.const) + (0 if shift is None else shift.const)
+        return Value(const=np.clip(counted, low, high).astype(dtype))
+    y = div(None, real_number(x), steps)
     y = Value(tf.round(y.raw()), np.float32, y.perm)
-    y = y if zero is None else add(None, y, along(zero, n, x))
+    y = y if shift is None else add(None, y, shift)
     return Value(tf.cast(tf.clip_by_value(y.raw(), float(low), float(high)), tf.int32), dtype, y.perm)
 
 
