@@ -203,3 +203,23 @@ def test_norms_of_windows():
         N("LpPool", ["x"], ["upper"], kernel_shape=[3, 3], auto_pad="SAME_UPPER", strides=[2, 2]),
     ]
     check_nodes(nodes, {"x": normal(2, 3, 7, 8)}, opset=18)
+
+
+def test_convolutions_that_read_where_the_net_says():
+    constants = {"w": normal(4, 3, 3, 2), "g": normal(4, 2, 2, 2), "b": normal(4)}
+    nodes = [
+        N("DeformConv", ["x", "w", "o", "b", "m"], ["a"], pads=[1, 0, 1, 1], strides=[2, 1]),
+        N("DeformConv", ["v", "g", "p"], ["c"], group=2, offset_group=2, dilations=[2, 1]),
+    ]
+    feeds = {"x": normal(2, 3, 5, 6), "o": normal(2, 12, 3, 6) * 2, "m": normal(2, 6, 3, 6)}
+    feeds |= {"v": normal(1, 4, 5, 4), "p": normal(1, 16, 3, 3) * 2}
+    check_nodes(nodes, feeds, constants, opset=22, free={"x": (0,), "o": (0,), "m": (0,)})
+
+
+def test_images_out_of_blocks_that_overlap():
+    nodes = [
+        N("Col2Im", ["x", "image", "block"], ["a"], strides=[2, 1], pads=[1, 0, 1, 1], dilations=[1, 2]),
+        N("Col2Im", ["v", "line", "three"], ["b"], strides=[2]),
+    ]
+    constants = {"image": np.array([6, 7]), "block": np.array([2, 3]), "line": np.array([9]), "three": np.array([3])}
+    check_nodes(nodes, {"x": normal(2, 12, 16), "v": normal(2, 6, 4)}, constants, opset=18, free={"x": (0,)})
