@@ -57,6 +57,8 @@ export interface Reference {
   outputs: Record<string, Tensor>;
   /** How many samples. */
   count: number;
+  /** The model has no batch axis: a sample is all that one call takes, and the first axis of each array counts calls. */
+  whole: boolean;
 }
 
 export const urlOf = (file: string): string =>
@@ -110,7 +112,8 @@ export function referenceOf(bundle: Bundle, signature: string): Reference | unde
       }),
     );
   const inputs = named("in", specs.inputs);
-  return { inputs, outputs: named("out", specs.outputs), count: Object.values(inputs)[0]?.shape[0] ?? 0 };
+  const whole = specs.inputs.some(({ name, shape }) => inputs[name]?.shape.length === shape.length + 1);
+  return { inputs, outputs: named("out", specs.outputs), count: Object.values(inputs)[0]?.shape[0] ?? 0, whole };
 }
 
 export const bytesOfVariant = (manifest: Manifest, variant: Variant): number =>

@@ -2,8 +2,9 @@
 
 import { api } from "./api";
 import { type Bundle, openBundle, type Reference, referenceOf, type Variant } from "./bundle";
-import { classOutput, compare as compareSamples, cut, median } from "./compare";
-import { rows, type Tensors } from "./engine";
+import { answers, oneRun } from "./calls";
+import { classOutput, compare as compareSamples, median } from "./compare";
+import type { Tensors } from "./engine";
 import { imageLayout, unit } from "./image";
 import { type Model, openModel } from "./model";
 import { compare, isClassifier } from "./parity";
@@ -50,8 +51,8 @@ async function prove(bundle: Bundle, variant: Variant, sketch: Sketch | undefine
   view.showStanding(variant, standing);
   if (model && standing.used) {
     if (reference) {
-      const { wall_ms } = await model.run(rows(reference.inputs, model.batch), WARMUP, RUNS);
-      view.showTime(median(wall_ms), RUNS, model.batch, variant);
+      const { wall_ms } = await model.run(oneRun(reference, model.batch), WARMUP, RUNS);
+      view.showTime(median(wall_ms), RUNS, reference.whole ? 1 : model.batch, variant);
     }
     sketch?.use(model);
   } else sketch?.stop();
@@ -73,8 +74,7 @@ async function runReference(bundle: Bundle, variant: Variant): Promise<TrialResu
     const model = await openModel(bundle, variant);
     const reference = referenceOf(bundle, model.signature);
     if (!reference) return { model };
-    const whole = rows(reference.inputs, Math.ceil(reference.count / model.batch) * model.batch);
-    return { model, reference, outputs: cut((await model.run(whole)).outputs, reference.count) };
+    return { model, reference, outputs: await answers(model, reference) };
   } catch (error) {
     return { error };
   }
