@@ -18,11 +18,12 @@ from edgeloop.convert.forms.bias import correct_biases
 from edgeloop.convert.forms.calibration import Calibration, quantizer_errors, quiet
 from edgeloop.convert.forms.ends import with_outputs
 from edgeloop.convert.forms.float_operators import FloatOperator, float_operators, listed
+from edgeloop.convert.forms.int16_graph import LEAST, MARGIN
 from edgeloop.convert.forms.integer_kernels import in_integers
 from edgeloop.convert.forms.masks import Ranges, with_near_masks
 from edgeloop.convert.forms.recipes import Io, recipe
 from edgeloop.convert.forms.rewrite import for_integers
-from edgeloop.convert.forms.rewrite_int16 import LEAST, for_int16
+from edgeloop.convert.forms.rewrite_int16 import for_int16
 from edgeloop.convert.forms.rounding import round_weights
 from edgeloop.convert.forms.second_quantizer import NAME, quantize_otherwise
 from edgeloop.convert.forms.tables import with_small_tables
@@ -31,9 +32,6 @@ from edgeloop.extras import need
 from edgeloop.files.flatbuffer import read_tflite
 
 INTEGER = frozenset({Scheme.INT8, Scheme.INT16X8})
-# 16 bits have room for values beyond those of the samples. ResNet8 calibrated on one photograph, on plain crops of
-# others: 19.8 dB without, 22.1 dB with it. int8 has no room: 1.1 cost it 1 dB on resized crops.
-MARGIN = np.float32(4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
