@@ -38,7 +38,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
     """Read what a model file or a bundle holds.
 
     Returns `format`, `bytes`, `signatures` {name: {inputs, outputs: [{name, shape, dtype}]}} and `operators`
-    {name: count}. A .keras file has `layers` [{name, kind}] instead of operators; a bundle `variants`. In a shape,
+    {name: count}, of all graphs in the file. A .keras file has `layers` [{name, kind}] instead of operators, and its
+    inputs alone; a bundle `variants`. In a shape,
     None is a free dimension; sizes are in bytes. The model is never run, and no framework is loaded.
 
     Raises:
@@ -125,9 +126,21 @@ def _keras(path: Path) -> dict[str, Any]:
         "format": "keras",
         "name": config["config"].get("name", ""),
         "keras_version": metadata.get("keras_version"),
+        "signatures": {"": {"inputs": _keras_inputs(config), "outputs": []}},
         "layers": layers,
         "runs_code": code_layers(config),
     }
+
+
+def _keras_inputs(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The model's own input layers; the outputs' shapes stand nowhere in the file."""
+    own = config["config"].get("layers", [])
+    found = [layer["config"] for layer in own if layer["class_name"] == "InputLayer"]
+    return [
+        {"name": layer.get("name", ""), "shape": list(layer["batch_shape"]), "dtype": str(layer.get("dtype", ""))}
+        for layer in found
+        if isinstance(layer.get("batch_shape"), list)
+    ]
 
 
 def _layers(config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -178,8 +191,20 @@ def _onnx(path: Path) -> dict[str, Any]:
         "format": "onnx",
         "opset": max((whole(entry, 2) for entry in messages(model, 8) if not text(entry, 1)), default=None),
         "signatures": {"": {"inputs": sides[0], "outputs": sides[1]}},
-        "operators": dict(Counter(text(node, 4) for node in messages(graphs[-1], 1))),
+        "operators": dict(_onnx_operators(model, graphs[-1])),
     }
+
+
+def _onnx_operators(model: memoryview, graph: memoryview) -> Counter[str]:
+    """Of the graph, the graphs in its nodes (If, Loop, Scan) and the model's own functions."""
+    found: Counter[str] = Counter()
+    left = [*messages(graph, 1), *(node for function in messages(model, 25) for node in messages(function, 7))]
+    while left:
+        node = left.pop()
+        found[text(node, 4)] += 1
+        for attribute in messages(node, 5):
+            left += [inner for n in (6, 11) for body in messages(attribute, n) for inner in messages(body, 1)]
+    return found
 
 
 def _onnx_tensor(value: memoryview) -> dict[str, Any]:

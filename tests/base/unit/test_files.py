@@ -128,10 +128,13 @@ def test_inspect_answers_a_bad_file_in_one_sentence(tmp_path, case):
     assert "\n" not in str(refused.value)
 
 
-def test_an_onnx_dimension_without_a_size_is_free_however_the_exporter_wrote_it(tmp_path):
-    def field(number, data):
-        return bytes([number << 3 | 2, len(data)]) + data
+def field(number, data):
+    """A field of a protobuf message with fewer than 128 bytes of data."""
+    head = number << 3 | 2
+    return bytes([head] if head < 128 else [head & 127 | 128, head >> 7]) + bytes([len(data)]) + bytes(data)
 
+
+def test_an_onnx_dimension_without_a_size_is_free_however_the_exporter_wrote_it(tmp_path):
     dimensions = {
         "a name": field(2, b"batch"),
         "nothing": b"",
@@ -326,3 +329,22 @@ def test_a_label_tells_environments_apart_and_other_interpreters_by_the_end_of_t
     assert label("pypy/python") == "local:pypy/python"
     assert Device("local:/python", Path("/python")).label == "local:python"
     assert Device("local", Path("/usr/bin/python3")).label == "local"
+
+
+def test_operators_in_branches_and_functions_of_an_onnx_file_are_counted(tmp_path):
+    def node(kind, *bodies):
+        return field(4, kind.encode()) + b"".join(field(5, field(6, body)) for body in bodies)
+
+    inner = field(1, node("Relu")) + field(1, node("If", field(1, node("Relu"))))
+    graph = field(1, node("If", inner, field(1, node("Neg")))) + field(1, node("Relu"))
+    (tmp_path / "m.onnx").write_bytes(field(7, graph) + field(25, field(7, node("Gelu"))))
+    assert inspect(tmp_path / "m.onnx")["operators"] == {"Relu": 3, "If": 2, "Neg": 1, "Gelu": 1}
+
+
+def test_a_keras_files_inputs_are_shown_with_their_free_sizes(tmp_path):
+    layer = {"class_name": "InputLayer", "config": {"name": "x", "batch_shape": [None, 3], "dtype": "float32"}}
+    config = {"class_name": "Functional", "config": {"name": "m", "layers": [layer]}}
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+    found = inspect(tmp_path / "m.keras")["signatures"][""]
+    assert found == {"inputs": [{"name": "x", "shape": [None, 3], "dtype": "float32"}], "outputs": []}

@@ -34,15 +34,17 @@ def inspect(
     if variant is not None:
         raise OptionsError("--variant needs --target, which is missing", advice="Add --target, or leave --variant out.")
     found = read_facts(model)
-    tables = [_signatures(name, signature) for name, signature in found.get("signatures", {}).items()]
+    tables = []
+    if "variants" in found:
+        ids = [(v["id"], v["format"], v["scheme"], ", ".join(v["requires"]["runtimes"])) for v in found["variants"]]
+        tables.append(Table("variants", ("variant", "format", "scheme", "checked on"), ids))
+    ends = {name: each for name, each in found.get("signatures", {}).items() if each["inputs"] or each["outputs"]}
+    tables += [_signatures(name, signature) for name, signature in ends.items()]
     counts = found.get("operators") or Counter(layer["kind"] for layer in found.get("layers", ()))
     if counts:
         what = "operator" if "operators" in found else "layer"
         rows = [(name, str(count)) for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
         tables.append(Table(f"{what}s", (what, "count"), rows))
-    if "variants" in found:
-        ids = [(v["id"], v["format"], v["scheme"], ", ".join(v["requires"]["runtimes"])) for v in found["variants"]]
-        tables.append(Table("variants", ("variant", "format", "scheme", "checked on"), ids))
     title = f"{model}: {found['format']}, {found['bytes'] / 1e3:,.1f} kB"
     return CommandResult(found, tables, [title])
 
