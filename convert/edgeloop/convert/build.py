@@ -14,7 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.bundle import MANIFEST, Format, LeftOut, Manifest, Signature, TensorSpec, Variant, Weight, file_entries
+from edgeloop.bundle import (
+    MANIFEST,
+    Format,
+    LeftOut,
+    Manifest,
+    Scheme,
+    Signature,
+    TensorSpec,
+    Variant,
+    Weight,
+    file_entries,
+)
 from edgeloop.convert.answers import answers, calls, free_size, one_call_each, quiet_outputs, with_seen_shapes
 from edgeloop.convert.calls import has_batch_axis
 from edgeloop.convert.exports.export import export_variants
@@ -152,7 +163,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     manifest = Manifest(
         name=name,
         version=options.release,
-        source=job.origin,
+        source={**job.origin, "rounds": Scheme.INT8.value} if source.states_ranges else job.origin,
         files=file_entries(job.folder),
         signatures=signatures,
         variants=tuple(variants),

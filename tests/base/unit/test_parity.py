@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Quantization, Scheme
-from edgeloop.runtime.parity.compare import FLOORS, RunContext, compare, failed, floor_of, is_classifier, reason
+from edgeloop.runtime.parity.compare import (
+    FLOORS,
+    RunContext,
+    compare,
+    failed,
+    floor_of,
+    is_classifier,
+    judged_as,
+    reason,
+)
 from edgeloop.runtime.parity.quantization import from_io, to_io, to_real, to_stored
 
 HERE = RunContext("v", "r")
@@ -165,3 +174,10 @@ def test_ends_without_a_scale_and_integers_stay_as_they_are():
     assert back["x"].tolist() == [1.0] and back["x"].dtype == np.float32 and back["f"].tolist() == [1.5]
     raw = np.array([3], np.int8)  # a source that takes int8 itself is given int8
     assert to_io({"x": raw}, io)["x"] is raw
+
+
+def test_float32_of_an_original_that_rounds_to_8_bits_may_differ_by_steps():
+    rounds, plain = {"file": "m.onnx", "rounds": "int8"}, {"file": "m.onnx"}
+    assert judged_as(Scheme.FLOAT32, rounds) is Scheme.FLOAT16
+    assert judged_as(Scheme.FLOAT32, plain) is Scheme.FLOAT32
+    assert judged_as(Scheme.INT8, rounds) is Scheme.INT8

@@ -25,7 +25,16 @@ from edgeloop.convert.samples import Samples
 from edgeloop.errors import DeviceError, EdgeloopError, MissingExtra, OptionsError, TargetError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
-from edgeloop.runtime.parity.compare import Parity, RunContext, classifies, compare, failed, floor_of, is_classifier
+from edgeloop.runtime.parity.compare import (
+    Parity,
+    RunContext,
+    classifies,
+    compare,
+    failed,
+    floor_of,
+    is_classifier,
+    judged_as,
+)
 from edgeloop.runtime.runners import AgentRunner, Session, runners
 
 # On the other runtimes: of 1,000 samples a share has a standard error below 1.6 points, and SNR a far smaller one.
@@ -83,12 +92,14 @@ def prove(
     progress: Progress = silent,
     *,
     layers: Collection[str] = (),
+    source: Mapping[str, str] = {},
     missing: Callable[[Variant, MissingExtra], None] = refuse_missing,
 ) -> list[Parity]:
     """Run every variant on `samples` in every runtime of its format at hand.
 
     `expected` {output: [n, ...]} are the source's answers, by the signature that takes these inputs. `layers` are the
-    Keras model's own names, to name the worst one by. A variant of a format that no runtime runs is skipped.
+    Keras model's own names, to name the worst one by; `source` is what the manifest says of the original. A variant of
+    a format that no runtime runs is skipped.
 
     Args:
         missing: Called for a variant of a format that no runtime here can run, and that `options.unproved` lacks.
@@ -100,7 +111,7 @@ def prove(
     """
     places, lacking = places_of(tuple(dict.fromkeys(v.format for v in variants)), options)
     classifier = _classifies(samples, signatures, expected)
-    job = _Job(folder, tuple(variants), signatures, expected, options, classifier, tuple(layers))
+    job = _Job(folder, tuple(variants), signatures, expected, options, classifier, tuple(layers), source)
     rows: list[Parity] = []
     for done, variant in enumerate(variants):
         own: list[Parity] = []
@@ -166,6 +177,7 @@ class _Job:
     options: ProveOptions
     classifier: bool
     layers: tuple[str, ...]
+    source: Mapping[str, str]
 
 
 def _on(
@@ -182,7 +194,7 @@ def _on(
         with place.open(job.folder, variant.entry) as session:
             version = session.version
             where = RunContext(variant.id, place.runtime, version, place.label)
-            floor = floor_of(variant.scheme, job.options.min_snr_db)
+            floor = floor_of(judged_as(variant.scheme, job.source), job.options.min_snr_db)
             few = _few(job, variant, samples, first)
             if few is not None:
                 wanted = {name: value[few] for name, value in expected.items()}

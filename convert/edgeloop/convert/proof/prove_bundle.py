@@ -82,7 +82,16 @@ def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress
         unrun[variant.id] = e
 
     rows = prove(
-        job.folder, variants, signatures, samples, expected, options.prove, progress, layers=layers, missing=missing
+        job.folder,
+        variants,
+        signatures,
+        samples,
+        expected,
+        options.prove,
+        progress,
+        layers=layers,
+        source=draft.source,
+        missing=missing,
     )
     log = FormLog(job.origin["file"], job.out, say, list(draft.left_out))
     variants, parity = _agreeing(job, draft, rows, unrun, named, log)

@@ -63,7 +63,15 @@ def verify(path: str | Path, progress: Progress = silent, on: tuple[Device, ...]
     options = ProveOptions(on=on, unproved=frozenset(unproved))
     layers = layer_names(bundle.manifest.weights)
     rows = prove(
-        bundle.path, bundle.variants, bundle.manifest.signatures, samples, expected, options, progress, layers=layers
+        bundle.path,
+        bundle.variants,
+        bundle.manifest.signatures,
+        samples,
+        expected,
+        options,
+        progress,
+        layers=layers,
+        source=bundle.manifest.source,
     )
     check_listed_parity(rows, listed, "Do not use the bundle on a device like this one. Convert the model again.")
     return VerifyResult(bundle=bundle, parity=tuple(rows))

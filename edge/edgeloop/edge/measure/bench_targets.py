@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeloop.bundle import INFERENCE, Bundle, Format, Variant, is_bundle, read_bundle
 from edgeloop.errors import ModelError
 from edgeloop.hashes import digest
+from edgeloop.runtime.parity.compare import judged_as
 from edgeloop.runtime.parity.reference import has_whole_calls, read_reference
 from edgeloop.runtime.parity.self_check import Reference
 
@@ -71,7 +72,11 @@ def _of_bundle(path: Path) -> list[BenchTarget]:
             format=v.format,
             bytes=sum(bundle.manifest.files[name].bytes for name in v.files),
             sha256=bundle.manifest.files[v.entry].sha256,
-            reference=Reference(*real, scheme=v.scheme, io=v.io, whole=whole) if real else None,
+            reference=(
+                Reference(*real, scheme=judged_as(v.scheme, bundle.manifest.source), io=v.io, whole=whole)
+                if real
+                else None
+            ),
             proved_on=v.requires.runtimes,
             batched=not whole and _has_batch(bundle, v),
         )
