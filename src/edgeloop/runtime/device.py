@@ -3,6 +3,8 @@
 local                           the interpreter that runs edgeloop
 local:PYTHON                    another interpreter, with other packages
 ssh://[USER@]HOST[:PORT][/PYTHON]   a machine that OpenSSH reaches without a password; PYTHON: its interpreter's path
+
+A path that begins with ~/ lies in the home folder there: local:~/edge/bin/python, ssh://pi@camera/~/edge/bin/python.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ EXPECTED = "Expected local, local:PYTHON or ssh://[USER@]HOST[:PORT][/PATH/TO/PY
 # no name begins with a dash, or ssh would take it for an option; what else a name may be, ssh itself decides
 SSH = re.compile(
     r"ssh://(?:(?P<user>[A-Za-z_][\w.-]*)@)?(?P<host>[A-Za-z0-9][\w.-]*|\[[0-9a-fA-F:.]+(?:%[\w.-]+)?\])"
-    r"(?::(?P<port>\d{1,5}))?(?P<python>/[\w./+-]+)?/?",
+    r"(?::(?P<port>\d{1,5}))?(?P<python>/(?:~/)?[\w./+-]+)?/?",
     re.ASCII,
 )
 
@@ -78,7 +80,7 @@ def parse_device(text: str) -> Device:
         raise OptionsError(f"{text!r} is not a device", advice=EXPECTED)
     if not python:
         return Device("local", Path(sys.executable))
-    found = shutil.which(python)
+    found = shutil.which(Path(python).expanduser())  # a shell expands ~ at the beginning of a word alone
     if found is None:
         raise DeviceError(f"{text}: {python} is not a program", advice="Name an existing Python: local:PYTHON")
     return Device(text, Path(found).absolute())

@@ -60,7 +60,7 @@ class SshConnection:
     def start(self, arguments: Sequence[str], log: IO[bytes]) -> Iterator[subprocess.Popen]:
         """As `Connection.start`. A death by signal comes back as 128 + its number: the remote shell says so."""
         self._bring_program()
-        python = shlex.quote(str(self.python))
+        python = _shell_path(str(self.python))
         words = shlex.join(["-I", program_name(), *arguments])
         missing = shlex.quote(f"no Python at {self.python}. Name one: ssh://HOST/PATH/TO/PYTHON")
         # `exit $?`: a shell that ends with its last command makes way for it, and then nobody says which signal it was
@@ -162,3 +162,8 @@ def connect_ssh(host: Host, python: Path) -> Iterator[SshConnection]:
                 del _shared[host]
         if last:
             shared.close.close()
+
+
+def _shell_path(path: str) -> str:
+    """A path as a word of the device's shell, which knows the home folder."""
+    return f'"$HOME"/{shlex.quote(path[3:])}' if path.startswith("/~/") else shlex.quote(path)

@@ -505,3 +505,14 @@ def test_a_runtime_that_needs_an_older_numpy_says_so(monkeypatch):
     with pytest.raises(TargetError, match=r"tflite-runtime needs numpy<2 there, and NumPy 2\.4\.0 is installed"):
         check_numpy(TFLITE_RUNTIME)
     check_numpy(LITERT)
+
+
+def test_a_python_in_the_home_folder_is_found_there(new_ssh_device, device_python, tmp_path):
+    with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".edgeloop-test") as folder:
+        python = Path(folder) / "python"
+        python.write_text(f'#!/bin/sh\nexec {device_python} "$@"\n')
+        python.chmod(0o755)
+        there = f"~/{python.parent.name}/python"
+        for device in (new_ssh_device(python=Path(f"/{there}")).device, parse_device(f"local:{there}")):
+            with agent(device, "litert", tmp_path) as running:
+                assert running.probe().runtime == "litert"
