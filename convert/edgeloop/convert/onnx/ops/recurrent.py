@@ -33,10 +33,15 @@ def recurrent(
     h: Value | None = None,
     c: Value | None = None,
     peepholes: Value | None = None,
+    *,
+    rounded: Callable[[Any], Any] | None = None,
 ) -> tuple[Value, ...]:
     """RNN, GRU and LSTM (ONNX 7; 14: layout), all directions, activations, clip, sequence lengths, peepholes.
 
     x is [time, batch, features], with layout 1 [batch, time, features]; the last states come after the outputs.
+
+    Args:
+        rounded: What is done to the left side of every product first.
     """
     both, batch_first = n.attr("direction", "forward"), bool(n.attr("layout", 0))
     directions = [False, True] if both == "bidirectional" else [both == "reverse"]
@@ -46,7 +51,8 @@ def recurrent(
     outs, finals = [], []
     for d, backward in enumerate(directions):
         xs = _reversed(t, ends) if backward else t
-        step, projected = _direction(n, d, len(directions), xs, w, r, bias, peepholes)
+        step, projected = _direction(n, d, len(directions), rounded(xs) if rounded else xs, w, r, bias, peepholes)
+        step = _with_rounded_output(step, rounded) if rounded else step
         start = [_start(s, d, batch_first, [size(t, 1), r.dims[2]]) for s in states]
         ys, last = _all_steps(step, projected, start, ends)
         outs.append(_reversed(ys, ends) if backward else ys)
@@ -74,6 +80,10 @@ def _direction(
             projected, inner = projected + inner.onnx(), None
     peeps = None if peepholes is None else _of(peepholes, d)
     return STEPS[n.op](n, _of(r, d), inner, peeps, activations(n, d, count)), projected
+
+
+def _with_rounded_output(step: Step, rounded: Callable[[Any], Any]) -> Step:
+    return lambda x, states: step(x, [rounded(states[0]), *states[1:]])
 
 
 def _of(v: Value, part: int | slice) -> Value:
