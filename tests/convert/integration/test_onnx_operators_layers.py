@@ -112,6 +112,42 @@ def test_recurrent_layers_whose_batch_comes_first_keep_the_same_numbers():
     check(model, feeds, [y.transpose(2, 0, 1, 3), last.transpose(1, 0, 2)])
 
 
+def test_a_dynamically_quantized_lstm_rounds_as_onnx_runtime_does():
+    weights = {
+        "w": RNG.integers(-127, 128, (1, 4, 12)).astype(np.int8),
+        "r": RNG.integers(-127, 128, (1, 3, 12)).astype(np.int8),
+        "scale": np.float32([0.01]),
+        "zero": np.int8([3]),
+    }
+    inputs = ["x", "w", "r", *[""] * 5, "scale", "zero", "scale", "zero"]
+    node = N("DynamicQuantizeLSTM", inputs, ["y", "h", "c"], domain="com.microsoft", hidden_size=3)
+    imports = [onnx.helper.make_opsetid("com.microsoft", 1)]
+    outputs = dict.fromkeys("yhc")
+    model = make_model([node], {"x": ["t", 1, 4]}, outputs, weights, opset_imports=imports)
+    check(model, {"x": floats(40, 1, 4)})
+
+
+def test_windows_are_added_up_and_maxima_put_back_where_they_came_from():
+    cases = [
+        Case("Col2Im", [Sized(floats(2, 8, 6), 2), Weight(np.array([4, 3])), Weight(np.array([2, 2]))]),
+        Case(
+            "Col2Im",
+            [Sized(floats(1, 4, 12), 2), Weight(np.array([5, 5])), Weight(np.array([2, 2]))],
+            {"pads": [0, 1, 0, 1], "strides": [2, 1]},
+        ),
+    ]
+    check(*together(cases, opset=18))
+    pooled = [
+        N("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 2], strides=[1, 2]),
+        N("MaxUnpool", ["y", "i"], ["z"], kernel_shape=[2, 2], strides=[1, 2]),
+    ]
+    x = floats(1, 2, 4, 6)
+    y, i = answers(make_model(pooled[:1], {"x": list(x.shape)}, {"y": None, "i": None}), {"x": x})
+    expected = np.zeros(x.size, np.float32)
+    expected[i.ravel()] = y.ravel()
+    check(make_model(pooled, {"x": list(x.shape)}, {"z": None}), {"x": x}, [expected.reshape(x.shape)])
+
+
 def test_a_long_recurrent_layer_takes_time_in_proportion_to_its_length():
     model, feeds = together([layer("GRU", 64)])
     data = to_tflite(model)

@@ -24,8 +24,8 @@ def dynamic_quantize_lstm(n: Node, x: Value, w: Value, r: Value, *others: Value 
 
     Its weights are [directions, features, 4 * hidden], other than an LSTM's.
     """
-    bias, lengths, h, c, peepholes, *scales = [*others, *[None] * (9 - len(others))]
-    w_scale, w_zero, r_scale, r_zero = scales
+    given: list[Any] = [*others, *[None] * (9 - len(others))]
+    bias, lengths, h, c, peepholes, w_scale, w_zero, r_scale, r_zero = given
     n.op = "LSTM"
     weights = _weight(w, w_scale, w_zero), _weight(r, r_scale, r_zero)
     return recurrent(n, x, *weights, bias, lengths, h, c, peepholes, rounded=in_256_steps)

@@ -1,4 +1,4 @@
-"""ScatterElements and ScatterND: write elements to places.
+"""ScatterElements, ScatterND and TensorScatter: write elements to places.
 
 LiteRT's SCATTER_ND adds up what meets at one place, into zeros; it has no other scattering. "add" is that. Without a
 reduction places are not repeated (ONNX says so), so a mask chooses between old and new. For "mul", "max" and "min"
@@ -80,8 +80,34 @@ def _occurrence(keys: Any) -> Any:
     return tf.scatter_nd(order[:, None], tf.range(tf.shape(keys)[0]) - starts, tf.shape(keys))
 
 
+def tensor_scatter(n: Node, x: Value, updates: Value, begin: Value | None = None) -> Value:
+    """TensorScatter (ONNX 24): a run of updates into a cache, from a place of its own in each row of the batch.
+
+    Every place of the cache looks for its update, which needs a GATHER and a SELECT, and no scattering.
+
+    Raises:
+        Unsupported: A mode that the specification lacks.
+    """
+    mode, axis = n.attr("mode", "linear"), n.attr("axis", -2) % x.rank
+    if mode not in ("linear", "circular"):
+        raise Unsupported(f"a TensorScatter in mode {mode}")
+    order = [0, axis, *(a for a in range(1, x.rank) if a != axis)]
+    cache, new = x.to(order), updates.to(order)
+    length, count = size(cache, 1), size(new, 1)
+    first = tf.zeros([1, 1], tf.int32) if begin is None else tf.reshape(begin.onnx(), [-1, 1])
+    first = tf.broadcast_to(first, shape_of([size(cache, 0), 1]))
+    place = tf.expand_dims(tf.range(length), 0) - first
+    place = tf.math.floormod(place, length) if mode == "circular" else place
+    inside = tf.logical_and(place >= 0, place < count)
+    got = tf.gather(new, tf.clip_by_value(place, 0, count - 1), axis=1, batch_dims=1)
+    for _ in range(x.rank - 2):
+        inside = tf.expand_dims(inside, -1)
+    return Value(tf.where(inside, got, cache), x.dtype, order)
+
+
 OPS = {
     "Scatter": scatter_elements,
     "ScatterElements": scatter_elements,
     "ScatterND": scatter_nd,
+    "TensorScatter": tensor_scatter,
 }
