@@ -377,17 +377,23 @@ def dynamically_quantized_linear() -> Export:
     return n.done({"x": ["n", 16]}, [y], {"x": n.data(2, 16)})
 
 
+def detector(size: int, channels: int, batch: int) -> Export:
+    """The head of a YOLO on the two last levels of a small net; four steps a side of a box, four classes."""
+    n, places = Net(18), size * size + size * size // 4
+    a = n.op("Relu", n.conv("x", 3, channels))
+    b = n.op("Relu", n.conv(a, channels, channels, stride=2))
+    levels = [n.op("Reshape", n.conv(y, channels, 20), integers(0, 20, -1)) for y in (a, b)]
+    box, score = n.op("Split", n.op("Concat", *levels, axis=2), integers(16, 4), outputs=2, axis=1)
+    box = n.op("Transpose", n.op("Reshape", box, integers(0, 4, 4, places)), perm=[0, 2, 1, 3])
+    steps = np.arange(4, dtype=np.float32).reshape(1, 4, 1, 1)
+    box = n.op("Reshape", n.op("Conv", n.op("Softmax", box, axis=1), steps), integers(0, 4, places))
+    y = n.op("Concat", box, n.op("Sigmoid", score), axis=1)
+    return n.done({"x": ["n", 3, size, size]}, [y], {"x": n.data(batch, 3, size, size)})
+
+
 @export
 def head_of_a_yolo() -> Export:
-    n = Net(18)
-    a = n.conv("x", 3, 20)
-    levels = [n.op("Reshape", y, integers(0, 20, -1)) for y in (a, n.conv(a, 20, 20, stride=2))]
-    box, score = n.op("Split", n.op("Concat", *levels, axis=2), integers(16, 4), outputs=2, axis=1)
-    box = n.op("Transpose", n.op("Reshape", box, integers(0, 4, 4, 80)), perm=[0, 2, 1, 3])
-    steps = np.arange(4, dtype=np.float32).reshape(1, 4, 1, 1)
-    box = n.op("Reshape", n.op("Conv", n.op("Softmax", box, axis=1), steps), integers(0, 4, 80))
-    y = n.op("Concat", box, n.op("Sigmoid", score), axis=1)
-    return n.done({"x": ["n", 3, 8, 8]}, [y], {"x": n.data(2, 3, 8, 8)})
+    return detector(8, 8, 2)
 
 
 @export

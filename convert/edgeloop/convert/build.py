@@ -44,6 +44,7 @@ from edgeloop.convert.sources.custom_objects import import_layers
 from edgeloop.convert.sources.onnx_sizes import InputSettings
 from edgeloop.convert.sources.shapes import with_shapes
 from edgeloop.convert.sources.source import Source, SourceKind, open_source
+from edgeloop.convert.sources.source_value import layered
 from edgeloop.convert.training.trainable import weight_table
 from edgeloop.errors import OptionsError
 from edgeloop.files.flatbuffer import read_tflite
@@ -216,7 +217,8 @@ def _signatures(
 
 def _weights(source: Source, options: ConvertOptions) -> tuple[Weight, ...]:
     last = options.trainable.train_last if options.trainable else None
-    return weight_table(source.model, last) if source.model is not None else ()
+    model = layered(source).model if options.trainable else source.model
+    return weight_table(model, last) if model is not None else ()
 
 
 def with_labels(outputs: tuple[TensorSpec, ...], labels: tuple[str, ...]) -> tuple[TensorSpec, ...]:

@@ -47,7 +47,7 @@ class ConversionPlan:
 
 def wanted_formats(options: ConvertOptions, kind: SourceKind, log: FormLog) -> frozenset[Format]:
     """What this kind of source can become here; what was asked for by name and cannot be is an error."""
-    if options.trainable and kind is not SourceKind.KERAS:
+    if options.trainable and kind not in (SourceKind.KERAS, SourceKind.ONNX):
         raise OptionsError(
             f"--trainable needs layers, which a {kind.value} model no longer has",
             advice="Convert the Keras model instead.",

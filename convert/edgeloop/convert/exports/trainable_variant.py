@@ -7,7 +7,7 @@ from edgeloop.convert.exports.variant import ExportedVariant, export_variant
 from edgeloop.convert.forms.preprocess import preprocess_tensors
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import ConversionPlan
-from edgeloop.convert.sources.source import Source
+from edgeloop.convert.sources.source_value import Source, layered
 from edgeloop.convert.training.trainable import check_options, to_trainable
 from edgeloop.errors import ModelError
 from edgeloop.files.flatbuffer import read_tflite
@@ -24,6 +24,7 @@ def check_trainable(source: Source, options: ConvertOptions) -> tuple[str, ...]:
     """
     if options.trainable is None:
         return ()
+    source = layered(source)
     if source.model is None:
         raise ModelError(
             f"{source.path} can be read by tf-keras only, and --trainable needs a Keras 3 model",
@@ -39,7 +40,7 @@ def trainable_variant(source: Source, plan: ConversionPlan) -> ExportedVariant:
     assert plan.options.trainable is not None
     inside = plan.options.preprocess
     prepare = None if inside is None else lambda values: preprocess_tensors(inside, values, plan.own_inputs)
-    data = to_trainable(source.model, plan.options.trainable, preprocess=prepare, inputs=source.inputs)
+    data = to_trainable(layered(source).model, plan.options.trainable, preprocess=prepare, inputs=source.inputs)
     names = tuple(s.name for s in read_tflite(data).signatures)
     note = "every signature runs at the batch of train"
     return export_variant(TRAINABLE, Format.TFLITE, Scheme.FLOAT32, names, {"trainable.tflite": data}, note)

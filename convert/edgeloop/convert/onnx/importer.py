@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.convert.onnx.dense_tail import DenseTail
 from edgeloop.convert.onnx.fold import POLYNOMIAL, folded, followed, refuse_large
 from edgeloop.convert.onnx.node import Node
 from edgeloop.convert.onnx.operators import MAKE_SEQUENCE, OPS
@@ -114,6 +115,10 @@ class OnnxFunction:
     def made(self) -> dict[str, str]:
         """The tensors that the nodes of the main graph make, in order, each with operator and name of its node."""
         return {name: said(node) for node in self._model.graph.node for name in node.output if name}
+
+    def dense_tail(self) -> DenseTail:
+        """The fully connected layers that the main graph ends in."""
+        return DenseTail(self._model.graph, self._constants)
 
     def tensors(self, fed: Sequence[Any], names: Sequence[str]) -> list[Any]:
         """As a call, but of any tensors of the main graph; None for one that is not computed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,8 @@ class OnnxFile:
         return replace(source, judge=self._judged_by_samples(judge, undecided))
 
     def _source(self, function: OnnxFunction, traced: Any, trials: Sequence[Trial]) -> Source:
+        from edgeloop.convert.onnx.layered import layered
+
         tf = need("tensorflow", extra="convert")
         in_names, out_names = list(self.inputs.values()), list(self.outputs.values())
         specs = function.specs()
@@ -162,6 +165,7 @@ class OnnxFile:
             ),
             call=converted,
             graph=graph,
+            layers=cache(partial(layered, function, in_names, out_names[0])),
             states_ranges=any(node.op_type.startswith(QUANTIZED) for node in self.model.graph.node),
         )
         types = {t.name: t.dtype for t in function.inputs}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Source:
         call: Runs the original: named arrays with the batch in, named arrays out. ModelError where it cannot.
         graph: Named tensors in, list of tensors in the order of `outputs` out, to be traced. None for a .tflite.
         model: The Keras 3 model. None for every other source, and for an .h5 that only tf_keras could load.
+        layers: Of an imported ONNX model: builds a Keras model of it whose last layers devices can train.
         flatbuffer: The .tflite itself, with its signature, where that is the source.
         judge: Of an imported ONNX model: raises ModelError where it computes something else than the original on one of
             these calls.
@@ -46,12 +47,22 @@ class Source:
     call: Call
     graph: Callable[..., list[Any]] | None = None
     model: Any = None
+    layers: Callable[[], Any] | None = None
     flatbuffer: bytes | None = None
     judge: Callable[[Sequence[Arrays]], None] | None = None
     states_ranges: bool = False
     below: int = 2
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def layered(source: Source) -> Source:
+    """With a Keras model, where one can be built of it.
+
+    Raises:
+        ModelError: It has no layers that train.
+    """
+    return source if source.model is not None or source.layers is None else replace(source, model=source.layers())
 
 
 def tensor_specs(names: Sequence[str], shapes: Sequence[tuple[Shape, str]]) -> tuple[TensorSpec, ...]:
