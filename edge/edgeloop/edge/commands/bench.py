@@ -17,7 +17,7 @@ from edgeloop.edge.measure.latency_tables import notes, overview, tables
 from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.quantities import input_shape
 from edgeloop.result import CommandResult
-from edgeloop.runtime.device import DEVICE_FORMS, parse_device
+from edgeloop.runtime.fleet_file import FLEET_FORMS, parse_devices
 
 
 def bench(
@@ -34,7 +34,7 @@ def bench(
         typer.Option(
             metavar="DEVICE",
             show_default="this machine and the device environment",
-            help=f"Measure on this device: {DEVICE_FORMS}.",
+            help=f"Measure on this device: {FLEET_FORMS}.",
         ),
     ] = None,
     runtime: Annotated[
@@ -85,7 +85,7 @@ def bench(
 ) -> CommandResult:
     """Measure latency and memory of each variant, on every device and runtime that can run it."""
     options = BenchOptions(
-        devices=tuple(parse_device(text) for text in on or ()),
+        devices=tuple(parse_devices(on or ())[0]),
         runtimes=tuple(name.value for name in runtime or ()),
         delegate=delegate,
         threads=threads,

@@ -10,16 +10,16 @@ import typer
 from edgeloop.edge.deploy.device_check import DeviceCheck, check_devices, failure
 from edgeloop.edge.deploy.device_findings import CheckState
 from edgeloop.result import CommandResult, Table
-from edgeloop.runtime.device import DEVICE_FORMS, parse_device
+from edgeloop.runtime.fleet_file import FLEET_FORMS, parse_devices
 
 
 def check(
     ctx: typer.Context,
-    device: Annotated[list[str], typer.Argument(metavar="DEVICE", help=f"Check these devices: {DEVICE_FORMS}.")],
+    device: Annotated[list[str], typer.Argument(metavar="DEVICE", help=f"Check these devices: {FLEET_FORMS}.")],
     timeout_s: Annotated[float, typer.Option(metavar="S", help="Wait at most S seconds for each device.")] = 60.0,
 ) -> CommandResult:
     """Check that devices have what edgeloop needs, and print what to install there."""
-    found = check_devices([parse_device(name) for name in device], timeout_s)
+    found = check_devices(parse_devices(device)[0], timeout_s)
     tables = [_table(one) for one in found if one.error is None]
     notes = [f"{one.device.name}: {one.error.told_beside(one.device.name)}" for one in found if one.error is not None]
     notes += [

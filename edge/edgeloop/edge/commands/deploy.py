@@ -18,13 +18,14 @@ from edgeloop.edge.deploy.rollback import rollback as roll_back
 from edgeloop.edge.deploy.rollout import ALL
 from edgeloop.edge.deploy.rollout import deploy as roll_out
 from edgeloop.edge.deploy.variant_choice import DeployConstraints
+from edgeloop.edge.deploy.waves import by_group
 from edgeloop.errors import OptionsError
 from edgeloop.quantities import byte_count
 from edgeloop.registry.signatures.signers import read_signers
 from edgeloop.result import CommandResult
-from edgeloop.runtime.device import DEVICE_FORMS, parse_device
+from edgeloop.runtime.fleet_file import FLEET_FORMS, parse_devices
 
-WHICH = f"{DEVICE_FORMS}."
+WHICH = f"{FLEET_FORMS}."
 
 
 def enroll(
@@ -36,7 +37,7 @@ def enroll(
     ],
 ) -> CommandResult:
     """Enroll devices: from then on they accept only bundles signed by the given signers."""
-    enrolled = enroll_all([parse_device(name) for name in device], read_signers(signers))
+    enrolled = enroll_all(parse_devices(device)[0], read_signers(signers))
     return of_enroll(enrolled)
 
 
@@ -70,7 +71,9 @@ def deploy(
     waves: Annotated[
         str,
         typer.Option(
-            metavar="STEPS", help="Deploy in waves: cumulative counts or percentages of devices, e.g. 1,10%,100%."
+            metavar="STEPS",
+            help="Deploy in waves: cumulative counts or percentages of devices, or groups of a fleet file, e.g. "
+            "1,10%,100% or canaries,100%.",
         ),
     ] = ALL,
     probation: Annotated[
@@ -104,8 +107,9 @@ def deploy(
         timeout_s=timeout_s,
         take_over=take_over,
     )
+    waves, chosen = by_group(waves, *parse_devices(to))
     try:
-        outcomes = roll_out(bundle, [parse_device(name) for name in to], options, waves, ctx.obj)
+        outcomes = roll_out(bundle, chosen, options, waves, ctx.obj)
     except InterruptedRun as e:
         for outcome in e.results:
             ctx.obj.say(f"{outcome.device.name}: {state(outcome)}")
@@ -121,7 +125,7 @@ def rollback(
     ] = None,
 ) -> CommandResult:
     """Roll devices back to the previous release, which they keep."""
-    return of_rollback(roll_back([parse_device(name) for name in device], slot))
+    return of_rollback(roll_back(parse_devices(device)[0], slot))
 
 
 def devices(
@@ -130,7 +134,7 @@ def devices(
         list[str] | None,
         typer.Argument(
             metavar="DEVICE",
-            help=f"List these devices: {DEVICE_FORMS}. Without any, all that this machine deployed to.",
+            help=f"List these devices: {FLEET_FORMS}. Without any, all that this machine deployed to.",
         ),
     ] = None,
     fail_if_unreachable: Annotated[
@@ -139,7 +143,7 @@ def devices(
     ] = False,
 ) -> CommandResult:
     """List devices and the release each one runs."""
-    asked = [parse_device(name) for name in device or ()] or known_devices()
+    asked = parse_devices(device or ())[0] or known_devices()
     if not asked:
         raise OptionsError(
             "no device was enrolled or deployed to from this machine", advice="Name one: edgeloop devices DEVICE."

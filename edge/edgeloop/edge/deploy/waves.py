@@ -1,11 +1,13 @@
-"""`1,10%,100%` and a number of devices in; the number of devices in each wave out."""
+"""`1,10%,100%` or `canaries,100%` and devices in; the number of devices in each wave out."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 
 from edgeloop.errors import OptionsError
+from edgeloop.runtime.device import Device
 
 FORM = "Expected rising cumulative counts or percentages, the last one all devices, e.g. 1,10%,100%."
 STEP = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<percent>%?)")
@@ -35,6 +37,19 @@ def wave_sizes(text: str, devices: int) -> list[int]:
     if reached < devices:
         raise OptionsError(f"--waves {text} reaches {reached} of {devices} devices", advice=FORM)
     return sizes
+
+
+def by_group(text: str, devices: Sequence[Device], groups: Mapping[str, Sequence[Device]]) -> tuple[str, list[Device]]:
+    """Waves in which a step may name a group, e.g. `canaries,50%,100%`, as waves of counts and percentages, and the
+    devices in the order in which these take them."""
+    steps: list[str] = []
+    order: dict[Device, None] = {}
+    for step in text.split(","):
+        members = groups.get(step.strip())
+        if members is not None:
+            order |= dict.fromkeys(device for device in members if device in devices)
+        steps.append(step if members is None else str(len(order)))
+    return ",".join(steps), list(order | dict.fromkeys(devices))
 
 
 def _devices(number: float, percent: bool, devices: int, text: str) -> int:
