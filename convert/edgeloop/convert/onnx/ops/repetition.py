@@ -34,6 +34,7 @@ class Repetition:
         states: The shape of each state, None where free.
         rows: The shape of a row of each collection.
         conditional: The first state is a truth value: whether there is another step.
+        chunk: Steps of the inner loop; fewer where a step's part of `sources` is large.
     """
 
     turn: Turn
@@ -41,6 +42,7 @@ class Repetition:
     states: Sequence[Sequence[int | None]]
     rows: Sequence[Sequence[int | None]]
     conditional: bool = False
+    chunk: int = CHUNK
 
     def run(self, most: Any, states: Sequence[Any], empty: Sequence[Any]) -> tuple[list, list]:
         """At most so many steps; the states after them, and what was collected.
@@ -48,13 +50,13 @@ class Repetition:
         Args:
             empty: One row of zeros of each collection, [1, ...].
         """
-        if not self.rows or (isinstance(most, int) and most <= CHUNK):
+        if not self.rows or (isinstance(most, int) and most <= self.chunk):
             _, last, rows = self._loop(0, most, 0, self.sources, states, empty)
             return last, [r[1:] for r in rows]
         k = len(states)
 
         def chunk(i: Any, *tensors: Any) -> tuple:
-            end = tf.minimum(i + CHUNK, most)
+            end = tf.minimum(i + self.chunk, most)
             parts = [s[i:end] for s in self.sources]
             after, new, rows = self._loop(i, end, i, parts, tensors[:k], empty)
             return after, *new, *(tf.concat([a, b[1:]], 0) for a, b in zip(tensors[k:], rows, strict=True))

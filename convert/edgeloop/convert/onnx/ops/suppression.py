@@ -41,9 +41,13 @@ def non_max_suppression(
     corners, least_iou = _corners(boxes.onnx(), bool(n.attr("center_point_box", 0))), _threshold(iou)
     corners = _apart(corners, every=least_iou is None)
     least_iou = LEAST if least_iou is None else least_iou
-    ordered = tf.math.top_k(scores.onnx(), size(scores.onnx(), 2))
-    kept = ordered.values > (tf.reshape(least.onnx(), []) if least is not None else -float(np.finfo(np.float32).max))
-    count = size(ordered.values, 2)
+    count, lowest = size(scores.onnx(), 2), -float(np.finfo(np.float32).max)
+    if least is not None:  # no more boxes than the class with most of them has: 8,400 of 80 classes took 0.26 s to sort
+        lowest = tf.reshape(least.onnx(), [])
+        passing = tf.reduce_sum(tf.cast(scores.onnx() > lowest, tf.int32), -1)
+        count = tf.maximum(tf.reduce_max(passing), 1)
+    ordered = tf.math.top_k(scores.onnx(), count)
+    kept = ordered.values > lowest
     ranks = tf.where(kept, tf.cast(count - tf.range(count), tf.float32), -1.0)
     chosen, taken = _every_class(corners, ordered.indices, ranks, _limit(most, count), least_iou)
     classes, longest = size(scores.onnx(), 1), tf.shape(chosen)[1]
@@ -119,7 +123,7 @@ def _every_class(corners: Any, places: Any, ranks: Any, limit: Any, threshold: A
 
     wide = limit if isinstance(limit, int) else None
     empty = [tf.zeros([1, limit], tf.int32), tf.zeros([1], tf.int32)]
-    _, rows = Repetition(turn, [places, ranks], [], [[wide], []]).run(groups, [], empty)
+    _, rows = Repetition(turn, [places, ranks], [], [[wide], []], chunk=UNROLLED_CLASSES).run(groups, [], empty)
     return rows[0], rows[1]
 
 
