@@ -58,6 +58,17 @@ def branch(x):
     return {"y": tf.cond(tf.reduce_mean(h) > 0.5, lambda: h @ W, lambda: h @ W.T)}
 
 
+def constant_branches(x):
+    """Each way once: a constant counts only where its branch is taken."""
+    positive = tf.reduce_sum(x) > 0
+    ones, twos = (lambda: tf.ones([1, 6])), (lambda: tf.fill([1, 6], 2.0) + tf.one_hot(2, 6))
+    return {
+        "y": tf.cond(positive, lambda: x @ W, ones),
+        "z": tf.cond(positive, ones, lambda: x @ W),
+        "both": tf.cond(positive, ones, twos),
+    }
+
+
 def loop(x):
     def body(i, y):
         return i + 1, tf.nn.gelu(y @ W, approximate=False)
@@ -152,6 +163,7 @@ NETS = {
     "GRU, free batch and length": (lambda: layers((None, 4), L.GRU(3, return_sequences=True)), FREE),
     "Keras 2 LSTM, batch 1": (lambda: legacy(lambda layers: layers.LSTM(8), 1), ALL),
     "branch": (lambda: module(branch, 1, 6), ALL),
+    "constant branches": (lambda: module(constant_branches, 1, 6), ALL),
     "residuals without bias": (lambda: residual(L.Conv2D(3, 3, padding="same", use_bias=False), (5, 6, 3)), ("tfjs",)),
     "assertions": (lambda: module(asserted, None, 6), ALL),
     "bands and one-hot": (lambda: module(bands, None, 6, 6), ("tfjs",)),

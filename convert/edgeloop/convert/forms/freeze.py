@@ -10,6 +10,7 @@ from typing import Any
 from edgeloop.convert.forms.graph_nodes import drop_control_inputs, expand_dims, fix_list_batch, infer_one_size, prune
 from edgeloop.convert.forms.lookup_tables import has_table, replace_tables, table_handles
 from edgeloop.convert.forms.node_functions import EVERYWHERE
+from edgeloop.convert.forms.tfjs_loops import hold_back_constants
 from edgeloop.convert.sources.names import LOOKUP
 from edgeloop.convert.sources.source_value import Source
 from edgeloop.errors import ModelError
@@ -138,6 +139,7 @@ def _frozen(
     replace_tables(graph, tables)
     for write in EVERYWHERE:
         write(graph)
+    hold_back_constants(graph)
     drop_control_inputs(graph)
     infer_one_size(graph)
     expand_dims(graph)

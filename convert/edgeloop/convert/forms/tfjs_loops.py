@@ -1,4 +1,6 @@
-"""A written TF.js topology in, the same with its loops inside loops as TF.js can run them out.
+"""Branches and loops as TF.js, and the optimizer before it, take them.
+
+A branch that gives a constant gives it whether it is taken or not, once only its data counts; a Switch holds it back.
 
 TF.js runs a constant, and what is made of constants alone, before and outside of every loop. An inner loop whose Enter
 takes such a value is then entered from outside, and never gets its other values. Adding a zero that comes from the
@@ -10,6 +12,48 @@ from __future__ import annotations
 from typing import Any
 
 Json = dict[str, Any]
+GATES = frozenset({"Switch", "Merge", "Enter", "Placeholder"})
+
+
+def hold_back_constants(graph: Any) -> None:
+    """Put a Switch behind the constants of a branch that a Merge takes, in place; `graph` is a lowered GraphDef that
+    still has its control inputs."""
+    nodes = {node.name: node for node in graph.node}
+    for merge in [node for node in graph.node if node.op == "Merge"]:
+        for i, value in enumerate(merge.input):
+            switch, side = _taken(nodes, _pivot(nodes, _name(value)))
+            if switch is not None:
+                gate = graph.node.add(name=f"{merge.name}/gate_{i}", op="Switch")
+                gate.input.extend([value, switch.input[1]])
+                gate.attr["T"].CopyFrom(merge.attr["T"])
+                merge.input[i] = f"{gate.name}:1" if side else gate.name
+
+
+def _taken(nodes: dict[str, Any], pivot: Any | None) -> tuple[Any | None, bool]:
+    """The Switch on whose one side a pivot stands, and the side; of a NoOp what it waits for."""
+    while pivot is not None and pivot.op in ("NoOp", "Identity") and pivot.input:
+        given = pivot.input[0]
+        before = nodes[_name(given)]
+        if before.op == "Switch" and not given.startswith("^"):
+            return before, given.endswith(":1")
+        pivot = before
+    return None, False
+
+
+def _pivot(nodes: dict[str, Any], name: str) -> Any | None:
+    """What says that the branch of a value is taken, if constants alone make the value; None: data does, too."""
+    waiting, seen, found = [name], set(), None
+    while waiting:
+        node = nodes[waiting.pop()]
+        if node.op in GATES:
+            return None
+        for given in node.input:
+            if given.startswith("^"):
+                found = found or nodes[_name(given)]
+            elif _name(given) not in seen:
+                seen.add(_name(given))
+                waiting.append(_name(given))
+    return found
 
 
 def bring_into_loops(topology: Json) -> None:
