@@ -21,8 +21,9 @@ th:first-child, td:first-child { text-align: left; } .best { font-weight: 700; }
 
 def page(title: str, parts: Sequence[str]) -> str:
     """A whole document of HTML parts; empty ones are left out."""
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
-    return "\n".join([head, *(part for part in parts if part), "</html>"]) + "\n"
+    phone = "<meta name=viewport content='width=device-width, initial-scale=1'>"  # else a phone shows a desktop's width
+    head = f"<!doctype html><html lang=en><meta charset=utf-8>{phone}<title>{html.escape(title)}</title>"
+    return "\n".join([f"{head}<style>{STYLE}</style>", *(part for part in parts if part), "</html>"]) + "\n"
 
 
 def titled(shown: Table) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,11 @@ def write_bench_report(document: Mapping[str, Any], tables: Sequence[Table], pat
     notes = list(filter(None, [lacking()]))
     records, ratios = document["bench"], document["ratios"]
     host = ", ".join(f"{name} {value}" for name, value in document["host"].items())
+    written = f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"
     parts = [
         "<h1>edgeloop bench</h1>",
         f"<p>The rows were measured in interleaved blocks, in random order (seed {document['seed']}). Compare only "
-        f"rows of this page. Host: {html.escape(host)}.</p>",
+        f"rows of this page. Host: {html.escape(host)}. Written on {written}.</p>",
         *(f"<p>{html.escape(note)}</p>" for note in (*document.get("notes", ()), *notes)),
         *map(titled, tables),
         figure(
