@@ -49,12 +49,12 @@ def wanted_formats(options: ConvertOptions, kind: SourceKind, log: FormLog) -> f
     """What this kind of source can become here; what was asked for by name and cannot be is an error."""
     if options.trainable and kind not in (SourceKind.KERAS, SourceKind.ONNX):
         raise OptionsError(
-            f"--trainable needs layers, which a {kind.value} model no longer has",
+            f"--trainable needs layers, which models of the kind {kind.value} no longer have",
             advice="Convert the Keras model instead.",
         )
     if options.compress and kind is not SourceKind.KERAS:
         raise OptionsError(
-            f"--prune, --cluster and --qat need layers, which a {kind.value} model no longer has",
+            f"--prune, --cluster and --qat need layers, which models of the kind {kind.value} no longer have",
             advice="Convert the Keras model instead.",
         )
     formats = frozenset(options.to or WRITABLE)
