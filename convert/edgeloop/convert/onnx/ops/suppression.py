@@ -71,8 +71,9 @@ def _apart(corners: Any, every: bool) -> Any:
 
     LiteRT's kernel takes a box out by its IOU with itself, which is 0 without an area: it would be chosen for ever.
     """
-    sides = corners[..., 2:] - corners[..., :2]
-    flat = sides[..., :1] * sides[..., 1:] <= 0.0
+    sides = corners[..., 2:] - corners[..., :2]  # below 0 where a width around a centre is
+    area = sides[..., :1] * sides[..., 1:]
+    flat = tf.minimum(tf.reduce_min(sides, -1, keepdims=True), area) <= 0.0
     free = tf.math.ceil(tf.reduce_max(corners)) + 1.0 + 2.0 * tf.cast(tf.range(tf.shape(corners)[1]), tf.float32)
     low = tf.stack([free, free, free + 1.0, free + 1.0], -1)
     return tf.where(tf.logical_or(flat, every), low[None], corners)
