@@ -60,6 +60,13 @@ def test_weights_in_blocks_and_of_four_bits_become_real_numbers():
         check(model, {"x": x}, expected=[x @ (values * np.repeat(scales, 3, 1)).astype(np.float32)])
 
 
+def test_a_pool_behind_a_pair_that_clips_at_zero_is_padded_with_zeros():
+    nodes = [N("QuantizeLinear", ["x", "s", "z"], ["q"]), N("DequantizeLinear", ["q", "s", "z"], ["r"])]
+    nodes.append(N("MaxPool", ["r"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]))
+    names = operators(check_nodes(nodes, {"x": X}, {"s": np.float32(0.031), "z": np.uint8(0)}, outputs=["y"]))
+    assert "PAD" in names and "MIRROR_PAD" not in names
+
+
 def test_weights_that_are_quantized_and_back_are_constants():
     constants = {"w": RNG.normal(size=(4, 3, 3, 3)).astype(np.float32), "s": np.float32([0.01, 0.02, 0.03, 0.015])}
     constants |= {"z": np.zeros(4, np.int8), "one": np.float32(0.02)}

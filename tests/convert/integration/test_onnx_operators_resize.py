@@ -39,7 +39,7 @@ def test_nearest_with_every_place_and_rounding(factor):
 def test_weighted_neighbours_with_every_place(mode):
     nodes = [
         resize(f"{place}_{factor}", factor, coordinate_transformation_mode=place, mode=mode)
-        for place, factor in itertools.product(PLACES, SCALES)
+        for place, factor in itertools.product(PLACES if mode == "linear" else PLACES[1:3], SCALES)
     ]
     sizes = {"sizes": np.array([1, 2, 9, 3], np.int64)}
     nodes.append(resize("sizes_", sizes="sizes", mode=mode))

@@ -20,7 +20,7 @@ tf: Any = need("tensorflow", extra="convert")
 LOWEST = -3.4028235e38  # of float32
 NOT_NEGATIVE = frozenset({"Relu", "Relu6", "Sigmoid", "Softmax", "Abs", "Exp", "Square"})
 KEEPS_SIGN = frozenset(
-    {"AvgPool", "ConcatV2", "ExpandDims", "Identity", "MaxPool", "Pad", "Reshape", "Squeeze", "Transpose"}
+    {"AvgPool", "ConcatV2", "ExpandDims", "Identity", "MaxPool", "Pad", "Reshape", "Round", "Squeeze", "Transpose"}
 )
 
 
@@ -96,11 +96,16 @@ def below_all(t: Any, window: Windows) -> Any:
     return padded(t, pads, value=LOWEST)
 
 
-def not_negative(t: Any, depth: int = 8) -> bool:
+def not_negative(t: Any, depth: int = 12) -> bool:
     """Whether the operators that made a tensor leave nothing below zero; no more than `depth` of them are looked at."""
     op = t.op
     if op.type in NOT_NEGATIVE:
         return True
+    if op.type in ("Maximum", "Minimum", "Mul", "RealDiv"):  # as a QuantizeLinear with its DequantizeLinear has them
+        known = tf.get_static_value(op.inputs[1])
+        if known is None or np.any(known < 0):
+            return False
+        return op.type == "Maximum" or (bool(depth) and not_negative(op.inputs[0], depth - 1))
     if op.type not in KEEPS_SIGN or not depth:
         return False
     parts = op.inputs[:-1] if op.type == "ConcatV2" else op.inputs[:1]
