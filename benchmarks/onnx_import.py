@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,7 @@ def ours(path: Path, folder: Path) -> Path:
 def theirs(python: Path, path: Path, folder: Path) -> Path:
     import onnx
 
+    path = Path(shutil.copy(path, folder.with_suffix(".onnx")))  # onnx2tf overwrites the file that it is given
     graph = onnx.load(path, load_external_data=False).graph
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value.name for value in graph.input if value.name not in constants]

@@ -67,7 +67,7 @@ def resident_bytes(pid):
         return 0  # it has ended
 
 
-def opened(paths, folder):
+def opened(paths, folder, limit_bytes=RESIDENT_LIMIT_BYTES):
     """What open_source did with each file, in children of limited memory and time: a new one after each that died."""
     answers, left, program = [], list(paths), folder / "open.py"
     program.write_text(CHILD)
@@ -76,7 +76,7 @@ def opened(paths, folder):
         with (folder / "paths").open() as todo, (folder / "out").open("w") as out, (folder / "err").open("w") as err:
             env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
             with owned([sys.executable, program], stdin=todo, stdout=out, stderr=err, env=env, cwd=folder) as child:
-                ended = watch(child, folder / "out")
+                ended = watch(child, folder / "out", limit_bytes)
         lines = [json.loads(line) for line in (folder / "out").read_text().splitlines() if line.startswith("[")]
         answers += lines
         if len(lines) < len(left):
@@ -85,13 +85,13 @@ def opened(paths, folder):
     return answers
 
 
-def watch(child, out):
+def watch(child, out, limit_bytes):
     """Wait for the end, or end it: memory over the limit, or no new answer in time. Says how it ended."""
     size, since = 0, time.monotonic()
     while child.poll() is None:
         if out.stat().st_size != size:
             size, since = out.stat().st_size, time.monotonic()
-        if resident_bytes(child.pid) > RESIDENT_LIMIT_BYTES:
+        if resident_bytes(child.pid) > limit_bytes:
             return "memory"
         if time.monotonic() - since > LOADER_LIMIT_S:
             return "time"
