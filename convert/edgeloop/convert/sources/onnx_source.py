@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -137,17 +137,6 @@ class OnnxFile:
         specs = function.specs()
         shapes = [self._output_shape(i, traced, trials) for i in range(len(out_names))]
 
-        def graph(**tensors: Any) -> list[Any]:
-            values = [tensors[name] for name in in_names]
-            if all(v.shape.as_list() == s.shape.as_list() for v, s in zip(values, specs, strict=True)):
-                made = traced(*values)
-                results = [made[f"output_{i}"] for i in range(len(out_names))]
-            else:  # of other sizes: what is computed from them may be constant now
-                results = function(*values)
-            for result, shape in zip(results, shapes, strict=True):
-                result.set_shape(shape)
-            return results
-
         def converted(arrays: Arrays) -> dict[str, np.ndarray]:
             values = [tf.constant(arrays[n], s.dtype) for n, s in zip(in_names, specs, strict=True)]
             made = traced(*values)
@@ -164,7 +153,7 @@ class OnnxFile:
                 [(shapes[i], traced.structured_outputs[f"output_{i}"].dtype.name) for i in range(len(shapes))],
             ),
             call=converted,
-            graph=graph,
+            graph=self._graph(function, traced, shapes),
             layers=cache(partial(layered, function, in_names, out_names[0])),
             states_ranges=any(node.op_type.startswith(QUANTIZED) for node in self.model.graph.node),
         )
@@ -172,6 +161,23 @@ class OnnxFile:
         original = replace(source, call=self._answers(types))
         # of other floats, what is converted is compared with what devices compute in, and its distance is told
         return with_distance(source, original, sorted(function.floats)) if function.floats else original
+
+    def _graph(self, function: OnnxFunction, traced: Any, shapes: Sequence[Shape]) -> Callable[..., list[Any]]:
+        """The function by names of inputs, with what is known of the outputs' shapes."""
+        names, specs = list(self.inputs.values()), function.specs()
+
+        def graph(**tensors: Any) -> list[Any]:
+            values = [tensors[name] for name in names]
+            if all(v.shape.as_list() == s.shape.as_list() for v, s in zip(values, specs, strict=True)):
+                made = traced(*values)
+                results = [made[f"output_{i}"] for i in range(len(shapes))]
+            else:  # of other sizes: what is computed from them may be constant now
+                results = function(*values)
+            for result, shape in zip(results, shapes, strict=True):
+                result.set_shape(shape)
+            return results
+
+        return graph
 
     def _answers(self, types: Mapping[str, np.dtype]) -> Any:
         outputs = list(self.outputs.values())
