@@ -93,7 +93,7 @@ RECURRENT = [
     layer("GRU", 5, clip=0.4, direction="reverse"),
     layer("GRU", 5, activations=["Sigmoid", "Softsign"], bias=False),
     layer("RNN", 5, None, state(1), activations=["Relu"]),
-    layer("RNN", 5, LENGTHS, activations=["LeakyRelu", "Elu"], activation_alpha=[0.2, 0.6], **BOTH),
+    layer("RNN", 5, np.array([0, 4], np.int32), activations=["LeakyRelu", "Elu"], activation_alpha=[0.2, 0.6], **BOTH),
     layer("RNN", 5, activations=["ThresholdedRelu"], activation_alpha=[0.5], clip=2.0),
     layer("RNN", 5, activations=["Softplus"]),
 ]

@@ -108,7 +108,10 @@ def _reversed(t: Any, ends: Any) -> Any:
 
 
 def _all_steps(step: Step, xs: Any, start: list, ends: Any) -> tuple[Any, list]:
-    """Run `step` over the first axis. Behind its end a row keeps its state, and its outputs are zero."""
+    """Run `step` over the first axis. Behind its end a row keeps its state, and its outputs are zero.
+
+    The specification does not say what the last state of a row of no steps is: zero, as in ONNX Runtime.
+    """
 
     def one(i: Any, x: Any, states: list) -> list:
         new = step(x, states)
@@ -136,6 +139,7 @@ def _all_steps(step: Step, xs: Any, start: list, ends: Any) -> tuple[Any, list]:
         ys.set_shape([count, *width[0]])
     if ends is None:
         return ys, states
+    states = [tf.where(tf.expand_dims(ends > 0, -1), s, 0.0) for s in states]
     alive = tf.range(size(ys, 0))[:, None] < ends[None, :]
     return tf.where(tf.expand_dims(alive, -1), ys, 0.0), states  # LiteRT lacks [..., None] of free sizes
 
