@@ -38,3 +38,17 @@ def test_a_fused_product_of_a_transposed_matrix_is_split_as_tfjs_computes_it_wro
     topology = {"node": [{"name": "b", "op": "Const", "attr": vector}, product]}
     unfuse_tensors(topology)
     assert [node["op"] for node in topology["node"][1:]] == ops
+
+
+@pytest.mark.parametrize(
+    ("activation", "operations"), [("Tanh", ["Conv2D", "AddV2", "Tanh"]), ("Relu", ["_FusedConv2D"])]
+)
+def test_an_activation_that_tfjs_does_not_fuse_is_an_operation_of_its_own(activation, operations):
+    words = [base64.b64encode(word.encode()).decode() for word in ("BiasAdd", activation)]
+    fused = {"T": {"type": "DT_FLOAT"}, "fused_ops": {"list": {"s": words}}}
+    vector = {"value": {"tensor": {"dtype": "DT_FLOAT", "tensorShape": {"dim": [{"size": "4"}]}}}}
+    bias = {"name": "b", "op": "Const", "attr": vector}
+    topology = {"node": [bias, {"name": "y", "op": "_FusedConv2D", "input": ["x", "w", "b"], "attr": fused}]}
+    unfuse_tensors(topology)
+    assert [node["op"] for node in topology["node"][1:]] == operations
+    assert topology["node"][-1]["name"] == "y"

@@ -23,6 +23,7 @@ FUSED = {
     "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative",
     "_FusedMatMul": "MatMul",
 }
+FUSIBLE = frozenset({"Relu", "Relu6", "Prelu", "LeakyRelu", "Sigmoid", "Elu"})  # by TF.js's WebAssembly; no Tanh
 
 
 def for_tfjs(frozen: FrozenGraph) -> Any:
@@ -62,13 +63,15 @@ def unfuse_tensors(topology: Json) -> None:
 
     Grappler fuses any addition; TF.js fuses vectors only (a residual's other branch has the rank of the result). Its
     fused product of a transposed matrix is wrong beyond the first row (4.22, WebAssembly); its plain one is right.
+    Activations that it does not fuse are split off too.
     """
     nodes: list[Json] = topology["node"]
     by_name = {node["name"]: node for node in nodes}
     split: list[Json] = []
     for node in nodes:
         fused = _fused_ops(node)
-        if fused[:1] != ["BiasAdd"] or (_is_vector(by_name, node["input"][2]) and not _is_transposed(node)):
+        kept = FUSIBLE.issuperset(fused[1:]) and not _is_transposed(node)
+        if fused[:1] != ["BiasAdd"] or (kept and _is_vector(by_name, node["input"][2])):
             split.append(node)
             continue
         split += _unfused(node, fused)
