@@ -165,7 +165,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     manifest = Manifest(
         name=name,
         version=options.release,
-        source={**job.origin, "rounds": Scheme.INT8.value} if source.states_ranges else job.origin,
+        source=_origin(job.origin, source),
         files=file_entries(job.folder),
         signatures=signatures,
         variants=tuple(variants),
@@ -176,6 +176,12 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     named = named_ids(schemes, variants, options)
     made = {"whole": samples.whole, "span": span, "free": free, "below": source.below, "rounds": source.states_ranges}
     return {"signature": source.signature, "named": named, **made}
+
+
+def _origin(origin: Mapping[str, str], source: Source) -> dict[str, str]:
+    """What the manifest says of the source: also what its proof is judged by."""
+    rounds = {"rounds": Scheme.INT8.value} if source.states_ranges else {}
+    return {**origin, **rounds, **({"bounded": ",".join(source.bounded)} if source.bounded else {})}
 
 
 def _sized(variant: Variant, files: Mapping[str, bytes]) -> Variant:

@@ -9,6 +9,7 @@ from edgeloop.bundle import Quantization, Scheme
 from edgeloop.runtime.parity.compare import (
     FLOORS,
     RunContext,
+    bounded_outputs,
     compare,
     failed,
     floor_of,
@@ -104,12 +105,17 @@ def test_a_variant_that_did_not_run_fails_in_every_output_with_the_reason():
     ]
 
 
-def test_what_float32_rounds_at_one_is_no_noise_however_small_the_answers_are():
+def test_what_float32_rounds_at_one_is_no_noise_of_a_sigmoid_however_small_the_answers_are():
+    def row(reference, value, bounded=("y",)):
+        expected, got = ({"y": np.array(one)} for one in (reference, value))
+        return compare(HERE, floor_of(Scheme.FLOAT32, bounded=bounded), expected, got)[0]
+
     # sigmoids of a detector that finds nothing, off by half of themselves: 6 dB
-    (row,) = rows(Scheme.FLOAT32, [[5e-8, 5e-8]], [[7.5e-8, 2.5e-8]])
-    assert row.passed and row.snr_db == pytest.approx(6.02, abs=0.01)
-    (row,) = rows(Scheme.FLOAT32, [[1.1e-6, 5e-8]], [[5e-7, 5e-8]])  # off by 6e-7, five times what it rounds: 5.3 dB
-    assert not row.passed
+    found = row([[5e-8, 5e-8]], [[7.5e-8, 2.5e-8]])
+    assert found.passed and found.snr_db == pytest.approx(6.02, abs=0.01)
+    assert not row([[1.1e-6, 5e-8]], [[5e-7, 5e-8]]).passed  # off by 6e-7, five times what it rounds: 5.3 dB
+    assert not row([[5e-8, 5e-8]], [[0.0, 0.0]], bounded=()).passed  # tiny weights, which float16 made zeros
+    assert bounded_outputs({"file": "m.onnx", "bounded": "y,z"}) == ("y", "z") and not bounded_outputs({})
 
 
 def test_garbage_beyond_any_number_still_has_a_finite_snr():

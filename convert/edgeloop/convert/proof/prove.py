@@ -28,6 +28,7 @@ from edgeloop.runtime.device import Device
 from edgeloop.runtime.parity.compare import (
     Parity,
     RunContext,
+    bounded_outputs,
     classifies,
     compare,
     failed,
@@ -197,7 +198,8 @@ def _on(
         with place.open(job.folder, variant.entry) as session:
             version = session.version
             where = RunContext(variant.id, place.runtime, version, place.label)
-            floor = floor_of(judged_as(variant.scheme, job.source), job.options.min_snr_db)
+            scheme = judged_as(variant.scheme, job.source)
+            floor = floor_of(scheme, job.options.min_snr_db, bounded_outputs(job.source))
             few = _few(job, variant, samples, first)
             if few is not None:
                 wanted = {name: value[few] for name, value in expected.items()}

@@ -13,6 +13,7 @@ import numpy as np
 from edgeloop.convert.sources.float32 import with_distance
 from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.names import arguments, identifiers
+from edgeloop.convert.sources.onnx_bounded import bounded_outputs
 from edgeloop.convert.sources.onnx_refusal import refusal
 from edgeloop.convert.sources.onnx_sizes import InputSettings, as_array, own_names, with_sizes
 from edgeloop.convert.sources.source_value import INFER, Arrays, Shape, Source, tensor_specs
@@ -155,6 +156,7 @@ class OnnxFile:
             call=converted,
             graph=self._graph(function, traced, shapes),
             layers=cache(partial(layered, function, in_names, out_names[0])),
+            bounded=tuple(self.outputs[name] for name in bounded_outputs(self.model.graph)),
             states_ranges=any(node.op_type.startswith(QUANTIZED) for node in self.model.graph.node),
         )
         types = {t.name: t.dtype for t in function.inputs}

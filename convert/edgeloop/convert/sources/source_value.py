@@ -32,6 +32,7 @@ class Source:
         flatbuffer: The .tflite itself, with its signature, where that is the source.
         judge: Of an imported ONNX model: raises ModelError where it computes something else than the original on one of
             these calls.
+        bounded: Outputs that end in a sigmoid or softmax.
         states_ranges: It rounds its values to 8 bits itself, so int8 needs no real inputs to measure ranges with.
         below: Whole numbers that are made up for it are smaller: 2 where nothing is known, an index into any table.
         notes: What a user should know of how it was read: what was allowed, which Keras read it.
@@ -51,6 +52,7 @@ class Source:
     flatbuffer: bytes | None = None
     judge: Callable[[Sequence[Arrays]], None] | None = None
     states_ranges: bool = False
+    bounded: tuple[str, ...] = ()
     below: int = 2
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)

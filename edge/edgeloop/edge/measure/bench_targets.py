@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeloop.bundle import INFERENCE, Bundle, Format, Variant, is_bundle, read_bundle
 from edgeloop.errors import ModelError
 from edgeloop.hashes import digest
-from edgeloop.runtime.parity.compare import judged_as
+from edgeloop.runtime.parity.compare import bounded_outputs, judged_as
 from edgeloop.runtime.parity.reference import has_whole_calls, read_reference
 from edgeloop.runtime.parity.self_check import Reference
 
@@ -64,6 +64,7 @@ def _of_bundle(path: Path) -> list[BenchTarget]:
     bundle = read_bundle(path)
     real = read_reference(bundle)
     whole = real is not None and has_whole_calls(bundle, real[0])
+    source = bundle.manifest.source
     return [
         BenchTarget(
             variant=v.id,
@@ -73,7 +74,7 @@ def _of_bundle(path: Path) -> list[BenchTarget]:
             bytes=sum(bundle.manifest.files[name].bytes for name in v.files),
             sha256=bundle.manifest.files[v.entry].sha256,
             reference=(
-                Reference(*real, scheme=judged_as(v.scheme, bundle.manifest.source), io=v.io, whole=whole)
+                Reference(*real, judged_as(v.scheme, source), v.io, whole=whole, bounded=bounded_outputs(source))
                 if real
                 else None
             ),

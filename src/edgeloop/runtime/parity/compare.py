@@ -5,7 +5,7 @@ SNR in dB is 10 log10(sum ref^2 / sum (ref - out)^2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -14,8 +14,9 @@ from edgeloop.bundle import Scheme
 from edgeloop.runtime.parity.answers import filled_like
 from edgeloop.runtime.parity.metrics import Scores, Task, scores, task_of
 
-# What float32 rounds at 1 (2^-23), four times: no noise, however small the answers are. A detector that finds nothing
-# answers sigmoids of 5e-8, one that hears no speech 3e-5, both off by 1e-7.
+# What float32 rounds at 1 (2^-23), four times. It is no noise for outputs that end in a sigmoid or softmax, however
+# small they are: a detector that finds nothing answers 5e-8, one that hears no speech 3e-5, both off by 1e-7. Of any
+# other output it may be all there is: a model of tiny weights whose float16 form answers zeros.
 ROUNDING = 5e-7
 LIMIT_DB = 200.0  # of what is garbage beyond measure: JSON has no infinity
 
@@ -25,11 +26,13 @@ class Floor:
     """What a scheme must reach. `max_abs` is relative to max(1, the largest reference); None: SNR alone decides.
 
     `top1` is the share of samples whose class agrees; one sample may always differ, for one of few is no rate.
+    `bounded`: outputs of which an error of at most ROUNDING passes whatever the SNR.
     """
 
     snr_db: float
     max_abs: float | None = None
     top1: float = 0.0
+    bounded: Collection[str] = ()
 
 
 # float32: reordered sums of unit-scale terms differ by some 1e-7 a step; 1e-5 leaves room for 100 of them, and 100 dB
@@ -54,9 +57,10 @@ FLOORS = {
 }
 
 
-def floor_of(scheme: Scheme, min_snr_db: float | None = None) -> Floor:
-    """The floor of a scheme. `min_snr_db` raises that of a quantized one, and never lowers any."""
-    floor = FLOORS[scheme]
+def floor_of(scheme: Scheme, min_snr_db: float | None = None, bounded: Collection[str] = ()) -> Floor:
+    """The floor of a scheme. `min_snr_db` raises that of a quantized one, and never lowers any. `bounded`: outputs that
+    end in a sigmoid or softmax."""
+    floor = replace(FLOORS[scheme], bounded=bounded)
     if min_snr_db is None or scheme is Scheme.FLOAT32:
         return floor
     return replace(floor, snr_db=max(floor.snr_db, min_snr_db))
@@ -69,6 +73,11 @@ def judged_as(scheme: Scheme, source: Mapping[str, str]) -> Scheme:
     has it: one step at a few values, 46 to 54 dB for a net with many ties. Its float32 is held to float16's floor.
     """
     return Scheme.FLOAT16 if scheme is Scheme.FLOAT32 and "rounds" in source else scheme
+
+
+def bounded_outputs(source: Mapping[str, str]) -> tuple[str, ...]:
+    """Outputs that lie in 0..1 by construction, by what the manifest says of the original."""
+    return tuple(filter(None, source.get("bounded", "").split(",")))
 
 
 @dataclass(frozen=True)
@@ -236,7 +245,7 @@ def _row(
     snr = snr_db(float(np.sum(np.square(r))) or float(r.size), float(np.sum(np.square(error))))
     same = int(np.sum(r.argmax(-1) == v.argmax(-1))) if classifier else len(r)
     passed = (
-        (snr is None or snr >= floor.snr_db or max_abs <= ROUNDING)
+        (snr is None or snr >= floor.snr_db or (max_abs <= ROUNDING and output in floor.bounded))
         and (floor.max_abs is None or max_abs <= floor.max_abs * max(1.0, largest))
         and len(r) - same <= max(1.0, (1 - floor.top1) * len(r))
     )

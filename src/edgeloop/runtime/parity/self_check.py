@@ -5,7 +5,7 @@ A device checks itself with it before it takes a release: Python 3.9 syntax.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,7 +35,7 @@ class Reference:
     """Real inputs {name: [n, ...]} and the source's answers to them, as reference.npz holds them; `io` the variant's.
 
     Where a reference is in real numbers and the variant's own end in integers, the numbers are converted there.
-    `whole`: the model has no batch axis, and each sample is all that one call takes.
+    `whole`: the model has no batch axis, and each sample is all that one call takes. `bounded`: as `floor_of`.
     """
 
     inputs: Mapping[str, np.ndarray]
@@ -43,6 +43,7 @@ class Reference:
     scheme: Scheme
     io: Mapping[str, Quantization]
     whole: bool = False
+    bounded: Sequence[str] = ()
 
     def feed(self, index: int, batch: int) -> dict[str, np.ndarray]:
         """Sample `index`, repeated to a batch where the model has one, as the variant takes it."""
@@ -72,7 +73,11 @@ def self_check(
     if not reference.whole:
         got = {name: value.reshape(-1, *value.shape[2:]) for name, value in got.items()}
     return compare(
-        where, floor_of(reference.scheme), reference.outputs, got, classifier=is_classifier(reference.outputs, False)
+        where,
+        floor_of(reference.scheme, bounded=reference.bounded),
+        reference.outputs,
+        got,
+        classifier=is_classifier(reference.outputs, False),
     )
 
 

@@ -16,7 +16,7 @@ from edgeloop.edge.on_device.percentiles import FEWEST_RUNS, percentile
 from edgeloop.edge.on_device.releases.protocol import P90_RUNS, Probation
 from edgeloop.errors import BudgetError, EdgeloopError, ParityError
 from edgeloop.runtime.agent.child_model import ChildModel, ChildRun
-from edgeloop.runtime.parity.compare import Parity, RunContext, judged_as, reason
+from edgeloop.runtime.parity.compare import Parity, RunContext, bounded_outputs, judged_as, reason
 from edgeloop.runtime.parity.reference import has_whole_calls, read_reference
 from edgeloop.runtime.parity.self_check import Reference, batch_of, inference, sample, self_check
 
@@ -72,8 +72,9 @@ def run_trial(start: Start, bundle: Bundle, variant: Variant, how: TrialOptions)
     real = read_reference(bundle)
     reference = None
     if real:
-        scheme = judged_as(variant.scheme, bundle.manifest.source)
-        reference = Reference(*real, scheme, variant.io, whole=has_whole_calls(bundle, real[0]))
+        source, whole = bundle.manifest.source, has_whole_calls(bundle, real[0])
+        scheme = judged_as(variant.scheme, source)
+        reference = Reference(*real, scheme, variant.io, whole=whole, bounded=bounded_outputs(source))
     with start(how.runtime, str(bundle.path), variant.entry, how.threads, how.timeout_s) as model:
         where = RunContext(variant.id, how.runtime, model.version)
         timed = _TimedModel(model)
