@@ -8,7 +8,7 @@ from typing import Any
 
 from mutated_files import mutated
 
-SIZES = (-(2**40), -1, 0, 1, 2, 3, 7, 255, 2**16, 2**31 - 1, 2**31, 2**40, 2**62)
+SIZES = (-(2**40), -1, 0, 1, 2, 3, 7, 255, 2**12, 2**31 - 1, 2**31, 2**40, 2**62)
 NUMBERS = (float("nan"), float("inf"), float("-inf"), 0.0, -1.0, 1e-45, 1e38)
 # of one, two and more inputs; with and without attributes; two that do not exist
 KINDS = (

@@ -18,7 +18,7 @@ from sweeps import swept
 
 SEEDS = int(os.environ.get("EDGELOOP_FUZZ", "2000"))  # `make test` takes 100
 OF_A_CHILD = 100  # files: TensorFlow keeps some memory of every graph, and the child's is limited
-LIMIT_BYTES = 4 << 30  # a changed size may be a real one: a batch of 65,536 takes 2.3 GB
+LIMIT_BYTES = 4 << 30  # a changed size may be a real one: a batch of 4,096
 NETS = (
     *("residual_of_equal_sizes", "embedding_with_the_mask_of_bert", "lstm_of_10_steps", "gru_of_free_length"),
     *("u_net_with_resize_and_transposed_convolutions", "channel_shuffle_and_slices_by_computed_sizes"),
