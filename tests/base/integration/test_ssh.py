@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from edgeloop.errors import DeviceError, IntegrityError, TargetError
 from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
 from edgeloop.runtime import client, ssh_login
+from edgeloop.runtime.agent import runtimes
 from edgeloop.runtime.agent.runtimes import check_numpy
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.connection import connect
@@ -502,17 +504,22 @@ def refused_start(tmp_path):
 def test_a_runtime_that_needs_an_older_numpy_says_so(monkeypatch):
     np = pytest.importorskip("numpy")
     monkeypatch.setattr(np, "__version__", "2.4.0")
+    monkeypatch.setattr(runtimes, "is_installed", lambda runtime: True)
     with pytest.raises(TargetError, match=r"tflite-runtime needs numpy<2 there, and NumPy 2\.4\.0 is installed"):
         check_numpy(TFLITE_RUNTIME)
     check_numpy(LITERT)
 
 
-def test_a_python_in_the_home_folder_is_found_there(new_ssh_device, device_python, tmp_path):
-    with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".edgeloop-test") as folder:
+@pytest.mark.parametrize("where", ["behind ssh", "here"])
+def test_a_python_in_the_home_folder_is_found_there(new_ssh_device, device_python, tmp_path, where):
+    # sshd takes the home folder of the account, a shell here that of the environment
+    home = Path(pwd.getpwuid(os.getuid()).pw_dir) if where == "behind ssh" else Path.home()
+    with tempfile.TemporaryDirectory(dir=home, prefix=".edgeloop-test") as folder:
         python = Path(folder) / "python"
         python.write_text(f'#!/bin/sh\nexec {device_python} "$@"\n')
         python.chmod(0o755)
         there = f"~/{python.parent.name}/python"
-        for device in (new_ssh_device(python=Path(f"/{there}")).device, parse_device(f"local:{there}")):
-            with agent(device, "litert", tmp_path) as running:
-                assert running.probe().runtime == "litert"
+        behind = where == "behind ssh"
+        device = new_ssh_device(python=Path(f"/{there}")).device if behind else parse_device(f"local:{there}")
+        with agent(device, "litert", tmp_path) as running:
+            assert running.probe().runtime == "litert"

@@ -246,15 +246,3 @@ def test_layers_of_ones_own_are_loaded_with_their_file_and_odd_names_and_doubled
     made = convert(tmp_path / "m.keras", tmp_path / "b", ConvertOptions(to=TFLITE, imports=(tmp_path / "twice.py",)))
     assert any("--import: the Python code of twice.py was run" in note for note in made.notes)
     assert {row.output for row in made.parity if row.passed} == {"my_dense_0", "my_dense_1"}
-
-
-def test_a_table_of_words_is_refused_with_what_to_do(make):
-    import keras
-
-    from edgeloop.convert.forms.freeze import freeze
-    from edgeloop.convert.sources.source import open_source
-
-    ids = keras.Input((1,), dtype="int64", name="ids")
-    path = make("table", ids, lambda L, x: L.Dense(2)(L.IntegerLookup(vocabulary=[10, 20], output_mode="one_hot")(x)))
-    with pytest.raises(ModelError, match=r"looks values up in the table .*get_vocabulary\(\)"):
-        freeze(open_source(path))

@@ -57,7 +57,7 @@ class ReleaseClient:
         reply, _ = self.agent.request(BeginRequest(slot, variant, runtime, threads, take_over), manifest)
         return None if reply.unchanged else list(reply.missing)
 
-    def push(self, slot: str, file: Path, path: str, sent: Callable[[int], None]) -> None:
+    def push(self, slot: str, file: Path, path: str, sent: Callable[[int], None] = lambda size_bytes: None) -> None:
         """Bring one file into the staging; an upload that broke off goes on. `sent` is told of each piece, in bytes.
 
         Raises:

@@ -41,8 +41,8 @@ def is_installed(runtime: Runtime) -> bool:
 
 
 def check_numpy(runtime: Runtime) -> None:
-    """Raises TargetError where the NumPy that is installed is too new for the runtime."""
-    if runtime.numpy_below is None:
+    """Raises TargetError where the runtime is installed, and a NumPy that is too new for it."""
+    if runtime.numpy_below is None or not is_installed(runtime):
         return
     import numpy
 
