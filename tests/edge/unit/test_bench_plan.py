@@ -5,7 +5,6 @@ import itertools
 import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from edgeloop.edge.measure.bench_plan import BenchOptions
 from edgeloop.edge.measure.bench_records import Bench
 from edgeloop.edge.measure.bench_targets import BenchTarget
 from edgeloop.edge.measure.latency_tables import latency_table, notes, overview, ratio_table, start_table, telling
-from edgeloop.edge.measure.prepared_model import ENTRY, QUERIES_A_TURN, _free_sizes, _query
+from edgeloop.edge.measure.prepared_model import ENTRY, QUERIES_A_TURN, free_sizes, query_and_inputs, with_sizes
 from edgeloop.edge.measure.profile import with_shapes
 from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError, TargetError
@@ -451,7 +450,7 @@ def asked(specs, scenario=Scenario.OFFLINE, shapes=None, **target):
     )
     options = BenchOptions(scenario=scenario, shapes=shapes or {}, runs=64)
     described = {name: {"shape": shape, "dtype": dtype} for name, (shape, dtype) in specs.items()}
-    query, inputs = _query(described, SimpleNamespace(target=file), options)
+    query, inputs = query_and_inputs(with_sizes(described, options.shapes), None, file, options)
     return query.samples_per_call, {name: array.shape for name, array in inputs.items()}
 
 
@@ -467,10 +466,12 @@ def test_free_sizes_are_those_that_are_named():
     free = {"x": ([None, None, 3], "float32"), "n": ([1], "int32")}
     assert asked(free, Scenario.SINGLE_STREAM, {"x": (1, 20, 3)}) == (1, {"x": (1, 20, 3), "n": (1,)})
     assert asked(free, Scenario.SINGLE_STREAM, {"x": (None, 20, None)})[1]["x"] == (1, 20, 3)
-    for shapes in ({"x": (1, 20)}, {"x": (1, 20, 4)}, {"y": (1,)}):
-        with pytest.raises(OptionsError, match=r"does not fit the model, whose inputs are x \[\?, \?, 3\], n \[1\]"):
+    for shapes in ({"x": (1, 20)}, {"x": (1, 20, 4)}):
+        with pytest.raises(TargetError, match=r"x=1,20.* does not fit its inputs, which are x \[\?, \?, 3\], n"):
             asked(free, Scenario.SINGLE_STREAM, shapes)
-    assert _free_sizes({"x": {"shape": [None, None, 3]}, "n": {"shape": [None]}}) == ("x",)
+    with pytest.raises(OptionsError, match=r"--shape names the input 'y'\. The model's inputs are: x \[\?, \?, 3\], n"):
+        asked(free, Scenario.SINGLE_STREAM, {"y": (1,)})
+    assert free_sizes({"x": {"shape": [None, None, 3]}, "n": {"shape": [None]}}) == ("x",)
 
 
 def test_a_model_without_inputs_is_measured_and_one_of_texts_refused_in_words():

@@ -166,6 +166,7 @@ def test_samples_are_cut_only_where_every_tensor_has_a_batch_axis():
     assert samples(4, (4, 2), (4, 3)) == 7
     assert samples(None, (None, 2), (10, 4)) is None
     assert samples(None, (None, 2), ()) is None
+    assert samples(None, (None, 2), (1, 100, 4)) is None  # boxes of all samples together, as of some detectors
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ import numpy as np
 
 from edgeloop.edge.measure.bench_plan import BenchCandidate, BenchOptions
 from edgeloop.edge.measure.bench_records import Reading
+from edgeloop.edge.measure.bench_targets import BenchTarget
 from edgeloop.edge.measure.scenarios import Query, Scenario, query_of
 from edgeloop.errors import MissingExtra, OptionsError, ParityError, TargetError
 from edgeloop.runtime.client import RunResult, RuntimeClient
 from edgeloop.runtime.parity.compare import RunContext, reason
-from edgeloop.runtime.parity.self_check import batch_of, inference, sample, self_check
+from edgeloop.runtime.parity.self_check import Reference, batch_of, inference, sample, self_check
 
 QUERIES_A_TURN = 5  # 100 runs are 20 turns: the bootstrap and the change-point test have something to draw from
 # A turn begins with calls that find the caches, and the agent asleep, as the turns of others left them. Measured with
@@ -67,10 +68,11 @@ class PreparedModel:
         target, delegate = candidate.target, None if options.delegate is None else {"library": options.delegate}
         self.prepared = agent.prepare(target.entry, options.threads, delegate=delegate)
         self.signature, specs = inference(self.prepared.signatures or {}, target.reference)
-        self.query, self.inputs = _query(specs, candidate, options)
-        reference = target.reference if options.shapes == {} else None
+        specs = with_sizes(specs, options.shapes)
+        reference = None if options.shapes else target.reference
         real = reference is not None and set(specs) == set(reference.inputs)
-        self.assumed_sizes = () if real else _free_sizes(_with_sizes(specs, options.shapes))
+        self.assumed_sizes = () if real else free_sizes(specs)
+        self.query, self.inputs = query_and_inputs(specs, reference, target, options)
         self.queries = 1 if options.scenario is Scenario.OFFLINE else options.runs
         self.queries_a_turn = min(QUERIES_A_TURN, self.queries)
         asked_s = time.monotonic() - began_s
@@ -132,10 +134,10 @@ class PreparedModel:
             raise ParityError(wrong[0], advice="Run edgeloop verify BUNDLE for every output.")
 
 
-def _query(
-    specs: Mapping[str, dict], candidate: BenchCandidate, options: BenchOptions
+def query_and_inputs(
+    specs: Mapping[str, dict], reference: Reference | None, target: BenchTarget, options: BenchOptions
 ) -> tuple[Query, dict[str, np.ndarray]]:
-    """What one query is on this model, and the inputs of one of its calls.
+    """What one query is on this model, and the inputs of one of its calls: real ones of `reference`, or made up.
 
     A first axis is a batch only where something says so: the model, by leaving it free, or the bundle.
     """
@@ -145,9 +147,6 @@ def _query(
                 f"input {name!r} is of type {spec['dtype']}, and only numbers can be made up",
                 advice="Measure a model that takes numbers.",
             )
-    target = candidate.target
-    specs = _with_sizes(specs, options.shapes)
-    reference = target.reference if options.shapes == {} else None
     whole = target.reference is not None and target.reference.whole  # then its first axis, free or not, is no batch
     free = not whole and [spec["shape"][:1] for spec in specs.values()][:1] == [[None]]
     fixed = batch_of(specs) if target.batched or (target.reference is not None and not whole) else 1
@@ -160,21 +159,31 @@ def _query(
     return query, inputs
 
 
-def _with_sizes(specs: Mapping[str, dict], shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, dict]:
-    """The specs, with the free sizes that the user named."""
+def with_sizes(specs: Mapping[str, dict], shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, dict]:
+    """The specs, with the free sizes that the user named.
+
+    Raises:
+        OptionsError: The model has no input of that name.
+        TargetError: The sizes do not fit this file; another variant may take them.
+    """
     found = {name: dict(spec) for name, spec in specs.items()}
+    have = ", ".join(f"{name} {spec['shape']}".replace("None", "?") for name, spec in specs.items()) or "none"
     for name, sizes in shapes.items():
-        own = found[name]["shape"] if name in found else []
-        fits = name in found and len(own) == len(sizes)
-        if not fits or any(None not in pair and pair[0] != pair[1] for pair in zip(own, sizes, strict=True)):
-            have = ", ".join(f"{n} {spec['shape']}".replace("None", "?") for n, spec in specs.items())
-            raise OptionsError(
-                f"--shape {name} does not fit the model, whose inputs are {have}", advice="Give sizes for each ? alone."
+        if name not in found:
+            raise OptionsError(f"--shape names the input {name!r}", advice=f"The model's inputs are: {have}.")
+        own = found[name]["shape"]
+        if len(own) != len(sizes) or any(
+            None not in pair and len(set(pair)) > 1 for pair in zip(own, sizes, strict=False)
+        ):
+            raise TargetError(
+                f"--shape {name}={','.join('?' if d is None else str(d) for d in sizes)} does not fit its inputs, "
+                f"which are {have}",
+                advice="Give sizes only where the model has a ?.",
             )
         found[name]["shape"] = [b if a is None else a for a, b in zip(own, sizes, strict=True)]
     return found
 
 
-def _free_sizes(specs: Mapping[str, dict]) -> tuple[str, ...]:
+def free_sizes(specs: Mapping[str, dict]) -> tuple[str, ...]:
     """Inputs with a free size besides the batch."""
     return tuple(name for name, spec in specs.items() if None in spec["shape"][1:])

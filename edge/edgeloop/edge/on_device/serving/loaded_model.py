@@ -54,9 +54,9 @@ class LoadedModel:
         return from_io(whole, {n: q for n, q in self.release.variant.io.items() if n in real})
 
     def samples(self, inputs: dict[str, np.ndarray]) -> int | None:
-        """How many samples the inputs are; None: they cannot be cut, as some tensor has no batch axis."""
+        """How many samples the inputs are; None: they cannot be cut, as the first axis of some tensor is no batch."""
         shapes = [spec.shape for spec in (*self.inputs, *self.outputs)]
-        if not all(shape and shape[0] in (None, 1, self.batch) for shape in shapes):
+        if not all(shape and shape[0] in (None, self.batch) for shape in shapes):
             return None
         return len(next(iter(inputs.values())))
 
