@@ -18,7 +18,7 @@ from edgeloop.demo.data import Split
 from edgeloop.demo.files import save_keras, write_npz
 from edgeloop.demo.state import DemoRun
 from edgeloop.edge.deploy.enroll import enroll
-from edgeloop.edge.deploy.fleet import FLEET
+from edgeloop.edge.deploy.known_devices import FLEET
 from edgeloop.edge.deploy.rollout import deploy
 from edgeloop.edge.measure.bench import bench
 from edgeloop.edge.measure.bench_plan import BenchOptions

@@ -8,7 +8,7 @@ from releases import NAME, release, version_on
 
 from edgeloop.bundle import MANIFEST, parse_manifest, read_bundle
 from edgeloop.cli import run as edgeloop
-from edgeloop.edge.deploy.fleet import FLEET
+from edgeloop.edge.deploy.known_devices import FLEET
 from edgeloop.files.ram_estimate import ESTIMATED, need, ram_bytes
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.client import agent

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from edgeloop.edge.deploy import fleet
+from edgeloop.edge.deploy import known_devices
 from edgeloop.errors import WriteError
 from edgeloop.processes.file_lock import exclusive
 from edgeloop.runtime.device import parse_device
@@ -50,9 +50,9 @@ def test_a_process_that_is_killed_lets_go(tmp_path, holder):
 
 
 def test_a_list_of_devices_that_another_edgeloop_holds_is_an_error_in_the_end(tmp_path, holder, monkeypatch):
-    monkeypatch.setenv(fleet.FLEET, str(tmp_path / "fleet.json"))
-    monkeypatch.setattr(fleet, "LOCK_S", 0.2)
+    monkeypatch.setenv(known_devices.FLEET, str(tmp_path / "fleet.json"))
+    monkeypatch.setattr(known_devices, "LOCK_S", 0.2)
     holder(tmp_path / "fleet.json.lock")
     with pytest.raises(WriteError, match=r"fleet\.json\.lock was held for 0\.2 s, by another edgeloop"):
-        fleet.add_devices([parse_device("local")])
+        known_devices.add_devices([parse_device("local")])
     assert not (tmp_path / "fleet.json").exists()

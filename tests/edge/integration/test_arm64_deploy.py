@@ -20,7 +20,7 @@ from devices import arm64_device, make_key
 
 from edgeloop.bundle import MANIFEST, Requirements, read_bundle
 from edgeloop.cli import run as edgeloop
-from edgeloop.edge.deploy.fleet import FLEET
+from edgeloop.edge.deploy.known_devices import FLEET
 from edgeloop.registry.signatures.sign import sign_bundle
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.connection import connect

@@ -14,7 +14,7 @@ from releases import NAME, release, runs_on, version_on
 from edgeloop.bundle import SIGNATURE, read_bundle
 from edgeloop.cli import run as edgeloop
 from edgeloop.edge.deploy.deploy_result import DeployOptions
-from edgeloop.edge.deploy.fleet import FLEET
+from edgeloop.edge.deploy.known_devices import FLEET
 from edgeloop.edge.deploy.rollout import deploy
 from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.errors import DataError, IntegrityError

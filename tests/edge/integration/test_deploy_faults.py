@@ -17,7 +17,7 @@ from releases import NAME, release, version_on
 from sweeps import swept
 
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
-from edgeloop.edge.deploy.fleet import FLEET
+from edgeloop.edge.deploy.known_devices import FLEET
 from edgeloop.edge.deploy.rollout import deploy
 from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.errors import DeviceError, IntegrityError

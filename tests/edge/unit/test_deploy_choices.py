@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop.bundle import read_bundle
-from edgeloop.edge.deploy import deploy, fleet, parallel, rollback, rollout, speed_cache
+from edgeloop.edge.deploy import deploy, known_devices, parallel, rollback, rollout, speed_cache
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
 from edgeloop.edge.deploy.variant_choice import DeployConstraints, MeasuredSpeed, choose_fastest, fitting_variants
 from edgeloop.edge.deploy.waves import wave_sizes
@@ -381,31 +381,33 @@ def test_what_would_lock_a_device_or_give_a_secret_away_is_no_list_of_signers(tm
 
 @pytest.fixture
 def own_fleet(tmp_path, monkeypatch):
-    monkeypatch.setenv(fleet.FLEET, str(tmp_path / "fleet" / "fleet.json"))
+    monkeypatch.setenv(known_devices.FLEET, str(tmp_path / "fleet" / "fleet.json"))
     return tmp_path / "fleet" / "fleet.json"
 
 
 def test_devices_are_remembered_once_and_in_order(own_fleet, tmp_path):
-    assert fleet.known_devices() == []
+    assert known_devices.known_devices() == []
     one, two = parse_device("ssh://me@one:22/usr/bin/python3"), parse_device("local")
-    fleet.add_devices([one])
-    fleet.add_devices([two, one])
-    assert fleet.known_devices() == [one, two]
+    known_devices.add_devices([one])
+    known_devices.add_devices([two, one])
+    assert known_devices.known_devices() == [one, two]
     gone = Device("local:gone/python", tmp_path / "gone" / "python")
-    fleet.add_devices([gone])
-    assert fleet.known_devices()[2] == Device(
+    known_devices.add_devices([gone])
+    assert known_devices.known_devices()[2] == Device(
         f"local:{gone.python}", gone.python
     )  # from anywhere, and though it is gone
 
 
 def test_two_at_once_lose_no_device(own_fleet):
     names = [f"ssh://device-{n}" for n in range(24)]
-    threads = [threading.Thread(target=lambda name=name: fleet.add_devices([parse_device(name)])) for name in names]
+    threads = [
+        threading.Thread(target=lambda name=name: known_devices.add_devices([parse_device(name)])) for name in names
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert sorted(device.name for device in fleet.known_devices()) == sorted(names)
+    assert sorted(device.name for device in known_devices.known_devices()) == sorted(names)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"devices": 1}', '{"devices": ["telnet://x"]}'])
@@ -413,15 +415,15 @@ def test_a_damaged_list_of_devices_is_refused_and_kept(own_fleet, text):
     own_fleet.parent.mkdir()
     own_fleet.write_text(text)
     with pytest.raises(DataError):
-        fleet.known_devices()
+        known_devices.known_devices()
     assert own_fleet.read_text() == text
 
 
 def test_a_list_that_cannot_be_written_is_a_write_error(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setenv(fleet.FLEET, str(tmp_path / "file" / "fleet.json"))
+    monkeypatch.setenv(known_devices.FLEET, str(tmp_path / "file" / "fleet.json"))
     with pytest.raises((WriteError, DataError)):
-        fleet.add_devices([parse_device("local")])
+        known_devices.add_devices([parse_device("local")])
 
 
 # one device, step by step
@@ -516,7 +518,7 @@ def test_a_new_release_goes_through_every_step_in_order(stand_in, bundle):
     assert keep.asked == ALL_STEPS
     assert (outcome.result, outcome.before, outcome.variant, outcome.runtime) == ("committed", None, "int8", "litert")
     assert (outcome.p50_ms, outcome.p90_ms, outcome.sent_bytes, outcome.error) == (1.0, 2.0, 1512, None)
-    assert [device.name for device in fleet.known_devices()] == ["ssh://one"]
+    assert [device.name for device in known_devices.known_devices()] == ["ssh://one"]
 
 
 def test_a_release_that_is_there_already_costs_two_questions(stand_in, bundle):
@@ -599,7 +601,7 @@ def test_a_device_that_cannot_be_reached_is_a_shut_gate_too(stand_in, bundle):
     keeps = [DeviceError("no route"), good()]
     outcomes = rollout.deploy(bundle.path, fleet_of(stand_in, keeps), ONLY_INT8, "1,2")
     assert [(o.result, o.step) for o in outcomes] == [("failed", "connect"), ("not started", None)]
-    assert fleet.known_devices() == []  # it was never there
+    assert known_devices.known_devices() == []  # it was never there
 
 
 def test_a_damaged_bundle_reaches_no_device(stand_in, bundle, tmp_path):

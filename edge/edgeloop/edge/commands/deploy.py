@@ -11,7 +11,7 @@ from edgeloop.edge.commands.choices import DeviceRuntimeName
 from edgeloop.edge.deploy.deploy_result import DeployOptions
 from edgeloop.edge.deploy.device_status import read_statuses
 from edgeloop.edge.deploy.enroll import enroll as enroll_all
-from edgeloop.edge.deploy.fleet import known_devices
+from edgeloop.edge.deploy.known_devices import known_devices
 from edgeloop.edge.deploy.parallel import InterruptedRun
 from edgeloop.edge.deploy.present import of_deploy, of_enroll, of_rollback, of_statuses, state
 from edgeloop.edge.deploy.rollback import rollback as roll_back

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployResult, DeployStatus
-from edgeloop.edge.deploy.fleet import add_devices
+from edgeloop.edge.deploy.known_devices import add_devices
 from edgeloop.edge.deploy.parallel import Step
 from edgeloop.edge.deploy.release_client import ReleaseClient, release_client
 from edgeloop.edge.deploy.speed_cache import available_runtimes, measure_speeds

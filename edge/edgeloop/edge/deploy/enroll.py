@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeloop.edge.deploy.fleet import add_devices
+from edgeloop.edge.deploy.known_devices import add_devices
 from edgeloop.edge.deploy.parallel import Step, refuse_twice, run_on_all
 from edgeloop.edge.deploy.release_client import release_client
 from edgeloop.errors import EdgeloopError

@@ -20,7 +20,7 @@ FLEET = "EDGELOOP_FLEET"
 LOCK_S = 10.0  # held for one small write
 
 
-def fleet_file() -> Path:
+def known_devices_file() -> Path:
     """$EDGELOOP_FLEET, else fleet.json in the user's data folder."""
     named = os.environ.get(FLEET)
     return Path(named) if named else data_folder() / "fleet.json"
@@ -32,7 +32,7 @@ def known_devices() -> list[Device]:
     Raises:
         DataError: The list is damaged, or holds a name that is no device.
     """
-    return [_device(name) for name in _names(fleet_file())]
+    return [_device(name) for name in _names(known_devices_file())]
 
 
 def add_devices(devices: Iterable[Device]) -> None:
@@ -42,7 +42,7 @@ def add_devices(devices: Iterable[Device]) -> None:
         DataError: The list is damaged.
         WriteError: It may not be written.
     """
-    file = fleet_file()
+    file = known_devices_file()
     new = [_absolute(device) for device in devices]
     if not set(new) - set(_names(file)):
         return
@@ -78,7 +78,7 @@ def _device(name: str) -> Device:
         return parse_device(name)
     except OptionsError as e:
         raise DataError(
-            f"{fleet_file()} holds a name that is not a device: {e.found}", advice="Correct it, or delete it."
+            f"{known_devices_file()} holds a name that is not a device: {e.found}", advice="Correct it, or delete it."
         ) from e
     except DeviceError:  # an interpreter that is no more: it is said when the device is asked
         return Device(name, Path(name.partition(":")[2]))
