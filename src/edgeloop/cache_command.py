@@ -60,10 +60,10 @@ def _removed(kinds: tuple[CacheKind, ...], older_than_days: float | None, keep_m
     """The program that this very edgeloop runs with stays: agents on this machine read it for as long as they live."""
     if older_than_days is None and keep_mb is None:
         limit_bytes: int | None = 0  # --prune alone removes everything
-    elif keep_mb:
-        limit_bytes = byte_count(keep_mb, "--keep-mb")
+    elif keep_mb is None:
+        limit_bytes = None
     else:
-        limit_bytes = None if keep_mb is None else 0
+        limit_bytes = byte_count(keep_mb, "--keep-mb") if keep_mb else 0
     return prune_cache(
         kinds,
         limit_bytes=limit_bytes,

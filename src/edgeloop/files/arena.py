@@ -12,12 +12,13 @@ Sources
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeloop.files.graph_facts import GraphFacts, Step
 
 ALIGNMENT = 16  # MicroArenaBufferAlignment()
+CALLS_LIMIT, DEPTH_LIMIT = 1000, 50  # of graphs that call others; real files have a few dozen calls, some 5 deep
 # operators that run other graphs, and the options that name them
 CALLS = {
     "IF": ("then_subgraph_index", "else_subgraph_index"),
@@ -64,55 +65,65 @@ def lifetimes(graph: GraphFacts, steps: tuple[Step, ...], graphs: Sequence[Graph
     those that IF, WHILE and CALL_ONCE call are planned too, each within the time of its step.
 
     Raises:
-        ValueError: A graph calls itself, or one that the file does not have.
+        ValueError: A graph calls itself or one that the file does not have, or they call each other CALLS_LIMIT times.
     """
-    spans: dict[tuple[int, int], Buffer] = {}
-    known = _plan_times(graph, steps, graphs, 0, spans, (id(graph),)) is not None
-    return [spans[key] for key in sorted(spans)] if known else None
+    planner = _Lifetimes(graphs)
+    known = planner.plan(graph, steps, 0, ()) is not None
+    return [planner.buffers[key] for key in sorted(planner.buffers)] if known else None
 
 
-def _plan_times(
-    graph: GraphFacts,
-    steps: tuple[Step, ...],
-    graphs: Sequence[GraphFacts],
-    start: int,
-    spans: dict[tuple[int, int], Buffer],
-    callers: tuple[int, ...],
-) -> int | None:
-    """Add the graph's buffers to `spans`, by the number of their graph and tensor; the time of its last step. None: a
-    size is not known."""
-    first = dict.fromkeys(graph.inputs, start)
-    last = dict.fromkeys(graph.inputs, start)
-    time = start
-    for step in steps:
-        time += 1
-        for i in step.outputs:
-            first[i] = time
-        for number, called in enumerate(_called(step, graphs)):
-            if id(called) in callers:
-                raise ValueError(f"{step.op} calls the graph that it is in")
-            time += number > 0
-            ended = _plan_times(called, called.steps, graphs, time, spans, (*callers, id(called)))
-            if ended is None:
-                return None
-            time = ended
-        for i in (*step.inputs, *step.outputs):
-            first.setdefault(i, start)  # written by an operator that is none of the steps
-            last[i] = time
-    last |= {i: time for i in graph.outputs if i in first}
-    number = next((n for n, known in enumerate(graphs) if known is graph), 0)
-    for i in sorted(first):
-        if graph.values[i].constant_bytes or graph.values[i].variable:
-            continue
-        size = graph.values[i].bytes
-        if size is None:
-            return None
-        if size:
-            aligned = -(-size // ALIGNMENT) * ALIGNMENT
-            before = spans.get((number, i))  # of a graph that two steps call
-            begin = first[i] if before is None else before.first
-            spans[number, i] = Buffer(size_bytes=aligned, first=begin, last=last[i])
-    return time
+class _Lifetimes:
+    """Buffers by the number of their graph and tensor, as far as they are planned."""
+
+    def __init__(self, graphs: Sequence[GraphFacts]) -> None:
+        self.graphs, self.calls = graphs, 0
+        self.buffers: dict[tuple[int, int], Buffer] = {}
+
+    def plan(
+        self, graph: GraphFacts, steps: tuple[Step, ...], start: int, callers: tuple[GraphFacts, ...]
+    ) -> int | None:
+        """Add the buffers of a graph that runs from `start`; the time of its last step. None: a size is not known."""
+        self._count(graph, callers)
+        first = dict.fromkeys(graph.inputs, start)
+        last = dict.fromkeys(graph.inputs, start)
+        time = start
+        for step in steps:
+            time += 1
+            first |= dict.fromkeys(step.outputs, time)
+            for k, called in enumerate(_called(step, self.graphs)):
+                ended = self.plan(called, called.steps, time + (k > 0), (*callers, graph))
+                if ended is None:
+                    return None
+                time = ended
+            for i in (*step.inputs, *step.outputs):
+                first.setdefault(i, start)  # written by an operator that is none of the steps
+                last[i] = time
+        last |= {i: time for i in graph.outputs if i in first}
+        return time if self._add(graph, first, last) else None
+
+    def _count(self, graph: GraphFacts, callers: tuple[GraphFacts, ...]) -> None:
+        """A hostile file calls two graphs in each of many: as often as there are paths."""
+        self.calls += 1
+        if any(graph is caller for caller in callers):
+            raise ValueError("a graph calls itself")
+        if self.calls > CALLS_LIMIT or len(callers) > DEPTH_LIMIT:
+            raise ValueError(f"its graphs call each other more than {CALLS_LIMIT} times, or {DEPTH_LIMIT} deep")
+
+    def _add(self, graph: GraphFacts, first: Mapping[int, int], last: Mapping[int, int]) -> bool:
+        """Whether all sizes are known."""
+        number = next((n for n, known in enumerate(self.graphs) if known is graph), 0)
+        for i in first:
+            if graph.values[i].constant_bytes or graph.values[i].variable:
+                continue
+            size = graph.values[i].bytes
+            if size is None:
+                return False
+            if size:
+                before = self.buffers.get((number, i))  # of a graph that two steps call
+                begin = first[i] if before is None else before.first
+                aligned = -(-size // ALIGNMENT) * ALIGNMENT
+                self.buffers[number, i] = Buffer(size_bytes=aligned, first=begin, last=last[i])
+        return True
 
 
 def _called(step: Step, graphs: Sequence[GraphFacts]) -> list[GraphFacts]:

@@ -39,8 +39,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
 
     Returns `format`, `bytes`, `signatures` {name: {inputs, outputs: [{name, shape, dtype}]}} and `operators`
     {name: count}, of all graphs in the file. A .keras file has `layers` [{name, kind}] instead of operators, and its
-    inputs alone; a bundle `variants`. In a shape,
-    None is a free dimension; sizes are in bytes. The model is never run, and no framework is loaded.
+    inputs alone; a bundle `variants`. In a shape, None is a free dimension; sizes are in bytes. The model is never run,
+    and no framework is loaded.
 
     Raises:
         ModelError: None of the formats, or damaged.

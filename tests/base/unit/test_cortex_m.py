@@ -159,10 +159,26 @@ def test_an_operator_in_a_called_graph_is_refused_and_one_of_another_signature_i
 def test_a_graph_that_calls_itself_or_nothing_is_damage():
     graphs = branching(one("RELU", value(64), out=value(64)), one("RELU", value(64), out=value(64)))
     graphs[1] = graphs[0]
-    with pytest.raises(ValueError, match="calls the graph that it is in"):
+    with pytest.raises(ValueError, match="a graph calls itself"):
         arena_bytes(graphs[0], graphs[0].steps, graphs)
     with pytest.raises(ValueError, match="does not have"):
         report(branching(graphs[2], graphs[2])[:2], 1)
+
+
+def test_graphs_that_call_two_others_each_are_not_followed_along_every_path():
+    def calling(then, other):
+        choose = Step(
+            op="IF", inputs=(0,), outputs=(1,), options={"then_subgraph_index": then, "else_subgraph_index": other}
+        )
+        return GraphFacts(values=(value(1), value(1)), steps=(choose,), inputs=(0,), outputs=(1,))
+
+    end = one("RELU", value(1), out=value(1))
+    graphs = [*(calling(k + 1, k + 1) for k in range(40)), end]  # 2^40 paths
+    with pytest.raises(ValueError, match="call each other more than 1000 times, or 50 deep"):
+        report(graphs, 1)
+    deep = [*(calling(k + 1, 60) for k in range(60)), end]
+    with pytest.raises(ValueError, match="or 50 deep"):
+        report(deep, 1)
 
 
 @pytest.mark.parametrize("name", BRANCHES)
