@@ -147,15 +147,17 @@ def _attempts(job: ConversionJob, log: FormLog, progress: Progress, notes: list[
     Raises:
         ModelError: It crashed while it made a form that was named, at anything else, or more than CRASHES times.
     """
-    for attempt in range(CRASHES + 1):
+    crashes = 0
+    while True:
         said: list[str] = []
         ended: list[ExitStatus] = []
         try:
             done = run_job(WORKER, job, job.options.limits, progress, said.append, crashed=ended.append)
         except ModelError as e:
             forms = read_diary(job.scratch / DIARY) if ended and ended[0].signal not in ASKED else ()
-            if not forms or attempt == CRASHES:
+            if not forms or crashes == CRASHES:
                 raise
+            crashes += 1
             ids = ", ".join(form.id for form in forms)
             if any(form.named for form in forms):
                 raise ModelError(
@@ -168,8 +170,7 @@ def _attempts(job: ConversionJob, log: FormLog, progress: Progress, notes: list[
             job = replace(job, left_out=tuple(log.left_out))
         else:
             notes += said
-            return done, attempt == 0
-    raise AssertionError("the last attempt returns or raises")
+            return done, not crashes
 
 
 def _pythons(options: ConvertOptions) -> list[Path]:

@@ -1,5 +1,6 @@
 """A converter that crashes costs the form it was making, not the conversion."""
 
+import numpy as np
 import pytest
 
 from edgeloop.bundle import Format, Scheme
@@ -14,6 +15,7 @@ import os, signal
 from edgeloop.bundle import Scheme
 from edgeloop.convert.exports import graph_variants, tflite_variants
 from edgeloop.convert.build import build
+from edgeloop.errors import ModelError
 from edgeloop.processes.job_child import serve
 
 crashing = {crashing}
@@ -26,6 +28,14 @@ def quantize_or_crash(float32, scheme, *rest, **options):
     return (crash if scheme.value in crashing else quantize)(float32, scheme, *rest, **options)
 
 tflite_variants.tflite.quantize = quantize_or_crash
+make = tflite_variants._tflite
+
+def make_or_crash(job, form):
+    if "mixed" in crashing and form.scheme is Scheme.INT8:
+        raise ModelError("SIN stayed float32", advice="Replace it.")
+    return (crash if "mixed" in crashing and form.scheme is Scheme.MIXED else make)(job, form)
+
+tflite_variants._tflite = make_or_crash
 if "onnx" in crashing:
     graph_variants.onnx.tflite_to_onnx = crash
 serve(build)
@@ -76,3 +86,12 @@ def test_a_converter_that_crashes_on_every_form_is_given_up(worker, float32, tmp
         convert(float32, tmp_path / "b", ConvertOptions())
     assert len(attempts) == parent.CRASHES + 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_mixed_that_crashes_where_int8_could_not_be_made_is_left_out_too(worker, float32, tmp_path):
+    worker("mixed")
+    np.savez(tmp_path / "cal.npz", x=np.random.default_rng(0).random((64, 4), np.float32))
+    made = convert(float32, tmp_path / "b", ConvertOptions(calibration=tmp_path / "cal.npz"))
+    assert [v.id for v in made.bundle.variants if v.format is Format.TFLITE] == ["float32", "float16", "dynamic"]
+    left = {one.id: one.reason for one in made.bundle.manifest.left_out}
+    assert left["mixed"] == "the converter crashed while it made mixed (signal SIGABRT)."

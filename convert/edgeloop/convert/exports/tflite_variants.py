@@ -63,13 +63,14 @@ def tflite_variants(
         fallback = plan.options.schemes is None and calibration is not None
         if (
             fallback
-            and not any(v.variant.id == "int8" for v in made)
-            and Scheme.INT8 not in {f.scheme for f in crashed}
+            and not any(one.scheme is Scheme.INT8 for one in crashed)
+            and "int8" not in {v.variant.id for v in made}
         ):
             mixed = Form(id=Scheme.MIXED.value, format=Format.TFLITE, scheme=Scheme.MIXED)
-            with contextlib.suppress(ModelError), log.making([mixed]):  # why is said of int8 already
-                made.append(_tflite(job, mixed))
-                log.say(f"mixed was written instead of int8: {made[-1].variant.notes[0]}.")
+            for form in log.remaining([mixed]):
+                with contextlib.suppress(ModelError), log.making([form]):  # why is said of int8 already
+                    made.append(_tflite(job, form))
+                    log.say(f"mixed was written instead of int8: {made[-1].variant.notes[0]}.")
         if plan.options.search is not None:
             with log.making([]):
                 made.append(search_variant(source, plan, float32, calibration, made, log, progress))
