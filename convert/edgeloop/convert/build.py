@@ -82,8 +82,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
 
     Returns:
         The `signature` that was converted, the ids that were `named`, and of the samples whether they are `whole` and
-        the `span` that they were made up in, the size along `free` dimensions, what whole numbers lie `below`, and
-        whether the source itself `rounds` to 8 bits.
+        the `span` that they were made up in, the size along `free` dimensions, and what whole numbers lie `below`.
 
     Raises:
         EdgeloopError: As `edgeloop.convert.convert.convert`, but for what only the proof shows.
@@ -174,7 +173,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     )
     (job.folder / MANIFEST).write_bytes(manifest.to_bytes())
     named = named_ids(schemes, variants, options)
-    made = {"whole": samples.whole, "span": span, "free": free, "below": source.below, "rounds": source.states_ranges}
+    made = {"whole": samples.whole, "span": span, "free": free, "below": source.below}
     return {"signature": source.signature, "named": named, **made}
 
 

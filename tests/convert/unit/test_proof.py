@@ -177,6 +177,15 @@ def test_where_the_first_runtime_fails_the_next_one_answers_all(at, tmp_path):
     assert [r.samples for r in proved(tmp_path, count=1500) if r.passed] == [1500]
 
 
+def test_float32_of_a_source_that_rounds_itself_says_nothing_of_a_runtime(at, tmp_path):
+    at({"litert": Fake(2.1), "tflite-runtime": Fake(2.0)})  # 26 dB and exact: below the floor of float32 and float16
+    both = [replace(V, id="float32", scheme=Scheme.FLOAT32), V]
+    x = np.ones((4, 2), np.float32)
+    for source, trusted in (({}, False), ({"rounds": "int8"}, True)):
+        rows = prove(tmp_path, both, SIGNATURES, Samples(inputs={"x": x}), {"y": 2 * x}, source=source)
+        assert [r.passed for r in rows] == [False, True, trusted, True]
+
+
 def test_a_missing_runtime_is_an_error_unless_its_format_may_stay_unproved(at, tmp_path):
     at({}, missing=MissingExtra("Run: pip install it"))
     with pytest.raises(MissingExtra, match="pip install it"):

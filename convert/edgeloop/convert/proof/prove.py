@@ -35,6 +35,7 @@ from edgeloop.runtime.parity.compare import (
     floor_of,
     is_classifier,
     judged_as,
+    rounds_itself,
 )
 from edgeloop.runtime.runners import AgentRunner, Session, runners
 
@@ -95,7 +96,6 @@ def prove(
     layers: Collection[str] = (),
     source: Mapping[str, str] = {},
     missing: Callable[[Variant, MissingExtra], None] = refuse_missing,
-    rounds: bool = False,
 ) -> list[Parity]:
     """Run every variant on `samples` in every runtime of its format at hand.
 
@@ -104,8 +104,6 @@ def prove(
     a format that no runtime runs is skipped.
 
     Args:
-        rounds: The source rounds to 8 bits itself. Where a value lies at a tie, float32 may be off by a whole step,
-            which says nothing of the runtime.
         missing: Called for a variant of a format that no runtime here can run, and that `options.unproved` lacks.
 
     Raises:
@@ -131,7 +129,8 @@ def prove(
             missing(variant, lacking[variant.format])
         rows += own
         progress("prove", done + 1, len(variants))
-    return rows if rounds else distrust(rows, variants)
+    # of a source that rounds to 8 bits, float32 may be off by a step at a tie, which says nothing of the runtime
+    return rows if rounds_itself(source) else distrust(rows, variants)
 
 
 def places_of(

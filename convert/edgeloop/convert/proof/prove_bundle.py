@@ -92,7 +92,6 @@ def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress
         layers=layers,
         source=draft.source,
         missing=missing,
-        rounds=made["rounds"],
     )
     log = FormLog(job.origin["file"], job.out, say, list(draft.left_out))
     variants, parity = _agreeing(job, draft, rows, unrun, named, log)

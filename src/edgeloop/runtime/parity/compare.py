@@ -69,10 +69,15 @@ def floor_of(scheme: Scheme, min_snr_db: float | None = None, bounded: Collectio
 def judged_as(scheme: Scheme, source: Mapping[str, str]) -> Scheme:
     """The scheme whose floor a variant is held to. `source` is what the manifest says of the original.
 
-    An original that rounds values to 8 bits itself (`rounds`) does so on either side of a tie, as the noise of a sum
+    An original that rounds values to 8 bits itself does so on either side of a tie, as the noise of a sum
     has it: one step at a few values, 46 to 54 dB for a net with many ties. Its float32 is held to float16's floor.
     """
-    return Scheme.FLOAT16 if scheme is Scheme.FLOAT32 and "rounds" in source else scheme
+    return Scheme.FLOAT16 if scheme is Scheme.FLOAT32 and rounds_itself(source) else scheme
+
+
+def rounds_itself(source: Mapping[str, str]) -> bool:
+    """Whether the original rounds values to 8 bits, by what the manifest says of it."""
+    return "rounds" in source
 
 
 def bounded_outputs(source: Mapping[str, str]) -> tuple[str, ...]:
