@@ -36,6 +36,17 @@ def distrust(rows: Sequence[Parity], variants: Sequence[Variant]) -> list[Parity
     return made
 
 
+def far_apart(rows: Sequence[Parity], others: Sequence[Parity]) -> bool:
+    """Whether `distrust` would fail one of these records of a variant for what the other ones say."""
+    return any(
+        row.output == other.output
+        and other.error is None
+        and abs(min(_snr(row), CLEAN_DB) - min(_snr(other), CLEAN_DB)) >= GAP_DB
+        for row in rows
+        for other in others
+    )
+
+
 def _failed(row: Parity, error: str) -> Parity:
     return replace(row, passed=False, error=f"output {row.output!r}: {error}")
 
