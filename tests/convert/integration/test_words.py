@@ -70,6 +70,19 @@ def test_the_words_lie_in_the_bundle_and_go_to_devices_with_every_variant(tmp_pa
     ]
 
 
+@pytest.mark.parametrize("kind", [L.TextVectorization, L.StringLookup])
+def test_the_words_of_tf_idf_have_the_weights_that_the_layer_learned(tmp_path, kind):
+    layer = kind(output_mode="tf_idf")
+    layer.adapt(np.array([["cat"], ["cat"], ["dog"]]))
+    x = keras.Input((1,), dtype="string", name="x")
+    saved(tmp_path, x, L.Dense(2)(layer(x)))
+    words = json.loads(open_source(tmp_path / "m.keras").files["vocabulary-x.json"])
+    assert words["words"] == ["[UNK]", "cat", "dog"]
+    # ln(1 + documents / (1 + those with the word)); of an unknown word their mean
+    weights = np.log([1 + 3 / 3, 1 + 3 / 2])
+    np.testing.assert_allclose(words["idf_weights"], [weights.mean(), *weights], rtol=1e-6)
+
+
 def hashed(x):
     return L.Embedding(5, 2)(L.Hashing(5)(x))
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from edgeloop.bundle import VOCABULARY
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.sources.names import arguments
@@ -15,7 +17,7 @@ from edgeloop.extras import need
 LAYERS = ("StringLookup", "TextVectorization")
 SETTINGS = (
     *("standardize", "split", "ngrams", "output_mode", "output_sequence_length", "pad_to_max_tokens", "encoding"),
-    *("num_oov_indices", "mask_token", "oov_token", "idf_weights"),
+    *("num_oov_indices", "mask_token", "oov_token"),
 )
 
 
@@ -83,4 +85,9 @@ def _words(layer: Any) -> bytes:
     config = layer.get_config()
     settings = {key: config[key] for key in SETTINGS if config.get(key) is not None}
     # a word's place is its index: the words of a mask and of unknown words come first
-    return canonical_json({"layer": type(layer).__name__, "words": layer.get_vocabulary(), **settings})
+    words = layer.get_vocabulary()
+    # of words that the layer learned, the configuration has no weights
+    weights = getattr(getattr(layer, "_lookup_layer", layer), "idf_weights_const", None)
+    if weights is not None:
+        settings["idf_weights"] = np.asarray(weights).tolist()
+    return canonical_json({"layer": type(layer).__name__, "words": words, **settings})
