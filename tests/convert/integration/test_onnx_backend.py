@@ -171,6 +171,13 @@ def test_the_page_has_a_row_for_each_operator_of_onnx_and_for_what_is_imported_b
     assert summed(with_rows(text, "operators", rows_of(text, "operators"))) == text
 
 
+def test_an_operator_has_one_function_here():
+    from edgeloop.convert.onnx.operators import TABLES
+
+    count = Counter(name for table in TABLES for name in table.OPS)
+    assert {name for name in count if count[name] > 1} == set()
+
+
 def test_an_operator_converts_by_the_page_if_and_only_if_it_has_a_function_here(root):
     from edgeloop.convert.onnx.operators import OPS
 

@@ -1,16 +1,15 @@
-"""Convolutions that read where the net says, and images put together from their blocks."""
+"""Convolutions that read where the net says."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from edgeloop.convert.onnx.node import Node
-from edgeloop.convert.onnx.ops.convolution import filters_last, transposed_convolution, with_holes
-from edgeloop.convert.onnx.value import AtRunTime, Unsupported, Value, channels_last, shape_of, size
+from edgeloop.convert.onnx.ops.convolution import filters_last
+from edgeloop.convert.onnx.value import Unsupported, Value, channels_last, shape_of, size
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -85,30 +84,4 @@ def clipped(place: Any, length: Any) -> Any:
     return tf.cast(tf.clip_by_value(place, 0.0, tf.cast(length - 1, tf.float32)), tf.int32)
 
 
-def col2im(n: Node, x: Value, image: Value, block: Value) -> Value:
-    """Col2Im (ONNX 18): the sum of blocks that overlap, as a transposed convolution that puts each number in its place.
-
-    Raises:
-        AtRunTime: The sizes of the image or the blocks are computed.
-    """
-    goal, kernel = (list(map(int, n.known(i, name))) for i, name in ((1, "image_shape"), (2, "block_shape")))
-    rank, taps = len(goal), math.prod(kernel)
-    if x.dims[1] is None or rank > 3:
-        raise AtRunTime("Col2Im of a free number of channels")
-    strides, holes = list(n.attr("strides", [1] * rank)), list(n.attr("dilations", [1] * rank))
-    pads, spans = n.attr("pads", [0] * 2 * rank), [(k - 1) * h + 1 for k, h in zip(kernel, holes, strict=True)]
-    cuts = [(pads[i], pads[i + rank]) for i in range(rank)]
-    axes = list(zip(goal, cuts, spans, strides, strict=True))
-    steps = [(d + a + b - span) // s + 1 for d, (a, b), span, s in axes]
-    extra = [d + a + b - (s * (c - 1) + span) for (d, (a, b), span, s), c in zip(axes, steps, strict=True)]
-    channels, t = x.dims[1] // taps, x.onnx()
-    t = tf.reshape(t, shape_of([size(t, 0) * channels, taps, *steps]))
-    one_each = with_holes(n, Value(const=np.eye(taps, dtype=np.float32).reshape(taps, 1, *kernel)))
-    t, filters = Value(t, x.dtype).last(), filters_last(one_each)
-    if rank == 1:
-        t, filters, strides, cuts, extra = t[:, None], filters[None], [1, *strides], [(0, 0), *cuts], [0, *extra]
-    y = transposed_convolution(t, filters, 1, strides, cuts, extra)
-    return Value(tf.reshape(y, shape_of([size(x.onnx(), 0), channels, *goal])), x.dtype)
-
-
-OPS: dict[str, Callable[..., Any]] = {"Col2Im": col2im, "DeformConv": deform_conv}
+OPS: dict[str, Callable[..., Any]] = {"DeformConv": deform_conv}
