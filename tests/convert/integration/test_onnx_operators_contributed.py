@@ -31,7 +31,7 @@ def test_operators_of_quantizers():
         node("QLinearLeakyRelu", one, alpha=0.1), node("QLinearGlobalAveragePool", one),
         node("QLinearAveragePool", one, kernel_shape=[2, 2]),
         node("QLinearConcat", [*out, "a", "as", "az", "b", "bs", "bz"], axis=1),
-        node("QGemm", ["m", "as", "az", "w", "ws", "wz", "bias", "ys", "yz"]),
+        node("QGemm", ["m", "as", "az", "w", "ws", "wz", "bias", "ys", "yz"], alpha=0.5),
     ]  # fmt: skip
     feeds = {name: RNG.integers(0, 256, (1, 2, 4, 4)).astype(np.uint8) for name in "ab"}
     feeds["m"] = RNG.integers(0, 256, (2, 3)).astype(np.uint8)

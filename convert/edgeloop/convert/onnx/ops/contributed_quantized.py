@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeloop.convert.onnx.node import Node
 from edgeloop.convert.onnx.ops.arithmetic import add, mul
-from edgeloop.convert.onnx.ops.elementwise import unary
+from edgeloop.convert.onnx.ops.elementwise import scalar, unary
 from edgeloop.convert.onnx.ops.joining import joined
 from edgeloop.convert.onnx.ops.matmul import gemm, matmul
 from edgeloop.convert.onnx.ops.pooling import average_pool
@@ -93,9 +93,10 @@ def quantized_gemm(
     n: Node, a: Value, sa: Value, za: Value, b: Value, sb: Value, zb: Value, c: Value | None = None,
     s: Value | None = None, z: Value | None = None,
 ) -> Value:  # fmt: skip
-    """QGemm. The bias counts steps of both scales; without an output scale the result is float32."""
+    """QGemm. The bias counts steps of alpha and both scales; without an output scale the result is float32."""
     axis = 0 if n.attr("transB", 0) else 1
     steps = product(per_axis(sa, 1, 0), per_axis(sb, 1, 0))
+    steps = product(steps, scalar(n.attr("alpha", 1.0)))
     bias = None if c is None else product(real_number(c), steps)
     real = gemm(n, real_of(a, sa, za, 0), real_of(b, sb, zb, axis), bias)
     return real if s is None else requantized(n, real, s, z)
