@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from onnx_cases import Case, Weight, together
+from onnx_cases import Case, Sized, Weight, together
 from onnx_models import answers, check, difference, make_model, run_tflite, to_tflite
 
 onnx = pytest.importorskip("onnx")
@@ -48,6 +48,7 @@ RESHAPES = [
 SLICES = [
     Case("Slice", [X, Weight(whole(-1)), Weight(whole(-(2**63))), Weight(whole(2)), Weight(whole(-2))]),
     Case("Slice", [X, Weight(whole(1, 0)), Weight(whole(2**63 - 1, 2)), Weight(whole(-1, 1))]),
+    Case("Slice", [Sized(X), Weight(whole(-9)), Weight(whole(-99)), Weight(whole(2)), Weight(whole(-1))]),
     Case("Slice", [X, whole(1), whole(3), Weight(whole(1))]),
     Case("Slice", [X, whole(-2, 0), whole(100, 2), whole(2, -2), whole(1, 1)]),
     Case("Slice", [X, whole(3, 1), whole(0, -(2**31)), whole(2, 0), whole(-2, -1)]),
@@ -113,6 +114,19 @@ def test_a_tensor_that_lies_channels_last_is_reshaped_sliced_and_gathered_in_onn
     check(model, {"x": floats(1, 8, 2, 3)})
 
 
+def test_as_many_of_some_constants_as_a_free_dimension_has_are_cut_when_the_model_runs():
+    nodes = [
+        N("Shape", ["x"], ["length"], start=1),
+        N("Slice", ["all_places", "zero", "length"], ["places"]),  # the positions of a text's tokens
+        N("Sub", ["length", "one"], ["before"]),
+        N("Slice", ["all_places", "before", "length"], ["last"]),
+        N("Gather", ["table", "places"], ["y"]),
+    ]
+    weights = {"zero": whole(0), "one": whole(1), "all_places": np.arange(2, 18), "table": floats(18, 3)}
+    model = make_model(nodes, {"x": [1, "length"]}, {"y": None, "last": ([1], INT64)}, weights)
+    check(model, {"x": floats(1, 5)})
+
+
 def test_unique_slices_along_an_axis_come_in_order():
     rows = np.float32([[1, 0], [0, 1], [1, 0], [0, 0]])
     model = make_model([N("Unique", ["x"], list("abcd"), axis=0)], {"x": ["n", 2]}, dict.fromkeys("abcd"))
@@ -134,6 +148,15 @@ def test_sequences_of_a_known_length_leave_no_trace():
         make_model(nodes, {"x": ["n", 3], "x0": ["n"]}, outputs, weights), {"x": floats(2, 3), "x0": floats(2)}
     )
     assert b"while" not in data.lower()
+
+
+@pytest.mark.parametrize("batch", [2, "n"])
+def test_rows_of_no_elements_stay_as_many(batch):
+    from edgeloop.convert.onnx.importer import import_onnx
+
+    model = make_model([N("Flatten", ["x"], ["y"], axis=1)], {"x": [batch, 0, 3]}, {"y": None})
+    found = import_onnx(model).traced()(np.zeros((2, 0, 3), np.float32))
+    assert found["output_0"].shape == answers(model, {"x": np.zeros((2, 0, 3), np.float32)})[0].shape == (2, 0)
 
 
 def test_a_model_that_was_converted_at_one_size_answers_at_another():

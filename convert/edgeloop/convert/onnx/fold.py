@@ -27,6 +27,8 @@ SMALL = 64  # elements of an input that may be a shape
 POLYNOMIAL = frozenset(
     {"Add", "Cast", "Concat", "Gather", "Identity", "Mul", "Neg", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze"}
 )
+# polynomials in their first input alone: the others say where, and a place beyond the end is cut to it
+PLACED = frozenset({"Gather", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
 # not folded: another answer at every run
 KEPT = frozenset({"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"})
 
@@ -56,6 +58,8 @@ def followed(proto: Any, inputs: Sequence[Value | None], result: Value, opsets: 
     """The result of a polynomial with its `pair`, or a constant where both are equal; unchanged if they are unknown."""
     pairs = [None if v is None else v.symbol() for v in inputs]
     if result.rank > 1 or any(p is None and v is not None for p, v in zip(pairs, inputs, strict=True)):
+        return result
+    if proto.op_type in PLACED and any(p is not None and not np.array_equal(*p) for p in pairs[1:]):
         return result
     try:
         a, b = (np.asarray(evaluate(proto, [p and p[i] for p in pairs], opsets)[0]) for i in (0, 1))

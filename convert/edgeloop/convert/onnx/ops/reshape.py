@@ -139,12 +139,13 @@ def flatten(n: Node, x: Value) -> Value:
 def flattened(x: Value, axis: int) -> Value:
     """Of two axes: everything before `axis`, and everything from it on."""
     front, back = x.dims[:axis], x.dims[axis:]
-    if None not in back:
-        return reshaped(x, [-1 if None in front or 0 in back else math.prod(front), math.prod(back)])
+    behind: Any = math.prod(back) if None not in back else -1
     if None not in front:
-        return reshaped(x, [math.prod(front), -1])
+        return reshaped(x, [math.prod(front), behind])
+    if behind > 0:
+        return reshaped(x, [-1, behind])
     sizes = [size(x.onnx(), i) for i in range(axis)]
-    return reshaped(x, [tf.reduce_prod(shape_of(sizes)) if len(sizes) > 1 else sizes[0], -1])
+    return reshaped(x, [tf.reduce_prod(shape_of(sizes)) if len(sizes) > 1 else sizes[0], behind])
 
 
 OPS = {"Flatten": flatten, "Reshape": reshape}

@@ -44,6 +44,8 @@ def bounds(start: Any, end: Any, step: int, total: int | None) -> tuple[Any, Any
             start = None if start == 0 or start < -LARGE or (total is not None and start <= -total) else start
         elif start > LARGE or (total is not None and start >= total - 1):
             start = None
+        elif total is not None and start < -total:
+            start = 0
         if start is not None and abs(start) > LARGE:
             start = LARGE if start > 0 else -LARGE
     if isinstance(end, int):
