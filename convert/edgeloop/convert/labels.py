@@ -27,7 +27,8 @@ def check_labels(expected: Mapping[str, np.ndarray], samples: Samples, path: Pat
     names = ", ".join(expected)
     if named is not None and named not in expected:
         raise DataError(
-            f"{path} has labels y/{named}, and the model has no output {named!r}", advice=f"Its outputs are: {names}."
+            f"{path} has labels y/{named}, and the model has no output {named!r}",
+            advice=f"Name the array y/OUTPUT for one of: {names}.",
         )
     if named is None and len(expected) > 1:
         return (
@@ -68,8 +69,7 @@ def _void(task: Task, output: np.ndarray, labels: np.ndarray, path: Path | None)
         words = " and ".join(map(str, values))
         return f"Of the labels y of {path}, {odd_ones.size / numbers.size:.1%} are {words}: they do not count."
     raise DataError(
-        f"{path} has the label {values[-1] if values[-1] >= count else values[0]}, and the model has {count} classes, "
-        f"0 to {count - 1}",
+        f"{path} has the label {values[-1]}, and the model has {count} classes, 0 to {count - 1}",
         advice="Save y as the numbers of the model's own classes, without the samples that have none.",
     )
 

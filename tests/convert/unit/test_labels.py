@@ -56,7 +56,9 @@ def test_labels_of_a_model_with_several_outputs_are_said_to_be_unused():
         "The labels y of e.npz were not used: the model has 2 outputs. Name the array y/OUTPUT for one of: p, q."
     )
     assert "size of the output 'p' depends" in (check_labels({"p": THREE * np.nan}, labelled(np.zeros(4)), FILE) or "")
-    with pytest.raises(DataError, match=r"labels y/r, and the model has no output 'r'\. Its outputs are: p, q"):
+    with pytest.raises(
+        DataError, match=r"labels y/r, and the model has no output 'r'\. Name the array y/OUTPUT for one of: p, q"
+    ):
         check_labels({"p": THREE, "q": THREE}, labelled(np.zeros(4), "r"), FILE)
 
 
@@ -67,6 +69,7 @@ def test_labels_of_a_model_with_several_outputs_are_said_to_be_unused():
         (THREE, [0, -1, 1, 2], r"the label -1, and the model has 3 classes, 0 to 2"),
         (THREE, [0, 255, 1, 2], r"the label 255, and the model has 3 classes, 0 to 2"),
         (np.tile(THREE[:, None], (1, 2, 1)), [[0, 7]] * 4, r"the label 7, and the model has 3 classes"),
+        (np.tile(THREE[:, None], (1, 2, 1)), [[255, 255]] * 4, r"the label 255, and the model has 3 classes"),
         (THREE[:, :1], [-1, 1, 1, -1], r"the label -1, and the model answers probabilities from 0 to 1\. Save y as 0"),
         (THREE[:, :1], [0, 1, 255, 1], r"the label 255, and the model answers probabilities from 0 to 1"),
     ],
@@ -74,6 +77,11 @@ def test_labels_of_a_model_with_several_outputs_are_said_to_be_unused():
 def test_a_label_that_no_class_of_the_model_has_is_named(output, labels, message):
     with pytest.raises(DataError, match=message):
         check_labels({"p": output}, labelled(labels), FILE)
+
+
+@pytest.mark.parametrize(("output", "labels"), [([0.2, 0.9], [0.25, 0.75]), ([-0.5, 0.9], [-1, 1])])
+def test_numbers_that_a_regression_predicts_are_no_classes(output, labels):
+    assert check_labels({"p": np.float32(output)}, labelled(np.array(labels)), FILE) is None
 
 
 def test_void_pixels_of_a_segmentation_do_not_count_and_it_is_said():

@@ -182,6 +182,25 @@ def test_int16x8_is_proved_on_a_few_large_samples_on_every_runtime_but_metrics_a
     assert [r.samples for r in wide(scheme=Scheme.INT16X8, labels=labels)] == [20, 20]
 
 
+def test_int16x8_of_a_classifier_is_proved_on_all_samples_by_the_first_runtime(at, monkeypatch, tmp_path):
+    monkeypatch.setattr(few_samples, "VALUES", 0)
+    at({"litert": Fake(1.0), "tflite-runtime": Fake(1.0)})
+    x = np.tile(np.float32([0.75, 0.25]), (20, 1))
+    rows = prove(tmp_path, [replace(V, scheme=Scheme.INT16X8)], SIGNATURES, Samples(inputs={"x": x}), {"y": x})
+    assert [r.samples for r in rows] == [20, 16]
+
+
+def test_the_source_says_what_a_variant_is_held_to(at, tmp_path):
+    float32 = replace(V, scheme=Scheme.FLOAT32)
+    # off by a 10,000th, 80 dB; and by 1e-7, which is half of the value
+    for factor, scale, source in ((2.0002, 1.0, {"rounds": "int8"}), (3.0, 1e-7, {"bounded": "y"})):
+        at({"litert": Fake(factor)})
+        samples = Samples(inputs={"x": np.full((4, 2), scale, np.float32)})
+        for told, passes in ((source, True), ({}, False)):
+            (row,) = prove(tmp_path, [float32], SIGNATURES, samples, {"y": 2 * samples.inputs["x"]}, source=told)
+            assert row.passed is passes
+
+
 def test_where_the_first_runtime_fails_the_next_one_answers_all(at, tmp_path):
     at({"litert": Fake(DeviceError("x on local:p: gone.")), "tflite-runtime": Fake(2.0)})
     assert [r.samples for r in proved(tmp_path, count=1500) if r.passed] == [1500]
