@@ -125,8 +125,9 @@ def quiet_outputs(found: Outputs) -> str:
     ]
     if not quiet:
         return ""
+    which = f"outputs {' and '.join(quiet)} stay" if len(quiet) > 1 else f"output {quiet[0]} stays"
     return (
-        f"For generated inputs the output {' and '.join(quiet)} stays below {QUIET:g}, so the check says little. "
+        f"For generated inputs the {which} below {QUIET:g}, so the check says little. "
         "Pass real inputs with --eval F.npz."
     )
 

@@ -91,9 +91,9 @@ def _check_batched(part: Arrays, count: int, first: Arrays) -> None:
     for name, value in part.items():
         found = f"the output {name!r} has shape {list(value.shape)} for {count} sample" + "s" * (count != 1)
         if value.shape[:1] != (count,):
-            raise NotBatchedError(f"{found}, so its first axis does not count them", advice=ALONE)
+            raise NotBatchedError(f"{found}, expected {count} as its first size", advice=ALONE)
         if value.shape[1:] != first[name].shape[1:]:
-            raise NotBatchedError(f"{found}, and {list(first[name].shape)} for others", advice=ALONE)
+            raise NotBatchedError(f"{found}, and shape {list(first[name].shape)} for other samples", advice=ALONE)
 
 
 def _same(value: np.ndarray, other: np.ndarray) -> bool:

@@ -157,10 +157,12 @@ def test_made_up_inputs_are_drawn_again_while_an_output_is_empty():
 
 
 def test_an_answer_that_is_no_batch_is_an_error_where_batches_were_asked_for():
-    with pytest.raises(NotBatchedError, match=r"'y' has shape \[1, 3\] for 2 samples, so its first axis"):
+    with pytest.raises(NotBatchedError, match=r"'y' has shape \[1, 3\] for 2 samples, expected 2 as its first size"):
         in_batches(lambda a: {"y": a["x"][:1]}, Samples(inputs={"x": np.ones((2, 3), np.float32)}), None)
     wider = Samples(inputs={"x": np.float32([[1], [2]])})
-    with pytest.raises(NotBatchedError, match=r"'y' has shape \[1, 2\] for 1 sample, and \[1, 1\] for others"):
+    with pytest.raises(
+        NotBatchedError, match=r"'y' has shape \[1, 2\] for 1 sample, and shape \[1, 1\] for other samples"
+    ):
         in_batches(lambda a: {"y": np.ones((1, int(a["x"][0, 0])))}, wider, None, 1)
 
 
@@ -185,6 +187,7 @@ def test_a_device_checks_itself_with_whole_calls():
 def test_outputs_that_say_nothing_of_generated_inputs_are_named():
     loud, quiet, zero = (np.full((2, 3), value, np.float32) for value in (0.5, 5e-8, 0.0))
     assert quiet_outputs({"y": loud, "z": zero, "n": np.zeros(2, np.int64)}) == ""
+    assert "the outputs 'y' and 'z' stay below" in quiet_outputs({"y": quiet, "z": quiet})
     assert quiet_outputs({"y": loud, "map": quiet}).startswith(
         "For generated inputs the output 'map' stays below 0.0001, so the check says little."
     )

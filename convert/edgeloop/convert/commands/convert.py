@@ -75,7 +75,8 @@ def convert(
         list[SchemeChoice] | None,
         typer.Option(
             metavar="SCHEME",
-            show_default="float32, float16, dynamic, and int8 or else mixed if --calibration is given",
+            show_default="float32, float16, dynamic, and int8 or else mixed if --calibration is given or an .onnx "
+            "file is quantized",
             help="Write one .tflite file for each of these schemes. mixed is int8 with the operators that have no "
             "integer kernel in float32. auto, given alone, writes float32 and the smallest mix of schemes (the variant "
             "mixed) within --max-drop.",
@@ -102,7 +103,8 @@ def convert(
         list[str] | None,
         typer.Option(
             metavar="NAME=SIZES",
-            help="Set free dimensions of this input in every format, e.g. 'image=1,?,?,3'; ? keeps the model's size.",
+            help="Set the free dimensions of this input in every format, e.g. 'image=1,224,224,?'; ? leaves a "
+            "dimension unchanged.",
         ),
     ] = None,
     fix: Annotated[
@@ -150,7 +152,7 @@ def convert(
             "--import",
             metavar="F.py",
             show_default="none",
-            help="Run this Python file, which defines layers of the model, before loading the model (implies "
+            help="Load the model's own layers by running this Python file, which defines them (implies "
             "--allow-unsafe).",
         ),
     ] = None,
@@ -185,8 +187,8 @@ def convert(
         typer.Option(
             metavar="PP",
             rich_help_panel=SHRINK,
-            help="Find the smallest mix of schemes that loses at most PP percentage points of accuracy or AUC; for "
-            "labels y that are numbers, whose RMSE grows by at most PP per cent (needs --calibration).",
+            help="Find the smallest mix of schemes that loses at most PP percentage points of accuracy or AUC, or, "
+            "where the labels y are numbers, whose RMSE grows by at most PP per cent (needs --calibration).",
         ),
     ] = None,
     prune: Annotated[

@@ -56,7 +56,7 @@ def same(
             "--import",
             metavar="F.py",
             show_default="none",
-            help="Run this Python file, which defines layers of the models, before loading them (implies "
+            help="Load the models' own layers by running this Python file, which defines them (implies "
             "--allow-unsafe).",
         ),
     ] = None,

@@ -63,7 +63,10 @@ def _onnx_int8(data: bytes, source: Source, calibration: Samples, form: Form, lo
         return export_variant(form.id, Format.ONNX, form.scheme, (source.signature,), files)
     kept = listed(tuple(replace(operator, advice="") for operator in made.left))
     if form.named:
-        raise ModelError(f"the model cannot be fully int8: {kept}", advice="Leave out --strict for int8 in part.")
+        raise ModelError(
+            f"the model cannot be fully int8: {kept}",
+            advice="Replace those operators, or leave out --strict: onnx-int8 is then int8 in part.",
+        )
     log.say(f"{form.id} is int8 in part: {', '.join(dict.fromkeys(o.op for o in made.left))} stayed in float.")
     return export_variant(form.id, Format.ONNX, Scheme.MIXED, (source.signature,), files, f"int8, but {kept}")
 

@@ -111,6 +111,13 @@ class GraphEdit:
         self.graph.tensors.append(made)
         return len(self.graph.tensors) - 1
 
+    def before(self, op: Any, kind: str, inputs: Sequence[int], name: str, options: Any = None) -> int:
+        """A new operator before `op`; its output is like that of `op`, under its name and `name`."""
+        like = int(op.outputs[0])
+        made = self.add_like(like, self.tensor(like).type, self.tensor(like).name + b"/" + name.encode())
+        self.insert(kind, inputs, made, options=options, before=op)
+        return made
+
     def insert(
         self,
         kind: str,

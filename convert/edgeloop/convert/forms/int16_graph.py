@@ -33,8 +33,7 @@ class Int16Graph:
         self, op: Any, kind: str, given: Sequence[int], span: tuple[float, float], name: str, fused: int = 0
     ) -> int:
         """A new operator before `op`; its output is in the shape of the output of `op`."""
-        edit, like = self.edit, int(op.outputs[0])
-        out = edit.add_like(like, edit.tensor(like).type, edit.tensor(like).name + b"/" + name.encode())
+        edit = self.edit
         made = {
             "ADD": lambda: self.sum(fused),
             "SUB": lambda: edit.schema.SubOptionsT(potScaleInt16=False),
@@ -42,7 +41,7 @@ class Int16Graph:
             "EXP": edit.schema.ExpOptionsT,
             "MINIMUM": edit.schema.MaximumMinimumOptionsT,
         }.get(kind)
-        edit.insert(kind, given, out, options=made() if made is not None else None, before=op)
+        out = edit.before(op, kind, given, name, made() if made is not None else None)
         self.set(out, *span)
         return out
 

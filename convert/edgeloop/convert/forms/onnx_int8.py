@@ -44,7 +44,7 @@ def to_int8(data: bytes, samples: Samples, fixed: int | None) -> OnnxInt8:
 
     Raises:
         ModelError: onnxruntime refuses the model, or onnx's checker what came out, or so much stayed in float that
-            the file would be no smaller.
+            the file would save less than LEAST_SAVED.
     """
     # 1.31 reports sessions to its makers from the moment it is imported, and leaves a .ses in the temporary folder
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -70,7 +70,10 @@ def to_int8(data: bytes, samples: Samples, fixed: int | None) -> OnnxInt8:
     quantized = bytes(proto.SerializeToString(deterministic=True))
     left = float_operators_onnx(quantized)
     if left and weight_bytes(proto.graph) >= (1 - LEAST_SAVED) * before:
-        raise ModelError(f"its int8 file would be no smaller: {listed(left)}", advice="Use the float32 variant onnx.")
+        raise ModelError(
+            f"int8 would save less than {LEAST_SAVED:.0%} of the bytes of its weights: {listed(left)}",
+            advice="Use the float32 variant onnx.",
+        )
     return OnnxInt8(data=quantized, left=left)
 
 

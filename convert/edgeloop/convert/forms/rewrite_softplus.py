@@ -24,21 +24,14 @@ def softplus(edit: GraphEdit) -> None:
             continue
         x, out, options = int(exp.inputs[0]), int(log.outputs[0]), edit.schema.SubOptionsT
         if shaped is not None:
-            x = _before(edit, log, "RESHAPE", [x, *list(shaped.inputs)[1:]], "x", shaped.builtinOptions)
-        above = _before(edit, log, "RELU", [x], "above")
-        below = _before(edit, log, "SUB", [above, x], "below", options(potScaleInt16=False))
-        size = _before(edit, log, "ADD", [above, below], "size", edit.schema.AddOptionsT(potScaleInt16=False))
-        share = _before(edit, log, "LOGISTIC", [size], "share")
+            x = edit.before(log, "RESHAPE", [x, *list(shaped.inputs)[1:]], "x", shaped.builtinOptions)
+        above = edit.before(log, "RELU", [x], "above")
+        below = edit.before(log, "SUB", [above, x], "below", options(potScaleInt16=False))
+        size = edit.before(log, "ADD", [above, below], "size", edit.schema.AddOptionsT(potScaleInt16=False))
+        share = edit.before(log, "LOGISTIC", [size], "share")
         less = edit.add_like(out, edit.tensor(out).type, edit.tensor(out).name + b"/less")
         log.inputs, log.outputs = [share], [less]
         edit.insert("SUB", [above, less], out, options=options(potScaleInt16=False), after=log)
-
-
-def _before(edit: GraphEdit, op: Any, kind: str, given: list[int], name: str, options: Any = None) -> int:
-    out = int(op.outputs[0])
-    made = edit.add_like(out, edit.tensor(out).type, edit.tensor(out).name + b"/" + name.encode())
-    edit.insert(kind, given, made, options=options, before=op)
-    return made
 
 
 def _alone(edit: GraphEdit, tensor: int, kind: str) -> Any | None:
