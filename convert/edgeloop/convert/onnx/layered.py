@@ -39,7 +39,10 @@ def layered(function: OnnxFunction, inputs: Sequence[str], output: str) -> Any:
         ModelError: The model has several outputs, does not end in a fully connected layer, or its batch is fixed.
     """
     if len(function.outputs) != 1:
-        raise ModelError(f"the model has {len(function.outputs)} outputs", advice="A trainable model has one.")
+        raise ModelError(
+            f"the model has {len(function.outputs)} outputs, and a model that trains on a device has one",
+            advice="Export the model with the output to train, and no other.",
+        )
     tail = function.dense_tail()
     if not tail.layers:
         raise ModelError(

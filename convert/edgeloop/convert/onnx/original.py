@@ -86,20 +86,24 @@ class OriginalModel:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if content is not None:
             options.add_session_config_entry(FOLDER, str(self._path.parent.resolve()))
-        source = content if content is not None else str(self._path)
-        for _ in range(2):
+
+        def session(source: bytes | str) -> Any:
+            return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+        try:
             try:
-                return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-            except Exception as e:  # a family of types of its own
+                return session(content if content is not None else str(self._path))
+            except Exception as e:
                 newest = NEWEST_IR.search(str(e))
                 if newest is None:
-                    raise ModelError(
-                        f"ONNX Runtime cannot load it ({_reason(e)})",
-                        advice="Export it again.",
-                    ) from e
+                    raise
                 options.add_session_config_entry(FOLDER, str(self._path.parent.resolve()))
-                source = _lowered(content or self._path.read_bytes(), int(newest[1]))
-        raise ModelError("ONNX Runtime cannot load its IR version", advice="Export it for an older one.")
+                return session(_lowered(content or self._path.read_bytes(), int(newest[1])))
+        except Exception as e:  # a family of types of its own
+            raise ModelError(
+                f"ONNX Runtime cannot load it ({_reason(e)})",
+                advice="Check the file with onnx.checker, or export it again for an older opset.",
+            ) from e
 
 
 def fix_inputs(model: Any, fixed: Mapping[str, np.ndarray]) -> None:

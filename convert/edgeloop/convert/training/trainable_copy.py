@@ -49,7 +49,8 @@ def check_trainable(model: Any, loss: Loss | None, train_last: int | None) -> No
     if len(model.outputs) != 1 or len(model.outputs[0].shape) < 2:
         shapes = [tuple(o.shape) for o in model.outputs]
         raise ModelError(
-            f"the model has the outputs {shapes}", advice="A trainable model has one output [batch, ..., units]."
+            f"the model has outputs of the shapes {shapes}, and a trainable model has one [batch, ..., units]",
+            advice="Build the model with one such output.",
         )
     if not trained_ids(model, train_last):
         raise ModelError(
