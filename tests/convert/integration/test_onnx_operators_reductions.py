@@ -169,3 +169,11 @@ def test_an_equation_that_does_not_go_with_its_inputs_is_refused():
     with pytest.raises(Unsupported, match=r"the equation ij,jk->ik of inputs with 2, 3 axes"):
         spelled_out("ij,jk->ik", [2, 3])
     assert spelled_out("a...,b", [3, 1]) == (["aXY".replace("X", "A").replace("Y", "B"), "b"], "ABab")
+
+
+def test_of_constants_an_operator_is_computed_as_the_models_opset_has_it():
+    named = {"Softmax": {}, "LogSoftmax": {}, "Hardmax": {}, "LRN": {"size": 3, "alpha": 0.1}}
+    nodes = [N(op, ["k"], [f"{op}_k"], **attributes) for op, attributes in named.items()]
+    nodes += [N("Add", ["x", f"{op}_k"], [f"{op}_y"]) for op in named]
+    x, k = (RNG.normal(size=(2, 3, 4, 5)).astype(np.float32) for _ in "xk")
+    check_nodes(nodes, {"x": x}, {"k": k}, opset=11, outputs=[f"{op}_y" for op in named])

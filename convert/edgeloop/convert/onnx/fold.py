@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.convert.onnx.prepare import STANDARD
 from edgeloop.convert.onnx.value import Unsupported, Value
 from edgeloop.extras import need
 
@@ -32,6 +33,10 @@ PLACED = frozenset({"Gather", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
 # not folded: another answer at every run
 KEPT = frozenset({"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"})
 
+# the opset from which the reference computes what ONNX says: it has their newest version alone, and an LRN that takes
+# the batch for the number of channels
+RIGHT_SINCE = {"Hardmax": 13, "LRN": math.inf, "LogSoftmax": 13, "Softmax": 13}
+
 
 def folded(proto: Any, inputs: Sequence[Value | None], opsets: Sequence[Any]) -> list[Value | None] | None:
     """The outputs of a node whose inputs are constants. None: the reference lacks it; its own function is used.
@@ -39,7 +44,7 @@ def folded(proto: Any, inputs: Sequence[Value | None], opsets: Sequence[Any]) ->
     Raises:
         Unsupported: A result would have more than LIMIT_ELEMENTS elements.
     """
-    if proto.op_type in KEPT:
+    if proto.op_type in KEPT or opset_of(opsets) < RIGHT_SINCE.get(proto.op_type, 0):
         return None
     arrays = [None if v is None else v.const for v in inputs]
     if not _fits(proto, arrays, opsets):
@@ -77,6 +82,11 @@ def evaluate(proto: Any, arrays: Sequence[np.ndarray | None], opsets: Sequence[A
     names = {name: array for name, array in zip(proto.input, arrays, strict=True) if name and array is not None}
     model = _of_one_node(proto, names, {}, opsets)
     return reference.ReferenceEvaluator(model).run(None, names)
+
+
+def opset_of(opsets: Sequence[Any]) -> int:
+    """The version of the standard operators, of a model's `opset_import`."""
+    return next((int(o.version) for o in opsets if o.domain in STANDARD), 1)
 
 
 def refuse_large(dims: Sequence[int | None]) -> None:

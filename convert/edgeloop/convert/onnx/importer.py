@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.convert.onnx.dense_tail import DenseTail
-from edgeloop.convert.onnx.fold import POLYNOMIAL, folded, followed, refuse_large
+from edgeloop.convert.onnx.fold import POLYNOMIAL, folded, followed, opset_of, refuse_large
 from edgeloop.convert.onnx.node import Node
 from edgeloop.convert.onnx.operators import MAKE_SEQUENCE, OPS
 from edgeloop.convert.onnx.prepare import STANDARD, dimension_names, graphs, prepared, split_weights
@@ -201,7 +201,7 @@ class GraphImporter:
         self.names = dimension_names(model, shapes)
         self.floats: set[str] = set()
         self._opsets = model.opset_import
-        self._opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 1)
+        self._opset = opset_of(model.opset_import)
         nodes = [node for graph in graphs(model.graph) for node in graph.node]
         used = {name for node in nodes for name in node.input}
         used |= {value.name for graph in graphs(model.graph) for value in graph.output}
