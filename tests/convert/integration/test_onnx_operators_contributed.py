@@ -42,6 +42,15 @@ def test_operators_of_quantizers():
     check(model, feeds)
 
 
+def test_a_quantized_average_of_images_that_lie_channels_last():
+    constants = {"as": np.float32(0.021), "az": np.uint8(128), "ys": np.float32(0.017), "yz": np.uint8(120)}
+    attributes = {"kernel_shape": [2, 3], "strides": [1, 2], "pads": [0, 1, 0, 1], "channels_last": 1}
+    nodes = [N("QLinearAveragePool", ["a", "as", "az", "ys", "yz"], ["y"], domain="com.microsoft", **attributes)]
+    kind, a = onnx.TensorProto.UINT8, RNG.integers(0, 256, (1, 4, 7, 3)).astype(np.uint8)
+    imports = [onnx.helper.make_opsetid("com.microsoft", 1)]
+    check(make_model(nodes, {"a": (a.shape, kind)}, {"y": (None, kind)}, constants, opset_imports=imports), {"a": a})
+
+
 def test_a_quantized_softmax():
     constants = {"as": np.float32(0.03), "az": np.uint8(128), "ys": np.float32(1 / 256), "yz": np.uint8(0)}
     nodes = [N("QLinearSoftmax", ["a", "as", "az", "ys", "yz"], ["y"], axis=-1, opset=13, domain="com.microsoft")]

@@ -8,7 +8,16 @@ import numpy as np
 
 from edgeloop.convert.onnx.node import Node
 from edgeloop.convert.onnx.ops.reshape import targets
-from edgeloop.convert.onnx.value import AtRunTime, Value, channels_last, renumbered, shape_of, size, unsqueezed
+from edgeloop.convert.onnx.value import (
+    AtRunTime,
+    Value,
+    channels_last,
+    relabelled,
+    renumbered,
+    shape_of,
+    size,
+    unsqueezed,
+)
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -16,8 +25,7 @@ tf: Any = need("tensorflow", extra="convert")
 
 def transpose(n: Node, x: Value) -> Value:
     """Transpose (ONNX 1, 13, 21): a new label on the same memory, nothing moves."""
-    order = n.attr("perm", list(range(x.rank))[::-1])
-    return Value(x.raw(), x.dtype, [order.index(axis) for axis in x.perm])
+    return relabelled(x, n.attr("perm", list(range(x.rank))[::-1]))
 
 
 def squeeze(n: Node, x: Value, *_: Any) -> Value:

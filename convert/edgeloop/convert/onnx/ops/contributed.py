@@ -16,7 +16,7 @@ from edgeloop.convert.onnx.ops.convolution import conv
 from edgeloop.convert.onnx.ops.elementwise import scalar, unary
 from edgeloop.convert.onnx.ops.matmul import gemm, matmul
 from edgeloop.convert.onnx.ops.reductions import mean, reduced
-from edgeloop.convert.onnx.value import Unsupported, Value
+from edgeloop.convert.onnx.value import Unsupported, Value, relabelled
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -28,14 +28,8 @@ def fused_matmul(n: Node, a: Value, b: Value) -> Value:
         raise Unsupported("FusedMatMul of transposed batches")
     sides = []
     for v, name in ((a, "transA"), (b, "transB")):
-        order = [*range(v.rank - 2), v.rank - 1, v.rank - 2]
         turned = n.attr(name, 0) and v.rank > 1
-        if not turned:
-            sides.append(v)
-        elif v.const is not None:
-            sides.append(Value(const=v.const.transpose(order)))
-        else:
-            sides.append(Value(v.raw(), v.dtype, [order.index(axis) for axis in v.perm]))
+        sides.append(relabelled(v, [*range(v.rank - 2), v.rank - 1, v.rank - 2]) if turned else v)
     y, alpha = matmul(None, *sides), n.attr("alpha", 1.0)
     return y if alpha == 1 else mul(None, y, scalar(alpha))
 

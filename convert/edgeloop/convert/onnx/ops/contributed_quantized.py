@@ -30,7 +30,7 @@ from edgeloop.convert.onnx.ops.quantized import (
     shifted,
 )
 from edgeloop.convert.onnx.ops.reductions import mean, reduced, with_axis_last
-from edgeloop.convert.onnx.value import Unsupported, Value
+from edgeloop.convert.onnx.value import Unsupported, Value, channels_last, relabelled
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -69,6 +69,14 @@ def qlinear_concat(n: Node, s: Value, z: Value, *triples: Value) -> Value:
     """QLinearConcat: every input has a scale and a zero of its own."""
     reals = [real_of(triples[i], triples[i + 1], triples[i + 2], 0) for i in range(0, len(triples), 3)]
     return requantized(n, joined(reals, n.attr("axis")), s, z)
+
+
+def average(n: Node, x: Value) -> Value:
+    """QLinearAveragePool, of real numbers."""
+    if not n.attr("channels_last", 0):
+        return average_pool(n, x)
+    rank = x.rank
+    return relabelled(average_pool(n, relabelled(x, [0, rank - 1, *range(1, rank - 1)])), channels_last(rank))
 
 
 def global_average(n: Node, x: Value) -> Value:
@@ -160,7 +168,7 @@ MICROSOFT: dict[str, Callable[..., Any]] = {
     "MatMulNBits": matmul_of_few_bits,
     "QGemm": quantized_gemm,
     "QLinearAdd": of_two(add),
-    "QLinearAveragePool": of_one(average_pool),
+    "QLinearAveragePool": of_one(average),
     "QLinearConcat": qlinear_concat,
     "QLinearGlobalAveragePool": of_one(global_average),
     "QLinearLeakyRelu": of_one(leaky_relu),
