@@ -147,14 +147,15 @@ def _attempts(job: ConversionJob, log: FormLog, progress: Progress, notes: list[
     Raises:
         ModelError: It crashed while it made a form that was named, at anything else, or more than CRASHES times.
     """
-    crashes = 0
+    diary, crashes = job.scratch / DIARY, 0
     while True:
+        diary.unlink(missing_ok=True)  # of the attempt before: this one may crash before it makes any form
         said: list[str] = []
         ended: list[ExitStatus] = []
         try:
             done = run_job(WORKER, job, job.options.limits, progress, said.append, crashed=ended.append)
         except ModelError as e:
-            forms = read_diary(job.scratch / DIARY) if ended and ended[0].signal not in ASKED else ()
+            forms = read_diary(diary) if ended and ended[0].signal not in ASKED else ()
             if not forms or crashes == CRASHES:
                 raise
             crashes += 1

@@ -38,7 +38,13 @@ def make_or_crash(job, form):
 tflite_variants._tflite = make_or_crash
 if "onnx" in crashing:
     graph_variants.onnx.tflite_to_onnx = crash
-serve(build)
+
+def build_or_crash(job, events):
+    if "the next attempt" in crashing and any(one.id == "float16" for one in job.left_out):
+        crash()
+    return build(job, events)
+
+serve(build_or_crash)
 """
 
 
@@ -78,10 +84,24 @@ def test_a_named_form_that_crashes_the_converter_fails_the_conversion(worker, fl
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_converter_that_crashes_on_every_form_is_given_up(worker, float32, tmp_path, monkeypatch):
+@pytest.fixture
+def attempts(monkeypatch):
+    jobs, run = [], parent.run_job
+    monkeypatch.setattr(parent, "run_job", lambda *a, **k: (jobs.append(a[1]), run(*a, **k))[1])
+    return jobs
+
+
+def test_a_converter_that_crashes_before_it_makes_a_form_blames_none_of_the_attempt_before(
+    worker, float32, tmp_path, attempts
+):
+    worker("float16", "the next attempt")
+    with pytest.raises(ModelError, match=r"crashed \(signal SIGABRT"):
+        convert(float32, tmp_path / "b", ConvertOptions())
+    assert len(attempts) == 2
+
+
+def test_a_converter_that_crashes_on_every_form_is_given_up(worker, float32, tmp_path, attempts):
     worker("float32", "float16", "dynamic", "onnx")
-    attempts, run = [], parent.run_job
-    monkeypatch.setattr(parent, "run_job", lambda *a, **k: (attempts.append(a[1]), run(*a, **k))[1])
     with pytest.raises(ModelError, match="crashed"):
         convert(float32, tmp_path / "b", ConvertOptions())
     assert len(attempts) == parent.CRASHES + 1
