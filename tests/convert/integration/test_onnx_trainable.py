@@ -58,6 +58,15 @@ def test_what_no_layer_makes_ends_the_walk(name, count):
     assert len(tail_of(EXPORTS[name]()[0]).layers) == count
 
 
+@pytest.mark.parametrize(("axis", "count"), [(-1, 1), (2, 1), (1, 0)])
+def test_a_softmax_over_another_axis_than_the_units_is_no_layers_activation(axis, count):
+    n = Net(3)
+    y = n.op("Softmax", n.op("MatMul", "x", n.weights(3, 4)), axis=axis)
+    model, _ = n.done({"x": ["n", 5, 3]}, [y], {"x": n.data(2, 5, 3)})
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info(y, onnx.TensorProto.FLOAT, ["n", 5, 4]))
+    assert len(tail_of(model).layers) == count
+
+
 def test_the_last_layer_takes_one_step_on_both_runtimes_as_by_hand(tmp_path):
     model, feeds, hidden, kernel, bias = classifier()
     first = tail_of(model).layers[0]

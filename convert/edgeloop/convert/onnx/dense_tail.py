@@ -43,6 +43,7 @@ class DenseTail:
         self._shared = {name for name in used if used.count(name) > 1} | {v.name for v in graph.output}
         self.layers: tuple[DenseLayer, ...] = ()
         self.start = graph.output[0].name
+        self._rank = len(graph.output[0].type.tensor_type.shape.dim)  # 0: not said, mostly 2
         while (found := self._before(self.start, last=not self.layers)) is not None:
             layer, self.start = found
             self.layers = (layer, *self.layers)
@@ -69,7 +70,8 @@ class DenseTail:
         """Whether the activation is Keras's: Softmax over the last axis, Elu with alpha 1."""
         given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         if node.op_type == "Softmax":
-            return last and given.get("axis", -1) in (-1, 1)
+            axis = given.get("axis", -1)
+            return last and (axis == -1 or axis == self._rank - 1 or (axis == 1 and not self._rank))
         return given.get("alpha", 1.0) == 1.0
 
     def _gemm(self, node: Any) -> tuple[str, np.ndarray, np.ndarray | None] | None:
