@@ -382,7 +382,7 @@ def test_a_constant_of_a_terabyte_is_refused_before_it_is_made(nodes):
     constants |= {"zero": np.array(0.0, np.float32), "far": np.array(2.0**40, np.float32)}
     constants["step"] = np.array(1.0, np.float32)
     model = make_model([*nodes, N("Add", ["x", "m"], ["y"])], {"x": ["n", 3]}, {"y": ["n", 3]}, constants)
-    with pytest.raises(Unsupported, match=f"{nodes[0].op_type} cannot be imported: a tensor of shape .* more than"):
+    with pytest.raises(Unsupported, match=f"{nodes[0].op_type} cannot be imported: a tensor of shape .* elements$"):
         import_onnx(model).traced()
 
 

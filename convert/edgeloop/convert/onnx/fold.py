@@ -1,7 +1,7 @@
 """What is known while importing is computed while importing: operators of constants, and arithmetic on shapes.
 
 Operators of constants are computed by onnx's reference implementation. Whole-number arithmetic on shapes is computed
-twice, with two made-up sizes for every free dimension (`value.made_up`): what comes out equal both times does not
+twice, with two made-up sizes for every free dimension (`value.two_sizes`): what comes out equal both times does not
 depend on them. Only operators that are polynomials in their inputs are followed that way. Two different polynomials
 are equal at two such points by no coincidence that could be named; of Equal, Min or Div that is not so.
 """
@@ -97,7 +97,7 @@ def refuse_large(dims: Sequence[int | None]) -> None:
     """
     total = math.prod(d for d in dims if d is not None)
     if total > LIMIT_ELEMENTS:
-        raise Unsupported(f"a tensor of shape {[d or '?' for d in dims]}, more than {LIMIT_ELEMENTS} elements,")
+        raise Unsupported(f"a tensor of shape {[d or '?' for d in dims]}, more than {LIMIT_ELEMENTS} elements")
 
 
 def _fits(proto: Any, arrays: Sequence[np.ndarray | None], opsets: Sequence[Any]) -> bool:

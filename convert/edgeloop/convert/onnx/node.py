@@ -56,7 +56,7 @@ class Node:
         if value is None:
             return self.attr(name, default)
         if value.const is None:
-            raise AtRunTime(f"{name or f'input {i}'} that is computed at run time")
+            raise AtRunTime(f"{name or f'input {i}'} computed at run time")
         return value.const.tolist()
 
     def body(self, name: str, **values: Value) -> list[Any]:

@@ -129,9 +129,9 @@ class Value:
             if d is not None:
                 found.append((d, d))
             elif self.names is not None and len(self.names) == self.rank and self.names[axis]:
-                found.append(made_up(self.names[axis]))
+                found.append(two_sizes(self.names[axis]))
             else:
-                found.append(self._nameless.setdefault(axis, made_up("")))
+                found.append(self._nameless.setdefault(axis, two_sizes("")))
         return found
 
     def symbol(self) -> Pair | None:
@@ -152,7 +152,7 @@ def forget_sizes() -> None:
     _sizes.clear()
 
 
-def made_up(name: str) -> tuple[int, int]:
+def two_sizes(name: str) -> tuple[int, int]:
     """Two sizes for a free dimension, the same ones for the same name; "" is a dimension like no other."""
     k = len(_sizes)
     return _sizes.setdefault(name or f"nameless {next(_nameless)}", (FREE[0] + 14 * k, FREE[1] + 22 * k * k))

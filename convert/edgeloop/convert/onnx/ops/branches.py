@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -48,17 +49,11 @@ def _tensor(v: Any) -> Value:
 def _alike(v: Value, other: Value) -> Value:
     if v.rank == other.rank:
         return v
-    sizes, wanted = v.dims, other.dims
-    if None in sizes or None in wanted or _count(sizes) != _count(wanted):
+    sizes: list[Any] = v.dims
+    wanted: list[Any] = other.dims
+    if None in sizes or None in wanted or math.prod(sizes) != math.prod(wanted):
         raise AtRunTime(f"branches of different ranks ({other.rank} and {v.rank})")
     return reshaped(v, wanted)
-
-
-def _count(sizes: list) -> int:
-    total = 1
-    for d in sizes:
-        total *= d
-    return total
 
 
 OPS = {"If": if_}

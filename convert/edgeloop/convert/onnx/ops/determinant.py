@@ -24,7 +24,7 @@ def det(n: Node, x: Value) -> Value:
     if rows is None:
         raise AtRunTime("a determinant of a matrix of free size")
     if rows > LARGEST:
-        raise Unsupported(f"a determinant of {rows} rows, more than {LARGEST},")
+        raise Unsupported(f"a determinant of {rows} rows, more than {LARGEST}")
     left, result = tf.reshape(x.onnx(), [-1, rows, rows]), 1.0
     for _ in range(rows):
         place = tf.argmax(tf.abs(left[:, :, 0]), 1, tf.int32)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeloop.convert.onnx.node import Node
-from edgeloop.convert.onnx.value import AtRunTime, Value, made_up, shape_of, size
+from edgeloop.convert.onnx.value import AtRunTime, Value, shape_of, size, two_sizes
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -32,7 +32,7 @@ def targets(v: Value, symbols: Symbols | None = None) -> list[Any]:
     tensor, pair = v.onnx(), v.pair
     if tensor.shape.rank != 1 or tensor.shape[0] is None:
         raise AtRunTime("a shape whose length is only known at run time")
-    pairs = [(int(pair[0][i]), int(pair[1][i])) if pair else made_up("") for i in range(tensor.shape[0])]
+    pairs = [(int(pair[0][i]), int(pair[1][i])) if pair else two_sizes("") for i in range(tensor.shape[0])]
     if symbols is not None:
         symbols += pairs
     return [a if a == b else tensor[i] for i, (a, b) in enumerate(pairs)]
@@ -52,7 +52,7 @@ def reshape(n: Node, x: Value, target: Value | None = None) -> Value:
 
 def reshaped(x: Value, want: list[Any], symbols: Symbols | None = None) -> Value:
     """To sizes that are numbers (one may be -1) or scalar tensors."""
-    symbols = symbols if symbols is not None else [(d, d) if isinstance(d, int) else made_up("") for d in want]
+    symbols = symbols if symbols is not None else [(d, d) if isinstance(d, int) else two_sizes("") for d in want]
     want, symbols = _solved(x, want, symbols)
     free = [i for i, d in enumerate(want) if not isinstance(d, int) or d == -1]
     if len(free) == 1 and math.prod(d for i, d in enumerate(want) if i not in free):

@@ -60,7 +60,7 @@ def _waves(rows: Any, columns: Any, length: Any) -> tuple[Any, Any]:
     """cos and sin of 2 pi row column / length."""
     if all(isinstance(d, int) for d in (rows, columns, length)):
         if length > MATRIX:
-            raise Unsupported(f"a transform of {length} elements, more than {MATRIX},")
+            raise Unsupported(f"a transform of {length} elements, more than {MATRIX}")
         refuse_large([rows, columns])
         angles = 2 * np.pi / length * (np.outer(np.arange(rows), np.arange(columns)) % length)
         return tf.constant(np.cos(angles), tf.float32), tf.constant(np.sin(angles), tf.float32)

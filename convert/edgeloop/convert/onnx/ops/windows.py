@@ -36,7 +36,7 @@ class Windows:
 
     @property
     def how(self) -> str:
-        """TensorFlow's padding, where `padded_by` adds the rest."""
+        """TensorFlow's padding, where `around_image` says what is added before."""
         return "SAME" if self.same and self.padding else "VALID"
 
     @property
