@@ -86,6 +86,30 @@ def test_int16x8_computes_in_integers_what_has_no_kernel_for_16_bits(tmp_path, n
     assert found > (15 if net == "normalized over decades" else 40)
 
 
+def test_the_limit_of_an_index_stays_also_where_no_sample_reaches_it(tmp_path):
+    """Indices of the samples are below 20; 5,000 is row 1,999 of 2,000."""
+    tf = pytest.importorskip("tensorflow")
+    from edgeloop.convert.forms import freeze, tflite
+    from edgeloop.convert.sources.source import open_source
+    from edgeloop.convert.sources.tflite_source import tflite_call
+
+    rng = np.random.default_rng(0)
+    rows, weights = (tf.constant(rng.normal(size=shape).astype(np.float32)) for shape in ((2000, 8), (8, 8)))
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda x: {"y": tf.matmul(tf.gather(rows, tf.minimum(x, 1999)), weights)},
+        input_signature=[tf.TensorSpec([None], tf.int32, name="x")],
+    )
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.serve})
+    source = open_source(tmp_path / "m")
+    float32 = tflite.lower(freeze.freeze(source).composite, source)
+    samples = Samples(inputs={"x": rng.integers(0, 20, 64).astype(np.int32)})
+    file = tflite.to_integers(float32, Scheme.INT16X8, tflite.calibrate(float32, source, samples))
+    assert not file.left
+    call = tflite_call(file.data, source.signature, tmp_path)
+    np.testing.assert_array_equal(call({"x": np.int32([5000])})["y"], call({"x": np.int32([1999])})["y"])
+
+
 def test_a_file_that_ends_the_process_it_runs_in_is_infinitely_far_from_float32(tmp_path):
     """A range of nothing is a scale of 0 in 16 bits, which LiteRT 2.3 checks by aborting."""
     keras = pytest.importorskip("keras")
