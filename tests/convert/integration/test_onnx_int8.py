@@ -173,3 +173,21 @@ def test_int8_in_part_is_mixed_in_the_manifest_and_refused_where_int8_was_asked_
     named = Form(id="onnx-int8", format=Format.ONNX, scheme=Scheme.INT8, named=True)
     with pytest.raises(ModelError, match="cannot be fully int8: Mul of net/scaled"):
         _onnx_int8(gelu(), source, Samples(inputs={"x": X}), named, log)
+
+
+def test_the_way_of_a_mask_through_sums_of_sums_is_walked_once():
+    """40 sums of a value and its transpose: 2^40 ways from the last to the first."""
+    onnx = pytest.importorskip("onnx")
+    from edgeloop.convert.forms.onnx_graph import OnnxGraph
+    from edgeloop.convert.forms.onnx_islands import float_nodes
+
+    make, nodes, last = onnx.helper.make_node, [], "x"
+    for i in range(40):
+        nodes.append(make("Transpose", [last], [f"t{i}"], perm=[0, 1]))
+        nodes.append(make("Add", [last, f"t{i}"], [f"a{i}"]))
+        last = f"a{i}"
+    nodes.append(make("Softmax", [last], ["y"]))
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4, 4]) for name in "xy")
+    graph = OnnxGraph(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [x], [y])))
+    ranges = {name: (np.float32(-1e4), np.float32(1e4)) for name in ("x", *graph.made_by)}
+    assert len(float_nodes(graph, ranges)) == 81

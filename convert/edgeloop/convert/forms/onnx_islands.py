@@ -85,9 +85,12 @@ def _read_inside(graph: OnnxGraph, node: Any, found: set[str]) -> bool:
 def _masked(graph: OnnxGraph, ranges: Ranges) -> Iterator[Any]:
     """Every Softmax behind a mask, and what the mask passes on its way there."""
     for softmax in [node for node in graph.model.graph.node if node.op_type == "Softmax"]:
-        waiting = [softmax.input[0]]
+        waiting, seen = [softmax.input[0]], set()
         while waiting:
             name = waiting.pop()
+            if name in seen:  # sums of sums are reached in 2^n ways
+                continue
+            seen.add(name)
             if name not in ranges or ranges[name][1] - ranges[name][0] < MASKED or name not in graph.made_by:
                 continue
             node = graph.made_by[name]
