@@ -67,6 +67,15 @@ def test_a_softmax_over_another_axis_than_the_units_is_no_layers_activation(axis
     assert len(tail_of(model).layers) == count
 
 
+@pytest.mark.parametrize(("numbers", "count"), [(4, 1), (1, 0)])
+@pytest.mark.parametrize("gemm", [True, False])
+def test_a_bias_has_a_number_for_each_unit(gemm, numbers, count):
+    n = Net(3)
+    kernel, bias = n.weights(3, 4), n.weights(numbers)
+    y = n.op("Gemm", "x", kernel, bias) if gemm else n.op("Add", n.op("MatMul", "x", kernel), bias)
+    assert len(tail_of(n.done({"x": ["n", 3]}, [y], {"x": n.data(2, 3)})[0]).layers) == count
+
+
 def test_the_last_layer_takes_one_step_on_both_runtimes_as_by_hand(tmp_path):
     model, feeds, hidden, kernel, bias = classifier()
     first = tail_of(model).layers[0]

@@ -64,6 +64,8 @@ class DenseTail:
         if product is None:
             return None
         x, kernel, bias = product
+        if bias is not None and bias.shape != kernel.shape[1:]:  # one number for all units, which trains as one
+            return None
         return DenseLayer(node.name or node.output[0], kernel, bias, activation), x
 
     def _is_whole(self, node: Any, last: bool) -> bool:
