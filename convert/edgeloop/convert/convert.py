@@ -40,7 +40,7 @@ from edgeloop.processes.job import run_job
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import device_environment
 from edgeloop.runtime.parity.compare import Parity
-from edgeloop.runtime.proof import read_proof
+from edgeloop.runtime.parity.proof import read_proof
 
 WORKER = ("-m", "edgeloop.convert.worker")
 CRASHES = 3  # attempts that may crash; each takes as long as a conversion

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,10 +30,9 @@ from edgeloop.runtime.agent.protocol import (
     TensorsRequest,
 )
 from edgeloop.runtime.agent.push import PushRequest
+from edgeloop.runtime.agent.send import send_file
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import Device
-
-PIECE_BYTES = 4 << 20  # of a file at a time: what a broken upload loses at most
 
 
 @dataclass(frozen=True)
@@ -149,32 +148,6 @@ class RuntimeClient(Conversation):
                 advice="Run the same edgeloop on both ends.",
                 where=self.where,
             ) from e
-
-
-def send_file(
-    to: Conversation, file: Path, request: PushRequest, sent: Callable[[int], None] = lambda size_bytes: None
-) -> None:
-    """Push `file`; what is there already, whole or in part, does not travel again. `sent` is told of each piece that
-    arrived, in bytes.
-
-    Raises:
-        IntegrityError: It arrived damaged.
-        DeviceError: The agent died or did not answer in time.
-    """
-    reply, _ = to.request(request)
-    with file.open("rb") as source:
-        while not reply.done:
-            have = reply.have
-            source.seek(have)
-            piece = source.read(PIECE_BYTES)
-            reply, _ = to.request(replace(request, offset=have), piece)
-            sent(len(piece))
-            if not reply.done and reply.have <= have:
-                raise DeviceError(
-                    f"{request.path} stays at {have} bytes on the device",
-                    advice="Free space on its disk.",
-                    where=to.where,
-                )
 
 
 @contextlib.contextmanager

@@ -24,7 +24,17 @@ from edgeloop.user_cache import CacheKind, cache_folder, log_miss, mark_used
 # All that travels of the namespace `edgeloop`, and the only list of it: whole folders, and of the ground floor what
 # they use. Each file is Python 3.9 and imports the standard library, NumPy, a runtime, and what travels with it.
 # tests/house/unit/test_travels.py holds the files, ruff's rules and the documents to this list.
-GROUND_FLOOR = ("atomic", "bundle", "canonical", "errors", "formats", "hashes", "progress", "runtime_table")
+GROUND_FLOOR = (
+    "atomic",
+    "bundle",
+    "canonical",
+    "errors",
+    "formats",
+    "hashes",
+    "progress",
+    "quantities",
+    "runtime_table",
+)
 FOLDERS = (
     "processes",
     "runtime/agent",

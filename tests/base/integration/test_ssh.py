@@ -19,10 +19,11 @@ import pytest
 from devices import LOOPBACK, SSHD_CONFIG, descendants, eventually, free_port, know, make_key
 
 from edgeloop.errors import DeviceError, IntegrityError, TargetError
+from edgeloop.hashes import digest
 from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
-from edgeloop.runtime import client, ssh_login
-from edgeloop.runtime.agent import runtimes
+from edgeloop.runtime import ssh_login
+from edgeloop.runtime.agent import runtimes, send
 from edgeloop.runtime.agent.runtimes import check_numpy
 from edgeloop.runtime.client import agent
 from edgeloop.runtime.connection import connect
@@ -72,7 +73,7 @@ def sent(monkeypatch):
         return ask(self, op, fields, payload, **rest)
 
     monkeypatch.setattr(Conversation, "ask", counted)
-    monkeypatch.setattr(client, "PIECE_BYTES", PIECE)
+    monkeypatch.setattr(send, "PIECE_BYTES", PIECE)
     return pieces
 
 
@@ -273,7 +274,7 @@ def test_a_byte_that_flipped_in_the_part_already_there_is_found_and_nothing_of_i
     data = os.urandom(4 * PIECE)
     (tmp_path / "model").write_bytes(data)
     with agent(ssh_device.device, "litert", tmp_path) as running:
-        header = {"path": "model", "size": len(data), "sha256": client.digest(str(tmp_path / "model"))}
+        header = {"path": "model", "size": len(data), "sha256": digest(str(tmp_path / "model"))}
         running.ask("push", {**header, "offset": 0}, data[:PIECE])
         (part,) = (ssh_device.home / "files").iterdir()
         part.write_bytes(bytes([data[0] ^ 1]) + data[1:PIECE])

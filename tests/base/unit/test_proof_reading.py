@@ -10,7 +10,7 @@ from edgeloop.bundle import MANIFEST, PROOF, proof_hash, read_bundle
 from edgeloop.canonical import canonical_json
 from edgeloop.errors import IntegrityError, ModelError
 from edgeloop.hashes import digest_of
-from edgeloop.runtime.proof import read_proof
+from edgeloop.runtime.parity.proof import read_proof
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from edgeloop.convert.compression.compress import CompressOptions
 from edgeloop.convert.proof.prove import ProveOptions
 from edgeloop.convert.search.search import SearchOptions
 from edgeloop.edge.deploy.deploy_result import DeployOptions
-from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.edge.measure.bench_comparison import CompareOptions
 from edgeloop.edge.measure.bench_plan import BenchOptions
 from edgeloop.edge.on_device.releases.protocol import Probation
+from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.errors import OptionsError
 from edgeloop.processes.sandbox import Limits

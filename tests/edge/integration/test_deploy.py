@@ -16,7 +16,7 @@ from edgeloop.cli import run as edgeloop
 from edgeloop.edge.deploy.deploy_result import DeployOptions
 from edgeloop.edge.deploy.known_devices import FLEET
 from edgeloop.edge.deploy.rollout import deploy
-from edgeloop.edge.deploy.variant_choice import DeployConstraints
+from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.errors import DataError, IntegrityError
 from edgeloop.processes.children import owned
 from edgeloop.registry.signatures.sign import sign_bundle, verify_signature

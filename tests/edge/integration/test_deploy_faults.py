@@ -19,11 +19,11 @@ from sweeps import swept
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
 from edgeloop.edge.deploy.known_devices import FLEET
 from edgeloop.edge.deploy.rollout import deploy
-from edgeloop.edge.deploy.variant_choice import DeployConstraints
+from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.errors import DeviceError, IntegrityError
 from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
-from edgeloop.runtime import client
+from edgeloop.runtime.agent import send
 from edgeloop.runtime.agent.paths import HOME
 from edgeloop.runtime.device import Device, parse_device
 
@@ -241,7 +241,7 @@ def test_an_upload_that_broke_off_goes_on_where_it_ended(ssh, releases, kill_at,
     sent.clear()
     (outcome,) = deploy(path, [ssh.device], OPTIONS)
     assert (outcome.result, version_on(ssh.home)) == (DeployStatus.COMMITTED, 1)
-    assert 0 < sum(sent) <= size - client.PIECE_BYTES
+    assert 0 < sum(sent) <= size - send.PIECE_BYTES
 
 
 @pytest.mark.parametrize("where", ["on the way", "on the disk"])

@@ -17,7 +17,7 @@ from matrix_bundles import ENTRY, LABELS, NAME, VARIANT, Deployer, running, writ
 from sweeps import swept
 
 from edgeloop.bundle import MANIFEST, REFERENCE, read_bundle
-from edgeloop.edge.deploy.release_client import ReleaseClient
+from edgeloop.edge.on_device.releases.release_client import ReleaseClient
 from edgeloop.errors import DeviceError, TargetError, WriteError
 from edgeloop.hashes import digest
 from edgeloop.processes import frames

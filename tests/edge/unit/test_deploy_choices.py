@@ -16,9 +16,14 @@ import pytest
 from edgeloop.bundle import read_bundle
 from edgeloop.edge.deploy import deploy, known_devices, parallel, rollback, rollout, speed_cache
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
-from edgeloop.edge.deploy.variant_choice import DeployConstraints, MeasuredSpeed, choose_fastest, fitting_variants
 from edgeloop.edge.deploy.waves import wave_sizes
 from edgeloop.edge.on_device.releases.protocol import COMMITTED, ROLLED_BACK, ActivateReply, DeviceStatus, SlotStatus
+from edgeloop.edge.on_device.variants.variant_choice import (
+    DeployConstraints,
+    MeasuredSpeed,
+    choose_fastest,
+    fitting_variants,
+)
 from edgeloop.errors import (
     BudgetError,
     DataError,

@@ -16,8 +16,8 @@ from edgeloop.convert.samples import Samples
 from edgeloop.errors import DataError
 from edgeloop.progress import Progress, silent
 from edgeloop.runtime.device import Device
+from edgeloop.runtime.parity.proof import read_proof
 from edgeloop.runtime.parity.reference import has_whole_calls, read_reference
-from edgeloop.runtime.proof import read_proof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ from edgeloop.edge.deploy.present import of_deploy, of_enroll, of_rollback, of_s
 from edgeloop.edge.deploy.rollback import rollback as roll_back
 from edgeloop.edge.deploy.rollout import ALL
 from edgeloop.edge.deploy.rollout import deploy as roll_out
-from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.edge.deploy.waves import by_group
+from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.errors import OptionsError
 from edgeloop.quantities import byte_count
 from edgeloop.registry.signatures.signers import read_signers

@@ -13,10 +13,11 @@ from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployResult, DeployStatus
 from edgeloop.edge.deploy.known_devices import add_devices
 from edgeloop.edge.deploy.parallel import Step
-from edgeloop.edge.deploy.release_client import ReleaseClient, release_client
+from edgeloop.edge.deploy.release_client import release_client
 from edgeloop.edge.deploy.speed_cache import available_runtimes, measure_speeds
-from edgeloop.edge.deploy.variant_choice import VariantFit, choose_fastest, fitting_variants
 from edgeloop.edge.on_device.releases.protocol import DeviceStatus, SlotStatus
+from edgeloop.edge.on_device.releases.release_client import ReleaseClient
+from edgeloop.edge.on_device.variants.variant_choice import VariantFit, choose_fastest, fitting_variants
 from edgeloop.errors import EdgeloopError, IntegrityError, TargetError, error_from_json
 from edgeloop.runtime.device import Device
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from edgeloop.edge.deploy.variant_choice import DeployConstraints
 from edgeloop.edge.on_device.releases import protocol
+from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.errors import EdgeloopError, OptionsError
 from edgeloop.runtime.device import Device
 

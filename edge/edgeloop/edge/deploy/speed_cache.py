@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeloop.atomic import write_file
 from edgeloop.bundle import Bundle
-from edgeloop.edge.deploy.variant_choice import MeasuredSpeed, VariantFit
+from edgeloop.edge.on_device.variants.variant_choice import MeasuredSpeed, VariantFit
 from edgeloop.errors import TargetError
 from edgeloop.hashes import digest_of
 from edgeloop.progress import Progress, silent

@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from edgeloop.bundle import Bundle, Scheme
-from edgeloop.edge.deploy.proof_summary import ProofSummary, summarize_proof
+from edgeloop.edge.on_device.variants.proof_summary import ProofSummary, summarize_proof
 from edgeloop.errors import BudgetError, OptionsError
-from edgeloop.runtime.proof import read_proof
+from edgeloop.runtime.parity.proof import read_proof
 
 FLOATS = (Scheme.FLOAT32, Scheme.FLOAT16)
 MAX_DROP = 0.01  # of a share
@@ -22,7 +22,7 @@ EXACT_R2 = 0.9999  # an RMSE of a hundredth of the labels' spread, or less, is t
 SHARES = {"accuracy": "accuracy", "auc": "AUC", "top1_agreement": "agreement with the source"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class AccuracyLimits:
     """What the user requires of a variant's proof; None: as this module's docstring says.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgeloop.runtime.parity.compare import Parity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class ProofSummary:
     """The metrics of docs/bundle.md, of the worst runtime; None: not one of this model's, or there were no labels."""
 

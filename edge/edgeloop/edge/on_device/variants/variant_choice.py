@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.bundle import TRAIN, Bundle, Variant
-from edgeloop.edge.deploy.accuracy_rule import AccuracyLimits, accurate_variants
+from edgeloop.edge.on_device.variants.accuracy_rule import AccuracyLimits, accurate_variants
 from edgeloop.errors import DeviceError, OptionsError, TargetError
 from edgeloop.quantities import above_zero
 from edgeloop.runtime_table import DEVICE_RUNTIMES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class DeployConstraints:
     """Which variants the user accepts.
 
@@ -47,7 +47,7 @@ class DeployConstraints:
             above_zero(self.max_ram_bytes / 1e6, "--max-ram-mb")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VariantFit:
     """A variant that may run on that runtime of the device."""
 
@@ -55,7 +55,7 @@ class VariantFit:
     runtime: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class MeasuredSpeed:
     """Measured on the device. `ms`: median wall time of one sample; `rss_peak_bytes` None: unknown."""
 
