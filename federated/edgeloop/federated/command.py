@@ -10,7 +10,7 @@ import typer
 from edgeloop.federated.records import RoundRecord
 from edgeloop.federated.rounds import RoundsOptions, run_rounds
 from edgeloop.result import CommandResult, Table
-from edgeloop.runtime.device import parse_device
+from edgeloop.runtime.fleet_file import parse_devices
 
 
 def run(
@@ -33,7 +33,8 @@ def run(
         typer.Option(
             metavar="DEVICE",
             show_default="the device environment",
-            help="Simulate devices in this environment: local:PYTHON. Given several times, the shards take turns.",
+            help="Simulate devices in this environment: local:PYTHON, or those of a fleet file. Where there are "
+            "several, the shards take turns.",
         ),
     ] = None,
 ) -> CommandResult:
@@ -41,7 +42,7 @@ def run(
     options = RoundsOptions(
         shards=tuple(shard),
         out=out,
-        devices=tuple(parse_device(text) for text in on or ()),
+        devices=tuple(parse_devices(on or ())),
         rounds=rounds,
         epochs=epochs,
         lr=lr,

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeloop.errors import DeviceError, MissingExtra, OptionsError
@@ -42,15 +42,19 @@ class Host:
 
 @dataclass(frozen=True)
 class Device:
-    """A place to run an agent. `name` is what the user wrote; `python` lies on the device."""
+    """A place to run an agent. `name` is what the user wrote; `python` lies on the device; `alias` is what a fleet file
+    calls it."""
 
     name: str
     python: Path
     ssh: Host | None = None
+    alias: str = field(default="", compare=False)
 
     @property
     def label(self) -> str:
         """For records that others read: which machine or environment, not who or where on a disk."""
+        if self.alias:
+            return self.alias
         if self.ssh is not None:
             return f"ssh:{self.ssh.host}" + (f":{self.ssh.port}" if self.ssh.port else "")
         if self.name == "local":

@@ -1,40 +1,56 @@
-"""Names of devices in, devices out; a name may be that of a fleet file, which lists many and groups them.
+"""Names of devices in, devices out; a name may be that of a fleet file, which lists many, groups them and says more.
+
+    [defaults]                              # for every device of the file
+    slot = "digits"
 
     [devices]
     camera-1 = "ssh://pi@camera-1/~/edge/bin/python"
-    camera-2 = "ssh://pi@camera-2/~/edge/bin/python"
+    camera-2 = { address = "ssh://pi@camera-2", variant = "int8" }
 
     [groups]
     canaries = ["camera-1"]
+    cameras = { devices = ["camera-1", "camera-2"], max-ram-mb = 80 }
 
 `fleet.toml` means all of its devices, `fleet.toml#canaries` those of a group, `fleet.toml#camera-2` one of them.
+What a device says of itself goes before its groups, and these before the defaults.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeloop.errors import DataError, OptionsError
 from edgeloop.runtime.device import DEVICE_FORMS, Device, parse_device
-from edgeloop.settings import read_toml
+from edgeloop.runtime.device_settings import DeviceSettings
+from edgeloop.settings import build, read_toml, suggestion
 
 SUFFIX = ".toml"
 FLEET_FORMS = f"{DEVICE_FORMS}; or a fleet file's devices, fleet.toml or fleet.toml#GROUP"
-TABLES = ("devices", "groups")
+TABLES = ("devices", "groups", "defaults")
+Kind = TypeVar("Kind", bound=DeviceSettings)
+
+
+@dataclass(frozen=True)
+class FleetDevice:
+    """A device of a fleet file. `where` names its place in the file, for messages."""
+
+    device: Device
+    settings: DeviceSettings
+    where: str
 
 
 @dataclass(frozen=True)
 class Fleet:
     """Devices by the name that the file gives them, in its order, and groups of these names."""
 
-    devices: Mapping[str, Device]
+    devices: Mapping[str, FleetDevice]
     groups: Mapping[str, tuple[str, ...]]
 
-    def members(self, name: str) -> list[Device]:
+    def members(self, name: str) -> list[FleetDevice]:
         """The devices of a group, or the one of that name; all where it is empty. Raises OptionsError: neither."""
         if not name:
             return list(self.devices.values())
@@ -48,62 +64,154 @@ class Fleet:
         return [self.devices[one] for one in self.groups.get(name, (name,))]
 
 
-def parse_devices(texts: Iterable[str]) -> tuple[list[Device], dict[str, list[Device]]]:
-    """Devices as `parse_device` reads them, and those of fleet files, each once; the groups of these files by name.
+@dataclass
+class ChosenDevices:
+    """The devices that were named, each once, and what fleet files say of them.
+
+    Attributes:
+        groups: Of all devices of these files, by name.
+        listed: Every entry of a fleet file that was named; several where they have one address.
+    """
+
+    devices: list[Device] = field(default_factory=list)
+    groups: dict[str, list[Device]] = field(default_factory=dict)
+    listed: dict[Device, list[FleetDevice]] = field(default_factory=dict)
+
+    def entries(self) -> dict[Device, FleetDevice]:
+        """What the files say of each device; nothing of one that no file lists.
+
+        Raises:
+            OptionsError: Two entries of one device contradict each other.
+        """
+        for first, *others in self.listed.values():
+            for other in others:
+                if other.settings != first.settings:
+                    raise OptionsError(
+                        f"{first.where} and {other.where} are the same machine, and say different things of it",
+                        advice="Name one of them, or a group that has one of them.",
+                    )
+        return {device: entries[0] for device, entries in self.listed.items()}
+
+
+def is_fleet_file(text: str) -> bool:
+    """Whether the name of a device is fleet.toml or fleet.toml#NAME."""
+    return text.partition("#")[0].endswith(SUFFIX)
+
+
+def parse_devices(texts: Iterable[str]) -> list[Device]:
+    """The devices that `choose_devices` finds. Raises as it does."""
+    return choose_devices(texts).devices
+
+
+def choose_devices(texts: Iterable[str]) -> ChosenDevices:
+    """Devices as `parse_device` reads them, and those of fleet files.
 
     Raises:
-        OptionsError: No device, group or name.
+        OptionsError: No device, group or name; or as `read_fleet`.
         DataError: A fleet file is damaged.
         DeviceError: As `parse_device`.
     """
-    found: dict[Device, None] = {}
-    groups: dict[str, list[Device]] = {}
+    chosen = ChosenDevices()
+    found: dict[Device, Device] = {}
     for text in texts:
-        file, _, name = text.partition("#")
-        if not file.endswith(SUFFIX):
-            found[parse_device(text)] = None
+        if not is_fleet_file(text):
+            device = parse_device(text)
+            found.setdefault(device, device)
             continue
+        file, _, name = text.partition("#")
         fleet = read_fleet(Path(file))
-        found |= dict.fromkeys(fleet.members(name))
-        groups |= {group: fleet.members(group) for group in fleet.groups}
-    return list(found), groups
+        for one in fleet.members(name):
+            found[one.device] = one.device if one.device not in chosen.listed else found[one.device]
+            chosen.listed.setdefault(one.device, []).append(one)
+        chosen.groups |= {group: [one.device for one in fleet.members(group)] for group in fleet.groups}
+    chosen.devices += found.values()
+    return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DeviceTable(DeviceSettings):
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _GroupTable(DeviceSettings):
+    devices: tuple[str, ...]
 
 
 def read_fleet(path: Path) -> Fleet:
     """Read a fleet file.
 
     Raises:
-        DataError: No TOML, another table, a name without an address, or a group of names that the file does not have.
-        OptionsError, DeviceError: As `parse_device`, with the name in the file.
+        DataError: No TOML, a name without an address, a group of names that the file does not have, or groups that
+            contradict each other.
+        OptionsError: A table or key that is not known, or a value of another type; or as `parse_device`, with the
+            name in the file.
+        DeviceError: As `parse_device`.
     """
     raw = read_toml(path)
-    unknown = sorted(set(raw) - set(TABLES))
-    if unknown or not isinstance(raw.get("devices"), dict) or not isinstance(raw.get("groups", {}), dict):
-        found = f"the table {unknown[0]!r}" if unknown else "no table of devices"
-        raise DataError(f"{path} has {found}", advice="Write [devices] with NAME = ADDRESS, and [groups].")
-    devices = {name: _device(path, name, address) for name, address in raw["devices"].items()}
-    groups = {name: _group(path, name, members, devices) for name, members in raw.get("groups", {}).items()}
+    for name in raw:
+        if name not in TABLES:
+            raise DataError(f"{path} has the table {name!r}", advice=suggestion(name, TABLES))
+    for name in TABLES:
+        if not isinstance(raw.get(name, {}), dict) or (name == "devices" and name not in raw):
+            raise DataError(
+                f"{path} has no table of {name}", advice="Write [devices] with NAME = ADDRESS, and [groups]."
+            )
+    defaults = _table(DeviceSettings, raw.get("defaults", {}), f"{path}: defaults")
+    devices = {name: _device(path, name, given) for name, given in raw["devices"].items()}
+    groups = {name: _group(path, name, given, devices) for name, given in raw.get("groups", {}).items()}
     both = sorted(set(devices) & set(groups))
     if both:
         raise DataError(f"{path} calls a device and a group {both[0]!r}", advice="Give one of them another name.")
-    return Fleet(devices, groups)
+    whole = {
+        name: replace(one, settings=one.settings.over(_of_groups(one, name, groups)).over(defaults))
+        for name, one in devices.items()
+    }
+    return Fleet(whole, {name: group.devices for name, group in groups.items()})
 
 
-def _device(path: Path, name: str, address: Any) -> Device:
-    if not isinstance(address, str):
-        raise DataError(
-            f"{path}: device {name} is {address!r}", advice='Write its address in quotes: "ssh://pi@camera-1".'
-        )
+def _table(kind: type[Kind], given: Any, where: str) -> Kind:
     try:
-        return parse_device(address)
+        return build(kind, given)
     except OptionsError as e:
-        raise OptionsError(f"{path}: device {name}: {e.found}", advice=e.advice) from e
+        raise OptionsError(f"{where}: {e.found}", advice=e.advice) from e
 
 
-def _group(path: Path, name: str, members: Any, devices: Mapping[str, Device]) -> tuple[str, ...]:
-    listed = members if isinstance(members, list) else [members]
-    lacking = [one for one in listed if not isinstance(one, str) or one not in devices]
-    if lacking or not listed:
+def _device(path: Path, name: str, given: Any) -> FleetDevice:
+    where = f"{path}: device {name}"
+    if not isinstance(given, str | dict):
+        raise DataError(f"{where} is {given!r}", advice='Write its address in quotes: "ssh://pi@camera-1".')
+    table = _table(_DeviceTable, {"address": given} if isinstance(given, str) else given, where)
+    try:
+        device = parse_device(table.address)
+    except OptionsError as e:
+        raise OptionsError(f"{where}: {e.found}", advice=e.advice) from e
+    return FleetDevice(replace(device, alias=name), table.over(DeviceSettings()), where)
+
+
+def _group(path: Path, name: str, given: Any, devices: Mapping[str, FleetDevice]) -> _GroupTable:
+    where = f"{path}: group {name}"
+    listed = given.get("devices", []) if isinstance(given, dict) else given
+    members = listed if isinstance(listed, list) else [listed]
+    lacking = [one for one in members if not isinstance(one, str) or one not in devices]
+    if lacking or not members:
         found = f"names {lacking[0]!r}, which is none of its devices" if lacking else "is empty"
-        raise DataError(f"{path}: group {name} {found}", advice="List names that stand under [devices].")
-    return tuple(listed)
+        raise DataError(f"{where} {found}", advice="List names that stand under [devices].")
+    return _table(_GroupTable, {**(given if isinstance(given, dict) else {}), "devices": members}, where)
+
+
+def _of_groups(one: FleetDevice, name: str, groups: Mapping[str, _GroupTable]) -> DeviceSettings:
+    """What the groups of a device say of it. Raises DataError: two of them differ, and the device does not decide."""
+    of: dict[str, str] = {}
+    told: dict[str, Any] = {}
+    own = one.settings.said()
+    for group, table in groups.items():
+        for key, value in table.said().items() if name in table.devices else ():
+            if key not in own and told.setdefault(key, value) != value:
+                key_written = key.replace("_", "-")
+                raise DataError(
+                    f"{one.where}: groups {of[key]} and {group} give {key_written} as {told[key]!r} and {value!r}",
+                    advice=f"Give the device itself a {key_written}, or change a group.",
+                )
+            of.setdefault(key, group)
+    return DeviceSettings(**told)

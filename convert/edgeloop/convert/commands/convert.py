@@ -31,7 +31,7 @@ from edgeloop.errors import OptionsError
 from edgeloop.quantities import byte_count, input_shape
 from edgeloop.registry.signatures.sign import sign_bundle
 from edgeloop.result import CommandResult
-from edgeloop.runtime.device import DEVICE_FORMS, parse_device
+from edgeloop.runtime.fleet_file import FLEET_FORMS, parse_devices
 
 DATA, SHRINK, INSIDE = "Data", "Shrink the model", "Preprocess inside the model"
 TRAIN, PROOF = "Train on devices", "Check and sign"
@@ -279,7 +279,7 @@ def convert(
     prove_on: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DEVICE", rich_help_panel=PROOF, help=f"Check each variant on this device too: {DEVICE_FORMS}."
+            metavar="DEVICE", rich_help_panel=PROOF, help=f"Check each variant on this device too: {FLEET_FORMS}."
         ),
     ] = None,
     unproved: Annotated[
@@ -339,7 +339,7 @@ def convert(
         reference=not no_reference,
         labels=label_file(labels),
         prove=ProveOptions(
-            on=tuple(parse_device(text) for text in prove_on or ()),
+            on=tuple(parse_devices(prove_on or ())),
             unproved=frozenset(_formats(unproved)),
             min_snr_db=min_snr,
         ),

@@ -13,7 +13,7 @@ from edgeloop.convert.proof.verify import verify as run
 from edgeloop.registry.signatures.sign import verify_signature
 from edgeloop.registry.signatures.signers import read_signers
 from edgeloop.result import CommandResult
-from edgeloop.runtime.device import DEVICE_FORMS, parse_device
+from edgeloop.runtime.fleet_file import FLEET_FORMS, parse_devices
 
 
 def verify(
@@ -23,7 +23,7 @@ def verify(
     ],
     on: Annotated[
         list[str] | None,
-        typer.Option(metavar="DEVICE", help=f"Check each variant on this device too: {DEVICE_FORMS}."),
+        typer.Option(metavar="DEVICE", help=f"Check each variant on this device too: {FLEET_FORMS}."),
     ] = None,
     signers: Annotated[
         Path | None,
@@ -35,5 +35,5 @@ def verify(
     if signers is not None:
         read_signers(signers)
         notes.append(f"Signed by {verify_signature(read_bundle(bundle), signers)}.")
-    checked = run(bundle, ctx.obj, tuple(parse_device(text) for text in on or ()))
+    checked = run(bundle, ctx.obj, tuple(parse_devices(on or ())))
     return conversion(checked.bundle, checked.parity, notes)

@@ -85,7 +85,7 @@ def bench(
 ) -> CommandResult:
     """Measure latency and memory of each variant, on every device and runtime that can run it."""
     options = BenchOptions(
-        devices=tuple(parse_devices(on or ())[0]),
+        devices=tuple(parse_devices(on or ())),
         runtimes=tuple(name.value for name in runtime or ()),
         delegate=delegate,
         threads=threads,

@@ -19,7 +19,7 @@ def check(
     timeout_s: Annotated[float, typer.Option(metavar="S", help="Wait at most S seconds for each device.")] = 60.0,
 ) -> CommandResult:
     """Check that devices have what edgeloop needs, and print what to install there."""
-    found = check_devices(parse_devices(device)[0], timeout_s)
+    found = check_devices(parse_devices(device), timeout_s)
     tables = [_table(one) for one in found if one.error is None]
     notes = [f"{one.device.name}: {one.error.told_beside(one.device.name)}" for one in found if one.error is not None]
     notes += [

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeloop.edge.commands.choices import DeviceRuntimeName
-from edgeloop.edge.deploy.deploy_result import DeployOptions
+from edgeloop.edge.deploy.device_options import deploy_options, options_by_device
 from edgeloop.edge.deploy.device_status import read_statuses
 from edgeloop.edge.deploy.enroll import enroll as enroll_all
 from edgeloop.edge.deploy.known_devices import known_devices
@@ -18,12 +18,11 @@ from edgeloop.edge.deploy.rollback import rollback as roll_back
 from edgeloop.edge.deploy.rollout import ALL
 from edgeloop.edge.deploy.rollout import deploy as roll_out
 from edgeloop.edge.deploy.waves import by_group
-from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.errors import OptionsError
-from edgeloop.quantities import byte_count
 from edgeloop.registry.signatures.signers import read_signers
 from edgeloop.result import CommandResult
-from edgeloop.runtime.fleet_file import FLEET_FORMS, parse_devices
+from edgeloop.runtime.device_settings import DeviceSettings
+from edgeloop.runtime.fleet_file import FLEET_FORMS, choose_devices, parse_devices
 
 WHICH = f"{FLEET_FORMS}."
 
@@ -37,7 +36,7 @@ def enroll(
     ],
 ) -> CommandResult:
     """Enroll devices: from then on they accept only bundles signed by the given signers."""
-    enrolled = enroll_all(parse_devices(device)[0], read_signers(signers))
+    enrolled = enroll_all(parse_devices(device), read_signers(signers))
     return of_enroll(enrolled)
 
 
@@ -77,39 +76,44 @@ def deploy(
         ),
     ] = ALL,
     probation: Annotated[
-        int, typer.Option(metavar="N", help="Run the reference inputs N times before the new release is kept.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            metavar="N", show_default="64", help="Run the reference inputs N times before the new release is kept."
+        ),
+    ] = None,
     p90_budget_ms: Annotated[
         float | None,
         typer.Option(metavar="MS", help="Roll back if p90 latency during probation exceeds this many ms."),
     ] = None,
-    threads: Annotated[int, typer.Option(metavar="N", help="Run the model with N threads.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", show_default="1", help="Run the model with N threads.")
+    ] = None,
     timeout_s: Annotated[
-        float, typer.Option(metavar="S", help="Wait at most S seconds for each step on a device.")
-    ] = 300.0,
+        float | None,
+        typer.Option(metavar="S", show_default="300", help="Wait at most S seconds for each step on a device."),
+    ] = None,
     take_over: Annotated[
         bool,
         typer.Option("--take-over", help="End another deploy of this bundle that is still running on a device."),
     ] = False,
 ) -> CommandResult:
     """Deploy a bundle to devices: verify, try, activate, and roll back if probation fails."""
-    options = DeployOptions(
-        constraints=DeployConstraints(
-            variant=variant,
-            runtime=runtime.value if runtime else None,
-            min_accuracy=min_accuracy,
-            max_rmse=max_rmse,
-            max_ram_bytes=None if max_ram_mb is None else byte_count(max_ram_mb, "--max-ram-mb"),
-        ),
+    given = DeviceSettings(
+        variant=variant,
+        runtime=runtime.value if runtime else None,
+        min_accuracy=min_accuracy,
+        max_rmse=max_rmse,
+        max_ram_mb=max_ram_mb,
         threads=threads,
         probation=probation,
         p90_budget_ms=p90_budget_ms,
         timeout_s=timeout_s,
-        take_over=take_over,
     )
-    waves, chosen = by_group(waves, *parse_devices(to))
+    options, chosen = deploy_options(given, take_over), choose_devices(to)
+    own = options_by_device(chosen, given, take_over)
+    waves, ordered = by_group(waves, chosen.devices, chosen.groups)
     try:
-        outcomes = roll_out(bundle, chosen, options, waves, ctx.obj)
+        outcomes = roll_out(bundle, ordered, options, waves, ctx.obj, own)
     except InterruptedRun as e:
         for outcome in e.results:
             ctx.obj.say(f"{outcome.device.name}: {state(outcome)}")
@@ -125,7 +129,9 @@ def rollback(
     ] = None,
 ) -> CommandResult:
     """Roll devices back to the previous release, which they keep."""
-    return of_rollback(roll_back(parse_devices(device)[0], slot))
+    chosen = choose_devices(device)
+    slots = {} if slot else {one: entry.settings.slot for one, entry in chosen.entries().items()}
+    return of_rollback(roll_back(chosen.devices, slot, own={one: name for one, name in slots.items() if name}))
 
 
 def devices(
@@ -143,7 +149,7 @@ def devices(
     ] = False,
 ) -> CommandResult:
     """List devices and the release each one runs."""
-    asked = parse_devices(device or ())[0] or known_devices()
+    asked = parse_devices(device or ()) or known_devices()
     if not asked:
         raise OptionsError(
             "no device was enrolled or deployed to from this machine", advice="Name one: edgeloop devices DEVICE."

@@ -25,7 +25,10 @@ from edgeloop.runtime.device import DEVICE_FORMS
 def run(
     ctx: typer.Context,
     target: Annotated[
-        str, typer.Argument(help=f"Run what is deployed on this device ({DEVICE_FORMS}), or this bundle.")
+        str,
+        typer.Argument(
+            help=f"Run what is deployed on this device ({DEVICE_FORMS}, or fleet.toml#NAME), or this bundle."
+        ),
     ],
     slot: Annotated[
         str, typer.Option(metavar="NAME", help="Run this deployed bundle, where a device has several.")

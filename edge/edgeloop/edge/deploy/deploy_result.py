@@ -32,6 +32,7 @@ class DeployOptions:
         p90_budget_ms: Roll back where the 90th percentile of these runs is slower. None: any speed will do.
         timeout_s: For one step on a device; of an upload, for each piece of 4 MiB.
         take_over: End another deploy to the same slot of a device.
+        slot: Take a bundle of this name alone. None: of any.
     """
 
     constraints: DeployConstraints = field(default_factory=DeployConstraints)
@@ -40,6 +41,7 @@ class DeployOptions:
     p90_budget_ms: float | None = None
     timeout_s: float = 300.0
     take_over: bool = False
+    slot: str | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 1:

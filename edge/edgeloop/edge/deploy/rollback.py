@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from edgeloop.edge.deploy.parallel import Step, refuse_twice, run_on_all
 from edgeloop.edge.deploy.release_client import release_client
@@ -12,6 +13,7 @@ from edgeloop.errors import EdgeloopError, OptionsError
 from edgeloop.runtime.device import Device
 
 TIMEOUT_S = 60.0
+NONE: Mapping[Device, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +28,16 @@ class RollbackResult:
     error: EdgeloopError | None = None
 
 
-def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: float = TIMEOUT_S) -> list[RollbackResult]:
+def rollback(
+    devices: Sequence[Device],
+    slot: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+    own: Mapping[Device, str] = NONE,
+) -> list[RollbackResult]:
     """Return each device to the release before, which it kept.
 
-    `slot` is the bundle's name; None: the only one that is installed there. `timeout_s` is for one device.
+    `slot` is the bundle's name, and `own` has those of devices where it is another; None: the only one that is
+    installed there. `timeout_s` is for one device.
 
     Returns:
         One result a device, in their order; `version` is what runs now, `error` None where that worked.
@@ -45,7 +53,7 @@ def rollback(devices: Sequence[Device], slot: str | None = None, timeout_s: floa
     refuse_twice(devices)
 
     def work(device: Device, step: Step) -> RollbackResult:
-        return _roll_back(device, slot, timeout_s, step)
+        return _roll_back(device, own.get(device, slot), timeout_s, step)
 
     return run_on_all(devices, work, lambda *step: None)
 

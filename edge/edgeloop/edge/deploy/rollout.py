@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from edgeloop.bundle import read_bundle
 from edgeloop.edge.deploy.deploy import deploy_to
 from edgeloop.edge.deploy.deploy_result import STEPS, DeployOptions, DeployResult, DeployStatus
+from edgeloop.edge.deploy.device_options import refuse_other_slots
 from edgeloop.edge.deploy.parallel import InterruptedRun, Step, refuse_twice, run_on_all
 from edgeloop.edge.deploy.waves import wave_sizes
 from edgeloop.progress import Progress, silent
@@ -16,6 +18,7 @@ from edgeloop.runtime.device import Device
 
 ALL = "100%"
 DEFAULTS = DeployOptions()
+NONE: Mapping[Device, DeployOptions] = MappingProxyType({})
 
 
 def deploy(
@@ -24,6 +27,7 @@ def deploy(
     options: DeployOptions = DEFAULTS,
     waves: str = ALL,
     progress: Progress = silent,
+    own: Mapping[Device, DeployOptions] = NONE,
 ) -> list[DeployResult]:
     """Deliver a bundle: read and checked here first, then sent to all devices of a wave at once.
 
@@ -32,6 +36,7 @@ def deploy(
 
     Args:
         path: The bundle folder. A device that enrolled signers takes a signed one alone.
+        options: For devices that have none of their `own`.
         waves: Cumulative rollout waves, as counts or percentages: `"1,10%,100%"`.
 
     Returns:
@@ -40,7 +45,7 @@ def deploy(
 
     Raises:
         ModelError, IntegrityError: The bundle is none, or was changed: nothing is sent.
-        OptionsError: Waves or devices contradict each other.
+        OptionsError: Waves or devices contradict each other, or a device takes bundles of another name.
         InterruptedRun: Ctrl-C; its `results` are the outcomes of all devices.
 
     Example:
@@ -50,9 +55,11 @@ def deploy(
     refuse_twice(devices)
     sizes = wave_sizes(waves, len(devices))
     bundle = read_bundle(path)
+    each = {device: own.get(device, options) for device in devices}
+    refuse_other_slots(bundle.manifest.name, each)
 
     def work(device: Device, step: Step) -> DeployResult:
-        return deploy_to(bundle, device, options, step)
+        return deploy_to(bundle, device, each[device], step)
 
     def tell(device: Device, step: str, done_bytes: int, total_bytes: int) -> None:
         progress(f"deploy to {device.label}", STEPS.index(step), len(STEPS))

@@ -9,7 +9,8 @@ from pathlib import Path
 from edgeloop.bundle import Bundle, Variant, is_bundle, read_bundle
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.errors import MissingExtra, OptionsError
-from edgeloop.runtime.device import EXPECTED, Device, parse_device
+from edgeloop.runtime.device import EXPECTED, Device
+from edgeloop.runtime.fleet_file import choose_devices, is_fleet_file
 from edgeloop.runtime.runners import AgentRunner, runners
 
 
@@ -25,12 +26,12 @@ def run_location(target: str, options: RunOptions) -> RunLocation:
     """What the user named: a device, which serves what was deployed on it, or a bundle's folder, run here.
 
     Raises:
-        OptionsError: Neither; or an option that does not apply to it.
+        OptionsError: Neither, or several devices; or an option that does not apply to it.
         ModelError, IntegrityError: The bundle is none, or damaged; no such variant.
         MissingExtra: Nothing here runs the bundle.
     """
-    if target.startswith("ssh:") or target.partition(":")[0] == "local":
-        device = parse_device(target)
+    if target.startswith("ssh:") or target.partition(":")[0] == "local" or is_fleet_file(target):
+        device, options = _one_device(target, options)
         if device.ssh is not None and options.folder and not options.folder.startswith("/"):
             raise OptionsError(
                 f"--input {options.folder} is a path on the device",
@@ -48,6 +49,19 @@ def run_location(target: str, options: RunOptions) -> RunLocation:
     device = runner.device()
     named = replace(_absolute(options, device), variant=variant.id, runtime=runner.name)
     return RunLocation(device, (f"--bundle={bundle.path.absolute()}", *named.arguments()))
+
+
+def _one_device(target: str, options: RunOptions) -> tuple[Device, RunOptions]:
+    """The device, and the options with the slot that a fleet file gives it, where they name none."""
+    chosen = choose_devices([target])
+    if len(chosen.devices) > 1:
+        raise OptionsError(
+            f"{target} is {len(chosen.devices)} devices, and run takes one",
+            advice=f"Name one of them, e.g. {target.partition('#')[0]}#{chosen.devices[0].alias}.",
+        )
+    (device,) = chosen.devices
+    slots = [entry.settings.slot for entry in chosen.entries().values()]
+    return device, options if options.slot else replace(options, slot=next(filter(None, slots), ""))
 
 
 def _runs_here(bundle: Bundle, options: RunOptions) -> tuple[Variant, AgentRunner]:
