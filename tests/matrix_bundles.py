@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,9 @@ from edgeloop.edge.on_device.releases.store import Slot
 from edgeloop.hashes import digest
 from edgeloop.processes.frames import pack
 from edgeloop.runtime.agent.child_model import ChildRun
+from edgeloop.runtime.agent.protocol import SelfCheckReply
+from edgeloop.runtime.parity.compare import RunContext
+from edgeloop.runtime.parity.reference_runs import ReferenceRuns
 
 X = np.array([[1, 0], [0, 1], [2, -1]], np.float32)
 NAME, VARIANT, ENTRY, LABELS = "tiny", "float32", "float32.tflite", "labels/en.txt"
@@ -84,9 +87,17 @@ class Matrix:
     def __init__(self, file: Path, wall_ms: float) -> None:
         self.signatures = {"infer": {"inputs": {"x": {"shape": [None, 2], "dtype": "float32"}}, "outputs": {}}}
         self.matrix, self.wall_ms = np.frombuffer(file.read_bytes(), np.float32).reshape(2, 2), wall_ms
+        self.folder, self.reference_runs = str(file.parent), None
 
     def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> ChildRun:
         return ChildRun({"y": inputs["x"] @ self.matrix}, self.wall_ms, 1 << 20)
+
+    def self_check(self, variant: str, first: bool = False) -> SelfCheckReply:
+        if self.reference_runs is None:
+            where = RunContext(variant, "litert", self.version)
+            self.reference_runs = ReferenceRuns(self, self.signatures, self.folder, where)
+        done = self.reference_runs.first() if first else self.reference_runs.check()
+        return SelfCheckReply([asdict(row) for row in done.parity], done.wrong, done.wall_ms, 1 << 20)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ Operation = Callable[[Header, bytes], "tuple[Mapping[str, Any], bytes]"]
 
 HEADER_LIMIT_BYTES = 1 << 20
 PAYLOAD_LIMIT_BYTES = 1 << 31
+ENTRY_LIMIT = 1024  # arrays of an archive that nobody of ours may have written
 GRACE_S = 1.0
 
 
@@ -77,17 +78,25 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     return packed.getvalue()
 
 
-def unpack(data: bytes) -> dict[str, np.ndarray]:
-    """Named arrays of the bytes of an .npz. ValueError for anything else, and for pickles."""
+def unpack(data: bytes, stored: bool = False) -> dict[str, np.ndarray]:
+    """Named arrays of the bytes of an .npz. ValueError for anything else, and for pickles.
+
+    `stored`: refuse compressed arrays and arrays that overlap, so that they take no more memory than `data` does.
+    """
     import zipfile
 
     import numpy as np
 
     arrays: dict[str, np.ndarray] = {}
     try:
+        entries = data.count(b"PK\1\2")  # zipfile makes an object for each, whatever the archive says of their number
+        if stored and entries > ENTRY_LIMIT:
+            raise ValueError(f"{entries} arrays, more than {ENTRY_LIMIT}")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-            if size > PAYLOAD_LIMIT_BYTES:  # zeros are packed a thousand to one
+            if stored and any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("an array is compressed")
+            if size > (len(data) if stored else PAYLOAD_LIMIT_BYTES):  # zeros are packed a thousand to one
                 raise ValueError(f"{size} bytes in an archive of {len(data)}")
             for name in archive.namelist():
                 with archive.open(name) as entry:

@@ -190,14 +190,43 @@ def _npz(**arrays):
     return packed.getvalue()
 
 
-def _npy():
+def _npy(array=np.ones(3)):  # noqa: B008  never changed
     packed = io.BytesIO()
-    np.save(packed, np.ones(3))
+    np.save(packed, array)
     return packed.getvalue()
 
 
+def _zip(*entries, **how) -> bytes:
+    """A zip of these (name, bytes)."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", **how) as archive:
+        for name, data in entries:
+            archive.writestr(name, data)
+    return packed.getvalue()
+
+
+def _overlapping() -> bytes:
+    """Twice the same bytes: what unpacks to more than the file holds (https://www.bamsoftware.com/hacks/zipbomb/)."""
+    first = _zip(("in/x.npy", _npy(np.zeros(10_000))))
+    directory = first[first.index(b"PK\1\2") : first.index(b"PK\5\6")]
+    end = bytearray(first[-22:])
+    end[8:12], end[12:16] = struct.pack("<HH", 20, 20), struct.pack("<I", 20 * len(directory))
+    return first[:-22] + 19 * directory + bytes(end)
+
+
+def _header(text: str, data: bytes = bytes(24)) -> bytes:
+    """An .npy of format 2.0 whose header is this text."""
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text)) + text.encode() + data
+
+
 TWO = np.ones((2, 3), np.float32)
+HUGE = "{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776, 3), }\n"
 REFERENCES = {
+    "a bomb": (_zip(("in/x.npy", _npy(np.zeros(10_000))), compression=zipfile.ZIP_DEFLATED), "an array is compressed"),
+    "arrays that overlap": (_overlapping(), r"16\d{5} bytes in an archive of 8\d{4}"),
+    "a million arrays": (_zip(*((f"{i}.npy", b"") for i in range(1025))), "1025 arrays, more than 1024"),
+    "a shape of terabytes": (_zip(("in/x.npy", _header(HUGE))), "cannot be read as an .npz file of arrays"),
+    "a huge header": (_zip(("in/x.npy", _header(HUGE + " " * (1 << 20)))), "cannot be read as an .npz file of arrays"),
     "a bare .npy": (_npy(), "cannot be read as an .npz file of arrays"),
     "cut": (_npz(in_x=TWO, out_y=TWO)[:-30], "cannot be read as an .npz file of arrays"),
     "a flipped bit": (_npz(in_x=TWO, out_y=TWO).replace(b"\0\0\x80?", b"\0\0\x80>", 1), "Bad CRC"),

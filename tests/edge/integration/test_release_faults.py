@@ -1,6 +1,7 @@
 """What a device's releases survive: a kill and a full disk at every step, a power cut, models that crash or hang."""
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 from devices import descendants, eventually
 from fault_points import Disk, points
 from matrix_bundles import ENTRY, LABELS, NAME, VARIANT, Deployer, running, write_bundle
+from releases import release
 from sweeps import swept
 
 from edgeloop.bundle import MANIFEST, REFERENCE, read_bundle
+from edgeloop.canonical import canonical_json
 from edgeloop.edge.on_device.releases.release_client import ReleaseClient
 from edgeloop.errors import DeviceError, TargetError, WriteError
 from edgeloop.hashes import digest
@@ -327,3 +330,57 @@ def test_a_file_the_kernel_refuses_to_write_is_a_write_error_and_goes_on_later(k
     assert device.ask("push", **asked)["have"] == 100_000
     assert device.stage(bundle, VARIANT, NAME)["missing"]
     assert device.ask("check", slot=NAME, runtime="litert")["version"] == 1
+
+
+KEEPER = """
+import json, os, sys
+sys.modules["numpy"] = None  # whoever imports it here fails
+from edgeloop.edge.on_device.releases.release_agent import ReleaseAgent
+bundle, home = sys.argv[1:]
+read = lambda name: open(os.path.join(bundle, name), "rb").read()
+manifest = read("manifest.json")
+answers = ReleaseAgent(home).operations()
+slot = {"slot": json.loads(manifest)["name"]}
+ask = lambda op, payload=b"", **fields: answers[op]({**slot, **fields}, payload)[0]
+for path in ask("begin", manifest, variant="float32")["missing"]:
+    entry = json.loads(manifest)["files"][path]
+    file = {"path": path, "size": entry["bytes"], "sha256": entry["sha256"]}
+    ask("push", read(path), **file, offset=ask("push", **file)["have"])
+ask("check", runtime="litert")
+try:
+    tried = ask("trial", runtime="litert")
+    print(json.dumps([len(tried["parity"]), ask("activate", probation={"runs": 1})["result"]]))
+except Exception as e:
+    print(json.dumps([type(e).__name__, str(e)]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("reference", "outcome"),
+    [
+        (None, [1, "committed"]),
+        (lambda arrays: _compressed(arrays), ["DataError", "an array is compressed"]),
+        (lambda arrays: b"PK\1\2" * 2000, ["DataError", "2000 arrays, more than 1024"]),
+    ],
+    ids=["whole", "a bomb", "two thousand arrays"],
+)
+def test_the_keeper_of_releases_never_reads_a_reference(reference, outcome, tmp_path):
+    """It has no NumPy to read one with. What the child refuses, it reports."""
+    bundle = release(tmp_path / "bundles", 1)
+    if reference is not None:
+        raw = json.loads((bundle / MANIFEST).read_bytes())
+        data = reference(frames.unpack((bundle / REFERENCE).read_bytes()))
+        (bundle / REFERENCE).write_bytes(data)
+        raw["files"][REFERENCE] = {"bytes": len(data), "sha256": digest(bundle / REFERENCE)}
+        (bundle / MANIFEST).write_bytes(canonical_json(raw))
+    command = [sys.executable, "-c", KEEPER, bundle, tmp_path / "home"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found[0] == outcome[0] and outcome[1] in found[1]
+
+
+def _compressed(arrays) -> bytes:
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **{name: np.zeros((1000, *array.shape[1:])) for name, array in arrays.items()})
+    return packed.getvalue()

@@ -8,8 +8,7 @@ from pathlib import Path
 from edgeloop.bundle import INFERENCE, Bundle, Format, Variant, is_bundle, read_bundle
 from edgeloop.errors import ModelError
 from edgeloop.hashes import digest
-from edgeloop.runtime.parity.compare import bounded_outputs, judged_as
-from edgeloop.runtime.parity.reference import has_whole_calls, read_reference
+from edgeloop.runtime.parity.reference import has_whole_calls, read_reference, reference_of
 from edgeloop.runtime.parity.self_check import Reference
 
 SUFFIXES = {".tflite": Format.TFLITE, ".onnx": Format.ONNX}
@@ -64,7 +63,6 @@ def _of_bundle(path: Path) -> list[BenchTarget]:
     bundle = read_bundle(path)
     real = read_reference(bundle)
     whole = real is not None and has_whole_calls(bundle, real[0])
-    source = bundle.manifest.source
     return [
         BenchTarget(
             variant=v.id,
@@ -73,11 +71,7 @@ def _of_bundle(path: Path) -> list[BenchTarget]:
             format=v.format,
             bytes=sum(bundle.manifest.files[name].bytes for name in v.files),
             sha256=bundle.manifest.files[v.entry].sha256,
-            reference=(
-                Reference(*real, judged_as(v.scheme, source), v.io, whole=whole, bounded=bounded_outputs(source))
-                if real
-                else None
-            ),
+            reference=reference_of(bundle, v, real) if real else None,
             proved_on=v.requires.runtimes,
             batched=not whole and _has_batch(bundle, v),
         )

@@ -19,7 +19,13 @@ from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
 from edgeloop.processes.exit_status import log_file
 from edgeloop.processes.frames import pack, unpack
-from edgeloop.runtime.agent.protocol import PrepareRequest, ProbeRequest, RunRequest
+from edgeloop.runtime.agent.protocol import (
+    PrepareRequest,
+    ProbeRequest,
+    RunRequest,
+    SelfCheckReply,
+    SelfCheckRequest,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +80,16 @@ class ChildModel(Conversation):
         """
         reply, data = self.request(RunRequest(signature), pack(inputs), TargetError)
         return ChildRun(unpack(data), reply.wall_ms[0], reply.rss_peak_bytes)
+
+    def self_check(self, variant: str, first: bool = False) -> SelfCheckReply:
+        """One pass over the reference inputs of the bundle, which the child alone reads; `first`: one run of them.
+
+        Raises:
+            DataError: reference.npz is not what it should be.
+            TargetError: The runtime refuses the inputs, or the child died of a signal.
+            DeviceError: It gave no answer in time, or ended in another way.
+        """
+        return self.request(SelfCheckRequest(variant, first), refused=TargetError)[0]
 
 
 @contextlib.contextmanager

@@ -109,6 +109,37 @@ class RunRequest(Request[RunReply]):
 
 
 @dataclass(frozen=True)
+class SelfCheckReply:
+    """One pass over the reference inputs.
+
+    Attributes:
+        parity: Records as compare.py writes them, one an output; none where the bundle has no reference.
+        wrong: Why the outputs are not right; None: they are.
+        wall_ms: Of each run.
+        rss_peak_bytes: Of the agent since its start; None: unknown.
+    """
+
+    parity: Sequence[Mapping[str, Any]]
+    wrong: str | None
+    wall_ms: Sequence[float]
+    rss_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class SelfCheckRequest(Request[SelfCheckReply]):
+    """Run the reference inputs of the bundle in the agent's root through the model, which is that `variant` of it.
+
+    Attributes:
+        first: One run alone, before the first pass.
+    """
+
+    OP: ClassVar[str] = "self_check"
+    REPLY: ClassVar[type] = SelfCheckReply
+    variant: str
+    first: bool = False
+
+
+@dataclass(frozen=True)
 class ConditionsReply:
     """Governor, clock, temperature, throttling, load: each a value or "unknown" (machine/conditions.py)."""
 
@@ -209,6 +240,7 @@ REQUESTS: tuple[type[Request], ...] = (
     PushRequest,
     PrepareRequest,
     RunRequest,
+    SelfCheckRequest,
     ConditionsRequest,
     ProfileRequest,
     LoadgenRequest,

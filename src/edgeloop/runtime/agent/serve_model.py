@@ -14,7 +14,8 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from edgeloop.processes.frames import pack, serve, unpack
@@ -35,6 +36,8 @@ from edgeloop.runtime.agent.protocol import (
     ProfileRequest,
     RunReply,
     RunRequest,
+    SelfCheckReply,
+    SelfCheckRequest,
     TensorsRequest,
 )
 from edgeloop.runtime.agent.push import PushReply, PushRequest
@@ -51,6 +54,8 @@ class ModelOperations:
         self.import_ms = 0.0
         self.first_ns: int | None = None
         self.condition_reader: Any = None
+        self.signatures: Mapping[str, Any] = {}
+        self.reference_runs: Any = None
 
     def _runtime(self) -> Any:
         if self.runtime is None:
@@ -86,6 +91,7 @@ class ModelOperations:
         start = time.perf_counter()
         signatures = runtime.load(path, asked.threads, asked.keep, asked.delegate)
         load_ms = (time.perf_counter() - start) * 1e3
+        self.signatures, self.reference_runs = signatures, None
         return PrepareReply(load_ms, self.import_ms, signatures, runtime.arena_bytes(), runtime.delegated)
 
     def run(self, asked: RunRequest, payload: bytes) -> tuple[RunReply, bytes]:
@@ -104,6 +110,18 @@ class ModelOperations:
             **own_bytes(),
         )
         return reply, pack(call.outputs())
+
+    def self_check(self, asked: SelfCheckRequest, payload: bytes) -> SelfCheckReply:
+        if self.reference_runs is None:
+            from edgeloop.runtime.agent.own_model import OwnModel  # with all that compares outputs
+            from edgeloop.runtime.parity.compare import RunContext
+            from edgeloop.runtime.parity.reference_runs import ReferenceRuns
+
+            where = RunContext(asked.variant, self.name, self._runtime().version)
+            self.reference_runs = ReferenceRuns(OwnModel(self.runtime), self.signatures, self.root, where)
+        done = self.reference_runs.first() if asked.first else self.reference_runs.check()
+        parity = [asdict(row) for row in done.parity]
+        return SelfCheckReply(parity, done.wrong, done.wall_ms, own_bytes()["rss_peak_bytes"])
 
     def conditions(self, asked: ConditionsRequest, payload: bytes) -> ConditionsReply:
         if self.condition_reader is None:

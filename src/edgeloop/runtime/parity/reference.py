@@ -6,26 +6,31 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edgeloop.bundle import REFERENCE, Bundle
+from edgeloop.bundle import REFERENCE, Bundle, Variant
 from edgeloop.errors import DataError
 from edgeloop.processes.frames import unpack
 from edgeloop.runtime.parity.answers import is_whole
+from edgeloop.runtime.parity.compare import bounded_outputs, judged_as
+from edgeloop.runtime.parity.self_check import Reference
+
+Arrays = dict[str, np.ndarray]
 
 
-def read_reference(bundle: Bundle) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+def read_reference(bundle: Bundle) -> tuple[Arrays, Arrays] | None:
     """Inputs and outputs by tensor name, every array [n, ...] with the same n, at least 1. None: it carries none.
 
     Of a model without a batch axis, n counts calls: the arrays have one axis more than the tensors (answers.py).
 
     Raises:
-        DataError: reference.npz is no .npz of such arrays, or has no inputs or no outputs.
+        DataError: reference.npz is no .npz of such arrays, stored as they are (docs/bundle.md), or has no inputs or no
+            outputs.
     """
     file = bundle.file(REFERENCE)
     if not file.is_file():
         return None
     again = "Convert the model again."
     try:
-        arrays = unpack(file.read_bytes())
+        arrays = unpack(file.read_bytes(), stored=True)
     except ValueError as e:
         raise DataError(f"{file} cannot be read as an .npz file of arrays ({e})", advice=again) from e
     inputs = {name[3:]: array for name, array in arrays.items() if name.startswith("in/")}
@@ -41,6 +46,13 @@ def read_reference(bundle: Bundle) -> tuple[dict[str, np.ndarray], dict[str, np.
                 f"{file}: {name} has shape {list(array.shape)} instead of {n or 1} samples first", advice=again
             )
     return inputs, outputs
+
+
+def reference_of(bundle: Bundle, variant: Variant, real: tuple[Arrays, Arrays]) -> Reference:
+    """What `read_reference` read, as that variant is judged by it."""
+    source = bundle.manifest.source
+    scheme, whole = judged_as(variant.scheme, source), has_whole_calls(bundle, real[0])
+    return Reference(*real, scheme, variant.io, whole=whole, bounded=bounded_outputs(source))
 
 
 def has_whole_calls(bundle: Bundle, inputs: Mapping[str, np.ndarray]) -> bool:

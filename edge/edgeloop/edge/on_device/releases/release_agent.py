@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,10 +109,7 @@ class ReleaseAgent:
         return CheckReply(checked.signer, checked.bundle.manifest.version)
 
     def trial(self, asked: TrialRequest, payload: bytes) -> TrialReply:
-        from edgeloop.edge.on_device.releases.trial import (  # with NumPy, which a deploy without changes never needs
-            TrialOptions,
-            run_trial,
-        )
+        from edgeloop.edge.on_device.releases.trial import TrialOptions, run_trial
 
         slot = self._hold(Slot(self.home, asked.slot))
         how = TrialOptions(asked.runtime, asked.threads, asked.timeout_s)
@@ -124,8 +121,7 @@ class ReleaseAgent:
             )
         staged = StagedRelease(checked.bundle.manifest_sha256, checked.variant.id, how.runtime, how.threads)
         advance(slot, read_state(slot), ReleaseEvent.TRIAL, staged=staged)
-        parity = [asdict(row) for row in seen.parity]
-        return TrialReply(parity, rss_peak_bytes=seen.rss_peak_bytes, **_latency(seen))
+        return TrialReply(seen.parity, rss_peak_bytes=seen.rss_peak_bytes, **_latency(seen))
 
     def activate(self, asked: ActivateRequest, payload: bytes) -> ActivateReply:
         from edgeloop.edge.on_device.releases.trial import TrialOptions, objection, run_trial

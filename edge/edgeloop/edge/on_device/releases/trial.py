@@ -1,6 +1,6 @@
 """A bundle's reference inputs through a child on this device: whether the outputs are right, and how long it takes.
 
-Python 3.9 syntax, NumPy.
+Python 3.9 syntax, the standard library.
 """
 
 from __future__ import annotations
@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 from edgeloop.bundle import Bundle, Variant
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS, percentile
 from edgeloop.edge.on_device.releases.protocol import P90_RUNS, Probation
 from edgeloop.errors import BudgetError, EdgeloopError, ParityError
-from edgeloop.runtime.agent.child_model import ChildModel, ChildRun
-from edgeloop.runtime.parity.compare import Parity, RunContext, bounded_outputs, judged_as, reason
-from edgeloop.runtime.parity.reference import has_whole_calls, read_reference
-from edgeloop.runtime.parity.self_check import Reference, batch_of, inference, sample, self_check
+from edgeloop.runtime.agent.child_model import ChildModel
 
 P50_RUNS = FEWEST_RUNS[50]
 TRIAL_MS = 2000.0  # a trial of this length at most goes on until it supports a p90
@@ -37,7 +33,7 @@ class TrialResult:
         wall_ms: Of every run but the first.
     """
 
-    parity: Sequence[Parity]
+    parity: Sequence[Mapping[str, Any]]
     wrong: str | None
     wall_ms: Sequence[float]
     rss_peak_bytes: int | None
@@ -62,35 +58,23 @@ class TrialOptions:
 
 
 def run_trial(start: Start, bundle: Bundle, variant: Variant, how: TrialOptions) -> TrialResult:
-    """Run whole passes over the reference, or one random input again and again where the bundle has none.
+    """Run whole passes over the reference, or one random input again and again where the bundle has none. The child
+    alone reads the reference.
 
     Raises:
         TargetError: The runtime refuses the model, or the child died of a signal.
         DeviceError: The child did not end within the time, or the runtime does not load here.
         DataError: reference.npz is not what it should be.
     """
-    real = read_reference(bundle)
-    reference = None
-    if real:
-        source, whole = bundle.manifest.source, has_whole_calls(bundle, real[0])
-        scheme = judged_as(variant.scheme, source)
-        reference = Reference(*real, scheme, variant.io, whole=whole, bounded=bounded_outputs(source))
     with start(how.runtime, str(bundle.path), variant.entry, how.threads, how.timeout_s) as model:
-        where = RunContext(variant.id, how.runtime, model.version)
-        timed = _TimedModel(model)
-        signature, specs = inference(model.signatures, reference)
-        first_ms = timed.run(sample(specs, reference), signature).wall_ms
-        timed.wall_ms.clear()  # a first run is none of the steady ones
+        (first_ms,) = model.self_check(variant.id, first=True).wall_ms  # a first run is none of the steady ones
         enough = how.runs or (P90_RUNS if first_ms * P90_RUNS <= TRIAL_MS else P50_RUNS)
-        rows: Sequence[Parity] = ()
-        wrong = None
-        while wrong is None and len(timed.wall_ms) < enough:
-            if reference is not None:
-                rows = self_check(timed, where, reference, signature, batch_of(specs))
-                wrong = next((reason(row) for row in rows if not row.passed), None)
-            else:
-                wrong = _not_finite(timed.run(sample(specs, None), signature).outputs)
-    return TrialResult(rows, wrong, timed.wall_ms, timed.rss_peak_bytes)
+        wall_ms: list[float] = []
+        while True:
+            done = model.self_check(variant.id)
+            wall_ms += done.wall_ms
+            if done.wrong is not None or len(wall_ms) >= enough:
+                return TrialResult(done.parity, done.wrong, wall_ms, done.rss_peak_bytes)
 
 
 def objection(probation: Probation, seen: TrialResult) -> EdgeloopError | None:
@@ -103,23 +87,3 @@ def objection(probation: Probation, seen: TrialResult) -> EdgeloopError | None:
             advice="Deploy a faster variant, or allow more with --p90-budget-ms.",
         )
     return None
-
-
-class _TimedModel:
-    """A model that notes how long its runs took."""
-
-    def __init__(self, model: ChildModel) -> None:
-        self.model = model
-        self.wall_ms: list[float] = []
-        self.rss_peak_bytes: int | None = None
-
-    def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> ChildRun:
-        ran = self.model.run(inputs, signature)
-        self.wall_ms.append(ran.wall_ms)
-        self.rss_peak_bytes = ran.rss_peak_bytes
-        return ran
-
-
-def _not_finite(outputs: Mapping[str, np.ndarray]) -> str | None:
-    odd = [name for name, value in outputs.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
-    return f"output {odd[0]!r} holds NaN or infinity for a random input" if odd else None
