@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-FOLDERS := base browser cli convert edge federated house
+FOLDERS := base browser cli cloud convert edge federated house
 .PHONY: help setup setup-use setup-lint setup-docs setup-cloud demo test unit $(FOLDERS:%=test-%) faults soak durations lint bench docs coverage wheel lock clean
 ARGS ?=
 BIN := .venv/bin
@@ -39,6 +39,7 @@ test: setup ## run all tests except faults and soak, in two processes (WORKERS=1
 test-base: ## run the tests of src/edgeloop except the command line
 test-browser: ## run the tests of the page, its server, and the TF.js and LiteRT.js runtimes
 test-cli: ## run the tests of the command line and the demo
+test-cloud: ## run the tests of training in the cloud
 test-convert: ## run the tests of conversion and proof
 test-edge: ## run the tests of bench, deploy, run and inspect --target
 test-federated: ## run the tests of federated training

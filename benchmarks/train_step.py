@@ -28,10 +28,11 @@ def steps(image: tuple[int, int, int]) -> dict[str, Callable[[], None]]:
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
 
+    from edgeloop.cloud.train.models import small_cnn
     from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
-    from edgeloop.demo.small_cnn import small_cnn
 
-    model = small_cnn(image, 10, seed=0)
+    keras.utils.set_random_seed(0)
+    model = small_cnn(image, 10)
     rng = np.random.default_rng(0)
     x, y = rng.random((BATCH, *image), np.float32), rng.integers(0, 10, BATCH, np.int32)
     device = Interpreter(model_content=to_trainable(model, TrainableOptions(batch=BATCH)), num_threads=1)

@@ -17,6 +17,7 @@ class Panel(StrEnum):
     """A heading of `edgeloop --help`."""
 
     START = "Start here"
+    CLOUD = "Train in the cloud"
     CONVERT = "Convert a trained model"
     DEVICES = "Measure, deploy and run on devices"
     FEDERATE = "Train on devices"
@@ -43,6 +44,11 @@ VERBS = {
         Panel.START,
         "edgeloop.demo.command:demo",
         "Run the whole loop once on real data: train, convert, measure, deploy, federate, fine-tune, show in a page.",
+    ),
+    "train": Verb(
+        Panel.CLOUD,
+        "edgeloop.cloud.commands.train:train",
+        "Train a model in the cloud: on one device, several, or several hosts, as a TOML file says.",
     ),
     "convert": Verb(
         Panel.CONVERT,

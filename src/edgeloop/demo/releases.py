@@ -11,11 +11,12 @@ from typing import Any
 
 from edgeloop.atomic import discard, write_file
 from edgeloop.bundle import Bundle, Format
+from edgeloop.cloud.train.run_folder import save_keras
 from edgeloop.convert.convert import ConvertResult, convert
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.demo.data import Split
-from edgeloop.demo.files import save_keras, write_npz
+from edgeloop.demo.files import write_npz
 from edgeloop.demo.state import DemoRun
 from edgeloop.edge.deploy.enroll import enroll
 from edgeloop.edge.deploy.known_devices import FLEET

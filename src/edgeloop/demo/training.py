@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from edgeloop.cloud.train import TrainOptions, accuracy, copy_of, train
+from edgeloop.cloud.train.models import small_cnn
+from edgeloop.cloud.train.run_folder import save_keras
+from edgeloop.cloud.train.trainer import TrainOptions, accuracy, copy_of, train
 from edgeloop.demo.data import Dataset, Split
-from edgeloop.demo.files import save_keras
-from edgeloop.demo.small_cnn import small_cnn
 from edgeloop.demo.state import DemoRun
+from edgeloop.extras import need
 
 
 def train_in_cloud(run: DemoRun, parts: Split) -> tuple[float, float, Any]:
@@ -24,7 +26,7 @@ def train_in_cloud(run: DemoRun, parts: Split) -> tuple[float, float, Any]:
     accuracies, models = [], []
     for name, share in (("cloud", parts.cloud), ("central", everything)):
         trained = train(
-            lambda: small_cnn(image, classes, run.seed),
+            partial(_seeded_cnn, image, classes, run.seed),
             share.x,
             share.y,
             train_options(len(share.y), run.seed),
@@ -39,6 +41,11 @@ def train_in_cloud(run: DemoRun, parts: Split) -> tuple[float, float, Any]:
         f"of the cloud; {accuracies[1]:.1%} if trained on all {len(everything.y):,} images"
     )
     return accuracies[0], accuracies[1], models[0]
+
+
+def _seeded_cnn(image: tuple[int, ...], classes: int, seed: int) -> Any:
+    need("keras", extra="cloud").utils.set_random_seed(seed)
+    return small_cnn(image, classes)
 
 
 def fine_tune(run: DemoRun, model: Any, parts: Split) -> Any:

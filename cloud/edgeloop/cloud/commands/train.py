@@ -1,0 +1,58 @@
+"""The verb `train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeloop.cloud.train.config import read_config
+from edgeloop.cloud.train.trainer import EpochRecord, RunResult, train_run
+from edgeloop.result import CommandResult, Table
+
+
+def train(
+    ctx: typer.Context,
+    training: Annotated[Path, typer.Argument(metavar="FILE", help="Train what this TOML file describes.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="Write the run into this folder, which must be new.")
+    ],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="TABLE.KEY=VALUE",
+            show_default="none",
+            help="Set a key of the TOML file to another value, e.g. data.batch=64.",
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Read the state of an interrupted run, and go on.")] = False,
+) -> CommandResult:
+    """Train a model in the cloud: on one device, several, or several hosts, as a TOML file says."""
+    console = ctx.obj
+    result = train_run(read_config(training, changes or ()), out, resume=resume, progress=console, say=console.say)
+    return CommandResult(result.to_json(), [_table(result)], [*result.notes, result.stopped, _best(result)])
+
+
+def _best(result: RunResult) -> str:
+    return f"The model of epoch {result.best_epoch} is in {result.model}."
+
+
+def _table(result: RunResult) -> Table:
+    metric = result.metric.replace("_", " ")
+    columns = ("epoch", "loss", "validation loss", metric, "examples/s", "waiting for input", "s")
+    return Table("epochs", columns, [_row(record, result.metric) for record in result.epochs])
+
+
+def _row(record: EpochRecord, metric: str) -> tuple[str, ...]:
+    score = f"{record.score:.1%}" if metric == "accuracy" else f"{record.score:.4g}"
+    return (
+        str(record.epoch),
+        f"{record.loss:.4f}",
+        f"{record.validation_loss:.4f}",
+        score,
+        f"{record.examples_per_s:,.0f}",
+        f"{record.waited_share:.0%}",
+        f"{record.seconds:.1f}",
+    )

@@ -1,0 +1,66 @@
+"""The synchronous loop: epochs of traced steps, and who hands the batches to which device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeloop.cloud.train.step import Step
+from edgeloop.extras import need
+
+Told = Callable[[int, float], None]  # (steps done in this epoch, loss of the last one)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFigures:
+    """What some steps came to.
+
+    Attributes:
+        losses: Of each step, float32 [steps].
+        seconds: From before the first step to after the last one.
+        waited_s: Seconds of these that steps waited for their batches.
+    """
+
+    losses: np.ndarray
+    seconds: float
+    waited_s: float
+
+
+def untold(done: int, loss: float) -> None:
+    """The `told` of a caller who does not listen."""
+
+
+def run_steps(step: Step, iterator: Any, count: int, per_call: int, told: Told = untold) -> StepFigures:
+    """`count` steps, `per_call` in one call of the traced function; the last call has what remains.
+
+    A loss that is NaN or infinite ends them: those after it would be so too.
+    """
+    tf = need("tensorflow", extra="cloud")
+    began, waited, losses = time.perf_counter(), 0.0, [np.zeros(0, np.float32)]
+    done = 0
+    while done < count:
+        now = min(per_call, count - done)
+        values, seconds = step(iterator, tf.constant(now))
+        losses.append(values.numpy())
+        waited, done = waited + float(seconds), done + now
+        told(done, float(losses[-1][-1]))
+        if not np.isfinite(losses[-1]).all():
+            break
+    return StepFigures(losses=np.concatenate(losses), seconds=time.perf_counter() - began, waited_s=waited)
+
+
+def distributed(strategy: Any, batches: Any) -> Any:
+    """The batches as `strategy.run` takes them; under OneDevice the plain dataset.
+
+    Distributing a dataset to one device took 0.3 of a step of a small CNN.
+    """
+    tf = need("tensorflow", extra="cloud")
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy):
+        return batches
+    sharding = tf.data.Options()
+    sharding.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return strategy.experimental_distribute_dataset(batches.with_options(sharding))

@@ -1,0 +1,176 @@
+"""Everything a training needs before its first step: data that was checked, a strategy that was chosen, a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from edgeloop.cloud.train.choose import Choice, Situation, choose
+from edgeloop.cloud.train.cluster import Cluster
+from edgeloop.cloud.train.config import StrategyConfig, TrainConfig
+from edgeloop.cloud.train.data import Examples, batches, training_and_validation
+from edgeloop.cloud.train.loop import distributed
+from edgeloop.cloud.train.models import build_model
+from edgeloop.cloud.train.objective import Objective, gives_probabilities, make_objective, resolve_loss
+from edgeloop.cloud.train.optimizer import make_optimizer
+from edgeloop.cloud.train.step import Evaluation, Step, evaluation, gradient_step, traced_steps
+from edgeloop.cloud.train.strategies import Place, Strategy, local_devices, make_strategy, use_virtual_cpus
+from edgeloop.errors import DataError
+from edgeloop.extras import need
+
+EVALUATION_BATCH = 256  # no gradients are kept: more fits than in a training step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A training before its first step.
+
+    Attributes:
+        batch: Examples of one step over all replicas.
+        steps: Of one epoch; what fills no whole batch waits for another epoch's order.
+    """
+
+    strategy: Any
+    choice: Choice
+    place: Place
+    model: Any
+    optimizer: Any
+    objective: Objective
+    step: Step
+    evaluate: Callable[[Iterable[Any]], Evaluation]
+    training: Examples
+    validation: Examples
+    batch: int
+    steps: int
+    seed: int
+
+    @property
+    def replicas(self) -> int:
+        return self.strategy.num_replicas_in_sync
+
+    def epoch_batches(self, epoch: int) -> Any:
+        """An iterator over the batches of that epoch, on the devices; the same for the same seed."""
+        found = batches(self.training, self.batch, shuffle=(self.seed, epoch))
+        return iter(distributed(self.strategy, found.repeat()))
+
+    def validation_batches(self) -> Any:
+        return distributed(self.strategy, batches(self.validation, EVALUATION_BATCH * self.replicas, shuffle=None))
+
+
+def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
+    """See `train_run`, whose first half this is.
+
+    Raises:
+        DataError: The data cannot be read, or does not fit the model.
+        OptionsError: Options that contradict the data, the machine or each other.
+        ModelError: The model cannot be built or read.
+        TargetError: No TPU.
+    """
+    set_seeds(config.loop.seed, config.loop.deterministic)
+    training, validation = training_and_validation(config.data, config.loop.seed)
+    choice, place = where(config.strategy, cluster)
+    strategy = make_strategy(choice.strategy, place)
+    batch = config.data.batch * strategy.num_replicas_in_sync
+    steps = training.count // batch
+    if steps < 1:
+        raise DataError(
+            f"{training.count} examples to train on are too few for one batch of {batch}",
+            advice="Pass more examples, or a smaller [data] batch.",
+        )
+    with strategy.scope():
+        model = fitting_model(config, training)
+        optimizer = make_optimizer(
+            config.optimizer, config.memory.precision, strategy.num_replicas_in_sync, steps, config.loop.epochs
+        )
+        optimizer.build(model.trainable_variables)
+    outputs = int(model.outputs[0].shape[-1])
+    loss = resolve_loss(config.loop.loss, training.classes, outputs)
+    logits = config.loop.from_logits
+    objective = make_objective(loss, not gives_probabilities(model) if logits is None else logits)
+    return Prepared(
+        strategy=strategy,
+        choice=choice,
+        place=place,
+        model=model,
+        optimizer=optimizer,
+        objective=objective,
+        step=traced_steps(
+            strategy, gradient_step(model, optimizer, objective, config.memory, batch), host_clock(config)
+        ),
+        evaluate=evaluation(strategy, model, objective),
+        training=training,
+        validation=validation,
+        batch=batch,
+        steps=steps,
+        seed=config.loop.seed,
+    )
+
+
+def set_seeds(seed: int, deterministic: bool) -> None:
+    """Python, NumPy and TensorFlow begin from one number.
+
+    On CPUs TensorFlow's operations give the same bits in every run as they are; of GPUs that must be asked.
+    """
+    tf = need("tensorflow", extra="cloud")
+    need("keras", extra="cloud").utils.set_random_seed(seed)
+    if deterministic and tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
+
+
+def host_clock(config: TrainConfig) -> Callable[[], Any] | None:
+    """Seconds by Python's clock where TensorFlow's own is refused; None elsewhere, for asking Python costs more."""
+    tf = need("tensorflow", extra="cloud")
+    if not (config.loop.deterministic and tf.config.list_physical_devices("GPU")):
+        return None
+    return lambda: tf.numpy_function(time.time, [], tf.float64)
+
+
+def where(config: StrategyConfig, cluster: Cluster | None) -> tuple[Choice, Place]:
+    """The strategy that is named, or that the rules choose, and the devices it gets."""
+    if config.virtual_cpus > 1:
+        use_virtual_cpus(config.virtual_cpus)
+    if config.name == Strategy.MULTI_WORKER_MIRRORED or (cluster is not None and cluster.workers > 1):
+        devices: tuple[str, ...] = ("CPU:0",)  # the strategy itself must be what wakes TensorFlow
+    else:
+        devices = local_devices()
+    place = Place(devices=devices, cluster=cluster, tpu=config.tpu)
+    if config.name != Strategy.AUTO:
+        return Choice(config.name, "The config names it."), place
+    situation = Situation(
+        tpu=bool(config.tpu),
+        accelerators=sum(name.startswith("GPU") for name in devices),
+        devices=len(devices),
+        hosts=1 if cluster is None else cluster.workers,
+        parameter_servers=0 if cluster is None else cluster.parameter_servers,
+        links=config.links,
+        workers=config.workers,
+        bound=config.bound,
+    )
+    return choose(situation), place
+
+
+def fitting_model(config: TrainConfig, examples: Examples) -> Any:
+    """The model for these examples.
+
+    Raises:
+        DataError: Its inputs or its classes are others than those of the data.
+    """
+    shapes = {name: tuple(int(n) for n in value.shape[1:]) for name, value in examples.features.items()}
+    classes = examples.classes
+    width = 1 if examples.labels.ndim == 1 else int(examples.labels.shape[-1])
+    model = build_model(config.model, shapes, width if classes is None else classes, classes is not None)
+    if len(model.inputs) != len(shapes):
+        raise DataError(
+            f"the model has {len(model.inputs)} inputs, and the data has {', '.join(shapes)}",
+            advice="Store one array for each input.",
+        )
+    for (name, shape), tensor in zip(shapes.items(), model.inputs, strict=True):
+        expected = tuple(tensor.shape[1:])
+        if len(shape) != len(expected) or any(e not in (None, s) for s, e in zip(shape, expected, strict=True)):
+            raise DataError(
+                f"{name} has the shape {shape} in the data, and the model takes {expected}",
+                advice="Choose another model, or bring the data into that shape.",
+            )
+    return model

@@ -1,0 +1,106 @@
+"""ONE training step under `strategy.run`, for every synchronous strategy, and the evaluation beside it.
+
+The step is our own because `fit` of Keras 3 fails under MultiWorkerMirrored and ParameterServer (TensorFlow 2.21).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeloop.cloud.train.config import MemoryConfig
+from edgeloop.cloud.train.objective import Objective
+from edgeloop.extras import need
+
+Step = Callable[[Any, Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Means over all examples: the loss, and what `Objective.metric` names."""
+
+    loss: float
+    score: float
+    examples: int
+
+
+def gradient_step(
+    model: Any, optimizer: Any, objective: Objective, memory: MemoryConfig, batch: int
+) -> Callable[[Any], Any]:
+    """A function for `strategy.run`: one replica's (features, labels) to its part of the loss; updates the weights.
+
+    Args:
+        batch: Examples of one step over all replicas: gradients of the replicas are added up.
+    """
+    tf = need("tensorflow", extra="cloud")
+    variables = [variable.value for variable in model.trainable_variables]
+    scale = getattr(optimizer, "scale_loss", lambda loss: loss)
+
+    def part(features: Any, labels: Any) -> tuple[Any, list[Any]]:
+        with tf.GradientTape() as tape:
+            outputs = model(features, training=True)
+            loss = tf.nn.compute_average_loss(objective.losses(labels, outputs), global_batch_size=batch)
+            if model.losses:  # regularization, once for all replicas and parts
+                loss += tf.nn.scale_regularization_loss(tf.add_n(model.losses)) / memory.accumulate
+            scaled = scale(loss)
+        return loss, tape.gradient(scaled, variables)
+
+    def replica(item: tuple[Any, Any]) -> Any:
+        loss, gradients = part(*item)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    return replica
+
+
+def traced_steps(strategy: Any, replica: Callable[[Any], Any], clock: Callable[[], Any] | None = None) -> Step:
+    """(iterator, n) to the losses of n steps [n] and the seconds that they waited for their batches.
+
+    All n are one call of one traced function, so that Python is asked once for all of them.
+
+    Args:
+        clock: Seconds, as a tensor. None: TensorFlow's, which refuses where its operations must be deterministic.
+    """
+    tf = need("tensorflow", extra="cloud")
+    clock = tf.timestamp if clock is None else clock
+
+    @tf.function
+    def steps(iterator: Any, count: Any) -> tuple[Any, Any]:
+        losses, waited = tf.TensorArray(tf.float32, size=count), tf.constant(0.0, tf.float64)
+        for k in tf.range(count):
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            asked = clock()
+            with tf.control_dependencies([asked]):
+                item = next(iterator)
+            with tf.control_dependencies(tf.nest.flatten(item, expand_composites=True)):
+                waited += clock() - asked
+            losses = losses.write(k, strategy.reduce("SUM", strategy.run(replica, args=(item,)), axis=None))
+        return losses.stack(), waited
+
+    return steps
+
+
+def evaluation(strategy: Any, model: Any, objective: Objective) -> Callable[[Iterable[Any]], Evaluation]:
+    """A function of batches (distributed as the strategy needs them) to the means over all their examples."""
+    tf = need("tensorflow", extra="cloud")
+
+    def replica(item: tuple[Any, Any]) -> Any:
+        features, labels = item
+        outputs = model(features, training=False)
+        losses, scores = objective.losses(labels, outputs), objective.scores(labels, outputs)
+        count = tf.cast(tf.shape(losses)[0], tf.float32)
+        return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(scores), count])
+
+    @tf.function(reduce_retracing=True)
+    def sums(item: Any) -> Any:
+        return strategy.reduce("SUM", strategy.run(replica, args=(item,)), axis=None)
+
+    def evaluate(batches: Iterable[Any]) -> Evaluation:
+        every = np.array([sums(item).numpy() for item in batches], np.float64)
+        loss, score, count = every.sum(0)
+        return Evaluation(loss=float(loss / count), score=float(score / count), examples=int(count))
+
+    return evaluate

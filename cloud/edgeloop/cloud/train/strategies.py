@@ -1,0 +1,137 @@
+"""The strategies of tf.distribute by name, each made for the devices and the cluster there are."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeloop.cloud.train.cluster import Cluster
+from edgeloop.errors import OptionsError, TargetError, one_line
+from edgeloop.extras import need
+
+
+class Strategy(enum.StrEnum):
+    """How a training is spread over devices; AUTO lets `choose` decide."""
+
+    AUTO = "auto"
+    ONE_DEVICE = "one-device"
+    MIRRORED = "mirrored"
+    CENTRAL_STORAGE = "central-storage"
+    MULTI_WORKER_MIRRORED = "multi-worker-mirrored"
+    PARAMETER_SERVER = "parameter-server"
+    TPU = "tpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a training runs.
+
+    Attributes:
+        devices: Names of this process's devices, e.g. `("CPU:0", "CPU:1")`: its GPUs, or its CPUs where it has none.
+        cluster: The tasks of TF_CONFIG; None: this process alone.
+        tpu: Name or address of a TPU for its resolver; empty: the local one.
+    """
+
+    devices: tuple[str, ...]
+    cluster: Cluster | None = None
+    tpu: str = ""
+
+
+def make_strategy(name: Strategy, place: Place) -> Any:
+    """The `tf.distribute.Strategy` of that name.
+
+    Raises:
+        OptionsError: The strategy needs a cluster and there is none, or the reverse.
+        TargetError: No TPU can be reached.
+    """
+    if name in CLUSTERED and place.cluster is None:
+        raise OptionsError(
+            f"the strategy {name.value} needs several processes, and TF_CONFIG is not set",
+            advice="Set TF_CONFIG in every process, or start them here with --launch.",
+        )
+    if name not in CLUSTERED and place.cluster is not None and place.cluster.workers > 1:
+        raise OptionsError(
+            f"the strategy {name.value} trains in one process, but TF_CONFIG names {place.cluster.workers} workers",
+            advice="Use strategy = 'auto', or unset TF_CONFIG.",
+        )
+    return STRATEGIES[name](place)
+
+
+def use_virtual_cpus(count: int) -> None:
+    """Split the CPU into `count` logical devices, so that a strategy for several devices runs without GPUs.
+
+    Raises:
+        OptionsError: TensorFlow has made its devices already, with another count.
+    """
+    tf = need("tensorflow", extra="cloud")
+    (cpu,) = tf.config.list_physical_devices("CPU")[:1]
+    split = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+    try:
+        tf.config.set_logical_device_configuration(cpu, split)
+    except RuntimeError as e:
+        if len(tf.config.list_logical_devices("CPU")) != count:
+            raise OptionsError(
+                f"the CPU cannot be split into {count} devices: TensorFlow runs in this process already",
+                advice="Train in a new process.",
+            ) from e
+
+
+def local_devices() -> tuple[str, ...]:
+    """`("GPU:0", ...)`, or `("CPU:0", ...)` where there is no GPU."""
+    tf = need("tensorflow", extra="cloud")
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tuple(one.name.removeprefix("/device:") for one in found)
+
+
+def _one_device(place: Place) -> Any:
+    return need("tensorflow", extra="cloud").distribute.OneDeviceStrategy(f"/{place.devices[0].lower()}")
+
+
+def _mirrored(place: Place) -> Any:
+    return need("tensorflow", extra="cloud").distribute.MirroredStrategy(_several(place.devices, Strategy.MIRRORED))
+
+
+def _central_storage(place: Place) -> Any:
+    devices = _several(place.devices, Strategy.CENTRAL_STORAGE)
+    return need("tensorflow", extra="cloud").distribute.experimental.CentralStorageStrategy(devices, "CPU:0")
+
+
+def _multi_worker(place: Place) -> Any:
+    distribute = need("tensorflow", extra="cloud").distribute
+    resolver = distribute.cluster_resolver.TFConfigClusterResolver()
+    return distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+
+
+def _tpu(place: Place) -> Any:
+    tf = need("tensorflow", extra="cloud")
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=place.tpu or "local")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as e:
+        raise TargetError(
+            f"no TPU can be used here ({one_line(e)})",
+            advice="Run on a TPU machine, name the TPU in [strategy] tpu, or choose strategy = 'auto'.",
+        ) from e
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def _several(devices: Sequence[str], name: Strategy) -> list[str]:
+    if len(devices) < 2:
+        raise OptionsError(
+            f"the strategy {name.value} needs two devices or more, and this machine has {devices[0]}",
+            advice="Use strategy = 'auto', or set [strategy] virtual-cpus = 2 to try it on the CPU.",
+        )
+    return list(devices)
+
+
+STRATEGIES: dict[Strategy, Callable[[Place], Any]] = {
+    Strategy.ONE_DEVICE: _one_device,
+    Strategy.MIRRORED: _mirrored,
+    Strategy.CENTRAL_STORAGE: _central_storage,
+    Strategy.MULTI_WORKER_MIRRORED: _multi_worker,
+    Strategy.TPU: _tpu,
+}
+CLUSTERED = frozenset({Strategy.MULTI_WORKER_MIRRORED, Strategy.PARAMETER_SERVER})

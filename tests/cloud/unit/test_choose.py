@@ -1,0 +1,42 @@
+"""strategy = "auto": which rule decides in which situation."""
+
+import pytest
+
+from edgeloop.cloud.train.choose import RULES, Bound, Links, Situation, Workers, choose
+from edgeloop.cloud.train.strategies import STRATEGIES, Strategy
+
+CASES = [
+    (Situation(), Strategy.ONE_DEVICE, "one device"),
+    (Situation(accelerators=1), Strategy.ONE_DEVICE, "one device"),
+    (Situation(accelerators=4), Strategy.MIRRORED, "fast links"),
+    (Situation(accelerators=4, links=Links.SLOW), Strategy.CENTRAL_STORAGE, "slow links"),
+    (Situation(accelerators=4, bound=Bound.INPUT), Strategy.ONE_DEVICE, "waits for its input"),
+    (Situation(devices=2), Strategy.MIRRORED, "split into several"),
+    (Situation(hosts=2), Strategy.MULTI_WORKER_MIRRORED, "reliable hosts and a dense model"),
+    (Situation(hosts=2, sparse_share=0.9), Strategy.MULTI_WORKER_MIRRORED, "mostly embeddings"),
+    (Situation(hosts=2, links=Links.SLOW), Strategy.MULTI_WORKER_MIRRORED, "slow links or unreliable"),
+    (Situation(hosts=2, parameter_servers=2), Strategy.PARAMETER_SERVER, "no other strategy uses"),
+    (Situation(hosts=2, parameter_servers=2, sparse_share=0.9), Strategy.PARAMETER_SERVER, "embeddings"),
+    (Situation(hosts=2, parameter_servers=2, workers=Workers.UNRELIABLE), Strategy.PARAMETER_SERVER, "unreliable"),
+    (Situation(hosts=2, parameter_servers=2, workers=Workers.LOW_POWERED), Strategy.PARAMETER_SERVER, "slowest"),
+    (
+        Situation(hosts=2, parameter_servers=2, links=Links.SLOW, bound=Bound.INPUT),
+        Strategy.PARAMETER_SERVER,
+        "hide both",
+    ),
+    (Situation(tpu=True, accelerators=4, hosts=4), Strategy.TPU, "TPU"),
+]
+
+
+@pytest.mark.parametrize(("situation", "strategy", "said"), CASES)
+def test_the_first_rule_that_holds_decides_and_is_named(situation, strategy, said):
+    choice = choose(situation)
+    assert choice.strategy == strategy and said in choice.reason
+
+
+def test_every_rule_decides_some_case():
+    assert {choose(situation).reason for situation, *_ in CASES} == {rule.reason for rule in RULES}
+
+
+def test_every_strategy_but_auto_can_be_made_or_has_a_loop_of_its_own():
+    assert set(STRATEGIES) == set(Strategy) - {Strategy.AUTO, Strategy.PARAMETER_SERVER}

@@ -1,0 +1,86 @@
+"""train.toml: what is read, what is refused, and that what is written is read again."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from edgeloop.cloud.train.choose import Links
+from edgeloop.cloud.train.config import Precision, Scaling, TrainConfig, read_config, to_toml
+from edgeloop.cloud.train.data import DataConfig
+from edgeloop.cloud.train.strategies import Strategy
+from edgeloop.errors import DataError, OptionsError
+
+SMALL = '[data]\npath = "x.npz"\n'
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str) -> Path:
+        (tmp_path / "train.toml").write_text(text)
+        return tmp_path / "train.toml"
+
+    return write
+
+
+def test_a_path_in_the_file_is_relative_to_the_file_and_one_of_the_shell_to_the_shell(write, tmp_path):
+    path = write(SMALL + 'validation = "v.npz"\n[model]\nname = "m.keras"\n')
+    config = read_config(path, ["data.path=other.npz"])
+    assert config.data.path == Path("other.npz")
+    assert config.data.validation == tmp_path / "v.npz"
+    assert config.model.name == str(tmp_path / "m.keras")
+
+
+def test_a_key_is_set_from_the_shell_with_or_without_quotes(write):
+    changes = ["data.batch=64", "optimizer.learning-rate=0.5", "optimizer.name=sgd", 'optimizer.options.momentum=0.9',
+               "strategy.links='slow'"]  # fmt: skip
+    config = read_config(write(SMALL + "[optimizer]\nlearning_rate = 3.0\n"), changes)
+    assert (config.data.batch, config.optimizer.learning_rate, config.optimizer.name) == (64, 0.5, "sgd")
+    assert config.optimizer.options == {"momentum": 0.9} and config.strategy.links == Links.SLOW
+
+
+def test_a_text_is_short_for_the_first_key_of_its_table(write):
+    config = read_config(write('strategy = "mirrored"\nmodel = "mlp"\ndata = "x.npz"\n'))
+    assert (config.strategy.name, config.model.name) == (Strategy.MIRRORED, "mlp")
+    assert config.data.path.name == "x.npz"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[dta]\n", "dta is not known. Did you mean data"),
+        (SMALL + "bacth = 3\n", "data: bacth is not known. Did you mean batch"),
+        (SMALL + "[strategy]\nname = 'mirored'\n", "'mirored' is not known. Did you mean mirrored"),
+        (SMALL + "batch = 'many'\n", "data: batch is 'many'. It must be a whole number"),
+        ("[model]\n", "data is missing"),
+        (SMALL + "batch = 10\n[memory]\naccumulate = 4\n", "batch is 10, which 4 equal parts cannot make up"),
+        (SMALL + "[loop]\nepochs = 0\n", "epochs is 0. It must be 1 or more"),
+        (SMALL + "[optimizer]\nlearning-rate = -1.0\n", "learning-rate is -1. It must be a number above 0"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_it_must_be(write, text, said):
+    with pytest.raises(OptionsError, match=said.replace("[", r"\[")):
+        read_config(write(text))
+
+
+@pytest.mark.parametrize("change", ["batch=3", "data.batch", "=3", "data.=3"])
+def test_a_change_is_table_key_and_value(write, change):
+    with pytest.raises(OptionsError, match=r"Write TABLE\.KEY=VALUE"):
+        read_config(write(SMALL), [change])
+
+
+def test_a_file_that_is_no_toml_is_data_refused(write):
+    with pytest.raises(DataError, match="not valid TOML"):
+        read_config(write("[data\n"))
+
+
+def test_what_is_written_is_read_as_the_same_config(write):
+    config = TrainConfig(data=DataConfig(path=Path('/a "b"\\c\n.npz'), validation=Path("/v.npz")))
+    memory = dataclasses.replace(config.memory, precision=Precision.BFLOAT16)
+    model = dataclasses.replace(config.model, options={"hidden": [32, 16], "alpha": 0.5})
+    optimizer = dataclasses.replace(config.optimizer, learning_rate=1e-05, scaling=Scaling.NONE)
+    callbacks = dataclasses.replace(config.callbacks, epoch=("a:b",))
+    config = dataclasses.replace(config, memory=memory, model=model, optimizer=optimizer, callbacks=callbacks)
+    again = read_config(write(to_toml(config)))
+    assert again == dataclasses.replace(config, model=dataclasses.replace(model, options=again.model.options))
+    assert again.model.options == model.options
