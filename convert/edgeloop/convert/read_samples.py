@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert.npz import ArrayFile, Member, mapped, members
 from edgeloop.convert.samples import Samples, as_calls, as_rows
 from edgeloop.errors import DataError
+from edgeloop.files.npz import ArrayFile, Member, mapped, members
 
 Shape = tuple[int | None, ...]
 LABELS, LABELS_OF = "y", "y/"  # of the only output, and before the name of one of several

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
+import os
 import tempfile
 import zipfile
 import zlib
@@ -106,9 +107,9 @@ def mapped(member: Member) -> tuple[np.ndarray, mmap.mmap]:
 class ArrayFile:
     """A temporary file without a name that takes rows and becomes one mapped array."""
 
-    def __init__(self, dtype: np.dtype) -> None:
+    def __init__(self, dtype: np.dtype, folder: str | os.PathLike[str] | None = None) -> None:
         self.dtype = dtype
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115  (`array` closes it)
+        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (`array` closes it)
 
     def add(self, rows: np.ndarray) -> None:
         self.file.write(np.ascontiguousarray(rows, self.dtype).data)
