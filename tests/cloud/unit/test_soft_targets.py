@@ -1,0 +1,43 @@
+"""Soft targets by hand."""
+
+import numpy as np
+import pytest
+
+from edgeloop.cloud.train.distill.targets import logits_of, soft_targets
+from edgeloop.errors import DataError
+
+
+def test_a_temperature_softens_logits_and_probabilities_alike():
+    logits = np.array([[np.log(1.0), np.log(9.0)]])
+    # softmax at T = 1: 0.1, 0.9; at T = 2: exp(z / 2) = 1, 3: 0.25, 0.75
+    np.testing.assert_allclose(soft_targets([logits], 1), [[0.1, 0.9]], rtol=1e-6)
+    np.testing.assert_allclose(soft_targets([logits], 2), [[0.25, 0.75]], rtol=1e-6)
+    np.testing.assert_allclose(soft_targets([np.array([[0.1, 0.9]])], 2), [[0.25, 0.75]], rtol=1e-6)
+
+
+def test_several_teachers_are_averaged_after_softening():
+    # softened by 2: (0.25, 0.75) and (0.5, 0.5)
+    teachers = [np.array([[0.1, 0.9]]), np.array([[5.0, 5.0]])]
+    np.testing.assert_allclose(soft_targets(teachers, 2), [[0.375, 0.625]], rtol=1e-6)
+
+
+def test_a_probability_of_zero_gives_a_finite_logit():
+    assert logits_of(np.array([[0.0, 1.0]])).tolist() == [[np.log(1e-7), 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        (np.zeros((3, 1)), r"the shape \[3, 1\]"),
+        (np.zeros((3, 4, 2)), r"the shape \[3, 4, 2\]"),
+        (np.array([[np.nan, 1.0]]), "NaN or infinity"),
+    ],
+)
+def test_answers_that_are_no_classes_are_refused(outputs, words):
+    with pytest.raises(DataError, match=words):
+        soft_targets([outputs], 1)
+
+
+def test_teachers_of_different_classes_are_refused():
+    with pytest.raises(DataError, match="know 2 and 3 classes"):
+        soft_targets([np.zeros((1, 2)), np.zeros((1, 3))], 1)
