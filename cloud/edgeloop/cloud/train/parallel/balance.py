@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from edgeloop.errors import OptionsError
 
+Way = tuple[float, int, tuple[int, ...]]  # largest cost of a stage, tensors handed on, cuts
+
 
 def choose_cuts(costs: Sequence[float], stages: int, widths: Mapping[int, int]) -> tuple[int, ...]:
     """The places, ascending, before which a stage ends: a cut at k puts `costs[:k]` in front of it.
@@ -31,20 +33,20 @@ def choose_cuts(costs: Sequence[float], stages: int, widths: Mapping[int, int]) 
     total = [0.0]
     for cost in costs:
         total.append(total[-1] + cost)
-    # best[k]: (largest stage, tensors handed on, cuts) of the operations before k
-    best = {k: (total[k], 0, ()) for k in [*places, len(costs)]}
+    # best[k]: of the operations before k
+    best: dict[int, Way] = {k: (total[k], 0, ()) for k in [*places, len(costs)]}
     for _ in range(stages - 1):
-        best = {end: min(_with_last_cut(best, total, widths, end), default=None) for end in best}
-        best = {end: way for end, way in best.items() if way is not None}
+        longer = {end: _with_last_cut(best, total, widths, end) for end in best}
+        best = {end: min(ways) for end, ways in longer.items() if ways}
     return best[len(costs)][2]
 
 
 def _with_last_cut(
-    best: Mapping[int, tuple[float, int, tuple[int, ...]]],
+    best: Mapping[int, Way],
     total: Sequence[float],
     widths: Mapping[int, int],
     end: int,
-) -> list[tuple[float, int, tuple[int, ...]]]:
+) -> list[Way]:
     """Every way to divide the operations before `end` into one stage more than those of `best`."""
     return [
         (max(largest, total[end] - total[cut]), crossing + widths[cut], (*cuts, cut))
