@@ -9,9 +9,7 @@ All listen on loopback, and write nothing to the user's home.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,12 +73,3 @@ def program(python: Path, name: str) -> str:
             advice="Run in that environment: pip install 'edgeloop[federated]'",
         )
     return str(path)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on at this moment, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

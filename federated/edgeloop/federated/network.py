@@ -16,10 +16,11 @@ from pathlib import Path
 
 from edgeloop.errors import DeviceError, last_line, one_line
 from edgeloop.federated.flower_app import CONNECTION, write_app, write_connection
-from edgeloop.federated.flower_processes import commands, environment, free_ports, home, program
+from edgeloop.federated.flower_processes import commands, environment, home, program
 from edgeloop.processes.children import owned
 from edgeloop.processes.command import run_command
 from edgeloop.processes.exit_status import exit_status
+from edgeloop.processes.ports import free_ports
 from edgeloop.runtime.device import Device
 
 START_S = 60.0  # to a listening SuperLink: 4 s on two idle cores
