@@ -54,7 +54,7 @@ def owned(
         env=None if env is None else dict(env),
         cwd=cwd,
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=end_with_parent,
     )
     # "parent" is the THREAD that forks: a child that another thread goes on using must not end with a worker of a pool
     main = threading.current_thread() is threading.main_thread()
@@ -118,6 +118,7 @@ def _lasting_thread(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "edgeloop-start")
 
 
-def _die_with_parent() -> None:
+def end_with_parent() -> None:
+    """Linux sends this process SIGKILL when the thread that forked it ends."""
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from edgeloop.cloud.train.config import read_config
-from edgeloop.cloud.train.trainer import EpochRecord, RunResult, train_run
+from edgeloop.cloud.train.epochs import EpochRecord
+from edgeloop.cloud.train.task import launch_run
+from edgeloop.cloud.train.trainer import RunResult, train_run
 from edgeloop.result import CommandResult, Table
 
 
@@ -27,11 +29,26 @@ def train(
             help="Set a key of the TOML file to another value, e.g. data.batch=64.",
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Read the state of an interrupted run, and go on.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Read the last checkpoint of an interrupted run, and go on.")
+    ] = False,
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            "--launch",
+            metavar="TASKS",
+            show_default="none",
+            help="Run a cluster on this machine: a number of workers, or e.g. ps=2,worker=2 or worker=2,evaluator=1.",
+        ),
+    ] = None,
 ) -> CommandResult:
     """Train a model in the cloud: on one device, several, or several hosts, as a TOML file says."""
     console = ctx.obj
-    result = train_run(read_config(training, changes or ()), out, resume=resume, progress=console, say=console.say)
+    config = read_config(training, changes or ())
+    if launch is None:
+        result = train_run(config, out, resume=resume, progress=console, say=console.say)
+    else:
+        result = launch_run(config, out, launch, resume=resume, progress=console, say=console.say)
     return CommandResult(result.to_json(), [_table(result)], [*result.notes, result.stopped, _best(result)])
 
 

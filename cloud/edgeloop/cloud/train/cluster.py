@@ -60,6 +60,11 @@ class Cluster:
         return self.role == Role.WORKER and self.index == 0
 
     @property
+    def serves(self) -> bool:
+        """Whether this task only does what the coordinator asks."""
+        return self.role == Role.PS or (self.parameter_servers > 0 and self.role == Role.WORKER)
+
+    @property
     def name(self) -> str:
         return f"{self.role.value} {self.index}"
 

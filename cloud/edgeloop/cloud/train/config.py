@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop import settings
+from edgeloop.cloud.train.checkpoints import CheckpointOptions
 from edgeloop.cloud.train.choose import Bound, Links, Workers
 from edgeloop.cloud.train.data import DataConfig
+from edgeloop.cloud.train.staleness import ParameterServerConfig
 from edgeloop.cloud.train.strategies import Strategy
 from edgeloop.errors import OptionsError
 from edgeloop.quantities import above_zero
@@ -137,6 +139,9 @@ class StrategyConfig:
         links: Between the devices or hosts.
         workers: What the hosts are like.
         bound: What a step waits for, as edgeloop doctor says.
+        start_timeout_s: For the other tasks of TF_CONFIG to start.
+        heartbeat_s: A worker that sends no sign of life for so long is lost (multi-worker-mirrored).
+        hang_timeout_s: Without a finished step for so long, the training counts as lost.
     """
 
     name: Strategy = Strategy.AUTO
@@ -145,9 +150,14 @@ class StrategyConfig:
     links: Links = Links.FAST
     workers: Workers = Workers.RELIABLE
     bound: Bound = Bound.UNKNOWN
+    start_timeout_s: float = 120.0
+    heartbeat_s: float = 10.0
+    hang_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         _at_least("[strategy] virtual-cpus", self.virtual_cpus, 1)
+        for name in ("start_timeout_s", "heartbeat_s", "hang_timeout_s"):
+            above_zero(getattr(self, name), f"[strategy] {name.replace('_', '-')}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +198,8 @@ class TrainConfig:
     loop: LoopConfig = LoopConfig()
     strategy: StrategyConfig = StrategyConfig()
     memory: MemoryConfig = MemoryConfig()
+    checkpoints: CheckpointOptions = field(default_factory=CheckpointOptions)
+    parameter_server: ParameterServerConfig = field(default_factory=ParameterServerConfig)
     callbacks: CallbacksConfig = CallbacksConfig()
 
     def __post_init__(self) -> None:
@@ -222,10 +234,10 @@ def to_toml(config: Any) -> str:
 
 def _tables(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Each table as a dict of its own; `strategy = "auto"` is short for its first key."""
-    kinds = {field.name: hint for field, hint in _hints(TrainConfig)}
+    kinds = {field.name.replace("_", "-"): hint for field, hint in _hints(TrainConfig)}
     settings.checked(dict.fromkeys(kinds, Any), given, where)
     short = {name: value for name, value in given.items() if isinstance(value, str)}
-    first = {name: dataclasses.fields(kinds[name])[0].name for name in short}
+    first = {name: dataclasses.fields(kinds[name.replace("_", "-")])[0].name for name in short}
     return {**given, **{name: {first[name]: value} for name, value in short.items()}}
 
 
@@ -271,7 +283,7 @@ def _lines(config: Any, path: tuple[str, ...]) -> list[str]:
     values, tables = [], []
     for name, value in pairs:
         if isinstance(value, Mapping) or dataclasses.is_dataclass(value):
-            tables.append((name, value))
+            tables.append((name.replace("_", "-") if dataclasses.is_dataclass(value) else name, value))
         elif value is not None:
             values.append(f"{name.replace('_', '-') if path else name} = {_toml(value)}")
     lines = ["", f"[{'.'.join(path)}]", *values] if values else []

@@ -30,14 +30,24 @@ class StepFigures:
     waited_s: float
 
 
+Stopped = Callable[[int], bool]  # whether to stop after so many steps of this loop
+
+
+def never(done: int) -> bool:
+    """The `stop` of a loop that runs to its end."""
+    return False
+
+
 def untold(done: int, loss: float) -> None:
     """The `told` of a caller who does not listen."""
 
 
-def run_steps(step: Step, iterator: Any, count: int, per_call: int, told: Told = untold) -> StepFigures:
+def run_steps(
+    step: Step, iterator: Any, count: int, per_call: int, told: Told = untold, stop: Stopped = never
+) -> StepFigures:
     """`count` steps, `per_call` in one call of the traced function; the last call has what remains.
 
-    A loss that is NaN or infinite ends them: those after it would be so too.
+    A loss that is NaN or infinite ends them: those after it would be so too. So does `stop`, asked after each call.
     """
     tf = need("tensorflow", extra="cloud")
     began, waited, losses = time.perf_counter(), 0.0, [np.zeros(0, np.float32)]
@@ -48,7 +58,7 @@ def run_steps(step: Step, iterator: Any, count: int, per_call: int, told: Told =
         losses.append(values.numpy())
         waited, done = waited + float(seconds), done + now
         told(done, float(losses[-1][-1]))
-        if not np.isfinite(losses[-1]).all():
+        if not np.isfinite(losses[-1]).all() or stop(done):
             break
     return StepFigures(losses=np.concatenate(losses), seconds=time.perf_counter() - began, waited_s=waited)
 

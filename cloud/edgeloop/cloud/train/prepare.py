@@ -11,15 +11,18 @@ from edgeloop.cloud.train.choose import Choice, Situation, choose
 from edgeloop.cloud.train.cluster import Cluster
 from edgeloop.cloud.train.config import StrategyConfig, TrainConfig
 from edgeloop.cloud.train.data import Examples, batches, training_and_validation
-from edgeloop.cloud.train.loop import distributed
+from edgeloop.cloud.train.loop import StepFigures, Stopped, Told, distributed, run_steps
 from edgeloop.cloud.train.models import build_model
 from edgeloop.cloud.train.objective import Objective, gives_probabilities, make_objective, resolve_loss
 from edgeloop.cloud.train.optimizer import make_optimizer
-from edgeloop.cloud.train.step import Evaluation, Step, evaluation, gradient_step, traced_steps
+from edgeloop.cloud.train.parameter_server import Coordinator
+from edgeloop.cloud.train.partitioned import model_values, table_parts
+from edgeloop.cloud.train.step import Evaluation, evaluation, gradient_step, gradients_of, traced_steps
 from edgeloop.cloud.train.strategies import Place, Strategy, local_devices, make_strategy, use_virtual_cpus
 from edgeloop.errors import DataError
 from edgeloop.extras import need
 
+Run = Callable[[Any, int, int, Told, Stopped], StepFigures]  # iterator, steps, epoch, and as `run_steps`
 EVALUATION_BATCH = 256  # no gradients are kept: more fits than in a training step
 
 
@@ -38,8 +41,9 @@ class Prepared:
     model: Any
     optimizer: Any
     objective: Objective
-    step: Step
+    run: Run
     evaluate: Callable[[Iterable[Any]], Evaluation]
+    coordinator: Coordinator | None
     training: Examples
     validation: Examples
     batch: int
@@ -50,13 +54,33 @@ class Prepared:
     def replicas(self) -> int:
         return self.strategy.num_replicas_in_sync
 
-    def epoch_batches(self, epoch: int) -> Any:
-        """An iterator over the batches of that epoch, on the devices; the same for the same seed."""
-        found = batches(self.training, self.batch, shuffle=(self.seed, epoch))
-        return iter(distributed(self.strategy, found.repeat()))
+    def epoch_batches(self, epoch: int, done: int = 0) -> Any:
+        """An iterator over the batches of that epoch, on the devices, after its first `done` ones; the same for the
+        same seed. With parameter servers each worker has an iterator of its own, which begins anywhere."""
+
+        def found() -> Any:
+            return batches(self.training, self.batch, shuffle=(self.seed, epoch))
+
+        if self.coordinator is not None:
+            return self.coordinator.batches(found, self.steps)
+        return iter(distributed(self.strategy, found().repeat().skip(done)))
 
     def validation_batches(self) -> Any:
-        return distributed(self.strategy, batches(self.validation, EVALUATION_BATCH * self.replicas, shuffle=None))
+        found = batches(self.validation, EVALUATION_BATCH * self.replicas, shuffle=None)
+        return found if self.coordinator is not None else distributed(self.strategy, found)
+
+    def model_here(self) -> Any:
+        """The model with its variables in this process: to save it, and to read and set its weights."""
+        return self.model if self.coordinator is None else self.coordinator.copy_weights()
+
+    def state(self) -> dict[str, Any]:
+        """Names to variables of all that a checkpoint holds: weights, states of random layers, slots of the
+        optimizer, tables, counters."""
+        found = model_values(self.model)
+        found |= {f"optimizer/{k:04d}": variable.value for k, variable in enumerate(self.optimizer.variables)}
+        if self.coordinator is not None:
+            found |= self.coordinator.state()
+        return found
 
 
 def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
@@ -85,10 +109,23 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
             config.optimizer, config.memory.precision, strategy.num_replicas_in_sync, steps, config.loop.epochs
         )
         optimizer.build(model.trainable_variables)
+    here = fitting_model(config, training) if choice.strategy == Strategy.PARAMETER_SERVER else None
     outputs = int(model.outputs[0].shape[-1])
     loss = resolve_loss(config.loop.loss, training.classes, outputs)
     logits = config.loop.from_logits
     objective = make_objective(loss, not gives_probabilities(model) if logits is None else logits)
+    coordinator = None
+    if here is None:
+        step = traced_steps(
+            strategy, gradient_step(model, optimizer, objective, config.memory, batch), host_clock(config)
+        )
+        run: Run = lambda iterator, count, epoch, told, stop: run_steps(  # noqa: E731
+            step, iterator, count, config.loop.steps_per_call, told, stop
+        )
+    else:
+        gradients = gradients_of(model, optimizer, objective, config.memory, batch, table_parts(model))
+        coordinator = Coordinator(strategy, place.workers, model, here, optimizer, gradients, config)
+        run = coordinator.run
     return Prepared(
         strategy=strategy,
         choice=choice,
@@ -96,16 +133,20 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
         model=model,
         optimizer=optimizer,
         objective=objective,
-        step=traced_steps(
-            strategy, gradient_step(model, optimizer, objective, config.memory, batch), host_clock(config)
-        ),
-        evaluate=evaluation(strategy, model, objective),
+        run=run,
+        evaluate=evaluation(strategy, model, objective) if here is None else evaluation_here(here, objective),
+        coordinator=coordinator,
         training=training,
         validation=validation,
         batch=batch,
         steps=steps,
         seed=config.loop.seed,
     )
+
+
+def evaluation_here(model: Any, objective: Objective) -> Callable[[Iterable[Any]], Evaluation]:
+    """The evaluation of a model of this process, outside of any strategy."""
+    return evaluation(need("tensorflow", extra="cloud").distribute.get_strategy(), model, objective)
 
 
 def set_seeds(seed: int, deterministic: bool) -> None:
@@ -131,11 +172,17 @@ def where(config: StrategyConfig, cluster: Cluster | None) -> tuple[Choice, Plac
     """The strategy that is named, or that the rules choose, and the devices it gets."""
     if config.virtual_cpus > 1:
         use_virtual_cpus(config.virtual_cpus)
-    if config.name == Strategy.MULTI_WORKER_MIRRORED or (cluster is not None and cluster.workers > 1):
+    if cluster is not None and (cluster.workers > 1 or cluster.parameter_servers):
         devices: tuple[str, ...] = ("CPU:0",)  # the strategy itself must be what wakes TensorFlow
     else:
         devices = local_devices()
-    place = Place(devices=devices, cluster=cluster, tpu=config.tpu)
+    place = Place(
+        devices=devices,
+        cluster=cluster,
+        tpu=config.tpu,
+        start_timeout_s=config.start_timeout_s,
+        heartbeat_s=config.heartbeat_s,
+    )
     if config.name != Strategy.AUTO:
         return Choice(config.name, "The config names it."), place
     situation = Situation(

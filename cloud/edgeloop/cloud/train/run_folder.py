@@ -4,7 +4,8 @@ config.toml       the resolved config: `edgeloop train RUN/config.toml` repeats 
 environment.json  versions, devices, strategy, seed
 metrics.jsonl     one line an epoch            logs/   the same for TensorBoard
 model.keras       the best epoch so far        saved_model/   the same, at the end
-state/            what --resume continues      result.json    what --json printed
+checkpoints/      what --resume continues      result.json    what --json printed
+tasks/            the log of every task that --launch started
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from edgeloop.extras import need
 from edgeloop.processes.file_lock import exclusive
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.toml", "environment.json", "metrics.jsonl", "result.json"
-MODEL, SAVED_MODEL, LOGS, STATE = "model.keras", "saved_model", "logs", "state"
+MODEL, SAVED_MODEL, LOGS = "model.keras", "saved_model", "logs"
 LOCK = ".lock"
+TASKS = "tasks"  # the logs of tasks that --launch started
 PACKAGES = ("edgeloop", "tensorflow", "keras", "numpy")
 
 
@@ -69,6 +71,11 @@ class RunFolder:
         write_file(self.path / RESULT, _json(document))
 
 
+def holds_run(out: Path) -> bool:
+    """Whether a training has begun in this folder."""
+    return (out / CONFIG).is_file()
+
+
 @contextlib.contextmanager
 def open_run(out: Path, *, resume: bool) -> Iterator[RunFolder]:
     """Hold the run folder while the block runs.
@@ -79,8 +86,8 @@ def open_run(out: Path, *, resume: bool) -> Iterator[RunFolder]:
         DataError: `resume`, and it holds no run.
     """
     try:
-        is_run = (out / CONFIG).is_file()
-        if not is_run and out.is_dir() and any(name.name != LOCK for name in out.iterdir()):
+        is_run = holds_run(out)
+        if not is_run and out.is_dir() and any(name.name not in (LOCK, TASKS) for name in out.iterdir()):
             raise WriteError(
                 f"{out} holds files that no training wrote, and they are not overwritten",
                 advice="Choose a new folder with -o.",

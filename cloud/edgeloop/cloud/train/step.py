@@ -5,7 +5,7 @@ The step is our own because `fit` of Keras 3 fails under MultiWorkerMirrored and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,16 +27,17 @@ class Evaluation:
     examples: int
 
 
-def gradient_step(
-    model: Any, optimizer: Any, objective: Objective, memory: MemoryConfig, batch: int
-) -> Callable[[Any], Any]:
-    """A function for `strategy.run`: one replica's (features, labels) to its part of the loss; updates the weights.
+def gradients_of(
+    model: Any, optimizer: Any, objective: Objective, memory: MemoryConfig, batch: int, tables: Sequence[Any] = ()
+) -> Callable[[Any], tuple[Any, list[Any]]]:
+    """A function of one replica's (features, labels) to its part of the loss and the gradients of the trainable
+    variables, then of `tables`, variables that Keras does not know of.
 
     Args:
         batch: Examples of one step over all replicas: gradients of the replicas are added up.
     """
     tf = need("tensorflow", extra="cloud")
-    variables = [variable.value for variable in model.trainable_variables]
+    variables = [*(variable.value for variable in model.trainable_variables), *tables]
     scale = getattr(optimizer, "scale_loss", lambda loss: loss)
 
     def part(features: Any, labels: Any) -> tuple[Any, list[Any]]:
@@ -48,8 +49,21 @@ def gradient_step(
             scaled = scale(loss)
         return loss, tape.gradient(scaled, variables)
 
+    return lambda item: part(*item)
+
+
+def gradient_step(
+    model: Any, optimizer: Any, objective: Objective, memory: MemoryConfig, batch: int
+) -> Callable[[Any], Any]:
+    """A function for `strategy.run`: one replica's (features, labels) to its part of the loss; updates the weights.
+
+    Args:
+        batch: As of `gradients_of`.
+    """
+    of = gradients_of(model, optimizer, objective, memory, batch)
+
     def replica(item: tuple[Any, Any]) -> Any:
-        loss, gradients = part(*item)
+        loss, gradients = of(item)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
 

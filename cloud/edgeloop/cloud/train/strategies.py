@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.cloud.train.cluster import Cluster
+from edgeloop.cloud.train.meeting import bounded_start, meet
+from edgeloop.cloud.train.preemption import watch_heartbeats
+from edgeloop.cloud.train.servers import make_parameter_server_strategy
 from edgeloop.errors import OptionsError, TargetError, one_line
 from edgeloop.extras import need
 
@@ -32,11 +35,19 @@ class Place:
         devices: Names of this process's devices, e.g. `("CPU:0", "CPU:1")`: its GPUs, or its CPUs where it has none.
         cluster: The tasks of TF_CONFIG; None: this process alone.
         tpu: Name or address of a TPU for its resolver; empty: the local one.
+        start_timeout_s: For the other tasks of the cluster to start.
+        heartbeat_s: A worker of the cluster that sends no sign of life for so long is lost.
     """
 
     devices: tuple[str, ...]
     cluster: Cluster | None = None
     tpu: str = ""
+    start_timeout_s: float = 120.0
+    heartbeat_s: float = 10.0
+
+    @property
+    def workers(self) -> int:
+        return 1 if self.cluster is None else self.cluster.workers
 
 
 def make_strategy(name: Strategy, place: Place) -> Any:
@@ -100,8 +111,17 @@ def _central_storage(place: Place) -> Any:
 
 def _multi_worker(place: Place) -> Any:
     distribute = need("tensorflow", extra="cloud").distribute
-    resolver = distribute.cluster_resolver.TFConfigClusterResolver()
-    return distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    assert place.cluster is not None  # `make_strategy` has looked
+    meet(place.cluster, place.start_timeout_s)
+    watch_heartbeats(place.cluster, place.heartbeat_s)
+    with bounded_start(place.start_timeout_s):
+        resolver = distribute.cluster_resolver.TFConfigClusterResolver()
+        return distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+
+
+def _parameter_server(place: Place) -> Any:
+    assert place.cluster is not None  # `make_strategy` has looked
+    return make_parameter_server_strategy(place.cluster, place.start_timeout_s)
 
 
 def _tpu(place: Place) -> Any:
@@ -132,6 +152,7 @@ STRATEGIES: dict[Strategy, Callable[[Place], Any]] = {
     Strategy.MIRRORED: _mirrored,
     Strategy.CENTRAL_STORAGE: _central_storage,
     Strategy.MULTI_WORKER_MIRRORED: _multi_worker,
+    Strategy.PARAMETER_SERVER: _parameter_server,
     Strategy.TPU: _tpu,
 }
 CLUSTERED = frozenset({Strategy.MULTI_WORKER_MIRRORED, Strategy.PARAMETER_SERVER})

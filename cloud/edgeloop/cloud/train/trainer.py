@@ -7,57 +7,31 @@ step function under `strategy.run` serves them all.
 from __future__ import annotations
 
 import contextlib
-import math
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeloop.cloud.train.checkpoints import restore_state, save_state, state_variables
+from edgeloop.cloud.train.checkpoints import open_checkpoints
 from edgeloop.cloud.train.cluster import Cluster, read_cluster
 from edgeloop.cloud.train.config import Loss, MemoryConfig, StrategyConfig, TrainConfig, to_toml
+from edgeloop.cloud.train.epochs import Beat, EpochRecord, Training, no_beat
 from edgeloop.cloud.train.loop import distributed, run_steps
-from edgeloop.cloud.train.models import function_of
+from edgeloop.cloud.train.lost_tasks import leave_together, lost_tasks_named
 from edgeloop.cloud.train.objective import make_objective
 from edgeloop.cloud.train.optimizer import rate_rule
-from edgeloop.cloud.train.prepare import Prepared, prepare, where
-from edgeloop.cloud.train.run_folder import LOGS, MODEL, SAVED_MODEL, STATE, RunFolder, environment, open_run
+from edgeloop.cloud.train.preemption import asked_to_stop, stop_of
+from edgeloop.cloud.train.prepare import prepare, where
+from edgeloop.cloud.train.run_folder import LOGS, MODEL, SAVED_MODEL, RunFolder, environment, holds_run, open_run
+from edgeloop.cloud.train.servers import serve_cluster
 from edgeloop.cloud.train.step import gradient_step, traced_steps
 from edgeloop.cloud.train.strategies import make_strategy
-from edgeloop.errors import DataError, ModelError, OptionsError
+from edgeloop.errors import DataError, OptionsError
 from edgeloop.extras import need
 from edgeloop.progress import Progress, Say, silent
-
-WAITS = 0.3  # share of the time that a training may wait for its input before it is called bound by it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochRecord:
-    """One line of metrics.jsonl.
-
-    Attributes:
-        step: Steps done since the training began.
-        score: What `RunResult.metric` names, of the validation data.
-        waited_share: Share of the time that steps waited for their batches, 0 to 1.
-    """
-
-    epoch: int
-    step: int
-    loss: float
-    validation_loss: float
-    score: float
-    learning_rate: float
-    seconds: float
-    examples_per_s: float
-    waited_share: float
-
-    @property
-    def bound(self) -> str:
-        return "input" if self.waited_share >= WAITS else "compute"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +62,13 @@ class RunResult:
     def model(self) -> Path:
         return self.out / MODEL
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> RunResult:
+        """The result that `to_json` wrote."""
+        known = {field.name: document[field.name] for field in fields(cls)}
+        epochs = tuple(EpochRecord(**record) for record in document["epochs"])
+        return cls(**{**known, "out": Path(document["out"]), "epochs": epochs, "notes": tuple(document["notes"])})
+
     def to_json(self) -> dict[str, Any]:
         return {
             **asdict(self),
@@ -99,144 +80,94 @@ class RunResult:
         }
 
 
-@dataclass(slots=True)
-class _State:
-    """How far a training came; lies in the state folder."""
-
-    epoch: int = 0
-    best_epoch: int = 0
-    best_loss: float = math.inf
-
-
 def silence(line: str) -> None:
     """The `say` of a caller who does not listen."""
 
 
 def train_run(
-    config: TrainConfig, out: Path, *, resume: bool = False, progress: Progress = silent, say: Say = silence
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress = silent,
+    say: Say = silence,
+    beat: Beat = no_beat,
 ) -> RunResult:
     """Train what `config` says into the run folder `out`; the same config gives the same weights on one device.
 
-    Under TF_CONFIG every task calls it; the one that saves writes `out`, the others write to temporary folders.
+    Under TF_CONFIG every task calls it; the one that saves writes `out`, the others write to temporary folders. All of
+    them see `out`, where the checkpoints are. A parameter server and its workers serve until their process is ended.
 
     Args:
-        resume: Continue the run in `out` after its last whole epoch.
+        resume: Continue the run in `out` after its last checkpoint; under TF_CONFIG, where there is none, begin it.
         say: Told which rule chose the strategy, and a line for every epoch.
+        beat: Told how many steps are done, after each call of the step function.
 
     Raises:
         DataError: The data cannot be read, its labels or shapes do not fit the model, or there is nothing to resume.
         OptionsError: Options that contradict the data, the machine, TF_CONFIG or each other.
         ModelError: The model cannot be built or read, or its loss is not finite.
         TargetError: The strategy is tpu and there is none.
+        DeviceError: Another task of the cluster did not start, or was lost.
+        IntegrityError: No checkpoint is whole, or they are of another model.
         WriteError: The run folder is in use, holds a run already, or cannot be written.
+        KeyboardInterrupt: The process was asked to end (SIGTERM, Ctrl-C); a checkpoint of its last step is kept.
         MissingExtra: TensorFlow is not installed.
     """
     cluster = read_cluster()
-    with _folder(out, cluster, resume) as folder:
+    if cluster is not None and cluster.serves:
+        serve_cluster(cluster)
+    with _folder(out, cluster, resume) as folder, asked_to_stop() as asked, lost_tasks_named(cluster):
         prepared = prepare(config, cluster)
         name = prepared.choice.strategy.value
         say(f"Strategy {name}: {prepared.choice.reason}")
         rule = rate_rule(config.optimizer, prepared.replicas)
         if rule:
             say(rule)
-        folder.write_config(
-            to_toml(config), environment(name, prepared.replicas, prepared.place.devices, config.loop.seed)
-        )
-        result = _epochs(config, prepared, folder, resume, progress, say)
-        folder.export(prepared.model)
-        result = replace(result, out=out, notes=(rule,) if rule else ())
+        saves = cluster is None or cluster.saves
+        with open_checkpoints(config.checkpoints, out, say if saves else silence, saves) as checkpoints:
+            folder.write_config(
+                to_toml(config), environment(name, prepared.replicas, prepared.place.devices, config.loop.seed)
+            )
+            stop = stop_of(asked, cluster)
+            training = Training(config, prepared, folder, out, checkpoints, stop, progress, say, beat)
+            if resume:
+                training.restore()
+            training.run()
+        model = training.best_model()
+        folder.export(model)
+        notes = () if prepared.coordinator is None else prepared.coordinator.notes()
+        result = _result(training, out, notes=(*([rule] if rule else []), *notes))
         folder.write_result(result.to_json())
+        leave_together(prepared.strategy, cluster)
         return result
+
+
+def _result(training: Training, out: Path, notes: tuple[str, ...]) -> RunResult:
+    prepared = training.prepared
+    return RunResult(
+        out=out,
+        strategy=prepared.choice.strategy.value,
+        reason=prepared.choice.reason,
+        replicas=prepared.replicas,
+        batch=prepared.batch,
+        metric=prepared.objective.metric,
+        epochs=tuple(training.records),
+        best_epoch=training.state.best_epoch,
+        stopped=training.stopped,
+        notes=notes,
+    )
 
 
 @contextlib.contextmanager
 def _folder(out: Path, cluster: Cluster | None, resume: bool) -> Iterator[RunFolder]:
     """The run folder, or a temporary one for a task that does not save."""
     if cluster is None or cluster.saves:
-        with open_run(out, resume=resume) as folder:
+        with open_run(out, resume=resume and (cluster is None or holds_run(out))) as folder:
             yield folder
         return
     with tempfile.TemporaryDirectory(prefix="edgeloop-") as temporary:
         yield RunFolder(Path(temporary))
-
-
-def _epochs(
-    config: TrainConfig, prepared: Prepared, folder: RunFolder, resume: bool, progress: Progress, say: Say
-) -> RunResult:
-    callbacks = [function_of(name) for name in config.callbacks.epoch]
-    variables, state, records = state_variables(prepared.model, prepared.optimizer), _State(), list[EpochRecord]()
-    best = prepared.model.get_weights()
-    if resume:
-        state = _State(**restore_state(folder.path / STATE, variables))
-        folder.cut_metrics(state.epoch)
-        records = [EpochRecord(**line) for line in folder.metrics()]
-        best = need("keras", extra="cloud").saving.load_model(folder.path / MODEL, compile=False).get_weights()
-    stopped = f"All {config.loop.epochs} epochs are done."
-    while state.epoch < config.loop.epochs:
-        record = _epoch(config, prepared, state.epoch + 1, progress)
-        state.epoch = record.epoch
-        records.append(record)
-        folder.append_metrics(asdict(record))
-        if record.validation_loss < state.best_loss:
-            state.best_epoch, state.best_loss, best = record.epoch, record.validation_loss, prepared.model.get_weights()
-            folder.save_model(prepared.model)
-        save_state(folder.path / STATE, variables, asdict(state))
-        say(_line(record, config.loop.epochs, prepared.objective.metric))
-        for callback in callbacks:
-            callback(record, prepared.model)
-        if config.loop.patience and state.epoch - state.best_epoch >= config.loop.patience:
-            stopped = f"The validation loss has not become lower for {config.loop.patience} epochs."
-            break
-    prepared.model.set_weights(best)
-    return RunResult(
-        out=folder.path,
-        strategy=prepared.choice.strategy.value,
-        reason=prepared.choice.reason,
-        replicas=prepared.replicas,
-        batch=prepared.batch,
-        metric=prepared.objective.metric,
-        epochs=tuple(records),
-        best_epoch=state.best_epoch,
-        stopped=stopped,
-    )
-
-
-def _epoch(config: TrainConfig, prepared: Prepared, epoch: int, progress: Progress) -> EpochRecord:
-    total, before = prepared.steps * config.loop.epochs, prepared.steps * (epoch - 1)
-
-    def told(done: int, loss: float) -> None:
-        progress("train", before + done, total)
-
-    began = time.perf_counter()
-    figures = run_steps(prepared.step, prepared.epoch_batches(epoch), prepared.steps, config.loop.steps_per_call, told)
-    if not np.isfinite(figures.losses).all():
-        step = before + int(np.flatnonzero(~np.isfinite(figures.losses))[0]) + 1
-        raise ModelError(
-            f"the loss is not finite at step {step} (epoch {epoch})", advice="Lower [optimizer] learning-rate."
-        )
-    seconds = time.perf_counter() - began
-    found = prepared.evaluate(prepared.validation_batches())
-    return EpochRecord(
-        epoch=epoch,
-        step=before + prepared.steps,
-        loss=float(figures.losses.mean()),
-        validation_loss=found.loss,
-        score=found.score,
-        learning_rate=float(prepared.optimizer.learning_rate),
-        seconds=seconds,
-        examples_per_s=prepared.steps * prepared.batch / seconds,
-        waited_share=min(1.0, figures.waited_s / seconds),
-    )
-
-
-def _line(record: EpochRecord, epochs: int, metric: str) -> str:
-    left_s = record.seconds * (epochs - record.epoch)
-    score = f"{record.score:.1%}" if metric == "accuracy" else f"{record.score:.4g}"
-    return (
-        f"Epoch {record.epoch} of {epochs}: loss {record.loss:.4f}, validation loss {record.validation_loss:.4f}, "
-        f"{metric.replace('_', ' ')} {score}, {record.examples_per_s:,.0f} examples/s, "
-        f"{record.waited_share:.0%} of the time waiting for input, at most {left_s:.0f} s left."
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,224 @@
+"""The epochs of a training, from its first step or from a checkpoint on, to the last one or a reason to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeloop.cloud.train.checkpoints import Checkpoints
+from edgeloop.cloud.train.config import TrainConfig
+from edgeloop.cloud.train.models import function_of
+from edgeloop.cloud.train.preemption import Stop
+from edgeloop.cloud.train.prepare import Prepared
+from edgeloop.cloud.train.run_folder import MODEL, RunFolder
+from edgeloop.errors import ModelError
+from edgeloop.extras import need
+from edgeloop.progress import Progress, Say
+
+WAITS = 0.3  # share of the time that a training may wait for its input before it is called bound by it
+Beat = Callable[[int], None]  # told how many steps are done, after each call of the step function
+
+
+def no_beat(step: int) -> None:
+    """The `beat` of a training that nobody supervises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRecord:
+    """One line of metrics.jsonl.
+
+    Attributes:
+        step: Steps done since the training began.
+        score: What `RunResult.metric` names, of the validation data.
+        waited_share: Share of the time that steps waited for their batches, 0 to 1.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    validation_loss: float
+    score: float
+    learning_rate: float
+    seconds: float
+    examples_per_s: float
+    waited_share: float
+
+    @property
+    def bound(self) -> str:
+        return "input" if self.waited_share >= WAITS else "compute"
+
+
+@dataclass(slots=True)
+class State:
+    """How far a training came; a checkpoint holds it.
+
+    Attributes:
+        epoch: Epochs that are done.
+        best_loss: None: there is no best epoch yet.
+        done: Steps of the epoch that is under way; loss (their sum), seconds and waited_s are of these.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float | None = None
+    done: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    waited_s: float = 0.0
+
+
+class Training:
+    """A training that was prepared; `run` does what is left of it.
+
+    Args:
+        folder: Where this task writes. `out`: the run folder, where the first task of a cluster does.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        prepared: Prepared,
+        folder: RunFolder,
+        out: Path,
+        checkpoints: Checkpoints,
+        stop: Stop,
+        progress: Progress,
+        say: Say,
+        beat: Beat,
+    ) -> None:
+        self.config, self.prepared, self.folder, self.out = config, prepared, folder, out
+        self.checkpoints, self.stop, self.progress, self.say, self.beat = checkpoints, stop, progress, say, beat
+        self.state, self.records = State(), list[EpochRecord]()
+        self.values = prepared.state()
+        self.best = prepared.model_here().get_weights()
+        self.stopped = f"All {config.loop.epochs} epochs are done."
+        self.callbacks = [function_of(name) for name in config.callbacks.epoch]
+        self.interval = config.checkpoints.spacing
+
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return self.state.epoch * self.prepared.steps + self.state.done
+
+    def restore(self) -> None:
+        """Go on after the newest checkpoint, where there is one.
+
+        Raises:
+            IntegrityError: None is whole, or they are of another model or optimizer.
+        """
+        restored = self.checkpoints.restore(self.values)
+        if restored is None:
+            self.folder.cut_metrics(0)
+            return
+        self.state = State(**restored.state)
+        lines = RunFolder(self.out).metrics()
+        self.folder.cut_metrics(self.state.epoch)
+        self.records = [EpochRecord(**line) for line in lines if line["epoch"] <= self.state.epoch]
+        if self.state.best_epoch:
+            load = need("keras", extra="cloud").saving.load_model
+            self.best = load(self.out / MODEL, compile=False).get_weights()
+        self.say(f"Training goes on after step {restored.step}.")
+
+    def run(self) -> None:
+        """Train the epochs that are left.
+
+        Raises:
+            KeyboardInterrupt: `stop` said so; a checkpoint of the last step is kept.
+        """
+        while self.state.epoch < self.config.loop.epochs and not self._waited_long_enough():
+            record = self._epoch(self.state.epoch + 1)
+            self.records.append(record)
+            self.folder.append_metrics(asdict(record))
+            better = self.state.best_loss is None or record.validation_loss < self.state.best_loss
+            if better:
+                model = self.prepared.model_here()
+                self.best = model.get_weights()
+                self.folder.save_model(model)
+            best = (record.epoch, record.validation_loss) if better else (self.state.best_epoch, self.state.best_loss)
+            self.state = State(epoch=record.epoch, best_epoch=best[0], best_loss=best[1])
+            self._save()
+            self.say(_line(record, self.config.loop.epochs, self.prepared.objective.metric))
+            for callback in self.callbacks:
+                callback(record, self.prepared.model)
+
+    def best_model(self) -> Any:
+        """The model of this process, with the weights of the best epoch."""
+        model = self.prepared.model_here()
+        model.set_weights(self.best)
+        return model
+
+    def _waited_long_enough(self) -> bool:
+        patience = self.config.loop.patience
+        if patience and self.state.epoch - self.state.best_epoch >= patience:
+            self.stopped = f"The validation loss has not become lower for {patience} epochs."
+            return True
+        return False
+
+    def _epoch(self, epoch: int) -> EpochRecord:
+        prepared, state = self.prepared, self.state
+        batches = prepared.epoch_batches(epoch, state.done)
+        while state.done < prepared.steps:
+            self._steps(batches, epoch)
+            if state.done < prepared.steps and self.interval and self.step % self.interval == 0:
+                self._save()
+        self.beat(self.step)
+        found, ops = prepared.evaluate(prepared.validation_batches()), need("keras", extra="cloud").ops
+        return EpochRecord(
+            epoch=epoch,
+            step=self.step,
+            loss=state.loss / prepared.steps,
+            validation_loss=found.loss,
+            score=found.score,
+            learning_rate=float(ops.convert_to_numpy(prepared.optimizer.learning_rate)),
+            seconds=state.seconds,
+            examples_per_s=prepared.steps * prepared.batch / state.seconds,
+            waited_share=min(1.0, state.waited_s / state.seconds),
+        )
+
+    def _steps(self, batches: Any, epoch: int) -> None:
+        """Up to the next checkpoint, or the end of the epoch."""
+        state, before, began = self.state, self.step, time.perf_counter()
+        count = self.prepared.steps - state.done
+        if self.interval:
+            count = min(count, self.interval - before % self.interval)
+        total = self.prepared.steps * self.config.loop.epochs
+
+        def told(done: int, loss: float) -> None:
+            self.progress("train", before + done, total)
+            self.beat(before + done)
+
+        figures = self.prepared.run(batches, count, epoch, told, lambda done: self.stop.after(before + done))
+        if not np.isfinite(figures.losses).all():
+            step = before + int(np.flatnonzero(~np.isfinite(figures.losses))[0]) + 1
+            raise ModelError(
+                f"the loss is not finite at step {step} (epoch {epoch})", advice="Lower [optimizer] learning-rate."
+            )
+        state.done += len(figures.losses)
+        state.loss += float(figures.losses.sum(dtype=np.float64))
+        state.seconds += time.perf_counter() - began
+        state.waited_s += figures.waited_s
+        if self.stop.after(self.step):
+            self._save()
+            self.checkpoints.wait()
+            self.say(f"Training was asked to end: the checkpoint of step {self.step} is kept. --resume goes on.")
+            raise KeyboardInterrupt
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.step, self.values, asdict(self.state))
+        if not self.interval:
+            self.checkpoints.wait()
+
+
+def _line(record: EpochRecord, epochs: int, metric: str) -> str:
+    left_s = record.seconds * (epochs - record.epoch)
+    score = f"{record.score:.1%}" if metric == "accuracy" else f"{record.score:.4g}"
+    return (
+        f"Epoch {record.epoch} of {epochs}: loss {record.loss:.4f}, validation loss {record.validation_loss:.4f}, "
+        f"{metric.replace('_', ' ')} {score}, {record.examples_per_s:,.0f} examples/s, "
+        f"{record.waited_share:.0%} of the time waiting for input, at most {left_s:.0f} s left."
+    )

@@ -1,0 +1,82 @@
+"""The evaluator of a cluster: a task that measures every new checkpoint while the others go on training."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgeloop.cloud.train.checkpoints import open_checkpoints
+from edgeloop.cloud.train.config import TrainConfig
+from edgeloop.cloud.train.data import batches, training_and_validation
+from edgeloop.cloud.train.epochs import Beat
+from edgeloop.cloud.train.objective import gives_probabilities, make_objective, resolve_loss
+from edgeloop.cloud.train.partitioned import model_values
+from edgeloop.cloud.train.prepare import EVALUATION_BATCH, evaluation_here, fitting_model
+from edgeloop.cloud.train.run_folder import RESULT
+from edgeloop.errors import DeviceError
+from edgeloop.progress import Say
+
+EVALUATIONS = "evaluations.jsonl"
+LOOK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRecord:
+    """One line of evaluations.jsonl: what the model of a checkpoint came to on the validation data."""
+
+    step: int
+    loss: float
+    score: float
+    metric: str
+    examples: int
+
+
+def evaluate_checkpoints(config: TrainConfig, out: Path, say: Say, beat: Beat) -> list[EvaluationRecord]:
+    """Measure each new checkpoint of the run in `out` until the run has its result; one line of evaluations.jsonl each.
+
+    A checkpoint that is removed before its turn is left out; the last one never is.
+
+    Raises:
+        DataError: The validation data cannot be read.
+        DeviceError: No new checkpoint appeared for the hang timeout.
+    """
+    training, validation = training_and_validation(config.data, config.loop.seed)
+    model = fitting_model(config, training)
+    loss = resolve_loss(config.loop.loss, training.classes, int(model.outputs[0].shape[-1]))
+    logits = config.loop.from_logits
+    objective = make_objective(loss, not gives_probabilities(model) if logits is None else logits)
+    evaluate = evaluation_here(model, objective)
+    values = model_values(model)
+    checkpoints = open_checkpoints(config.checkpoints, out, say, writes=False)
+    records = read_evaluations(out)
+    began = time.time()
+    seen, changed = "", time.monotonic()
+    while True:
+        ended = (out / RESULT).is_file() and (out / RESULT).stat().st_mtime >= began
+        name = checkpoints.place.latest()
+        if name not in ("", seen):
+            seen, changed = name, time.monotonic()
+            restored = checkpoints.restore(values, partial=True)
+            if restored is not None and restored.step not in {record.step for record in records}:
+                found = evaluate(batches(validation, EVALUATION_BATCH, shuffle=None))
+                records.append(EvaluationRecord(step=restored.step, metric=objective.metric, **asdict(found)))
+                with (out / EVALUATIONS).open("a") as file:
+                    file.write(json.dumps(asdict(records[-1])) + "\n")
+                beat(restored.step)
+        elif ended:
+            return records
+        elif time.monotonic() - changed > config.strategy.hang_timeout_s:
+            raise DeviceError(
+                f"no new checkpoint appeared for {config.strategy.hang_timeout_s:g} s",
+                advice="Check the logs of the other tasks, or allow more time in [strategy] hang-timeout-s.",
+            )
+        time.sleep(LOOK_S)
+
+
+def read_evaluations(out: Path) -> list[EvaluationRecord]:
+    """What the evaluator of a run wrote, the oldest first."""
+    file = out / EVALUATIONS
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [EvaluationRecord(**json.loads(line)) for line in lines]

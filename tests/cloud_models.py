@@ -1,0 +1,32 @@
+"""Small models that tests of training name as `cloud_models:FUNCTION`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def normalized(shape: tuple[int, ...], outputs: int) -> Any:
+    """Statistics that move beside the weights, and a random layer whose state a checkpoint has to hold."""
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.Input(shape, name="x"),
+            keras.layers.Dense(16),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.ReLU(),
+            keras.layers.Dropout(0.1, seed=1),
+            keras.layers.Dense(outputs, activation="softmax"),
+        ]
+    )
+
+
+def embedded(shape: tuple[int, ...], outputs: int) -> Any:
+    """A table of 9,000 rows, 288 kB: two parts on two parameter servers."""
+    import keras
+
+    from edgeloop.cloud.train.partitioned import embedding_class
+
+    rows = keras.Input(shape, dtype="int32", name="x")
+    found = keras.layers.Flatten()(embedding_class()(9000, 8)(rows))
+    return keras.Model(rows, keras.layers.Dense(outputs, activation="softmax")(found))

@@ -1,0 +1,61 @@
+"""Programs of tasks without TensorFlow, for tests of launching and supervision: they count steps, and are ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from edgeloop.atomic import replace_file
+from edgeloop.errors import DataError, DeviceError
+
+
+def count(arguments: dict[str, Any], told: Any, beat: Any) -> dict[str, Any]:
+    """Count to `total`, keeping every fifth step in the file `state` as a checkpoint; `sudden` ends it on the way:
+    {task: {attempt: [step, signal or error]}}. The others then fail, as synchronous workers do."""
+    task = json.loads(os.environ["TF_CONFIG"])["task"]
+    name = f"{task['type']}-{task['index']}"
+    state = Path(arguments["state"])
+    lost = Path(f"{state}.lost-{arguments['attempt']}")
+    begin = int(state.read_text()) if state.exists() else 0
+    told.say(f"begins at {begin}")
+    ends = arguments.get("sudden", {}).get(name, {}).get(str(arguments["attempt"]))
+    for step in range(begin + 1, arguments["total"] + 1):
+        time.sleep(0.005)
+        beat(step)
+        if ends and step >= ends[0]:
+            lost.touch()
+            _end(ends[1])
+        if lost.exists():
+            raise DeviceError("the connection to another task was lost", advice="Start all tasks again.")
+        if step % 5 == 0 and task["index"] == 0 and task["type"] in ("chief", "worker"):
+            replace_file(state, str(step).encode())
+    return {"task": name, "begin": begin, "cluster": json.loads(os.environ["TF_CONFIG"])["cluster"]}
+
+
+def _end(how: int | str) -> None:
+    if isinstance(how, int):
+        os.kill(os.getpid(), how)
+        time.sleep(60)
+    if how == "hang":
+        time.sleep(60)
+    if how == "lost":
+        raise DeviceError("a connection was lost", advice="Try again.")
+    if how == "data":
+        raise DataError("the file is not there", advice="Pass another.")
+    raise RuntimeError(how)
+
+
+def serve(arguments: dict[str, Any], told: Any, beat: Any) -> dict[str, Any]:
+    """As `count`, but a worker or ps of a cluster with parameter servers only waits."""
+    task = json.loads(os.environ["TF_CONFIG"])["task"]
+    if task["type"] == "chief":
+        return count(arguments, told, beat)
+    ends = arguments.get("sudden", {}).get(f"{task['type']}-{task['index']}", {}).get(str(arguments["attempt"]))
+    if ends:
+        time.sleep(0.05)
+        _end(ends[1])
+    time.sleep(60)
+    return {}
