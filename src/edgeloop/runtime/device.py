@@ -51,6 +51,11 @@ class Device:
     alias: str = field(default="", compare=False)
 
     @property
+    def display_name(self) -> str:
+        """For who named it: what a fleet file calls it, else its address."""
+        return self.alias or self.name
+
+    @property
     def label(self) -> str:
         """For records that others read: which machine or environment, not who or where on a disk."""
         if self.alias:

@@ -514,7 +514,10 @@ def stand_in(monkeypatch, own_fleet):
 
 def one(stand_in, bundle, keep, options=ONLY_INT8):
     stand_in("ssh://one", keep)
-    return deploy.deploy_to(bundle, parse_device("ssh://one"), options, lambda *step: None)
+    device = parse_device("ssh://one")
+    return deploy.deploy_to(
+        bundle, device, options, lambda *step: None, lambda device: known_devices.add_devices([device])
+    )
 
 
 def test_a_new_release_goes_through_every_step_in_order(stand_in, bundle):

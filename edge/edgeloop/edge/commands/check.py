@@ -19,11 +19,13 @@ def check(
     timeout_s: Annotated[float, typer.Option(metavar="S", help="Wait at most S seconds for each device.")] = 60.0,
 ) -> CommandResult:
     """Check that devices have what edgeloop needs, and print what to install there."""
-    found = check_devices(parse_devices(device), timeout_s)
+    found = check_devices(parse_devices(device), timeout_s, ctx.obj.say)
     tables = [_table(one) for one in found if one.error is None]
-    notes = [f"{one.device.name}: {one.error.told_beside(one.device.name)}" for one in found if one.error is not None]
+    notes = [
+        f"{one.device.display_name}: {one.error.told_beside(one.device.name)}" for one in found if one.error is not None
+    ]
     notes += [
-        f"{one.device.name}, {finding.check}: {finding.advice}"
+        f"{one.device.display_name}, {finding.check}: {finding.advice}"
         for one in found
         for finding in one.findings
         if finding.state is not CheckState.OK and finding.advice
@@ -33,7 +35,7 @@ def check(
 
 def _table(found: DeviceCheck) -> Table:
     rows = [(one.check, one.state.value, one.found) for one in found.findings]
-    return Table(found.device.name, ("check", "state", "found"), rows)
+    return Table(found.device.display_name, ("check", "state", "found"), rows)
 
 
 def _document(found: DeviceCheck) -> dict[str, Any]:

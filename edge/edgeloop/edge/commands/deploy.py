@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,11 @@ from edgeloop.edge.commands.choices import DeviceRuntimeName
 from edgeloop.edge.deploy.device_options import deploy_options, options_by_device
 from edgeloop.edge.deploy.device_status import read_statuses
 from edgeloop.edge.deploy.enroll import enroll as enroll_all
+from edgeloop.edge.deploy.history_reading import read_history, since_when
 from edgeloop.edge.deploy.known_devices import known_devices
 from edgeloop.edge.deploy.parallel import InterruptedRun
 from edgeloop.edge.deploy.present import of_deploy, of_enroll, of_rollback, of_statuses, state
+from edgeloop.edge.deploy.present_history import of_history
 from edgeloop.edge.deploy.rollback import rollback as roll_back
 from edgeloop.edge.deploy.rollout import ALL
 from edgeloop.edge.deploy.rollout import deploy as roll_out
@@ -36,7 +39,7 @@ def enroll(
     ],
 ) -> CommandResult:
     """Enroll devices: from then on they accept only bundles signed by the given signers."""
-    enrolled = enroll_all(parse_devices(device), read_signers(signers))
+    enrolled = enroll_all(parse_devices(device), read_signers(signers), say=ctx.obj.say)
     return of_enroll(enrolled)
 
 
@@ -96,6 +99,14 @@ def deploy(
         bool,
         typer.Option("--take-over", help="End another deploy of this bundle that is still running on a device."),
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Leave out devices that have this release already, as the history knows, if its last rollout ended "
+            "early.",
+        ),
+    ] = False,
 ) -> CommandResult:
     """Deploy a bundle to devices: verify, try, activate, and roll back if probation fails."""
     given = DeviceSettings(
@@ -113,10 +124,10 @@ def deploy(
     own = options_by_device(chosen, given, take_over)
     waves, ordered = by_group(waves, chosen.devices, chosen.groups)
     try:
-        outcomes = roll_out(bundle, ordered, options, waves, ctx.obj, own)
+        outcomes = roll_out(bundle, ordered, options, waves, ctx.obj, own, resume, ctx.obj.say)
     except InterruptedRun as e:
         for outcome in e.results:
-            ctx.obj.say(f"{outcome.device.name}: {state(outcome)}")
+            ctx.obj.say(f"{outcome.device.display_name}: {state(outcome)}")
         raise
     return of_deploy(outcomes)
 
@@ -130,8 +141,9 @@ def rollback(
 ) -> CommandResult:
     """Roll devices back to the previous release, which they keep."""
     chosen = choose_devices(device)
-    slots = {} if slot else {one: entry.settings.slot for one, entry in chosen.entries().items()}
-    return of_rollback(roll_back(chosen.devices, slot, own={one: name for one, name in slots.items() if name}))
+    listed = {} if slot else chosen.entries()
+    own = {one: name for one, entry in listed.items() if (name := entry.settings.slot)}
+    return of_rollback(roll_back(chosen.devices, slot, own=own, say=ctx.obj.say))
 
 
 def devices(
@@ -147,11 +159,30 @@ def devices(
         bool,
         typer.Option("--fail-if-unreachable", help="Fail if any device does not answer, and not only if none does."),
     ] = False,
+    history: Annotated[
+        bool,
+        typer.Option(
+            "--history", help="List what this machine did to the devices and what they answered; no device is asked."
+        ),
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="7d|DATE", help="Leave out what is older than this age (m, h, d, w) or date; needs --history."
+        ),
+    ] = None,
 ) -> CommandResult:
     """List devices and the release each one runs."""
+    if history:
+        if fail_if_unreachable:
+            raise OptionsError("--history asks no device", advice="Leave --fail-if-unreachable out.")
+        begin = "" if since is None else since_when(since, datetime.now(UTC))
+        return of_history(read_history(parse_devices(device or ()), begin))
+    if since is not None:
+        raise OptionsError("--since needs --history, which is missing", advice="Add --history.")
     asked = parse_devices(device or ()) or known_devices()
     if not asked:
         raise OptionsError(
             "no device was enrolled or deployed to from this machine", advice="Name one: edgeloop devices DEVICE."
         )
-    return of_statuses(read_statuses(asked), fail_if_unreachable)
+    return of_statuses(read_statuses(asked, say=ctx.obj.say), fail_if_unreachable)

@@ -6,12 +6,11 @@ see on_device/releases/release_agent.py. Files that were pushed stay there, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployResult, DeployStatus
-from edgeloop.edge.deploy.known_devices import add_devices
 from edgeloop.edge.deploy.parallel import Step
 from edgeloop.edge.deploy.release_client import release_client
 from edgeloop.edge.deploy.speed_cache import available_runtimes, measure_speeds
@@ -22,9 +21,12 @@ from edgeloop.errors import EdgeloopError, IntegrityError, TargetError, error_fr
 from edgeloop.runtime.device import Device
 
 
-def deploy_to(bundle: Bundle, device: Device, options: DeployOptions, step: Step) -> DeployResult:
-    """Deploy the bundle to the device. Any EdgeloopError becomes the result's."""
-    deployment = _Deployment(bundle, device, options, step)
+def deploy_to(
+    bundle: Bundle, device: Device, options: DeployOptions, step: Step, answers: Callable[[Device], None]
+) -> DeployResult:
+    """Deploy the bundle to the device. Any EdgeloopError becomes the result's. `answers` is called once the device has
+    answered."""
+    deployment = _Deployment(bundle, device, options, step, answers)
     try:
         deployment.begin("connect")
         with release_client(device, options.timeout_s) as client:
@@ -41,8 +43,10 @@ def deploy_to(bundle: Bundle, device: Device, options: DeployOptions, step: Step
 class _Deployment:
     """One deploy to one device; `result` is what is known of it so far."""
 
-    def __init__(self, bundle: Bundle, device: Device, options: DeployOptions, step: Step) -> None:
-        self.bundle, self.device, self.options, self._step = bundle, device, options, step
+    def __init__(
+        self, bundle: Bundle, device: Device, options: DeployOptions, step: Step, answers: Callable[[Device], None]
+    ) -> None:
+        self.bundle, self.device, self.options, self._step, self._answers = bundle, device, options, step, answers
         self.slot = bundle.manifest.name
         self.result = DeployResult(
             device=device, result=DeployStatus.FAILED, version=bundle.manifest.version, reason=""
@@ -51,7 +55,7 @@ class _Deployment:
     def run(self, client: ReleaseClient) -> DeployResult:
         status = client.status()
         held = status.slots.get(self.slot)
-        add_devices([self.device])
+        self._answers(self.device)
         self.result = replace(self.result, before=held.current if held else None)
         _refuse_early(self.bundle, status, held)
         self.begin("choose")
@@ -109,7 +113,7 @@ class _Deployment:
 
     def _activate(self, client: ReleaseClient, why: str) -> DeployResult:
         probation = client.activate(self.slot, self.options.probation, self.options.p90_budget_ms)
-        result = replace(self.result, p50_ms=probation.p50_ms, p90_ms=probation.p90_ms)
+        result = replace(self.result, runs=probation.runs, p50_ms=probation.p50_ms, p90_ms=probation.p90_ms)
         if probation.failure is None:
             return replace(result, result=DeployStatus.COMMITTED, reason=why)
         version, before = self.result.version, self.result.before

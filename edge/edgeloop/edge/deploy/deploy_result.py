@@ -21,6 +21,7 @@ class DeployStatus(enum.StrEnum):
     ROLLED_BACK = protocol.ROLLED_BACK
     FAILED = "failed"
     NOT_STARTED = "not started"
+    DONE_BEFORE = "done before"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class DeployResult:
     Attributes:
         step: The last one that began, of STEPS; None: none.
         before: The release that was current before; None: none, or the device was not asked.
-        p50_ms: Of the probation's runs; p90_ms None: too few of them.
+        runs: Of the probation; p50_ms, p90_ms of them, None where they are too few.
         sent_bytes: Size of the files that the device did not have yet.
         error: Of the first check that failed; None: all passed.
     """
@@ -70,7 +71,9 @@ class DeployResult:
     before: int | None = None
     variant: str | None = None
     runtime: str | None = None
+    runs: int | None = None
     p50_ms: float | None = None
     p90_ms: float | None = None
     sent_bytes: int = 0
+    duration_s: float = 0.0
     error: EdgeloopError | None = None

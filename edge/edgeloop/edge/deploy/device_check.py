@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.edge.deploy.device_findings import CheckState, Finding, judge
+from edgeloop.edge.deploy.history import kept_history
+from edgeloop.edge.deploy.history_rows import HistoryAction, HistoryRow, now, of_device, of_end
 from edgeloop.edge.deploy.parallel import Step, run_on_all
 from edgeloop.edge.on_device.device_facts import FactsReply, FactsRequest
 from edgeloop.errors import EdgeloopError, OptionsError, TargetError
 from edgeloop.processes.conversation import Conversation
 from edgeloop.processes.exit_status import log_file
+from edgeloop.progress import Say
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import Device
 
@@ -36,8 +39,8 @@ class DeviceCheck:
         return [finding for finding in self.findings if finding.state is CheckState.LACKS]
 
 
-def check_devices(devices: Sequence[Device], timeout_s: float = TIMEOUT_S) -> list[DeviceCheck]:
-    """Look at each device once, at all of them at once.
+def check_devices(devices: Sequence[Device], timeout_s: float = TIMEOUT_S, say: Say | None = None) -> list[DeviceCheck]:
+    """Look at each device once, at all of them at once. `say` is told if no history was kept.
 
     Raises:
         OptionsError: `timeout_s` is no time.
@@ -51,14 +54,30 @@ def check_devices(devices: Sequence[Device], timeout_s: float = TIMEOUT_S) -> li
     if not 0 < timeout_s < math.inf:
         raise OptionsError(f"--timeout-s is {timeout_s:g}", advice="It must be a number above 0.")
 
-    def work(device: Device, step: Step) -> DeviceCheck:
-        try:
-            step("check")
-            return _check(device, timeout_s)
-        except EdgeloopError as e:
-            return DeviceCheck(device=device, error=e)
+    with kept_history(say) as history:
 
-    return run_on_all(devices, work, lambda *step: None)
+        def work(device: Device, step: Step) -> DeviceCheck:
+            at, begun_s = now(), time.monotonic()
+            try:
+                step("check")
+                check = _check(device, timeout_s)
+            except EdgeloopError as e:
+                check = DeviceCheck(device=device, error=e)
+            history.add([_row(at, check, time.monotonic() - begun_s)])
+            return check
+
+        return run_on_all(devices, work, lambda *step: None)
+
+
+def _row(at: str, check: DeviceCheck, duration_s: float) -> HistoryRow:
+    """Its reason is the first thing that the device lacks, if any."""
+    row = {
+        **of_device(at, HistoryAction.CHECK, check.device),
+        **of_end(check.device, check.error, "lacks" if check.lacking else "ok"),
+    }
+    if check.lacking:
+        row["reason"] = f"{check.lacking[0].check}: {check.lacking[0].found}"
+    return HistoryRow(**row, duration_s=duration_s)
 
 
 def _check(device: Device, timeout_s: float) -> DeviceCheck:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeloop.edge.deploy.known_devices import add_devices
+from edgeloop.edge.deploy.history import kept_history
+from edgeloop.edge.deploy.history_rows import HistoryAction, HistoryRow, now, of_device, of_end
 from edgeloop.edge.deploy.parallel import Step, refuse_twice, run_on_all
 from edgeloop.edge.deploy.release_client import release_client
 from edgeloop.errors import EdgeloopError
+from edgeloop.progress import Say
 from edgeloop.registry.signatures.signers import read_signers
 from edgeloop.runtime.device import Device
 
@@ -22,11 +25,13 @@ class EnrollResult:
     error: EdgeloopError | None = None
 
 
-def enroll(devices: Sequence[Device], signers: str | Path | bytes, timeout_s: float = 60.0) -> list[EnrollResult]:
+def enroll(
+    devices: Sequence[Device], signers: str | Path | bytes, timeout_s: float = 60.0, say: Say | None = None
+) -> list[EnrollResult]:
     """Tell each device whose bundles it accepts. The same signers again are fine; a device refuses others.
 
     `signers` is an OpenSSH allowed_signers file, or the bytes of one that `read_signers` returned. `timeout_s` is for
-    one device.
+    one device. `say` is told if no history was kept.
 
     Returns:
         One result a device, in their order; `error` is None where the device trusts the signers now.
@@ -42,14 +47,19 @@ def enroll(devices: Sequence[Device], signers: str | Path | bytes, timeout_s: fl
     refuse_twice(devices)
     keys = signers if isinstance(signers, bytes) else read_signers(Path(signers))
 
-    def work(device: Device, step: Step) -> EnrollResult:
-        try:
-            step("enroll")
-            with release_client(device, timeout_s) as client:
-                client.enroll(keys)
-            add_devices([device])
-        except EdgeloopError as e:
-            return EnrollResult(device, e)
-        return EnrollResult(device)
+    with kept_history(say) as history:
 
-    return run_on_all(devices, work, lambda *step: None)
+        def work(device: Device, step: Step) -> EnrollResult:
+            at, begun_s, error = now(), time.monotonic(), None
+            try:
+                step("enroll")
+                with release_client(device, timeout_s) as client:
+                    client.enroll(keys)
+                history.remember(device)
+            except EdgeloopError as e:
+                error = e
+            row = {**of_device(at, HistoryAction.ENROLL, device), **of_end(device, error, "enrolled")}
+            history.add([HistoryRow(**row, duration_s=time.monotonic() - begun_s)])
+            return EnrollResult(device, error)
+
+        return run_on_all(devices, work, lambda *step: None)

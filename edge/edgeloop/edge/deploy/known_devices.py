@@ -43,7 +43,7 @@ def add_devices(devices: Iterable[Device]) -> None:
         WriteError: It may not be written.
     """
     file = known_devices_file()
-    new = [_absolute(device) for device in devices]
+    new = [absolute_name(device) for device in devices]
     if not set(new) - set(_names(file)):
         return
     try:
@@ -84,6 +84,6 @@ def _device(name: str) -> Device:
         return Device(name, Path(name.partition(":")[2]))
 
 
-def _absolute(device: Device) -> str:
+def absolute_name(device: Device) -> str:
     """The name, valid in any folder: local:PYTHON may be relative."""
     return f"local:{device.python}" if device.ssh is None and device.name != "local" else device.name

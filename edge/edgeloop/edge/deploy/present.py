@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from edgeloop.edge.deploy.deploy_result import DeployResult, DeployStatus
-from edgeloop.edge.deploy.device_status import StatusResult
+from edgeloop.edge.deploy.device_status import UNREACHABLE, StatusResult
 from edgeloop.edge.deploy.enroll import EnrollResult
 from edgeloop.edge.deploy.rollback import RollbackResult
 from edgeloop.errors import EdgeloopError
@@ -17,22 +17,25 @@ from edgeloop.runtime.device import Device
 
 def of_enroll(enrolled: Sequence[EnrollResult]) -> CommandResult:
     """{"devices": [{device, result: enrolled | failed, error}]}"""
-    rows = [(e.device.name, "failed" if e.error else "enrolled") for e in enrolled]
+    rows = [(e.device.display_name, "failed" if e.error else "enrolled") for e in enrolled]
     documents = [
-        {"device": name, "result": result, "error": _error(e.error)}
-        for (name, result), e in zip(rows, enrolled, strict=True)
+        {"device": e.device.name, "result": result, "error": _error(e.error)}
+        for (_, result), e in zip(rows, enrolled, strict=True)
     ]
     table = Table("", ("device", "result"), rows)
-    reasons = _reasons((e.device.name, _reason(e.device, e.error), e.error) for e in enrolled)
+    reasons = _reasons((e.device.display_name, _reason(e.device, e.error), e.error) for e in enrolled)
     return CommandResult({"devices": documents}, [table], reasons, _first(e.error for e in enrolled))
 
 
 def of_deploy(outcomes: Sequence[DeployResult]) -> CommandResult:
     """{"devices": [...]}, a row each in the order they were named."""
-    columns = ("device", "result", "release", "variant", "p90 ms", "p50 ms", "runtime", "sent")
+    waves = any(o.wave > 1 for o in outcomes)
+    wave = ("wave",) if waves else ()
+    columns = ("device", *wave, "result", "release", "variant", "p90 ms", "p50 ms", "runtime", "sent")
     document = {"devices": [_outcome(o) for o in outcomes]}
-    tables = [Table("", columns, [_cells(o) for o in outcomes])]
-    reasons = _reasons((o.device.label, o.reason, o.error) for o in outcomes)
+    tables = [Table("", columns, [_cells(o, waves) for o in outcomes])]
+    asked = [o for o in outcomes if o.result is not DeployStatus.DONE_BEFORE]
+    reasons = _reasons((o.device.label, o.reason, o.error) for o in asked)
     return CommandResult(document, tables, reasons, _first(o.error for o in outcomes))
 
 
@@ -62,7 +65,7 @@ def of_statuses(found: Sequence[StatusResult], all_must_answer: bool) -> Command
     rows = [row for one in found for row in _what_runs(one)]
     silent = [one.error for one in found if one.error is not None]
     failed = _first(silent) if all_must_answer or len(silent) == len(found) else None
-    reasons = _reasons((one.device.name, _reason(one.device, one.error), failed) for one in found)
+    reasons = _reasons((one.device.display_name, _reason(one.device, one.error), failed) for one in found)
     return CommandResult({"devices": [_found(one) for one in found]}, [Table("", columns, rows)], reasons, failed)
 
 
@@ -76,10 +79,11 @@ def state(o: DeployResult) -> str:
     return f"stopped during {o.step}: the device is unchanged, and keeps the files it received for the next deploy"
 
 
-def _cells(o: DeployResult) -> tuple[str, ...]:
+def _cells(o: DeployResult, waves: bool) -> tuple[str, ...]:
     times = [("" if ms is None else f"{ms:.3f}") for ms in (o.p90_ms, o.p50_ms)]
     sent = f"{o.sent_bytes / 1e3:,.1f} kB"
-    return (o.device.label, o.result.value, _change(o), o.variant or "", *times, o.runtime or "", sent)
+    wave = (str(o.wave),) if waves else ()
+    return (o.device.label, *wave, o.result.value, _change(o), o.variant or "", *times, o.runtime or "", sent)
 
 
 def _outcome(o: DeployResult) -> dict[str, Any]:
@@ -93,6 +97,8 @@ def _outcome(o: DeployResult) -> dict[str, Any]:
         "runtime": o.runtime,
         "step": o.step,
         "reason": o.reason,
+        "duration_s": round(o.duration_s, 3),
+        "runs": o.runs,
         "p50_ms": o.p50_ms,
         "p90_ms": o.p90_ms,
         "sent_bytes": o.sent_bytes,
@@ -104,7 +110,8 @@ def _change(o: DeployResult) -> str:
     """What ran there and what runs there now."""
     if o.result is DeployStatus.COMMITTED and o.before not in (None, o.version):
         return f"{o.before} → {o.version}"
-    return str(o.version) if o.result in (DeployStatus.COMMITTED, DeployStatus.UNCHANGED) else _release(o.before)
+    runs_there = (DeployStatus.COMMITTED, DeployStatus.UNCHANGED, DeployStatus.DONE_BEFORE)
+    return str(o.version) if o.result in runs_there else _release(o.before)
 
 
 def _release(version: int | None) -> str:
@@ -137,9 +144,9 @@ def _first(errors: Iterable[EdgeloopError | None]) -> EdgeloopError | None:
 
 def _what_runs(found: StatusResult) -> list[tuple[str, ...]]:
     """A row a slot; one that says why there is none."""
-    name = found.device.name
+    name = found.device.display_name
     if found.status is None:
-        return [(name, "", "", "unreachable", "", "", "", "")]
+        return [(name, "", "", UNREACHABLE, "", "", "", "")]
     enrolled = "yes" if found.status.enrolled else "no"
     return [
         (name, slot, _release(s.current), s.state, s.variant or "", s.runtime or "", str(s.floor), enrolled)
