@@ -124,6 +124,7 @@ main()
 EVERY = [(step, when, n) for step in ("trial", "activate") for when in ("before", "after") for n in (1, 2, 4)]
 
 
+@pytest.mark.timeout(900)
 @swept("points", [("activate", "after", 3)], EVERY)
 def test_a_rollout_that_was_killed_resumes_and_deploys_nothing_twice(new_fleet, tmp_path, ask, points):
     there, file = new_fleet(NAMES)
