@@ -1,11 +1,11 @@
 """A model file or bundle in, what it holds out. Never runs it, never loads a framework.
 
-Sources of the field numbers: tensorflow/core/protobuf/{saved_model,meta_graph}.proto, onnx/onnx.proto.
+One module reads each format; a .tflite is read here.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import struct
 import zipfile
 import zlib
@@ -18,29 +18,31 @@ from typing import Any
 from edgeloop.bundle import is_bundle, read_bundle
 from edgeloop.errors import ModelError
 from edgeloop.files.flatbuffer import Graph, read_tflite
-from edgeloop.files.keras_config import code_layers
-from edgeloop.files.protobuf import fields, messages, text, whole
+from edgeloop.files.hdf5 import SIGNATURE
+from edgeloop.files.keras_file import read_keras, read_keras_hdf5
+from edgeloop.files.metadata import Metadata, read_metadata
+from edgeloop.files.onnx_file import read_onnx
+from edgeloop.files.saved_model_file import read_saved_model
+from edgeloop.files.stored_zip import packed_names
+from edgeloop.files.tensor_facts import tensor_facts
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
-CONFIG_LIMIT_BYTES = 64 << 20
 # what readers raise on bytes that are not what they claim. OSError: an offset before the file. RuntimeError: nested too
 # deeply; an encrypted zip, or one packed in an unknown way
 DAMAGE = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RuntimeError, EOFError, OSError),
     *(struct.error, zipfile.BadZipFile, zlib.error),
 )
-# DataType of tensorflow/core/framework/types.proto and of onnx.proto
-TF_TYPES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 6: "int8", 7: "string", 9: "int64", 10: "bool"}
-ONNX_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 8: "string", 9: "bool", 10: "float16"}
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
     """Read what a model file or a bundle holds.
 
-    Returns `format`, `bytes`, `signatures` {name: {inputs, outputs: [{name, shape, dtype}]}} and `operators`
-    {name: count}, of all graphs in the file. A .keras file has `layers` [{name, kind}] instead of operators, and its
-    inputs alone; a bundle `variants`. In a shape, None is a free dimension; sizes are in bytes. The model is never run,
-    and no framework is loaded.
+    Returns `format`, `bytes`, `signatures` {name: {inputs, outputs: [{name, shape, dtype}]}}, `operators` {name: count}
+    of all graphs in the file, `parameters`, how many numbers the weights hold, and `weights` [{name, shape, dtype}]. A
+    Keras file has `layers` [{name, kind}] instead of operators, a bundle `variants`, a .tflite its `metadata` and the
+    bytes of its weights by dtype. In a shape, None is a free size, and the file's word for it (-1, a name) stands in
+    `dims`; a shape of None is one that the file does not say; sizes are in bytes. The model is never run, and no
+    framework is loaded.
 
     Raises:
         ModelError: None of the formats, or damaged.
@@ -55,17 +57,13 @@ def inspect(path: str | Path) -> dict[str, Any]:
     if is_bundle(path):
         return _bundle(path)
     if path.is_dir():
-        return _read(path / "saved_model.pb", _saved_model, path)
+        return _read(path / "saved_model.pb", read_saved_model, path)
     with path.open("rb") as file:
         head = file.read(8)
     if not head:
         raise ModelError(f"{path} is an empty file", advice=EXPECTED)
-    if head == HDF5:
-        raise ModelError(
-            f"{path} is an HDF5 file, which only TensorFlow reads",
-            advice="Save it as .keras, or run edgeloop convert and inspect the bundle.",
-        )
-    reader = _tflite if head[4:8] == b"TFL3" else _keras if head[:2] == b"PK" else READERS.get(path.suffix)
+    zipped = read_keras if head[:2] == b"PK" else READERS.get(path.suffix)
+    reader = _tflite if head[4:8] == b"TFL3" else read_keras_hdf5 if head == SIGNATURE else zipped
     if reader is None:
         raise ModelError(f"{path} is not a model file of a known format", advice=EXPECTED)
     return _read(path, reader, path)
@@ -85,10 +83,12 @@ def _read(file: Path, reader: Callable[[Path], dict[str, Any]], named: Path) -> 
 
 
 def _tflite(path: Path) -> dict[str, Any]:
-    model = read_tflite(path.read_bytes(), str(path))
+    data = path.read_bytes()
+    model = read_tflite(data, str(path))
 
     def ends(graph: Graph, tensors: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
-        return [{"name": n, "shape": list(graph.tensors[i].shape), "dtype": graph.tensors[i].dtype} for n, i in tensors]
+        found = ((n, graph.tensors[i]) for n, i in tensors)
+        return [tensor_facts(n, [-1 if d is None else d for d in t.shape], t.dtype) for n, t in found]
 
     signatures = {
         s.name: {
@@ -102,120 +102,32 @@ def _tflite(path: Path) -> dict[str, Any]:
         sides = [[(graph.tensors[i].name, i) for i in side] for side in (graph.inputs, graph.outputs)]
         signatures = {"": {"inputs": ends(graph, sides[0]), "outputs": ends(graph, sides[1])}}
     operators = Counter(op.name for graph in model.graphs for op in graph.operators)
+    constants = [t for graph in model.graphs for t in graph.tensors if t.constant_bytes]
     dtypes: Counter[str] = Counter()
-    for graph in model.graphs:
-        for tensor in graph.tensors:
-            dtypes[tensor.dtype] += tensor.constant_bytes
+    for tensor in constants:
+        dtypes[tensor.dtype] += tensor.constant_bytes
     return {
         "format": "tflite",
         "signatures": signatures,
         "operators": dict(operators),
-        "weight_bytes": {k: v for k, v in dtypes.items() if v},
+        "graphs": [{"name": g.name, "operators": len(g.operators)} for g in model.graphs],
+        **_metadata(data),
+        "parameters": sum(math.prod(t.sizes) for t in constants),
+        "weight_bytes": dict(dtypes),
+        "weights": [{"name": t.name, "shape": list(t.sizes), "dtype": t.dtype} for t in constants],
     }
 
 
-def _keras(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
-        entry = archive.getinfo("config.json")
-        if entry.file_size > CONFIG_LIMIT_BYTES:
-            raise ValueError(f"config.json of {entry.file_size} bytes")
-        config = json.loads(archive.read(entry))
-        metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
-    layers = [{"name": layer["config"].get("name", ""), "kind": layer["class_name"]} for layer in _layers(config)]
-    return {
-        "format": "keras",
-        "name": config["config"].get("name", ""),
-        "keras_version": metadata.get("keras_version"),
-        "signatures": {"": {"inputs": _keras_inputs(config), "outputs": []}},
-        "layers": layers,
-        "runs_code": code_layers(config),
-    }
-
-
-def _keras_inputs(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The model's own input layers; the outputs' shapes stand nowhere in the file."""
-    own = config["config"].get("layers", [])
-    found = [layer["config"] for layer in own if layer["class_name"] == "InputLayer"]
-    return [
-        {"name": layer.get("name", ""), "shape": list(layer["batch_shape"]), "dtype": str(layer.get("dtype", ""))}
-        for layer in found
-        if isinstance(layer.get("batch_shape"), list)
-    ]
-
-
-def _layers(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The layers of a model and of the models nested in it, in order."""
-    own = config.get("config", {})
-    nested = own.get("layers", []) if isinstance(own, dict) else []
-    return [leaf for layer in nested for leaf in (_layers(layer) or [layer])]
-
-
-def _saved_model(path: Path) -> dict[str, Any]:
-    graphs = messages(memoryview(path.read_bytes()), 2)
-    if not graphs:
-        raise ValueError("no MetaGraphDef")
-    signatures = {}
-    for entry in messages(graphs[0], 5):
-        definition = messages(entry, 2)[-1]
-        sides = [[_tf_tensor(item) for item in messages(definition, number)] for number in (1, 2)]
-        signatures[text(entry, 1)] = {"inputs": sides[0], "outputs": sides[1]}
-    operators: Counter[str] = Counter()
-    for graph in messages(graphs[0], 2):
-        operators.update(text(node, 2) for node in messages(graph, 1))
-        for library in messages(graph, 2):
-            operators.update(text(node, 2) for function in messages(library, 1) for node in messages(function, 3))
-    signatures.pop("__saved_model_init_op", None)
-    return {"format": "savedmodel", "signatures": signatures, "operators": dict(operators)}
-
-
-def _tf_tensor(entry: memoryview) -> dict[str, Any]:
-    info = messages(entry, 2)[-1]
-    shapes = messages(info, 3)
-    sizes = [whole(dim, 1) for dim in messages(shapes[-1], 2)] if shapes else []
-    kind = whole(info, 2)
-    return {
-        "name": text(entry, 1),
-        "shape": [None if d < 0 else d for d in sizes],
-        "dtype": TF_TYPES.get(kind, f"type {kind}"),
-    }
-
-
-def _onnx(path: Path) -> dict[str, Any]:
-    model = memoryview(path.read_bytes())
-    graphs = messages(model, 7)
-    if not graphs:
-        raise ValueError("no graph")
-    weights = {text(tensor, 8) for tensor in messages(graphs[-1], 5)}
-    sides = [[_onnx_tensor(v) for v in messages(graphs[-1], n) if text(v, 1) not in weights] for n in (11, 12)]
-    return {
-        "format": "onnx",
-        "opset": max((whole(entry, 2) for entry in messages(model, 8) if not text(entry, 1)), default=None),
-        "signatures": {"": {"inputs": sides[0], "outputs": sides[1]}},
-        "operators": dict(_onnx_operators(model, graphs[-1])),
-    }
-
-
-def _onnx_operators(model: memoryview, graph: memoryview) -> Counter[str]:
-    """Of the graph, the graphs in its nodes (If, Loop, Scan) and the model's own functions."""
-    found: Counter[str] = Counter()
-    left = [*messages(graph, 1), *(node for function in messages(model, 25) for node in messages(function, 7))]
-    while left:
-        node = left.pop()
-        found[text(node, 4)] += 1
-        for attribute in messages(node, 5):
-            left += [inner for n in (6, 11) for body in messages(attribute, n) for inner in messages(body, 1)]
-    return found
-
-
-def _onnx_tensor(value: memoryview) -> dict[str, Any]:
-    kind, shape = 0, []
-    for number, tensor in ((n, v) for t in messages(value, 2) for n, v in fields(t)):
-        if number == 1 and isinstance(tensor, memoryview):
-            kind = whole(tensor, 1)
-            dims = [dim for part in messages(tensor, 2) for dim in messages(part, 1)]
-            sizes = [whole(dim, 1) for dim in dims]  # 0 where the size is a name or unknown; exporters also write -1
-            shape = [size if size > 0 else None for size in sizes]
-    return {"name": text(value, 1), "shape": shape, "dtype": ONNX_TYPES.get(kind, f"type {kind}")}
+def _metadata(data: bytes) -> dict[str, Any]:
+    """What the file says of itself; `metadata_damaged` says why it could not be read: the model runs without it."""
+    try:
+        found = read_metadata(data)
+        files = packed_names(data)
+    except (ModelError, ValueError) as e:
+        return {"metadata": None, "metadata_damaged": str(e)}
+    if found is None and not files:
+        return {"metadata": None}
+    return {"metadata": {**asdict(found or Metadata(name="")), "files": files}}
 
 
 def _bundle(path: Path) -> dict[str, Any]:
@@ -230,10 +142,11 @@ def _bundle(path: Path) -> dict[str, Any]:
         "source": dict(manifest.source),
         "signatures": {name: asdict(signature) for name, signature in manifest.signatures.items()},
         "variants": [asdict(variant) for variant in manifest.variants],
-        "weights": len(manifest.weights),
         "toolchain": dict(manifest.toolchain),
+        "parameters": sum(math.prod(weight.shape) for weight in manifest.weights),
+        "weights": [asdict(weight) for weight in manifest.weights],
     }
 
 
-READERS = {".onnx": _onnx}
-EXPECTED = "Expected a bundle, a .tflite, .keras or .onnx file, or a SavedModel folder."
+READERS = {".onnx": read_onnx}
+EXPECTED = "Expected a bundle, a .tflite, .keras, .h5 or .onnx file, or a SavedModel folder."

@@ -19,21 +19,39 @@ def fields(message: memoryview) -> Iterator[Field]:
     """
     at = 0
     while at < len(message):
-        key, at = _varint(message, at)
+        key, at = varint(message, at)
         number, wire = key >> 3, key & 7
         if wire == 0:
-            value, at = _varint(message, at)
+            value, at = varint(message, at)
             yield number, value
         elif wire in (1, 5):
             size = 8 if wire == 1 else 4
             yield number, int.from_bytes(_take(message, at, size), "little")
             at += size
         elif wire == 2:
-            size, at = _varint(message, at)
+            size, at = varint(message, at)
             yield number, _take(message, at, size)
             at += size
         else:
             raise ValueError(f"wire type {wire} at byte {at}")
+
+
+def varint(message: memoryview, at: int) -> tuple[int, int]:
+    """A number and where the next field begins.
+
+    Raises:
+        ValueError: It ends early or is longer than 10 bytes.
+    """
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(message):
+            raise ValueError("the message ends inside a number")
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError(f"a number longer than 10 bytes at byte {at}")
 
 
 def messages(message: memoryview, number: int) -> list[memoryview]:
@@ -52,19 +70,6 @@ def whole(message: memoryview, number: int, default: int = 0) -> int:
     found = [value for n, value in fields(message) if n == number and isinstance(value, int)]
     value = found[-1] if found else default
     return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            raise ValueError("the message ends inside a number")
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError(f"a number longer than 10 bytes at byte {at}")
 
 
 def _take(message: memoryview, at: int, size: int) -> memoryview:

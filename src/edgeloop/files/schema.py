@@ -66,6 +66,7 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
         *(("", ""), ("stride_w", "i32"), ("stride_h", "i32")),
         *(("filter_w", "i32"), ("filter_h", "i32"), ("activation", "i8")),
     ),
+    "BATCH_MATMUL": (("adj_x", "u8"), ("adj_y", "u8")),
     "CALL_ONCE": (("init_subgraph_index", "i32"),),
     "CONCATENATION": (("axis", "i32"), ("activation", "i8")),
     "CONV_2D": (

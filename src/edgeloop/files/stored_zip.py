@@ -15,6 +15,7 @@ from typing import Any
 END = struct.Struct("<4s6xHII2x")  # entries, directory size, directory start
 ENTRY = struct.Struct("<4s6xH4xIIIHHH8xI")  # method, crc, sizes, lengths of name, extra and comment, local header
 LOCAL = struct.Struct("<4s22xHH")  # lengths of name and extra
+ZIP64 = struct.Struct("<4s4xQ4x")  # where the end record with 64-bit numbers lies, just before the plain one
 COMMENT_LIMIT_BYTES = 0xFFFF
 ENTRY_LIMIT, LIMIT_BYTES = 1024, 4 << 20
 
@@ -26,9 +27,19 @@ def packed_files(data: bytes, wanted: Iterable[str]) -> dict[str, bytes]:
         ValueError: A damaged directory, a compressed file, a checksum that does not hold, more than 1,024 entries, more
             than 4 MiB wanted.
     """
+    base, entries = _entries(data)
+    found, left = {}, LIMIT_BYTES
+    for name in wanted:
+        if name in entries:
+            found[name] = _content(data, base, entries[name], left)
+            left -= len(found[name])
+    return found
+
+
+def _entries(data: bytes) -> tuple[int, dict[str, tuple[Any, ...]]]:
     at = data.rfind(b"PK\5\6", max(0, len(data) - END.size - COMMENT_LIMIT_BYTES))
     if at < 0:
-        return {}
+        return 0, {}
     _, count, length, start = _unpack(END, data, at, b"PK\5\6")
     if count > ENTRY_LIMIT:
         raise ValueError(f"a zip of {count} files, more than {ENTRY_LIMIT}")
@@ -39,12 +50,30 @@ def packed_files(data: bytes, wanted: Iterable[str]) -> dict[str, bytes]:
         name = position + ENTRY.size
         entries[data[name : name + entry[5]].decode("utf-8", "replace")] = entry
         position = name + sum(entry[5:8])
-    found, left = {}, LIMIT_BYTES
-    for name in wanted:
-        if name in entries:
-            found[name] = _content(data, base, entries[name], left)
-            left -= len(found[name])
-    return found
+    return base, entries
+
+
+def directory_bytes(data: bytes | memoryview) -> int:
+    """How long the directory of the zip that `data` ends with says it is: what a reader of it takes in. 0: no zip."""
+    tail = bytes(data[-(END.size + COMMENT_LIMIT_BYTES + ZIP64.size) :])
+    at = tail.rfind(b"PK\5\6")
+    if at < 0 or at + END.size > len(tail):
+        return 0
+    _, _, length, _ = END.unpack_from(tail, at)
+    locator = tail[max(0, at - ZIP64.size) : at]
+    if locator[:4] != b"PK\6\7":
+        return length
+    where = ZIP64.unpack(locator)[1]  # the larger numbers of zip64, which a small file may carry too
+    return struct.unpack_from("<Q", data, min(where + 40, len(data)))[0]
+
+
+def packed_names(data: bytes) -> list[str]:
+    """The names of all files of the zip that `data` ends with.
+
+    Raises:
+        ValueError: As packed_files.
+    """
+    return list(_entries(data)[1])
 
 
 def _content(data: bytes, base: int, entry: tuple[Any, ...], limit: int) -> bytes:

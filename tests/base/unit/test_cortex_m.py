@@ -13,11 +13,13 @@ from graph_facts_json import from_json
 
 from edgeloop.files.arena import Buffer, arena_bytes, plan
 from edgeloop.files.graph_facts import GraphFacts, Step, Value
-from edgeloop.files.targets.cortex_m import CortexMReason, refusals, report, tail_bytes
+from edgeloop.files.targets.cortex_m import CortexMReason, refusals, report
+from edgeloop.files.targets.tflite_micro_memory import persistent_bytes
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "targets"
 PAIRS = [json.loads(line) for line in gzip.decompress((GOLDEN / "edgetpu_pairs.jsonl.gz").read_bytes()).splitlines()]
 BRANCHES = json.loads((GOLDEN / "tflite_micro_branches.json").read_text())  # models of ten lines with IF and WHILE
+OPERATORS = json.loads((GOLDEN / "tflite_micro_operators.json").read_text())  # models of one operator each
 MEASURED = json.loads((GOLDEN / "tflite_micro.json").read_text())["models"]
 
 
@@ -92,6 +94,7 @@ REFUSED = {
         one("FULLY_CONNECTED", FLOAT, value(4, 8, constant_bytes=32), out=FLOAT),
         CortexMReason.DTYPE,
     ),
+    "an exponential of 8 bits": (one("EXP", value(8), out=value(8)), CortexMReason.FLOAT),
     "a free height": (one("RELU", value(1, 1, free=True), out=value(1, 1)), CortexMReason.DYNAMIC),
     "eleven to join": (one("CONCATENATION", *[value(1, 1)] * 11, out=value(1, 11)), CortexMReason.INPUTS),
 }
@@ -153,7 +156,9 @@ def test_the_graphs_that_control_flow_calls_are_planned_in_its_time():
 def test_an_operator_in_a_called_graph_is_refused_and_one_of_another_signature_is_not():
     lacking, fine = one("TOPK_V2", value(64), out=value(64)), one("RELU", value(64), out=value(64))
     assert report(branching(lacking, fine), 1)["supported"] == 2
-    assert report([fine, lacking], 1) == report([fine], 1)
+    beside = report([fine, lacking], 1)
+    assert (beside["supported"], beside["total"]) == (1, 1)
+    assert "TOPK_V2" in beside["arena_unknown"]  # the interpreter keeps all graphs of a file
 
 
 def test_a_graph_that_calls_itself_or_nothing_is_damage():
@@ -186,7 +191,7 @@ def test_the_arena_of_branches_and_loops_is_the_real_interpreters(name):
     graphs, measured = [from_json(graph) for graph in BRANCHES[name]["graphs"]], BRANCHES[name]
     found = report(graphs, 1)
     assert found["activations_bytes"] == measured["head"]
-    assert abs(found["persistent_bytes"] / measured["tail"] - 1) < 0.21  # as is said at CALLED_TENSOR_BYTES
+    assert found["persistent_bytes"] == measured["tail"]
 
 
 def test_the_planned_activations_are_those_of_the_real_planner_to_the_byte():
@@ -195,9 +200,29 @@ def test_the_planned_activations_are_those_of_the_real_planner_to_the_byte():
     assert [arena_bytes(g, g.steps) for g, _ in heads] == [head for _, head in heads]
 
 
-def test_the_rest_of_the_arena_is_within_7_percent_of_what_the_real_interpreter_takes():
-    tails = [(tail_bytes(from_json(PAIRS[m["pair"]]["facts"])), m["tail"]) for m in MEASURED if "tail" in m]
-    assert max(abs(estimate / tail - 1) for estimate, tail in tails) < 0.07
+def test_the_rest_of_the_arena_is_what_the_real_interpreter_takes_to_the_byte():
+    tails = [(persistent_bytes([from_json(PAIRS[m["pair"]]["facts"])]), m["tail"]) for m in MEASURED if "tail" in m]
+    assert len(tails) == 66
+    assert [estimate for estimate, _ in tails] == [tail for _, tail in tails]
+
+
+def test_what_each_kernel_keeps_is_what_the_real_interpreter_takes_for_a_model_of_that_operator():
+    found = {name: persistent_bytes([from_json(g) for g in m["graphs"]]) for name, m in OPERATORS.items()}
+    assert found == {name: m["tail"] for name, m in OPERATORS.items()}
+    assert len(found) > 80
+
+
+def test_a_kernel_that_is_not_in_the_table_leaves_the_rest_unknown_and_is_named():
+    found = report([one("SignalRfft", value(8, dtype="int16"), out=value(8, dtype="int16"), custom=True)], 100)
+    assert (found["persistent_bytes"], found["arena_bytes"], found["activations_bytes"]) == (None, None, 32)
+    assert "SignalRfft" in found["arena_unknown"]
+
+
+def test_by_hand_the_structures_of_a_model_of_one_operator_stand_behind_each_other():
+    # allocators 104 + 72 + 272 + 16, one graph 24, two tensors 2 * 24, one node 64; RELU's 28 bytes at a multiple of
+    # 16: 600 + 28 -> 640; then pointers of input and output, 8 each at a multiple of 16, before a tensor of 64 bytes each:
+    # 656 + 64 = 720 + 8 -> 736 + 64 = 800
+    assert persistent_bytes([one("RELU", value(16), out=value(16))]) == 800
 
 
 def test_a_model_is_supported_where_the_real_interpreter_ran_it():

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgeloop.convert.sources.identify import LIMIT_BYTES, TFJS_MODEL
 from edgeloop.errors import ModelError
-from edgeloop.files.inspect import CONFIG_LIMIT_BYTES
+from edgeloop.files.keras_file import CONFIG_LIMIT_BYTES
 
 WEIGHTS = "weightsManifest"
 DTYPES = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "uint8": "u1", "int8": "i1", "bool": "?"}

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from edgeloop.edge.commands.facts_tables import facts_notes, facts_tables
 from edgeloop.edge.commands.target_tables import target_answer
 from edgeloop.errors import OptionsError
 from edgeloop.files.inspect import inspect as read_facts
 from edgeloop.files.targets.target import Target, inspect_for_target
-from edgeloop.result import CommandResult, Table
+from edgeloop.result import CommandResult
 
 
 def inspect(
     ctx: typer.Context,
     model: Annotated[
-        Path, typer.Argument(help="Inspect this bundle, .tflite, .keras or .onnx file, or SavedModel folder.")
+        Path, typer.Argument(help="Inspect this bundle, .tflite, .keras, .h5 or .onnx file, or SavedModel folder.")
     ],
     target: Annotated[
         Target | None,
@@ -34,25 +34,4 @@ def inspect(
     if variant is not None:
         raise OptionsError("--variant needs --target, which is missing", advice="Add --target, or leave --variant out.")
     found = read_facts(model)
-    tables = []
-    if "variants" in found:
-        ids = [(v["id"], v["format"], v["scheme"], ", ".join(v["requires"]["runtimes"])) for v in found["variants"]]
-        tables.append(Table("variants", ("variant", "format", "scheme", "checked on"), ids))
-    ends = {name: each for name, each in found.get("signatures", {}).items() if each["inputs"] or each["outputs"]}
-    tables += [_signatures(name, signature) for name, signature in ends.items()]
-    counts = found.get("operators") or Counter(layer["kind"] for layer in found.get("layers", ()))
-    if counts:
-        what = "operator" if "operators" in found else "layer"
-        rows = [(name, str(count)) for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-        tables.append(Table(f"{what}s", (what, "count"), rows))
-    title = f"{model}: {found['format']}, {found['bytes'] / 1e3:,.1f} kB"
-    return CommandResult(found, tables, [title])
-
-
-def _signatures(name: str, signature: dict[str, Any]) -> Table:
-    rows = [
-        (side[:-1], t["name"], "[" + ", ".join("any" if d is None else str(d) for d in t["shape"]) + "]", t["dtype"])
-        for side in ("inputs", "outputs")
-        for t in signature[side]
-    ]
-    return Table(f"signature {name or '(none)'}", ("", "tensor", "shape", "dtype"), rows)
+    return CommandResult(found, facts_tables(found), facts_notes(model, found))

@@ -4,7 +4,7 @@ Sources
     operators  the resolver with all of them, https://github.com/tensorflow/tflite-micro
                (python/tflite_micro/python_ops_resolver.cc), each one tried on PyPI's tflite-micro 0.dev20261023182759
     types      what its kernels' Prepare refuses, seen with that package on the models of docs/targets.md
-    arena      arena.py for the head; the tail is fitted, below
+    arena      arena.py for the head, tflite_micro_memory.py for the tail
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from edgeloop.files.arena import arena_bytes, run_with
 from edgeloop.files.graph_facts import GraphFacts, Step
 from edgeloop.files.targets.operator_refusal import OperatorRefusal, rows
+from edgeloop.files.targets.tflite_micro_memory import persistent_bytes, unknown_kernels
 
 RESOLVER = "tflite-micro 0.dev20261023"
 RESOLVED = """
@@ -41,11 +42,6 @@ STRIDED_SLICE UNPACK
 BYTES_TOO = frozenset(COPIES.split())
 CONCATENATION_LIMIT = 10  # kMaxInputNum of its kernel
 STORED = frozenset({"float16", "bfloat16", "float64", "string", "complex64", "complex128"})
-# The tail of the arena (persistent structures), fitted on every other one of 70 models that the package above loads, in
-# 64 bits: off by at most 7%, half of the time by 1%, on the others. A 32-bit core needs less.
-TAIL_BYTES, TENSOR_BYTES, OPERATOR_BYTES, CHANNEL_BYTES, END_BYTES = 500, 58, 74, 8, 110
-# Of the graphs that IF and WHILE call, fitted on 12 models: off by at most 20%, half of the time by 8%
-CALLED_TENSOR_BYTES, CALLED_OPERATOR_BYTES = 61, 43
 
 
 class CortexMReason(enum.Enum):
@@ -53,6 +49,7 @@ class CortexMReason(enum.Enum):
 
     OPERATOR = "Replace the operator, or write a kernel and add it to the resolver."
     DTYPE = "Quantize the model to full int8."
+    FLOAT = "Keep the operator in float32, or move it out of the model."
     DYNAMIC = "Give every dimension but the batch a fixed size."
     INPUTS = "Concatenate them in two steps."
 
@@ -62,48 +59,31 @@ def refusals(graph: GraphFacts) -> tuple[OperatorRefusal | None, ...]:
     return tuple(next((found for rule in RULES if (found := rule(graph, step))), None) for step in graph.steps)
 
 
-def tail_bytes(graph: GraphFacts, called: Sequence[GraphFacts] = ()) -> int:
-    """Estimated size of what the interpreter keeps beside the activations; `called` are the file's other graphs."""
-    ends = len(graph.inputs) + len(graph.outputs)
-    return (
-        TAIL_BYTES
-        + TENSOR_BYTES * len(graph.values)
-        + OPERATOR_BYTES * len(graph.steps)
-        + CHANNEL_BYTES * sum(_channels(graph, step) for step in graph.steps)
-        + END_BYTES * ends
-        + sum(CALLED_TENSOR_BYTES * len(g.values) + CALLED_OPERATOR_BYTES * len(g.steps) for g in called)
-    )
-
-
 def report(graphs: Sequence[GraphFacts], model_bytes: int) -> dict[str, Any]:
     """What `--json` prints of a file: its first graph, which runs, and those that its control flow calls.
-    `arena_bytes` is None where a tensor has no fixed size, and `arena_unknown` says which.
+    `arena_bytes` is None where a part of it is not known, and `arena_unknown` says why.
 
     Raises:
         ValueError: A graph calls itself, or one that the file does not have.
     """
     first, *called = run_with(graphs)
-    head, tail = arena_bytes(first, first.steps, graphs), tail_bytes(first, called)
+    head, tail = arena_bytes(first, first.steps, graphs), persistent_bytes(graphs)
     found = [pair for g in (first, *called) for pair in zip(g.steps, refusals(g), strict=True)]
     return {
         **rows(found, "supported"),
         "activations_bytes": head,
         "persistent_bytes": tail,
-        "arena_bytes": None if head is None else head + tail,
-        "arena_unknown": "a tensor has a dimension without a fixed size" if head is None else None,
+        "arena_bytes": None if head is None or tail is None else head + tail,
+        "arena_unknown": _unknown(graphs, head, tail),
         "flash_bytes": model_bytes,
         "resolver": RESOLVER,
     }
 
 
-def _channels(graph: GraphFacts, step: Step) -> int:
-    """For how many channels a kernel keeps a multiplier and a shift."""
-    if step.op not in WEIGHTED or len(step.inputs) < 2:
-        return 0
-    weights = graph.values[step.inputs[1]]
-    if step.op == "FULLY_CONNECTED" and weights.scales < 2:
-        return 0
-    return (weights.shape[-1] if step.op == "DEPTHWISE_CONV_2D" else weights.shape[0]) if weights.shape else 0
+def _unknown(graphs: Sequence[GraphFacts], head: int | None, tail: int | None) -> str | None:
+    if tail is None:
+        return f"what the kernel of {', '.join(unknown_kernels(graphs))} keeps is not known"
+    return "a tensor has a dimension without a fixed size" if head is None else None
 
 
 def _known(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
@@ -121,6 +101,13 @@ def _types(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
         return OperatorRefusal(
             why=CortexMReason.DTYPE, found="its type is uint8, the older quantization; kernels compute in int8"
         )
+    return None
+
+
+def _float(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
+    other = [value.dtype for value in graph.computed(step) if value.dtype != "float32"]
+    if step.op == "EXP" and other:  # the one operator that the converter quantizes and no kernel runs so
+        return OperatorRefusal(why=CortexMReason.FLOAT, found=f"its type is {other[0]}; its kernel takes float32")
     return None
 
 
@@ -151,4 +138,11 @@ def _inputs(graph: GraphFacts, step: Step) -> OperatorRefusal | None:
     return None
 
 
-RULES: tuple[Callable[[GraphFacts, Step], OperatorRefusal | None], ...] = (_known, _types, _hybrid, _sizes, _inputs)
+RULES: tuple[Callable[[GraphFacts, Step], OperatorRefusal | None], ...] = (
+    _known,
+    _types,
+    _float,
+    _hybrid,
+    _sizes,
+    _inputs,
+)
