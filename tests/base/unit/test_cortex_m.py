@@ -220,7 +220,7 @@ def test_a_kernel_that_is_not_in_the_table_leaves_the_rest_unknown_and_is_named(
 
 def test_by_hand_the_structures_of_a_model_of_one_operator_stand_behind_each_other():
     # allocators 104 + 72 + 272 + 16, one graph 24, two tensors 2 * 24, one node 64; RELU's 28 bytes at a multiple of
-    # 16: 600 + 28 -> 640; then pointers of input and output, 8 each at a multiple of 16, before a tensor of 64 bytes each:
+    # 16: 600 + 28 -> 640; then pointers of input and output, 8 each at a multiple of 16, and a tensor of 64 bytes each:
     # 656 + 64 = 720 + 8 -> 736 + 64 = 800
     assert persistent_bytes([one("RELU", value(16), out=value(16))]) == 800
 

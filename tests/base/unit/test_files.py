@@ -113,7 +113,7 @@ BAD = {
     "text named .keras": ("x.keras", b"hello", "not a model file of a known format"),
     "a zip that is no model": ("x.keras", b"PK\x03\x04rest", "damaged"),
     "a cut .tflite": ("x.tflite", b"\x1c\0\0\0TFL3\xff\xff", "damaged"),
-    "an HDF5 file": ("x.h5", b"\x89HDF\r\n\x1a\n rest", "HDF5 file, .* Save it as .keras"),
+    "an HDF5 file": ("x.h5", b"\x89HDF\r\n\x1a\n rest", "damaged .*superblock"),
     "html named .onnx": ("x.onnx", b"<html></html>", "damaged"),
 }
 
@@ -145,7 +145,28 @@ def test_an_onnx_dimension_without_a_size_is_free_however_the_exporter_wrote_it(
     tensor = field(1, b"x") + field(2, field(1, b"\x08\x01" + field(2, shape)))
     (tmp_path / "m.onnx").write_bytes(field(7, field(11, tensor) + field(12, tensor)))
     (read,) = inspect(tmp_path / "m.onnx")["signatures"][""]["inputs"]
-    assert read == {"name": "x", "shape": [None, None, None, 3], "dtype": "float32"}
+    dims = ["batch", None, -1, 3]  # as the file says it
+    assert read == {"name": "x", "shape": [None, None, None, 3], "dtype": "float32", "dims": dims}
+
+
+def test_an_onnx_tensor_without_a_shape_is_no_scalar(tmp_path):
+    bare, scalar = (field(1, b"x") + field(2, field(1, b"\x08\x01" + shape)) for shape in (b"", field(2, b"")))
+    (tmp_path / "m.onnx").write_bytes(field(7, field(11, bare) + field(12, scalar)))
+    found = inspect(tmp_path / "m.onnx")["signatures"][""]
+    assert found["inputs"][0]["shape"] is None
+    assert found["outputs"][0]["shape"] == []
+
+
+def test_an_onnx_files_parameters_are_those_of_its_initializers_packed_or_not(tmp_path):
+    packed, plain = field(1, b"\x02\x03") + b"\x10\x01", b"\x08\x04\x08\x05\x10\x0a"  # [2, 3] float32, [4, 5] float16
+    graph = field(5, packed + field(8, b"w")) + field(5, plain + field(8, b"v"))
+    (tmp_path / "m.onnx").write_bytes(field(7, graph))
+    found = inspect(tmp_path / "m.onnx")
+    assert found["parameters"] == 2 * 3 + 4 * 5
+    assert found["weights"] == [
+        {"name": "w", "shape": [2, 3], "dtype": "float32"},
+        {"name": "v", "shape": [4, 5], "dtype": "float16"},
+    ]
 
 
 def test_inspect_names_an_empty_folder(tmp_path):

@@ -21,6 +21,8 @@ from edgeloop.runtime.client import agent
 from edgeloop.runtime.device import parse_device
 from edgeloop.runtime.runners import AGENT_RUNNERS, runners
 
+PARAMETERS = 3 * 3 * 4 + 4 + 6 * 6 * 4 * 3 + 3  # of the model below
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
@@ -38,6 +40,7 @@ def bundle(tmp_path_factory):
         name="tiny",
     )
     model.save(folder / "tiny.keras")
+    model.export(folder / "exported", verbose=False)
     x = np.random.default_rng(0).random((32, 8, 8, 1), np.float32)
     np.savez(folder / "c.npz", x=x)
     options = ConvertOptions(
@@ -167,7 +170,8 @@ def test_every_registered_runner_says_what_it_runs():
 def test_inspect_counts_operators_of_a_tflite_without_loading_a_runtime(bundle):
     found = inspect(bundle / "float32.tflite")
     assert found["operators"] == {"CONV_2D": 1, "RESHAPE": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1}
-    assert found["signatures"]["infer"]["inputs"] == [{"name": "image", "shape": [None, 8, 8, 1], "dtype": "float32"}]
+    (image,) = found["signatures"]["infer"]["inputs"]
+    assert image == {"name": "image", "shape": [None, 8, 8, 1], "dtype": "float32", "dims": [-1, 8, 8, 1]}
 
 
 def test_inspect_reads_keras_layers_onnx_operators_and_bundles(bundle):
@@ -179,7 +183,13 @@ def test_inspect_reads_keras_layers_onnx_operators_and_bundles(bundle):
     ]
     onnx = inspect(bundle / "model.onnx")
     assert onnx["operators"]["Conv"] == 1
-    assert onnx["signatures"][""]["inputs"] == [{"name": "image", "shape": [None, 8, 8, 1], "dtype": "float32"}]
+    (image,) = onnx["signatures"][""]["inputs"]
+    assert (image["name"], image["shape"], image["dtype"]) == ("image", [None, 8, 8, 1], "float32")
+    keras = inspect(bundle.parent / "tiny.keras")
+    assert keras["parameters"] == inspect(bundle)["parameters"] == PARAMETERS
+    exported = inspect(bundle.parent / "exported")  # Keras writes each variable twice
+    assert (exported["parameters"], exported["weights"][0]["name"]) == (PARAMETERS, "tiny/conv/kernel")
+    assert [end["shape"] for end in keras["signatures"][""]["outputs"]] == [[None, 3]]
     assert [v["id"] for v in inspect(bundle)["variants"]] == [
         "float32",
         "float16",
