@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.cloud.train.config import MemoryConfig
+from edgeloop.cloud.train.memory import forward_pass
 from edgeloop.cloud.train.objective import Objective
 from edgeloop.extras import need
 
@@ -39,17 +40,28 @@ def gradients_of(
     tf = need("tensorflow", extra="cloud")
     variables = [*(variable.value for variable in model.trainable_variables), *tables]
     scale = getattr(optimizer, "scale_loss", lambda loss: loss)
+    forward, parts = forward_pass(model, memory), memory.accumulate
 
     def part(features: Any, labels: Any) -> tuple[Any, list[Any]]:
         with tf.GradientTape() as tape:
-            outputs = model(features, training=True)
+            outputs = forward(features)
             loss = tf.nn.compute_average_loss(objective.losses(labels, outputs), global_batch_size=batch)
             if model.losses:  # regularization, once for all replicas and parts
-                loss += tf.nn.scale_regularization_loss(tf.add_n(model.losses)) / memory.accumulate
+                loss += tf.nn.scale_regularization_loss(tf.add_n(model.losses)) / parts
             scaled = scale(loss)
         return loss, tape.gradient(scaled, variables)
 
-    return lambda item: part(*item)
+    def added(item: tuple[Any, Any]) -> tuple[Any, list[Any]]:
+        """The sums over all parts, one part after the other in the graph."""
+        split = tf.nest.map_structure(lambda t: tf.reshape(t, [parts, -1, *t.shape[1:]]), item)
+        loss, gradients = tf.constant(0.0), [tf.zeros_like(variable) for variable in variables]
+        for k in tf.range(parts):
+            one, more = part(*tf.nest.map_structure(lambda t, k=k: t[k], split))
+            loss += one
+            gradients = [a if b is None else a + b for a, b in zip(gradients, more, strict=True)]
+        return loss, gradients
+
+    return (lambda item: part(*item)) if parts == 1 else added
 
 
 def gradient_step(
