@@ -35,7 +35,7 @@ def test_a_key_is_set_from_the_shell_with_or_without_quotes(write):
     changes = ["data.batch=64", "optimizer.learning-rate=0.5", "optimizer.name=sgd", 'optimizer.options.momentum=0.9',
                "strategy.links='slow'"]  # fmt: skip
     config = read_config(write(SMALL + "[optimizer]\nlearning_rate = 3.0\n"), changes)
-    assert (config.data.batch, config.optimizer.learning_rate, config.optimizer.name) == (64, 0.5, "sgd")
+    assert (config.pipeline.batch, config.optimizer.learning_rate, config.optimizer.name) == (64, 0.5, "sgd")
     assert config.optimizer.options == {"momentum": 0.9} and config.strategy.links == Links.SLOW
 
 
@@ -49,9 +49,9 @@ def test_a_text_is_short_for_the_first_key_of_its_table(write):
     ("text", "said"),
     [
         ("[dta]\n", "dta is not known. Did you mean data"),
-        (SMALL + "bacth = 3\n", "data: bacth is not known. Did you mean batch"),
+        (SMALL + "bacth = 3\n", "data: bacth is not known"),
         (SMALL + "[strategy]\nname = 'mirored'\n", "'mirored' is not known. Did you mean mirrored"),
-        (SMALL + "batch = 'many'\n", "data: batch is 'many'. It must be a whole number"),
+        (SMALL + "batch = 'many'\n", "pipeline: batch is 'many'. It must be a whole number"),
         ("[model]\n", "data is missing"),
         (SMALL + "batch = 10\n[memory]\naccumulate = 4\n", "batch is 10, which 4 equal parts cannot make up"),
         (SMALL + "[loop]\nepochs = 0\n", "epochs is 0. It must be 1 or more"),

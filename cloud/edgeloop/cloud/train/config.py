@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop import settings
+from edgeloop.cloud.input.options import PipelineOptions
 from edgeloop.cloud.train.checkpoints import CheckpointOptions
 from edgeloop.cloud.train.choose import Bound, Links, Workers
 from edgeloop.cloud.train.data import DataConfig
@@ -188,11 +189,15 @@ class CallbacksConfig:
     epoch: tuple[str, ...] = ()
 
 
+BATCHES = PipelineOptions()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """A whole training."""
+    """A whole training. `pipeline.batch` is of one replica."""
 
     data: DataConfig
+    pipeline: PipelineOptions = BATCHES
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     loop: LoopConfig = LoopConfig()
@@ -203,9 +208,9 @@ class TrainConfig:
     callbacks: CallbacksConfig = CallbacksConfig()
 
     def __post_init__(self) -> None:
-        if self.data.batch % self.memory.accumulate:
+        if self.pipeline.batch % self.memory.accumulate:
             raise OptionsError(
-                f"[data] batch is {self.data.batch}, which {self.memory.accumulate} equal parts cannot make up",
+                f"[pipeline] batch is {self.pipeline.batch}, which {self.memory.accumulate} equal parts cannot make up",
                 advice="Choose [memory] accumulate so that it divides the batch.",
             )
 
@@ -221,10 +226,10 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         OptionsError: An unknown key (the nearest known one is named), a wrong value, or a contradiction.
     """
     given = _tables(settings.read_toml(path), str(path))
-    given = _anchored(TrainConfig, given, path.resolve().parent)
+    given = _anchored(TrainConfig, _batches_moved(given), path.resolve().parent)
     for change in changes:
         _set(given, change)
-    return settings.build(TrainConfig, given, str(path))
+    return settings.build(TrainConfig, _batches_moved(given), str(path))
 
 
 def to_toml(config: Any) -> str:
@@ -239,6 +244,18 @@ def _tables(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     short = {name: value for name, value in given.items() if isinstance(value, str)}
     first = {name: dataclasses.fields(kinds[name.replace("_", "-")])[0].name for name in short}
     return {**given, **{name: {first[name]: value} for name, value in short.items()}}
+
+
+def _batches_moved(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of [pipeline] that stand in [data], where they read as well, at their place."""
+    data = tables.get("data")
+    if not isinstance(data, Mapping):
+        return dict(tables)
+    own, other = ({one.name for one in dataclasses.fields(kind)} for kind in (DataConfig, PipelineOptions))
+    moved = {key for key in data if key.replace("-", "_") in other - own}
+    kept = {key: value for key, value in data.items() if key not in moved}
+    pipeline = {**tables.get("pipeline", {}), **{key: data[key] for key in data if key in moved}}
+    return {**tables, "data": kept, **({"pipeline": pipeline} if pipeline else {})}
 
 
 def _anchored(kind: type, given: Mapping[str, Any], base: Path) -> dict[str, Any]:

@@ -1,104 +1,133 @@
-"""Labelled examples of a training: read, checked before the first step, and handed out in batches."""
+"""The examples of a training: opened and checked before the first step, and the stream of their batches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeloop.cloud.input.cache import cached
+from edgeloop.cloud.input.examples import WHOLE, Examples, LabelKind, Shard, Sharded
+from edgeloop.cloud.input.options import Cache, DataOptions, PipelineOptions
+from edgeloop.cloud.input.parts import hold_out
+from edgeloop.cloud.input.pipeline import evaluation_batches
+from edgeloop.cloud.input.readers import open_examples
 from edgeloop.errors import DataError, OptionsError
 from edgeloop.extras import need
 
+EVALUATION_BATCH = 256  # no gradients are kept: more fits than in a training step
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
-    """Which data.
+class DataConfig(DataOptions):
+    """What to read, and what of it to hold out.
 
     Attributes:
-        path: A .npz file: inputs by name (or x), and y.
         validation: Data of the same kind to decide by; None: a part of `path` is held out.
         held_out: Share of `path` that no step trains on, above 0 and below 1.
-        batch: Examples of one step on each replica.
     """
 
-    path: Path
     validation: Path | None = None
     held_out: float = 0.1
-    batch: int = 32
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise OptionsError(f"[data] batch is {self.batch}", advice="It must be 1 or more.")
+        DataOptions.__post_init__(self)  # `super()` does not find the class that slots=True makes anew
         if not 0 < self.held_out < 1:
-            raise OptionsError(f"[data] held-out is {self.held_out}", advice="It must be above 0 and below 1.")
+            raise OptionsError(f"[data] held-out is {self.held_out:g}", advice="It must be above 0 and below 1.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Examples:
-    """Arrays in memory: `features` by input name [n, ...], `labels` [n]."""
-
-    features: Mapping[str, np.ndarray]
-    labels: np.ndarray
-
-    @property
-    def count(self) -> int:
-        return len(self.labels)
-
-    @property
-    def classes(self) -> int | None:
-        """Labels are 0 to classes - 1; None: they are numbers to predict."""
-        return int(self.labels.max()) + 1 if self.labels.dtype.kind in "iu" else None
-
-    def take(self, index: np.ndarray) -> Examples:
-        return Examples(features={k: v[index] for k, v in self.features.items()}, labels=self.labels[index])
-
-
-def open_examples(path: Path) -> Examples:
-    """The arrays of a .npz file.
+def training_and_validation(data: DataConfig, pipeline: PipelineOptions, seed: int) -> tuple[Examples, Examples]:
+    """What steps train on, and what decides when to stop; both counted, checked and, if asked, cached.
 
     Raises:
-        DataError: It cannot be read, lacks y, or its arrays differ in length.
+        DataError: They cannot be read, have no labels or labels out of range, or are too few.
     """
-    try:
-        with np.load(path) as packed:
-            arrays = {name.removeprefix("in/"): packed[name] for name in packed.files}
-    except (OSError, ValueError) as e:
-        raise DataError(f"{path} cannot be read as .npz ({e})", advice="Pass a file that numpy.savez wrote.") from e
-    labels = arrays.pop("y", None)
-    if labels is None or not arrays:
-        raise DataError(f"{path} lacks {'y' if labels is None else 'inputs'}", advice="Store x and y in it.")
-    if len({len(labels), *map(len, arrays.values())}) > 1:
-        raise DataError(f"the arrays of {path} differ in length", advice="Store one label for each input.")
-    return Examples(features=arrays, labels=labels)
+    options = DataOptions(**{field.name: getattr(data, field.name) for field in fields(DataOptions)})
+    whole = _checked(open_examples(options))
+    if data.validation is None:
+        training, validation = hold_out(whole, data.held_out, seed)
+    else:
+        # the classes have the numbers they have in training
+        options = replace(options, path=data.validation, classes=whole.classes)
+        training, validation = whole, _checked(open_examples(options))
+        if validation.class_count > whole.class_count or set(validation.features) != set(whole.features):
+            raise DataError(
+                f"{data.validation} has other classes or features than {data.path}",
+                advice="Validate on data of the same kind.",
+            )
+    return cached(training, pipeline), cached(validation, pipeline)
 
 
-def training_and_validation(config: DataConfig, seed: int) -> tuple[Examples, Examples]:
-    """What steps train on, and what decides when to stop."""
-    examples = open_examples(config.path)
-    if config.validation is not None:
-        return examples, open_examples(config.validation)
-    held = int(config.held_out * examples.count)
-    order = np.random.default_rng(seed).permutation(examples.count)
-    if held < 1:
-        raise DataError(
-            f"{config.path} has {examples.count} examples, of which {config.held_out:g} is none",
-            advice="Pass more examples, or a larger [data] held-out.",
-        )
-    return examples.take(order[held:]), examples.take(order[:held])
+def uncached(pipeline: PipelineOptions, batch: int) -> PipelineOptions:
+    """How to make batches of what `training_and_validation` has cached already."""
+    return replace(pipeline, batch=batch, cache=Cache.NONE, cache_folder=None)
 
 
-def batches(examples: Examples, batch: int, *, shuffle: tuple[int, int] | None) -> Any:
-    """A tf.data.Dataset of (features, labels); `shuffle` is (seed, epoch): whole batches in another order each epoch.
+def validation_batches(examples: Examples, pipeline: PipelineOptions, shard: Shard = WHOLE) -> Any:
+    """Every example of one worker's part once, in order, without augmentation."""
+    return evaluation_batches(examples, uncached(pipeline, EVALUATION_BATCH), shard)
 
-    None: every example once, in order, the last batch perhaps smaller.
-    """
+
+def _checked(examples: Examples) -> Examples:
+    """The same, with the number of examples and of classes, which some formats tell only when all is read."""
+    if examples.label_kind is None:
+        raise DataError(f"{examples.name} has no labels", advice="Name the array or column of labels: [data] label.")
+    if examples.count is None and isinstance(examples.source, Sharded):
+        examples = replace(examples, source=_counted(examples.source))
+    if examples.label_kind is LabelKind.CLASSES and not examples.class_count:
+        examples = replace(examples, class_count=_class_count(examples))
+    return examples
+
+
+def _counted(source: Sharded) -> Sharded:
     tf = need("tensorflow", extra="cloud")
-    features: Any = dict(examples.features)
-    order = np.arange(examples.count) if shuffle is None else np.random.default_rng(shuffle).permutation(examples.count)
-    taken = examples.take(order)
-    features = next(iter(taken.features.values())) if len(features) == 1 else dict(taken.features)
-    found = tf.data.Dataset.from_tensor_slices((features, taken.labels))
-    return found.batch(batch, drop_remainder=shuffle is not None).prefetch(2)
+    one = tf.constant(1, tf.int64)
+    counts = (source.records(tf.constant(str(file))).reduce(one * 0, lambda n, *_: n + one) for file in source.files)
+    return replace(source, counts=tuple(int(count) for count in counts))
+
+
+def _class_count(examples: Examples) -> int:
+    """The largest label and one.
+
+    Raises:
+        DataError: A label is below 0.
+    """
+    largest = -1
+    for place, (_, label) in enumerate(examples.dataset().as_numpy_iterator()):
+        if label < 0:
+            raise DataError(
+                f"{examples.name}: the label of example {place} is {label}, expected 0 or more",
+                advice="Number the classes from 0.",
+            )
+        largest = max(largest, int(label))
+    return largest + 1
+
+
+class BatchStream:
+    """Batches by step: an iterator that goes on where the last steps ended, and is made anew for any other step.
+
+    Args:
+        make: A step to an endless iterator that begins there.
+    """
+
+    def __init__(self, make: Callable[[int], Any]) -> None:
+        self._make = make
+        self._iterator: Any = None
+        self._next = -1
+
+    def at(self, step: int, count: int) -> Any:
+        """An iterator whose next `count` batches are those from `step` on, and will be asked for."""
+        if step != self._next:
+            self._iterator = self._make(step)
+        self._next = step + count
+        return self._iterator
+
+
+def label_width(examples: Examples) -> int:
+    """Units of a last layer: classes, or numbers to predict."""
+    if examples.label_kind is LabelKind.CLASSES:
+        return examples.class_count
+    return 1 if examples.label is None else int(np.prod(examples.label.shape, dtype=np.int64))

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from edgeloop.cloud.train.checkpoints import open_checkpoints
 from edgeloop.cloud.train.config import TrainConfig
-from edgeloop.cloud.train.data import batches, training_and_validation
+from edgeloop.cloud.train.data import training_and_validation, validation_batches
 from edgeloop.cloud.train.epochs import Beat
-from edgeloop.cloud.train.objective import gives_probabilities, make_objective, resolve_loss
 from edgeloop.cloud.train.partitioned import model_values
-from edgeloop.cloud.train.prepare import EVALUATION_BATCH, evaluation_here, fitting_model
+from edgeloop.cloud.train.prepare import evaluation_here, fitting_model, fitting_objective
 from edgeloop.cloud.train.run_folder import RESULT
 from edgeloop.errors import DeviceError
 from edgeloop.progress import Say
@@ -42,11 +41,9 @@ def evaluate_checkpoints(config: TrainConfig, out: Path, say: Say, beat: Beat) -
         DataError: The validation data cannot be read.
         DeviceError: No new checkpoint appeared for the hang timeout.
     """
-    training, validation = training_and_validation(config.data, config.loop.seed)
+    training, validation = training_and_validation(config.data, config.pipeline, config.loop.seed)
     model = fitting_model(config, training)
-    loss = resolve_loss(config.loop.loss, training.classes, int(model.outputs[0].shape[-1]))
-    logits = config.loop.from_logits
-    objective = make_objective(loss, not gives_probabilities(model) if logits is None else logits)
+    objective = fitting_objective(config, model, training)
     evaluate = evaluation_here(model, objective)
     values = model_values(model)
     checkpoints = open_checkpoints(config.checkpoints, out, say, writes=False)
@@ -60,7 +57,7 @@ def evaluate_checkpoints(config: TrainConfig, out: Path, say: Say, beat: Beat) -
             seen, changed = name, time.monotonic()
             restored = checkpoints.restore(values, partial=True)
             if restored is not None and restored.step not in {record.step for record in records}:
-                found = evaluate(batches(validation, EVALUATION_BATCH, shuffle=None))
+                found = evaluate(validation_batches(validation, config.pipeline))
                 records.append(EvaluationRecord(step=restored.step, metric=objective.metric, **asdict(found)))
                 with (out / EVALUATIONS).open("a") as file:
                     file.write(json.dumps(asdict(records[-1])) + "\n")

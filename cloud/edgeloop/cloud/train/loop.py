@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.cloud.input.examples import Shard
 from edgeloop.cloud.train.step import Step
 from edgeloop.extras import need
 
@@ -71,6 +72,22 @@ def distributed(strategy: Any, batches: Any) -> Any:
     tf = need("tensorflow", extra="cloud")
     if isinstance(strategy, tf.distribute.OneDeviceStrategy):
         return batches
-    sharding = tf.data.Options()
-    sharding.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return strategy.experimental_distribute_dataset(batches.with_options(sharding))
+    return strategy.experimental_distribute_dataset(batches)
+
+
+def distributed_by_worker(strategy: Any, make: Callable[[Shard, int], Any]) -> Any:
+    """The batches of this worker's part, as `strategy.run` takes them.
+
+    Args:
+        make: Gets the worker's part and how many batches its replicas take for one step, one each; where that is 1,
+            the strategy itself divides the batch among the replicas.
+    """
+    tf = need("tensorflow", extra="cloud")
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return distributed(strategy, make(Shard(), 1))
+
+    def of_worker(context: Any) -> Any:
+        workers = context.num_input_pipelines
+        return make(Shard(index=context.input_pipeline_id, count=workers), context.num_replicas_in_sync // workers)
+
+    return strategy.distribute_datasets_from_function(of_worker)

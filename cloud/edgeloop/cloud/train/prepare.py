@@ -7,11 +7,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from edgeloop.cloud.input.examples import Examples, LabelKind, Shard
+from edgeloop.cloud.input.options import PipelineOptions
+from edgeloop.cloud.input.pipeline import batches, steps_per_epoch
 from edgeloop.cloud.train.choose import Choice, Situation, choose
 from edgeloop.cloud.train.cluster import Cluster
 from edgeloop.cloud.train.config import StrategyConfig, TrainConfig
-from edgeloop.cloud.train.data import Examples, batches, training_and_validation
-from edgeloop.cloud.train.loop import StepFigures, Stopped, Told, distributed, run_steps
+from edgeloop.cloud.train.data import (
+    BatchStream,
+    label_width,
+    training_and_validation,
+    uncached,
+    validation_batches,
+)
+from edgeloop.cloud.train.loop import StepFigures, Stopped, Told, distributed_by_worker, run_steps
 from edgeloop.cloud.train.models import build_model
 from edgeloop.cloud.train.objective import Objective, gives_probabilities, make_objective, resolve_loss
 from edgeloop.cloud.train.optimizer import make_optimizer
@@ -23,7 +32,6 @@ from edgeloop.errors import DataError
 from edgeloop.extras import need
 
 Run = Callable[[Any, int, int, Told, Stopped], StepFigures]  # iterator, steps, epoch, and as `run_steps`
-EVALUATION_BATCH = 256  # no gradients are kept: more fits than in a training step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +54,8 @@ class Prepared:
     coordinator: Coordinator | None
     training: Examples
     validation: Examples
+    stream: BatchStream
+    pipeline: PipelineOptions
     batch: int
     steps: int
     seed: int
@@ -57,17 +67,20 @@ class Prepared:
     def epoch_batches(self, epoch: int, done: int = 0) -> Any:
         """An iterator over the batches of that epoch, on the devices, after its first `done` ones; the same for the
         same seed. With parameter servers each worker has an iterator of its own, which begins anywhere."""
-
-        def found() -> Any:
-            return batches(self.training, self.batch, shuffle=(self.seed, epoch))
-
-        if self.coordinator is not None:
-            return self.coordinator.batches(found, self.steps)
-        return iter(distributed(self.strategy, found().repeat().skip(done)))
+        begin = (epoch - 1) * self.steps + done
+        if self.coordinator is None:
+            return self.stream.at(begin, self.steps - done)
+        options = uncached(self.pipeline, self.batch)
+        return self.coordinator.batches(
+            lambda: batches(self.training, options, seed=self.seed, start_step=begin), self.steps
+        )
 
     def validation_batches(self) -> Any:
-        found = batches(self.validation, EVALUATION_BATCH * self.replicas, shuffle=None)
-        return found if self.coordinator is not None else distributed(self.strategy, found)
+        if self.coordinator is not None:
+            return validation_batches(self.validation, self.pipeline)
+        return distributed_by_worker(
+            self.strategy, lambda shard, each: validation_batches(self.validation, self.pipeline, shard)
+        )
 
     def model_here(self) -> Any:
         """The model with its variables in this process: to save it, and to read and set its weights."""
@@ -93,16 +106,12 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
         TargetError: No TPU.
     """
     set_seeds(config.loop.seed, config.loop.deterministic)
-    training, validation = training_and_validation(config.data, config.loop.seed)
+    training, validation = training_and_validation(config.data, config.pipeline, config.loop.seed)
     choice, place = where(config.strategy, cluster)
     strategy = make_strategy(choice.strategy, place)
-    batch = config.data.batch * strategy.num_replicas_in_sync
-    steps = training.count // batch
-    if steps < 1:
-        raise DataError(
-            f"{training.count} examples to train on are too few for one batch of {batch}",
-            advice="Pass more examples, or a smaller [data] batch.",
-        )
+    batch = config.pipeline.batch * strategy.num_replicas_in_sync
+    steps = steps_per_epoch(training, batch)
+    assert steps is not None  # the examples are counted
     with strategy.scope():
         model = fitting_model(config, training)
         optimizer = make_optimizer(
@@ -110,10 +119,7 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
         )
         optimizer.build(model.trainable_variables)
     here = fitting_model(config, training) if choice.strategy == Strategy.PARAMETER_SERVER else None
-    outputs = int(model.outputs[0].shape[-1])
-    loss = resolve_loss(config.loop.loss, training.classes, outputs)
-    logits = config.loop.from_logits
-    objective = make_objective(loss, not gives_probabilities(model) if logits is None else logits)
+    objective = fitting_objective(config, model, training)
     coordinator = None
     if here is None:
         step = traced_steps(
@@ -138,6 +144,8 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
         coordinator=coordinator,
         training=training,
         validation=validation,
+        stream=BatchStream(stream_of(strategy, training, config)),
+        pipeline=config.pipeline,
         batch=batch,
         steps=steps,
         seed=config.loop.seed,
@@ -147,6 +155,28 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
 def evaluation_here(model: Any, objective: Objective) -> Callable[[Iterable[Any]], Evaluation]:
     """The evaluation of a model of this process, outside of any strategy."""
     return evaluation(need("tensorflow", extra="cloud").distribute.get_strategy(), model, objective)
+
+
+def stream_of(strategy: Any, training: Examples, config: TrainConfig) -> Callable[[int], Any]:
+    """Makes the endless iterator over the batches from a step on, on the devices; the same for the same seed."""
+    per_step = config.pipeline.batch * strategy.num_replicas_in_sync
+
+    def begin(step: int) -> Any:
+        def of_worker(shard: Shard, each: int) -> Any:
+            options = uncached(config.pipeline, per_step // (shard.count * each))
+            return batches(training, options, seed=config.loop.seed, start_step=step * each, shard=shard)
+
+        return iter(distributed_by_worker(strategy, of_worker))
+
+    return begin
+
+
+def fitting_objective(config: TrainConfig, model: Any, examples: Examples) -> Objective:
+    """The loss of the config for this model and these examples. Raises as `resolve_loss`."""
+    classes = examples.class_count if examples.label_kind is LabelKind.CLASSES else None
+    loss = resolve_loss(config.loop.loss, classes, int(model.outputs[0].shape[-1]))
+    logits = config.loop.from_logits
+    return make_objective(loss, not gives_probabilities(model) if logits is None else logits)
 
 
 def set_seeds(seed: int, deterministic: bool) -> None:
@@ -204,10 +234,9 @@ def fitting_model(config: TrainConfig, examples: Examples) -> Any:
     Raises:
         DataError: Its inputs or its classes are others than those of the data.
     """
-    shapes = {name: tuple(int(n) for n in value.shape[1:]) for name, value in examples.features.items()}
-    classes = examples.classes
-    width = 1 if examples.labels.ndim == 1 else int(examples.labels.shape[-1])
-    model = build_model(config.model, shapes, width if classes is None else classes, classes is not None)
+    shapes = {name: tensor.shape for name, tensor in examples.features.items()}
+    classify = examples.label_kind is LabelKind.CLASSES
+    model = build_model(config.model, shapes, label_width(examples), classify)
     if len(model.inputs) != len(shapes):
         raise DataError(
             f"the model has {len(model.inputs)} inputs, and the data has {', '.join(shapes)}",
