@@ -49,7 +49,7 @@ def test_a_text_is_short_for_the_first_key_of_its_table(write):
     ("text", "said"),
     [
         ("[dta]\n", "dta is not known. Did you mean data"),
-        (SMALL + "bacth = 3\n", "data: bacth is not known"),
+        (SMALL + "bacth = 3\n", "data: bacth is not known. Did you mean batch"),
         (SMALL + "[strategy]\nname = 'mirored'\n", "'mirored' is not known. Did you mean mirrored"),
         (SMALL + "batch = 'many'\n", "pipeline: batch is 'many'. It must be a whole number"),
         ("[model]\n", "data is missing"),

@@ -226,10 +226,10 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         OptionsError: An unknown key (the nearest known one is named), a wrong value, or a contradiction.
     """
     given = _tables(settings.read_toml(path), str(path))
-    given = _anchored(TrainConfig, _batches_moved(given), path.resolve().parent)
+    given = _anchored(TrainConfig, _batches_moved(given, f"{path}: data"), path.resolve().parent)
     for change in changes:
         _set(given, change)
-    return settings.build(TrainConfig, _batches_moved(given), str(path))
+    return settings.build(TrainConfig, _batches_moved(given, f"{path}: data"), str(path))
 
 
 def to_toml(config: Any) -> str:
@@ -246,12 +246,13 @@ def _tables(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {**given, **{name: {first[name]: value} for name, value in short.items()}}
 
 
-def _batches_moved(tables: Mapping[str, Any]) -> dict[str, Any]:
+def _batches_moved(tables: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Keys of [pipeline] that stand in [data], where they read as well, at their place."""
     data = tables.get("data")
     if not isinstance(data, Mapping):
         return dict(tables)
     own, other = ({one.name for one in dataclasses.fields(kind)} for kind in (DataConfig, PipelineOptions))
+    settings.checked({name.replace("_", "-"): Any for name in own | other}, data, where)
     moved = {key for key in data if key.replace("-", "_") in other - own}
     kept = {key: value for key, value in data.items() if key not in moved}
     pipeline = {**tables.get("pipeline", {}), **{key: data[key] for key in data if key in moved}}

@@ -13,6 +13,7 @@ import numpy as np
 from edgeloop.cloud.train.checkpoints import Checkpoints
 from edgeloop.cloud.train.config import TrainConfig
 from edgeloop.cloud.train.models import function_of
+from edgeloop.cloud.train.optimizer import current_rate
 from edgeloop.cloud.train.preemption import Stop
 from edgeloop.cloud.train.prepare import Prepared
 from edgeloop.cloud.train.run_folder import MODEL, RunFolder
@@ -167,14 +168,14 @@ class Training:
             if state.done < prepared.steps and self.interval and self.step % self.interval == 0:
                 self._save()
         self.beat(self.step)
-        found, ops = prepared.evaluate(prepared.validation_batches()), need("keras", extra="cloud").ops
+        found = prepared.evaluate(prepared.validation_batches())
         return EpochRecord(
             epoch=epoch,
             step=self.step,
             loss=state.loss / prepared.steps,
             validation_loss=found.loss,
             score=found.score,
-            learning_rate=float(ops.convert_to_numpy(prepared.optimizer.learning_rate)),
+            learning_rate=current_rate(prepared.optimizer),
             seconds=state.seconds,
             examples_per_s=prepared.steps * prepared.batch / state.seconds,
             waited_share=min(1.0, state.waited_s / state.seconds),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeloop.cloud.train.config import MemoryConfig, Precision
+from edgeloop.cloud.train.parallel.partition import crossing_tensors, nodes_in_order
 from edgeloop.convert.sources.keras_source import functional
 from edgeloop.errors import OptionsError
 from edgeloop.extras import need
@@ -95,53 +96,21 @@ def blocks_of(model: Any) -> list[tuple[Any, Any, bool]]:
 
 def _parts(model: Any) -> list[tuple[Any, Any, bool]]:
     """The smallest parts between places where a single tensor crosses."""
-    model = graph_of(model)
-    operations = operations_of(model)
-    places = dict(crossings(model))
-    parts, begin, inputs = [], 0, model.inputs
-    for k in [*places, len(operations)]:
-        outputs = places[k] if k in places else model.outputs if len(model.outputs) > 1 else model.outputs[0]
-        parts.append((inputs, outputs, not any(_has_state(one) for one in operations[begin:k])))
-        begin, inputs = k, outputs
-    return parts
-
-
-def graph_of(model: Any) -> Any:
-    """A Sequential or functional model as a functional one of the same layers.
-
-    Raises:
-        OptionsError: It is neither.
-    """
     model = functional(model)
     if not hasattr(model, "operations"):
         raise OptionsError(
             f"{type(model).__name__} has no graph of layers, which [memory] recompute needs",
             advice="Use a Sequential or functional model, or set recompute = false.",
         )
-    return model
-
-
-def operations_of(model: Any) -> list[Any]:
-    """Layers and operations of a functional model in the order they run, without its inputs."""
-    inputs = need("keras", extra="cloud").layers.InputLayer
-    return [one for one in model.operations if not isinstance(one, inputs)]
-
-
-def crossings(model: Any) -> Iterator[tuple[int, Any]]:
-    """(k, tensor): all that `operations_of(model)[k:]` need of what comes before is this one tensor."""
-    operations = operations_of(model)
-    # a layer has nodes in other models too, e.g. in those that were cut out of this one
-    here = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
-    nodes = [[node for node in one._inbound_nodes if id(node) in here] for one in operations]
-    made = [{id(t) for node in own for t in node.output_tensors} for own in nodes]
-    needed = [{id(t): t for node in own for t in node.input_tensors} for own in nodes]
-    outputs = {id(tensor): tensor for tensor in model.outputs}
-    for k in range(1, len(operations)):
-        after = set().union(*made[k:])
-        wanted = [*needed[k:], outputs]
-        crossing = {key: tensor for tensors in wanted for key, tensor in tensors.items() if key not in after}
-        if len(crossing) == 1 and next(iter(crossing)) in set().union(*made[:k]):
-            yield k, next(iter(crossing.values()))
+    nodes, given = nodes_in_order(model), {id(tensor) for tensor in model.inputs}
+    crossing = {k: crossing_tensors(nodes, k, model.outputs) for k in range(1, len(nodes))}
+    single = {k: tensors[0] for k, tensors in crossing.items() if len(tensors) == 1 and id(tensors[0]) not in given}
+    parts, begin, inputs = [], 0, model.inputs
+    for k in [*single, len(nodes)]:
+        outputs = single[k] if k in single else model.outputs if len(model.outputs) > 1 else model.outputs[0]
+        parts.append((inputs, outputs, not any(_has_state(node.operation) for node in nodes[begin:k])))
+        begin, inputs = k, outputs
+    return parts
 
 
 def _has_state(operation: Any) -> bool:

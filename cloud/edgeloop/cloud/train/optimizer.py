@@ -59,6 +59,12 @@ def learning_rate(config: OptimizerConfig, replicas: int, steps_per_epoch: int, 
     )
 
 
+def current_rate(optimizer: Any) -> float:
+    """The learning rate of the next step, also of an optimizer whose variables lie on several devices."""
+    rate = optimizer.learning_rate
+    return float(need("tensorflow", extra="cloud").convert_to_tensor(getattr(rate, "value", rate)))
+
+
 def replica_factor(config: OptimizerConfig, replicas: int) -> int:
     """What the learning rate is multiplied by."""
     return replicas if config.scaling == Scaling.LINEAR else 1

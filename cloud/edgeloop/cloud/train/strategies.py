@@ -132,7 +132,7 @@ def _tpu(place: Place) -> Any:
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as e:
         raise TargetError(
-            f"no TPU can be used here ({one_line(e)})",
+            f"no TPU can be used here ({one_line(str(e).partition(':')[0])})",
             advice="Run on a TPU machine, name the TPU in [strategy] tpu, or choose strategy = 'auto'.",
         ) from e
     return tf.distribute.TPUStrategy(resolver)

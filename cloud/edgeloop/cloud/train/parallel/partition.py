@@ -52,8 +52,10 @@ def split_model(model: Any, stages: int, features: Sequence[Any]) -> tuple[Part,
             advice="Build the model by keras.Sequential or the functional API to divide it into stages.",
         )
     whole = keras.Model(model.inputs, model.outputs)  # a Sequential has no nodes of its own
-    nodes = _nodes(whole)
-    crossing = {k: _crossing(nodes, k, whole.outputs) for k in range(1, len(nodes)) if not _divides_a_layer(nodes, k)}
+    nodes = nodes_in_order(whole)
+    crossing = {
+        k: crossing_tensors(nodes, k, whole.outputs) for k in range(1, len(nodes)) if not _divides_a_layer(nodes, k)
+    }
     costs = _measure(nodes, whole.inputs, features)
     cuts = choose_cuts(costs, stages, {k: len(tensors) for k, tensors in crossing.items()})
     borders = [tuple(whole.inputs), *(crossing[k] for k in cuts), tuple(whole.outputs)]
@@ -87,12 +89,13 @@ def copy_part(part: Part, device: str) -> tuple[Any, tuple[tuple[Any, Any], ...]
         return keras.Model(given, [values[id(tensor)] for tensor in part.outputs]), tuple(copies.values())
 
 
-def _nodes(model: Any) -> list[Any]:
+def nodes_in_order(model: Any) -> list[Any]:
+    """Keras's nodes of a functional model in an order in which they can run, without its inputs."""
     by_depth = model._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
-def _crossing(nodes: Sequence[Any], k: int, outputs: Sequence[Any]) -> tuple[Any, ...]:
+def crossing_tensors(nodes: Sequence[Any], k: int, outputs: Sequence[Any]) -> tuple[Any, ...]:
     """Tensors that `nodes[k:]` or the outputs of the model take from before `nodes[k]`, in the order of their use."""
     made_later = {id(tensor) for node in nodes[k:] for tensor in node.output_tensors}
     used = [tensor for node in nodes[k:] for tensor in node.input_tensors] + list(outputs)
