@@ -70,7 +70,7 @@ class SshDevice:
 
     def processes(self) -> list[int]:
         """Programs that run there now, those that lost their parent too; the server itself not counted."""
-        found = {*descendants(self.sshd.pid), *_with_environment(f"{HOME}={self.home}")}
+        found = {*descendants(self.sshd.pid), *with_environment(f"{HOME}={self.home}")}
         return sorted(pid for pid in found if not any(word in _command(pid) for word in (b"sshd", b"arm64-device")))
 
 
@@ -208,7 +208,8 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def _with_environment(setting: str) -> list[int]:
+def with_environment(setting: str) -> list[int]:
+    """Processes with NAME=VALUE in their environment."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone meanwhile, or another user's

@@ -8,21 +8,21 @@ are for users' files and say in one line what refused; the other functions leave
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgeloop.disk_errors import DISK, write_error, writing
 from edgeloop.errors import WriteError
+from edgeloop.leftovers import held, remove_leftovers
 
 log = logging.getLogger(__name__)
 NEW = ".new"  # ends the name of what is to take another's place; whoever has the folder to himself may sweep it
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-# what a caller's own writes into a new folder fail with when it is the disk's fault
-DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
@@ -31,7 +31,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         WriteError: The disk or the permissions refuse.
     """
-    with _writing(path):
+    with writing(path):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         replace_file(path, data)
 
@@ -59,8 +59,16 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
 def temporary_name(path: str | os.PathLike[str]) -> str:
     """A sibling of `path` that nobody else uses: two writers of one file at once disturb each other in nothing."""
     folder, name = os.path.split(os.path.abspath(path))
-    short = os.fsdecode(os.fsencode(name)[:200])  # a file system takes 255 bytes
-    return os.path.join(folder, f".{short}.{os.urandom(6).hex()}{NEW}")
+    return os.path.join(folder, f".{_short(name)}.{os.urandom(6).hex()}{NEW}")
+
+
+def _temporary_pattern(name: str) -> str:
+    """A regular expression of the temporary names of a file or folder."""
+    return rf"\.{re.escape(_short(name))}\.[0-9a-f]{{12}}{re.escape(NEW)}"
+
+
+def _short(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:200])  # a file system takes 255 bytes
 
 
 def publish(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -120,7 +128,8 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary sibling to fill; it takes the place of `path` when the block ends well.
 
     An existing folder is exchanged in one step (Linux `renameat2`), then removed. When the block
-    raises, the sibling is removed, with the parents that were made for it, and `path` is as it was.
+    raises, the sibling is removed, with the parents that were made for it, and `path` is as it was. A
+    sibling that a killed process left is removed by the next.
 
     Raises:
         WriteError: The disk or the permissions refuse, or `path` is something other than a folder.
@@ -128,26 +137,21 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path).resolve()  # a link to a folder stays, what it names is replaced
     if path.exists() and not path.is_dir():
         raise WriteError(f"cannot write {path}: a file is there", advice="Choose a new folder, or remove the file.")
-    with _writing(path):
+    with writing(path):
+        remove_leftovers(str(path.parent), re.compile(_temporary_pattern(path.name)))
         made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(temporary_name(path))
         temporary.mkdir()
     try:
-        try:
-            yield temporary
-        except OSError as e:
-            if e.errno not in DISK:
-                raise
-            raise _cannot_write(path, e) from e
-        with _writing(path):
-            sync_tree(temporary)
-            if os.path.lexists(path):
-                _exchange(temporary, path)
-            else:
-                os.replace(temporary, path)
-            sync(path.parent)
-            log.info("wrote the folder %s", path)
+        with held(temporary):
+            try:
+                yield temporary
+            except OSError as e:
+                if e.errno not in DISK:
+                    raise
+                raise write_error(path, e) from e
+            _take_place(temporary, path)
     finally:
         with contextlib.suppress(OSError):  # a rest that cannot be removed changes nothing for who waits for `path`
             discard(temporary)
@@ -156,19 +160,15 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 folder.rmdir()
 
 
-@contextlib.contextmanager
-def _writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        raise _cannot_write(path, e) from e
-
-
-def _cannot_write(path: str | os.PathLike[str], e: OSError) -> WriteError:
-    why = e.strerror or e
-    return WriteError(
-        f"cannot write {os.fspath(path)}: {why}", advice="Choose a folder you may write to, with free space."
-    )
+def _take_place(temporary: Path, path: Path) -> None:
+    with writing(path):
+        sync_tree(temporary)
+        if os.path.lexists(path):
+            _exchange(temporary, path)
+        else:
+            os.replace(temporary, path)
+        sync(path.parent)
+        log.info("wrote the folder %s", path)
 
 
 def _exchange(new: Path, old: Path) -> None:

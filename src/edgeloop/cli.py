@@ -25,7 +25,9 @@ import typer.main
 
 from edgeloop import help_page
 from edgeloop.console import Console, own_stderr
+from edgeloop.disk_errors import DISK, write_error
 from edgeloop.errors import INTERRUPTED, EdgeloopError, OptionsError, WriteError
+from edgeloop.leftovers import TMPDIR, temporary_folder
 from edgeloop.result import CommandResult
 from edgeloop.verb_group import VerbGroup
 from edgeloop.verb_logging import VERBOSE, logged
@@ -88,7 +90,7 @@ def _run(arguments: list[str], console: Console, noise: IO[bytes]) -> int:
     try:
         command = typer.main.get_command(root)
         # Not command.main: it takes every broken pipe for that of stdout, and ends the process without a word
-        with command.make_context("edgeloop", arguments, obj=console) as ctx:
+        with command.make_context("edgeloop", arguments, obj=console) as ctx, _own_temporary_folder():
             answer = command.invoke(ctx)
             if isinstance(answer, CommandResult):
                 console.show(answer)
@@ -116,11 +118,9 @@ def _run(arguments: list[str], console: Console, noise: IO[bytes]) -> int:
         if isinstance(e, BrokenPipeError) and _reader_left():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return WriteError.exit_code
-        report = _bug_report(noise)
-        console.error(
-            EdgeloopError(f"a bug in edgeloop; its traceback is in {report}", advice="Please report it with that file.")
-        )
-        return EdgeloopError.exit_code
+        error = _disk_error(e) or _bug(noise)
+        console.error(error)
+        return error.exit_code
 
 
 def _interrupted(console: Console) -> int:
@@ -141,6 +141,20 @@ def _reader_left() -> bool:
     return any(event & select.POLLERR for _, event in stdout.poll(0))
 
 
+def _disk_error(e: Exception) -> WriteError | None:
+    """What a full or read-only disk, a temporary folder's as a rule, did to a library."""
+    if isinstance(e, FileNotFoundError) and e.filename is None:  # tempfile: nowhere can a file be made
+        return WriteError(str(e.strerror), advice="Make room in one of them, or set TMPDIR to another folder.")
+    if isinstance(e, OSError) and e.errno in DISK:
+        return write_error(e.filename or tempfile.gettempdir(), e)
+    return None
+
+
+def _bug(noise: IO[bytes]) -> EdgeloopError:
+    report = _bug_report(noise)
+    return EdgeloopError(f"a bug in edgeloop; its traceback is in {report}", advice="Please report it with that file.")
+
+
 def _bug_report(noise: IO[bytes]) -> str:
     with tempfile.NamedTemporaryFile(
         "w", prefix="edgeloop-bug-", suffix=".txt", delete=False, errors="backslashreplace"
@@ -149,6 +163,24 @@ def _bug_report(noise: IO[bytes]) -> str:
         noise.seek(0)
         file.write("\nOutput of the frameworks:\n" + noise.read()[-20_000:].decode(errors="replace"))
     return file.name
+
+
+@contextlib.contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """One folder for the temporary files of this command and of what it starts, removed with all that a child which was
+    killed left in it. Where none can be made, whoever needs one says so."""
+    with contextlib.ExitStack() as stack:
+        before = tempfile.tempdir, os.environ.get(TMPDIR)
+        with contextlib.suppress(WriteError):
+            tempfile.tempdir = os.environ[TMPDIR] = stack.enter_context(temporary_folder())
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before[0]
+            if before[1] is None:
+                os.environ.pop(TMPDIR, None)
+            else:
+                os.environ[TMPDIR] = before[1]
 
 
 @contextlib.contextmanager

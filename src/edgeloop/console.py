@@ -9,11 +9,11 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeloop.errors import EdgeloopError, error_to_json, one_line
+from edgeloop.processes.exit_status import log_file
 from edgeloop.result import CommandResult, Table
 
 if TYPE_CHECKING:  # Rich takes longer to load than --help to answer
@@ -29,9 +29,9 @@ def own_stderr() -> Iterator[tuple[IO[str], IO[bytes]]]:
     """Standard error for our own words, and a file for those of the frameworks below.
 
     TensorFlow and LiteRT write to file descriptor 2 from C++, before and beside any log setting. While the block
-    runs, 2 leads to a temporary file, which a bug report carries; EDGELOOP_VERBOSE=1 leaves it alone.
+    runs, 2 leads to a file in memory, which a bug report carries; EDGELOOP_VERBOSE=1 leaves it alone.
     """
-    with tempfile.TemporaryFile() as noise, _words(os.dup(2)) as ours:
+    with log_file() as noise, _words(os.dup(2)) as ours:
         sys.stderr.flush()
         if not os.environ.get("EDGELOOP_VERBOSE"):
             os.dup2(noise.fileno(), 2)

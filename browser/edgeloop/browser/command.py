@@ -13,6 +13,7 @@ import typer
 
 from edgeloop.browser.server import serve
 from edgeloop.bundle import read_bundle
+from edgeloop.leftovers import lasting_temporary_folder
 
 
 def browse(
@@ -33,7 +34,8 @@ def browse(
     with serve(bundle, port) as served:
         ctx.obj.say(f"{manifest.name}, release {manifest.version}: {served.url} (stop with Ctrl-C)")
         if not no_open and _has_desktop():
-            webbrowser.open(served.url)
+            with lasting_temporary_folder():
+                webbrowser.open(served.url)
         threading.Event().wait()
 
 

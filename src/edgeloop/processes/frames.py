@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
+from edgeloop.disk_errors import DISK, write_error
 from edgeloop.errors import error_to_json
 from edgeloop.processes.signs_of_life import SIGN, WatchedInput
 
@@ -50,6 +51,9 @@ def serve(operations: Mapping[str, Operation], end_with_host: bool = True) -> No
         header, payload = frame
         try:
             answer, data = operations[header["op"]](header, payload)
+        except OSError as error:
+            told = write_error(error.filename or os.getcwd(), error) if error.errno in DISK else error
+            answer, data = {"error": error_to_json(told)}, b""
         except Exception as error:  # every failure travels to the host, which names and raises it
             answer, data = {"error": error_to_json(error)}, b""
         write_frame(answers, dict(answer, id=header.get("id"), op=header.get("op")), data)

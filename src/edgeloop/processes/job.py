@@ -12,14 +12,13 @@ import pickle
 import selectors
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import ModelError, error_from_json, one_line
 from edgeloop.processes.children import owned
-from edgeloop.processes.exit_status import ExitStatus, exit_status
+from edgeloop.processes.exit_status import ExitStatus, exit_status, log_file
 from edgeloop.processes.sandbox import LOOK_EVERY_S, Limits, Sandbox, unwatched
 from edgeloop.progress import Progress, silent
 
@@ -57,7 +56,7 @@ def run_job(
     """
     if unwatched():
         say(unwatched())
-    with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as given:
+    with log_file() as log, log_file() as given:
         pickle.dump(job, given)
         given.seek(0)
         with owned([python, "-I", *program], stdin=given, stdout=subprocess.PIPE, stderr=log, cwd=cwd) as child:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
 from edgeloop.hashes import digest
 from edgeloop.processes.conversation import Conversation
+from edgeloop.processes.exit_status import log_file
 from edgeloop.processes.frames import pack, unpack
 from edgeloop.runtime.agent.protocol import (
     ConditionsRequest,
@@ -159,7 +159,7 @@ def agent(device: Device, runtime: str, folder: str | Path, timeout_s: float = 1
     """
     where = f"{runtime} on {device.name}"
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(tempfile.TemporaryFile())
+        log = stack.enter_context(log_file())
         connection = stack.enter_context(connect(device))
         root = "files" if connection.remote else str(Path(folder).absolute())
         child = stack.enter_context(connection.start(["runtime.agent.serve_model", runtime, root], log))
@@ -176,6 +176,6 @@ def survey(device: Device, timeout_s: float = 60.0) -> dict[str, str]:
         DeviceError: The device cannot be reached, no such interpreter there, or no program at all.
     """
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(tempfile.TemporaryFile())
+        log = stack.enter_context(log_file())
         child = stack.enter_context(stack.enter_context(connect(device)).start(["runtime.agent.survey"], log))
         return dict(Conversation(child, device.name, timeout_s, log).request(RuntimesRequest())[0].runtimes)

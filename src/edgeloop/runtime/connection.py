@@ -12,7 +12,7 @@ from typing import IO, Protocol
 from edgeloop.errors import DeviceError
 from edgeloop.processes.children import owned
 from edgeloop.runtime.device import Device
-from edgeloop.runtime.program import local_program
+from edgeloop.runtime.program import ISOLATED, local_program
 from edgeloop.runtime.ssh import connect_ssh
 
 
@@ -35,7 +35,7 @@ class Connection(Protocol):
 
 
 class LocalConnection:
-    """This machine, with one of its interpreters. `-I` keeps PYTHONPATH and the user's own packages out of it."""
+    """This machine, with one of its interpreters. ISOLATED keeps PYTHONPATH and the user's own packages out."""
 
     remote = False
 
@@ -44,7 +44,7 @@ class LocalConnection:
 
     @contextlib.contextmanager
     def start(self, arguments: Sequence[str], log: IO[bytes]) -> Iterator[subprocess.Popen]:
-        command = [str(self.python), "-I", str(local_program()), *arguments]
+        command = [str(self.python), *ISOLATED, str(local_program()), *arguments]
         with contextlib.ExitStack() as stack:
             try:
                 process = owned(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)

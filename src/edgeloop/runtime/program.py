@@ -28,9 +28,11 @@ GROUND_FLOOR = (
     "atomic",
     "bundle",
     "canonical",
+    "disk_errors",
     "errors",
     "formats",
     "hashes",
+    "leftovers",
     "progress",
     "quantities",
     "runtime_table",
@@ -44,6 +46,7 @@ FOLDERS = (
     "edge/on_device",
     "federated/device",
 )
+ISOLATED = ("-E", "-s")  # as -I is for an archive, which Python 2 does not know
 # Older Pythons read this file too, so they can say what they are; the imports below they could not even parse.
 MAIN = f"""import sys
 
@@ -97,7 +100,7 @@ def local_program() -> Path:
     try:
         return _written(path)
     except WriteError:
-        return _written(_scratch() / path.name)
+        return _written(_scratch(tempfile.gettempdir()) / path.name)
 
 
 def _written(path: Path) -> Path:
@@ -114,7 +117,7 @@ def _written(path: Path) -> Path:
 
 
 @cache
-def _scratch() -> Path:
-    folder = tempfile.mkdtemp(prefix="edgeloop-")
+def _scratch(parent: str) -> Path:
+    folder = tempfile.mkdtemp(prefix="edgeloop-", dir=parent)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)

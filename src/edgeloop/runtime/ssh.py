@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import select
 import shlex
 import subprocess
@@ -15,18 +16,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from edgeloop.errors import DeviceError, last_line
+from edgeloop.errors import DeviceError, WriteError, last_line
 from edgeloop.processes.children import owned
-from edgeloop.processes.command import run_command
+from edgeloop.processes.command import CommandOutput, run_command
 from edgeloop.runtime.agent.paths import DEFAULT_HOME, HOME
 from edgeloop.runtime.device import Host
-from edgeloop.runtime.program import program, program_name
+from edgeloop.runtime.program import ISOLATED, program, program_name
 from edgeloop.runtime.ssh_login import logged_in, ssh_env, ssh_words
 
 logger = logging.getLogger(__name__)
 COMMAND_TIMEOUT_S = 60.0
 FOLDER = f'"${{{HOME}:-{DEFAULT_HOME.replace("~", "$HOME")}}}"'
 AT_HOME = f"cd {FOLDER}"
+# programs that an upload left half done: the number in the name is that of its shell
+SWEEP = 'for old in agent-*.pyz.[0-9]*.*; do pid=${old#*.pyz.}; kill -0 "${pid%%.*}" 2>/dev/null || rm -f "$old"; done'
+CANNOT_WRITE = 73  # EX_CANTCREAT of sysexits.h
+REFUSED = (  # says where it was to be written, and what is free there
+    f'[ -z "${{new-}}" ] || rm -f "$new"; at={FOLDER}; printf "%s\\n" "$at"; '
+    'while [ ! -d "$at" ]; do at=$(dirname "$at"); done; '
+    f'df -Pk "$at" 2>/dev/null | tail -n 1; exit {CANNOT_WRITE}'
+)
 MARK = b"\x1eedgeloop\n"  # printed before anything of ours
 MARKED = r"printf '\036edgeloop\n'"
 GREETING_LIMIT_BYTES = 1 << 20
@@ -61,7 +70,7 @@ class SshConnection:
         """As `Connection.start`. A death by signal comes back as 128 + its number: the remote shell says so."""
         self._bring_program()
         python = _shell_path(str(self.python))
-        words = shlex.join(["-I", program_name(), *arguments])
+        words = shlex.join([*ISOLATED, program_name(), *arguments])
         missing = shlex.quote(f"no Python at {self.python}. Name one: ssh://HOST/PATH/TO/PYTHON")
         # `exit $?`: a shell that ends with its last command makes way for it, and then nobody says which signal it was
         # first of all a mark: before it comes what the login shell prints, a greeting or the echo of a ~/.bashrc
@@ -96,6 +105,21 @@ class SshConnection:
         Raises:
             DeviceError: It failed, with its last words, or took longer than `timeout_s`.
         """
+        return self._checked(*self._answer(command, data, timeout_s))
+
+    def _checked(self, done: CommandOutput, out: bytes) -> bytes:
+        if not done.status.ok:
+            raise DeviceError(
+                done.status.last_words or done.status.how,
+                advice="Correct that and try again.",
+                where=f"ssh {self.host.host}",
+            )
+        return out
+
+    def _answer(
+        self, command: str, data: bytes = b"", timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> tuple[CommandOutput, bytes]:
+        """How a command ended, and what it printed after the mark."""
         where = f"ssh {self.host.host}"
         try:
             done = run_command(self._ssh(f"{MARKED}; {command}"), data, timeout_s=timeout_s, env=ssh_env())
@@ -110,11 +134,7 @@ class SshConnection:
                 advice="Check with: ssh HOST true; log in as a user who has a shell.",
                 where=where,
             )
-        if not done.status.ok:
-            raise DeviceError(
-                done.status.last_words or done.status.how, advice="Correct that and try again.", where=where
-            )
-        return out
+        return done, out
 
     def _bring_program(self) -> None:
         """Put this edgeloop's program there unless it is: its name is its content's hash."""
@@ -122,14 +142,35 @@ class SshConnection:
             return
         name, size = shlex.quote(program_name()), len(program())
         whole = f"[ -f {name} ] && [ $(wc -c <{name}) -eq {size} ]"
-        said = self.run(f"mkdir -p -m 700 {FOLDER} && {AT_HOME} && if {whole}; then echo here; fi")
+        said = self._write(f"mkdir -p -m 700 {FOLDER} && {AT_HOME} && if {whole}; then echo here; fi")
         if said != b"here\n":
             # under a name of its own, and counted: the end of a broken upload looks like the end of a whole one
-            new = f"new=$(mktemp {name}.XXXXXX) && trap 'rm -f \"$new\"' EXIT"
-            keep = f'[ $(wc -c <"$new") -eq {size} ] && {{ sync "$new" || sync; }} && mv -f "$new" {name}'
-            self.run(f'{AT_HOME} && {new} && cat >"$new" && {keep}', program())
+            new = f"new=$(mktemp {name}.$$.XXXXXX) && trap 'rm -f \"$new\"' EXIT"
+            keep = f'{{ [ $(wc -c <"$new") -eq {size} ] || exit 1; }} && {{ sync "$new" || sync; }} && mv -f "$new" {name}'
+            self._write(f'{AT_HOME} && {{ {SWEEP}; }} && {new} && cat >"$new" && {keep}', program())
             logger.info("sent %s to %s, %d bytes", name, self.host.host, size)
         self.shared.has_program = True
+
+    def _write(self, command: str, data: bytes = b"") -> bytes:
+        """As `run`, of a command that writes to edgeloop's folder there.
+
+        Raises:
+            WriteError: It failed; with its last words and what is free there.
+            DeviceError: As `run`.
+        """
+        done, out = self._answer(f"{{ {command}; }} || {{ {REFUSED}; }}", data)
+        if done.status.code != CANNOT_WRITE:
+            return self._checked(done, out)
+        folder, _, disk = out.decode(errors="replace").partition("\n")
+        free = re.search(r"(\d+)\s+\d+%", disk)
+        needed_kb = len(program()) // 1000 + 1
+        lacks = free is not None and int(free[1]) < needed_kb
+        room = f"; {free[1]} kB are free there, and {needed_kb} are needed" if lacks else ""
+        raise WriteError(
+            f"cannot write {folder} ({done.status.last_words or 'no reason given'}){room}",
+            advice=f"Make room for it there, make it writable, or set {HOME} there to another folder.",
+            where=f"ssh {self.host.host}",
+        )
 
     def _ssh(self, command: str) -> list[str]:
         # `sh -c`: the login shell may be none that knows this syntax

@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeloop.errors import DeviceError, MissingExtra, last_line
+from edgeloop.leftovers import temporary_folder
 from edgeloop.processes.children import owned
+from edgeloop.processes.exit_status import log_file
 from edgeloop.runtime.device import Host
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ def logged_in(host: Host) -> Iterator[Path]:
         DeviceError: The host cannot be reached or refuses us.
     """
     # a socket's path has 108 bytes at most, so not below a temporary folder that may lie deep
-    with tempfile.TemporaryDirectory(prefix="edgeloop-", dir=_short()) as folder, tempfile.TemporaryFile() as log:
+    with temporary_folder(_short()) as folder, log_file() as log:
         socket = Path(folder) / "line"
         with owned([*ssh_words(host, socket), "-M", "-N", "--", host.host], stderr=log, env=ssh_env()) as master:
             deadline = time.monotonic() + CONNECT_TIMEOUT_S
@@ -87,8 +89,11 @@ def ssh_env() -> dict[str, str]:
 
 
 def _short() -> str | None:
-    temporary = tempfile.gettempdir()
-    return temporary if len(temporary) < 60 else "/tmp"
+    """Where temporary files go, unless that lies deep; None: nowhere, which `temporary_folder` says."""
+    with contextlib.suppress(OSError):
+        temporary = tempfile.gettempdir()
+        return temporary if len(temporary) < 60 else "/tmp"
+    return None
 
 
 def _advice(said: bytes, host: Host) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from devices import LOOPBACK, SSHD_CONFIG, descendants, eventually, free_port, know, make_key
 
-from edgeloop.errors import DeviceError, IntegrityError, TargetError
+from edgeloop.errors import DeviceError, IntegrityError, TargetError, WriteError
 from edgeloop.hashes import digest
 from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
@@ -305,8 +305,8 @@ def test_no_path_leads_out_of_the_folder_for_files(ssh_device, tmp_path, path):
 
 def test_a_broken_upload_of_the_program_leaves_nothing_and_the_next_start_brings_it(ssh_device, monkeypatch):
     with connect(ssh_device.device) as line, monkeypatch.context() as cut:
-        whole = line.run
-        cut.setattr(line, "run", lambda command, data=b"": whole(command, data[:-1]))
+        whole = line._answer
+        cut.setattr(line, "_answer", lambda command, data=b"": whole(command, data[:-1]))
         with (
             pytest.raises(DeviceError),
             tempfile.TemporaryFile() as log,
@@ -478,16 +478,42 @@ def test_an_account_without_a_shell_says_so(new_ssh_device, refused_start, says,
     assert "its login shell does not run commands" in found and words in found
 
 
-def test_an_older_python_says_which_is_needed(new_ssh_device, refused_start, tmp_path):
+@pytest.mark.parametrize("version", [(3, 8, 1), (2, 7, 18)])
+def test_an_older_python_says_which_is_needed(new_ssh_device, refused_start, tmp_path, version):
     older = tmp_path / "python"
-    older.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "{OLDER}" "$@"\n')
+    unknown = 'for word; do [ "$word" != -I ] || exit 2; done'  # to Python 2
+    older.write_text(f'#!/bin/sh\n{unknown}\nshift 2\nexec {sys.executable} -c "{OLDER.format(version)}" "$@"\n')
     older.chmod(0o755)
     for device in (new_ssh_device(python=older).device, parse_device(f"local:{older}")):
         found = refused_start(device)
-        assert "Python 3.8 is there, and 3.9 or newer is needed" in found and "Name a newer Python there" in found
+        assert (
+            "Python {}.{} is there, and 3.9 or newer is needed".format(*version) in found
+            and "Name a newer Python there" in found
+        )
 
 
-OLDER = "import runpy, sys; sys.version_info = (3, 8, 1); runpy.run_path(sys.argv[1], run_name='__main__')"
+def test_a_device_that_takes_no_program_is_a_write_error_that_names_the_folder(new_ssh_device, tmp_path):
+    """A file lies where edgeloop's folder would: that refuses root too."""
+    device = new_ssh_device()
+    device.home.rmdir()
+    device.home.write_text("")
+    with pytest.raises(WriteError) as said, agent(device.device, "litert", tmp_path):
+        raise AssertionError("started")
+    assert f"cannot write {device.home} (mkdir: " in str(said.value) and "set EDGELOOP_HOME there" in said.value.advice
+
+
+def test_uploads_of_the_program_that_were_killed_are_removed_by_the_next(new_ssh_device, tmp_path):
+    """The number in the name is that of the shell: one lives, one has ended."""
+    device = new_ssh_device()
+    ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    for pid in (ended, os.getpid()):
+        (device.home / f"agent-0.pyz.{pid}.abcdef").touch()
+    with agent(device.device, "litert", tmp_path) as started:
+        started.probe()
+    assert [path.name for path in device.home.glob("agent-*.pyz.*")] == [f"agent-0.pyz.{os.getpid()}.abcdef"]
+
+
+OLDER = "import runpy, sys; sys.version_info = {}; runpy.run_path(sys.argv[1], run_name='__main__')"
 
 
 @pytest.fixture

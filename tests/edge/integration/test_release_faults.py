@@ -4,9 +4,11 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -63,15 +65,18 @@ def _kills(scenario: str, stride: int, root: Path, folder: Path) -> list[dict]:
     return json.loads(done.stdout)
 
 
+NUMBERS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # full, read-only, over a quota
+
+
 @swept("stride", 4, 1)
-def test_a_full_disk_at_every_step_is_a_write_error_and_the_next_deploy_succeeds(stride, tmp_path, monkeypatch):
+def test_a_disk_that_refuses_any_step_is_a_write_error_and_the_next_deploy_succeeds(stride, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # hundreds of them, and no power cut here
     old, new = write_bundle(tmp_path / "old", 1), write_bundle(tmp_path / "new", 2)
     outcomes = []
     for point in range(0, 1000, stride):
         home = tmp_path / f"home-{point}"
         Deployer(home).deploy(old)
-        outcome = _deploy_on_a_disk_full_at(point, home, new)
+        outcome = _deploy_on_a_disk_that_refuses(point, NUMBERS[point // stride % len(NUMBERS)], home, new)
         assert running(home) in (1, 2)
         Deployer(home).deploy(new)
         assert running(home) == 2
@@ -83,24 +88,50 @@ def test_a_full_disk_at_every_step_is_a_write_error_and_the_next_deploy_succeeds
     assert set(outcomes) <= {"WriteError", "committed"}
 
 
-def _deploy_on_a_disk_full_at(point: int, home: Path, bundle: Path) -> str:
-    count = 0
+def test_an_unchanged_deploy_writes_nothing(tmp_path):
+    bundle = write_bundle(tmp_path / "b", 1)
+    Deployer(tmp_path / "home").deploy(bundle)
+    steps = []
+    with points(_refusing(0, errno.EROFS, steps)):
+        assert Deployer(tmp_path / "home").stage(bundle)["unchanged"]
+
+
+def test_a_rollback_that_the_disk_refuses_says_which_release_still_runs(tmp_path):
+    for version in (1, 2):
+        Deployer(tmp_path / "home").deploy(write_bundle(tmp_path / str(version), version))
+    deployer = Deployer(tmp_path / "home")
+    said = f"cannot write {tmp_path / 'home'}: Read-only file system. Release 2 still runs. "
+
+    def read_only(what: str, paths: tuple[Path, ...]) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with pytest.raises(WriteError, match=re.escape(said)), points(read_only):
+        deployer.ask("rollback", slot=NAME)
+    assert running(tmp_path / "home") == 2
+
+
+def _refusing(point: int, number: int, steps: list[str]) -> Callable:
+    """What refuses one step, and appends all to `steps`."""
 
     def before(what: str, paths: tuple[Path, ...]) -> None:
-        nonlocal count
         if what in ("unlink", "rmdir"):  # what is taken away needs no room
             return
-        count += 1
-        if count == point + 1:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        steps.append(what)
+        if len(steps) == point + 1:
+            raise OSError(number, os.strerror(number))
 
-    deployer = Deployer(home)
+    return before
+
+
+def _deploy_on_a_disk_that_refuses(point: int, number: int, home: Path, bundle: Path) -> str:
+    deployer, steps = Deployer(home), []
     try:
-        with points(before):
+        with points(_refusing(point, number, steps)):
             result = deployer.deploy(bundle)["result"]
-    except WriteError:
+    except WriteError as e:
+        assert f"cannot write {home}: {os.strerror(number)}" in e.found and "still runs" in e.advice
         return "WriteError"
-    return result if count > point else "no such step"
+    return result if len(steps) > point else "no such step"
 
 
 def test_nothing_is_published_before_it_is_on_the_disk(tmp_path):
@@ -317,7 +348,7 @@ def test_a_file_the_kernel_refuses_to_write_is_a_write_error_and_goes_on_later(k
     bundle = write_bundle(tmp_path / "large", labels=b"x" * 200_000)
     stand_in(file_bytes=100_000)
     full = keep()
-    with pytest.raises(WriteError, match=r"cannot write below .*File too large"):
+    with pytest.raises(WriteError, match=r"cannot write .*File too large"):
         full.stage(bundle, VARIANT, NAME)
     full.ask("status")  # it still answers
     stand_in()

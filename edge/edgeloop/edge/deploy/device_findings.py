@@ -14,6 +14,7 @@ from edgeloop.runtime_table import DEVICE_RUNTIMES, LITERT, RUNTIMES, TFLITE_RUN
 
 CLOCK_REMARK_S, CLOCK_LACKS_S = 60.0, 86_400.0  # signers and certificates are valid from day to day
 DISK_LACKS_BYTES, DISK_REMARK_BYTES = 5_000_000, 100_000_000  # the program and a small model; three releases of one
+DISK_LACKS_FILES = 50  # a release has some 10, and three lie there during a deploy
 HOT_C = 80.0  # where a Raspberry Pi begins to slow down
 GLIBC = (2, 27)  # LiteRT 2.3's wheels are manylinux_2_27
 PYTHON_32 = ("3.9", "3.11")  # for which piwheels and PyPI have tflite-runtime on armv7l
@@ -128,6 +129,9 @@ def _disk(facts: FactsReply) -> Finding:
     if not facts.writable:
         advice = "Make it writable, or name another folder: set EDGELOOP_HOME there."
         return Finding("disk", f"{found}, which cannot be written", CheckState.LACKS, advice)
+    if facts.disk_free_files is not None and facts.disk_free_files < DISK_LACKS_FILES:
+        found = f"{found}, and {facts.disk_free_files} more files (inodes)"
+        return Finding("disk", found, CheckState.LACKS, "Remove some files there.")
     if facts.disk_free_bytes < DISK_LACKS_BYTES:
         return Finding("disk", found, CheckState.LACKS, "Free some space there.")
     state = CheckState.REMARK if facts.disk_free_bytes < DISK_REMARK_BYTES else CheckState.OK

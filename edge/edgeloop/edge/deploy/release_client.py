@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 
 from edgeloop.edge.on_device.releases.release_client import ReleaseClient
 from edgeloop.processes.conversation import Conversation
+from edgeloop.processes.exit_status import log_file
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import Device
 
@@ -20,7 +20,7 @@ def release_client(device: Device, timeout_s: float) -> Iterator[ReleaseClient]:
         DeviceError: The device cannot be reached, or has no such Python.
     """
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(tempfile.TemporaryFile())
+        log = stack.enter_context(log_file())
         connection = stack.enter_context(connect(device))
         child = stack.enter_context(connection.start(["edge.on_device.releases.release_agent"], log))
         conversation = Conversation(child, device.name, timeout_s, log)

@@ -37,7 +37,8 @@ class FactsReply:
         runtimes: {name: version} of those that are installed.
         capabilities: machine/capabilities.py. `conditions`: machine/conditions.py.
         home: edgeloop's folder there; `writable`: whether files can be made in it.
-        disk_free_bytes: Where that folder lies, for this user.
+        disk_free_bytes: Where that folder lies, for this user; `disk_free_files`: how many more files may be made there
+            (inodes), None: as many as there is space for.
         clock_s: Seconds since 1970 by its own clock.
         camera_programs: Those of CAMERA_PROGRAMS that are installed; `videos` are its /dev/video*.
         verifies: It has OpenSSH's ssh-keygen, which checks signatures.
@@ -57,6 +58,7 @@ class FactsReply:
     camera_programs: Sequence[str] = ()
     videos: Sequence[str] = ()
     verifies: bool = False
+    disk_free_files: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def facts(asked: FactsRequest, payload: bytes) -> FactsReply:
     existing = folder
     while not os.path.isdir(existing):
         existing = os.path.dirname(existing)
+    disk = os.statvfs(existing)
     return FactsReply(
         python=platform.python_version(),
         executable=sys.executable,
@@ -82,8 +85,9 @@ def facts(asked: FactsRequest, payload: bytes) -> FactsReply:
         capabilities=capabilities(),
         conditions=ConditionReader().read(),
         home=folder,
-        writable=os.access(existing, os.W_OK | os.X_OK) and not os.statvfs(existing).f_flag & os.ST_RDONLY,
-        disk_free_bytes=shutil.disk_usage(existing).free,
+        writable=os.access(existing, os.W_OK | os.X_OK) and not disk.f_flag & os.ST_RDONLY,
+        disk_free_bytes=disk.f_bavail * disk.f_frsize,
+        disk_free_files=disk.f_favail if disk.f_files else None,
         clock_s=time.time(),
         camera_programs=[name for name in CAMERA_PROGRAMS if shutil.which(name)],
         videos=sorted(glob.glob("/dev/video[0-9]*")),

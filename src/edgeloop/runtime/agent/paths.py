@@ -14,12 +14,8 @@ def home() -> str:
 
 
 def resolved(root: str) -> str:
-    """An absolute folder as it is; another one below `home()`, made if it is not there."""
-    if os.path.isabs(root):
-        return os.path.realpath(root)
-    path = os.path.join(home(), root)
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    return os.path.realpath(path)
+    """An absolute folder as it is; another one below `home()`. It need not be there yet."""
+    return os.path.realpath(root if os.path.isabs(root) else os.path.join(home(), root))
 
 
 def confined(root: str, path: str) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from edgeloop.disk_errors import writing
 from edgeloop.processes.frames import pack, serve, unpack
 from edgeloop.processes.messages import EmptyReply, answering
 from edgeloop.runtime.agent.machine.memory import own_bytes
@@ -83,7 +84,8 @@ class ModelOperations:
     def push(self, asked: PushRequest, payload: bytes) -> PushReply:
         from edgeloop.runtime.agent.receive import receive  # with hashlib, and that with OpenSSL: 4 MB
 
-        return receive(self.root, asked, payload)
+        with writing(self.root):
+            return receive(self.root, asked, payload)
 
     def prepare(self, asked: PrepareRequest, payload: bytes) -> PrepareReply:
         path = confined(self.root, asked.path)

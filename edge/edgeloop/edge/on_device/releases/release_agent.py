@@ -7,16 +7,15 @@ At most one deploy works on a slot, from `begin` until `activate` or the end. Py
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeloop import atomic
 from edgeloop.atomic import make_folder
 from edgeloop.bundle import parse_manifest
+from edgeloop.disk_errors import REFUSED, write_error
 from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, advance, after
 from edgeloop.edge.on_device.releases.lock import locked
 from edgeloop.edge.on_device.releases.protocol import (
@@ -48,7 +47,7 @@ from edgeloop.edge.on_device.releases.trust import enroll
 from edgeloop.errors import EdgeloopError, OptionsError, ParityError, WriteError
 from edgeloop.processes.frames import Header, Operation, serve
 from edgeloop.processes.messages import EmptyReply, answering
-from edgeloop.runtime.agent.paths import home
+from edgeloop.runtime.agent.paths import HOME, home
 from edgeloop.runtime.agent.push import PushReply
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ if TYPE_CHECKING:
     from edgeloop.edge.on_device.releases.trial import Start, TrialResult
     from edgeloop.runtime.agent.child_model import ChildModel
 
-# what a write fails with when it is the disk's fault, or the permissions'
-DISK = atomic.DISK | {errno.EACCES, errno.EPERM}
+ELSEWHERE = f"set {HOME} there to another folder"
 
 
 def start_in_child(*model: Any) -> AbstractContextManager[ChildModel]:
@@ -174,7 +172,7 @@ class ReleaseAgent:
 
     def _answering(self, operation: Operation) -> Operation:
         def answer(header: Header, payload: bytes) -> tuple[Mapping[str, Any], bytes]:
-            with _disk_errors(self.home):
+            with _disk_errors(self.home, header.get("slot")):
                 if not self.recovered:
                     recover(self.home)
                     self.recovered = True
@@ -194,13 +192,21 @@ def _latency(seen: TrialResult | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _disk_errors(folder: str) -> Iterator[None]:
+def _disk_errors(folder: str, slot: object) -> Iterator[None]:
+    """Raises WriteError where the disk refuses, which says what still runs in the slot that was asked for."""
     try:
         yield
     except OSError as e:
-        if e.errno not in DISK:
+        if e.errno not in REFUSED:
             raise
-        raise WriteError(
-            f"cannot write below {folder}: {e.strerror}",
-            advice="The old release still runs. Free some space there and try again.",
-        ) from e
+        error = write_error(folder, e, ELSEWHERE)
+        raise WriteError(error.found, advice=f"{_still_runs(folder, slot)}{error.advice}") from e
+
+
+def _still_runs(folder: str, slot: object) -> str:
+    if not isinstance(slot, str):
+        return ""
+    try:
+        return f"Release {os.path.basename(os.readlink(Slot(folder, slot).current))} still runs. "
+    except (OSError, OptionsError):
+        return "Nothing was installed. "

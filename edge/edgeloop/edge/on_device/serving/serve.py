@@ -24,6 +24,7 @@ import threading
 from collections.abc import Generator, Iterator
 from typing import Any, BinaryIO
 
+from edgeloop.disk_errors import REFUSED, write_error
 from edgeloop.edge.on_device.releases.recover import recover
 from edgeloop.edge.on_device.serving.hot_reload import HotReload, MakeInputs
 from edgeloop.edge.on_device.serving.served_release import ServeRequest, find_slot
@@ -50,14 +51,23 @@ def main(arguments: list[str]) -> None:
         write(results, {STARTED: 1})
         run(options(arguments), results)
     except EdgeloopError as e:
-        say(f"error: {e}")
-        with contextlib.suppress(BrokenPipeError):
-            write(results, {FAILED: error_to_json(e)})
-        code = e.exit_code
+        code = _report(e, results)
     except BrokenPipeError:  # whoever read the results is gone
         code = WriteError.exit_code
+    except OSError as e:
+        if e.errno not in REFUSED:
+            raise
+        code = _report(write_error(e.filename or home(), e), results)
     sys.stderr.flush()
     os._exit(code)  # a thread that waits for a camera or a slow client delays nothing
+
+
+def _report(error: EdgeloopError, results: BinaryIO) -> int:
+    """Tell whoever reads the results, and the log; the exit code of it."""
+    say(f"error: {error}")
+    with contextlib.suppress(BrokenPipeError):
+        write(results, {FAILED: error_to_json(error)})
+    return error.exit_code
 
 
 def options(arguments: list[str]) -> argparse.Namespace:

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from edgeloop.atomic import replace_file
+from edgeloop.disk_errors import writing
 from edgeloop.edge.on_device.serving.served_release import ServeRequest, select_release
 from edgeloop.runtime.agent.child_model import PROGRAM
 from edgeloop.runtime.agent.paths import home
@@ -35,7 +36,7 @@ def _installed_program(program: str) -> str:
     """The program in the device's own folder: a cache, where it may have been started from, may be emptied."""
     path = os.path.join(home(), os.path.basename(program))
     if not os.path.exists(path):
-        os.makedirs(home(), mode=0o700, exist_ok=True)
-        with open(program, "rb") as file:
+        with writing(path), open(program, "rb") as file:
+            os.makedirs(home(), mode=0o700, exist_ok=True)
             replace_file(path, file.read())
     return path
