@@ -146,7 +146,9 @@ class SshConnection:
         if said != b"here\n":
             # under a name of its own, and counted: the end of a broken upload looks like the end of a whole one
             new = f"new=$(mktemp {name}.$$.XXXXXX) && trap 'rm -f \"$new\"' EXIT"
-            keep = f'{{ [ $(wc -c <"$new") -eq {size} ] || exit 1; }} && {{ sync "$new" || sync; }} && mv -f "$new" {name}'
+            keep = (
+                f'{{ [ $(wc -c <"$new") -eq {size} ] || exit 1; }} && {{ sync "$new" || sync; }} && mv -f "$new" {name}'
+            )
             self._write(f'{AT_HOME} && {{ {SWEEP}; }} && {new} && cat >"$new" && {keep}', program())
             logger.info("sent %s to %s, %d bytes", name, self.host.host, size)
         self.shared.has_program = True
@@ -162,10 +164,9 @@ class SshConnection:
         if done.status.code != CANNOT_WRITE:
             return self._checked(done, out)
         folder, _, disk = out.decode(errors="replace").partition("\n")
-        free = re.search(r"(\d+)\s+\d+%", disk)
-        needed_kb = len(program()) // 1000 + 1
-        lacks = free is not None and int(free[1]) < needed_kb
-        room = f"; {free[1]} kB are free there, and {needed_kb} are needed" if lacks else ""
+        free, needed_kb, room = re.search(r"(\d+)\s+\d+%", disk), len(program()) // 1000 + 1, ""
+        if free and int(free[1]) < needed_kb:
+            room = f"; {free[1]} kB are free there, and {needed_kb} are needed"
         raise WriteError(
             f"cannot write {folder} ({done.status.last_words or 'no reason given'}){room}",
             advice=f"Make room for it there, make it writable, or set {HOME} there to another folder.",
