@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeloop.errors import EdgeloopError, error_to_json, one_line
-from edgeloop.processes.exit_status import log_file
+from edgeloop.leftovers import log_file
 from edgeloop.result import CommandResult, Table
 
 if TYPE_CHECKING:  # Rich takes longer to load than --help to answer

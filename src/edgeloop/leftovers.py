@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from typing import IO
 
 from edgeloop.disk_errors import writing
 
@@ -85,3 +86,13 @@ def remove_leftovers(parent: str, name: re.Pattern[str]) -> None:
             status = os.stat(folder)
             if ours and status.st_uid == os.getuid() and time.time() - status.st_mtime > OLD_S:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def log_file() -> IO[bytes]:
+    """A file without a name, for a program's words: memory where the system has such files, for a full disk takes not
+    even an empty one."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("log"), "w+b")
+    import tempfile
+
+    return tempfile.TemporaryFile()

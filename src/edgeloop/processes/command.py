@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.errors import EdgeloopError, last_line
+from edgeloop.leftovers import log_file
 from edgeloop.processes.children import owned
-from edgeloop.processes.exit_status import ExitStatus, exit_status, last_words, log_file
+from edgeloop.processes.exit_status import ExitStatus, exit_status, last_words
 
 
 @dataclass(frozen=True)

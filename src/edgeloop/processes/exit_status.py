@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from typing import IO
 
@@ -84,10 +83,3 @@ def last_words(log: IO[bytes]) -> str:
     """The last line in the file that a child's standard error went to; empty: none."""
     size = os.fstat(log.fileno()).st_size  # the child's own end of the file has moved on, ours may not have
     return last_line(os.pread(log.fileno(), TAIL_BYTES, max(0, size - TAIL_BYTES)))
-
-
-def log_file() -> IO[bytes]:
-    """Where a child's words go: memory where the system has such files, for a full disk takes not even an empty one."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("log"), "w+b")
-    return tempfile.TemporaryFile()

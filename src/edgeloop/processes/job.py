@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import ModelError, error_from_json, one_line
+from edgeloop.leftovers import log_file
 from edgeloop.processes.children import owned
-from edgeloop.processes.exit_status import ExitStatus, exit_status, log_file
+from edgeloop.processes.exit_status import ExitStatus, exit_status
 from edgeloop.processes.sandbox import LOOK_EVERY_S, Limits, Sandbox, unwatched
 from edgeloop.progress import Progress, silent
 

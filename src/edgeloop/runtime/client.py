@@ -13,8 +13,8 @@ import numpy as np
 
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
 from edgeloop.hashes import digest
+from edgeloop.leftovers import log_file
 from edgeloop.processes.conversation import Conversation
-from edgeloop.processes.exit_status import log_file
 from edgeloop.processes.frames import pack, unpack
 from edgeloop.runtime.agent.protocol import (
     ConditionsRequest,

@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeloop.errors import DeviceError, MissingExtra, last_line
-from edgeloop.leftovers import temporary_folder
+from edgeloop.leftovers import log_file, temporary_folder
 from edgeloop.processes.children import owned
-from edgeloop.processes.exit_status import log_file
 from edgeloop.runtime.device import Host
 
 logger = logging.getLogger(__name__)

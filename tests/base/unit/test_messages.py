@@ -9,9 +9,10 @@ import pytest
 
 from edgeloop.edge.on_device.releases import protocol as releases
 from edgeloop.errors import DeviceError, OptionsError, TargetError
+from edgeloop.leftovers import log_file
 from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
-from edgeloop.processes.exit_status import ExitStatus, log_file
+from edgeloop.processes.exit_status import ExitStatus
 from edgeloop.processes.messages import EmptyReply, Request, answering, by_name, from_header, one, to_header
 from edgeloop.runtime.agent import protocol
 from edgeloop.runtime.agent.child_model import ChildModel

@@ -81,8 +81,10 @@ def test_the_page_of_all_verbs_imports_none_of_them():
     allowed = {
         "cli",
         "console",
+        "disk_errors",
         "errors",
         "help_page",
+        "leftovers",
         "result",
         "settings",
         "temporary_bundle",

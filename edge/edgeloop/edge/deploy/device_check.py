@@ -15,8 +15,8 @@ from edgeloop.edge.deploy.history_rows import HistoryAction, HistoryRow, now, of
 from edgeloop.edge.deploy.parallel import Step, run_on_all
 from edgeloop.edge.on_device.device_facts import FactsReply, FactsRequest
 from edgeloop.errors import EdgeloopError, OptionsError, TargetError
+from edgeloop.leftovers import log_file
 from edgeloop.processes.conversation import Conversation
-from edgeloop.processes.exit_status import log_file
 from edgeloop.progress import Say
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import Device

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 
 from edgeloop.edge.on_device.releases.release_client import ReleaseClient
+from edgeloop.leftovers import log_file
 from edgeloop.processes.conversation import Conversation
-from edgeloop.processes.exit_status import log_file
 from edgeloop.runtime.connection import connect
 from edgeloop.runtime.device import Device
 

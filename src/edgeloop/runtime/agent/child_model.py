@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeloop.errors import DeviceError, TargetError
+from edgeloop.leftovers import log_file
 from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
-from edgeloop.processes.exit_status import log_file
 from edgeloop.processes.frames import pack, unpack
 from edgeloop.runtime.agent.protocol import (
     PrepareRequest,

@@ -25,8 +25,9 @@ from typing import IO
 import numpy as np
 
 from edgeloop.errors import DeviceError
+from edgeloop.leftovers import log_file
 from edgeloop.processes.children import owned
-from edgeloop.processes.exit_status import exit_status, log_file
+from edgeloop.processes.exit_status import exit_status
 
 WIDTH, HEIGHT, RATE_HZ = 640, 480, 30
 START_S, FRAME_S = 20.0, 10.0  # waits for the first frame, and for each after it
