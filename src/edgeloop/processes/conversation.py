@@ -165,9 +165,13 @@ class Conversation:
         if not selector.select(max(0.0, deadline - time.monotonic())):
             self.child.kill()
             exit_status(self.child)  # reaped: whoever looks sees at once that it is gone
+            bound = f"in {self.timeout_s:g} s"
+            if self.deadline is not None:  # shared with the requests before, so this one had less
+                bound = f"before the {self.timeout_s:g} s for all requests together were over"
+            busy = "Check what else runs there, and try again."
             raise DeviceError(
-                f"{op} gave no answer in {self.timeout_s:g} s, and the agent was ended",
-                advice="Allow more time, or choose a smaller variant.",
+                f"{op} gave no answer {bound}, and the agent was ended",
+                advice="Allow more time, or choose a smaller variant." if self.runs_model else busy,
                 where=self.where,
             )
 

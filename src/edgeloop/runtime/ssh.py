@@ -88,8 +88,9 @@ class SshConnection:
         while not seen.endswith(MARK):
             ready = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]
             if not ready or len(seen) > GREETING_LIMIT_BYTES:
+                within = "" if ready else f" in {COMMAND_TIMEOUT_S:g} s"
                 raise DeviceError(
-                    f"its login shell does not run commands ({len(seen)} bytes came, the last line: "
+                    f"its login shell ran no command{within} ({len(seen)} bytes came, the last line: "
                     f"{last_line(seen) or 'none'})",
                     advice="Check with: ssh HOST true",
                     where=f"ssh {self.host.host}",

@@ -15,10 +15,11 @@ import pytest
 from edgeloop.errors import DeviceError, EdgeloopError, TargetError
 from edgeloop.processes import children, frames
 from edgeloop.processes.children import owned
+from edgeloop.processes.conversation import Conversation
 from edgeloop.processes.exit_status import signal_of
-from edgeloop.runtime import client, connection
+from edgeloop.runtime import client, connection, ssh
 from edgeloop.runtime.agent.serve_model import RUNS_LIMIT, timed
-from edgeloop.runtime.device import Device, parse_device
+from edgeloop.runtime.device import Device, Host, parse_device
 from edgeloop.runtime.program import local_program
 
 HERE = parse_device("local")
@@ -228,9 +229,43 @@ def test_a_device_that_takes_an_upload_and_never_has_it_is_given_up(tmp_path, mo
 
 
 def test_a_runtime_that_hangs_is_ended_when_its_time_is_up(echo):
-    with echo(timeout_s=1.0) as agent, pytest.raises(DeviceError, match="gave no answer in 1 s"):
+    with echo(timeout_s=1.0) as agent, pytest.raises(DeviceError, match="gave no answer in 1 s") as refused:
         agent.prepare("hang")
-    assert agent.child.returncode is not None
+    assert agent.child.returncode is not None and "smaller variant" in refused.value.advice
+
+
+def test_a_program_without_a_model_that_hangs_is_not_blamed_on_a_variant(tmp_path):
+    with (
+        owned(["sleep", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child,
+        (tmp_path / "log").open("wb") as log,
+    ):
+        asking = Conversation(child, "ssh://camera", 0.2, log)
+        with pytest.raises(
+            DeviceError, match=r"^ssh://camera: status gave no answer in 0\.2 s, .*\. Check what else runs"
+        ):
+            asking.ask("status")
+
+
+def test_a_request_that_shares_its_time_with_others_names_all_of_it(tmp_path):
+    """What is left for it may be much less: `gave no answer in 5 s` would be wrong after 0.2."""
+    with (
+        owned(["sleep", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child,
+        (tmp_path / "log").open("wb") as log,
+    ):
+        asking = Conversation(child, "int8 on litert", 5.0, log)
+        asking.deadline = time.monotonic() + 0.2
+        with pytest.raises(DeviceError, match="gave no answer before the 5 s for all requests together were over"):
+            asking.ask("run")
+
+
+def test_a_login_shell_that_hangs_names_the_time_that_it_was_given(monkeypatch):
+    monkeypatch.setattr(ssh, "COMMAND_TIMEOUT_S", 0.2)
+    line = ssh.SshConnection(Host("camera"), Path("python3"), ssh._SharedConnection())
+    with (
+        owned(["sh", "-c", "echo Welcome; exec sleep 60"], stdout=subprocess.PIPE) as child,
+        pytest.raises(DeviceError, match=r"ssh camera: its login shell ran no command in 0\.2 s .*last line: Welcome"),
+    ):
+        line._skip_greeting(child)
 
 
 def test_a_stopped_agent_is_ended_when_a_write_to_it_takes_too_long(echo):

@@ -303,7 +303,7 @@ def measurements(monkeypatch, tmp_path):
     """Counts what is measured; every runtime is on the device."""
     seen = []
 
-    def measure(bundle, device, fitting, threads, progress):
+    def measure(bundle, device, fitting, threads, timeout_s, progress):
         seen.append(ids(fitting))
         return {pair: MeasuredSpeed(ms=1.0, rss_peak_bytes=None) for pair in ids(fitting)}
 
@@ -318,21 +318,21 @@ def measurements(monkeypatch, tmp_path):
 def test_a_device_is_measured_once_for_a_manifest_and_a_number_of_threads(bundle, measurements):
     left, right = parse_device("ssh://left"), parse_device("ssh://right")
     fitting = fitting_variants(bundle, MACHINE, DeployConstraints())
-    first = speed_cache.measure_speeds(bundle, left, fitting, 1)
-    assert speed_cache.measure_speeds(bundle, left, fitting, 1) == first
+    first = speed_cache.measure_speeds(bundle, left, fitting, 1, 60.0)
+    assert speed_cache.measure_speeds(bundle, left, fitting, 1, 60.0) == first
     assert len(measurements) == 1 and ("int8", "litert") in first and ("int8", "tflite-runtime") not in first
-    speed_cache.measure_speeds(bundle, right, fitting, 1)
-    speed_cache.measure_speeds(bundle, left, fitting, 2)
-    speed_cache.measure_speeds(replace(bundle, manifest_sha256="0" * 64), left, fitting, 1)
+    speed_cache.measure_speeds(bundle, right, fitting, 1, 60.0)
+    speed_cache.measure_speeds(bundle, left, fitting, 2, 60.0)
+    speed_cache.measure_speeds(replace(bundle, manifest_sha256="0" * 64), left, fitting, 1, 60.0)
     assert len(measurements) == 4
 
 
 def test_a_damaged_memory_of_measurements_is_measured_anew(bundle, measurements, tmp_path):
     fitting = fitting_variants(bundle, MACHINE, DeployConstraints(variant="onnx"))
-    speed_cache.measure_speeds(bundle, parse_device("ssh://left"), fitting, 1)
+    speed_cache.measure_speeds(bundle, parse_device("ssh://left"), fitting, 1, 60.0)
     for file in (tmp_path / "cache" / "speeds").iterdir():
         file.write_text("{")
-    speed_cache.measure_speeds(bundle, parse_device("ssh://left"), fitting, 1)
+    speed_cache.measure_speeds(bundle, parse_device("ssh://left"), fitting, 1, 60.0)
     assert len(measurements) == 2
 
 
@@ -543,6 +543,17 @@ def test_what_runs_there_is_kept_only_if_it_still_fits(stand_in, bundle, measure
     keep = StandIn(held(bundle, **changed), [], KEPT)
     assert one(stand_in, bundle, keep, DeployOptions()).result == "committed"
     assert len(measurements) == 1
+
+
+def test_what_is_measured_for_a_deploy_has_the_time_of_its_steps(stand_in, bundle, measurements, monkeypatch):
+    bounds = []
+    monkeypatch.setattr(
+        speed_cache,
+        "_measure",
+        lambda bundle, device, fitting, threads, timeout_s, progress: bounds.append(timeout_s) or {},
+    )
+    one(stand_in, bundle, StandIn(EMPTY), DeployOptions(timeout_s=77))
+    assert bounds == [77]
 
 
 def test_the_signature_travels_with_every_release_that_has_one(stand_in, bundle, tmp_path):

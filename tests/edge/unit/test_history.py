@@ -16,6 +16,7 @@ from edgeloop.edge.deploy.history import history_file, kept_history, open_databa
 from edgeloop.edge.deploy.history_reading import read_history, since_when
 from edgeloop.edge.deploy.history_rows import HistoryAction, HistoryRow
 from edgeloop.edge.deploy.known_devices import FLEET, known_devices
+from edgeloop.edge.deploy.parallel import InterruptedRun
 from edgeloop.edge.deploy.present_history import of_history
 from edgeloop.edge.deploy.resume import demands
 from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
@@ -381,14 +382,18 @@ def test_other_demands_than_before_ask_a_device_again(fleet, go):
     assert demands(replace(INT8, timeout_s=9, take_over=True)) == demands(INT8)
 
 
-def test_an_interrupt_ends_the_rollout_in_the_history(fleet, bundle):
+def test_an_interrupt_between_two_waves_has_an_outcome_for_every_device_and_is_resumed(fleet, bundle):
     def progress(what, done, total):
         if done == total and "d1" in what:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        rollout.deploy(bundle.path, fleet.devices(3), INT8, "1,2,3", progress)
-    assert len(known_devices()) == 2
+    devices = fleet.devices(3)
+    with pytest.raises(InterruptedRun) as interrupted:
+        rollout.deploy(bundle.path, devices, INT8, "1,2,3", progress)
+    assert [one.result for one in interrupted.value.results] == ["committed", "committed", "not started"]
+    assert [one.result for one in read_history().rollouts] == ["interrupted"] and len(known_devices()) == 2
+    results = rollout.deploy(bundle.path, devices, INT8, "1,2,3", resume=True, say=lambda line: None)
+    assert [one.result for one in results] == ["done before", "done before", "committed"]
 
 
 def test_the_history_says_what_ran_where_when_and_what_ended_early(fleet, go):

@@ -1,5 +1,7 @@
 """What is printed of devices: every error once, and as JSON in one form."""
 
+from dataclasses import replace
+
 import pytest
 
 from edgeloop.edge.deploy import rollback
@@ -63,9 +65,20 @@ def test_a_device_that_does_not_answer_says_why():
     answers = StatusResult(device=parse_device("ssh://other"), status=DeviceStatus(False, {}, {}))
     silent = StatusResult(device=PI, error=ERROR)
     made = of_statuses([silent, answers], False)
-    assert made.document["devices"][0] == {"device": "ssh://pi", "reachable": False, "error": JSON}
+    assert made.document["devices"][0] == {"device": "ssh://pi", "name": None, "reachable": False, "error": JSON}
     assert made.notes == ["ssh://pi: no answer in 5 s. Check that it is running."] and made.error is None
     assert of_statuses([silent, answers], True).error is ERROR  # --fail-if-unreachable
+
+
+def test_a_device_is_called_as_its_fleet_file_does():
+    named = replace(CAMERA, alias="door")
+    for shown, result in CASES:
+        made = shown([result(named, ERROR), result(PI)])
+        assert [(row["device"], row["name"]) for row in made.document["devices"]] == [
+            ("ssh://camera", "door"),
+            ("ssh://pi", None),
+        ]
+        assert made.tables[0].rows[0][0] == "door" and made.notes[0].startswith("door: ")
 
 
 def test_devices_of_which_none_answers_are_an_error():

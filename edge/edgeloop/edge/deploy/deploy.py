@@ -93,7 +93,9 @@ class _Deployment:
             return next(
                 fit for fit in fitting if fit.runtime == installed[0]
             ), "the first runtime that is installed there"
-        speeds = measure_speeds(self.bundle, self.device, fitting, self.options.threads, self._report)
+        speeds = measure_speeds(
+            self.bundle, self.device, fitting, self.options.threads, self.options.timeout_s, self._report
+        )
         return choose_fastest(fitting, speeds, self.options.constraints)
 
     def _report(self, what: str, done: int, total: int) -> None:

@@ -16,10 +16,10 @@ from edgeloop.runtime.device import Device
 
 
 def of_enroll(enrolled: Sequence[EnrollResult]) -> CommandResult:
-    """{"devices": [{device, result: enrolled | failed, error}]}"""
+    """{"devices": [{device, name, result: enrolled | failed, error}]}"""
     rows = [(e.device.display_name, "failed" if e.error else "enrolled") for e in enrolled]
     documents = [
-        {"device": e.device.name, "result": result, "error": _error(e.error)}
+        {**_who(e.device), "result": result, "error": _error(e.error)}
         for (_, result), e in zip(rows, enrolled, strict=True)
     ]
     table = Table("", ("device", "result"), rows)
@@ -40,12 +40,12 @@ def of_deploy(outcomes: Sequence[DeployResult]) -> CommandResult:
 
 
 def of_rollback(done: Sequence[RollbackResult]) -> CommandResult:
-    """{"devices": [{device, slot, before, version, variant, error}]}"""
+    """{"devices": [{device, name, slot, before, version, variant, error}]}"""
     columns = ("device", "slot", "before", "release", "variant")
     rows = [(d.device.label, d.slot or "", _release(d.before), _release(d.version), d.variant or "") for d in done]
     documents = [
         {
-            "device": d.device.name,
+            **_who(d.device),
             "slot": d.slot,
             "before": d.before,
             "version": d.version,
@@ -59,8 +59,8 @@ def of_rollback(done: Sequence[RollbackResult]) -> CommandResult:
 
 
 def of_statuses(found: Sequence[StatusResult], all_must_answer: bool) -> CommandResult:
-    """{"devices": [{device, reachable, error | enrolled, machine, slots: {NAME: {...}}}]}. It is an error where no
-    device answers, and with `all_must_answer` where one does not."""
+    """{"devices": [{device, name, reachable, error | enrolled, machine, slots: {NAME: {...}}}]}. It is an error where
+    no device answers, and with `all_must_answer` where one does not."""
     columns = ("device", "slot", "release", "state", "variant", "runtime", "lowest allowed", "enrolled")
     rows = [row for one in found for row in _what_runs(one)]
     silent = [one.error for one in found if one.error is not None]
@@ -88,7 +88,7 @@ def _cells(o: DeployResult, waves: bool) -> tuple[str, ...]:
 
 def _outcome(o: DeployResult) -> dict[str, Any]:
     return {
-        "device": o.device.name,
+        **_who(o.device),
         "wave": o.wave,
         "result": o.result.value,
         "version": o.version,
@@ -112,6 +112,11 @@ def _change(o: DeployResult) -> str:
         return f"{o.before} → {o.version}"
     runs_there = (DeployStatus.COMMITTED, DeployStatus.UNCHANGED, DeployStatus.DONE_BEFORE)
     return str(o.version) if o.result in runs_there else _release(o.before)
+
+
+def _who(device: Device) -> dict[str, Any]:
+    """Its address, and what its fleet file calls it."""
+    return {"device": device.name, "name": device.alias or None}
 
 
 def _release(version: int | None) -> str:
@@ -156,7 +161,7 @@ def _what_runs(found: StatusResult) -> list[tuple[str, ...]]:
 
 def _found(found: StatusResult) -> dict[str, Any]:
     if found.status is None:
-        return {"device": found.device.name, "reachable": False, "error": _error(found.error)}
+        return {**_who(found.device), "reachable": False, "error": _error(found.error)}
     slots = {name: asdict(slot) for name, slot in found.status.slots.items()}
     own = {"enrolled": found.status.enrolled, "machine": dict(found.status.machine), "slots": slots}
-    return {"device": found.device.name, "reachable": True, **own}
+    return {**_who(found.device), "reachable": True, **own}

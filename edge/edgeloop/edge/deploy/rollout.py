@@ -127,6 +127,24 @@ class _Rollout:
 
     def run(self, progress: Progress) -> list[DeployResult]:
         """Every wave that has a device without the release, until one fails."""
+        try:
+            for wave in range(1, max(self.waves.values()) + 1):
+                done = self._wave(wave, progress)
+                for result in done:
+                    if result.error is None:
+                        progress(f"deploy to {result.device.label}", len(STEPS), len(STEPS))
+                if any(result.error for result in done):
+                    break
+        except KeyboardInterrupt as e:
+            self._take(e.results if isinstance(e, InterruptedRun) else ())
+            self.history.end_rollout(self.number, INTERRUPTED)
+            raise InterruptedRun(list(self.results.values())) from e
+        failed = any(o.error for o in self.results.values())
+        self.history.end_rollout(self.number, STOPPED if failed else DONE)
+        return list(self.results.values())
+
+    def _wave(self, wave: int, progress: Progress) -> list[DeployResult]:
+        """Results of its devices that were not done before."""
 
         def tell(device: Device, step: str, done_bytes: int, total_bytes: int) -> None:
             progress(f"deploy to {device.label}", STEPS.index(step), len(STEPS))
@@ -134,25 +152,12 @@ class _Rollout:
                 progress(f"send kB to {device.label}", done_bytes // 1000, total_bytes // 1000)
 
         last = max(self.waves.values())
-        for wave in range(1, last + 1):
-            begun = [o.device for o in self.results.values() if o.wave == wave and o.result is DeployStatus.NOT_STARTED]
-            if begun and last > 1:
-                self.say(f"Wave {wave} of {last}: {len(begun)} {'device' if len(begun) == 1 else 'devices'}.")
-            try:
-                done = run_on_all(begun, self._work, tell)
-            except InterruptedRun as e:
-                self._take(e.results)
-                self.history.end_rollout(self.number, INTERRUPTED)
-                raise InterruptedRun(list(self.results.values())) from e
-            self._take(done)
-            for result in done:
-                if result.error is None:
-                    progress(f"deploy to {result.device.label}", len(STEPS), len(STEPS))
-            if any(result.error for result in done):
-                break
-        failed = any(o.error for o in self.results.values())
-        self.history.end_rollout(self.number, STOPPED if failed else DONE)
-        return list(self.results.values())
+        begun = [o.device for o in self.results.values() if o.wave == wave and o.result is DeployStatus.NOT_STARTED]
+        if begun and last > 1:
+            self.say(f"Wave {wave} of {last}: {len(begun)} {'device' if len(begun) == 1 else 'devices'}.")
+        done = run_on_all(begun, self._work, tell)
+        self._take(done)
+        return done
 
     def _take(self, done: Sequence[DeployResult]) -> None:
         for result in done:

@@ -22,9 +22,15 @@ Speeds = dict[tuple[str, str], MeasuredSpeed]  # by variant id and runtime
 
 
 def measure_speeds(
-    bundle: Bundle, device: Device, fitting: Sequence[VariantFit], threads: int, progress: Progress = silent
+    bundle: Bundle,
+    device: Device,
+    fitting: Sequence[VariantFit],
+    threads: int,
+    timeout_s: float,
+    progress: Progress = silent,
 ) -> Speeds:
-    """Of every pair whose runtime is installed on the device; what is in the cache is not measured again.
+    """Of every pair whose runtime is installed on the device; what is in the cache is not measured again. `timeout_s`
+    is for one answer of the device.
 
     Raises:
         TargetError: None of the runtimes is installed on the device.
@@ -39,7 +45,7 @@ def measure_speeds(
         mark_used(file)
         return known
     log_miss(file)
-    known |= _measure(bundle, device, wanted, threads, progress)
+    known |= _measure(bundle, device, wanted, threads, timeout_s, progress)
     rows = [{"variant": id, "runtime": runtime, **asdict(speed)} for (id, runtime), speed in known.items()]
     write_file(file, json.dumps({"device": device.label, "speeds": rows}, indent=1).encode() + b"\n")
     return known
@@ -61,7 +67,14 @@ def available_runtimes(device: Device, names: Sequence[str]) -> list[str]:
     return installed
 
 
-def _measure(bundle: Bundle, device: Device, fitting: Sequence[VariantFit], threads: int, progress: Progress) -> Speeds:
+def _measure(
+    bundle: Bundle,
+    device: Device,
+    fitting: Sequence[VariantFit],
+    threads: int,
+    timeout_s: float,
+    progress: Progress,
+) -> Speeds:
     # imported here: a deploy that changes nothing measures nothing
     from edgeloop.edge.measure.bench import bench
     from edgeloop.edge.measure.bench_plan import BenchOptions
@@ -70,7 +83,7 @@ def _measure(bundle: Bundle, device: Device, fitting: Sequence[VariantFit], thre
     names = dict.fromkeys(fit.runtime for fit in fitting)
     ids = {fit.variant.id for fit in fitting}
     what = [target for target in find_targets(bundle.path) if target.variant in ids]
-    options = BenchOptions(devices=(device,), runtimes=tuple(names), threads=threads, runs=RUNS)
+    options = BenchOptions(devices=(device,), runtimes=tuple(names), threads=threads, runs=RUNS, timeout_s=timeout_s)
     records = bench(what, options, progress).records
     return {
         (r.variant, r.runtime): MeasuredSpeed(ms=r.p50_ms / r.batch, rss_peak_bytes=r.rss_peak_bytes)
