@@ -50,6 +50,16 @@ VERBS = {
         "edgeloop.cloud.commands.train:train",
         "Train a model in the cloud: on one device, several, or several hosts, as a TOML file says.",
     ),
+    "doctor": Verb(
+        Panel.CLOUD,
+        "edgeloop.cloud.commands.doctor:doctor",
+        "Measure what a training waits for, and find the settings of its input that make it faster on this machine.",
+    ),
+    "data write": Verb(
+        Panel.CLOUD,
+        "edgeloop.cloud.commands.data:write",
+        "Write examples of any format as TFRecord files, in shards that several workers can read.",
+    ),
     "convert": Verb(
         Panel.CONVERT,
         "edgeloop.convert.commands.convert:convert",
@@ -145,6 +155,7 @@ VERBS = {
 }
 
 GROUPS = {  # verbs that have verbs of their own
+    "data": "Write data sets that a training reads.",
     "federate": "Train a model on devices; their data stays on them.",
     "setup": "Install what pip cannot install as an extra, pinned with hashes.",
 }

@@ -31,7 +31,7 @@ BEGINNINGS = {
 }  # fmt: skip
 CHOICES = {
     "to", "schemes", "io", "tfjs-weights", "optimizer", "loss", "unproved", "runtime", "scenario", "driver", "fail-if",
-    "target", "kind",
+    "target", "kind", "format",
 }  # fmt: skip
 # a value that is given by its unit, and how the name of its option must end
 UNITS = {"S": "-s", "MS": "-ms", "DAYS": "-days", "MB": "-mb"}
@@ -149,7 +149,9 @@ BESIDE = {
     "check": ["local"],
     "compare": ["a.json", "b.json"],
     "convert": ["m.keras", "-o", "m", "--train-data", "t.npz", "--calibration", "c.npz", "--trainable"],
+    "data write": ["d.npz", "-o", "d"],
     "demo": ["-o", "demo"],
+    "doctor": ["train.toml"],
     "deploy": ["m", "--to", "local"],
     "federate run": ["m", "--shard", "s.npz", "-o", "rounds"],
     "run": ["local"],

@@ -12,7 +12,7 @@ import pytest
 HEAVY = {
     "tensorflow", "keras", "tf_keras", "tensorflowjs", "torch", "jax", "flwr", "ray", "onnx", "onnxruntime", "tf2onnx",
     "ai_edge_litert", "ai_edge_quantizer", "tflite_runtime", "sklearn", "scipy", "matplotlib", "h5py", "playwright",
-    "mlperf_loadgen",
+    "mlperf_loadgen", "pyarrow", "apache_beam",
 }  # fmt: skip
 PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
 LAYERS = PROJECT["tool"]["importlinter"]["contracts"][0]

@@ -52,6 +52,7 @@ def from_arrays(
         class_count=class_count,
         source=numbered(features, labels, times),
         stored_bytes=sum(column.nbytes // len(column) for column in columns.values()),
+        value_range=options.value_range,
         finish=rescaling(features, options.value_range),
     )
 

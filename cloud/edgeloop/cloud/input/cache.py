@@ -14,16 +14,14 @@ import numpy as np
 
 from edgeloop.cloud.input.arrays import numbered
 from edgeloop.cloud.input.examples import WHOLE, Examples, Numbered
+from edgeloop.cloud.input.memory import see_that_it_fits
 from edgeloop.cloud.input.options import Cache, PipelineOptions
-from edgeloop.cloud.input.order import parallel_calls, stored
-from edgeloop.errors import DataError
+from edgeloop.cloud.input.order import parallel, stored, unconverted
 from edgeloop.extras import need
 from edgeloop.files.npz import ArrayFile
 from edgeloop.progress import Progress, silent
-from edgeloop.runtime.agent.machine.memory import ram
 
 PIECE = 256  # examples of one piece while the cache is filled
-SHARE = 0.8  # of the available memory that a cache may take
 
 
 def cached(examples: Examples, options: PipelineOptions, progress: Progress = silent) -> Examples:
@@ -39,19 +37,11 @@ def cached(examples: Examples, options: PipelineOptions, progress: Progress = si
         return examples
     in_memory = options.cache is Cache.MEMORY
     if in_memory and examples.count is not None:
-        _fits(examples)
+        needed = examples.count * examples.stored_bytes
+        see_that_it_fits(examples.name, needed, 'Write cache = "disk", or smaller images.')
     features, labels = _decoded(examples, options, progress, in_memory)
     times = examples.source.times if isinstance(examples.source, Numbered) else None
     return replace(examples, source=numbered(features, labels, times, in_memory=in_memory))
-
-
-def _fits(examples: Examples) -> None:
-    needed, available = examples.count * examples.stored_bytes, ram()["ram_available_bytes"]  # type: ignore[operator]
-    if isinstance(available, int) and needed > SHARE * available:
-        raise DataError(
-            f"{examples.name} decodes to {needed / 1e6:.0f} MB, and {available / 1e6:.0f} MB of memory are available",
-            advice='Write cache = "disk", or smaller images.',
-        )
 
 
 def _decoded(
@@ -60,8 +50,7 @@ def _decoded(
     """Every example before `finish`: arrays by feature, and labels."""
     tf = need("tensorflow", extra="cloud")
     source, names = examples.source, list(examples.features)
-    calls = parallel_calls(options.parallel_map)
-    single = stored(source, WHOLE).map(source.decode, num_parallel_calls=calls, deterministic=True)
+    single = stored(source, WHOLE).map(unconverted(source.decode), **parallel(options.parallel_map))
     pieces = single.batch(PIECE).prefetch(tf.data.AUTOTUNE)
     columns: dict[str, _Column] = {}
     done = 0

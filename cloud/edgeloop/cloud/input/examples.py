@@ -102,6 +102,7 @@ class Examples:
         classes: Names of the classes; empty where labels are numbers, or whole numbers without names.
         class_count: 0 where labels are no classes, or the largest one is not known.
         source: How the examples are read.
+        value_range: What `finish` maps unsigned bytes to.
         finish: Applied to the features last, of one example or of a batch: casts and scales.
         stored_bytes: Of one decoded example before `finish`, with its label: what a cache keeps.
         find_damage: Called after a read failed: raises a DataError that names the file and the record, if it finds one.
@@ -115,6 +116,7 @@ class Examples:
     stored_bytes: int
     classes: tuple[str, ...] = ()
     class_count: int = 0
+    value_range: tuple[float, float] | None = None
     finish: Callable[[Any], Any] | None = None
     find_damage: Callable[[], None] | None = None
 

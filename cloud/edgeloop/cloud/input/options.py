@@ -29,6 +29,16 @@ class Cache(enum.StrEnum):
     DISK = "disk"
 
 
+def see_channels(channels: int, option: str) -> None:
+    """See that images can have so many channels.
+
+    Raises:
+        OptionsError: They cannot.
+    """
+    if channels not in (1, 3, 4):
+        raise OptionsError(f"{option} is {channels}", advice="It must be 1 (grey), 3 (RGB) or 4 (RGBA).")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataOptions:
     """What to read.
@@ -60,8 +70,7 @@ class DataOptions:
     time: str | None = None
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3, 4):
-            raise OptionsError(f"channels is {self.channels}", advice="It must be 1 (grey), 3 (RGB) or 4 (RGBA).")
+        see_channels(self.channels, "channels")
         if self.image_size is not None and min(self.image_size) < 1:
             raise OptionsError(f"image-size is {list(self.image_size)}", advice="Both numbers must be above 0.")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1] < math.inf:
@@ -93,6 +102,9 @@ class PipelineOptions:
         vectorised_map: Decode a batch at once, where the format can, instead of one example after another.
         augment: Names in `AUGMENTATIONS`, or `package.module:function`, in the order they are applied.
         half_life: In the unit of `DataOptions.time`: an example older by this is drawn half as often. None: all alike.
+        service: HOST:PORT of the dispatcher of a tf.data service whose workers make the batches. Each batch comes once,
+            but not in the order of the steps. None: this process makes them.
+        service_timeout_s: How long to wait for a batch of the service.
     """
 
     batch: int = 32
@@ -106,6 +118,8 @@ class PipelineOptions:
     vectorised_map: bool = True
     augment: tuple[str, ...] = ()
     half_life: float | None = None
+    service: str | None = None
+    service_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
         for name, least in (("batch", 1), ("shuffle_buffer", 1), ("parallel_reads", 0), ("parallel_map", 0)):
@@ -119,6 +133,15 @@ class PipelineOptions:
             raise OptionsError(f"half-life is {self.half_life:g}", advice="It must be a number above 0.")
         if self.half_life is not None and not self.shuffle:
             raise OptionsError("half-life is given without shuffle", advice="Turn shuffle on, or leave half-life out.")
+        if not 0 < self.service_timeout_s < math.inf:
+            raise OptionsError(
+                f"service-timeout-s is {self.service_timeout_s:g}", advice="It must be a number above 0."
+            )
+        if self.service is not None and self.cache is not Cache.NONE:
+            raise OptionsError(
+                f'cache = "{self.cache}" is given with a service, whose workers keep nothing',
+                advice='Write cache = "none", or leave the service out.',
+            )
         if self.cache_folder is not None and self.cache is not Cache.DISK:
             raise OptionsError(
                 f'cache-folder is given with cache = "{self.cache}"', advice='Write cache = "disk", or leave it out.'

@@ -9,6 +9,7 @@ Source of the permutation: tf.random.experimental.index_shuffle, the block ciphe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,16 +79,17 @@ def records_of_epochs(source: Sharded, options: PipelineOptions, run: Run) -> An
                 lambda place: tf.random.experimental.index_shuffle(place, tf.stack([key, number]), shards - 1)
             )
         records = places.interleave(
-            lambda place: source.records(files[place]),
+            unconverted(lambda place: source.records(files[place])),
             cycle_length=min(shards, INTERLEAVED),
-            num_parallel_calls=parallel_calls(options.parallel_reads, most=min(shards, INTERLEAVED)),
-            deterministic=True,
+            **parallel(options.parallel_reads, most=min(shards, INTERLEAVED)),
         )
         if options.shuffle:
             records = records.shuffle(options.shuffle_buffer, buffer_key + number, reshuffle_each_iteration=False)
         return records if run.steps is None else records.take(run.steps * options.batch)
 
     first, skipped = (0, run.start_step) if run.steps is None else divmod(run.start_step, run.steps)
+    if options.service is not None:  # its workers share epochs, and each would skip as much: the epoch begins again
+        skipped = 0
     last = ENDLESS if run.epochs is None else run.epochs
     return tf.data.Dataset.range(first, last).flat_map(epoch).skip(skipped * options.batch)
 
@@ -97,7 +99,7 @@ def stored(source: Numbered | Sharded, shard: Shard) -> Any:
     tf = need("tensorflow", extra="cloud")
     if isinstance(source, Numbered):
         return tf.data.Dataset.range(shard.index, source.count, shard.count)
-    return tf.data.Dataset.from_tensor_slices(_files(tf, source, shard)).flat_map(source.records)
+    return tf.data.Dataset.from_tensor_slices(_files(tf, source, shard)).flat_map(unconverted(source.records))
 
 
 def recency(source: Numbered, half_life: float) -> np.ndarray:
@@ -115,11 +117,17 @@ def recency(source: Numbered, half_life: float) -> np.ndarray:
     return weights / weights[-1]
 
 
-def parallel_calls(asked: int, most: int | None = None) -> int | None:
-    """tf.data's `num_parallel_calls`: 0 is AUTOTUNE (-1), 1 is none at all; `most` bounds a number."""
-    if asked == 0:
-        return -1
-    return None if asked == 1 else asked if most is None else min(asked, most)
+def parallel(asked: int, most: int | None = None) -> dict[str, Any]:
+    """Arguments for tf.data: 0 is AUTOTUNE (-1), 1 is none at all; `most` bounds a number. The order stays."""
+    if asked == 1:
+        return {}
+    calls = -1 if asked == 0 else asked if most is None else min(asked, most)
+    return {"num_parallel_calls": calls, "deterministic": True}
+
+
+def unconverted(function: Callable) -> Callable:
+    """For tf.data: AutoGraph need not look into what holds no Python loop or condition on tensors."""
+    return need("tensorflow", extra="cloud").autograph.experimental.do_not_convert(function)
 
 
 def _files(tf: Any, source: Sharded, shard: Shard) -> Any:

@@ -13,10 +13,12 @@ from edgeloop.cloud.input.order import (
     ENDLESS,
     Run,
     numbers_of_steps,
-    parallel_calls,
+    parallel,
     records_of_epochs,
     stored,
+    unconverted,
 )
+from edgeloop.cloud.input.service.reading import through_service
 from edgeloop.errors import DataError
 from edgeloop.extras import need
 
@@ -96,7 +98,7 @@ def evaluation_batches(examples: Examples, options: PipelineOptions, shard: Shar
 
 def in_order(examples: Examples, shard: Shard) -> Any:
     """Single examples (features, label), once, as they are stored."""
-    return stored(examples.source, shard).map(_then_finish(examples, examples.source.decode))
+    return stored(examples.source, shard).map(unconverted(_then_finish(examples, examples.source.decode)))
 
 
 def _at_once(examples: Examples, options: PipelineOptions) -> bool:
@@ -113,21 +115,23 @@ def _made(
 ) -> Any:
     """Numbers or records -> batches: decode, finish, augment, prefetch."""
     tf = need("tensorflow", extra="cloud")
-    calls = parallel_calls(options.parallel_map)
+    calls = parallel(options.parallel_map)
 
     def mapped(dataset: Any, function: Callable) -> Any:
-        return dataset.map(function, num_parallel_calls=calls, deterministic=True)
+        return dataset.map(function, **calls)
 
     source = examples.source
     if _at_once(examples, options):
         assert source.decode_batch is not None  # `_at_once` looked
         items = items if isinstance(source, Numbered) else items.batch(options.batch, drop_remainder=whole)
-        made = mapped(items, _then_finish(examples, source.decode_batch))
+        made = mapped(items, unconverted(_then_finish(examples, source.decode_batch)))
     else:
         late = options.vectorised_map and examples.finish is not None
-        made = mapped(items, source.decode if late else _then_finish(examples, source.decode))
+        made = mapped(items, unconverted(source.decode if late else _then_finish(examples, source.decode)))
         made = made.batch(options.batch, drop_remainder=whole)
         made = mapped(made, _then_finish(examples, lambda *batch: batch)) if late else made
+    if options.service is not None:
+        made = through_service(made, options.service, options.service_timeout_s)
     if augment is not None:
         steps = tf.data.Dataset.range(start_step, ENDLESS)
         made = mapped(tf.data.Dataset.zip((made, steps)), lambda batch, step: augment(*batch, step))

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.cloud.input.examples import Examples
+from edgeloop.cloud.input.formats.csv import open_csv
 from edgeloop.cloud.input.formats.idx import IMAGES, open_idx
 from edgeloop.cloud.input.formats.images import SUFFIXES, open_images
 from edgeloop.cloud.input.formats.npz import open_npz
+from edgeloop.cloud.input.formats.parquet import open_parquet
+from edgeloop.cloud.input.formats.tfrecord import open_tfrecord
 from edgeloop.cloud.input.options import DataFormat, DataOptions
 from edgeloop.errors import DataError
 
@@ -32,6 +35,9 @@ class Reader:
 READERS: dict[DataFormat, Reader] = {  # the first format whose files are there is taken
     DataFormat.NPZ: Reader((".npz",), open_npz),
     DataFormat.IDX: Reader((IMAGES, f"{IMAGES}.gz"), open_idx),
+    DataFormat.TFRECORD: Reader((".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz"), open_tfrecord),
+    DataFormat.PARQUET: Reader((".parquet",), open_parquet),
+    DataFormat.CSV: Reader((".csv",), open_csv),
     DataFormat.IMAGES: Reader(SUFFIXES, open_images, nested=True),
 }
 

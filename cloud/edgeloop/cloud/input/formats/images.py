@@ -31,7 +31,7 @@ def open_images(options: DataOptions, files: Sequence[Path]) -> Examples:
     classes = options.classes or tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != "."))
     labels = _labels(folder, files, classes)
     size = options.image_size or _one_size(folder, files)
-    shape = (*size, options.channels)
+    shape, value_range = (*size, options.channels), options.value_range or (0.0, 1.0)
     return Examples(
         name=str(folder),
         features={"image": TensorType(dtype="float32", shape=shape)},
@@ -41,7 +41,8 @@ def open_images(options: DataOptions, files: Sequence[Path]) -> Examples:
         class_count=len(classes),
         source=Numbered(count=len(files), decode=_decoder(files, labels, options, size)),
         stored_bytes=int(np.prod(shape)) + 8,
-        finish=rescaling({"image": np.empty(0, np.uint8)}, options.value_range or (0.0, 1.0)),
+        value_range=value_range,
+        finish=rescaling({"image": np.empty(0, np.uint8)}, value_range),
         find_damage=lambda: _find_damage(folder, files, options, size),
     )
 
