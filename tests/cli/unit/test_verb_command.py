@@ -73,7 +73,7 @@ def test_choices_are_repeated_or_stand_between_commas(capfd):
 
 
 WRONG = {
-    "verb": (["comprae"], "edgeloop has no verb 'comprae'.", "Did you mean compare? Choose from demo, train, convert"),
+    "verb": (["comprae"], "edgeloop has no verb 'comprae'.", "Did you mean compare?"),
     "verb of a group": (["setup", "devce"], "edgeloop setup has no verb 'devce'.", "Did you mean device?"),
     "choice of one": (
         ["compare", "m", "--scheme", "int9"],
