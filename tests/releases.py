@@ -8,18 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeloop.bundle import MANIFEST, REFERENCE, Bundle, FileEntry, read_bundle
+from edgeloop.bundle import MANIFEST, REFERENCE, Bundle, FileEntry, Format, Requirements, read_bundle
 from edgeloop.processes.frames import pack, unpack
 
 GOLDEN = Path(__file__).parent / "golden" / "bundle-1"
 NAME = "linear"  # of the bundle, and so of its slot on a device
 
 
-def release(folder: Path, version: int, *, wrong: bool = False, padding_bytes: int = 0) -> Path:
+def release(folder: Path, version: int, *, wrong: bool = False, padding_bytes: int = 0, proved: bool = False) -> Path:
     """The golden bundle again under another version, at `folder`/VERSION, without a proof.
 
     Args:
         wrong: The source's answers in reference.npz are others, so that every variant computes something wrong.
+        proved: Every .tflite was proved on LiteRT, so that a device may choose among them.
         padding_bytes: Noise after the end of int8.tflite, which no runtime reads, so that an upload takes a while.
     """
     golden, made = read_bundle(GOLDEN), folder / str(version)
@@ -32,7 +33,11 @@ def release(folder: Path, version: int, *, wrong: bool = False, padding_bytes: i
     for name, data in contents.items():
         (made / name).write_bytes(data)
     files = {name: FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items()}
-    (made / MANIFEST).write_bytes(replace(golden.manifest, version=version, files=files).to_bytes())
+    variants = golden.manifest.variants
+    if proved:
+        on = Requirements(("litert",))
+        variants = tuple(replace(v, requires=on) if v.format is Format.TFLITE else v for v in variants)
+    (made / MANIFEST).write_bytes(replace(golden.manifest, version=version, files=files, variants=variants).to_bytes())
     return made
 
 

@@ -223,7 +223,7 @@ def read_bundle(path: str | Path) -> Bundle:
         data = file.read(LIMIT_BYTES + 1)
     manifest = parse_manifest(data)
     _check_files(path, manifest)
-    _check_proof(path / PROOF, manifest)
+    check_proof(path / PROOF, manifest)
     return Bundle(path, manifest, digest_of(data))
 
 
@@ -284,7 +284,7 @@ def proof_hash(proof: Mapping[str, Any]) -> str:
     return digest_of(canonical_json({key: value for key, value in proof.items() if key != MANIFEST_SHA256}))
 
 
-def _check_proof(file: Path, manifest: Manifest) -> None:
+def check_proof(file: Path, manifest: Manifest) -> None:
     """A proof that is there is the manifest's own: who signs the manifest signs the proof."""
     if manifest.proof_sha256 is None or not file.is_file():
         return

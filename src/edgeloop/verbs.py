@@ -117,6 +117,11 @@ VERBS = {
         "edgeloop.edge.commands.deploy:devices",
         "List devices and the release each one runs.",
     ),
+    "publish": Verb(
+        Panel.DEVICES,
+        "edgeloop.edge.commands.publish:publish",
+        "Publish a bundle as a version in a registry, which devices follow with edgeloop run --follow.",
+    ),
     "run": Verb(
         Panel.DEVICES,
         "edgeloop.edge.commands.run:run",

@@ -34,6 +34,11 @@ def one(kind: type) -> Mapping[str, Any]:
     return {"read": lambda value: from_header(kind, value)}
 
 
+def one_or_none(kind: type) -> Mapping[str, Any]:
+    """The metadata of a field that holds a message of `kind`, or nothing."""
+    return {"read": lambda value: None if value is None else from_header(kind, value)}
+
+
 def by_name(kind: type) -> Mapping[str, Any]:
     """The metadata of a field that holds messages of `kind` by name."""
     return {"read": lambda value: {name: from_header(kind, each) for name, each in value.items()}}

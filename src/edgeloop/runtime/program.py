@@ -42,6 +42,7 @@ FOLDERS = (
     "runtime/agent",
     "runtime/parity",
     "registry/signatures",
+    "registry/versions",
     "http",
     "edge/on_device",
     "federated/device",

@@ -23,11 +23,11 @@ from edgeloop.verbs import GROUPS, VERBS
 
 # what a help text may begin with
 BEGINNINGS = {
-    "Accept", "Browse", "Check", "Cluster", "Compare", "Convert", "Deploy", "Divide", "End", "Enroll", "Fail", "Find",
-    "Give", "Ignore", "Inspect", "Leave", "List", "Listen", "Load", "Log", "Measure", "Minimize", "Multiply", "Name",
-    "Print", "Read", "Refuse", "Remove", "Require", "Rescale", "Resize", "Roll", "Run", "Send", "Serve", "Set",
-    "Show", "Shuffle", "Sign", "Simulate", "Split", "Stop", "Store", "Subtract", "Train", "Trust", "Use", "Verify",
-    "Wait", "Write",
+    "Accept", "Add", "Browse", "Check", "Cluster", "Compare", "Convert", "Deploy", "Divide", "End", "Enroll",
+    "Fail", "Find", "Give", "Ignore", "Inspect", "Leave", "Let", "List", "Listen", "Load", "Log", "Look", "Measure",
+    "Minimize", "Multiply", "Name", "Print", "Publish", "Read", "Refuse", "Remove", "Require", "Rescale", "Resize",
+    "Roll", "Run", "Send", "Serve", "Set", "Show", "Shuffle", "Sign", "Simulate", "Split", "Stop", "Store",
+    "Subtract", "Train", "Trust", "Use", "Verify", "Wait", "Write",
 }  # fmt: skip
 CHOICES = {
     "to", "schemes", "io", "tfjs-weights", "optimizer", "loss", "unproved", "runtime", "scenario", "driver", "fail-if",
@@ -154,7 +154,7 @@ BESIDE = {
     "doctor": ["train.toml"],
     "deploy": ["m", "--to", "local"],
     "federate run": ["m", "--shard", "s.npz", "-o", "rounds"],
-    "run": ["local"],
+    "run": ["local", "--follow", "http://localhost/m"],
     "same": ["a.keras", "b.tflite"],
 }
 

@@ -294,7 +294,7 @@ def test_a_folder_is_followed_and_half_a_file_is_not_read(tiny, tmp_path):  # no
     frames.mkdir()
     np.save(frames / "a.npy", images[0])
     whole = (frames / "a.npy").read_bytes()
-    lines = run(str(tiny), RunOptions(input=str(frames), follow=True, count=3), 0, lambda line: None)
+    lines = run(str(tiny), RunOptions(input=str(frames), watch=True, count=3), 0, lambda line: None)
     first = next(lines)
     with (frames / "b.npy").open("wb") as file:
         for piece in range(0, len(whole), 40):  # it grows for a second

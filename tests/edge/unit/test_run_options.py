@@ -32,8 +32,8 @@ WHERE = {
         ({"threads": 0}, "--threads is 0"),
         ({"count": 0}, "--count is 0"),
         ({"timeout_s": 0}, "--timeout-s is 0"),
-        ({"follow": True}, "--input DIR"),
-        ({"follow": True, "input": "camera"}, "--input DIR"),
+        ({"watch": True}, "--input DIR"),
+        ({"watch": True, "input": "camera"}, "--input DIR"),
         ({"pixels": (0, 1)}, "applies to images"),
         ({"pixels": (1, 1), "input": "camera"}, "LOW must be below HIGH"),
     ],
@@ -46,11 +46,11 @@ def test_contradictions_are_refused_when_built(asked, words):
 
 def test_the_devices_program_reads_what_was_asked():
     asked = RunOptions(
-        slot="a slot", input="/a dir", variant="int8", runtime="litert", threads=2, count=3, follow=True, pixels=(-1, 1)
+        slot="a slot", input="/a dir", variant="int8", runtime="litert", threads=2, count=3, watch=True, pixels=(-1, 1)
     )
     read = options(asked.arguments())
     assert (read.slot, read.input, read.variant, read.runtime) == ("a slot", "/a dir", "int8", "litert")
-    assert (read.threads, read.count, read.follow, read.pixels, read.timeout) == (2, 3, True, (-1.0, 1.0), 60.0)
+    assert (read.threads, read.count, read.watch, read.pixels, read.timeout) == (2, 3, True, (-1.0, 1.0), 60.0)
     assert options(RunOptions(slot="--http=1").arguments()).slot == "--http=1"  # a name is never an option
     server = options(RunOptions(http=0, host="::1").arguments())
     assert (server.http, server.host, server.input) == (0, "::1", "-")
@@ -59,7 +59,7 @@ def test_the_devices_program_reads_what_was_asked():
 def test_an_input_is_endless_unless_it_is_known_to_end():
     assert [RunOptions(**asked).endless for asked in (
         {}, {"input": "-"}, {"input": "d"}, {"input": "camera"}, {"input": "camera:1", "count": 2},
-        {"input": "d", "follow": True}, {"http": 1},
+        {"input": "d", "watch": True}, {"http": 1},
     )] == [False, False, False, True, False, True, True]  # fmt: skip
 
 

@@ -11,13 +11,17 @@ import typer
 
 from edgeloop.atomic import write_file
 from edgeloop.edge.commands.choices import DeviceRuntimeName
+from edgeloop.edge.on_device.pull.pull_options import POLL_S, PullOptions
+from edgeloop.edge.on_device.pull.release_source import SourceAddress
+from edgeloop.edge.on_device.releases.protocol import P90_RUNS, Probation
+from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.edge.run.run import ask
 from edgeloop.edge.run.run import run as answers
 from edgeloop.edge.run.systemd import unit, unit_name
 from edgeloop.errors import OptionsError
 from edgeloop.http.base_server import LOOPBACK
-from edgeloop.quantities import pair
+from edgeloop.quantities import byte_count, pair
 from edgeloop.result import CommandResult
 from edgeloop.runtime.device import DEVICE_FORMS
 
@@ -29,7 +33,7 @@ def run(
         typer.Argument(
             help=f"Run what is deployed on this device ({DEVICE_FORMS}, or fleet.toml#NAME), or this bundle."
         ),
-    ],
+    ] = "local",
     slot: Annotated[
         str, typer.Option(metavar="NAME", help="Run this deployed bundle, where a device has several.")
     ] = "",
@@ -64,8 +68,8 @@ def run(
         int | None, typer.Option(metavar="N", show_default="as deployed", help="Run the model with N threads.")
     ] = None,
     count: Annotated[int | None, typer.Option(metavar="N", help="Stop after N answers.")] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Wait for new images in the folder, instead of ending after the last one.")
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Wait for new images in the folder, instead of ending after the last one.")
     ] = False,
     pixels: Annotated[
         str | None,
@@ -76,6 +80,49 @@ def run(
     timeout_s: Annotated[
         float, typer.Option(metavar="S", help="Wait at most S seconds for the model to load, and for each answer.")
     ] = 60.0,
+    follow: Annotated[
+        str,
+        typer.Option(
+            metavar="URL|DIR[#ALIAS]",
+            help="Let the device fetch new releases itself, from a model's folder in a registry that edgeloop publish "
+            "wrote.",
+        ),
+    ] = "",
+    poll_s: Annotated[
+        float, typer.Option(metavar="S", help="Look for a new release every S seconds on average (needs --follow).")
+    ] = POLL_S,
+    root_certificate: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            show_default="those the device's system trusts",
+            help="Trust the certificates in this PEM file of the device for the URL of --follow.",
+        ),
+    ] = "",
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Require this accuracy in a fetched release's proof, 0 to 1; of a model that gives scores, this AUC.",
+        ),
+    ] = None,
+    max_rmse: Annotated[
+        float | None,
+        typer.Option(metavar="VALUE", help="Require an RMSE of at most this in a fetched release's proof."),
+    ] = None,
+    max_ram_mb: Annotated[
+        float | None,
+        typer.Option(metavar="MB", help="Require that a fetched release takes at most this much memory."),
+    ] = None,
+    probation: Annotated[
+        int, typer.Option(metavar="N", help="Run the reference inputs N times before a fetched release is kept.")
+    ] = P90_RUNS,
+    p90_budget_ms: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MS", help="Roll back a fetched release if p90 latency in probation exceeds this many ms."
+        ),
+    ] = None,
     systemd: Annotated[
         bool, typer.Option("--systemd", help="Print a systemd unit that runs this on the device, and run nothing.")
     ] = False,
@@ -84,6 +131,34 @@ def run(
     ] = None,
 ) -> CommandResult | None:
     """Run the deployed model on its device, and return its answers."""
+    taken = {
+        "--poll-s": poll_s != POLL_S,
+        "--root-certificate": root_certificate,
+        "--min-accuracy": min_accuracy is not None,
+        "--max-rmse": max_rmse is not None,
+        "--max-ram-mb": max_ram_mb is not None,
+        "--probation": probation != P90_RUNS,
+        "--p90-budget-ms": p90_budget_ms is not None,
+    }
+    if not follow and any(taken.values()):
+        option = next(option for option, given in taken.items() if given)
+        raise OptionsError(f"{option} applies to fetched releases", advice="Add --follow URL|DIR, or leave it out.")
+    pull = None
+    if follow:
+        pull = PullOptions(
+            address=SourceAddress(follow),
+            poll_s=poll_s,
+            root_certificate=root_certificate,
+            threads=threads or 0,
+            constraints=DeployConstraints(
+                variant=variant or None,
+                runtime=runtime.value if runtime else None,
+                min_accuracy=min_accuracy,
+                max_rmse=max_rmse,
+                max_ram_bytes=None if max_ram_mb is None else byte_count(max_ram_mb, "--max-ram-mb"),
+            ),
+            probation=Probation(probation, p90_budget_ms),
+        )
     options = RunOptions(
         input=input,
         http=http,
@@ -93,7 +168,8 @@ def run(
         runtime=runtime.value if runtime else "",
         threads=threads,
         count=count,
-        follow=follow,
+        watch=watch,
+        pull=pull,
         pixels=pair(pixels, "--pixels"),
         timeout_s=timeout_s,
     )

@@ -10,6 +10,7 @@ from edgeloop.edge.deploy.deploy_result import DeployResult, DeployStatus
 from edgeloop.edge.deploy.device_status import UNREACHABLE, StatusResult
 from edgeloop.edge.deploy.enroll import EnrollResult
 from edgeloop.edge.deploy.rollback import RollbackResult
+from edgeloop.edge.on_device.releases.protocol import PullStatus, SlotStatus
 from edgeloop.errors import EdgeloopError
 from edgeloop.result import CommandResult, Table
 from edgeloop.runtime.device import Device
@@ -66,7 +67,8 @@ def of_statuses(found: Sequence[StatusResult], all_must_answer: bool) -> Command
     silent = [one.error for one in found if one.error is not None]
     failed = _first(silent) if all_must_answer or len(silent) == len(found) else None
     reasons = _reasons((one.device.display_name, _reason(one.device, one.error), failed) for one in found)
-    return CommandResult({"devices": [_found(one) for one in found]}, [Table("", columns, rows)], reasons, failed)
+    notes = [*reasons, *(f"{one.device.display_name}: {line}" for one in found for line in _polls(one))]
+    return CommandResult({"devices": [_found(one) for one in found]}, [Table("", columns, rows)], notes, failed)
 
 
 def state(o: DeployResult) -> str:
@@ -154,9 +156,26 @@ def _what_runs(found: StatusResult) -> list[tuple[str, ...]]:
         return [(name, "", "", UNREACHABLE, "", "", "", "")]
     enrolled = "yes" if found.status.enrolled else "no"
     return [
-        (name, slot, _release(s.current), s.state, s.variant or "", s.runtime or "", str(s.floor), enrolled)
+        (name, slot, _release(s.current), _state(s), s.variant or "", s.runtime or "", str(s.floor), enrolled)
         for slot, s in found.status.slots.items()
     ] or [(name, "", "none", "empty", "", "", "", enrolled)]
+
+
+def _state(slot: SlotStatus) -> str:
+    return f"{slot.state} (fetched)" if slot.pull and slot.pull.pulled else slot.state
+
+
+def _polls(found: StatusResult) -> list[str]:
+    """A line for each slot that fetches its releases itself."""
+    followed = {name: slot.pull for name, slot in found.status.slots.items() if slot.pull} if found.status else {}
+    return [f"{name} follows {pull.source}; {_last_poll(pull)}" for name, pull in followed.items()]
+
+
+def _last_poll(pull: PullStatus) -> str:
+    if pull.age_s is None:
+        return "not polled yet"
+    again = f", {pull.failures} polls in a row failed" if pull.failures > 1 else ""
+    return f"last poll {pull.age_s:.0f} s ago{again}: {pull.result}: {pull.reason}"
 
 
 def _found(found: StatusResult) -> dict[str, Any]:

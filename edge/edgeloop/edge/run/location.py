@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeloop.bundle import Bundle, Variant, is_bundle, read_bundle
+from edgeloop.edge.on_device.pull.release_source import SourceAddress
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.errors import MissingExtra, OptionsError
 from edgeloop.runtime.device import EXPECTED, Device
@@ -32,11 +33,11 @@ def run_location(target: str, options: RunOptions) -> RunLocation:
     """
     if target.startswith("ssh:") or target.partition(":")[0] == "local" or is_fleet_file(target):
         device, options = _one_device(target, options)
-        if device.ssh is not None and options.folder and not options.folder.startswith("/"):
-            raise OptionsError(
-                f"--input {options.folder} is a path on the device",
-                advice="Give it from the root, with a leading slash.",
-            )
+        for option, path in _paths(options).items() if device.ssh is not None else ():
+            if not path.startswith("/"):
+                raise OptionsError(
+                    f"{option} {path} is a path on the device", advice="Give it from the root, with a leading slash."
+                )
         return RunLocation(device, tuple(_absolute(options, device).arguments()))
     if not is_bundle(target):
         raise OptionsError(
@@ -44,6 +45,8 @@ def run_location(target: str, options: RunOptions) -> RunLocation:
         )
     if options.slot:
         raise OptionsError("--slot applies to a device, and a bundle's folder was given", advice="Leave --slot out.")
+    if options.pull:
+        raise OptionsError("--follow applies to a device, and a bundle's folder was given", advice="Name a device.")
     bundle = read_bundle(target)
     variant, runner = _runs_here(bundle, options)
     device = runner.device()
@@ -86,7 +89,20 @@ def _runs_here(bundle: Bundle, options: RunOptions) -> tuple[Variant, AgentRunne
     )
 
 
+def _paths(options: RunOptions) -> dict[str, str]:
+    """What is read on the device."""
+    pull = options.pull
+    source = pull.address.text if pull and not pull.address.is_url else ""
+    paths = {"--input": options.folder, "--follow": source, "--root-certificate": pull.root_certificate if pull else ""}
+    return {option: path for option, path in paths.items() if path}
+
+
 def _absolute(options: RunOptions, device: Device) -> RunOptions:
-    if device.ssh is not None or not options.folder:
+    if device.ssh is not None:
         return options
-    return replace(options, input=str(Path(options.folder).absolute()))
+    paths = {option: str(Path(path).absolute()) for option, path in _paths(options).items()}
+    pull = options.pull
+    if pull is not None:
+        address = SourceAddress(paths.get("--follow", pull.address.text))
+        pull = replace(pull, address=address, root_certificate=paths.get("--root-certificate", ""))
+    return replace(options, input=paths.get("--input", options.input), pull=pull)

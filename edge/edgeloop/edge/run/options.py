@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from edgeloop.edge.on_device.pull.pull_options import PullOptions, arguments_of
 from edgeloop.errors import OptionsError
 from edgeloop.http.base_server import LOOPBACK
 from edgeloop.quantities import above_zero
@@ -25,7 +26,8 @@ class RunOptions:
         variant, runtime: Empty: as it was deployed; of a bundle's folder, the first that runs here.
         threads: Of the runtime; None: as it was deployed.
         count: Results to give; None: all.
-        follow: Also take frames that come into the folder later.
+        watch: Also take frames that come into the folder later.
+        pull: Where the device fetches its releases itself; None: they are deployed to it.
         pixels: What the pixel values 0 and 255 become, where the manifest does not say.
         timeout_s: For the model to load, and for each result.
     """
@@ -38,7 +40,8 @@ class RunOptions:
     runtime: str = ""
     threads: int | None = None
     count: int | None = None
-    follow: bool = False
+    watch: bool = False
+    pull: PullOptions | None = None
     pixels: tuple[float, float] | None = None
     timeout_s: float = 60.0
 
@@ -55,8 +58,13 @@ class RunOptions:
             if value is not None and value < 1:
                 raise OptionsError(f"{name} is {value}", advice="It must be 1 or more.")
         above_zero(self.timeout_s, "--timeout-s")
-        if self.follow and not self.folder:
-            raise OptionsError("--follow needs a folder of frames", advice="Pass --input DIR.")
+        if self.watch and not self.folder:
+            raise OptionsError("--watch needs a folder of frames", advice="Pass --input DIR.")
+        if self.pull is not None and self.slot not in ("", self.pull.address.name):
+            raise OptionsError(
+                f"--slot is {self.slot!r}, and --follow names the model {self.pull.address.name!r}",
+                advice="Leave --slot out.",
+            )
         if self.pixels is not None and not (self.folder or self.camera):
             raise OptionsError("--pixels applies to images", advice="Pass --input DIR or --input camera.")
         if self.pixels is not None and not -math.inf < self.pixels[0] < self.pixels[1] < math.inf:
@@ -80,7 +88,7 @@ class RunOptions:
     @property
     def endless(self) -> bool:
         """No result is known to be the last."""
-        return self.count is None and (self.camera or self.follow or self.http is not None)
+        return self.count is None and (self.camera or self.watch or self.http is not None)
 
     def arguments(self) -> list[str]:
         """Of the device's program (on_device/serving/serve.py)."""
@@ -97,4 +105,4 @@ class RunOptions:
             "--timeout": f"{self.timeout_s:g}",
         }
         words = [f"{name}={value}" for name, value in named.items() if value not in (None, "")]
-        return [*words, *(["--follow"] if self.follow else [])]
+        return [*words, *(["--watch"] if self.watch else []), *(arguments_of(self.pull) if self.pull else [])]

@@ -48,10 +48,12 @@ def unit(where: Mapping[str, Any], options: RunOptions) -> str:
         "# the program ends its models itself, once the requests in flight are answered",
         "KillMode=mixed",
         *_hardening(where, options),
-        *_memory(where),
+        *_memory(where, options),
     ]
     title = where["slot"] or where["bundle"]
     head = [f"Description=edgeloop: serves {_text(title)}", "StartLimitIntervalSec=300", "StartLimitBurst=5"]
+    if options.pull and options.pull.address.is_url:
+        head += ["Wants=network-online.target", "After=network-online.target"]
     sections = {"Unit": head, "Service": service, "Install": ["WantedBy=multi-user.target"]}
     return "\n".join(f"[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections.items())
 
@@ -59,7 +61,8 @@ def unit(where: Mapping[str, Any], options: RunOptions) -> str:
 def _hardening(where: Mapping[str, Any], options: RunOptions) -> list[str]:
     camera = ["SupplementaryGroups=video"] if options.camera else ["PrivateDevices=yes"]
     # even a model that takes over the program reaches no other machine
-    network = ["IPAddressDeny=any", "IPAddressAllow=localhost"] if options.host == LOOPBACK else []
+    alone = options.host == LOOPBACK and not (options.pull and options.pull.address.is_url)
+    network = ["IPAddressDeny=any", "IPAddressAllow=localhost"] if alone else []
     return [
         "NoNewPrivileges=yes",
         "CapabilityBoundingSet=",
@@ -81,10 +84,12 @@ def _hardening(where: Mapping[str, Any], options: RunOptions) -> list[str]:
     ]
 
 
-def _memory(where: Mapping[str, Any]) -> list[str]:
-    """While one release takes over from another, two models are loaded. Nothing where the need is unknown."""
+def _memory(where: Mapping[str, Any], options: RunOptions) -> list[str]:
+    """While one release takes over from another, two models are loaded; a third where the service itself tries the new
+    one, beside the program that does. Nothing where the need is unknown."""
     need = where["ram_bytes"]
-    return [f"MemoryMax={2 * need + OWN_BYTES}"] if need else []
+    models, programs = (3, 2) if options.pull else (2, 1)
+    return [f"MemoryMax={models * need + programs * OWN_BYTES}"] if need else []
 
 
 def _word(text: str) -> str:

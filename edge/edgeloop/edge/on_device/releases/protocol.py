@@ -13,11 +13,30 @@ from typing import Any, ClassVar
 
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import OptionsError
-from edgeloop.processes.messages import EmptyReply, Request, by_name, one
+from edgeloop.processes.messages import EmptyReply, Request, by_name, one, one_or_none
 from edgeloop.runtime.agent.push import PushReply, PushRequest
 
 P90_RUNS = FEWEST_RUNS[90]
 COMMITTED, ROLLED_BACK = "committed", "rolled back"
+
+
+@dataclass(frozen=True)
+class PullStatus:
+    """What a slot that follows a source last heard from it.
+
+    Attributes:
+        age_s: Since the last poll, by the device's clock; None: none yet.
+        result: "installed", "nothing new", "refused" or "failed", with the `reason`; empty: none yet.
+        pulled: Whether the current release came from there.
+    """
+
+    source: str
+    result: str = ""
+    reason: str = ""
+    age_s: float | None = None
+    poll_s: float = 0.0
+    failures: int = 0
+    pulled: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,7 @@ class SlotStatus:
         folder: Of the current release, below `releases`.
         signer: Whose signature was checked; None: nobody's.
         last: {action, version, result, reason} of what was last done there.
+        pull: Of the source that the slot follows; None: it follows none.
     """
 
     state: str
@@ -46,6 +66,7 @@ class SlotStatus:
     signer: str | None = None
     last: Mapping[str, Any] | None = None
     reason: str | None = None
+    pull: PullStatus | None = field(default=None, metadata=one_or_none(PullStatus))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from edgeloop.edge.on_device.releases.protocol import BeginReply, StagePushReque
 from edgeloop.edge.on_device.releases.staged_bundle import check_version, device_files, read_exact_bundle
 from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state
 from edgeloop.edge.on_device.releases.trust import enrolled
-from edgeloop.errors import IntegrityError, ModelError
+from edgeloop.errors import IntegrityError, ModelError, WriteError
 from edgeloop.hashes import digest, digest_of
 from edgeloop.registry.signatures.verify import LIMIT_BYTES
 from edgeloop.runtime.agent.push import PushReply
@@ -52,6 +52,7 @@ def begin(
     make_folder(slot.staging)
     files = device_files(manifest, variant)
     missing = _tidy(slot.staging, files)
+    _check_space(slot, {name: files[name] for name in missing})
     for release in filter(None, (state.current, state.previous)):
         missing = [name for name in missing if not _take_over(slot, slot.release(release), name, files[name])]
     replace_file(os.path.join(slot.staging, MANIFEST), data)
@@ -126,6 +127,27 @@ def _tidy(staging: str, files: Mapping[str, FileEntry]) -> list[str]:
             elif listed not in parts:
                 os.unlink(path)
     return sorted(missing)
+
+
+def _check_space(slot: Slot, files: Mapping[str, FileEntry]) -> None:
+    """Refuse what would fill the disk before hours of an upload do.
+
+    Raises:
+        WriteError: The files that are still to come, less their parts that are here, have no room.
+    """
+    parts = [os.path.join(slot.staging, part_name(name, entry.sha256)) for name, entry in files.items()]
+    here = sum(os.path.getsize(part) for part in parts if os.path.isfile(part))
+    needed, free = sum(entry.bytes for entry in files.values()) - here, free_bytes(slot.staging)
+    if needed > free:
+        raise WriteError(
+            f"cannot write below {slot.home}: the release takes {needed} more bytes, and {free} bytes are free",
+            advice="The old release still runs. Free some space there and try again.",
+        )
+
+
+def free_bytes(folder: str) -> int:
+    """Of the disk, for this user."""
+    return shutil.disk_usage(folder).free
 
 
 def _take_over(slot: Slot, release: str, name: str, entry: FileEntry) -> bool:

@@ -152,7 +152,8 @@ class HotReload:
             self._turn.release()
         self._closing = True
         self._wake.set()
-        self._thread.join(CLOSE_S)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(CLOSE_S)
 
     @contextlib.contextmanager
     def _ready(self) -> Iterator[LoadedModel]:

@@ -1,4 +1,4 @@
-"""A folder of frames on the device in, one input per file out, in order; with `follow`, new files as they come.
+"""A folder of frames on the device in, one input per file out, in order; with `watch`, new files as they come.
 
 .npy: one array. .npz: arrays named as the inputs (also in/NAME, or x where there is one input). Everything else is an
 image (images.py). Python 3.9 syntax.
@@ -24,7 +24,7 @@ IMAGES = (".pgm", ".ppm", ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".ti
 ARRAYS = (".npy", ".npz")
 
 
-def frame_files(folder: str, follow: bool, say: Callable[[str], None]) -> Iterator[str]:
+def frame_files(folder: str, watch: bool, say: Callable[[str], None]) -> Iterator[str]:
     """Paths of frames, by name (numbers in a name count as numbers), each once; one that is removed and comes again
     is another.
 
@@ -39,14 +39,14 @@ def frame_files(folder: str, follow: bool, say: Callable[[str], None]) -> Iterat
     others = sorted(name for name in os.listdir(folder) if not name.startswith(".") and name not in ready)
     if others:
         say(f"{folder}: {len(others)} entries are not frames and are skipped, e.g. {others[0]}")
-    if not ready and not follow:
+    if not ready and not watch:
         raise OptionsError(
             f"{folder} holds no frame", advice=f"Expected files that end in {', '.join((*ARRAYS, *IMAGES))}."
         )
     yield from (os.path.join(folder, name) for name in ready)
     done = set(ready)
     seen: dict[str, tuple[int, int] | None] = {}
-    while follow:
+    while watch:
         time.sleep(POLL_S)
         names = _names(folder)
         done.intersection_update(names)  # a camera's folder is emptied and filled for months

@@ -1,7 +1,8 @@
 """Serves the release that is current on this device. Only results leave it.
 
     serve [--slot NAME | --bundle DIR] [--variant ID] [--runtime R] [--threads N] [--timeout S]
-          [--input -|DIR|camera[:WHICH] | --http PORT [--host H]] [--follow] [--count N] [--pixels LOW,HIGH]
+          [--input -|DIR|camera[:WHICH] | --http PORT [--host H]] [--watch] [--count N] [--pixels LOW,HIGH]
+          [--follow SOURCE ...]         releases are fetched from there: ../pull/pull_options.py has the rest
     serve --service-location [--slot NAME]      what a service needs to know of this device, as one JSON line
 
 Standard output: first {started: 1}, by which a reader knows this program; then one JSON line per input,
@@ -21,11 +22,14 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator
 from typing import Any, BinaryIO
 
 from edgeloop.disk_errors import REFUSED, write_error
+from edgeloop.edge.on_device.pull.pull_options import PullOptions, add_arguments, read_arguments
 from edgeloop.edge.on_device.releases.recover import recover
+from edgeloop.edge.on_device.releases.store import Slot, read_state
 from edgeloop.edge.on_device.serving.hot_reload import HotReload, MakeInputs
 from edgeloop.edge.on_device.serving.served_release import ServeRequest, find_slot
 from edgeloop.edge.on_device.serving.systemd_notify import keep_watchdog, notify
@@ -82,7 +86,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=60.0)
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--pixels", type=lambda text: tuple(map(float, text.split(","))))
-    parser.add_argument("--follow", action="store_true")
+    parser.add_argument("--watch", action="store_true")
+    add_arguments(parser)
     parser.add_argument("--service-location", action="store_true")
     return parser.parse_args(arguments)
 
@@ -91,20 +96,22 @@ def run(options: argparse.Namespace, results: BinaryIO) -> None:
     """Serve until the input ends, `count` results are given, or the process is told to end."""
     if not options.bundle:
         recover(home())
-    slot = None if options.bundle else find_slot(home(), options.slot)
-    request = ServeRequest(slot, options.bundle, options.variant, options.runtime, options.threads)
+    pull = read_arguments(options)
+    request = _request(options, pull)
     if options.service_location:
         from edgeloop.edge.on_device.serving.service_location import service_location
 
-        write(results, service_location(request))
+        write(results, service_location(request, installed=pull is None or _is_installed(request.slot)))
         return
     stop, hot_reload, done = StopSignal(), HotReload(request, options.timeout, say), threading.Event()
     if options.http is not None or options.input != "-":
         stop.watch_stdin()
-    with contextlib.suppress(KeyboardInterrupt):  # told to end, with no input at hand
+    with contextlib.suppress(KeyboardInterrupt), _following(pull):  # told to end, with no input at hand
         try:
-            hot_reload.start()
             keep_watchdog(done)
+            if pull is not None:
+                _wait_for_release(request.slot, pull.address.text)
+            hot_reload.start()
             if options.http is not None:
                 _serve_http(options, hot_reload, stop, results)
             else:
@@ -114,6 +121,40 @@ def run(options: argparse.Namespace, results: BinaryIO) -> None:
             done.set()
             notify("STOPPING=1")
             hot_reload.close()
+
+
+def _request(options: argparse.Namespace, pull: PullOptions | None) -> ServeRequest:
+    if pull is not None:  # --variant and the like say what is fetched, and that is served as it was installed
+        return ServeRequest(Slot(home(), pull.address.name))
+    slot = None if options.bundle else find_slot(home(), options.slot)
+    return ServeRequest(slot, options.bundle, options.variant, options.runtime, options.threads)
+
+
+def _is_installed(slot: Slot | None) -> bool:
+    return slot is not None and read_state(slot).current is not None
+
+
+@contextlib.contextmanager
+def _following(pull: PullOptions | None) -> Iterator[None]:
+    """Fetch releases meanwhile."""
+    if pull is None:
+        yield
+        return
+    from edgeloop.edge.on_device.pull.release_puller import ReleasePuller  # with TLS: who follows nobody needs none
+
+    with contextlib.closing(ReleasePuller(pull, home(), say)) as puller:
+        puller.start()
+        yield
+
+
+def _wait_for_release(slot: Slot | None, source: str) -> None:
+    """Until the first release is committed. SIGTERM ends it, and systemd takes this for a service that has started."""
+    if _is_installed(slot):
+        return
+    say(f"waiting for the first release from {source}")
+    notify("READY=1\nSTATUS=waiting for the first release")
+    while not _is_installed(slot):
+        time.sleep(POLL_S)
 
 
 class StopSignal:
@@ -203,7 +244,7 @@ def _inputs(options: argparse.Namespace) -> Generator[Any, None, None]:
     else:
         from edgeloop.edge.on_device.serving.input_folder import frame_files, read_frame_file
 
-        for path in frame_files(options.input, options.follow, say):
+        for path in frame_files(options.input, options.watch, say):
             name = os.path.basename(path)
             yield name, lambda model, path=path: read_frame_file(path, model.inputs, options.pixels)
 

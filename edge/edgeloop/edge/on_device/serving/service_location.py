@@ -14,21 +14,21 @@ from edgeloop.runtime.agent.child_model import PROGRAM
 from edgeloop.runtime.agent.paths import home
 
 
-def service_location(request: ServeRequest) -> dict[str, Any]:
+def service_location(request: ServeRequest, installed: bool = True) -> dict[str, Any]:
     """{python, program, home, user, slot, bundle, ram_bytes}: absolute paths; `ram_bytes` is the memory that the
-    variant needs, None where unknown.
+    variant needs, None where unknown. Not `installed`: the service fetches its first release itself.
 
     Raises as `select_release`: a release that cannot be served now could not be served by a service.
     """
-    release = select_release(request)
+    release = select_release(request) if installed else None
     return {
         "python": sys.executable,
         "program": _installed_program(PROGRAM[0]),
         "home": home(),
         "user": pwd.getpwuid(os.getuid()).pw_name,
         "slot": request.slot.name if request.slot else None,
-        "bundle": None if request.slot else release.folder,
-        "ram_bytes": release.variant.requires.ram_bytes,
+        "bundle": None if request.slot or release is None else release.folder,
+        "ram_bytes": None if release is None else release.variant.requires.ram_bytes,
     }
 
 

@@ -63,8 +63,15 @@ class MeasuredSpeed:
     rss_peak_bytes: int | None
 
 
-def fitting_variants(bundle: Bundle, machine: Mapping[str, Any], constraints: DeployConstraints) -> list[VariantFit]:
+def fitting_variants(
+    bundle: Bundle,
+    machine: Mapping[str, Any],
+    constraints: DeployConstraints,
+    offered: Sequence[Variant] | None = None,
+) -> list[VariantFit]:
     """Every pair that fits that machine, in the manifest's order; at least one.
+
+    `offered`: the variants there are; None: those whose files are in the bundle's folder.
 
     Raises:
         ModelError: The bundle has no variant of that name.
@@ -72,7 +79,8 @@ def fitting_variants(bundle: Bundle, machine: Mapping[str, Any], constraints: De
         BudgetError: No variant is accurate enough.
         TargetError: No variant was proved on such a runtime, or the machine lacks what each of them requires.
     """
-    variants = [bundle.variant(constraints.variant)] if constraints.variant else _for_inference(bundle)
+    here = bundle.variants if offered is None else offered
+    variants = [bundle.variant(constraints.variant)] if constraints.variant else _for_inference(here)
     proved = [VariantFit(v, r) for v in variants for r in v.requires.runtimes if _drives(r, v)]
     asked = [fit for fit in proved if constraints.runtime in (None, fit.runtime)]
     if not asked:
@@ -126,9 +134,9 @@ def choose_fastest(
     return fit, f"the fastest of {len(small)} measured there: {speed.ms:.3g} ms per sample"
 
 
-def _for_inference(bundle: Bundle) -> list[Variant]:
+def _for_inference(variants: Sequence[Variant]) -> list[Variant]:
     """Without variants that train, whose batch is the one they train with, unless there are no others."""
-    return [v for v in bundle.variants if TRAIN not in v.signatures] or list(bundle.variants)
+    return [v for v in variants if TRAIN not in v.signatures] or list(variants)
 
 
 def _drives(runtime: str, variant: Variant) -> bool:
