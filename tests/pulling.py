@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -34,8 +35,8 @@ class FileServer:
 
 
 @contextlib.contextmanager
-def file_server(folder: Path, port: int = 0) -> Iterator[FileServer]:
-    """It runs while the block does."""
+def file_server(folder: Path, tls: Path | None = None) -> Iterator[FileServer]:
+    """It runs while the block does. `tls`: a PEM file with its key and certificate."""
     served = FileServer(folder)
 
     class Handler(BaseHTTPRequestHandler):
@@ -70,10 +71,14 @@ def file_server(folder: Path, port: int = 0) -> Iterator[FileServer]:
         def log_message(self, *words: object) -> None:
             """Nothing on standard error."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    served.url = f"http://127.0.0.1:{server.server_address[1]}"
+    served.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
     try:
         yield served
     finally:

@@ -10,8 +10,9 @@ from edgeloop.edge.deploy.device_status import StatusResult
 from edgeloop.edge.deploy.enroll import EnrollResult
 from edgeloop.edge.deploy.present import of_deploy, of_enroll, of_rollback, of_statuses
 from edgeloop.edge.deploy.rollback import RollbackResult
-from edgeloop.edge.on_device.releases.protocol import DeviceStatus
+from edgeloop.edge.on_device.releases.protocol import DeviceStatus, PullStatus, SlotStatus
 from edgeloop.errors import DeviceError, OptionsError
+from edgeloop.processes.messages import from_header, to_header
 from edgeloop.runtime.device import parse_device
 
 PI, CAMERA = parse_device("ssh://pi"), parse_device("ssh://camera")
@@ -91,3 +92,21 @@ def test_a_device_without_a_release_is_told_to_deploy_first():
         OptionsError, match=r"ssh://pi: no bundle is deployed.*Run: edgeloop deploy BUNDLE --to ssh://pi"
     ):
         rollback._only(PI, DeviceStatus(False, {}, {}))
+
+
+def test_the_last_poll_of_a_device_that_fetches_its_releases_is_told():
+    pull = PullStatus("https://host/digits", "failed", "no answer", 12.3, 300.0, 3, pulled=True)
+    slots = {
+        "digits": SlotStatus("committed", 2, None, 2, pull=pull),
+        "new": SlotStatus("empty", pull=PullStatus("/mnt/new")),
+        "pushed": SlotStatus("committed", 1, None, 1),
+    }
+    sent = from_header(DeviceStatus, to_header(DeviceStatus(True, {}, slots)))  # as it comes from the device
+    made = of_statuses([StatusResult(device=PI, status=sent)], False)
+    assert [row[3] for row in made.tables[0].rows] == ["committed (fetched)", "empty", "committed"]
+    assert made.notes == [
+        "ssh://pi: digits follows https://host/digits; last poll 12 s ago, 3 polls in a row failed: failed: no answer",
+        "ssh://pi: new follows /mnt/new; not polled yet",
+    ]
+    (document,) = made.document["devices"]
+    assert document["slots"]["digits"]["pull"]["age_s"] == 12.3 and document["slots"]["pushed"]["pull"] is None

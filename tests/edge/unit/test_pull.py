@@ -266,6 +266,17 @@ def test_a_body_that_comes_byte_by_byte_ends(files, monkeypatch):
         HttpSource(files.url).index(None)
 
 
+def test_the_proxy_of_the_environment_is_asked(files, monkeypatch):
+    monkeypatch.setenv("http_proxy", files.url)
+
+    def answers(handler):
+        head(handler, 200)
+        handler.wfile.write(b"[2]")
+
+    files.answers["http://registry.example/tiny/index.json"] = answers
+    assert HttpSource("http://registry.example/tiny").index(None)[0] == b"[2]"
+
+
 def test_a_certificate_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "ca.pem").write_text("no certificate")
     for file in ("ca.pem", "missing.pem"):

@@ -4,7 +4,11 @@ import re
 
 import pytest
 
+from edgeloop.edge.on_device.pull.pull_options import PullOptions, read_arguments
+from edgeloop.edge.on_device.pull.release_source import SourceAddress
+from edgeloop.edge.on_device.releases.protocol import Probation
 from edgeloop.edge.on_device.serving.serve import options
+from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.edge.run.location import run_location
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.edge.run.run import ask, run
@@ -22,6 +26,10 @@ WHERE = {
 }
 
 
+def pull(text="https://host/models/digits#canary", **more):
+    return PullOptions(address=SourceAddress(text), **more)
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -34,6 +42,7 @@ WHERE = {
         ({"timeout_s": 0}, "--timeout-s is 0"),
         ({"watch": True}, "--input DIR"),
         ({"watch": True, "input": "camera"}, "--input DIR"),
+        ({"slot": "other", "pull": pull()}, "--slot is 'other', and --follow names the model 'digits'"),
         ({"pixels": (0, 1)}, "applies to images"),
         ({"pixels": (1, 1), "input": "camera"}, "LOW must be below HIGH"),
     ],
@@ -54,6 +63,54 @@ def test_the_devices_program_reads_what_was_asked():
     assert options(RunOptions(slot="--http=1").arguments()).slot == "--http=1"  # a name is never an option
     server = options(RunOptions(http=0, host="::1").arguments())
     assert (server.http, server.host, server.input) == (0, "::1", "-")
+
+
+def test_the_devices_program_reads_where_to_fetch_releases_from():
+    constraints = DeployConstraints("int8", "litert", 0.97, None, 50_000_000)
+    probation = Probation(70, 4.5)
+    for asked in (
+        pull(),
+        pull(poll_s=30.0, threads=2, root_certificate="/ca.pem", constraints=constraints, probation=probation),
+    ):
+        constraints = asked.constraints
+        run = RunOptions(
+            http=1, variant=constraints.variant or "", runtime=constraints.runtime or "", threads=asked.threads or None,
+            pull=asked,
+        )  # fmt: skip
+        assert read_arguments(options(run.arguments())) == asked
+    assert read_arguments(options(RunOptions(http=1).arguments())) is None
+    with pytest.raises(OptionsError, match="--poll-s is 0"):
+        pull(poll_s=0)
+    with pytest.raises(OptionsError, match="--root-certificate applies to an https URL"):
+        pull("http://host/digits", root_certificate="/ca.pem")
+
+
+def test_a_release_may_pass_where_other_things_are_demanded():
+    assert pull().demands == pull(poll_s=1.0).demands == pull("/mnt/digits").demands
+    others = pull(threads=2), pull(constraints=DeployConstraints("int8")), pull(probation=Probation(3))
+    assert len({pull().demands, *(other.demands for other in others)}) == 4
+
+
+def test_what_is_read_on_a_device_behind_ssh_is_named_from_its_root():
+    for asked in (pull("models/digits"), pull(root_certificate="ca.pem")):
+        with pytest.raises(OptionsError, match="with a leading slash"):
+            run_location("ssh://pi@10.0.0.9", RunOptions(http=1, pull=asked))
+    here = run_location("local", RunOptions(http=1, pull=pull("models/digits#canary"))).arguments
+    (word,) = [word for word in here if word.startswith("--follow")]
+    assert re.fullmatch(r"--follow=/.*/models/digits#canary", word)
+    url = run_location("ssh://pi@10.0.0.9", RunOptions(http=1, pull=pull())).arguments
+    assert "--follow=https://host/models/digits#canary" in url
+
+
+def test_a_unit_that_fetches_releases_reaches_the_network_and_has_room_for_a_trial():
+    where = {**WHERE, "ram_bytes": 100 << 20}
+    text = unit(where, RunOptions(http=1, pull=pull()))
+    assert "--follow=https://host/models/digits#canary" in text
+    assert "After=network-online.target" in text and "IPAddressDeny" not in text
+    # the old model, the new one and the one on trial, and two programs of 128 MiB
+    assert f"MemoryMax={556 << 20}" in text
+    folder = unit(where, RunOptions(http=1, pull=pull("/mnt/digits")))
+    assert "network-online" not in folder and "IPAddressDeny=any" in folder
 
 
 def test_an_input_is_endless_unless_it_is_known_to_end():

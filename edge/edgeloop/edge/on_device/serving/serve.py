@@ -97,6 +97,10 @@ def run(options: argparse.Namespace, results: BinaryIO) -> None:
     if not options.bundle:
         recover(home())
     pull = read_arguments(options)
+    if pull is not None:
+        from edgeloop.edge.on_device.pull.offered_release import check_enrolled
+
+        check_enrolled(home())
     request = _request(options, pull)
     if options.service_location:
         from edgeloop.edge.on_device.serving.service_location import service_location

@@ -75,10 +75,11 @@ def published(tmp_path, keys):
 def pulling(tmp_path, home):
     """`pulling(...)`: a device that follows the registry, `source` a URL or its folder; `.said` is what it told."""
 
-    def start(source=None, runtime=matrix_runtime, probation=None, variant=VARIANT, **constraints):
+    def start(source=None, runtime=matrix_runtime, probation=None, variant=VARIANT, root_certificate=""):
         options = PullOptions(
             address=SourceAddress(source or str(tmp_path / "registry" / NAME)),
-            constraints=DeployConstraints(variant=variant, **constraints),
+            constraints=DeployConstraints(variant=variant),
+            root_certificate=root_certificate,
             probation=probation or Probation(runs=3),
         )
         said: list[str] = []
@@ -383,3 +384,29 @@ def test_a_record_of_another_source_is_none(pulling, published, tmp_path, home):
     other = pulling(str(moved / NAME))
     assert other.record.result == "" and other.poll() is REFUSED  # but what failed here fails from there, too
     assert read_record(slot(home)).source == str(moved / NAME)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_a_server_must_show_a_certificate_of_the_authority_that_was_named(pulling, published, home, tmp_path):
+    published(1)
+
+    def certificate(name, subject):
+        file = tmp_path / name
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-days", "2", "-subj", "/CN=registry", "-addext", f"subjectAltName={subject}"]
+        subprocess.run([*command, "-keyout", file, "-out", tmp_path / "c"], check=True, capture_output=True, timeout=60)
+        file.write_bytes(file.read_bytes() + (tmp_path / "c").read_bytes())
+        return file
+
+    ours, theirs = certificate("ours.pem", "IP:127.0.0.1"), certificate("theirs.pem", "DNS:elsewhere.example")
+    with file_server(tmp_path / "registry", tls=ours) as web:
+        source = f"{web.url}/{NAME}"
+        for other in ("", str(theirs)):
+            device = pulling(source, root_certificate=other)
+            assert device.poll() is FAILED
+            assert "certificate" in device.record.reason and "--root-certificate" in device.record.reason
+        assert pulling(source, root_certificate=str(ours)).poll() is INSTALLED
+    with file_server(tmp_path / "registry", tls=theirs) as web:  # trusted, and of another host
+        device = pulling(f"{web.url}/{NAME}", root_certificate=str(theirs))
+        assert device.poll() is FAILED
+    assert running(home) == 1
