@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 from edgeloop.edge.on_device.releases.release_client import ReleaseClient
 from edgeloop.errors import DeviceError
+from edgeloop.leftovers import log_file
 from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
-from edgeloop.processes.exit_status import log_file
 from edgeloop.runtime.agent.child_model import PROGRAM
 
 

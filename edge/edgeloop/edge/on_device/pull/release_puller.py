@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from edgeloop.atomic import make_folder
+from edgeloop.disk_errors import write_error
 from edgeloop.edge.on_device.pull.installation import stage, try_staged
 from edgeloop.edge.on_device.pull.offered_release import check_enrolled, choose_variant, offered_release
 from edgeloop.edge.on_device.pull.own_release_agent import own_release_agent
@@ -100,11 +101,14 @@ class ReleasePuller:
             result, reason = self._poll()
         except EdgeloopError as e:
             result, reason = PollResult.FAILED, str(e)
+        except OSError as e:
+            result, reason = PollResult.FAILED, str(write_error(e.filename or self.slot.path, e))
         except Exception as e:  # the next poll may do better; a thread that ends would never poll again
             result, reason = PollResult.FAILED, f"a bug in edgeloop: {type(e).__name__}: {e}"
         failures = self.record.failures + 1 if result is PollResult.FAILED else 0
-        changed = (result.value, reason) != (self.record.result, self.record.reason)
-        if changed and not self._closing.is_set():
+        known = (result.value, reason) == (self.record.result, self.record.reason)
+        as_said = result is PollResult.NOTHING_NEW and self.record.result == PollResult.INSTALLED.value
+        if not (known or as_said or self._closing.is_set()):
             self.say(f"{self.options.address.text}: {reason}")
         self._write(replace(self.record, polled_s=time.time(), result=result.value, reason=reason, failures=failures))
         return result
