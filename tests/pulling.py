@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 from edgeloop.edge.on_device.releases.release_agent import ReleaseAgent
 from edgeloop.edge.on_device.releases.release_client import ReleaseClient
@@ -99,6 +100,7 @@ class LocalConversation:
 
     where = ""
     timeout_s = 60.0
+    child = SimpleNamespace(terminate=lambda: None)
 
     def __init__(self, keep: ReleaseAgent) -> None:
         self.operations = keep.operations()

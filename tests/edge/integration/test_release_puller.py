@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from devices import make_key
+from devices import eventually, make_key
 from matrix_bundles import ENTRY, LABELS, NAME, VARIANT, Deployer, X, matrix_runtime, running, slot, write_bundle
 from pulling import agent_here, file_server, head
 
@@ -21,6 +21,7 @@ from edgeloop.edge.on_device.pull.release_puller import ReleasePuller
 from edgeloop.edge.on_device.pull.release_source import SourceAddress
 from edgeloop.edge.on_device.releases import staging
 from edgeloop.edge.on_device.releases.protocol import Probation
+from edgeloop.edge.on_device.releases.store import read_state
 from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.errors import DeviceError, IntegrityError
 from edgeloop.hashes import digest
@@ -353,6 +354,18 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(pulling, pu
     assert device.poll() is FAILED
     assert "bytes are free" in device.record.reason and len(web.asked) == 3
     assert running(home) is None
+
+
+def test_a_release_that_the_disk_has_damaged_is_fetched_again(pulling, published, home):
+    published(1)
+    pulling().poll()
+    (Path(slot(home).current) / ENTRY).write_bytes(bytes(16))
+    device = pulling()
+    device.start()
+    assert eventually(lambda: read_state(slot(home)).current.folder == "1.1", 30)
+    device.close()
+    assert running(home) == 1
+    assert Deployer(home).told()["previous"] is None  # what was damaged is nothing to go back to
 
 
 def test_an_index_of_another_model_is_refused(pulling, published, home, tmp_path):

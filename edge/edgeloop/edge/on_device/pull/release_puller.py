@@ -7,7 +7,6 @@ The agent that keeps releases does the work, in a process of its own: the same r
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import threading
 import time
@@ -30,6 +29,7 @@ from edgeloop.edge.on_device.pull.pull_record import (
     write_record,
 )
 from edgeloop.edge.on_device.releases.release_client import ReleaseClient
+from edgeloop.edge.on_device.releases.staged_bundle import is_whole
 from edgeloop.edge.on_device.releases.store import Release, Slot, read_state
 from edgeloop.errors import (
     BudgetError,
@@ -78,6 +78,7 @@ class ReleasePuller:
         self._offered: VersionIndex | None = None
         self._agent: ReleaseClient | None = None
         self._before: FailedRelease | None = None
+        self._whole = True
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.record = self._first_record()
@@ -114,7 +115,8 @@ class ReleasePuller:
         return result
 
     def _run(self) -> None:
-        delay = first_delay_s(self.options.poll_s, os.path.islink(self.slot.current), self.random)
+        self._whole = self._is_whole()
+        delay = first_delay_s(self.options.poll_s, self._whole, self.random)
         while not self._closing.wait(delay):
             self.poll()
             delay = delay_s(self.options.poll_s, self.record.failures, self.source.retry_after_s, self.random)
@@ -138,7 +140,7 @@ class ReleasePuller:
         """What there is to say of a version that is here already or is not taken; None: it must be installed."""
         state, name = read_state(self.slot), f"release {version.version}"
         if state.current is not None and state.current.manifest_sha256 == version.manifest_sha256:
-            if self._runs_as_asked(state.current):
+            if self._whole and self._runs_as_asked(state.current):
                 return PollResult.NOTHING_NEW, f"{name} is the newest there, and installed"
         elif version.version <= state.floor:
             found = f"{name} is offered, which is not above release {state.floor}, which this device has committed"
@@ -148,6 +150,13 @@ class ReleasePuller:
             return None
         reason = failed.reason or f"its trial began {failed.times} times, and never ended"
         return PollResult.REFUSED, f"{name} failed on this device, and is not tried again: {reason}"
+
+    def _is_whole(self) -> bool:
+        """Whether there is a release that can be run; one that the disk has damaged is fetched again."""
+        with contextlib.suppress(EdgeloopError, OSError):  # a poll tells what is wrong there
+            current = read_state(self.slot).current
+            return current is not None and is_whole(self.slot, current)
+        return False
 
     def _runs_as_asked(self, current: Release) -> bool:
         asked = self.options.constraints
@@ -181,6 +190,7 @@ class ReleasePuller:
                     return self._refuse(version, e)
         done = replace(self.record.with_failed(version.manifest_sha256, None), installed=version.manifest_sha256)
         self._write(done)
+        self._whole = True
         return PollResult.INSTALLED, f"release {version.version} is installed, variant {fit.variant.id}"
 
     def _note_try(self, version: IndexedVersion) -> None:

@@ -22,9 +22,9 @@ from edgeloop.bundle import (
 )
 from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, after, nothing_staged
 from edgeloop.edge.on_device.releases.requirements import check_requirements
-from edgeloop.edge.on_device.releases.store import Slot, SlotState
+from edgeloop.edge.on_device.releases.store import Release, Slot, SlotState
 from edgeloop.edge.on_device.releases.trust import enrolled, signers_file
-from edgeloop.errors import IntegrityError
+from edgeloop.errors import IntegrityError, ModelError
 from edgeloop.hashes import digest_of
 from edgeloop.registry.signatures.verify import verify
 
@@ -111,6 +111,15 @@ def read_exact_bundle(folder: str, manifest_sha256: str, variant: str) -> Bundle
         found = f"lacks {odd!r}" if odd in expected else f"holds {odd!r}, which is not of variant {variant!r}"
         raise IntegrityError(f"{folder} {found}", advice="Deploy the bundle again.")
     return bundle
+
+
+def is_whole(slot: Slot, release: Release) -> bool:
+    """Whether an installed release is what was installed, to the byte."""
+    try:
+        read_exact_bundle(slot.release(release), release.manifest_sha256, release.variant)
+    except (IntegrityError, ModelError):
+        return False
+    return True
 
 
 def _manifest_bytes(folder: str, sha256: str) -> bytes:

@@ -13,10 +13,10 @@ from edgeloop.atomic import discard, make_folder, replace_file
 from edgeloop.bundle import MANIFEST, SIGNATURE, FileEntry, Manifest, Variant, parse_manifest
 from edgeloop.edge.on_device.releases.lifecycle import ReleaseEvent, advance, after, nothing_staged
 from edgeloop.edge.on_device.releases.protocol import BeginReply, StagePushRequest
-from edgeloop.edge.on_device.releases.staged_bundle import check_version, device_files, read_exact_bundle
+from edgeloop.edge.on_device.releases.staged_bundle import check_version, device_files, is_whole
 from edgeloop.edge.on_device.releases.store import Slot, StagedRelease, read_state
 from edgeloop.edge.on_device.releases.trust import enrolled
-from edgeloop.errors import IntegrityError, ModelError, WriteError
+from edgeloop.errors import IntegrityError, WriteError
 from edgeloop.hashes import digest, digest_of
 from edgeloop.registry.signatures.verify import LIMIT_BYTES
 from edgeloop.runtime.agent.push import PushReply
@@ -74,11 +74,7 @@ def runs_already(slot: Slot, data: bytes, variant: Variant, runtime: str | None,
         return False
     if enrolled(slot.home) and current.signer is None:
         return False  # installed before anybody was enrolled
-    try:
-        read_exact_bundle(slot.release(current), sha256, variant.id)
-    except (IntegrityError, ModelError):  # damaged: this deploy repairs it
-        return False
-    return True
+    return is_whole(slot, current)  # what is damaged this deploy repairs
 
 
 def push(slot: Slot, asked: StagePushRequest, piece: bytes) -> PushReply:

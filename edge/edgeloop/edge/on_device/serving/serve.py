@@ -29,6 +29,7 @@ from typing import Any, BinaryIO
 from edgeloop.disk_errors import REFUSED, write_error
 from edgeloop.edge.on_device.pull.pull_options import PullOptions, add_arguments, read_arguments
 from edgeloop.edge.on_device.releases.recover import recover
+from edgeloop.edge.on_device.releases.staged_bundle import is_whole
 from edgeloop.edge.on_device.releases.store import Slot, read_state
 from edgeloop.edge.on_device.serving.hot_reload import HotReload, MakeInputs
 from edgeloop.edge.on_device.serving.served_release import ServeRequest, find_slot
@@ -152,12 +153,15 @@ def _following(pull: PullOptions | None) -> Iterator[None]:
 
 
 def _wait_for_release(slot: Slot | None, source: str) -> None:
-    """Until the first release is committed. SIGTERM ends it, and systemd takes this for a service that has started."""
-    if _is_installed(slot):
+    """Until a whole release is committed. SIGTERM ends it, and systemd takes this for a service that has started."""
+    assert slot is not None  # where releases are fetched
+    found = read_state(slot).current
+    if found is not None and is_whole(slot, found):
         return
-    say(f"waiting for the first release from {source}")
-    notify("READY=1\nSTATUS=waiting for the first release")
-    while not _is_installed(slot):
+    what = "the first release" if found is None else f"release {found.version}, which is damaged here,"
+    say(f"waiting for {what} from {source}")
+    notify("READY=1\nSTATUS=waiting for a release")
+    while read_state(slot).current in (None, found):
         time.sleep(POLL_S)
 
 
