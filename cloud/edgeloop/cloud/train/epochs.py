@@ -13,6 +13,7 @@ import numpy as np
 from edgeloop.cloud.train.checkpoints import Checkpoints
 from edgeloop.cloud.train.config import TrainConfig
 from edgeloop.cloud.train.models import function_of
+from edgeloop.cloud.train.nonfinite import all_finite, find_origin, host_copy, put_back
 from edgeloop.cloud.train.optimizer import current_rate
 from edgeloop.cloud.train.preemption import Stop
 from edgeloop.cloud.train.prepare import Prepared
@@ -100,6 +101,7 @@ class Training:
         self.stopped = f"All {config.loop.epochs} epochs are done."
         self.callbacks = [function_of(name) for name in config.callbacks.epoch]
         self.interval = config.checkpoints.spacing
+        self.begin = {} if prepared.coordinator else host_copy(self.values)  # what is good before the first checkpoint
 
     @property
     def step(self) -> int:
@@ -116,7 +118,7 @@ class Training:
         if restored is None:
             self.folder.cut_metrics(0)
             return
-        self.state = State(**restored.state)
+        self.state, self.begin = State(**restored.state), {}
         lines = RunFolder(self.out).metrics()
         self.folder.cut_metrics(self.state.epoch)
         self.records = [EpochRecord(**line) for line in lines if line["epoch"] <= self.state.epoch]
@@ -169,6 +171,8 @@ class Training:
                 self._save()
         self.beat(self.step)
         found = prepared.evaluate(prepared.validation_batches())
+        if not np.isfinite(found.loss):
+            raise self._not_finite(f"the validation loss is {found.loss}", self.step)
         return EpochRecord(
             epoch=epoch,
             step=self.step,
@@ -196,9 +200,7 @@ class Training:
         figures = self.prepared.run(batches, count, epoch, told, lambda done: self.stop.after(before + done))
         if not np.isfinite(figures.losses).all():
             step = before + int(np.flatnonzero(~np.isfinite(figures.losses))[0]) + 1
-            raise ModelError(
-                f"the loss is not finite at step {step} (epoch {epoch})", advice="Lower [optimizer] learning-rate."
-            )
+            raise self._not_finite(f"the loss is {figures.losses[step - before - 1]}", step)
         state.done += len(figures.losses)
         state.loss += float(figures.losses.sum(dtype=np.float64))
         state.seconds += time.perf_counter() - began
@@ -209,7 +211,27 @@ class Training:
             self.say(f"Training was asked to end: the checkpoint of step {self.step} is kept. --resume goes on.")
             raise KeyboardInterrupt
 
+    def _not_finite(self, what: str, step: int) -> ModelError:
+        """`what` was found at `step`. The last good values are put back, and the steps since are looked at."""
+        good = 0
+        if self.begin:
+            put_back(self.values, self.begin)
+        else:
+            restored = self.checkpoints.restore(self.values)
+            good = restored.step if restored else 0
+        origin = None if self.prepared.coordinator else find_origin(self.prepared, good, step)
+        place = f" at step {step} (epoch {(step - 1) // self.prepared.steps + 1})"
+        began = "" if origin is None else f", and it began at step {origin.step} in {origin.what}"
+        kept = f" The state of step {good} and the model of the best epoch are kept in {self.out}." if good else ""
+        return ModelError(
+            what + place + began,
+            advice=f"Lower [optimizer] learning-rate, or set its options.clipnorm = 1.0, in a new run.{kept}",
+        )
+
     def _save(self) -> None:
+        if self.prepared.coordinator is None and not all_finite(self.values):
+            raise self._not_finite("a weight is not finite", self.step)
+        self.begin = {}
         self.checkpoints.save(self.step, self.values, asdict(self.state))
         if not self.interval:
             self.checkpoints.wait()

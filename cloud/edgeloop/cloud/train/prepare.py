@@ -12,7 +12,7 @@ from edgeloop.cloud.input.options import PipelineOptions
 from edgeloop.cloud.input.pipeline import batches, steps_per_epoch
 from edgeloop.cloud.train.choose import Choice, Situation, choose
 from edgeloop.cloud.train.cluster import Cluster
-from edgeloop.cloud.train.config import StrategyConfig, TrainConfig
+from edgeloop.cloud.train.config import MemoryConfig, StrategyConfig, TrainConfig
 from edgeloop.cloud.train.data import (
     BatchStream,
     label_width,
@@ -49,6 +49,7 @@ class Prepared:
     model: Any
     optimizer: Any
     objective: Objective
+    memory: MemoryConfig
     run: Run
     evaluate: Callable[[Iterable[Any]], Evaluation]
     coordinator: Coordinator | None
@@ -139,6 +140,7 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
         model=model,
         optimizer=optimizer,
         objective=objective,
+        memory=config.memory,
         run=run,
         evaluate=evaluation(strategy, model, objective) if here is None else evaluation_here(here, objective),
         coordinator=coordinator,
