@@ -30,3 +30,27 @@ def embedded(shape: tuple[int, ...], outputs: int) -> Any:
     rows = keras.Input(shape, dtype="int32", name="x")
     found = keras.layers.Flatten()(embedding_class()(9000, 8)(rows))
     return keras.Model(rows, keras.layers.Dense(outputs, activation="softmax")(found))
+
+
+def bursting(shape: tuple[int, ...], outputs: int) -> Any:
+    """exp(w x) with w = 0 at first."""
+    import keras
+
+    zero = {"use_bias": False, "kernel_initializer": "zeros"}
+    return keras.Sequential([keras.Input(shape, name="x"), keras.layers.Dense(1, "exponential", name="burst", **zero)])
+
+
+def rooted(shape: tuple[int, ...], outputs: int) -> Any:
+    """sqrt(w x) with w = 0 at first: the root is 0, its slope infinite."""
+    import keras
+
+    dense = keras.layers.Dense(1, keras.ops.sqrt, use_bias=False, kernel_initializer="zeros", name="root")
+    return keras.Sequential([keras.Input(shape, name="x"), dense])
+
+
+EPOCHS_SEEN = []
+
+
+def remember(record: Any, model: Any) -> None:
+    """A callback."""
+    EPOCHS_SEEN.append((record.epoch, len(model.get_weights())))

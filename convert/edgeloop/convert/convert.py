@@ -29,6 +29,7 @@ from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import wanted_formats
 from edgeloop.convert.proof.prove_bundle import PACKAGES, prove_bundle
 from edgeloop.convert.search.report import search_report
+from edgeloop.convert.sources.identify import model_of
 from edgeloop.convert.sources.safety_onnx import external_files
 from edgeloop.convert.sources.source import SourceKind, identify, source_digest
 from edgeloop.convert.sources.tfjs_files import weight_files
@@ -72,7 +73,8 @@ def convert(
     """Convert a model into every form a device can run, and prove that each form still agrees with the original.
 
     Args:
-        model: A .keras or .h5 file, a SavedModel folder, a .onnx or a .tflite file, a TF.js model.json.
+        model: A .keras or .h5 file, a SavedModel folder, a .onnx or a .tflite file, a TF.js model.json, or the folder
+            of a training.
         out: The bundle folder to write; it replaces a bundle, and nothing else.
         options: What to write and how strictly to prove it. By default the float forms of one signature.
         progress: Told of every step: its name, how much is done, and of how much.
@@ -96,7 +98,7 @@ def convert(
         ['float32', 'float16', 'dynamic', 'int8', 'onnx', 'onnx-int8', 'tfjs']
     """
     # resolved: the bundle takes the place of `out`, which may be the folder we stand in
-    model, out = _utf8(Path(model)).resolve(), _utf8(Path(out)).resolve()
+    model, out = model_of(_utf8(Path(model)).resolve()), _utf8(Path(out)).resolve()
     _check_target(out)
     kind = identify(model)
     notes: list[str] = []

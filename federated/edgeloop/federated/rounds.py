@@ -15,7 +15,6 @@ import numpy as np
 from edgeloop.atomic import write_file
 from edgeloop.bundle import TRAINABLE, read_bundle
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError, error_from_json
-from edgeloop.federated.initial import initial_weights
 from edgeloop.federated.network import AGAIN, Network, network
 from edgeloop.federated.records import (
     ALIVE,
@@ -32,6 +31,7 @@ from edgeloop.federated.records import (
 from edgeloop.processes.file_lock import exclusive
 from edgeloop.quantities import above_zero
 from edgeloop.runtime.device import Device, device_environment
+from edgeloop.runtime.initial_weights import initial_weights
 
 LOOK_S = 0.1  # between two looks at the folder and the processes
 QUIET_S = 10.0  # without a ServerApp, before Flower is asked what became of the run

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeloop.cloud.train.choose import RULES, Bound, Links, Situation, Workers, choose
+from edgeloop.cloud.train.choose import RULES, Bound, Gradients, Links, Situation, Workers, choose
 from edgeloop.cloud.train.strategies import STRATEGIES, Strategy
 
 CASES = [
@@ -13,10 +13,10 @@ CASES = [
     (Situation(accelerators=4, bound=Bound.INPUT), Strategy.ONE_DEVICE, "waits for its input"),
     (Situation(devices=2), Strategy.MIRRORED, "split into several"),
     (Situation(hosts=2), Strategy.MULTI_WORKER_MIRRORED, "reliable hosts and a dense model"),
-    (Situation(hosts=2, sparse_share=0.9), Strategy.MULTI_WORKER_MIRRORED, "mostly embeddings"),
+    (Situation(hosts=2, gradients=Gradients.SPARSE), Strategy.MULTI_WORKER_MIRRORED, "mostly embeddings"),
     (Situation(hosts=2, links=Links.SLOW), Strategy.MULTI_WORKER_MIRRORED, "slow links or unreliable"),
     (Situation(hosts=2, parameter_servers=2), Strategy.PARAMETER_SERVER, "no other strategy uses"),
-    (Situation(hosts=2, parameter_servers=2, sparse_share=0.9), Strategy.PARAMETER_SERVER, "embeddings"),
+    (Situation(hosts=2, parameter_servers=2, gradients=Gradients.SPARSE), Strategy.PARAMETER_SERVER, "embeddings"),
     (Situation(hosts=2, parameter_servers=2, workers=Workers.UNRELIABLE), Strategy.PARAMETER_SERVER, "unreliable"),
     (Situation(hosts=2, parameter_servers=2, workers=Workers.LOW_POWERED), Strategy.PARAMETER_SERVER, "slowest"),
     (

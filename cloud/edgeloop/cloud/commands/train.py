@@ -9,17 +9,24 @@ import typer
 
 from edgeloop.cloud.train.config import read_config
 from edgeloop.cloud.train.epochs import EpochRecord
+from edgeloop.cloud.train.starter import write_starter
 from edgeloop.cloud.train.task import launch_run
 from edgeloop.cloud.train.trainer import RunResult, train_run
+from edgeloop.errors import OptionsError
 from edgeloop.result import CommandResult, Table
 
 
 def train(
     ctx: typer.Context,
-    training: Annotated[Path, typer.Argument(metavar="FILE", help="Train what this TOML file describes.")],
+    training: Annotated[Path, typer.Argument(metavar="FILE", help="Train what this TOML file describes.")] = Path(
+        "train.toml"
+    ),
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="DIR", help="Write the run into this folder, which must be new.")
-    ],
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="DIR", show_default="none", help="Write the run into this folder, which must be new."
+        ),
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -32,6 +39,15 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Read the last checkpoint of an interrupted run, and go on.")
     ] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            "--init",
+            metavar="DATA",
+            show_default="none",
+            help="Write FILE anew, with comments, for this data (a folder or file), and train nothing.",
+        ),
+    ] = None,
     launch: Annotated[
         str | None,
         typer.Option(
@@ -44,12 +60,21 @@ def train(
 ) -> CommandResult:
     """Train a model in the cloud: on one device, several, or several hosts, as a TOML file says."""
     console = ctx.obj
+    if init is not None:
+        found = write_starter(init, training)
+        return CommandResult({"file": str(training), "found": found}, notes=[found, f"Now: {_next(training)}"])
+    if out is None:
+        raise OptionsError("edgeloop train lacks -o DIR", advice=f"Write {_next(training)}")
     config = read_config(training, changes or ())
     if launch is None:
         result = train_run(config, out, resume=resume, progress=console, say=console.say)
     else:
         result = launch_run(config, out, launch, resume=resume, progress=console, say=console.say)
     return CommandResult(result.to_json(), [_table(result)], [*result.notes, result.stopped, _best(result)])
+
+
+def _next(training: Path) -> str:
+    return f"edgeloop train {training} -o run/"
 
 
 def _best(result: RunResult) -> str:

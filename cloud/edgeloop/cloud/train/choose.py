@@ -33,6 +33,13 @@ class Bound(enum.StrEnum):
     COMPUTE = "compute"
 
 
+class Gradients(enum.StrEnum):
+    """How much of the weights a step changes."""
+
+    DENSE = "dense"
+    SPARSE = "sparse"  # most weights are embeddings: a step touches few of their rows, and all-reduce would send all
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """What the rules ask.
@@ -41,7 +48,6 @@ class Situation:
         accelerators: GPUs of this process.
         hosts: Processes that train together.
         parameter_servers: Tasks of type ps in the cluster.
-        sparse_share: Share of the model's weights that lie in embeddings, 0 to 1.
         devices: All devices of this process, CPUs where it has no GPU.
     """
 
@@ -53,7 +59,7 @@ class Situation:
     links: Links = Links.FAST
     workers: Workers = Workers.RELIABLE
     bound: Bound = Bound.UNKNOWN
-    sparse_share: float = 0.0
+    gradients: Gradients = Gradients.DENSE
 
 
 class Rule(NamedTuple):
@@ -69,7 +75,6 @@ class Choice(NamedTuple):
     reason: str
 
 
-SPARSE = 0.5  # most weights are embeddings: a step touches few of them, and all-reduce would send all
 RULES = (
     Rule(Strategy.TPU, lambda s: s.tpu, "A TPU was named or found, so its own strategy trains on its cores."),
     Rule(
@@ -84,7 +89,7 @@ RULES = (
     ),
     Rule(
         Strategy.PARAMETER_SERVER,
-        lambda s: s.parameter_servers > 0 and s.sparse_share >= SPARSE,
+        lambda s: s.parameter_servers > 0 and s.gradients == Gradients.SPARSE,
         "Most weights are embeddings (sparse), and parameter servers exchange only the rows that a step uses.",
     ),
     Rule(
@@ -99,7 +104,7 @@ RULES = (
     ),
     Rule(
         Strategy.MULTI_WORKER_MIRRORED,
-        lambda s: s.hosts > 1 and s.sparse_share >= SPARSE,
+        lambda s: s.hosts > 1 and s.gradients == Gradients.SPARSE,
         "Several hosts and mostly embeddings (sparse): parameter servers would suit, but TF_CONFIG has none (ps).",
     ),
     Rule(

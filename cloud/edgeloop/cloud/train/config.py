@@ -14,7 +14,7 @@ from typing import Any
 from edgeloop import settings
 from edgeloop.cloud.input.options import PipelineOptions
 from edgeloop.cloud.train.checkpoints import CheckpointOptions
-from edgeloop.cloud.train.choose import Bound, Links, Workers
+from edgeloop.cloud.train.choose import Bound, Gradients, Links, Workers
 from edgeloop.cloud.train.data import DataConfig
 from edgeloop.cloud.train.staleness import ParameterServerConfig
 from edgeloop.cloud.train.strategies import Strategy
@@ -139,6 +139,7 @@ class StrategyConfig:
         tpu: Name or address of a TPU; empty: none is looked for unless name is tpu.
         links: Between the devices or hosts.
         workers: What the hosts are like.
+        gradients: How much of the weights a step changes.
         bound: What a step waits for, as edgeloop doctor says.
         start_timeout_s: For the other tasks of TF_CONFIG to start.
         heartbeat_s: A worker that sends no sign of life for so long is lost (multi-worker-mirrored).
@@ -150,6 +151,7 @@ class StrategyConfig:
     tpu: str = ""
     links: Links = Links.FAST
     workers: Workers = Workers.RELIABLE
+    gradients: Gradients = Gradients.DENSE
     bound: Bound = Bound.UNKNOWN
     start_timeout_s: float = 120.0
     heartbeat_s: float = 10.0
@@ -319,8 +321,9 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, (int, float)):
         return repr(value)
-    return _quoted(str(value.value if isinstance(value, enum.Enum) else value))
+    return quoted(str(value.value if isinstance(value, enum.Enum) else value))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as TOML's basic string."""
     return '"' + "".join(f"\\{c}" if c in '\\"' else c if c.isprintable() else f"\\u{ord(c):04X}" for c in text) + '"'

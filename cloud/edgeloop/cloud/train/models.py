@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def _resolve(config: ModelConfig, shapes: Mapping[str, Shape], outputs: int, cla
         ((key, shape),) = shapes.items()
         if name in MODELS:
             return _built(MODELS[name], {"shape": shape, "outputs": outputs, "classify": classify, "name": key}, config)
-        return _application(known[name.lower()], shape, outputs, classify, config)
+        return _application(known[name.lower()], key, shape, outputs, classify, config)
     raise OptionsError(f"the model {name} is not known", advice=suggestion(name, [*MODELS, *applications()]))
 
 
@@ -128,13 +129,19 @@ def _built(build: Callable[..., Any], given: Mapping[str, Any], config: ModelCon
         ) from e
 
 
-def _application(build: Callable[..., Any], shape: Shape, outputs: int, classify: bool, config: ModelConfig) -> Any:
+def _application(
+    build: Callable[..., Any], key: str, shape: Shape, outputs: int, classify: bool, config: ModelConfig
+) -> Any:
+    """With `weights`, inputs in 0..1 are brought to the range that the published weights were trained on."""
     given = {
         "input_shape": shape,
         "classes": outputs,
         "weights": None,
         "classifier_activation": "softmax" if classify else None,
     }
+    if config.weights is not None:
+        own_range = sys.modules[build.__module__].preprocess_input  # of 0..255
+        given["input_tensor"] = own_range(need("keras", extra="cloud").Input(shape, name=key) * 255.0)
     return _built(build, given, config)
 
 

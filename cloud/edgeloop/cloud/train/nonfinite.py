@@ -72,8 +72,8 @@ def _watched(prepared: Prepared) -> tuple[Sequence[str], Callable[[Any], Any]]:
     names = [
         *(f"the output of layer {name}" for name in layers),
         "the loss",
-        *(f"the gradient of {variables[k].path}" for k in backward if not scaled),
-        *(f"{variable.path} after the update" for variable in variables),
+        *(f"the gradient of {_of_layer(variables[k])}" for k in backward if not scaled),
+        *(f"{_of_layer(variable)} after the update" for variable in variables),
     ]
 
     def bad(value: Any) -> Any:
@@ -97,6 +97,11 @@ def _watched(prepared: Prepared) -> tuple[Sequence[str], Callable[[Any], Any]]:
         return tf.stack([*found, *(bad(variable.value) for variable in variables)])
 
     return names, look
+
+
+def _of_layer(variable: Any) -> str:
+    """`dense/kernel`, without the models that the layer lies in."""
+    return "/".join(variable.path.split("/")[-2:])
 
 
 def _layers(model: Any) -> tuple[Sequence[str], Callable[[Any], list[Any]]]:

@@ -28,6 +28,7 @@ from edgeloop.cloud.train.parameter_server import Coordinator
 from edgeloop.cloud.train.partitioned import model_values, table_parts
 from edgeloop.cloud.train.step import Evaluation, evaluation, gradient_step, gradients_of, traced_steps
 from edgeloop.cloud.train.strategies import Place, Strategy, local_devices, make_strategy, use_virtual_cpus
+from edgeloop.cloud.train.warm_start import warm_start
 from edgeloop.errors import DataError
 from edgeloop.extras import need
 
@@ -40,6 +41,7 @@ class Prepared:
 
     Attributes:
         batch: Examples of one step over all replicas.
+        notes: What else a user should know, a sentence each.
         steps: Of one epoch; what fills no whole batch waits for another epoch's order.
     """
 
@@ -60,6 +62,7 @@ class Prepared:
     batch: int
     steps: int
     seed: int
+    notes: tuple[str, ...]
 
     @property
     def replicas(self) -> int:
@@ -115,6 +118,8 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
     assert steps is not None  # the examples are counted
     with strategy.scope():
         model = fitting_model(config, training)
+        start = config.model.warm_start
+        notes = () if start is None else (warm_start(model, start),)
         optimizer = make_optimizer(
             config.optimizer, config.memory.precision, strategy.num_replicas_in_sync, steps, config.loop.epochs
         )
@@ -151,6 +156,7 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
         batch=batch,
         steps=steps,
         seed=config.loop.seed,
+        notes=notes,
     )
 
 
@@ -225,6 +231,7 @@ def where(config: StrategyConfig, cluster: Cluster | None) -> tuple[Choice, Plac
         parameter_servers=0 if cluster is None else cluster.parameter_servers,
         links=config.links,
         workers=config.workers,
+        gradients=config.gradients,
         bound=config.bound,
     )
     return choose(situation), place

@@ -122,8 +122,8 @@ def train_run(
         name = prepared.choice.strategy.value
         say(f"Strategy {name}: {prepared.choice.reason}")
         rule = rate_rule(config.optimizer, prepared.replicas)
-        if rule:
-            say(rule)
+        for line in filter(None, (*prepared.notes, rule)):
+            say(line)
         saves = cluster is None or cluster.saves
         with open_checkpoints(config.checkpoints, out, say if saves else silence, saves) as checkpoints:
             folder.write_config(

@@ -63,7 +63,8 @@ def convert(
     model: Annotated[
         Path,
         typer.Argument(
-            help="Convert this model: a .keras, .h5, .onnx or .tflite file, a SavedModel folder, or a TF.js model.json."
+            help="Convert this model: a .keras, .h5, .onnx or .tflite file, a SavedModel folder, a TF.js model.json, "
+            "or the folder of a training."
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="BUNDLE", help="Write the bundle to this folder.")],

@@ -17,6 +17,7 @@ from edgeloop.hashes import digest, digest_of
 
 EXPECTED = "Expected a .keras, .h5, .onnx or .tflite file, a SavedModel folder, or a TF.js model.json."
 TFJS_MODEL = "model.json"  # in the folder of a TF.js model
+RUN_MODEL = "model.keras"  # in the folder of a training
 LIMIT_BYTES = 2 << 30  # of one tensor, of a file read whole, and of what an archive unpacks to
 ONNX_VERSIONS = range(1, 64)  # of the format (ir_version); onnx 1.23 writes 14
 ONNX_GRAPH = 7
@@ -44,6 +45,12 @@ def identify(path: str | Path) -> SourceKind:
         return _identify(path)
     except (OSError, ValueError) as e:  # ValueError: a NUL in the name
         raise ModelError(f"{path} cannot be read ({e})", advice=EXPECTED) from e
+
+
+def model_of(path: Path) -> Path:
+    """The model file that `path` stands for: of a run folder of edgeloop train, its best model; else itself."""
+    best = path / RUN_MODEL
+    return best if best.is_file() else path
 
 
 def source_digest(path: Path) -> str:

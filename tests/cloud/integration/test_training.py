@@ -1,0 +1,246 @@
+"""One training after the other on one device: its run folder, its resumption, what it refuses, and where it ends."""
+
+import json
+from pathlib import Path
+
+import cloud_models
+import numpy as np
+import pytest
+
+from edgeloop import cli
+from edgeloop.cloud.train.config import read_config
+from edgeloop.cloud.train.models import open_keras
+from edgeloop.cloud.train.run_folder import LOCK, METRICS, MODEL, SAVED_MODEL
+from edgeloop.cloud.train.trainer import train_run
+from edgeloop.cloud.train.warm_start import warm_start
+from edgeloop.errors import DataError, ModelError, OptionsError, WriteError
+from edgeloop.processes.file_lock import exclusive
+
+tf = pytest.importorskip("tensorflow")
+keras = pytest.importorskip("keras")
+TOML = """
+[model]
+name = "cloud_models:normalized"
+[data]
+path = "data.npz"
+[pipeline]
+batch = 32
+[optimizer]
+learning-rate = 0.01
+[loop]
+epochs = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def toml(tmp_path_factory):
+    """A training on 400 points of three classes, of which 40 are held out: 11 steps of 32 an epoch."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6)).astype(np.float32)
+    np.savez(folder / "data.npz", x=x, y=(x @ rng.normal(size=(6, 3))).argmax(1))
+    (folder / "train.toml").write_text(TOML)
+    return folder / "train.toml"
+
+
+def train(toml, out, *changes, **more):
+    return train_run(read_config(toml, changes), out, **more)
+
+
+@pytest.fixture(scope="module")
+def run(toml, tmp_path_factory):
+    """A whole run by the verb: (folder, the document that --json printed)."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    capture = pytest.MonkeyPatch()
+    printed = []
+    capture.setattr("edgeloop.console.Console._document", lambda self, document: printed.append(document))
+    assert (
+        cli.run(["train", str(toml), "-o", str(out), "--json", "--set", "callbacks.epoch=['cloud_models:remember']"])
+        == 0
+    )
+    capture.undo()
+    return out, json.loads(json.dumps(*printed))
+
+
+def test_the_document_the_metrics_and_tensorboard_say_the_same(run):
+    out, document = run
+    lines = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
+    assert document["epochs"] == lines and [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines] == [11, 22, 33, 44]
+    shown = {}
+    for file in sorted((out / "logs").rglob("events*")):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                shown[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+    assert shown[22, "validation_loss"] == np.float32(lines[1]["validation_loss"])
+    assert document["metric"] == "accuracy" and document["bound"] in ("input", "compute")
+    assert not (out / ".lock.new").exists() and Path(document["model"]) == out / MODEL
+
+
+def test_a_callback_gets_every_epoch_and_the_model(run):
+    assert [(epoch, 8) for epoch in (1, 2, 3, 4)] == cloud_models.EPOCHS_SEEN
+
+
+def test_the_model_is_that_of_the_best_epoch_in_both_formats(run, toml):
+    out, document = run
+    best = min(document["epochs"], key=lambda epoch: epoch["validation_loss"])
+    assert document["best_epoch"] == best["epoch"]
+    model = open_keras(out / MODEL)
+    x = np.load(toml.with_name("data.npz"))["x"][:8]
+    served = tf.saved_model.load(str(out / SAVED_MODEL))
+    np.testing.assert_allclose(served.serve(x), model(x), atol=1e-6)  # the same operations, perhaps fused
+    # its loss on the 40 examples that were held out, by NumPy
+    from edgeloop.cloud.train.data import training_and_validation
+
+    config = read_config(toml)
+    _, held = training_and_validation(config.data, config.pipeline, config.loop.seed)
+    x, y = (np.array(part) for part in zip(*held.dataset().as_numpy_iterator(), strict=True))
+    loss = -np.log(np.asarray(model(x))[np.arange(40), y]).mean()
+    assert loss == pytest.approx(best["validation_loss"], rel=1e-5)
+
+
+def test_the_resolved_config_repeats_the_run_bit_for_bit(run, tmp_path):
+    again = train(run[0] / "config.toml", tmp_path / "again", "callbacks.epoch=[]")
+    for a, b in zip(open_keras(run[0] / MODEL).get_weights(), open_keras(again.model).get_weights(), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_a_resumed_run_comes_to_the_weights_of_an_unbroken_one(run, toml, tmp_path):
+    train(toml, tmp_path / "run", "loop.epochs=2")
+    resumed = train(toml, tmp_path / "run", resume=True)
+    assert [record.epoch for record in resumed.epochs] == [1, 2, 3, 4]
+    for a, b in zip(open_keras(run[0] / MODEL).get_weights(), open_keras(resumed.model).get_weights(), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_a_run_is_neither_overwritten_nor_trained_into_by_two(run, toml, tmp_path):
+    with pytest.raises(WriteError, match="holds a run, which is not overwritten"):
+        train(toml, run[0])
+    with exclusive(run[0] / LOCK, 1), pytest.raises(WriteError, match="another process trains into"):
+        train(toml, run[0], resume=True)
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(WriteError, match="holds files that no training wrote"):
+        train(toml, tmp_path)
+    with pytest.raises(DataError, match="holds no run to resume"):
+        train(toml, tmp_path / "none", resume=True)
+
+
+def test_training_stops_after_patience_epochs_without_a_lower_validation_loss(toml, tmp_path):
+    result = train(toml, tmp_path / "run", "optimizer.learning-rate=1e-12", "loop.epochs=40", "loop.patience=2")
+    # 1e-12 changes no float32 weight: only the moving statistics move, which a loss of 0 dropout may use once or twice
+    assert len(result.epochs) == result.best_epoch + 2 and "has not become lower for 2 epochs" in result.stopped
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        (["model.name=mlpp"], OptionsError, "the model mlpp is not known. Did you mean mlp"),
+        (["model.name=mlp", "model.options.hiden=3"], OptionsError, "hiden is not known to mlp. Did you mean hidden"),
+        (["model.name=cloud_models:missing"], OptionsError, "cannot be imported"),
+        (["model.name=small-cnn"], ModelError, "cannot be built for this data"),
+        (["model.name=small.keras"], DataError, "the data has 3 classes, and the model tells 2 apart"),
+        (["model.name=wide.keras"], DataError, "x has the shape .6,. in the data, and the model takes .7,."),
+        (["model.name=none.keras"], ModelError, "none.keras cannot be loaded"),
+        (["optimizer.name=adm"], OptionsError, "the optimizer adm is not known. Did you mean adam"),
+        (["optimizer.options.momentun=1"], OptionsError, "the optimizer adam refuses its options"),
+        (["pipeline.batch=999"], DataError, "too few for one batch of 999"),
+        (["loop.loss=binary-crossentropy", "model.name=mlp"], DataError, "3 classes, and the model tells 2 apart"),
+        (["data.path=negative.npz"], DataError, "the label of example 3 is -1"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training_and_leaves_no_folder(
+    toml, tmp_path, monkeypatch, changes, error, said
+):
+    monkeypatch.chdir(toml.parent)
+    if not Path("small.keras").exists():
+        layers = keras.layers
+        keras.Sequential([keras.Input((6,)), layers.Dense(2, "softmax")]).save("small.keras")
+        keras.Sequential([keras.Input((7,)), layers.Dense(3, "softmax")]).save("wide.keras")
+        np.savez("negative.npz", x=np.zeros((9, 6), np.float32), y=np.array([0, 1, 2, -1, 0, 0, 0, 0, 0]))
+    with pytest.raises(error, match=said) as raised:
+        train(toml, tmp_path / "run", *changes)
+    assert "\n" not in str(raised.value) and not (tmp_path / "run").exists()
+
+
+# Labels 1000, inputs 1, weight 0, rate 1: the first gradient is 2 (exp(0) - 1000) exp(0) = -1998, the weight becomes
+# 1998, and exp(1998) is infinite in float32. The slope of a root at 0 is infinite, so is the first gradient.
+ORIGINS = {
+    "bursting": r"the loss is inf at step 2 \(epoch 1\), and it began at step 2 in the output of layer burst",
+    "rooted": r"the loss is inf at step 2 \(epoch 1\), and it began at step 1 in the gradient of root/kernel\.",
+}
+
+
+@pytest.mark.parametrize("name", ORIGINS)
+def test_a_loss_that_is_not_finite_names_the_layer_and_the_step_where_it_began(tmp_path, name):
+    np.savez(tmp_path / "ones.npz", x=np.ones((40, 1), np.float32), y=np.full(40, 1000.0, np.float32))
+    (tmp_path / "train.toml").write_text("[data]\npath = 'ones.npz'\n[pipeline]\nbatch = 4\n")
+    changes = [f"model.name=cloud_models:{name}", "optimizer.name=sgd", "optimizer.learning-rate=1.0"]
+    with pytest.raises(ModelError, match=ORIGINS[name]):
+        train(tmp_path / "train.toml", tmp_path / "run", *changes)
+
+
+def test_a_warm_start_takes_weights_in_their_order_or_by_their_names(run, toml, tmp_path):
+    trained = open_keras(run[0] / MODEL).get_weights()
+    np.savez(tmp_path / "round.npz", **{f"w{k:03d}": array for k, array in enumerate(trained)})
+    for source in (run[0], run[0] / MODEL, tmp_path / "round.npz"):
+        model = cloud_models.normalized((6,), 3)
+        assert "all 8 arrays" in warm_start(model, source)
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(model.get_weights(), trained, strict=True))
+    other = open_keras(run[0] / MODEL)
+    layers = [*other.layers[:-1], keras.layers.Dense(5, name="another_head")]
+    assert "6 of 8 arrays" in warm_start(keras.Sequential([keras.Input((6,)), *layers]), run[0])
+    np.savez(tmp_path / "bad.npz", *trained[:-1], np.zeros(4, np.float32))
+    with pytest.raises(ModelError, match=r"weight 7 .*has the shape \(4,\), and the model's has \(3,\)"):
+        warm_start(cloud_models.normalized((6,), 3), tmp_path / "bad.npz")
+    with pytest.raises(ModelError, match="holds no weights to start from"):
+        warm_start(model, toml)
+
+
+def test_a_run_is_converted_and_its_bundle_is_a_warm_start(run, tmp_path):
+    bundle = tmp_path / "bundle"
+    words = ["convert", str(run[0]), "-o", str(bundle), "--to", "tflite", "--schemes", "float32", "--trainable"]
+    assert cli.run(words) == 0
+    model = cloud_models.normalized((6,), 3)
+    assert "all 8 arrays" in warm_start(model, bundle)
+    for a, b in zip(model.get_weights(), open_keras(run[0] / MODEL).get_weights(), strict=True):
+        assert a.tobytes() == b.tobytes()
+    with pytest.raises(ModelError, match="has no trainable variant"):
+        warm_start(model, Path(__file__).parents[2] / "golden/bundle-1")
+
+
+def test_a_run_that_starts_warm_begins_where_the_other_ended(run, toml, tmp_path):
+    said = []
+    changes = (f"model.warm-start={json.dumps(str(run[0]))}", "optimizer.learning-rate=1e-12", "loop.epochs=1")
+    result = train(toml, tmp_path / "run", *changes, say=said.append)
+    assert any("starts from all 8 arrays" in line for line in said)
+    # the weights are those of the best epoch; the moving statistics go on over 11 steps of the same data
+    assert result.epochs[0].validation_loss == pytest.approx(
+        run[1]["epochs"][run[1]["best_epoch"] - 1]["validation_loss"], rel=0.2
+    )
+
+
+def test_a_model_of_keras_applications_takes_weights_that_fit_but_for_the_classes(tmp_path):
+    options = {"input_shape": (32, 32, 3), "alpha": 0.25}
+    published = keras.applications.MobileNet(weights=None, classes=7, **options)
+    published.save_weights(tmp_path / "published.weights.h5")
+    from edgeloop.cloud.train.config import ModelConfig
+    from edgeloop.cloud.train.models import build_model
+
+    config = ModelConfig(name="mobilenet", weights=tmp_path / "published.weights.h5", options={"alpha": 0.25})
+    model = build_model(config, {"image": (32, 32, 3)}, 10, classify=True)
+    assert model.outputs[0].shape == (None, 10)
+    same = [np.array_equal(a, b) for a, b in zip(model.get_weights(), published.get_weights(), strict=True)]
+    assert same.count(False) <= 2 and not same[-2], "all but the last layer"
+    # inputs in 0..1 reach the network in -1..1, as its weights were trained
+    first = keras.Model(model.inputs, model.get_layer("conv1").input)
+    np.testing.assert_allclose(first(np.full((1, 32, 32, 3), 0.25, np.float32))[0, 0, 0], [-0.5] * 3, atol=1e-6)
+
+
+def test_a_starter_describes_the_data_and_trains_as_it_stands(toml, tmp_path, capfd):
+    file = tmp_path / "new.toml"
+    assert cli.run(["train", str(file), "--init", str(toml.with_name("data.npz"))]) == 0
+    assert "400 examples in data.npz: x [6]; 3 classes." in capfd.readouterr().out
+    result = train(file, tmp_path / "run", "loop.epochs=1")
+    assert result.metric == "accuracy" and result.batch == 32
+    assert cli.run(["train", str(file), "--init", str(toml.with_name("data.npz"))]) == WriteError.exit_code
+    assert cli.run(["train", str(file)]) == OptionsError.exit_code
