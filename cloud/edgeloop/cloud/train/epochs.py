@@ -170,6 +170,7 @@ class Training:
             if state.done < prepared.steps and self.interval and self.step % self.interval == 0:
                 self._save()
         self.beat(self.step)
+        prepared.share_statistics()
         found = prepared.evaluate(prepared.validation_batches())
         if not np.isfinite(found.loss):
             raise self._not_finite(f"the validation loss is {found.loss}", self.step)
@@ -229,6 +230,7 @@ class Training:
         )
 
     def _save(self) -> None:
+        self.prepared.share_statistics()
         if self.prepared.coordinator is None and not all_finite(self.values):
             raise self._not_finite("a weight is not finite", self.step)
         self.begin = {}

@@ -26,6 +26,7 @@ from edgeloop.cloud.train.objective import Objective, gives_probabilities, make_
 from edgeloop.cloud.train.optimizer import make_optimizer
 from edgeloop.cloud.train.parameter_server import Coordinator
 from edgeloop.cloud.train.partitioned import model_values, table_parts
+from edgeloop.cloud.train.statistics import scope_of, shared_statistics
 from edgeloop.cloud.train.step import Evaluation, evaluation, gradient_step, gradients_of, traced_steps
 from edgeloop.cloud.train.strategies import Place, Strategy, local_devices, make_strategy, use_virtual_cpus
 from edgeloop.cloud.train.warm_start import warm_start
@@ -55,6 +56,7 @@ class Prepared:
     run: Run
     evaluate: Callable[[Iterable[Any]], Evaluation]
     coordinator: Coordinator | None
+    share_statistics: Callable[[], None]
     training: Examples
     validation: Examples
     stream: BatchStream
@@ -116,7 +118,7 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
     batch = config.pipeline.batch * strategy.num_replicas_in_sync
     steps = steps_per_epoch(training, batch)
     assert steps is not None  # the examples are counted
-    with strategy.scope():
+    with scope_of(strategy):
         model = fitting_model(config, training)
         start = config.model.warm_start
         notes = () if start is None else (warm_start(model, start),)
@@ -149,6 +151,7 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
         run=run,
         evaluate=evaluation(strategy, model, objective) if here is None else evaluation_here(here, objective),
         coordinator=coordinator,
+        share_statistics=shared_statistics(strategy, model),
         training=training,
         validation=validation,
         stream=BatchStream(stream_of(strategy, training, config)),
