@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 import traceback
@@ -49,8 +48,9 @@ def run_forked(trainings: Mapping[str, Forked], scratch: Path) -> dict[str, Ende
         for name, one in trainings.items()
     }
     (scratch / "jobs.json").write_text(json.dumps(jobs))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}  # for cloud_models
     command = [sys.executable, __file__, str(scratch / "jobs.json")]
-    with owned(command, stderr=subprocess.STDOUT, stdout=(scratch / "log").open("wb")) as child:
+    with (scratch / "log").open("wb") as log, owned(command, stdout=log, stderr=log, env=environment) as child:
         assert child.wait(TIMEOUT_S) == 0, (scratch / "log").read_text()[-3000:]
     return {name: _read(scratch / name) for name in trainings}
 

@@ -11,6 +11,8 @@
 A name is loaded when it is first used, so importing this module loads no framework and none of the folders.
 
 Functions, in the order of the loop
+    read_train_config   a TOML file that describes a training               -> TrainConfig
+    train          a training into a run folder, on one device or several   -> RunResult
     convert        a model file becomes a bundle, every variant proved      -> ConvertResult
     inspect        what a model file or a bundle holds; nothing is run      -> dict
     verify         hashes and parity of a bundle, checked again here        -> VerifyResult
@@ -43,6 +45,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeloop.browser.server import serve as browse
     from edgeloop.bundle import Bundle, Format, Scheme, read_bundle
+    from edgeloop.cloud.train.config import TrainConfig
+    from edgeloop.cloud.train.config import read_config as read_train_config
+    from edgeloop.cloud.train.trainer import RunResult
+    from edgeloop.cloud.train.trainer import train_run as train
     from edgeloop.convert.compression.compress import CompressOptions
     from edgeloop.convert.convert import ConvertResult, convert
     from edgeloop.convert.forms.preprocess import Preprocessing
@@ -88,10 +94,12 @@ __all__ = [
     "RoundRecord",
     "RoundsOptions",
     "RunOptions",
+    "RunResult",
     "SameOptions",
     "SameResult",
     "Scheme",
     "SearchOptions",
+    "TrainConfig",
     "TrainableOptions",
     "VerifyResult",
     "bench",
@@ -103,17 +111,21 @@ __all__ = [
     "inspect",
     "parse_device",
     "read_bundle",
+    "read_train_config",
     "rollback",
     "run",
     "run_rounds",
     "same",
     "sign_bundle",
+    "train",
     "verify",
 ]
 
 _PLACES = {  # where each name lies; `name:other` where its module calls it otherwise
     "edgeloop.browser.server": ("browse:serve",),
     "edgeloop.bundle": ("Bundle", "Format", "Scheme", "read_bundle"),
+    "edgeloop.cloud.train.config": ("TrainConfig", "read_train_config:read_config"),
+    "edgeloop.cloud.train.trainer": ("RunResult", "train:train_run"),
     "edgeloop.convert.compression.compress": ("CompressOptions",),
     "edgeloop.convert.convert": ("ConvertResult", "convert"),
     "edgeloop.convert.forms.preprocess": ("Preprocessing",),

@@ -59,6 +59,10 @@ def ended(data, tmp_path_factory):
         "one-at-a-time": case("one-at-a-time", "loop.steps-per-call=1"),
         "mirrored": case("mirrored", "strategy.name=mirrored", *halves),
         "central": case("central", "strategy.name=central-storage", *halves),
+        "mirrored-statistics": case("ms", "strategy.name=mirrored", "model.name=cloud_models:normalized", *halves),
+        "central-statistics": case(
+            "cs", "strategy.name=central-storage", "model.name=cloud_models:normalized", *halves
+        ),
         "tpu": case("tpu", "strategy.name=tpu"),
         "alone": case("alone", "strategy.name=mirrored"),
         "no-cluster": case("no-cluster", "strategy.name=multi-worker-mirrored"),
@@ -91,6 +95,13 @@ def test_two_replicas_come_to_the_weights_of_one_device(ended, name, strategy):
         np.testing.assert_allclose(a, b, rtol=0, atol=ANOTHER_ORDER)
     losses = [[epoch["validation_loss"] for epoch in ended[k].result["epochs"]] for k in ("one", name)]
     np.testing.assert_allclose(*losses, rtol=0, atol=1e-5)  # of all 57 examples, once each
+
+
+def test_moving_statistics_are_those_of_all_replicas_and_random_layers_run_under_every_strategy(ended):
+    mirrored, central = ended["mirrored-statistics"], ended["central-statistics"]
+    assert mirrored.error == central.error == ()
+    for a, b in zip(mirrored.weights, central.weights, strict=True):  # one averages after the epoch, one in each step
+        np.testing.assert_allclose(a, b, rtol=0, atol=ANOTHER_ORDER)
 
 
 def test_a_worker_that_does_not_save_reports_the_same_and_leaves_no_folder(ended):

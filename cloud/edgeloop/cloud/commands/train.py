@@ -70,7 +70,7 @@ def train(
         result = train_run(config, out, resume=resume, progress=console, say=console.say)
     else:
         result = launch_run(config, out, launch, resume=resume, progress=console, say=console.say)
-    return CommandResult(result.to_json(), [_table(result)], [*result.notes, result.stopped, _best(result)])
+    return CommandResult(result.to_json(), [_table(result)], [*result.notes, result.stopped, _bound(result), _best(result)])
 
 
 def _next(training: Path) -> str:
@@ -79,6 +79,12 @@ def _next(training: Path) -> str:
 
 def _best(result: RunResult) -> str:
     return f"The model of epoch {result.best_epoch} is in {result.model}."
+
+
+def _bound(result: RunResult) -> str:
+    last = result.epochs[-1]
+    advice = " See what helps: edgeloop doctor." if last.bound == "input" else ""
+    return f"Steps waited {last.waited_share:.0%} of the time for input: the training is bound by {last.bound}.{advice}"
 
 
 def _table(result: RunResult) -> Table:

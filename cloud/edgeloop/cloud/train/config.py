@@ -226,6 +226,10 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     Raises:
         DataError: The file cannot be read, or is no TOML.
         OptionsError: An unknown key (the nearest known one is named), a wrong value, or a contradiction.
+
+    Example:
+        >>> read_train_config(Path("train.toml"), ["pipeline.batch=64"]).pipeline.batch
+        64
     """
     given = _tables(settings.read_toml(path), str(path))
     given = _anchored(TrainConfig, _batches_moved(given, f"{path}: data"), path.resolve().parent)

@@ -106,6 +106,6 @@ def _found(examples: Examples, data: Path) -> str:
     count = "Examples" if examples.count is None else f"{examples.count:,} examples"
     if examples.label_kind is LabelKind.NUMBERS:
         return f"{count} in {data.name}: {shapes}; the labels are numbers."
-    names = ", ".join(examples.classes[:NAMES]) + (", ..." if len(examples.classes) > NAMES else "")
+    names = ", ".join(examples.classes[:NAMES]) + (" and more" if len(examples.classes) > NAMES else "")
     classes = f"{examples.class_count} classes" if examples.class_count else "classes"
     return f"{count} in {data.name}: {shapes}; {classes}{f': {names}' if names else ''}."
