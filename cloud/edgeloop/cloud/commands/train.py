@@ -70,7 +70,9 @@ def train(
         result = train_run(config, out, resume=resume, progress=console, say=console.say)
     else:
         result = launch_run(config, out, launch, resume=resume, progress=console, say=console.say)
-    return CommandResult(result.to_json(), [_table(result)], [*result.notes, result.stopped, _bound(result), _best(result)])
+    return CommandResult(
+        result.to_json(), [_table(result)], [*result.notes, result.stopped, _bound(result), _best(result)]
+    )
 
 
 def _next(training: Path) -> str:
