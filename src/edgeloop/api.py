@@ -28,6 +28,9 @@ Functions, in the order of the loop
     run_rounds     rounds of federated averaging                            -> (RoundRecord, ...)
     browse         the page of a bundle, served on localhost                -> context manager
     parse_device   "local", "local:PYTHON", "ssh://..." to a Device         -> Device
+    choose_devices       devices by name, those of a fleet file too         -> ChosenDevices
+    options_by_device    what a fleet file says a deploy shall do on each   -> {Device: DeployOptions}
+    read_history         what was done to devices and what they answered    -> ReadHistory
 
 Errors are those of `edgeloop.errors`; every function's docstring lists what it raises.
 
@@ -59,7 +62,9 @@ if TYPE_CHECKING:
     from edgeloop.convert.search.search import SearchOptions
     from edgeloop.convert.training.trainable import TrainableOptions
     from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployResult
+    from edgeloop.edge.deploy.device_options import options_by_device
     from edgeloop.edge.deploy.enroll import EnrollResult, enroll
+    from edgeloop.edge.deploy.history_reading import ReadHistory, read_history
     from edgeloop.edge.deploy.rollback import RollbackResult, rollback
     from edgeloop.edge.deploy.rollout import deploy
     from edgeloop.edge.measure.bench import bench
@@ -73,11 +78,14 @@ if TYPE_CHECKING:
     from edgeloop.files.inspect import inspect
     from edgeloop.registry.signatures.sign import sign_bundle
     from edgeloop.runtime.device import Device, parse_device
+    from edgeloop.runtime.device_settings import DeviceSettings
+    from edgeloop.runtime.fleet_file import ChosenDevices, choose_devices
 
 __all__ = [
     "Bench",
     "BenchOptions",
     "Bundle",
+    "ChosenDevices",
     "CompareOptions",
     "Comparison",
     "CompressOptions",
@@ -86,10 +94,12 @@ __all__ = [
     "DeployOptions",
     "DeployResult",
     "Device",
+    "DeviceSettings",
     "EnrollResult",
     "Format",
     "Preprocessing",
     "ProveOptions",
+    "ReadHistory",
     "RollbackResult",
     "RoundRecord",
     "RoundsOptions",
@@ -104,13 +114,16 @@ __all__ = [
     "VerifyResult",
     "bench",
     "browse",
+    "choose_devices",
     "compare",
     "convert",
     "deploy",
     "enroll",
     "inspect",
+    "options_by_device",
     "parse_device",
     "read_bundle",
+    "read_history",
     "read_train_config",
     "rollback",
     "run",
@@ -135,7 +148,9 @@ _PLACES = {  # where each name lies; `name:other` where its module calls it othe
     "edgeloop.convert.same.same": ("SameResult", "SameOptions", "same"),
     "edgeloop.convert.search.search": ("SearchOptions",),
     "edgeloop.convert.training.trainable": ("TrainableOptions",),
+    "edgeloop.edge.deploy.device_options": ("options_by_device",),
     "edgeloop.edge.deploy.enroll": ("EnrollResult", "enroll"),
+    "edgeloop.edge.deploy.history_reading": ("ReadHistory", "read_history"),
     "edgeloop.edge.deploy.deploy_result": ("DeployResult", "DeployOptions"),
     "edgeloop.edge.deploy.rollback": ("RollbackResult", "rollback"),
     "edgeloop.edge.deploy.rollout": ("deploy",),
@@ -150,6 +165,8 @@ _PLACES = {  # where each name lies; `name:other` where its module calls it othe
     "edgeloop.files.inspect": ("inspect",),
     "edgeloop.registry.signatures.sign": ("sign_bundle",),
     "edgeloop.runtime.device": ("Device", "parse_device"),
+    "edgeloop.runtime.device_settings": ("DeviceSettings",),
+    "edgeloop.runtime.fleet_file": ("ChosenDevices", "choose_devices"),
 }
 _MODULE_OF = {
     public: (module, own or public)

@@ -18,17 +18,20 @@ What a device says of itself goes before its groups, and these before the defaul
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgeloop.errors import DataError, OptionsError
+from edgeloop.errors import DataError, DeviceError, OptionsError
 from edgeloop.runtime.device import DEVICE_FORMS, Device, parse_device
 from edgeloop.runtime.device_settings import DeviceSettings
 from edgeloop.settings import build, read_toml, suggestion
 
-SUFFIX = ".toml"
+FILE = re.compile(r"(?P<file>.*\.toml)(?:#(?P<name>[^#]*))?", re.DOTALL)
+# what stands in --waves beside groups, or behind a file as no group does
+NO_GROUP = re.compile(r"\s*\d+(?:\.\d+)?%?\s*|.*[,#].*|\s*")
 FLEET_FORMS = f"{DEVICE_FORMS}; or a fleet file's devices, fleet.toml or fleet.toml#GROUP"
 TABLES = ("devices", "groups", "defaults")
 Kind = TypeVar("Kind", bound=DeviceSettings)
@@ -95,7 +98,7 @@ class ChosenDevices:
 
 def is_fleet_file(text: str) -> bool:
     """Whether the name of a device is fleet.toml or fleet.toml#NAME."""
-    return text.partition("#")[0].endswith(SUFFIX)
+    return FILE.fullmatch(text) is not None
 
 
 def parse_devices(texts: Iterable[str]) -> list[Device]:
@@ -110,17 +113,21 @@ def choose_devices(texts: Iterable[str]) -> ChosenDevices:
         OptionsError: No device, group or name; or as `read_fleet`.
         DataError: A fleet file is damaged.
         DeviceError: As `parse_device`.
+
+    Example:
+        >>> [device.alias for device in choose_devices(["fleet.toml#cameras"]).devices]
+        ['camera-1', 'camera-2']
     """
     chosen = ChosenDevices()
     found: dict[Device, Device] = {}
     for text in texts:
-        if not is_fleet_file(text):
+        named = FILE.fullmatch(text)
+        if named is None:
             device = parse_device(text)
             found.setdefault(device, device)
             continue
-        file, _, name = text.partition("#")
-        fleet = read_fleet(Path(file))
-        for one in fleet.members(name):
+        fleet = read_fleet(Path(named["file"]))
+        for one in fleet.members(named["name"] or ""):
             found[one.device] = one.device if one.device not in chosen.listed else found[one.device]
             chosen.listed.setdefault(one.device, []).append(one)
         chosen.groups |= {group: [one.device for one in fleet.members(group)] for group in fleet.groups}
@@ -184,13 +191,17 @@ def _device(path: Path, name: str, given: Any) -> FleetDevice:
     table = _table(_DeviceTable, {"address": given} if isinstance(given, str) else given, where)
     try:
         device = parse_device(table.address)
-    except OptionsError as e:
-        raise OptionsError(f"{where}: {e.found}", advice=e.advice) from e
+    except (OptionsError, DeviceError) as e:
+        raise type(e)(f"{where}: {e.found}", advice=e.advice) from e
     return FleetDevice(replace(device, alias=name), table.over(DeviceSettings()), where)
 
 
 def _group(path: Path, name: str, given: Any, devices: Mapping[str, FleetDevice]) -> _GroupTable:
     where = f"{path}: group {name}"
+    if NO_GROUP.fullmatch(name):
+        raise DataError(
+            f"{where} has a name that --waves reads as something else", advice="Choose a word, e.g. canaries."
+        )
     listed = given.get("devices", []) if isinstance(given, dict) else given
     members = listed if isinstance(listed, list) else [listed]
     lacking = [one for one in members if not isinstance(one, str) or one not in devices]

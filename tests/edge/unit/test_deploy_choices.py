@@ -16,7 +16,7 @@ import pytest
 from edgeloop.bundle import read_bundle
 from edgeloop.edge.deploy import deploy, known_devices, parallel, rollback, rollout, speed_cache
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
-from edgeloop.edge.deploy.waves import wave_sizes
+from edgeloop.edge.deploy.waves import failures_allowed, wave_sizes
 from edgeloop.edge.on_device.releases.protocol import COMMITTED, ROLLED_BACK, ActivateReply, DeviceStatus, SlotStatus
 from edgeloop.edge.on_device.variants.variant_choice import (
     DeployConstraints,
@@ -79,6 +79,17 @@ def test_waves_reach_every_device_once(text, devices, sizes):
 def test_waves_that_fall_end_early_or_are_none_are_refused(text, why):
     with pytest.raises(OptionsError, match=why):
         wave_sizes(text, 20)
+
+
+@pytest.mark.parametrize(("text", "allowed"), [("0", 0), ("2", 2), ("0%", 0), ("5%", 1), ("9.9%", 1), ("100%", 20)])
+def test_failures_are_allowed_as_a_count_or_a_percentage_rounded_down(text, allowed):
+    assert failures_allowed(text, 20) == allowed
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "half", "nan", "1,2"])
+def test_another_form_of_failures_is_refused(text):
+    with pytest.raises(OptionsError, match=r"--max-failed is .* Write how many devices may fail"):
+        failures_allowed(text, 20)
 
 
 # the choice

@@ -8,7 +8,7 @@ from edgeloop.edge.deploy.waves import by_group, wave_sizes
 from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.edge.run.location import run_location
 from edgeloop.edge.run.options import RunOptions
-from edgeloop.errors import DataError, OptionsError
+from edgeloop.errors import DataError, DeviceError, OptionsError
 from edgeloop.runtime.device import parse_device
 from edgeloop.runtime.device_settings import DeviceSettings
 from edgeloop.runtime.fleet_file import choose_devices, parse_devices
@@ -69,6 +69,14 @@ def test_waves_may_be_groups(fleet):
         ("[groups]", DataError, "has no table of devices"),
         ("[devices]\n[slots]", DataError, "has the table 'slots'"),
         ("[devices]\na = 3", DataError, "device a is 3"),
+        (
+            "[devices]\na = 'local:/none/python'",
+            DeviceError,
+            "fleet.toml: device a: local:/none/python: .* is not a program",
+        ),
+        ("[devices]\na = 'ssh://a'\n[groups]\n'50%' = ['a']", DataError, "group 50% has a name that --waves reads as"),
+        ("[devices]\na = 'ssh://a'\n[groups]\n1 = ['a']", DataError, "group 1 has a name that --waves reads as"),
+        ("[devices]\na = 'ssh://a'\n[groups]\n'a,b' = ['a']", DataError, "group a,b has a name that --waves reads as"),
         ("[device]\na = 3", DataError, r"has the table 'device'\. Did you mean devices\?"),
         ("devices = 3", DataError, "has no table of devices"),
         ("[devices.a]\nvariant = 'int8'", OptionsError, "fleet.toml: device a: address is missing"),
@@ -221,3 +229,11 @@ def test_run_takes_one_device_of_a_file_and_its_slot(settings_of, tmp_path):
 def test_records_call_a_device_as_its_file_does(settings_of, tmp_path):
     assert [d.label for d in parse_devices([f"{tmp_path}/fleet.toml", "ssh://right"])] == ["left", "right", "door"]
     assert parse_device("ssh://right").label == "ssh:right"
+
+
+def test_a_folder_of_any_name_may_hold_the_file(tmp_path):
+    folder = tmp_path / "site #2.toml"
+    folder.mkdir()
+    (folder / "fleet.toml").write_text(FILE)
+    assert names(parse_devices([f"{folder}/fleet.toml#cameras"])) == ["left", "right"]
+    assert len(parse_devices([f"{folder}/fleet.toml"])) == 3

@@ -278,9 +278,18 @@ def fleet(monkeypatch):
 def go(fleet, bundle):
     """`go(resume)`: one command of a rollout to six devices in three waves; its results by name and what it said."""
 
-    def go(resume=False, options=INT8, waves="1,50%,100%", own=rollout.NONE):
+    def go(resume=False, options=INT8, waves="1,50%,100%", own=rollout.NONE, max_failed="0"):
         said = []
-        results = rollout.deploy(bundle.path, fleet.devices(6), options, waves, own=own, resume=resume, say=said.append)
+        results = rollout.deploy(
+            bundle.path,
+            fleet.devices(6),
+            options,
+            waves,
+            own=own,
+            resume=resume,
+            max_failed=max_failed,
+            say=said.append,
+        )
         return {one.device.ssh.host: one.result.value for one in results}, said
 
     return go
@@ -326,6 +335,20 @@ def test_a_wave_that_failed_is_resumed_with_the_same_sizes(fleet, go):
     assert said[1:] == ["Wave 2 of 3: 1 device.", "Wave 3 of 3: 3 devices."]  # half of six, as the first time
     go(resume=True)  # once it is done there is nothing to resume, and all are asked
     assert fleet.asked[4:] == ALL_SIX
+
+
+def test_the_failures_that_are_allowed_are_those_of_the_whole_rollout(fleet, go):
+    fleet.bad = {name: DeviceError("no route") for name in ("d0", "d2")}
+    results, _ = go(max_failed="1")
+    assert [results[name] for name in ("d0", "d2", "d3")] == ["failed", "failed", "not started"]  # two of six by then
+    fleet.asked = []
+    assert go(resume=True, max_failed="1")[0]["d3"] == "not started"  # the same two, tried again
+    assert fleet.asked == ["d0", "d2"]
+    results, _ = go(resume=True, max_failed="34%")  # 2.04 of 6
+    assert [name for name, result in results.items() if result == "failed"] == ["d0", "d2"]
+    assert results["d5"] == "committed" and read_history().rollouts[-1].result == "failed"
+    fleet.bad, fleet.asked = {}, []
+    assert set(go(resume=True)[0].values()) == {"committed", "done before"} and fleet.asked == ["d0", "d2"]
 
 
 def test_without_resume_every_device_is_asked_and_told_of_it(fleet, go):
@@ -409,7 +432,7 @@ def test_the_history_says_what_ran_where_when_and_what_ended_early(fleet, go):
     ]
     reason, note = shown.notes
     assert reason.endswith("ssh:d2: no answer in 5 s. Try again.")
-    assert "was stopped in wave 2: 2 of 6 devices have the release. Repeat its deploy with --resume" in note
+    assert "failed in wave 2: 2 of 6 devices have the release. Repeat its deploy with --resume" in note
     document = shown.document["history"][2]
     assert (document["exit_code"], document["wave"], document["action"]) == (8, 2, "deploy")
     fleet.bad = {}

@@ -78,6 +78,13 @@ def deploy(
             "1,10%,100% or canaries,100%.",
         ),
     ] = ALL,
+    max_failed: Annotated[
+        str,
+        typer.Option(
+            metavar="N|P%",
+            help="Stop after the wave by whose end more than this many devices have failed, as a count or percentage.",
+        ),
+    ] = "0",
     probation: Annotated[
         int | None,
         typer.Option(
@@ -124,7 +131,7 @@ def deploy(
     own = options_by_device(chosen, given, take_over)
     waves, ordered = by_group(waves, chosen.devices, chosen.groups)
     try:
-        outcomes = roll_out(bundle, ordered, options, waves, ctx.obj, own, resume, ctx.obj.say)
+        outcomes = roll_out(bundle, ordered, options, waves, ctx.obj, own, resume, max_failed, ctx.obj.say)
     except InterruptedRun as e:
         for outcome in e.results:
             ctx.obj.say(f"{outcome.device.display_name}: {state(outcome)}")

@@ -12,7 +12,8 @@ from edgeloop.runtime.device import Device
 from edgeloop.runtime.device_settings import DeviceSettings
 from edgeloop.runtime.fleet_file import ChosenDevices
 
-NEVER_LESS = ("variant", "runtime", "min_accuracy", "max_rmse")  # of the constraints; max_ram_mb has another unit
+NOTHING = DeviceSettings()
+CONSTRAINTS = ("variant", "runtime", "min_accuracy", "max_rmse")  # of the constraints; max_ram_mb has another unit
 
 
 def deploy_options(said: DeviceSettings, take_over: bool = False) -> DeployOptions:
@@ -23,7 +24,7 @@ def deploy_options(said: DeviceSettings, take_over: bool = False) -> DeployOptio
     """
     values = said.said()
     max_ram_mb = values.pop("max_ram_mb", None)
-    limits = {name: values.pop(name) for name in NEVER_LESS if name in values}
+    limits = {name: values.pop(name) for name in CONSTRAINTS if name in values}
     if max_ram_mb is not None:
         limits["max_ram_bytes"] = byte_count(float(max_ram_mb), "--max-ram-mb")
     return DeployOptions(
@@ -34,12 +35,16 @@ def deploy_options(said: DeviceSettings, take_over: bool = False) -> DeployOptio
 
 
 def options_by_device(
-    chosen: ChosenDevices, given: DeviceSettings, take_over: bool = False
+    chosen: ChosenDevices, given: DeviceSettings = NOTHING, take_over: bool = False
 ) -> dict[Device, DeployOptions]:
     """The options of devices that a fleet file says something of; `given`, from the command line, goes before it.
 
     Raises:
         OptionsError: As `deploy_options`, with the device's place in the file; two entries of one device that differ.
+
+    Example:
+        >>> chosen = choose_devices(["fleet.toml"])
+        >>> results = deploy("m/", chosen.devices, own=options_by_device(chosen))
     """
     options = {}
     for device, entry in chosen.entries().items():

@@ -53,10 +53,13 @@ def read_history(devices: Sequence[Device] = (), since: str = "", file: Path | N
     """What was kept of these devices, of all where none is named; empty where nothing was kept yet.
 
     Args:
-        since: A time as `since_when` gives it; what a device still answered then belongs to it, too.
+        since: A time in UTC, as rows have it; what a device still answered then belongs to it, too.
 
     Raises:
         DataError: The history is damaged, may not be read, or was made by a newer edgeloop.
+
+    Example:
+        >>> [row.result for row in read_history(since="2026-11-30T12:00:00.000Z").rows]
     """
     file = file or history_file()
     if not file.exists():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from edgeloop.edge.deploy.deploy_result import DeployStatus
 from edgeloop.edge.deploy.history_reading import ReadHistory
 from edgeloop.edge.deploy.history_rows import STARTED, HistoryRow, shown_time
-from edgeloop.edge.deploy.resume import DONE, Rollout
+from edgeloop.edge.deploy.resume import DONE, FAILED, INTERRUPTED, Rollout
 from edgeloop.result import CommandResult, Table
 
 SHOWN, REASONS = 200, 20  # rows of a table, and lines below it; the document has all
+ENDED: Mapping[str | None, str] = {FAILED: "failed", INTERRUPTED: "was interrupted"}
 COLUMNS = ("time (UTC)", "device", "action", "result", "slot", "release", "variant", "p90 ms", "took")
 
 
@@ -73,6 +75,6 @@ def _early(rollout: Rollout, read: ReadHistory) -> str:
     wave = max(row.wave for row in own)
     return (
         f"The rollout of release {rollout.version} of {rollout.slot} that began at {shown_time(rollout.at)} UTC "
-        f"{'was ' + rollout.result if rollout.result else 'has not ended, or was killed,'} in wave {wave}: "
+        f"{ENDED.get(rollout.result, 'has not ended, or was killed,')} in wave {wave}: "
         f"{len(well)} of {rollout.devices} devices have the release. Repeat its deploy with --resume to continue."
     )

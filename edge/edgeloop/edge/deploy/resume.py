@@ -14,7 +14,7 @@ from edgeloop.edge.deploy.known_devices import absolute_name
 from edgeloop.edge.on_device.releases.protocol import COMMITTED
 from edgeloop.runtime.device import Device
 
-DONE, STOPPED, INTERRUPTED = "done", "stopped", "interrupted"
+DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 WELL = (DeployStatus.COMMITTED.value, DeployStatus.UNCHANGED.value)
 NO_DEMAND = ("timeout_s", "take_over", "slot")  # options that say nothing of how a release must be
 TELL_A_RELEASE = (HistoryAction.DEPLOY, HistoryAction.ROLLBACK, HistoryAction.STATUS)
@@ -26,7 +26,7 @@ class Rollout:
 
     Attributes:
         devices: How many were named.
-        result: DONE, STOPPED by a device that failed, or INTERRUPTED; None: it runs still, or was killed.
+        result: DONE, FAILED on some device, or INTERRUPTED; None: it runs still, or was killed.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""A bundle to many devices, in waves; after the first failure no further wave starts. One that ended early resumes."""
+"""A bundle to many devices, in waves; after a failure no further wave starts. One that ended early resumes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from edgeloop.edge.deploy.device_options import refuse_other_slots
 from edgeloop.edge.deploy.history import History, kept_history
 from edgeloop.edge.deploy.history_rows import STARTED, HistoryAction, HistoryRow, now, of_device, shown_time
 from edgeloop.edge.deploy.parallel import InterruptedRun, Step, refuse_twice, run_on_all
-from edgeloop.edge.deploy.resume import DONE, INTERRUPTED, STOPPED, demands, done_before, known_of_slot, unfinished
-from edgeloop.edge.deploy.waves import wave_sizes
+from edgeloop.edge.deploy.resume import DONE, FAILED, INTERRUPTED, demands, done_before, known_of_slot, unfinished
+from edgeloop.edge.deploy.waves import failures_allowed, wave_sizes
 from edgeloop.progress import Progress, Say, silent
 from edgeloop.runtime.device import Device
 
@@ -36,12 +36,13 @@ def deploy(
     progress: Progress = silent,
     own: Mapping[Device, DeployOptions] = NONE,
     resume: bool = False,
+    max_failed: str = "0",
     say: Say | None = None,
 ) -> list[DeployResult]:
     """Deliver a bundle: read and checked here first, then sent to all devices of a wave at once.
 
     A device where a check fails keeps the release it runs, or has returned to it by itself; the other devices of its
-    wave finish, and later waves do not start. What happens is kept in the history.
+    wave finish, and later waves do not start if more devices failed than may. What happens is kept in the history.
 
     Args:
         path: The bundle folder. A device that enrolled signers takes a signed one alone.
@@ -49,6 +50,7 @@ def deploy(
         waves: Cumulative rollout waves, as counts or percentages: `"1,10%,100%"`.
         resume: Continue the last rollout of this release, if it ended early: devices that have the release, as the
             history knows, are not asked again.
+        max_failed: How many devices may fail in the whole rollout before no further wave starts: `"2"` or `"5%"`.
         say: Told which wave begins, and if no history was kept. None: that is logged.
 
     Returns:
@@ -65,7 +67,7 @@ def deploy(
         >>> result.result, result.variant, result.p90_ms
     """
     refuse_twice(devices)
-    sizes = wave_sizes(waves, len(devices))
+    sizes, allowed = wave_sizes(waves, len(devices)), failures_allowed(max_failed, len(devices))
     bundle = read_bundle(path)
     each = {device: own.get(device, options) for device in devices}
     refuse_other_slots(bundle.manifest.name, each)
@@ -73,7 +75,7 @@ def deploy(
     with kept_history(say) as history:
         rollout = _Rollout(bundle, each, dict(zip(devices, numbers, strict=True)), history, say or log.info)
         rollout.begin(waves, resume)
-        return rollout.run(progress)
+        return rollout.run(allowed, progress)
 
 
 class _Rollout:
@@ -125,23 +127,25 @@ class _Rollout:
             self.results[device] = _from_history(self.results[device], row)
         self.say(f"Resuming the rollout of {shown_time(last.at)} UTC: {len(done)} of {count} devices have {release}.")
 
-    def run(self, progress: Progress) -> list[DeployResult]:
-        """Every wave that has a device without the release, until one fails."""
+    def run(self, allowed: int, progress: Progress) -> list[DeployResult]:
+        """Every wave that has a device without the release, until more than the allowed number of devices failed."""
         try:
             for wave in range(1, max(self.waves.values()) + 1):
                 done = self._wave(wave, progress)
                 for result in done:
                     if result.error is None:
                         progress(f"deploy to {result.device.label}", len(STEPS), len(STEPS))
-                if any(result.error for result in done):
+                if self._failed() > allowed:
                     break
         except KeyboardInterrupt as e:
             self._take(e.results if isinstance(e, InterruptedRun) else ())
             self.history.end_rollout(self.number, INTERRUPTED)
             raise InterruptedRun(list(self.results.values())) from e
-        failed = any(o.error for o in self.results.values())
-        self.history.end_rollout(self.number, STOPPED if failed else DONE)
+        self.history.end_rollout(self.number, FAILED if self._failed() else DONE)
         return list(self.results.values())
+
+    def _failed(self) -> int:
+        return sum(result.error is not None for result in self.results.values())
 
     def _wave(self, wave: int, progress: Progress) -> list[DeployResult]:
         """Results of its devices that were not done before."""

@@ -39,6 +39,22 @@ def wave_sizes(text: str, devices: int) -> list[int]:
     return sizes
 
 
+def failures_allowed(text: str, devices: int) -> int:
+    """How many of the devices may fail, of `text` as a count or a percentage, which is rounded down.
+
+    Raises:
+        OptionsError: Another form.
+    """
+    match = STEP.fullmatch(text.strip())
+    if match is None or (not match["percent"] and "." in match["number"]):
+        raise OptionsError(
+            f"--max-failed is {text!r}",
+            advice="Write how many devices may fail, as a count or percentage, e.g. 2 or 5%.",
+        )
+    number = float(match["number"])
+    return math.floor(round(number * devices / 100, 9)) if match["percent"] else int(number)
+
+
 def by_group(text: str, devices: Sequence[Device], groups: Mapping[str, Sequence[Device]]) -> tuple[str, list[Device]]:
     """Waves in which a step may name a group, e.g. `canaries,50%,100%`, as waves of counts and percentages, and the
     devices in the order in which these take them."""

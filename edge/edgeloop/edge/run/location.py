@@ -60,7 +60,7 @@ def _one_device(target: str, options: RunOptions) -> tuple[Device, RunOptions]:
     if len(chosen.devices) > 1:
         raise OptionsError(
             f"{target} is {len(chosen.devices)} devices, and run takes one",
-            advice=f"Name one of them, e.g. {target.partition('#')[0]}#{chosen.devices[0].alias}.",
+            advice=f"Name one of them, e.g. {target.rpartition('#')[0] or target}#{chosen.devices[0].alias}.",
         )
     (device,) = chosen.devices
     slots = [entry.settings.slot for entry in chosen.entries().values()]
