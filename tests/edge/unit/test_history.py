@@ -203,6 +203,14 @@ def test_no_history_is_an_empty_one():
     assert shown.notes == ["The history has no such row."] and not history_file().exists()
 
 
+def test_a_history_whose_making_was_killed_is_an_empty_one_and_is_made_then():
+    history_file().parent.mkdir()
+    sqlite3.connect(history_file()).execute("PRAGMA journal_mode = WAL").connection.close()
+    assert history_file().stat().st_size > 0 and read_history().rows == ()
+    written(row())
+    assert read_history().rows == [row()]
+
+
 def test_a_database_of_an_earlier_version_is_brought_up_to_date(monkeypatch):
     written(row())
     monkeypatch.setattr(history_module, "SCHEMA", (*history_module.SCHEMA, "CREATE TABLE more (x INTEGER);"))
@@ -219,7 +227,8 @@ def test_a_list_of_devices_that_is_damaged_does_not_fail_the_rollout(fleet, bund
     said = []
     (result,) = rollout.deploy(bundle.path, fleet.devices(1), INT8, say=said.append)
     assert result.result == "committed"
-    assert len(said) == 1 and "is not a list of devices" in said[0]
+    (line,) = said
+    assert line.startswith("The list of known devices was not kept: ") and "is not a list of devices" in line
 
 
 # rollouts

@@ -138,8 +138,9 @@ class History:
         try:
             add_devices([device])
         except EdgeloopError as e:
+            line = f"The list of known devices was not kept: {e}"
             with self._lock:
-                self.not_kept += [] if str(e) in self.not_kept else [str(e)]
+                self.not_kept += [] if line in self.not_kept else [line]
 
     def close(self) -> None:
         if self._db is not None:

@@ -75,6 +75,8 @@ def _read(db: sqlite3.Connection, file: Path, names: Sequence[str], since: str) 
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > len(SCHEMA):
         raise DataError(f"{file} was made by a newer edgeloop", advice="Update edgeloop.")
+    if version == 0:  # its making was killed, or the disk was full
+        return ReadHistory((), ())
     marks = f"AND device IN ({', '.join('?' * len(names))})" if names else ""
     found = db.execute(
         f"SELECT {', '.join(COLUMNS)} FROM actions WHERE (at >= ? OR until >= ?) {marks} ORDER BY at, id",
