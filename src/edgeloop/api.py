@@ -77,9 +77,9 @@ if TYPE_CHECKING:
     from edgeloop.federated.rounds import RoundsOptions, run_rounds
     from edgeloop.files.inspect import inspect
     from edgeloop.registry.signatures.sign import sign_bundle
+    from edgeloop.runtime.chosen_devices import ChosenDevices, choose_devices
     from edgeloop.runtime.device import Device, parse_device
     from edgeloop.runtime.device_settings import DeviceSettings
-    from edgeloop.runtime.fleet_file import ChosenDevices, choose_devices
 
 __all__ = [
     "Bench",
@@ -166,7 +166,7 @@ _PLACES = {  # where each name lies; `name:other` where its module calls it othe
     "edgeloop.registry.signatures.sign": ("sign_bundle",),
     "edgeloop.runtime.device": ("Device", "parse_device"),
     "edgeloop.runtime.device_settings": ("DeviceSettings",),
-    "edgeloop.runtime.fleet_file": ("ChosenDevices", "choose_devices"),
+    "edgeloop.runtime.chosen_devices": ("ChosenDevices", "choose_devices"),
 }
 _MODULE_OF = {
     public: (module, own or public)

@@ -10,7 +10,7 @@ import typer
 from edgeloop.federated.records import RoundRecord
 from edgeloop.federated.rounds import RoundsOptions, run_rounds
 from edgeloop.result import CommandResult, Table
-from edgeloop.runtime.fleet_file import parse_devices
+from edgeloop.runtime.chosen_devices import parse_devices
 
 
 def run(

@@ -9,9 +9,9 @@ from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.edge.run.location import run_location
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.errors import DataError, DeviceError, OptionsError
+from edgeloop.runtime.chosen_devices import choose_devices, parse_devices
 from edgeloop.runtime.device import parse_device
 from edgeloop.runtime.device_settings import DeviceSettings
-from edgeloop.runtime.fleet_file import choose_devices, parse_devices
 
 FILE = """
 [devices]

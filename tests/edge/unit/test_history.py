@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 
 from edgeloop.bundle import read_bundle
-from edgeloop.edge.deploy import history as history_module
-from edgeloop.edge.deploy import rollout
+from edgeloop.edge.deploy import history_database, rollout
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployResult, DeployStatus
-from edgeloop.edge.deploy.history import history_file, kept_history, open_database
+from edgeloop.edge.deploy.history import kept_history
+from edgeloop.edge.deploy.history_database import history_file, open_database
 from edgeloop.edge.deploy.history_reading import read_history, since_when
 from edgeloop.edge.deploy.history_rows import HistoryAction, HistoryRow
 from edgeloop.edge.deploy.known_devices import FLEET, known_devices
@@ -179,7 +179,7 @@ def test_a_history_that_cannot_be_written_is_one_line_and_the_rollout_goes_on(ma
 
 def test_a_history_that_another_program_holds_is_waited_for_once(fleet, bundle, monkeypatch):
     written(row())
-    monkeypatch.setattr(history_module, "BUSY_S", 0.2)
+    monkeypatch.setattr(history_database, "BUSY_S", 0.2)
     holder = sqlite3.connect(history_file())
     holder.execute("BEGIN IMMEDIATE")
     said = []
@@ -213,7 +213,7 @@ def test_a_history_whose_making_was_killed_is_an_empty_one_and_is_made_then():
 
 def test_a_database_of_an_earlier_version_is_brought_up_to_date(monkeypatch):
     written(row())
-    monkeypatch.setattr(history_module, "SCHEMA", (*history_module.SCHEMA, "CREATE TABLE more (x INTEGER);"))
+    monkeypatch.setattr(history_database, "SCHEMA", (*history_database.SCHEMA, "CREATE TABLE more (x INTEGER);"))
     open_database(history_file()).close()
     db = sqlite3.connect(history_file())
     assert db.execute("PRAGMA user_version").fetchone() == (2,)

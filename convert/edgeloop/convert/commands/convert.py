@@ -31,7 +31,7 @@ from edgeloop.errors import OptionsError
 from edgeloop.quantities import byte_count, input_shape
 from edgeloop.registry.signatures.sign import sign_bundle
 from edgeloop.result import CommandResult
-from edgeloop.runtime.fleet_file import FLEET_FORMS, parse_devices
+from edgeloop.runtime.chosen_devices import FLEET_FORMS, parse_devices
 
 DATA, SHRINK, INSIDE = "Data", "Shrink the model", "Preprocess inside the model"
 TRAIN, PROOF = "Train on devices", "Check and sign"

@@ -13,7 +13,7 @@ from edgeloop.convert.proof.verify import verify as run
 from edgeloop.registry.signatures.sign import verify_signature
 from edgeloop.registry.signatures.signers import read_signers
 from edgeloop.result import CommandResult
-from edgeloop.runtime.fleet_file import FLEET_FORMS, parse_devices
+from edgeloop.runtime.chosen_devices import FLEET_FORMS, parse_devices
 
 
 def verify(

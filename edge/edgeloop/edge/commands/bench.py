@@ -17,7 +17,7 @@ from edgeloop.edge.measure.latency_tables import notes, overview, tables
 from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.quantities import input_shape
 from edgeloop.result import CommandResult
-from edgeloop.runtime.fleet_file import FLEET_FORMS, parse_devices
+from edgeloop.runtime.chosen_devices import FLEET_FORMS, parse_devices
 
 
 def bench(

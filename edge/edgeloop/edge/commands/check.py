@@ -10,7 +10,7 @@ import typer
 from edgeloop.edge.deploy.device_check import DeviceCheck, check_devices, failure
 from edgeloop.edge.deploy.device_findings import CheckState
 from edgeloop.result import CommandResult, Table
-from edgeloop.runtime.fleet_file import FLEET_FORMS, parse_devices
+from edgeloop.runtime.chosen_devices import FLEET_FORMS, parse_devices
 
 
 def check(

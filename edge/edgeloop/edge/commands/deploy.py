@@ -24,8 +24,8 @@ from edgeloop.edge.deploy.waves import by_group
 from edgeloop.errors import OptionsError
 from edgeloop.registry.signatures.signers import read_signers
 from edgeloop.result import CommandResult
+from edgeloop.runtime.chosen_devices import FLEET_FORMS, choose_devices, parse_devices
 from edgeloop.runtime.device_settings import DeviceSettings
-from edgeloop.runtime.fleet_file import FLEET_FORMS, choose_devices, parse_devices
 
 WHICH = f"{FLEET_FORMS}."
 

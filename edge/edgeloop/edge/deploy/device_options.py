@@ -8,9 +8,9 @@ from edgeloop.edge.deploy.deploy_result import DeployOptions
 from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.errors import OptionsError
 from edgeloop.quantities import byte_count
+from edgeloop.runtime.chosen_devices import ChosenDevices
 from edgeloop.runtime.device import Device
 from edgeloop.runtime.device_settings import DeviceSettings
-from edgeloop.runtime.fleet_file import ChosenDevices
 
 NOTHING = DeviceSettings()
 CONSTRAINTS = ("variant", "runtime", "min_accuracy", "max_rmse")  # of the constraints; max_ram_mb has another unit

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from edgeloop.edge.deploy.history import BUSY_S, COLUMNS, SCHEMA, history_file, row_from
+from edgeloop.edge.deploy.history_database import BUSY_S, COLUMNS, SCHEMA, history_file, row_from
 from edgeloop.edge.deploy.history_rows import HistoryRow
 from edgeloop.edge.deploy.known_devices import absolute_name
 from edgeloop.edge.deploy.resume import Rollout

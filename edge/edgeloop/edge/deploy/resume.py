@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
-from edgeloop.edge.deploy.history import COLUMNS, row_from
+from edgeloop.edge.deploy.history_database import COLUMNS, row_from
 from edgeloop.edge.deploy.history_rows import HistoryAction, HistoryRow
 from edgeloop.edge.deploy.known_devices import absolute_name
 from edgeloop.edge.on_device.releases.protocol import COMMITTED

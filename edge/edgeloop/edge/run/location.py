@@ -10,8 +10,8 @@ from edgeloop.bundle import Bundle, Variant, is_bundle, read_bundle
 from edgeloop.edge.on_device.pull.release_source import SourceAddress
 from edgeloop.edge.run.options import RunOptions
 from edgeloop.errors import MissingExtra, OptionsError
+from edgeloop.runtime.chosen_devices import choose_devices, is_fleet_file
 from edgeloop.runtime.device import EXPECTED, Device
-from edgeloop.runtime.fleet_file import choose_devices, is_fleet_file
 from edgeloop.runtime.runners import AgentRunner, runners
 
 
