@@ -38,6 +38,13 @@ test("a variant that fails in this tab is not used, wherever it was proved", () 
   });
 });
 
+test("a float32 variant of a source that rounds to 8 bits is held to the floor of float16, and told so", () => {
+  const float32 = { ...variant("tflite"), scheme: "float32" };
+  expect(standingAfterRun(float32, rows(0, 0), { rounds: "int8" }).text).toContain(
+    "float32 requires an SNR of at least 40 dB",
+  );
+});
+
 test("without reference inputs only a variant proved on LiteRT.js is used", () => {
   expect(standingAfterRun(variant("tflite", "litertjs"), undefined)).toEqual({
     used: true,

@@ -10,7 +10,15 @@ import pytest
 from edgeloop.browser.runners import find_node
 from edgeloop.bundle import Scheme
 from edgeloop.errors import MissingExtra
-from edgeloop.runtime.parity.compare import FLOORS, RunContext, compare, floor_of, is_classifier
+from edgeloop.runtime.parity.compare import (
+    FLOORS,
+    RunContext,
+    bounded_outputs,
+    compare,
+    floor_of,
+    is_classifier,
+    judged_as,
+)
 from edgeloop.runtime.parity.quantization import to_real, to_stored
 
 PROGRAM = """
@@ -69,7 +77,7 @@ def test_the_pages_floors_are_edges_floors(page):
     (floors,) = page([["floors"]])
     ours = {scheme.value: dataclasses.asdict(floor) for scheme, floor in FLOORS.items()}
     for floor in ours.values():
-        assert floor.pop("bounded") == ()  # of each bundle's own outputs, which its proof knows
+        assert floor.pop("bounded") == ()  # of each bundle's own outputs, which its manifest names
     assert floors == ours
     assert set(floors) == {scheme.value for scheme in Scheme}
 
@@ -137,6 +145,28 @@ def test_the_page_judges_as_edge_does(page):
             assert row["max_abs"] == pytest.approx(expected.max_abs, rel=1e-12)
     verdicts = [row["passed"] for [row] in judged]
     assert True in verdicts and False in verdicts
+
+
+def test_the_page_reads_what_the_manifest_says_of_the_source_as_edge_does(page):
+    quiet = np.full((3, 2), 3e-5, "float32")  # an error of 1e-7 is 50 dB, one of 6e-7 34
+    sources = ({}, {"bounded": "y"}, {"bounded": "other,y"}, {"bounded": "other"}, {"rounds": "int8"})
+    given = [
+        (source, scheme, quiet + np.float32(error))
+        for source in sources
+        for scheme in (Scheme.FLOAT32, Scheme.FLOAT16)
+        for error in (1e-7, 6e-7)
+    ]
+    judged = page(
+        [["compare", scheme.value, {"y": plain(quiet)}, {"y": plain(v)}, False, source] for source, scheme, v in given]
+    )
+    for (source, scheme, value), [row] in zip(given, judged, strict=True):
+        floor = floor_of(judged_as(scheme, source), bounded=bounded_outputs(source))
+        [expected] = compare(RunContext("v", "r"), floor, {"y": quiet}, {"y": value})
+        assert row["passed"] == expected.passed, (source, scheme)
+    verdicts = [row["passed"] for [row] in judged]
+    #           float32, float16 of: nothing, y, other and y, other, a source that rounds
+    assert verdicts[::2] == [False, True] + [True, True] * 2 + [False, True] + [True, True]
+    assert verdicts[1::2] == [False, False] * 5
 
 
 def test_two_outputs_are_judged_each_and_are_no_classifier(page):

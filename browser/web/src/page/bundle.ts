@@ -1,7 +1,7 @@
 // The bundle this server serves: manifest.json, reference.npz, proof.json. Format: docs/bundle.md.
 
 import { readNpz, type Tensor } from "../npy";
-import { FLOORS } from "./parity";
+import { FLOORS, type Origin } from "./parity";
 import type { Quantization } from "./quantization";
 
 const FORMATS = ["tflite", "onnx", "tfjs", "savedmodel"];
@@ -31,7 +31,7 @@ export interface Manifest {
   format: string;
   name: string;
   version: number;
-  source: { file: string; format: string };
+  source: Origin & { file: string; format: string };
   files: Record<string, { bytes: number; sha256: string }>;
   signatures: Record<string, { inputs: TensorSpec[]; outputs: TensorSpec[] }>;
   variants: Variant[];

@@ -85,7 +85,8 @@ function judge(bundle: Bundle, { variant, signature }: Model, reference?: Refere
   const specs = bundle.manifest.signatures[signature]!;
   if (!reference || !outputs) return standingAfterRun(variant, undefined);
   const labelled = specs.outputs.some(({ labels }) => labels.length);
-  const proof = compare(variant.scheme, reference.outputs, outputs, isClassifier(reference.outputs, labelled));
+  const { source } = bundle.manifest;
+  const proof = compare(variant.scheme, reference.outputs, outputs, isClassifier(reference.outputs, labelled), source);
   if (Object.keys(reference.outputs).every((name) => name in outputs)) {
     const comparison = compareSamples(outputs, reference, specs.outputs);
     view.showComparison(comparison, proof);
@@ -95,5 +96,5 @@ function judge(bundle: Bundle, { variant, signature }: Model, reference?: Refere
     });
     view.showSamples(comparison.samples, classOutput(specs.outputs), images[0]);
   }
-  return standingAfterRun(variant, proof);
+  return standingAfterRun(variant, proof, source);
 }

@@ -12,6 +12,7 @@ export interface Floor {
   top1: number;
 }
 
+const ROUNDING = 5e-7; // an error of at most this passes whatever the SNR, where an output ends in a sigmoid or softmax
 const LIMIT_DB = 200; // the SNR is clipped to +-200 dB: JSON has no infinity
 
 export const FLOORS: Readonly<Record<string, Floor>> = {
@@ -23,6 +24,10 @@ export const FLOORS: Readonly<Record<string, Floor>> = {
   int4: { snr_db: 10, max_abs: null, top1: 0.85 },
   mixed: { snr_db: 10, max_abs: null, top1: 0.85 },
 };
+
+/** The scheme whose floor a variant is held to. A source that rounds values to 8 bits itself gives float32 float16's. */
+export const judgedAs = (scheme: string, source: Origin): string =>
+  scheme === "float32" && source.rounds !== undefined ? "float16" : scheme;
 
 /** One output. `error`: why there was nothing to compare. */
 export interface Parity {
@@ -36,11 +41,26 @@ export interface Parity {
   top1_agreement: number | null;
 }
 
+/** What the manifest says of the source, as far as a proof is judged by it. */
+export interface Origin {
+  rounds?: string;
+  /** Names of outputs that end in a sigmoid or softmax, with commas between. */
+  bounded?: string;
+}
+
 type Tensors = Record<string, Tensor>;
 
 /** One record for each output of the reference. Nothing passes without a floor for the scheme. */
-export function compare(scheme: string, expected: Tensors, got: Tensors, classifier: boolean): Parity[] {
+export function compare(
+  variant: string,
+  expected: Tensors,
+  got: Tensors,
+  classifier: boolean,
+  source: Origin = {},
+): Parity[] {
+  const scheme = judgedAs(variant, source);
   const floor = Object.hasOwn(FLOORS, scheme) ? FLOORS[scheme] : undefined;
+  const bounded = source.bounded?.split(",") ?? [];
   return Object.entries(expected).map(([output, reference]) => {
     const value = got[output];
     const error = floor
@@ -48,7 +68,7 @@ export function compare(scheme: string, expected: Tensors, got: Tensors, classif
       : `this page has no parity thresholds for the scheme ${scheme}`;
     if (error || !floor || !value)
       return { output, passed: false, error, max_abs: Infinity, snr_db: -LIMIT_DB, top1_agreement: null };
-    return judge(floor, output, reference, value, classifier);
+    return judge(floor, output, reference, value, classifier, bounded.includes(output) ? ROUNDING : 0);
   });
 }
 
@@ -86,7 +106,14 @@ function nothingToCompare(reference: Tensor, value: Tensor | undefined): string 
   return plain(value).every(Number.isFinite) ? null : "the output contains NaN or infinity";
 }
 
-function judge(floor: Floor, output: string, reference: Tensor, value: Tensor, classifier: boolean): Parity {
+function judge(
+  floor: Floor,
+  output: string,
+  reference: Tensor,
+  value: Tensor,
+  classifier: boolean,
+  rounding: number,
+): Parity {
   const [r, v] = [plain(reference), plain(value)];
   let [largest, max_abs, power, noise] = [0, 0, 0, 0];
   r.forEach((expected, i) => {
@@ -103,7 +130,7 @@ function judge(floor: Floor, output: string, reference: Tensor, value: Tensor, c
   const classes = rowsOf(reference).map(argmax);
   const same = classifier ? rowsOf(value).filter((row, i) => argmax(row) === classes[i]).length : n;
   const passed =
-    (snr_db === null || snr_db >= floor.snr_db) &&
+    (snr_db === null || snr_db >= floor.snr_db || max_abs <= rounding) &&
     (floor.max_abs === null || max_abs <= floor.max_abs * Math.max(1, largest)) &&
     n - same <= Math.max(1, (1 - floor.top1) * n);
   return { output, passed, error: null, max_abs, snr_db, top1_agreement: classifier ? same / n : null };

@@ -5,7 +5,7 @@
 // runtime when it was converted. One that fails here is not used, whatever was proved elsewhere.
 
 import type { Variant } from "./bundle";
-import { needs, type Parity, reason } from "./parity";
+import { judgedAs, needs, type Origin, type Parity, reason } from "./parity";
 
 /** LiteRT.js, by its name in manifests and in the table of runtimes. */
 export const RUNTIME = "litertjs";
@@ -28,12 +28,12 @@ export function initialStatus(variant: Variant): string {
 }
 
 /** The standing after a run on the reference inputs. `rows` is undefined when the bundle has no reference inputs. */
-export function standingAfterRun(variant: Variant, rows: Parity[] | undefined): Standing {
+export function standingAfterRun(variant: Variant, rows: Parity[] | undefined, source: Origin = {}): Standing {
   const failed = rows?.find((row) => !row.passed);
   if (failed)
     return {
       used: false,
-      text: failed.error ?? `${reason(failed)}. ${variant.scheme} requires ${needs(variant.scheme)}`,
+      text: failed.error ?? `${reason(failed)}. ${variant.scheme} requires ${needs(judgedAs(variant.scheme, source))}`,
     };
   if (rows?.length) return { used: true, text: "parity check passed" };
   if (wasProved(variant)) return { used: true, text: "parity check passed at conversion" };

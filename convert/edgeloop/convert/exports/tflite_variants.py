@@ -59,8 +59,9 @@ def tflite_variants(
                 continue
             with log.leave_out([form]):
                 made.append(_tflite(job, form))
-        # asked for nothing in particular: what int8 can hold in part is better than nothing in integers
-        fallback = plan.options.schemes is None and calibration is not None
+        # asked for nothing in particular: what int8 can hold in part is better than nothing in integers; a search sees
+        # to that itself
+        fallback = plan.options.schemes is None and plan.options.search is None and calibration is not None
         if (
             fallback
             and not any(one.scheme is Scheme.INT8 for one in crashed)
