@@ -19,7 +19,7 @@ QUIET = 1e-4  # the largest value of an output that says next to nothing
 FREE_SIZES = (FREE_SIZE, 64, 128, 256, 512, 1024, 4096, 16384, 16, 8, 4, 2, 1)
 
 
-def answers(source: Source, samples: Samples, free: int = FREE_SIZE) -> tuple[Samples, Outputs, int]:
+def answers(source: Source, samples: Samples, sizes: Mapping[str, Sequence[int]] = {}) -> tuple[Samples, Outputs, int]:
     """The samples as the source was called with them, its answers {output: [n, ...]}, and their span if made up.
 
     Where an answer turns out to have no batch axis, or a size that depends on the values, samples are called one by
@@ -31,13 +31,13 @@ def answers(source: Source, samples: Samples, free: int = FREE_SIZE) -> tuple[Sa
     """
     for span in range(len(SPANS)):
         if span:
-            samples = synthetic(source.inputs, whole=samples.whole, span=span, free=free, below=source.below)
+            samples = synthetic(source.inputs, whole=samples.whole, span=span, sizes=sizes, below=source.below)
         try:
             found = _called(source, samples)
         except NotBatchedError:
             samples = as_calls(samples, source.inputs)
             if not samples.real:
-                samples = synthetic(source.inputs, whole=True, span=span, free=free, below=source.below)
+                samples = synthetic(source.inputs, whole=True, span=span, sizes=sizes, below=source.below)
             found = _called(source, samples)
         empty = [name for name, value in found.items() if not value.size]
         if not empty:
@@ -57,24 +57,27 @@ def calls(source: Source, samples: Samples) -> Sequence[Arrays]:
     return list(samples.batches(fixed or len(samples), fill=fixed is not None))
 
 
-def free_size(source: Source, *, whole: bool) -> int:
-    """Of a made-up sample along free dimensions other than the batch: the first size that the source runs at.
+def made_up_sizes(source: Source, *, whole: bool) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of one call of a made-up sample: of its own sizes, where it knows any, else the first that it runs at.
 
     A model that crops or convolves without padding answers nothing, or an error, to inputs that are too short.
     """
     shapes = [spec.shape if whole else spec.shape[1:] for spec in source.inputs]
     if not any(None in shape for shape in shapes):
-        return FREE_SIZE
+        return {}
+    if source.sizes:
+        return source.sizes
     count = 1 if whole else fixed_batch(source.inputs) or 1
     for size in FREE_SIZES:
         values = sum(math.prod(size if d is None else d for d in shape) for shape in shapes)
         if values * SYNTHETIC > MADE_UP_VALUES:
             continue
-        (made,) = synthetic(source.inputs, whole=whole, free=size, below=source.below, count=count).batches(count)
+        sizes = {spec.name: tuple(size if d is None else d for d in spec.shape) for spec in source.inputs}
+        (made,) = synthetic(source.inputs, whole=whole, sizes=sizes, below=source.below, count=count).batches(count)
         with contextlib.suppress(ModelError):  # too small for this model, or no multiple of what it wants
             if all(np.size(value) for value in source.call(made).values()):
-                return size
-    return FREE_SIZE
+                return sizes
+    return {}
 
 
 def finite_answers(

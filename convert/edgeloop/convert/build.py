@@ -26,7 +26,7 @@ from edgeloop.bundle import (
     Weight,
     file_entries,
 )
-from edgeloop.convert.answers import answers, calls, free_size, one_call_each, quiet_outputs, with_seen_shapes
+from edgeloop.convert.answers import answers, calls, made_up_sizes, one_call_each, quiet_outputs, with_seen_shapes
 from edgeloop.convert.calls import has_batch_axis
 from edgeloop.convert.exports.export import export_variants
 from edgeloop.convert.exports.trainable_variant import check_trainable
@@ -39,7 +39,7 @@ from edgeloop.convert.labels import check_labels
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.plan import ConversionPlan, choose_formats_and_schemes, proof_samples, read_calibration
 from edgeloop.convert.proof.input_range import range_mismatch, scaled_twice
-from edgeloop.convert.samples import FREE_SIZE, Samples, as_calls
+from edgeloop.convert.samples import Samples, as_calls
 from edgeloop.convert.sources.custom_objects import import_layers
 from edgeloop.convert.sources.onnx_sizes import InputSettings
 from edgeloop.convert.sources.shapes import with_shapes
@@ -82,7 +82,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
 
     Returns:
         The `signature` that was converted, the ids that were `named`, and of the samples whether they are `whole` and
-        the `span` that they were made up in, the size along `free` dimensions, and what whole numbers lie `below`.
+        the `span` and `sizes` that they were made up in, and what whole numbers lie `below`.
 
     Raises:
         EdgeloopError: As `edgeloop.convert.convert.convert`, but for what only the proof shows.
@@ -109,14 +109,14 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     whole = not has_batch_axis(source)
     calibration = read_calibration(options, source.inputs, whole=whole)
     made_up = options.evaluation is None and calibration is None
-    free = free_size(source, whole=whole) if made_up else FREE_SIZE
-    samples = proof_samples(options, source.inputs, calibration, whole=whole, free=free, below=source.below)
+    sizes = made_up_sizes(source, whole=whole) if made_up else {}
+    samples = proof_samples(options, source.inputs, calibration, whole=whole, sizes=sizes, below=source.below)
     found = range_mismatch(
         source.call, source.inputs, calibration, samples, None if options.preprocess else source.model
     )
     if found is not None:
         raise found
-    samples, expected, span = answers(source, samples, free)
+    samples, expected, span = answers(source, samples, sizes)
     if source.judge is not None:
         source.judge(calls(source, samples.take(JUDGED)) if samples.real else ())
     if samples.whole and not whole:
@@ -173,7 +173,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     )
     (job.folder / MANIFEST).write_bytes(manifest.to_bytes())
     named = named_ids(schemes, variants, options)
-    made = {"whole": samples.whole, "span": span, "free": free, "below": source.below}
+    made = {"whole": samples.whole, "span": span, "sizes": dict(sizes), "below": source.below}
     return {"signature": source.signature, "named": named, **made}
 
 

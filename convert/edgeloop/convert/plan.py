@@ -14,7 +14,7 @@ from edgeloop.convert.forms.tfjs import check_tensorflowjs
 from edgeloop.convert.forms.tflite_file import is_kept_unchanged
 from edgeloop.convert.options import MEASURED, ConvertOptions
 from edgeloop.convert.read_samples import LabelPolicy, read_samples
-from edgeloop.convert.samples import FREE_SIZE, Samples, synthetic
+from edgeloop.convert.samples import Samples, synthetic
 from edgeloop.convert.sources.source import Source, SourceKind
 from edgeloop.errors import DataError, ModelError, OptionsError
 from edgeloop.progress import Say
@@ -132,14 +132,13 @@ def proof_samples(
     *,
     whole: bool = False,
     span: int = 0,
-    free: int = FREE_SIZE,
+    sizes: Mapping[str, Sequence[int]] = {},
     below: int = 2,
 ) -> Samples:
     """What the proof runs on: all of the evaluation data, for accuracy is about the whole; else calibration data;
-    else made-up values of that `span` (whole numbers `below` another), of size `free` where the model leaves a
-    dimension free."""
+    else made-up values as `synthetic` takes `span`, `sizes` and `below`."""
     if options.evaluation is not None:
         return read_samples(options.evaluation, inputs, labels=LabelPolicy.IF_ANY, whole=whole)
     if calibration is not None:
         return calibration.take(PROOF_SAMPLES)
-    return synthetic(inputs, whole=whole, span=span, free=free, below=below)
+    return synthetic(inputs, whole=whole, span=span, sizes=sizes, below=below)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -177,15 +177,20 @@ def synthetic(
     *,
     whole: bool = False,
     span: int = 0,
-    free: int = FREE_SIZE,
+    sizes: Mapping[str, Sequence[int]] = {},
     below: int = 2,
     count: int = SYNTHETIC,
 ) -> Samples:
     """Made-up samples: floats uniform in 0..1 (or another of SPANS), integers from 0 to `below` - 1. They prove
-    arithmetic, not accuracy."""
+    arithmetic, not accuracy.
+
+    Args:
+        sizes: The whole shape of inputs by name; of others, free dimensions are FREE_SIZE or less.
+    """
     rng, (low, high) = np.random.default_rng(seed), SPANS[span]
-    shapes = {spec.name: spec.shape if whole else spec.shape[1:] for spec in specs}
-    for size in (free, free // 4, 1):
+    first = 0 if whole else 1
+    shapes = {spec.name: sized(spec.shape, sizes.get(spec.name, ()))[first:] for spec in specs}
+    for size in (FREE_SIZE, FREE_SIZE // 4, 1):
         made = {name: [count, *(size if d is None else d for d in shape)] for name, shape in shapes.items()}
         if sum(math.prod(shape) for shape in made.values()) <= MADE_UP_VALUES:
             break
@@ -196,3 +201,10 @@ def synthetic(
         values = low + (high - low) * rng.random(shape) if kind == "f" else rng.integers(0, below, shape)
         inputs[spec.name] = values.astype(spec.dtype)
     return Samples(inputs=inputs, real=False, whole=whole)
+
+
+def sized(shape: Sequence[int | None], sizes: Sequence[int]) -> tuple[int | None, ...]:
+    """A shape with its free dimensions as in `sizes`, if these have as many."""
+    if len(sizes) != len(shape):
+        return tuple(shape)
+    return tuple(size if d is None else d for d, size in zip(shape, sizes, strict=True))

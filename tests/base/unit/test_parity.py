@@ -118,6 +118,15 @@ def test_what_float32_rounds_at_one_is_no_noise_of_a_sigmoid_however_small_the_a
     assert bounded_outputs({"file": "m.onnx", "bounded": "y,z"}) == ("y", "z") and not bounded_outputs({})
 
 
+def test_a_softmax_may_be_off_by_more_where_it_is_undecided_and_no_other_output():
+    reference = np.eye(50)  # one value off: 10 log10(50 / 1.6e-9) = 105 dB at 4e-5, 101 dB at 6e-5
+    for error, bounded, passed in ((4e-5, ("y",), True), (6e-5, ("y",), False), (4e-5, (), False)):
+        answer = reference.copy()
+        answer[7, 7] += error
+        (row,) = compare(HERE, floor_of(Scheme.FLOAT32, bounded=bounded), {"y": reference}, {"y": answer})
+        assert row.passed is passed and row.snr_db > 100
+
+
 def test_garbage_beyond_any_number_still_has_a_finite_snr():
     (row,) = rows(Scheme.INT8, [[1e-30, 0.0]], [[1e30, 0.0]])
     assert row.snr_db == -200.0 and not row.passed

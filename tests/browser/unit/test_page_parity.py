@@ -149,6 +149,7 @@ def test_the_page_judges_as_edge_does(page):
 
 def test_the_page_reads_what_the_manifest_says_of_the_source_as_edge_does(page):
     quiet = np.full((3, 2), 3e-5, "float32")  # an error of 1e-7 is 50 dB, one of 6e-7 34
+    loud = np.eye(50, dtype="float32")  # one value off by 4e-5: 105 dB
     sources = ({}, {"bounded": "y"}, {"bounded": "other,y"}, {"bounded": "other"}, {"rounds": "int8"})
     given = [
         (source, scheme, quiet + np.float32(error))
@@ -156,15 +157,21 @@ def test_the_page_reads_what_the_manifest_says_of_the_source_as_edge_does(page):
         for scheme in (Scheme.FLOAT32, Scheme.FLOAT16)
         for error in (1e-7, 6e-7)
     ]
+    given = [(source, scheme, quiet, value) for source, scheme, value in given]
+    off = loud.copy()
+    off[7, 7] += 4e-5
+    given += [(source, Scheme.FLOAT32, loud, off) for source in sources]
     judged = page(
-        [["compare", scheme.value, {"y": plain(quiet)}, {"y": plain(v)}, False, source] for source, scheme, v in given]
+        [["compare", scheme.value, {"y": plain(r)}, {"y": plain(v)}, False, source] for source, scheme, r, v in given]
     )
-    for (source, scheme, value), [row] in zip(given, judged, strict=True):
+    for (source, scheme, reference, value), [row] in zip(given, judged, strict=True):
         floor = floor_of(judged_as(scheme, source), bounded=bounded_outputs(source))
-        [expected] = compare(RunContext("v", "r"), floor, {"y": quiet}, {"y": value})
+        [expected] = compare(RunContext("v", "r"), floor, {"y": reference}, {"y": value})
         assert row["passed"] == expected.passed, (source, scheme)
     verdicts = [row["passed"] for [row] in judged]
     #           float32, float16 of: nothing, y, other and y, other, a source that rounds
+    *verdicts, none, named, among, other, rounds = verdicts
+    assert (none, named, among, other, rounds) == (False, True, True, False, True)
     assert verdicts[::2] == [False, True] + [True, True] * 2 + [False, True] + [True, True]
     assert verdicts[1::2] == [False, False] * 5
 

@@ -27,7 +27,7 @@ NETS = {
     "transformer_with_free_batch_and_length": FORMS,
     "channel_shuffle_and_slices_by_computed_sizes": FORMS,
     "lstm_of_10_steps": FORMS,
-    "gru_of_free_length": FORMS - {"float16", "dynamic", "int8"} | {"mixed"},  # its loop stays in float32
+    "gru_of_free_length": FORMS - {"int8"} | {"mixed"},  # its loop stays in float32
     "embedding_with_the_mask_of_bert": FORMS - {"float16", "dynamic", "int8"} | {"mixed"},  # no weights but a table
     "head_of_a_yolo": FORMS,
 }

@@ -80,16 +80,44 @@ def _give_out(proto: Any, outputs: dict[str, str], names: dict[str, str]) -> Non
 
 
 def _convert(frozen: FrozenGraph, ends: tuple[list[str], list[str]], *, careful: bool) -> Any:
-    """What tf2onnx.convert.from_graph_def does, without freezing a frozen graph again and, unless `careful`, without a
-    deep copy of the graph before each of its 24 optimizer passes. MobileNetV2: 3.4 CPU seconds, 0.9 this way,
-    the same bytes.
+    """What tf2onnx.convert.from_graph_def does, without freezing a frozen graph again and, unless `careful`, with its
+    optimizers as `_optimized` calls them. MobileNetV2: 3.4 CPU seconds, 0.7 this way.
     """
     tf = need("tensorflow", extra="convert")
     tf2onnx = need("tf2onnx", extra="convert")
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(tf2onnx.tf_loader.tf_optimize(*ends, _for_onnx(frozen.graph)), name="")
         raw = tf2onnx.tfonnx.process_tf_graph(graph, opset=OPSET, input_names=ends[0], output_names=ends[1])
-        return tf2onnx.optimizer.optimize_graph(raw, catch_errors=careful).make_model("converted from model")
+        made = tf2onnx.optimizer.optimize_graph(raw) if careful else _optimized(raw)
+        return made.make_model("converted from model")
+
+
+def _optimized(graph: Any) -> Any:
+    """A graph of tf2onnx after all its optimizers, again and again until none of them changes it.
+
+    Its own loop copies the graph before each pass, and writes each node's protobuf after it, which only the finished
+    model needs: what is written anew stays in memory, and a loop's body is written with its weights. An OCR net of
+    54 MB with LSTMs: 8.8 CPU seconds and 5.5 GB, 4.4 and 2.8 this way.
+    """
+    optimizers = need("tf2onnx.optimizer", extra="convert")._get_optimizers()
+    changed, iteration = True, 0
+    while changed:
+        changed = False
+        for make in optimizers.values():
+            optimizer = make()
+            optimizer.opt_iteration = iteration
+            graph = optimizer._optimize(graph)
+            _without_unused(graph)
+            changed |= optimizer.graph_been_opt
+        iteration += 1
+    return graph
+
+
+def _without_unused(graph: Any) -> None:
+    graph.delete_unused_nodes(graph.outputs)
+    for node in graph.get_nodes():
+        for body in (node.get_body_graphs() or {}).values():
+            _without_unused(body)
 
 
 def _for_onnx(graph: Any) -> Any:

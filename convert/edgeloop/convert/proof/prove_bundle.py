@@ -70,7 +70,7 @@ def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress
         calibration,
         whole=made["whole"],
         span=made["span"],
-        free=made["free"],
+        sizes=made["sizes"],
         below=made["below"],
     )
     expected = {t.name: np.load(job.scratch / f"{i}.npy", mmap_mode="r") for i, t in enumerate(signature.outputs)}

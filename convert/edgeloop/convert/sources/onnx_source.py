@@ -127,7 +127,8 @@ class OnnxFile:
         except ModelError as e:  # the user's data has to judge
             undecided = e
         judge.check(trials)
-        source = replace(self._source(function, traced, trials), below=below)
+        sizes = {new: trials[0].fed[old].shape for old, new in self.inputs.items()} if trials else {}
+        source = replace(self._source(function, traced, trials), below=below, sizes=sizes)
         return replace(source, judge=self._judged_by_samples(judge, undecided))
 
     def _source(self, function: OnnxFunction, traced: Any, trials: Sequence[Trial]) -> Source:

@@ -35,6 +35,7 @@ class Source:
         bounded: Outputs that end in a sigmoid or softmax.
         states_ranges: It rounds its values to 8 bits itself, so int8 needs no real inputs to measure ranges with.
         below: Whole numbers that are made up for it are smaller: 2 where nothing is known, an index into any table.
+        sizes: Of an imported ONNX model: shapes of its inputs that the original accepts, for made-up samples.
         notes: What a user should know of how it was read: what was allowed, which Keras read it.
         files: Go into the bundle beside the variants, by name: the words that are looked up before the model.
     """
@@ -54,6 +55,7 @@ class Source:
     states_ranges: bool = False
     bounded: tuple[str, ...] = ()
     below: int = 2
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
 
