@@ -22,6 +22,7 @@ SAMPLES = 64
 # `L` is keras.layers. A layer of an image follows a convolution, as it does in most nets.
 IMAGE = {
     "Conv2D": lambda L: L.Conv2D(5, 3, activation="relu"),
+    "Conv2D, groups=2": lambda L: L.Conv2D(6, 3, groups=2),
     "DepthwiseConv2D": lambda L: L.DepthwiseConv2D(3),
     "SeparableConv2D": lambda L: L.SeparableConv2D(5, 3),
     "Conv2DTranspose": lambda L: L.Conv2DTranspose(5, 3, strides=2, padding="same"),

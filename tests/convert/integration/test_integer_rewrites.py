@@ -63,6 +63,19 @@ def test_softplus_keeps_small_values_beside_large_ones(tmp_path):
     assert found > 35  # 0.5 otherwise
 
 
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16X8])
+def test_a_one_hot_has_its_numbers_in_the_steps_of_its_result(tmp_path, scheme):
+    """Scores times 1 and 0; with steps of their own, the 127 that stand for 1 are read as another number: 9.7 dB."""
+
+    def build(keras, x):
+        scores = keras.layers.Dense(4)(x)
+        return scores * keras.ops.one_hot(keras.ops.cast(x[..., 0] > 0, "int32"), 4)
+
+    found, operators, _ = made(build, scheme, tmp_path)
+    # of an x within half a step of 0, 1 of 100, the other class is chosen: -20 dB
+    assert "ONE_HOT" in operators and found > (17 if scheme is Scheme.INT8 else 40)
+
+
 # 15 bits are -90 dB; int8 weights of 16 terms, rounded by GPTQ, leave some 45
 WIDE = {
     "elu": lambda keras, x: keras.layers.Dense(8)(keras.layers.Dense(16, "elu")(x)),

@@ -26,6 +26,43 @@ def test_a_hard_swish_is_clipped_without_relu6_and_computes_the_same():
         np.testing.assert_allclose(session.run("y:0", {"x:0": X}), HARD_SWISH, rtol=1e-6)
 
 
+def same(made, graph, feeds):
+    """The result `y` of both graphs."""
+    results = []
+    for definition in (made, graph.as_graph_def()):
+        with tf.Graph().as_default() as again, tf.compat.v1.Session(graph=again) as session:
+            tf.import_graph_def(definition, name="")
+            results.append(session.run("y:0", feeds))
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("depth", "strides", "operations"),
+    [(1, 2, {"DepthwiseConv2dNative": 1}), (2, 1, {"Conv2D": 3}), (6, 1, {"Conv2D": 1})],
+)
+def test_a_convolution_of_groups_is_depthwise_or_one_for_each_group(depth, strides, operations):
+    rng = np.random.default_rng(0)
+    image, weights = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 7, 6, 6), (3, 3, depth, 12)))
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, None, 6, 6], "x")
+        tf.identity(tf.nn.conv2d(x, tf.constant(weights), strides, "SAME"), "y")
+    made = for_tfjs(SimpleNamespace(graph=graph.as_graph_def()))
+    found = [node.op for node in made.node if "Conv" in node.op]
+    assert {op: found.count(op) for op in found} == operations
+    same(made, graph, {"x:0": image})
+
+
+def test_each_row_is_reversed_from_its_own_end():
+    rng = np.random.default_rng(0)
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, None, 3], "x")
+        n = tf.compat.v1.placeholder(tf.int32, [None], "n")
+        tf.identity(tf.reverse_sequence(x, n, seq_axis=0, batch_axis=1), "y")
+    made = for_tfjs(SimpleNamespace(graph=graph.as_graph_def()))
+    assert not {"ReverseSequence", "GatherNd"} & {node.op for node in made.node}
+    same(made, graph, {"x:0": rng.normal(size=(5, 4, 3)).astype(np.float32), "n:0": [0, 1, 3, 5]})
+
+
 @pytest.mark.parametrize(("turned", "ops"), [(True, ["MatMul", "AddV2"]), (False, ["_FusedMatMul"])])
 def test_a_fused_product_of_a_transposed_matrix_is_split_as_tfjs_computes_it_wrong(turned, ops):
     vector = {"value": {"tensor": {"tensorShape": {"dim": [{"size": "3"}]}}}}

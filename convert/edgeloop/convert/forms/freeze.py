@@ -19,6 +19,7 @@ from edgeloop.extras import need
 # Of a function that one TFLite operator stands for: non-maximum suppression. A Keras 2 LSTM has "api_implements", and
 # its operator UNIDIRECTIONAL_SEQUENCE_LSTM goes on with the state of the call before: 34 dB from the second call on.
 COMPOSITE = "_implements"
+CALLS, COMPILED = ("PartitionedCall", "StatefulPartitionedCall"), "_XlaMustCompile"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +44,13 @@ class FrozenSource:
     Attributes:
         functional: Loops and branches are operations on functions (While, If). ONNX and TFLite are made from it.
         traced: The function it was frozen from.
+        compiled: It calls functions that XLA was to compile, and that stay calls unless inlining is told otherwise.
         tables: Handles of the tables that it looks numbers up in.
     """
 
     functional: FrozenGraph
     traced: Any = field(repr=False)
+    compiled: bool = False
     tables: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -57,7 +60,7 @@ class FrozenSource:
             return self.functional
         constants = _constants()
         data = constants._FunctionConverterDataInEager(
-            func=self.traced, lower_control_flow=True, aggressive_inlining=False
+            func=self.traced, lower_control_flow=True, aggressive_inlining=self.compiled
         )
         return _frozen(constants, data, self.functional.inputs, self.functional.outputs, self.tables)
 
@@ -107,8 +110,8 @@ def freeze(source: Source) -> FrozenSource:
         return [tf.identity(value) for value in call(**dict(zip(names, tensors, strict=True)))]
 
     traced = tf.function(identities, input_signature=specs, autograph=False).get_concrete_function()
-    constants = _constants()
-    data = constants._FunctionConverterDataInEager(func=traced, lower_control_flow=False, aggressive_inlining=False)
+    constants, compiled = _constants(), _calls_compiled(traced)
+    data = constants._FunctionConverterDataInEager(func=traced, lower_control_flow=False, aggressive_inlining=compiled)
     replaced = {tensor.index for tensor in data.tensor_data.values() if tensor.index is not None}
     captured = traced.graph.internal_captures
     state = [t.name for i, t in enumerate(captured) if i not in replaced and t.dtype == tf.resource]
@@ -123,7 +126,18 @@ def freeze(source: Source) -> FrozenSource:
     functional = _frozen(constants, data, inputs, outputs, tables)
     if has_table(functional.graph):
         raise ModelError(f"{source.path} looks values up in the table {state[0]!r}", advice=LOOKUP)
-    return FrozenSource(functional=functional, traced=traced, tables=tables)
+    return FrozenSource(functional=functional, traced=traced, compiled=compiled, tables=tables)
+
+
+def _calls_compiled(traced: Any) -> bool:
+    """Whether it calls functions that XLA is to compile, as Keras's convolution of groups is. From now on it is not:
+    they would stay calls, which only TFLite's converter resolves.
+    """
+    calls = [operation for operation in traced.graph.get_operations() if operation.type in CALLS]
+    compiled = [operation for operation in calls if COMPILED in operation.node_def.attr]
+    for operation in compiled:
+        operation._clear_attr(COMPILED)
+    return bool(compiled)
 
 
 def _constants() -> Any:

@@ -20,11 +20,11 @@ ANY_SCALES = ("ELU",)  # computed by a table of 256 entries, whatever the scales
 def in_integers(quantized: bytes) -> bytes:
     """`quantized` itself where nothing can be spared."""
     found = {op.name for graph in read_tflite(quantized).graphs for op in graph.operators}
-    if not found & {"SHAPE", "CAST", "FILL", *ANY_SCALES}:
+    if not found & {"SHAPE", "CAST", "FILL", "ONE_HOT", *ANY_SCALES}:
         return quantized
     tree, changed = read_tree(quantized), False
     for edit in edits(tree):
-        for rule in (_sizes, _casts, _fills, _sandwiches):
+        for rule in (_sizes, _casts, _fills, _one_hots, _sandwiches):
             rule(edit)
         changed = edit.tidied() or changed
     return write_tree(without_unused_codes(tree)) if changed else quantized
@@ -54,22 +54,44 @@ def _casts(edit: GraphEdit) -> None:
 
 def _fills(edit: GraphEdit) -> None:
     """A FILL that is quantized next: with the integer."""
-    kinds: dict[int, Any] = {edit.schema.TensorType.INT8: np.int8, edit.schema.TensorType.INT16: np.int16}
     for op in edit.operators("FILL"):
         value = edit.constant(op.inputs[1])
         if value is None or not edit.is_float(op.outputs[0]) or edit.is_output(op.outputs[0]):
             continue
         for reader in edit.readers(op.outputs[0]):
             out = edit.tensor(reader.outputs[0])
-            dtype = kinds.get(out.type)
-            if edit.kind(reader) != "QUANTIZE" or dtype is None or not _scales(out):
+            if edit.kind(reader) != "QUANTIZE" or out.type not in _integers(edit) or not _scales(out):
                 continue
-            steps = np.rint(value / out.quantization.scale[0]) + out.quantization.zeroPoint[0]
-            limits = np.iinfo(dtype)
-            stored = np.clip(steps, limits.min, limits.max).astype(dtype)
-            small = edit.add_constant(stored, edit.tensor(reader.outputs[0]).name + b"/value")
-            edit.tensor(small).quantization = out.quantization
+            small = _stored(edit, value, reader.outputs[0], b"/value")
             edit.become(reader, "FILL", [op.inputs[0], small], edit.schema.FillOptionsT(), version=3)
+
+
+def _one_hots(edit: GraphEdit) -> None:
+    """The two numbers of a ONE_HOT in the steps of its result: its kernel copies them, whatever their own scales."""
+    for op in edit.operators("ONE_HOT"):
+        out = edit.tensor(op.outputs[0])
+        if out.type not in _integers(edit) or not _scales(out):
+            continue
+        for place, word in ((2, b"/on"), (3, b"/off")):
+            given, steps = edit.tensor(op.inputs[place]), edit.constant(op.inputs[place])
+            if steps is None or not _scales(given):
+                continue
+            value = (steps.astype(np.float64) - given.quantization.zeroPoint[0]) * given.quantization.scale[0]
+            edit.read_instead(op, op.inputs[place], _stored(edit, value, op.outputs[0], word))
+
+
+def _integers(edit: GraphEdit) -> dict[int, Any]:
+    return {edit.schema.TensorType.INT8: np.int8, edit.schema.TensorType.INT16: np.int16}
+
+
+def _stored(edit: GraphEdit, value: np.ndarray, like: int, word: bytes) -> int:
+    """A new constant of these real numbers in the type and the steps of the tensor `like`."""
+    out = edit.tensor(like)
+    limits = np.iinfo(_integers(edit)[out.type])
+    steps = np.rint(value / out.quantization.scale[0]) + out.quantization.zeroPoint[0]
+    made = edit.add_constant(np.clip(steps, limits.min, limits.max).astype(limits.dtype), out.name + word)
+    edit.tensor(made).quantization = out.quantization
+    return made
 
 
 def _sandwiches(edit: GraphEdit) -> None:

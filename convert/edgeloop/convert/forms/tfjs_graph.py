@@ -15,6 +15,12 @@ from edgeloop.convert.forms.node_functions import (
     write_buckets,
     write_one_hots,
 )
+from edgeloop.convert.forms.tfjs_nodes import (
+    needs_shapes,
+    shapes_of,
+    write_grouped_convolutions,
+    write_reversed_sequences,
+)
 
 Json = dict[str, Any]
 REWRITTEN = frozenset({"OneHot", "MatrixBandPart", "Bucketize", "GatherV2"})
@@ -27,16 +33,21 @@ FUSIBLE = frozenset({"Relu", "Relu6", "Prelu", "LeakyRelu", "Sigmoid", "Elu"})  
 
 
 def for_tfjs(frozen: FrozenGraph) -> Any:
-    """The graph with what TF.js computes wrong (OneHot, MatrixBandPart, GatherV2) or lacks (Erfc, Bucketize) in others.
+    """The graph with what TF.js computes wrong (OneHot, MatrixBandPart, GatherV2) or lacks (Erfc, Bucketize, groups of
+    a convolution, ReverseSequence) in others.
 
     Its WebAssembly kernel of OneHot answers 1.4e-45 for 1, its MatrixBandPart, as in a causal mask, other elements.
     """
     graph = without_erfc(frozen.graph)
-    swishes = _hard_swishes(graph)
-    if not swishes and not any(node.op in REWRITTEN for node in graph.node):
+    swishes, sized = _hard_swishes(graph), needs_shapes(graph)
+    if not swishes and not sized and not any(node.op in REWRITTEN for node in graph.node):
         return graph
     if graph is frozen.graph:
         graph = type(graph).FromString(graph.SerializeToString())
+    if sized:
+        shapes = shapes_of(graph)
+        write_grouped_convolutions(graph, shapes)
+        write_reversed_sequences(graph, shapes)
     for node in [node for node in graph.node if node.name in swishes]:
         write_as(graph, node, _clip, [(node.input[0], node.attr["T"].type)])
     for write in (write_one_hots, write_bands, write_buckets, write_batched_gathers):
