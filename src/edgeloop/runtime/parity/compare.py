@@ -18,8 +18,8 @@ from edgeloop.runtime.parity.metrics import Scores, Task, scores, task_of
 # small they are: a detector that finds nothing answers 5e-8, one that hears no speech 3e-5, both off by 1e-7. Of any
 # other output it may be all there is: a model of tiny weights whose float16 form answers zeros.
 ROUNDING = 5e-7
-# What float32 may be off by at such an output: where a net is undecided, what is rounded grows on the way to its softmax
-# (readers of text: 1.9e-5 at one character of noise, at 109 dB over all).
+# What float32 may be off by at such an output: where a net is undecided, rounding grows on the way to its softmax
+# (a reader of text: 1.9e-5 at one character of noise, at 109 dB over all).
 UNDECIDED = 5e-5
 LIMIT_DB = 200.0  # of what is garbage beyond measure: JSON has no infinity
 
