@@ -59,3 +59,23 @@ def serve(arguments: dict[str, Any], told: Any, beat: Any) -> dict[str, Any]:
         _end(ends[1])
     time.sleep(60)
     return {}
+
+
+def train(arguments: dict[str, Any], told: Any, beat: Any) -> dict[str, Any]:
+    """A task of a real training, `run_task`. `signals` [[step, task, number]]: the first task sends each once, when it
+    has done that step; which step it was is in the file `sent-K` of `folder`."""
+    from edgeloop.cloud.train.task import run_task
+
+    task, folder = json.loads(os.environ["TF_CONFIG"])["task"], Path(arguments["folder"])
+    name = f"{task['type']} {task['index']}"
+    replace_file(folder / name, str(os.getpid()).encode())
+    first = name == ("chief 0" if "chief" in json.loads(os.environ["TF_CONFIG"])["cluster"] else "worker 0")
+
+    def beat_and_signal(step: int) -> None:
+        beat(step)
+        for k, (at, victim, number) in enumerate(arguments["signals"] if first else []):
+            if step >= at and not (folder / f"sent-{k}").exists():
+                replace_file(folder / f"sent-{k}", str(step).encode())
+                os.kill(int((folder / victim).read_text()), number)
+
+    return run_task(arguments, told, beat_and_signal)

@@ -18,6 +18,7 @@ def one_step(stale, others, limit=1):
 
     def apply(gradients, factor):
         weight.assign_sub(RATE * factor * gradients[0])
+        return [weight.read_value()]
 
     config = ParameterServerConfig(stale=stale, stale_limit=limit)
     step = tf.function(asynchronous_step(gradients_of, apply, counters, config))

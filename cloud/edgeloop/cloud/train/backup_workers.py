@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.cloud.train.staleness import Counters
+from edgeloop.cloud.train.staleness import Apply, Counters
 from edgeloop.errors import DeviceError
 from edgeloop.extras import need
 
@@ -82,9 +82,7 @@ def offered_gradient(
     return replica
 
 
-def mean_update(
-    variables: Sequence[Any], apply: Callable[[Sequence[Any], Any], None], accumulator: Accumulator
-) -> Callable[[Any], None]:
+def mean_update(variables: Sequence[Any], apply: Apply, accumulator: Accumulator) -> Callable[[Any], None]:
     """A traced function of the coordinator: takes the mean of `required` gradients or more, updates the variables by
     it, and ends the round."""
     tf = need("tensorflow", extra="cloud")
@@ -97,8 +95,9 @@ def mean_update(
         flat = tf.ensure_shape(flat, [accumulator.size])
         sizes = [variable.shape.num_elements() for variable in variables]
         parts = zip(tf.split(flat, sizes), variables, strict=True)
-        apply([tf.reshape(part, variable.shape) for part, variable in parts], tf.constant(1.0))
-        accumulator.round.assign_add(1)
+        changed = apply([tf.reshape(part, variable.shape) for part, variable in parts], tf.constant(1.0))
+        with tf.control_dependencies(changed):
+            accumulator.round.assign_add(1)
 
     return update
 

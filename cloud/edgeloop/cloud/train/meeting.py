@@ -9,8 +9,10 @@ then on TensorFlow's server answers at its address, so that those who still ask 
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 
 from edgeloop.cloud.train.cluster import Cluster, Role
@@ -83,8 +85,11 @@ def _listening(cluster: Cluster) -> Iterator[None]:
 def bounded_start(timeout_s: float = START_TIMEOUT_S) -> Iterator[None]:
     """End this process (signal SIGALRM) when the block, in which TensorFlow connects the tasks, takes longer: a task
     that was lost after all had met. It holds Python's lock meanwhile, so that nothing gentler would run."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set what a signal does
+        yield
+        return
     previous = signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(int(timeout_s))
+    signal.alarm(math.ceil(timeout_s))
     try:
         yield
     finally:

@@ -7,9 +7,8 @@ again, and it goes on after the last checkpoint. A lost worker's steps are done 
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,18 +22,21 @@ from edgeloop.cloud.train.backup_workers import (
 )
 from edgeloop.cloud.train.config import TrainConfig
 from edgeloop.cloud.train.loop import StepFigures, Stopped, Told, never
+from edgeloop.cloud.train.objective import Objective
 from edgeloop.cloud.train.partitioned import copy_weights, table_parts, tables
 from edgeloop.cloud.train.staleness import (
+    Apply,
     Counters,
     ParameterServerConfig,
     Updates,
     asynchronous_step,
     make_counters,
 )
-from edgeloop.errors import DeviceError, OptionsError, one_line
+from edgeloop.cloud.train.step import Evaluation, evaluation
+from edgeloop.errors import DeviceError, OptionsError
 from edgeloop.extras import need
 
-LOOK_S = 0.002
+LOOK_S = 0.005
 AHEAD = 4  # calls that are scheduled for each worker before one of them is done
 NOT_HERE = ("clipnorm", "global_clipnorm", "clipvalue", "weight_decay", "use_ema", "inner_optimizer")
 
@@ -67,7 +69,6 @@ class Coordinator:
         self.hang_timeout_s = config.strategy.hang_timeout_s
         check_rounds(self.config, workers, tables(model))
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-        self._errors = tf.errors
         self._apply = plain_updates(model, optimizer, self.config)
         self._gradients_of = gradients_of
         with strategy.scope():
@@ -78,6 +79,17 @@ class Coordinator:
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds beside the model and the optimizer, by name."""
         return {f"counters/{name}": value for name, value in self.counters.values().items()}
+
+    def evaluation(self, objective: Objective) -> Callable[[Iterable[Any]], Evaluation]:
+        """A function of batches to the figures of the model with the weights of now."""
+        tf = need("tensorflow", extra="cloud")
+        evaluate = evaluation(tf.distribute.get_strategy(), self.here, objective)
+
+        def evaluate_now(batches: Iterable[Any]) -> Evaluation:
+            self.copy_weights()
+            return evaluate(batches)
+
+        return evaluate_now
 
     def copy_weights(self) -> Any:
         """The model of this process, with the weights of now."""
@@ -105,15 +117,15 @@ class Coordinator:
         """`count` steps, or fewer where `stop` ends them; returns when none is under way any more.
 
         Raises:
-            DeviceError: A parameter server was lost, or no step was done for `hang_timeout_s`.
+            DeviceError: No step was done for the hang timeout.
+            tensorflow.errors.OpError: A parameter server was lost, or a step failed.
         """
         began = time.perf_counter()
-        with self._losses_named():
-            if self.config.updates == Updates.SYNCHRONOUS:
-                losses = self._rounds(iterator, count, told, stop)
-            else:
-                ahead = 1 if epoch <= self.config.one_worker_epochs else AHEAD * self.workers
-                losses = self._asynchronous(iterator, count, ahead, told, stop)
+        if self.config.updates == Updates.SYNCHRONOUS:
+            losses = self._rounds(iterator, count, told, stop)
+        else:
+            ahead = 1 if epoch <= self.config.one_worker_epochs else AHEAD * self.workers
+            losses = self._asynchronous(iterator, count, ahead, told, stop)
         return StepFigures(losses=losses, seconds=time.perf_counter() - began, waited_s=0.0)
 
     def _asynchronous(self, iterator: Any, count: int, ahead: int, told: Told, stop: Stopped) -> np.ndarray:
@@ -158,7 +170,7 @@ class Coordinator:
             self._update(tf.constant(required))
             losses.append(float(self.counters.loss))
             told(len(losses), losses[-1])
-        self._drain()
+        # a slow worker may still compute a gradient of an old round: it will be dropped, and nobody waits for it
         return np.array(losses, np.float32)
 
     def notes(self) -> tuple[str, ...]:
@@ -211,18 +223,8 @@ class Coordinator:
         """Raise what a step failed with, as soon as the coordinator knows."""
         self._coordinator.done()
 
-    @contextlib.contextmanager
-    def _losses_named(self) -> Iterator[None]:
-        try:
-            yield
-        except self._errors.OpError as e:
-            raise DeviceError(
-                f"a task of the cluster was lost: {one_line(e.message, 160)}",
-                advice="Start it and the coordinator again: training goes on from the last checkpoint.",
-            ) from e
 
-
-def plain_updates(model: Any, optimizer: Any, config: ParameterServerConfig) -> Callable[[Sequence[Any], Any], None]:
+def plain_updates(model: Any, optimizer: Any, config: ParameterServerConfig) -> Apply:
     """A function that updates the variables by gradients, the learning rate being multiplied by a factor.
 
     It calls the optimizer's update of one variable at a time: the whole `apply_gradients` runs only within
@@ -241,7 +243,7 @@ def plain_updates(model: Any, optimizer: Any, config: ParameterServerConfig) -> 
     variables = model.trainable_variables
     parts = table_parts(model)
 
-    def apply(gradients: Sequence[Any], factor: Any) -> None:
+    def apply(gradients: Sequence[Any], factor: Any) -> Sequence[Any]:
         rate = tf.cast(optimizer.learning_rate, tf.float32) * config.rate_factor * factor
         for gradient, variable in zip(gradients, variables, strict=False):
             optimizer.update_step(gradient, variable, rate)
@@ -249,6 +251,7 @@ def plain_updates(model: Any, optimizer: Any, config: ParameterServerConfig) -> 
         for gradient, part in zip(gradients[len(variables) :], parts, strict=True):
             change = gradient.values * (config.table_rate * config.rate_factor * factor)
             part.scatter_sub(tf.IndexedSlices(change, gradient.indices))
+        return [variable.read_value() for variable in (*(v.value for v in variables), *parts)]
 
     return apply
 

@@ -18,6 +18,7 @@ from typing import Protocol
 from edgeloop.cloud.train.cluster import Cluster, Role
 from edgeloop.extras import need
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 AGREE_TIMEOUT_S = 5.0  # for the others to answer; after that the last checkpoint is what remains
 
 
@@ -32,32 +33,33 @@ class Asked:
     def __init__(self) -> None:
         self.asked = False
 
+    def listen(self) -> None:
+        """Hear the signals from now on: TensorFlow takes SIGTERM for itself when it connects to a cluster."""
+        if threading.current_thread() is threading.main_thread():  # which alone hears signals
+            for number in SIGNALS:
+                signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
     def after(self, call: int) -> bool:
         return self.asked
 
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Asked]:
-    """While the block runs, the first SIGTERM or SIGINT asks, and the second interrupts. Elsewhere than in the main
-    thread, which alone hears signals, nothing asks."""
+    """While the block runs, the first SIGTERM or SIGINT asks, and the second interrupts."""
     asked = Asked()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.asked:
-            raise KeyboardInterrupt
-        asked.asked = True
-
-    for number in previous:
-        signal.signal(number, ask)
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    asked.listen()
     try:
         yield asked
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 def stop_of(asked: Asked, cluster: Cluster | None) -> Stop:

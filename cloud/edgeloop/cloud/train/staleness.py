@@ -18,6 +18,8 @@ from edgeloop.errors import OptionsError
 from edgeloop.extras import need
 from edgeloop.quantities import above_zero
 
+# gradients and a factor (float32) of the learning rate: updates the variables, and returns what they then hold
+Apply = Callable[[Sequence[Any], Any], Sequence[Any]]
 OLDEST = 63  # the histogram counts older gradients with those of this age
 
 
@@ -117,7 +119,7 @@ def make_counters() -> Counters:
 
 def asynchronous_step(
     gradients_of: Callable[[Any], tuple[Any, Sequence[Any]]],
-    apply: Callable[[Sequence[Any], Any], None],
+    apply: Apply,
     counters: Counters,
     config: ParameterServerConfig,
 ) -> Callable[[Any], Any]:
@@ -125,7 +127,7 @@ def asynchronous_step(
 
     Args:
         gradients_of: A batch to its loss and gradients.
-        apply: Updates the variables by gradients, the learning rate being multiplied by a factor (float32).
+        apply: Updates the variables by gradients.
     """
     tf = need("tensorflow", extra="cloud")
 
@@ -138,17 +140,19 @@ def asynchronous_step(
 
         def update(factor: Any) -> Any:
             with tf.control_dependencies([age]):  # this step must not count itself
-                apply(gradients, factor)
+                changed = apply(gradients, factor)
+            with tf.control_dependencies(changed):
                 return tf.identity(counters.applied.assign_add(1, read_value=True))
 
         if config.stale == Stale.DROP:
-            tf.cond(age <= config.stale_limit, lambda: update(tf.constant(1.0)), lambda: tf.zeros((), tf.int64))
+            done = tf.cond(age <= config.stale_limit, lambda: update(tf.constant(1.0)), lambda: tf.zeros((), tf.int64))
         else:
-            update(1.0 / (1.0 + tf.cast(age, tf.float32)) if config.stale == Stale.SCALE else tf.constant(1.0))
+            done = update(1.0 / (1.0 + tf.cast(age, tf.float32)) if config.stale == Stale.SCALE else tf.constant(1.0))
         place = tf.reshape(tf.minimum(age, OLDEST), [1])
         counters.ages.scatter_add(tf.IndexedSlices(tf.ones(1, tf.int64), place))
         counters.loss.assign(loss)
-        counters.taken.assign_add(1)
+        with tf.control_dependencies([done]):  # the next step may begin when this one is counted
+            counters.taken.assign_add(1)
         return loss
 
     return replica

@@ -12,11 +12,13 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from edgeloop.cloud.train.cluster import Role
 from edgeloop.cloud.train.fork_server import TaskState
 from edgeloop.cloud.train.launching import Task, addresses
+from edgeloop.cloud.train.preemption import asked_to_stop
 from edgeloop.errors import INTERRUPTED, DeviceError, EdgeloopError, OptionsError, error_from_json
 from edgeloop.processes.exit_status import ExitStatus, signal_of
 from edgeloop.processes.job import WorkerBug
@@ -63,7 +65,11 @@ class SupervisionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A task that was lost, and why: `worker 1 was ended by signal SIGKILL at step 57`."""
+    """What was lost, and why: `worker 1 was ended by signal SIGKILL at step 57`.
+
+    Attributes:
+        task: None: it is not known which one hangs.
+    """
 
     task: Task | None
     what: str
@@ -101,21 +107,24 @@ class Supervisor:
             WorkerBug: A task raised anything else.
             KeyboardInterrupt: The owner was asked to end; the tasks had time to write a checkpoint.
         """
-        try:
+        with asked_to_stop() as asked:  # no signal comes between a request to the server and its answer
             self._start_all()
-            while True:
-                states = self._look()
-                if self._result is not None and states[self.leader].code == 0:
-                    self._wait([t for t in self.tasks if t.role == Role.EVALUATOR], self.options.hang_timeout_s)
-                    self._end(self.tasks, grace_s=END_S)
-                    return self._result
-                lost = self._lost(states)
-                if lost is not None:
-                    self._recover(lost)
-                time.sleep(LOOK_S)
-        except KeyboardInterrupt:
+            try:
+                while not asked.asked:
+                    states = self._look()
+                    if self._result is not None and states[self.leader].code == 0:
+                        self._wait([t for t in self.tasks if t.role == Role.EVALUATOR], self.options.hang_timeout_s)
+                        self._end(self.tasks, grace_s=END_S)
+                        return self._result
+                    lost = self._lost(states)
+                    if lost is not None:
+                        self._recover(lost)
+                    time.sleep(LOOK_S)
+            except (EdgeloopError, WorkerBug):
+                self._end(self.tasks, grace_s=0.0)
+                raise
             self._end(self.tasks, number=signal.SIGTERM, grace_s=END_S)
-            raise
+            raise KeyboardInterrupt
 
     def _start_all(self) -> None:
         self._cluster = addresses(self._tasks_by_role)
@@ -167,12 +176,14 @@ class Supervisor:
         for task in ended:
             failure = self._failures.get(task)
             if failure is not None and not _another_attempt_helps(failure):
-                self._end(self.tasks, grace_s=END_S)
                 raise failure
         for task, state in ended.items():
             failure = self._failures.get(task)
             why = failure.found if isinstance(failure, EdgeloopError) else _how(state)
-            return Loss(task, f"{task.name} failed{at}: {why}")
+            # a coordinator that is well itself tells of a task that hangs: which one, nobody knows
+            hangs = self.parameter_servers and task == self.leader and isinstance(failure, DeviceError)
+            known = None if hangs else task
+            return Loss(known, f"{task.name} failed{at}: {why}")
         quiet_s = time.monotonic() - self._quiet_since
         limit_s = self.options.hang_timeout_s if step >= 0 else self.options.start_timeout_s
         if quiet_s > limit_s:
@@ -182,7 +193,6 @@ class Supervisor:
     def _recover(self, lost: Loss) -> None:
         self._losses += 1
         if self._losses > self.options.restarts:
-            self._end(self.tasks, grace_s=END_S)
             raise DeviceError(
                 f"{lost.what}, and the tasks were started again {self.options.restarts} times already",
                 advice="Read the logs of the tasks in the run folder, and run the same command again to go on.",
@@ -228,9 +238,20 @@ class Supervisor:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             states = self._look()
-            if all(states[task].code is not None for task in tasks):
+            if all(states[task].code is not None or is_stopped(states[task].pid) for task in tasks):
                 return
             time.sleep(LOOK_S)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped (SIGSTOP): it ends by itself no more, and only SIGKILL reaches it.
+
+    Source: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html, field 3
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:  # it is gone, or this is no Linux
+        return False
 
 
 def _another_attempt_helps(failure: EdgeloopError | WorkerBug) -> bool:

@@ -12,7 +12,7 @@ from edgeloop.cloud.train.cluster import Role, read_cluster
 from edgeloop.cloud.train.config import TrainConfig, to_toml
 from edgeloop.cloud.train.epochs import Beat
 from edgeloop.cloud.train.evaluator import evaluate_checkpoints
-from edgeloop.cloud.train.launching import fork_server, parse_tasks
+from edgeloop.cloud.train.launching import FRAMEWORKS, fork_server, parse_tasks
 from edgeloop.cloud.train.run_folder import TASKS, open_run
 from edgeloop.cloud.train.supervise import SupervisionOptions, Supervisor
 from edgeloop.cloud.train.trainer import RunResult, train_run
@@ -45,7 +45,7 @@ def launch_run(
         pass
     arguments = {"config": to_toml(config), "out": str(out), "resume": resume}
     options = SupervisionOptions(hang_timeout_s=config.strategy.hang_timeout_s)
-    with fork_server(f"{__name__}:run_task", arguments, out / TASKS) as server:
+    with fork_server(f"{__name__}:run_task", arguments, out / TASKS, modules=(*FRAMEWORKS, __name__)) as server:
         return RunResult.from_json(Supervisor(server, found, options, say, progress).run())
 
 

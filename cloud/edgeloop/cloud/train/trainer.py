@@ -124,6 +124,7 @@ def train_run(
         serve_cluster(cluster)
     with _folder(out, cluster, resume) as folder, asked_to_stop() as asked, lost_tasks_named(cluster):
         prepared = prepare(config, cluster)
+        asked.listen()
         name = prepared.choice.strategy.value
         say(f"Strategy {name}: {prepared.choice.reason}")
         rule = rate_rule(config.optimizer, prepared.replicas)
