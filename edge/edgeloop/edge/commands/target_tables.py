@@ -23,8 +23,9 @@ def target_answer(path: Path, target: Target, reports: Mapping[str, Mapping[str,
 def _tables(name: str, report: Mapping[str, Any]) -> list[Table]:
     refused = [op for op in report["ops"] if op["reason"] is not None]
     why = Counter((op["kind"], op["advice"]) for op in refused)
-    alike = Counter((op["op"], op["reason"]) for op in refused)
-    first = {(op["op"], op["reason"]): str(op["index"]) for op in reversed(refused)}
+    found = [(op["op"], op["reason"] + ", uncertain" * op.get("uncertain", False)) for op in refused]
+    alike = Counter(found)
+    first = {key: str(op["index"]) for key, op in zip(reversed(found), reversed(refused), strict=True)}
     shown = list(alike.items())[:SHOWN]
     rest = f", the first {SHOWN} kinds; --json lists all" if len(alike) > SHOWN else ""
     what = f"{name}: " if name else ""
@@ -46,10 +47,17 @@ def _tables(name: str, report: Mapping[str, Any]) -> list[Table]:
 def _sentence(name: str, target: Target, report: Mapping[str, Any]) -> str:
     what = f"{name}: " if name else ""
     if target is Target.EDGETPU:
+        score = report["held_out"]
+        uncertain = (
+            f" The prediction is uncertain for {report['uncertain']} operators: this is {report['kind']}, and it was "
+            f"exact for {score['exact']} of {score['architectures']} such architectures that no rule had seen."
+        )
         return (
             f"{what}{report['mapped']} of {report['total']} operators map to the Edge TPU. About "
             f"{report['on_chip_bytes'] / 1e3:,.1f} kB of their weights stay on the chip; "
             f"{report['off_chip_bytes'] / 1e3:,.1f} kB are streamed in each run."
+            + uncertain
+            * bool(report["uncertain"])
         )
     arena = f"an unknown amount ({report['arena_unknown']})"
     if report["arena_bytes"] is not None:

@@ -9,16 +9,18 @@ Source: https://coral.ai/docs/edgetpu/compiler/#parameter-data-caching; the rule
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgeloop.files.arena import arena_bytes
 from edgeloop.files.graph_facts import GraphFacts, Step
+from edgeloop.files.targets.edgetpu_kinds import HELD_OUT, model_kind
 from edgeloop.files.targets.edgetpu_rules import EVERY, RULES, EdgeTpuReason
 from edgeloop.files.targets.operator_refusal import OperatorRefusal, rows
 
 SRAM_BYTES = 8 << 20
 COMPILED = "edgetpu-custom-op"  # of a model that the compiler already wrote
+CERTAIN = frozenset({EdgeTpuReason.COMPILED, EdgeTpuReason.DTYPE})  # whatever the kind of the model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +69,16 @@ def report(graph: GraphFacts) -> dict[str, Any]:
     """What `--json` prints of one graph."""
     found = predict(graph)
     mapped = [index for index, refusal in enumerate(found.refusals) if refusal is None]
+    made = rows(list(zip(graph.steps, found.refusals, strict=True)), "mapped")
+    kind = model_kind(graph)
+    score = HELD_OUT[kind]
+    for row, refusal in zip(made["ops"], found.refusals, strict=True):
+        row["uncertain"] = not score.reliable and not (refusal and refusal.why in CERTAIN)
     return {
-        **rows(list(zip(graph.steps, found.refusals, strict=True)), "mapped"),
+        **made,
+        "kind": kind.value,
+        "held_out": asdict(score),
+        "uncertain": sum(row["uncertain"] for row in made["ops"]),
         "partition": {"first": mapped[0], "last": mapped[-1]} if mapped else None,
         "on_chip_bytes": found.on_chip_bytes,
         "off_chip_bytes": found.off_chip_bytes,
