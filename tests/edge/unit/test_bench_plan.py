@@ -154,9 +154,16 @@ def test_figures_are_those_of_the_steady_runs_and_every_sample_is_kept(lab):
     assert record.steady.reached and record.steady.start == 40
     assert record.wall_ms == (3.0,) * 40 + (1.0,) * 90
     assert (record.p90_ms, record.cpu_p50_ms, record.p95_ms) == (1.0, 1.0, None)  # 90 runs: no p95
+    assert (record.percentile_runs, record.p90_interval_ms) == (90, (1.0, 1.0))
     lab.cold = 90  # too late: of all runs then
     (record,) = bench([A], options(runs=130)).records
     assert not record.steady.reached and (record.p50_ms, record.p95_ms) == (3.0, 3.0)
+
+
+def test_by_default_a_p90_is_of_100_runs_at_least_wherever_the_steady_state_begins(lab):
+    lab.cold = 100  # the latest that a steady state may begin: half of the runs
+    record = bench([A], BenchOptions(devices=options().devices)).records[0]
+    assert record.steady.start == 100 and record.percentile_runs >= 100
 
 
 def test_a_ratio_is_of_the_turns_in_which_both_are_steady(lab):

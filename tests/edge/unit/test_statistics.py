@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeloop.edge.measure.ratios import paired, unpaired
-from edgeloop.edge.measure.statistics import turn_medians
+from edgeloop.edge.measure.statistics import percentile_interval, turn_medians
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS, percentile
 
 
@@ -32,6 +32,31 @@ def test_a_percentile_is_a_time_that_was_measured():
     # of 64 times 1, 2, ..., 64: position 0.9 * 63 = 56.7, so the 58th
     assert percentile([float(t) for t in range(1, 65)], 90) == 58.0
     assert percentile([1.0] * 6 + [3.0] * 6, 50) == 3.0  # never 2
+
+
+@pytest.mark.parametrize("runs", [64, 100, 200, 1000])
+def test_the_interval_of_a_percentile_is_between_the_ranks_of_the_binomial_formula(runs):
+    """The tightest ranks outside of which 2.5% or less lie on each side."""
+
+    def at_most(k):
+        return sum(comb(runs, i) * 0.9**i * 0.1 ** (runs - i) for i in range(k + 1))
+
+    low, high = percentile_interval([float(k) for k in range(1, runs + 1)], 90)  # each time is its own rank
+    assert at_most(int(low) - 1) <= 0.025 < at_most(int(low))
+    assert at_most(int(high) - 2) < 0.975 <= at_most(int(high) - 1)
+
+
+def test_the_interval_of_a_percentile_holds_it_in_95_of_100_experiments():
+    rng = np.random.default_rng(5)
+    true = -np.log(0.1)  # of an exponential distribution
+    intervals = [percentile_interval(rng.exponential(size=100).tolist(), 90) for _ in range(1000)]
+    held = sum(low <= true <= high for low, high in intervals)
+    assert held > 950 - 3 * np.sqrt(1000 * 0.95 * 0.05)
+
+
+def test_there_is_no_interval_where_there_is_no_percentile():
+    assert percentile_interval([1.0] * 63, 90) is None
+    assert percentile_interval([1.0] * 64, 90) == (1.0, 1.0)
 
 
 def test_turn_medians_leave_out_a_last_shorter_turn_alone():

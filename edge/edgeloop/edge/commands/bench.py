@@ -52,7 +52,7 @@ def bench(
     runs: Annotated[
         int,
         typer.Option(metavar="N", help="Measure N queries of each variant and runtime; for offline, N samples."),
-    ] = 130,
+    ] = 200,
     warmup: Annotated[int, typer.Option(metavar="N", help="Run the model N times before measuring.")] = 10,
     scenario: Annotated[
         Scenario, typer.Option(metavar="NAME", help="Send queries as this MLPerf scenario does.")

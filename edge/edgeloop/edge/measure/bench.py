@@ -64,7 +64,7 @@ def bench(
         DeviceError: As these two; or a named device cannot be reached, or an agent died or hung while it was measured.
 
     Example:
-        >>> found = bench("m/", BenchOptions(runtimes=("litert",), runs=130))
+        >>> found = bench("m/", BenchOptions(runtimes=("litert",), runs=200))
         >>> [(r.variant, r.p50_ms, r.p90_ms) for r in found.records]
     """
     candidates = plan_candidates(find_targets(Path(what)) if isinstance(what, (str, Path)) else what, options)

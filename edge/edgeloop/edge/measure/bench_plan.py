@@ -43,7 +43,7 @@ class BenchOptions:
     runtimes: tuple[str, ...] = ()
     delegate: str | None = None
     threads: int = 1
-    runs: int = 130  # of which half support a p90, so it is there wherever a steady state is
+    runs: int = 200  # half of them at least are steady where a steady state is: 100 runs for a p90
     warmup: int = 10
     scenario: Scenario = Scenario.SINGLE_STREAM
     driver: Driver = Driver.EDGELOOP

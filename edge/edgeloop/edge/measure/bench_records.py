@@ -60,6 +60,8 @@ class Latency:
         warmup: Calls before them; theirs are `warmup_ms`, the very first is `first_ms`.
         block: Runs of one turn: runs k * block to (k + 1) * block - 1 followed each other, then came the other pairs.
         p50_ms: Percentiles of the steady runs, or of all n where no steady state was reached; None: too few of them.
+        p90_interval_ms: Where the 90th percentile of all runs to come lies with 95% confidence; None as p90_ms.
+        percentile_runs: How many runs these percentiles are of.
         cpu_p50_ms: Median CPU time of a run, all threads of the agent together, of the same runs.
         wall_over_cpu: Wall time of these runs together over their CPU time.
         contended: They waited for something else: wall over CPU time is above 1.1. With several threads a false would
@@ -98,6 +100,8 @@ class Latency:
     p90_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
+    p90_interval_ms: tuple[float, float] | None
+    percentile_runs: int
     cpu_p50_ms: float | None
     import_ms: float
     load_ms: float

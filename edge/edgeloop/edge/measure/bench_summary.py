@@ -12,7 +12,7 @@ from edgeloop.edge.measure.bench_records import ConditionRecord, Latency, Pair, 
 from edgeloop.edge.measure.prepared_model import PreparedModel
 from edgeloop.edge.measure.ratios import paired
 from edgeloop.edge.measure.scenarios import ScenarioResult, query_ms, scenario_result
-from edgeloop.edge.measure.statistics import turn_medians
+from edgeloop.edge.measure.statistics import percentile_interval, turn_medians
 from edgeloop.edge.measure.steady_state import find_steady_state
 from edgeloop.edge.on_device.percentiles import percentile
 
@@ -36,6 +36,8 @@ def summarize(
         p90_ms=percentile(wall, 90),
         p95_ms=percentile(wall, 95),
         p99_ms=percentile(wall, 99),
+        p90_interval_ms=percentile_interval(wall, 90),
+        percentile_runs=len(wall),
         cpu_p50_ms=percentile(cpu, 50),
         first_ms=s.first_ms,
         steady=settled,
