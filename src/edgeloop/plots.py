@@ -18,6 +18,8 @@ LINES = ("-", "--", ":", "-.")  # one for each round of Matplotlib's ten colours
 MARKERS = "osD^v<>PX*"  # points of equal size and accuracy lie on each other
 WIDTH_IN, HEIGHT_IN = 9, 3.6
 WIDE = 5.0  # largest over smallest value, above which an axis is logarithmic
+REACH = 0.015, 0.04  # of the ranges of x and y: a marker's width and height on a picture of WIDTH_IN by HEIGHT_IN
+MARKER_IN = 0.13
 FEW_LABELS = 30  # last over first mark of a logarithmic axis, above which every second one would hide the next
 
 Draw = Callable[[Any], None]
@@ -45,17 +47,46 @@ def figure(draw: Draw, caption: str, height_in: float = HEIGHT_IN) -> str:
     draw(axes)
     for axis in (axis for axis in (axes.xaxis, axes.yaxis) if axis.get_scale() == "log"):
         low, high = axis.get_view_interval()
+        if high > WIDE * low:
+            axis.get_minor_locator().set_params(subs=(2, 5))
         axis.set_major_formatter("{x:g}")  # 0.2, not 2 x 10^-1
         axis.set_minor_formatter("{x:g}" if high < FEW_LABELS * low else "")
     drawn = io.StringIO()
     drawing.savefig(drawn, format="svg")
     picture = drawn.getvalue()
-    return f"<figure>{picture[picture.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    shown = f"<div class=scroll>{picture[picture.index('<svg') :]}</div>"
+    return f"<figure>{shown}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def legend_beside(axes: Any) -> None:
     """Right of the axes, where it hides nothing."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
+
+
+def side_by_side(points: Sequence[tuple[float, float]]) -> list[float]:
+    """How many marker widths to move each point to the right, so that markers do not cover each other.
+
+    Points that lie closer than REACH of both ranges form a row around the middle of their places.
+    """
+    spans = [max(max(values) - min(values), 1e-12) for values in zip(*points, strict=True)]
+    rows: list[list[int]] = []
+    for k, point in enumerate(points):
+        near = [row for row in rows if any(_close(points[other], point, spans) for other in row)]
+        if near:
+            near[0].append(k)
+        else:
+            rows.append([k])
+    moved = [0.0] * len(points)
+    for row in rows:
+        for place, k in enumerate(row):
+            moved[k] = place - (len(row) - 1) / 2
+    return moved
+
+
+def moved_right(axes: Any, markers: float) -> Any:
+    """The transform that draws data so many marker widths further right."""
+    shift = need("matplotlib.transforms", extra="plots").ScaledTranslation
+    return axes.transData + shift(markers * MARKER_IN, 0, axes.figure.dpi_scale_trans)
 
 
 def is_wide(values: Sequence[float]) -> bool:
@@ -68,6 +99,10 @@ def limits(values: Sequence[float], least: float = 1.0) -> tuple[float, float]:
     room = 0.1 * max(least, max(values) - min(values))
     middle, half = (max(values) + min(values)) / 2, max(least, max(values) - min(values)) / 2
     return middle - half - room, middle + half + room
+
+
+def _close(one: tuple[float, float], other: tuple[float, float], spans: Sequence[float]) -> bool:
+    return all(abs(a - b) <= reach * span for a, b, reach, span in zip(one, other, REACH, spans, strict=True))
 
 
 def _figures() -> Any:

@@ -200,9 +200,10 @@ def _result(
     search = None
     if SEARCH in beside:
         search = read_json(beside[SEARCH], SEARCH)
-        report = search_report(bundle.manifest.name, search).encode()
-        for name, content in ((SEARCH, beside[SEARCH]), (REPORT, report)):
-            write_file(bundle.path.with_name(f"{bundle.path.name}.{name}"), content)
+        places = {name: bundle.path.with_name(f"{bundle.path.name}.{name}") for name in (SEARCH, REPORT)}
+        report = search_report(bundle.manifest.name, search, bundle.path, places[REPORT]).encode()
+        write_file(places[SEARCH], beside[SEARCH])
+        write_file(places[REPORT], report)
         notes = [*notes, *filter(None, [lacking()])]
     bundle.path.with_name(f"{bundle.path.name}.{JOURNAL}").unlink(missing_ok=True)  # the search is over
     return ConvertResult(bundle=bundle, parity=tuple(parity), notes=tuple(notes), search=search, cached=cached)

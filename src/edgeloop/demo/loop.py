@@ -94,7 +94,7 @@ def run_demo(options: DemoOptions, progress: Progress = silent, say: Say = lambd
     with own_device(run.out):
         document, bundle, measured = _run_steps(run, parts, device, options.rounds)
     run.seconds["total"] = round(time.perf_counter() - start, 1)
-    document = {"data": parts.test.name, **document, "seconds": run.seconds}
+    document = {"data": parts.test.name, "seed": options.seed, **document, "seconds": run.seconds}
     write_file(run.out / "demo.json", json.dumps(document, indent=1).encode() + b"\n")
     tables = latency_table(measured.records), start_table(measured.records)
     notes = write_report(run.out / "report.html", document, tables)

@@ -9,8 +9,8 @@ from typing import Any
 
 from edgeloop.atomic import write_file
 from edgeloop.convert.present import variant_table
-from edgeloop.page import page, table, titled
-from edgeloop.plots import GREY, MARKERS, figure, lacking, legend_beside, limits
+from edgeloop.page import bundle_line, link, page, table, titled, written
+from edgeloop.plots import GREY, MARKERS, figure, lacking, legend_beside, limits, moved_right, side_by_side
 from edgeloop.result import Table
 
 
@@ -27,6 +27,9 @@ def write_report(path: Path, document: Mapping[str, Any], measured: Sequence[Tab
     notes = list(filter(None, [lacking()]))
     parts = [
         f"<h1>edgeloop demo: the whole loop on {html.escape(document['data'])}</h1>",
+        f"<p>{html.escape(written())} Seed {document['seed']}.</p>",
+        bundle_line(Path(document["bundle"]), path),
+        f"<p>All numbers: {link(path.with_name('demo.json'), 'demo.json', path)}.</p>",
         *(f"<p>{html.escape(note)}</p>" for note in notes),
         titled(accuracy_table(document)),
         figure(
@@ -35,7 +38,8 @@ def write_report(path: Path, document: Mapping[str, Any], measured: Sequence[Tab
         ),
         figure(
             lambda axes: _size_plot(axes, document),
-            "Size and accuracy of each variant. Further left is smaller, further up is more accurate.",
+            "Size and accuracy of each variant. Further left is smaller, further up is more accurate. Markers that "
+            "would cover each other stand side by side.",
         ),
         "<h2>Variants</h2>",
         titled(variant_table(f"release 2: {document['bundle']}", document["variants"])),
@@ -77,9 +81,10 @@ def _rounds_plot(axes: Any, document: Mapping[str, Any]) -> None:
 
 
 def _size_plot(axes: Any, document: Mapping[str, Any]) -> None:
-    for k, variant in enumerate(document["variants"]):
-        point = variant["bytes"] / 1e3, 100 * variant["accuracy"]
-        axes.scatter(*point, s=70, alpha=0.8, marker=MARKERS[k % len(MARKERS)], label=variant["id"])
+    points = [(variant["bytes"] / 1e3, 100 * variant["accuracy"]) for variant in document["variants"]]
+    for k, (variant, point, right) in enumerate(zip(document["variants"], points, side_by_side(points), strict=True)):
+        style = {"s": 70, "alpha": 0.8, "marker": MARKERS[k % len(MARKERS)], "label": variant["id"]}
+        axes.scatter(*point, transform=moved_right(axes, right), **style)
     legend_beside(axes)
     axes.set_ylim(*limits([100 * variant["accuracy"] for variant in document["variants"]]))
     axes.set_xlim(0, 1.1 * max(variant["bytes"] for variant in document["variants"]) / 1e3)

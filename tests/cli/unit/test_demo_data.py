@@ -104,6 +104,7 @@ def test_training_options_that_cannot_be_are_refused(wrong, says):
 
 DOCUMENT = {
     "data": "a <set>",
+    "seed": 3,
     "bundle": "out/release-2",
     "train": {"before": 0.9, "central": 0.99},
     "federated": {
@@ -126,6 +127,7 @@ def test_without_matplotlib_the_report_keeps_its_tables_and_says_what_to_install
     (note,) = write_report(tmp_path / "report.html", DOCUMENT, [Table("times", ["variant"], [["int8"]])])
     page = (tmp_path / "report.html").read_text()
     assert "pip install 'edgeloop[plots]'" in note and "edgeloop[plots]" in page
+    assert "Seed 3." in page and "release-2/manifest.json" in page
     assert "<svg" not in page and "<td>int8</td>" in page and "<td>97.0%</td>" in page and "a &lt;set&gt;" in page
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,9 +129,10 @@ def test_the_report_and_the_document_hold_the_front(found):
     assert document["best"] in document["front"] and document["tried"][document["best"]]["holds"]
     assert all(row["latency_ms"] > 0 and row["latency_ratio"] > 0 for row in document["tried"])
     pytest.importorskip("matplotlib", reason="Matplotlib is not installed: pip install 'edgeloop[plots]'")
-    page = search_report("digits", document)
+    page = search_report("digits", document, Path("out/digits"), Path("out/digits.report.html"))
     assert page.count("<svg") == 1
-    assert re.findall(r"(?:src|href)=[\"']?(?![\"']?#)[^ >]*", page) == []  # it needs nothing beside it
+    leads_to = re.findall(r"(?:src|href)=[\"']?(?![\"']?#)[^ >]*", page)
+    assert leads_to == ["href='digits/manifest.json'"]  # it needs nothing beside it
 
 
 def test_a_budget_out_of_reach_is_an_error_with_the_best(job):

@@ -32,9 +32,11 @@ def record(**changes) -> dict:
         "runtime": "litert",
         "delegate": None,
         "device": "local",
+        "batch": 1,
         "n": N,
         "p50_ms": 1.0,
         "p90_ms": None,
+        "p90_interval_ms": None,
         "p95_ms": None,
         "p99_ms": None,
         "cpu_p50_ms": 0.9,
@@ -60,6 +62,7 @@ def document(*records, ratios=()) -> dict:
         "bench": list(records),
         "ratios": list(ratios),
         "host": {"machine": "x86_64"},
+        "devices": {"local": {"machine": "x86_64", "cpus": 2, "capabilities": {"os": "an OS", "board": "unknown"}}},
         "seed": 7,
         "notes": ["int4 was left out: <no kernel>."],
     }
@@ -69,8 +72,8 @@ def document(*records, ratios=()) -> dict:
 def page_of(tmp_path):
     pytest.importorskip("matplotlib", reason="Matplotlib is not installed: pip install 'edgeloop[plots]'")
 
-    def write(*records, **more) -> str:
-        assert write_bench_report(document(*records, **more), TABLES, tmp_path / "report.html") == []
+    def write(*records, model=None, **more) -> str:
+        assert write_bench_report(document(*records, **more), TABLES, tmp_path / "report.html", model) == []
         return (tmp_path / "report.html").read_text()
 
     return write
@@ -85,13 +88,13 @@ def test_a_page_needs_nothing_beside_it_and_each_picture_is_whole(page_of):
     page = page_of(record(), record(variant="float32"))
     assert re.findall(r"(?:src|href)=[\"']?(?![\"']?#)[^ >]*", page) == []
     pictures = SVG.findall(page)
-    assert len(pictures) == 1 + 2 * 2  # the distribution of all, a histogram and a series of each
+    assert len(pictures) == 2 + 2 * 2  # latency and distribution of all, a histogram and a series of each
     for picture in pictures:
         ET.fromstring(picture)
 
 
 def test_every_run_is_drawn(page_of):
-    series = SVG.findall(page_of(record()))[2]
+    series = SVG.findall(page_of(record()))[3]
     frame = ET.fromstring(series).findall(".//{*}clipPath/{*}rect")[0]
     left, width = float(frame.get("x")), float(frame.get("width"))
     points = [use for use in ET.fromstring(series).iter("{http://www.w3.org/2000/svg}use") if use.get("style")]
@@ -99,9 +102,39 @@ def test_every_run_is_drawn(page_of):
     assert len({(p.get("x"), p.get("y")) for p in inside if "fill: #0066cc" in p.get("style")}) >= N
 
 
+def test_latency_is_drawn_from_the_median_to_the_90th_percentile_with_its_interval(page_of):
+    found = words(SVG.findall(page_of(record(p90_ms=1.03, p90_interval_ms=[1.02, 1.04])))[0])
+    assert {"p50", "p90", "95% interval of p90", "milliseconds per call", "int8"} <= found
+
+
+def test_calls_of_one_sample_and_of_a_batch_share_no_axis(page_of):
+    pair = {"variant": "int8", "runtime": "litert", "device": "local"}
+    ratio = {"of": pair, "to": pair, "wall": {"ratio": 2.0, "low": 1.9, "high": 2.1}, "cpu": None, "n": 3}
+    rows = [record(variant="one"), record(variant="another"), record(variant="sixteen", batch=16)]
+    pictures = [words(picture) for picture in SVG.findall(page_of(*rows, ratios=[ratio, ratio]))]
+    assert len(pictures) == 3 + 3 + 3 * 2  # latency, distribution and ratios of each batch
+    assert not any({"one", "another"} & found and "sixteen" in found for found in pictures)
+
+
+def test_what_no_device_tells_is_said_once_and_what_one_lacks_in_its_row(page_of):
+    blind = reading(0.0, throttled="unknown") | {"governor": "unknown", "frequency_mhz": "unknown"}
+    nothing = {"before": blind, "during": [], "after": blind}
+    page = page_of(record(conditions=nothing), record(variant="float32", conditions=nothing))
+    assert page.count("unknown") == 0 and page.count("clock, governor, temperature, throttled") == 1
+    page = page_of(record(conditions=nothing), record(variant="float32"))
+    assert "Unknown: throttled, governor, clock." in page and page.count("Governor: ondemand") == 1
+
+
+def test_the_page_says_on_which_machines_when_with_which_seed_and_leads_to_the_bundle(page_of, tmp_path):
+    (tmp_path / "a bundle").mkdir()
+    page = page_of(record(), model=tmp_path / "a bundle")
+    assert "(seed 7)" in page and "Written on 20" in page and "<td>an OS</td>" in page
+    assert "<a href='a%20bundle/manifest.json'>a bundle</a>" in page and "edgeloop browse" in page
+
+
 def test_percentiles_that_are_insufficient_are_no_line(page_of):
     page = page_of(record(p90_ms=1.03))
-    histogram = words(SVG.findall(page)[1])
+    histogram = words(SVG.findall(page)[2])
     assert {"p50 1 ms", "p90 1.03 ms"} <= histogram
     assert not any(word.startswith(("p95", "p99")) for word in histogram)
 
@@ -115,10 +148,10 @@ def test_profiled_operators_and_ratios_have_pictures_of_their_own(page_of):
     ratio["cpu"] = {"ratio": 0.4, "low": None, "high": None}
     rows = [record(variant="float32"), record(profile=operators), record(variant="float16")]
     pictures = SVG.findall(page_of(*rows, ratios=[ratio, ratio | {"cpu": None}]))
-    assert len(pictures) == 1 + 1 + 2 + 3 + 2
-    assert {"int8", "time relative to float32 on litert on local", "wall time", "CPU time"} <= words(pictures[1])
-    assert {"0 OP_0", "24 OP_24", "5 others"} <= words(pictures[6])  # 25 bars, and one for the rest
-    assert "25 OP_25" not in words(pictures[6])
+    assert len(pictures) == 1 + 1 + 1 + 2 + 3 + 2
+    assert {"int8", "time relative to float32 on litert on local", "wall time", "CPU time"} <= words(pictures[2])
+    assert {"0 OP_0", "24 OP_24", "5 others"} <= words(pictures[7])  # 25 bars, and one for the rest
+    assert "25 OP_25" not in words(pictures[7])
 
 
 def test_what_is_invalid_emulated_or_left_out_is_said_and_escaped(page_of):
@@ -170,11 +203,11 @@ def test_a_wide_spread_has_a_logarithmic_axis_and_loses_no_run(slowest, scale):
 
 def test_conditions_are_values_or_unknown(page_of):
     page = page_of(record())
-    assert "Throttled: no. Governor: ondemand. Temperature: unknown. Clock: 600 to 1500 MHz." in page
+    assert "Throttled: no. Governor: ondemand. Clock: 600 to 1500 MHz." in page
     assert "Contended (wall time above CPU time): no. " in page
-    assert "Contended (wall time above CPU time): unknown. " in page_of(record(contended="unknown"))
+    assert "Unknown for all rows: contended (wall time above cpu time), temp" in page_of(record(contended="unknown"))
     nobody_knows = {"before": {}, "during": [{"throttled": "unknown", "governor": "unknown"}], "after": {}}
-    assert "Throttled: unknown. Governor: unknown." in page_of(record(conditions=nobody_knows))
+    assert "Unknown: throttled, governor, clock." in page_of(record(conditions=nobody_knows), record(variant="other"))
     somewhen = {"before": {}, "during": [{"throttled": True}], "after": {}}
     assert "Throttled: yes, at an unknown time." in page_of(record(conditions=somewhen))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from edgeloop.convert.search.metric import Metric
-from edgeloop.page import page, table
-from edgeloop.plots import BLUE, GREY, figure, lacking, limits
+from edgeloop.page import bundle_line, page, table, written
+from edgeloop.plots import BLUE, GREY, figure, lacking, limits, moved_right, side_by_side
 
 POINT = 60.0  # area of a mix as fast as float32, in square points; the area is the latency
 MOST = 16.0  # times that area: more would hide neighbours
@@ -18,18 +19,22 @@ COLUMNS = ("SNR dB", "latency relative to float32", "latency, ms", "Pareto front
 Mix = Mapping[str, Any]
 
 
-def search_report(name: str, document: Mapping[str, Any]) -> str:
-    """A page about one search; `document` is what `search_document` gives, or `OUT.search.json` holds."""
+def search_report(name: str, document: Mapping[str, Any], bundle: Path, path: Path) -> str:
+    """A page about one search, to be written at `path`; `document` is what `search_document` gives, or
+    `OUT.search.json` holds. A search draws nothing at random, so it has no seed."""
     tried, metric = document["tried"], Metric(document["metric"])
     best = tried[document["best"]]
     ordered = sorted(range(len(tried)), key=lambda k: (tried[k]["bytes"], metric.badness(tried[k]["value"])))
     caption = (
         f"Size and {metric} of each mix. The area of a point shows the latency; a filled point is on the Pareto front "
-        f"of size, {metric} and latency. The dashed line is the source model."
+        f"of size, {metric} and latency. Points that would cover each other stand side by side. The dashed line is the "
+        "source model."
     )
     parts = [
         f"<h1>{html.escape(name)}: the smallest mix of schemes within the accuracy budget</h1>",
         f"<p>{html.escape(_summary(best, document))}</p>",
+        f"<p>{html.escape(written())} A search has no seed: it draws nothing at random.</p>",
+        bundle_line(bundle, path),
         f"<p>{html.escape(lacking())}</p>" if lacking() else "",
         figure(lambda axes: draw_front(axes, document), caption, 4.5),
         "<p>Each latency is the median of runs that were interleaved with runs of float32. Compare the ratios: "
@@ -55,10 +60,13 @@ def draw_front(axes: Any, document: Mapping[str, Any]) -> None:
     """Every mix by size and accuracy. The line joins those that no smaller mix equals in accuracy; `best`, the plain
     schemes and the front are named, in this order, where no other name is in the way."""
     tried, front, metric = document["tried"], set(document["front"]), Metric(document["metric"])
+    points = [_at(mix, metric) for mix in tried]
+    moved = side_by_side(points)
     for index, mix in enumerate(tried):
         area = POINT * min(MOST, max(0.1, mix["latency_ratio"]))
         filled = BLUE if index in front else "none"
-        axes.scatter(*_at(mix, metric), s=area, facecolor=filled, edgecolor=BLUE, alpha=0.7)
+        place = moved_right(axes, moved[index])
+        axes.scatter(*points[index], s=area, facecolor=filled, edgecolor=BLUE, alpha=0.7, transform=place)
     steps = [_at(mix, metric) for mix in _staircase(tried, metric)]
     axes.plot([x for x, _ in steps], [y for _, y in steps], color=BLUE)
     source = metric.drawn(document["reference"])

@@ -104,5 +104,5 @@ def bench(
         write_bench(document, out)
     remarks = [*result.notes, *notes(result.records)]
     if report is not None:
-        remarks += write_bench_report(document, overview(result), report)
+        remarks += write_bench_report(document, overview(result), report, model)
     return CommandResult(document, tables(result), remarks)

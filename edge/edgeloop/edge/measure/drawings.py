@@ -35,6 +35,28 @@ def draw_shares(axes: Any, records: Sequence[Record], labels: Sequence[str]) -> 
     legend_beside(axes)
 
 
+def draw_latency(axes: Any, records: Sequence[Record], labels: Sequence[str]) -> None:
+    """A row each: a line from the median to the 90th percentile, with the interval of the latter above it."""
+    drawn = []
+    for k, record in enumerate(records):
+        middle, slow, interval = record["p50_ms"], record["p90_ms"], record["p90_interval_ms"]
+        drawn += [value for value in (middle, slow, *(interval or ())) if value is not None]
+        if None not in (middle, slow):
+            axes.plot([middle, slow], [k, k], color=BLUE)
+        for value, marker, name in ((middle, "o", "p50"), (slow, "|", "p90")):
+            if value is not None:
+                axes.plot(value, k, marker, color=BLUE, markersize=9, label=name if k == 0 else None)
+        if interval:
+            label = "95% interval of p90" if k == 0 else None
+            axes.plot(interval, [k - 0.25] * 2, color=GREY, linewidth=3, solid_capstyle="butt", label=label)
+    axes.set_yticks(range(len(records)), labels, fontsize="small")
+    axes.invert_yaxis()
+    if drawn and is_wide(drawn):
+        axes.set_xscale("log")
+    axes.set_xlabel("milliseconds per call")
+    legend_beside(axes)
+
+
 def draw_histogram(axes: Any, record: Record) -> None:
     times = np.asarray(record["wall_ms"])
     edges: Any = 60

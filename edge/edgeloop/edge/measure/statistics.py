@@ -21,7 +21,8 @@ def percentile_interval(times_ms: Sequence[float], q: int) -> tuple[float, float
     """Two of the times, between which the percentile of all runs to come lies with 95% confidence, whatever their
     distribution; None: too few runs for the percentile itself.
 
-    How many of n runs lie below it is binomial, which gives the ranks (Conover, Practical Nonparametric Statistics, 3.2).
+    How many of n runs lie below it is binomial, which gives the ranks (Conover, Practical Nonparametric Statistics,
+    section 3.2).
     """
     n, p = len(times_ms), q / 100
     if n < FEWEST_RUNS[q]:
