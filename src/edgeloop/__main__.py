@@ -9,6 +9,7 @@ import _signal
 import os
 import sys
 
+INTERRUPTED = 130  # as in errors.py, which is not loaded yet
 SIGNALS = (_signal.SIGINT, _signal.SIGTERM)
 LINE = b"edgeloop: interrupted; every process that was started has ended.\n"
 DOCUMENT = (
@@ -25,16 +26,29 @@ def main() -> None:
         from edgeloop.cli import main as command_line
 
         command_line()
+    except SystemExit as e:
+        if e.code == INTERRUPTED:
+            _exit_interrupted()
+        raise
     finally:  # what is left is to exit, and all that was started has ended: no signal needs an answer
         for number in SIGNALS:
             _signal.signal(number, _signal.SIG_DFL)
+
+
+def _exit_interrupted() -> None:
+    """End with that exit code. By itself Python ends with a SIGINT of its own where a KeyboardInterrupt has left the text
+    of an `exec`, though it was caught: of a dataclass that was being made, for one."""
+    import atexit
+
+    atexit._run_exitfuncs()
+    os._exit(INTERRUPTED)
 
 
 def _end(number: int, frame: object) -> None:
     os.write(2, LINE)
     if "--json" in sys.argv:
         os.write(1, DOCUMENT)
-    os._exit(130)
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

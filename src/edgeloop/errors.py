@@ -21,6 +21,7 @@ A device imports this file alone, so it is Python 3.9 and needs nothing but the 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -125,7 +126,15 @@ def error_to_json(error: BaseException) -> dict[str, Any]:
     document = {"type": type(error).__name__, "exit_code": EdgeloopError.exit_code, "found": str(error), "advice": ""}
     if isinstance(error, EdgeloopError):
         document.update(exit_code=error.exit_code, found=error.sentence, advice=error.advice)
+    if isinstance(error, ModuleNotFoundError):
+        document["advice"] = install_line(error)
     return document
+
+
+def install_line(error: ModuleNotFoundError) -> str:
+    """What installs a package that this Python lacks; the names of those that edgeloop uses differ in dashes alone."""
+    package = (error.name or "the package").partition(".")[0].replace("_", "-")
+    return f"Run there: {sys.executable} -m pip install {package}"
 
 
 def error_from_json(
@@ -140,12 +149,12 @@ def error_from_json(
     """
     fields: Mapping[str, Any] = document if isinstance(document, dict) else {"found": document}
     name, found = str(fields.get("type") or "an error"), one_line(fields.get("found") or "", FIELD_LIMIT)
+    advice = one_line(fields.get("advice") or "", FIELD_LIMIT)
     kind = ERRORS.get(name)
     if kind is not None:
-        advice = one_line(fields.get("advice") or "", FIELD_LIMIT)
         return kind(found or "no reason given", advice=advice, where=where)
     failed = f"{doing} failed with" if doing else "failed with"
-    return foreign(f"{failed} {one_line(name, 80)}: {found or 'no reason given'}", where=where)
+    return foreign(f"{failed} {one_line(name, 80)}: {found or 'no reason given'}", advice=advice, where=where)
 
 
 def one_line(text: object, limit: int | None = LINE_LIMIT) -> str:

@@ -16,6 +16,7 @@ TAIL_BYTES = 2000  # of its log
 
 OLDEST_PYTHON = (3, 9)  # that runs the program of a device
 OLD_PYTHON = 121  # the exit code of that program on an older one
+NO_PACKAGE = 122  # of it on one that lacks a package
 
 _ASKED = "It was asked to end: try again."
 _ADVICE = {
@@ -59,6 +60,8 @@ class ExitStatus:
         """What to do where the child had a model at hand, or an old Python; empty where nothing is known."""
         if self.code == OLD_PYTHON:
             return "Name a newer Python there: ssh://HOST/PATH/TO/PYTHON or local:PYTHON."
+        if self.code == NO_PACKAGE:
+            return "Or name another Python there: ssh://HOST/PATH/TO/PYTHON or local:PYTHON."
         return _ADVICE.get(self.signal, "Take another runtime or variant.") if self.signal else ""
 
     def __str__(self) -> str:

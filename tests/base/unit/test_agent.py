@@ -83,6 +83,14 @@ def test_an_agent_that_runs_a_model_loads_neither_openssl_nor_what_reads_bundles
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+def test_a_python_without_a_package_names_what_installs_it():
+    """-S: an environment without packages."""
+    command = [sys.executable, "-E", "-s", "-S", local_program(), "edge.on_device.serving.serve"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    said = f"No module named 'numpy'. Run there: {sys.executable} -m pip install numpy\n"
+    assert (done.returncode, done.stdout, done.stderr) == (NO_PACKAGE, "", said)
+
+
 def test_a_frame_comes_back_as_it_went():
     stream = io.BytesIO()
     frames.write_frame(stream, {"id": 7, "op": "run"}, b"\0\n\xff")

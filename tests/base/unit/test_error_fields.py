@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 
 import pytest
 
@@ -87,6 +88,13 @@ def test_what_describes_no_error_is_still_one_of_ours(said):
     error = error_from_json(said, where="pi", doing="run")
     assert type(error) is DeviceError
     assert str(error).startswith("pi: run failed with ")
+
+
+def test_a_package_that_a_device_lacks_comes_with_what_installs_it():
+    told = error_from_json(error_to_json(ModuleNotFoundError("none", name="ai_edge_litert.interpreter")), doing="probe")
+    assert str(told) == (
+        f"probe failed with ModuleNotFoundError: none. Run there: {sys.executable} -m pip install ai-edge-litert"
+    )
 
 
 def test_what_a_hostile_process_says_is_cut():

@@ -87,6 +87,7 @@ def handles(pid: int, number: signal.Signals) -> bool:
 
 def test_before_the_command_line_is_loaded_the_words_are_the_same():
     later = Interruption("interrupted; every process that was started has ended.")
+    assert start.INTERRUPTED == INTERRUPTED
     assert start.LINE.decode() == f"edgeloop: {later}\n"
     assert json.loads(start.DOCUMENT) == {"error": error_to_json(later)}
 

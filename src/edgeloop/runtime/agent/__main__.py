@@ -10,7 +10,17 @@ import sys
 
 
 def main() -> None:
-    importlib.import_module(f"edgeloop.{sys.argv[1]}").main(sys.argv[2:])
+    try:
+        module = importlib.import_module(f"edgeloop.{sys.argv[1]}")
+    except ModuleNotFoundError as e:
+        if (e.name or "").startswith("edgeloop"):
+            raise
+        from edgeloop.errors import install_line
+        from edgeloop.processes.exit_status import NO_PACKAGE
+
+        print(f"{e}. {install_line(e)}", file=sys.stderr)
+        sys.exit(NO_PACKAGE)
+    module.main(sys.argv[2:])
 
 
 if __name__ == "__main__":
