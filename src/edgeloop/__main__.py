@@ -36,8 +36,8 @@ def main() -> None:
 
 
 def _exit_interrupted() -> None:
-    """End with that exit code. By itself Python ends with a SIGINT of its own where a KeyboardInterrupt has left the text
-    of an `exec`, though it was caught: of a dataclass that was being made, for one."""
+    """End with that exit code. By itself Python ends with a SIGINT of its own where a KeyboardInterrupt, though it was
+    caught, has left the text of an `exec`: of a dataclass that was being made, for one."""
     import atexit
 
     atexit._run_exitfuncs()

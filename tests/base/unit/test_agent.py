@@ -16,7 +16,7 @@ from edgeloop.errors import DeviceError, EdgeloopError, TargetError
 from edgeloop.processes import children, frames
 from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
-from edgeloop.processes.exit_status import signal_of
+from edgeloop.processes.exit_status import NO_PACKAGE, signal_of
 from edgeloop.runtime import client, connection, ssh
 from edgeloop.runtime.agent.serve_model import RUNS_LIMIT, timed
 from edgeloop.runtime.device import Device, Host, parse_device
