@@ -13,7 +13,7 @@ from edgeloop.errors import DeviceError
 from edgeloop.processes.children import owned
 from edgeloop.runtime.device import Device
 from edgeloop.runtime.program import ISOLATED, local_program
-from edgeloop.runtime.ssh import connect_ssh
+from edgeloop.runtime.ssh import COMMAND_TIMEOUT_S, connect_ssh
 
 
 class Connection(Protocol):
@@ -61,8 +61,10 @@ class LocalConnection:
 
 
 @contextlib.contextmanager
-def connect(device: Device) -> Iterator[Connection]:
+def connect(device: Device, timeout_s: float = COMMAND_TIMEOUT_S) -> Iterator[Connection]:
     """Reach a device for as long as the block runs. Within it, further connects to the same device share the line.
+
+    `timeout_s` is for each thing that is needed to start a program there; a login has its own, of 20 s.
 
     Raises:
         DeviceError: It cannot be reached; with ssh's own reason.
@@ -70,5 +72,5 @@ def connect(device: Device) -> Iterator[Connection]:
     if device.ssh is None:
         yield LocalConnection(device.python)
     else:
-        with connect_ssh(device.ssh, device.python) as connection:
+        with connect_ssh(device.ssh, device.python, timeout_s) as connection:
             yield connection

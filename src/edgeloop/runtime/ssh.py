@@ -57,12 +57,18 @@ class _SharedConnection:
 
 @dataclass
 class SshConnection:
-    """A connection to a host and port that other ssh commands use, until its last user closes it."""
+    """A connection to a host and port that other ssh commands use, until its last user closes it.
+
+    Attributes:
+        timeout_s: For each command, and for the login shell before a program starts.
+        greeting: What the login shell printed before the last command.
+    """
 
     host: Host
     python: Path
     shared: _SharedConnection
-    greeting: bytes = b""  # what the login shell printed before the last command
+    timeout_s: float = COMMAND_TIMEOUT_S
+    greeting: bytes = b""
     remote = True
 
     @contextlib.contextmanager
@@ -84,11 +90,11 @@ class SshConnection:
     def _skip_greeting(self, child: subprocess.Popen) -> None:
         """Read up to the mark. Where the output ends before, the next who reads finds that end, and says why."""
         assert child.stdout is not None
-        pipe, seen, deadline = child.stdout.fileno(), b"", time.monotonic() + COMMAND_TIMEOUT_S
+        pipe, seen, deadline = child.stdout.fileno(), b"", time.monotonic() + self.timeout_s
         while not seen.endswith(MARK):
             ready = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]
             if not ready or len(seen) > GREETING_LIMIT_BYTES:
-                within = "" if ready else f" in {COMMAND_TIMEOUT_S:g} s"
+                within = "" if ready else f" in {self.timeout_s:g} s"
                 raise DeviceError(
                     f"its login shell ran no command{within} ({len(seen)} bytes came, the last line: "
                     f"{last_line(seen) or 'none'})",
@@ -100,13 +106,13 @@ class SshConnection:
                 return
             seen += byte
 
-    def run(self, command: str, data: bytes = b"", timeout_s: float = COMMAND_TIMEOUT_S) -> bytes:
+    def run(self, command: str, data: bytes = b"") -> bytes:
         """What a POSIX shell command printed on the device.
 
         Raises:
             DeviceError: It failed, with its last words, or took longer than `timeout_s`.
         """
-        return self._checked(*self._answer(command, data, timeout_s))
+        return self._checked(*self._answer(command, data))
 
     def _checked(self, done: CommandOutput, out: bytes) -> bytes:
         if not done.status.ok:
@@ -117,15 +123,15 @@ class SshConnection:
             )
         return out
 
-    def _answer(
-        self, command: str, data: bytes = b"", timeout_s: float = COMMAND_TIMEOUT_S
-    ) -> tuple[CommandOutput, bytes]:
+    def _answer(self, command: str, data: bytes = b"") -> tuple[CommandOutput, bytes]:
         """How a command ended, and what it printed after the mark."""
         where = f"ssh {self.host.host}"
         try:
-            done = run_command(self._ssh(f"{MARKED}; {command}"), data, timeout_s=timeout_s, env=ssh_env())
+            done = run_command(self._ssh(f"{MARKED}; {command}"), data, timeout_s=self.timeout_s, env=ssh_env())
         except TimeoutError as e:
-            raise DeviceError(f"no answer in {timeout_s:g} s", advice="Check that it is running.", where=where) from e
+            raise DeviceError(
+                f"no answer in {self.timeout_s:g} s", advice="Check that it is running.", where=where
+            ) from e
         greeting, mark, out = done.out.partition(MARK)
         self.greeting = greeting
         if not mark:  # an account without a shell says so on its output: nologin, sftp only
@@ -182,8 +188,9 @@ class SshConnection:
 
 
 @contextlib.contextmanager
-def connect_ssh(host: Host, python: Path) -> Iterator[SshConnection]:
+def connect_ssh(host: Host, python: Path, timeout_s: float) -> Iterator[SshConnection]:
     """A line to the host; the first to come opens it, the last to leave closes it. Safe from several threads.
+    `timeout_s`: as SshConnection.
 
     Raises:
         MissingExtra: No ssh on this machine.
@@ -196,7 +203,7 @@ def connect_ssh(host: Host, python: Path) -> Iterator[SshConnection]:
         with shared.lock:
             if shared.socket is None:
                 shared.socket = shared.close.enter_context(logged_in(host))
-        yield SshConnection(host, python, shared)
+        yield SshConnection(host, python, shared, timeout_s)
     finally:
         with _lock:
             shared.users -= 1

@@ -266,9 +266,8 @@ def test_a_request_that_shares_its_time_with_others_names_all_of_it(tmp_path):
             asking.ask("run")
 
 
-def test_a_login_shell_that_hangs_names_the_time_that_it_was_given(monkeypatch):
-    monkeypatch.setattr(ssh, "COMMAND_TIMEOUT_S", 0.2)
-    line = ssh.SshConnection(Host("camera"), Path("python3"), ssh._SharedConnection())
+def test_a_login_shell_that_hangs_names_the_time_that_it_was_given():
+    line = ssh.SshConnection(Host("camera"), Path("python3"), ssh._SharedConnection(), timeout_s=0.2)
     with (
         owned(["sh", "-c", "echo Welcome; exec sleep 60"], stdout=subprocess.PIPE) as child,
         pytest.raises(DeviceError, match=r"ssh camera: its login shell ran no command in 0\.2 s .*last line: Welcome"),

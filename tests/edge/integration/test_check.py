@@ -24,6 +24,11 @@ def test_a_server_that_takes_one_session_of_a_connection_is_no_hindrance(new_ssh
     assert failure([found]) is None and any(finding.check == "ssh" for finding in found.findings)
 
 
+def test_a_machine_that_answers_no_command_is_given_up_after_the_time_that_was_given(new_ssh_device):
+    (found,) = check_devices([new_ssh_device("hangs", settings="ForceCommand sleep 60\n").device], timeout_s=2)
+    assert found.error is not None and found.error.found == "no answer in 2 s"
+
+
 def test_a_python_without_anything_is_exit_7_with_what_to_paste(tmp_path, monkeypatch):
     monkeypatch.setenv(HOME, str(tmp_path / "home"))
     bare = tmp_path / "python"

@@ -16,7 +16,9 @@ from edgeloop.runtime.chosen_devices import FLEET_FORMS, parse_devices
 def check(
     ctx: typer.Context,
     device: Annotated[list[str], typer.Argument(metavar="DEVICE", help=f"Check these devices: {FLEET_FORMS}.")],
-    timeout_s: Annotated[float, typer.Option(metavar="S", help="Wait at most S seconds for each device.")] = 60.0,
+    timeout_s: Annotated[
+        float, typer.Option(metavar="S", help="Wait at most S seconds for each answer of a device.")
+    ] = 60.0,
 ) -> CommandResult:
     """Check that devices have what edgeloop needs, and print what to install there."""
     found = check_devices(parse_devices(device), timeout_s, ctx.obj.say)

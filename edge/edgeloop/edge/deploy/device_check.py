@@ -40,7 +40,9 @@ class DeviceCheck:
 
 
 def check_devices(devices: Sequence[Device], timeout_s: float = TIMEOUT_S, say: Say | None = None) -> list[DeviceCheck]:
-    """Look at each device once, at all of them at once. `say` is told if no history was kept.
+    """Look at each device once, at all of them at once.
+
+    `timeout_s` is for each answer of a device. `say` is told if no history was kept.
 
     Raises:
         OptionsError: `timeout_s` is no time.
@@ -83,7 +85,7 @@ def _row(at: str, check: DeviceCheck, duration_s: float) -> HistoryRow:
 def _check(device: Device, timeout_s: float) -> DeviceCheck:
     with ExitStack() as stack:
         log = stack.enter_context(log_file())
-        connection = stack.enter_context(connect(device))
+        connection = stack.enter_context(connect(device, timeout_s))
         child = stack.enter_context(connection.start(["edge.on_device.device_facts"], log))
         conversation = Conversation(child, device.name, timeout_s, log)
         before_s = time.time()

@@ -15,7 +15,7 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.progress import Say
 from edgeloop.runtime.device import Device
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 UNREACHABLE = "unreachable"
 
 
@@ -32,7 +32,7 @@ class StatusResult:
 def read_statuses(
     devices: Sequence[Device], timeout_s: float = TIMEOUT_S, say: Say | None = None
 ) -> list[StatusResult]:
-    """Ask each device, for `timeout_s` at most once it is connected. `say` is told if no history was kept.
+    """Ask each device, `timeout_s` at most for each answer. `say` is told if no history was kept.
 
     Raises:
         InterruptedRun: Ctrl-C.

@@ -21,7 +21,7 @@ def release_client(device: Device, timeout_s: float) -> Iterator[ReleaseClient]:
     """
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(log_file())
-        connection = stack.enter_context(connect(device))
+        connection = stack.enter_context(connect(device, timeout_s))
         child = stack.enter_context(connection.start(["edge.on_device.releases.release_agent"], log))
         conversation = Conversation(child, device.name, timeout_s, log)
         stack.enter_context(conversation.signs_of_life())
