@@ -5,17 +5,21 @@ All clusters of this file are forked from one process that imported TensorFlow o
 
 import json
 import os
+import shutil
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from devices import descendants, eventually
 
+from edgeloop.cloud.train import task
 from edgeloop.cloud.train.cluster import Role
 from edgeloop.cloud.train.config import read_config, to_toml
 from edgeloop.cloud.train.evaluator import read_evaluations
 from edgeloop.cloud.train.launching import FRAMEWORKS, fork_server, parse_tasks
 from edgeloop.cloud.train.supervise import SupervisionOptions, Supervisor
+from edgeloop.cloud.train.task import launch_run
 from edgeloop.errors import DataError, DeviceError
 from edgeloop.progress import silent
 
@@ -169,14 +173,17 @@ def test_one_process_that_is_killed_or_asked_to_end_comes_to_the_same_weights(im
     assert same(weights(tmp_path / "broken"), weights(tmp_path / "unbroken"))
 
 
-def test_a_checkpoint_of_two_workers_goes_on_in_one_process(unbroken, imported, toml, tmp_path):
-    out = tmp_path / "run"
-    _, _, _ = train(imported, toml, out, "2", "loop.epochs=1")
-    before = weights(out)
-    result, said, _ = train(imported, toml, out, "1", "loop.epochs=2", "pipeline.batch=16", resume=True)
-    assert "Training goes on after step 22." in said
-    assert [record["step"] for record in result["epochs"]] == [22, 44]
-    assert not same(before, weights(out))
+def test_a_checkpoint_of_two_workers_goes_on_in_one_process(unbroken, imported, toml, tmp_path, monkeypatch):
+    shutil.copytree(unbroken[0] / "run", tmp_path / "run")
+    before, said = weights(tmp_path), []
+    started = lambda program, arguments, logs, modules: nullcontext(imported.running(program, arguments, logs))  # noqa: E731
+    monkeypatch.setattr(task, "fork_server", started)
+    config = read_config(toml, ["loop.epochs=4", "pipeline.batch=16"])
+    result = launch_run(config, tmp_path / "run", "1", resume=True, progress=silent, say=said.append)
+    assert "Training goes on after step 66." in said
+    assert [record.step for record in result.epochs] == [22, 44, 66, 88]
+    assert result.model == tmp_path / "run" / "model.keras" and result.model.is_file()
+    assert not same(before, weights(tmp_path))
 
 
 def test_wrong_data_in_one_task_ends_all_with_its_own_error(imported, toml, tmp_path):

@@ -1,12 +1,17 @@
 """What `--launch` names, and the TF_CONFIG of each task."""
 
 import json
+from functools import partial
 
 import pytest
 
 from edgeloop.cloud.train.cluster import Role, read_cluster
+from edgeloop.cloud.train.config import TrainConfig
+from edgeloop.cloud.train.data import DataConfig
 from edgeloop.cloud.train.launching import Task, addresses, parse_tasks, tf_config
-from edgeloop.errors import OptionsError
+from edgeloop.cloud.train.task import launch_run
+from edgeloop.errors import OptionsError, WriteError
+from edgeloop.progress import silent
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,20 @@ def test_tasks_are_a_count_of_workers_or_counts_by_role(text, tasks):
 def test_what_makes_no_cluster_is_refused(text, found):
     with pytest.raises(OptionsError, match=found):
         parse_tasks(text)
+
+
+def test_a_launch_is_refused_before_anything_starts(tmp_path, monkeypatch):
+    config = TrainConfig(data=DataConfig(path=tmp_path / "x.npz"))
+    launch = partial(launch_run, config, progress=silent, say=lambda line: None)
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(WriteError, match="holds files that no training wrote"):
+        launch(tmp_path, "2")
+    with pytest.raises(OptionsError, match="has the task 'wroker'"):
+        launch(tmp_path / "run", "wroker=2")
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    with pytest.raises(OptionsError, match="TF_CONFIG makes this process a task of one"):
+        launch(tmp_path / "run", "2")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_every_task_gets_the_same_cluster_and_its_own_place_in_it():
