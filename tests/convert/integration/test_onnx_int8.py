@@ -97,6 +97,22 @@ def test_a_mean_on_which_a_normalization_depends_stays_in_float():
     assert snr_db(run(data), run(made.data)) > 33
 
 
+def test_a_mean_over_positions_behind_a_normalization_stays_in_float_across_what_moves_its_values():
+    nodes = [
+        ("MatMul", "x a", "h", {}),
+        ("Tanh", "h", "t", {}),
+        ("Reshape", "t shape", "r", {}),
+        ("Transpose", "r", "turned", {"perm": [0, 2, 1]}),
+        ("GlobalAveragePool", "turned", "m", {}),
+        ("Flatten", "m", "f", {}),
+        ("Gemm", "f b", "y", {}),
+    ]
+    data = graph(nodes, {"a": normal(16, 16) / 4, "shape": np.array([0, -1, 16]), "b": normal(16, 8)})
+    made = in_int8(data)
+    assert sorted(op.op for op in made.left) == ["GlobalAveragePool", "Tanh"]
+    assert snr_db(run(data), run(made.data)) > 33
+
+
 def test_the_weights_of_a_layer_that_stays_in_float_are_stored_in_int8():
     nodes = [
         ("Transpose", "x", "t", {"perm": [1, 0, 2]}),

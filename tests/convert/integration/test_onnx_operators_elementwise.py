@@ -49,6 +49,8 @@ def test_slopes_of_each_channel_become_prelu():
     names = operators(check_nodes(nodes, feeds, constants, outputs=["a", "b"], free={"x": (0,)}))
     assert names.count("PRELU") == 1 and names.count("LEAKY_RELU") == 1
     check_nodes([N("PRelu", ["x", "s"], ["y"])], {"x": X, "s": np.float32([[0.1], [0.2]])})
+    volume = {"x": RNG.normal(size=(2, 4, 3, 5, 2)).astype(np.float32)}  # PRELU ends at 4 dimensions
+    check_nodes([N("PRelu", ["x", "s"], ["y"])], volume, {"s": constants["each"][..., None]})
 
 
 def test_clip_has_bounds_or_not_and_becomes_relu6():

@@ -58,9 +58,14 @@ def _onnx_int8(data: bytes, source: Source, calibration: Samples, form: Form, lo
     """
     give_back()
     made = to_int8(data, calibration, fixed_batch(source.inputs))
-    files = {"model-int8.onnx": made.data}
+    files: dict[str, bytes] = {"model-int8.onnx": made.data}
+    notes: tuple[str, ...] = ()
+    if len(made.data) >= len(data):
+        notes = (
+            f"larger than onnx, {len(made.data):,} bytes and {len(data):,}: so few weights save less than it adds",
+        )
     if not made.left:
-        return export_variant(form.id, Format.ONNX, form.scheme, (source.signature,), files)
+        return export_variant(form.id, Format.ONNX, form.scheme, (source.signature,), files, *notes)
     kept = listed(tuple(replace(operator, advice="") for operator in made.left))
     if form.named:
         raise ModelError(
@@ -68,7 +73,7 @@ def _onnx_int8(data: bytes, source: Source, calibration: Samples, form: Form, lo
             advice="Replace those operators, or leave out --strict: onnx-int8 is then int8 in part.",
         )
     log.say(f"{form.id} is int8 in part: {', '.join(dict.fromkeys(o.op for o in made.left))} stayed in float.")
-    return export_variant(form.id, Format.ONNX, Scheme.MIXED, (source.signature,), files, f"int8, but {kept}")
+    return export_variant(form.id, Format.ONNX, Scheme.MIXED, (source.signature,), files, f"int8, but {kept}", *notes)
 
 
 def tfjs_variants(

@@ -117,7 +117,7 @@ def prelu(n: Node, x: Value, slope: Value) -> Value:
     if n.opset < 7 and slope.rank == 1 and slope.dims[0] != 1:
         slope = per_channel(slope, x.rank)
     t = x.raw()
-    if slope.const is None or not t.dtype.is_floating or slope.rank > x.rank:
+    if slope.const is None or not t.dtype.is_floating or slope.rank > x.rank or x.rank > 4:  # which PRELU ends at
         below = unary(lambda t: tf.minimum(t, tf.zeros([], t.dtype)))(n, x)
         return add(None, unary(relu)(n, x), mul(None, slope, below))
     slopes = slope.const.astype(np.float32)
