@@ -48,6 +48,15 @@ def rooted(shape: tuple[int, ...], outputs: int) -> Any:
     return keras.Sequential([keras.Input(shape, name="x"), dense])
 
 
+def two_inputs(shapes: dict[str, tuple[int, ...]], outputs: int) -> Any:
+    """Two branches that are joined, named in another order than that of their names."""
+    import keras
+
+    right, left = (keras.Input(shapes[name], name=name) for name in ("right", "left"))
+    joined = [keras.layers.Dense(8, activation="relu")(one) for one in (right, left)]
+    return keras.Model([right, left], keras.layers.Dense(outputs)(keras.layers.Concatenate()(joined)))
+
+
 EPOCHS_SEEN = []
 
 

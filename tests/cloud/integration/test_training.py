@@ -13,7 +13,7 @@ from edgeloop.cloud.train.models import open_keras
 from edgeloop.cloud.train.run_folder import LOCK, METRICS, MODEL, SAVED_MODEL
 from edgeloop.cloud.train.trainer import train_run
 from edgeloop.cloud.train.warm_start import warm_start
-from edgeloop.errors import DataError, ModelError, OptionsError, WriteError
+from edgeloop.errors import DataError, ModelError, OptionsError, TargetError, WriteError
 from edgeloop.processes.file_lock import exclusive
 
 tf = pytest.importorskip("tensorflow")
@@ -140,6 +140,7 @@ def test_training_stops_after_patience_epochs_without_a_lower_validation_loss(to
         (["model.name=small-cnn"], ModelError, "cannot be built for this data"),
         (["model.name=small.keras"], DataError, "the data has 3 classes, and the model tells 2 apart"),
         (["model.name=wide.keras"], DataError, "x has the shape .6,. in the data, and the model takes .7,."),
+        (["model.name=mlp", f"model.options.hidden={10**13}"], TargetError, "not enough memory for this training"),
         (["model.name=none.keras"], ModelError, "none.keras cannot be loaded"),
         (["optimizer.name=adm"], OptionsError, "the optimizer adm is not known. Did you mean adam"),
         (["optimizer.options.momentun=1"], OptionsError, "the optimizer adam refuses its options"),
@@ -160,6 +161,20 @@ def test_what_does_not_fit_is_refused_before_training_and_leaves_no_folder(
     with pytest.raises(error, match=said) as raised:
         train(toml, tmp_path / "run", *changes)
     assert "\n" not in str(raised.value) and not (tmp_path / "run").exists()
+
+
+def test_two_inputs_reach_the_model_by_their_names_and_two_numbers_are_learned(tmp_path):
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(300, 4)).astype(np.float32), rng.normal(size=(300, 2)).astype(np.float32)
+    np.savez(tmp_path / "pairs.npz", left=left, right=right, y=np.stack([left[:, 0], right[:, 1]], 1))
+    (tmp_path / "train.toml").write_text("data = 'pairs.npz'\n[model]\nname = 'cloud_models:two_inputs'\n")
+    results = [
+        train(tmp_path / "train.toml", tmp_path / name, "optimizer.learning-rate=0.01", *changes)
+        for name, *changes in [("plain",), ("again", "memory.recompute=true")]
+    ]
+    assert results[0].metric == "mean_absolute_error"
+    assert results[0].best.validation_loss < 0.1  # numbers of variance 1: a tenth of it is left at most
+    assert results[1].best.validation_loss == pytest.approx(results[0].best.validation_loss, rel=1e-3)
 
 
 # Labels 1000, inputs 1, weight 0, rate 1: the first gradient is 2 (exp(0) - 1000) exp(0) = -1998, the weight becomes

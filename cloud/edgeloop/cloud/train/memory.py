@@ -13,7 +13,7 @@ from typing import Any
 from edgeloop.cloud.train.config import MemoryConfig, Precision
 from edgeloop.cloud.train.parallel.partition import crossing_tensors, nodes_in_order
 from edgeloop.convert.sources.keras_source import functional
-from edgeloop.errors import OptionsError
+from edgeloop.errors import OptionsError, TargetError, one_line
 from edgeloop.extras import need
 
 
@@ -38,6 +38,24 @@ def computing_in(model: Any, precision: Precision) -> Iterator[None]:
     finally:
         for layer, policy in zip(inner, before, strict=True):
             layer.dtype_policy = policy
+
+
+@contextlib.contextmanager
+def lack_named() -> Iterator[None]:
+    """Say in one line what helps where TensorFlow ran out of memory.
+
+    Raises:
+        TargetError: It did in the block.
+    """
+    errors = need("tensorflow", extra="cloud").errors
+    try:
+        yield
+    except errors.ResourceExhaustedError as e:
+        raise TargetError(
+            f"there is not enough memory for this training ({one_line(e, 120)})",
+            advice="Choose a smaller [pipeline] batch, or [memory] accumulate = 4, recompute = true or precision = "
+            '"bfloat16", or a smaller model.',
+        ) from e
 
 
 def forward_pass(model: Any, memory: MemoryConfig) -> Callable[[Any], Any]:

@@ -254,7 +254,9 @@ def fitting_model(config: TrainConfig, examples: Examples) -> Any:
             f"the model has {len(model.inputs)} inputs, and the data has {', '.join(shapes)}",
             advice="Store one array for each input.",
         )
-    for (name, shape), tensor in zip(shapes.items(), model.inputs, strict=True):
+    by_name = {tensor.name: tensor for tensor in model.inputs}
+    inputs = [by_name[name] for name in shapes] if set(by_name) == set(shapes) else model.inputs
+    for (name, shape), tensor in zip(shapes.items(), inputs, strict=True):
         expected = tuple(tensor.shape[1:])
         if len(shape) != len(expected) or any(e not in (None, s) for s, e in zip(shape, expected, strict=True)):
             raise DataError(

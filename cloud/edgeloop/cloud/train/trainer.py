@@ -21,6 +21,7 @@ from edgeloop.cloud.train.config import Loss, MemoryConfig, StrategyConfig, Trai
 from edgeloop.cloud.train.epochs import Beat, EpochRecord, Training, no_beat
 from edgeloop.cloud.train.loop import distributed, run_steps
 from edgeloop.cloud.train.lost_tasks import leave_together, lost_tasks_named
+from edgeloop.cloud.train.memory import lack_named
 from edgeloop.cloud.train.objective import make_objective
 from edgeloop.cloud.train.optimizer import rate_rule
 from edgeloop.cloud.train.preemption import asked_to_stop, stop_of
@@ -107,7 +108,7 @@ def train_run(
         DataError: The data cannot be read, its labels or shapes do not fit the model, or there is nothing to resume.
         OptionsError: Options that contradict the data, the machine, TF_CONFIG or each other.
         ModelError: The model cannot be built or read, or its loss is not finite.
-        TargetError: The strategy is tpu and there is none.
+        TargetError: The strategy is tpu and there is none, or the memory of a device is too small.
         DeviceError: Another task of the cluster did not start, or was lost.
         IntegrityError: No checkpoint is whole, or they are of another model.
         WriteError: The run folder is in use, holds a run already, or cannot be written.
@@ -122,7 +123,7 @@ def train_run(
     cluster = read_cluster()
     if cluster is not None and cluster.serves:
         serve_cluster(cluster)
-    with _folder(out, cluster, resume) as folder, asked_to_stop() as asked, lost_tasks_named(cluster):
+    with _folder(out, cluster, resume) as folder, asked_to_stop() as asked, lost_tasks_named(cluster), lack_named():
         prepared = prepare(config, cluster)
         asked.listen()
         name = prepared.choice.strategy.value
