@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from edgeloop import cli
-from edgeloop.cloud.train.config import read_config
+from edgeloop.cloud.train.config import OptimizerConfig, Scaling, Schedule, read_config
 from edgeloop.cloud.train.models import open_keras
+from edgeloop.cloud.train.optimizer import learning_rate
 from edgeloop.cloud.train.run_folder import LOCK, METRICS, MODEL, SAVED_MODEL
 from edgeloop.cloud.train.trainer import train_run
 from edgeloop.cloud.train.warm_start import warm_start
@@ -251,11 +252,24 @@ def test_a_model_of_keras_applications_takes_weights_that_fit_but_for_the_classe
     np.testing.assert_allclose(first(np.full((1, 32, 32, 3), 0.25, np.float32))[0, 0, 0], [-0.5] * 3, atol=1e-6)
 
 
-def test_a_starter_describes_the_data_and_trains_as_it_stands(toml, tmp_path, capfd):
+def test_a_starter_describes_the_data_and_trains_as_it_stands(tmp_path, capfd):
+    x = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+    np.savez(tmp_path / "pets.npz", x=x, y=np.where(x[:, 0] > 0, "dog", "cat"))
     file = tmp_path / "new.toml"
-    assert cli.run(["train", str(file), "--init", str(toml.with_name("data.npz"))]) == 0
-    assert "400 examples in data.npz: x [6]; 3 classes." in capfd.readouterr().out
+    assert cli.run(["train", str(file), "--init", str(tmp_path / "pets.npz")]) == 0
+    assert "200 examples in pets.npz: x [6]; 2 classes: cat, dog." in capfd.readouterr().out
     result = train(file, tmp_path / "run", "loop.epochs=1")
     assert result.metric == "accuracy" and result.batch == 32
-    assert cli.run(["train", str(file), "--init", str(toml.with_name("data.npz"))]) == WriteError.exit_code
+    assert (tmp_path / "run/labels.txt").read_text() == "cat\ndog\n"
+    assert cli.run(["train", str(file), "--init", str(tmp_path / "pets.npz")]) == WriteError.exit_code
     assert cli.run(["train", str(file)]) == OptionsError.exit_code
+
+
+def test_the_rate_of_two_replicas_grows_linearly_to_twice_that_of_one_within_the_warm_up():
+    two = learning_rate(OptimizerConfig(learning_rate=0.1, warmup_epochs=2), replicas=2, steps_per_epoch=5, epochs=4)
+    assert [float(two(step)) for step in (0, 5, 10, 15)] == pytest.approx([0.1, 0.15, 0.2, 0.2])
+    unscaled = OptimizerConfig(learning_rate=0.1, scaling=Scaling.NONE)
+    assert learning_rate(unscaled, replicas=2, steps_per_epoch=5, epochs=4) == 0.1
+    cosine = OptimizerConfig(learning_rate=0.1, schedule=Schedule.COSINE)
+    one = learning_rate(cosine, replicas=1, steps_per_epoch=5, epochs=4)
+    assert [float(one(step)) for step in (0, 10, 20)] == pytest.approx([0.1, 0.05, 0.0])

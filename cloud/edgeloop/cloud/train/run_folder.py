@@ -5,6 +5,7 @@ environment.json  versions, devices, strategy, seed
 metrics.jsonl     one line an epoch            logs/   the same for TensorBoard
 model.keras       the best epoch so far        saved_model/   the same, at the end
 checkpoints/      what --resume continues      result.json    what --json printed
+labels.txt        names of the classes, where they have any
 tasks/            the log of every task that --launch started
 """
 
@@ -15,7 +16,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +28,7 @@ from edgeloop.extras import need
 from edgeloop.processes.file_lock import exclusive
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.toml", "environment.json", "metrics.jsonl", "result.json"
-MODEL, SAVED_MODEL, LOGS = "model.keras", "saved_model", "logs"
+MODEL, SAVED_MODEL, LOGS, LABELS = "model.keras", "saved_model", "logs", "labels.txt"
 LOCK = ".lock"
 TASKS = "tasks"  # the logs of tasks that --launch started
 PACKAGES = ("edgeloop", "tensorflow", "keras", "numpy")
@@ -66,6 +67,11 @@ class RunFolder:
         """The SavedModel, with what Keras prints on the way sent to standard error."""
         with new_folder(self.path / SAVED_MODEL) as folder:
             model.export(str(folder), verbose=False)
+
+    def write_labels(self, classes: Sequence[str]) -> None:
+        """The names of the classes, one a line, as `edgeloop convert --labels` reads them; nothing if they have none."""
+        if classes:
+            write_file(self.path / LABELS, "".join(f"{name}\n" for name in classes).encode())
 
     def write_result(self, document: Mapping[str, Any]) -> None:
         write_file(self.path / RESULT, _json(document))

@@ -143,6 +143,7 @@ def train_run(
             training.run()
         model = training.best_model()
         folder.export(model)
+        folder.write_labels(prepared.training.classes)
         notes = () if prepared.coordinator is None else prepared.coordinator.notes()
         result = _result(training, out, notes=(*([rule] if rule else []), *notes))
         folder.write_result(result.to_json())
