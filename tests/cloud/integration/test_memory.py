@@ -69,6 +69,18 @@ def test_statistics_and_random_numbers_are_used_once_a_step_under_recomputation(
     assert [again for *_, again in blocks_of(net(True))].count(False) == 2  # around the two layers that keep a state
 
 
+def test_a_penalty_on_weights_counts_once_however_a_batch_is_divided(plain):
+    def penalized():
+        model = net()
+        model.layers[-2].kernel.regularizer = keras.regularizers.L2(0.1)
+        return model
+
+    penalty = 0.1 * np.square(net().layers[-2].kernel.numpy()).sum()
+    for memory in ({}, {"accumulate": 4}):
+        losses, _ = trained(penalized(), steps=1, **memory)
+        assert losses[0] - plain[0][0] == pytest.approx(penalty, rel=1e-5)
+
+
 def test_recomputation_runs_layers_of_a_block_again_in_the_backward_pass():
     def convolutions(**memory):
         from edgeloop.cloud.train.objective import make_objective

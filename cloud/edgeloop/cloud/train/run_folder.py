@@ -69,7 +69,7 @@ class RunFolder:
             model.export(str(folder), verbose=False)
 
     def write_labels(self, classes: Sequence[str]) -> None:
-        """The names of the classes, one a line, as `edgeloop convert --labels` reads them; nothing if they have none."""
+        """The names of the classes, one a line, as `edgeloop convert --labels` reads them; none: no file."""
         if classes:
             write_file(self.path / LABELS, "".join(f"{name}\n" for name in classes).encode())
 
