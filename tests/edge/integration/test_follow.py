@@ -178,7 +178,7 @@ def _answers(port):
     return False
 
 
-@swept("count", 5, 50)
+@swept("count", 5, 50, pytest.mark.soak)
 def test_many_devices_behind_a_server_that_is_killed_end_on_the_newest_release(count, root, key, signers, tmp_path):
     """The models cost nothing (following_fleet.py); the releases, signatures and the server are real."""
     homes = [tmp_path / f"home-{i}" for i in range(count)]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from devices import eventually, make_key
 from matrix_bundles import ENTRY, LABELS, NAME, VARIANT, Deployer, X, matrix_runtime, running, slot, write_bundle
 from pulling import agent_here, file_server, head
 
-from edgeloop.bundle import MANIFEST, REFERENCE, SIGNATURE, Requirements
+from edgeloop.bundle import MANIFEST, MANIFEST_SHA256, PROOF, REFERENCE, SIGNATURE, Requirements, proof_hash
 from edgeloop.canonical import canonical_json
 from edgeloop.edge.on_device.pull import offered_release
 from edgeloop.edge.on_device.pull.pull_options import PullOptions
@@ -27,6 +28,7 @@ from edgeloop.errors import DeviceError, IntegrityError
 from edgeloop.hashes import digest
 from edgeloop.registry.publish import publish
 from edgeloop.registry.versions.version_index import INDEX, VersionIndex, parse_index
+from edgeloop.runtime.parity.compare import Parity
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen: install openssh-client")
 INSTALLED, NOTHING_NEW, REFUSED, FAILED = PollResult
@@ -61,8 +63,10 @@ def home(tmp_path, keys) -> Path:
 def published(tmp_path, keys):
     """`published(version, ...)`: a new version in the registry `tmp_path/registry`, signed by `key`; its folder."""
 
-    def make(version, key="ours", **options):
+    def make(version, key="ours", accuracy=None, **options):
         bundle = write_bundle(tmp_path / "bundles" / f"{version}", version, **options)
+        if accuracy is not None:
+            add_proof(bundle, accuracy)
         if key:
             command = ["ssh-keygen", "-q", "-Y", "sign", "-f", keys / key, "-n", "edgeloop-bundle", bundle / MANIFEST]
             (bundle / SIGNATURE).unlink(missing_ok=True)
@@ -72,14 +76,25 @@ def published(tmp_path, keys):
     return make
 
 
+def add_proof(bundle, accuracy):
+    """A proof that both variants have this accuracy, under the manifest's hash of it."""
+    rows = [
+        Parity(id, "litert", "2", "local", "y", 1000, 0.0, 0.0, None, None, accuracy, True) for id in (VARIANT, "other")
+    ]
+    proof = {"evaluation": {"samples": 1000}, "parity": [asdict(row) for row in rows]}
+    manifest = {**json.loads((bundle / MANIFEST).read_bytes()), "proof_sha256": proof_hash(proof)}
+    (bundle / MANIFEST).write_bytes(canonical_json(manifest))
+    (bundle / PROOF).write_bytes(canonical_json({**proof, MANIFEST_SHA256: digest(bundle / MANIFEST)}))
+
+
 @pytest.fixture
 def pulling(tmp_path, home):
     """`pulling(...)`: a device that follows the registry, `source` a URL or its folder; `.said` is what it told."""
 
-    def start(source=None, runtime=matrix_runtime, probation=None, variant=VARIANT, root_certificate=""):
+    def start(source=None, runtime=matrix_runtime, probation=None, variant=VARIANT, root_certificate="", **limits):
         options = PullOptions(
             address=SourceAddress(source or str(tmp_path / "registry" / NAME)),
-            constraints=DeployConstraints(variant=variant),
+            constraints=DeployConstraints(variant=variant, **limits),
             root_certificate=root_certificate,
             probation=probation or Probation(runs=3),
         )
@@ -339,6 +354,25 @@ def test_the_variant_is_the_one_named_else_the_one_before_else_the_smallest(pull
     assert pulling(variant="none").poll() is FAILED
 
 
+def test_a_release_that_is_not_accurate_enough_is_not_fetched_nor_one_whose_proof_was_changed(
+    pulling, published, home, web, tmp_path
+):
+    published(1, accuracy=0.95)
+    source = f"{web.url}/{NAME}"
+    strict = pulling(source, min_accuracy=0.97)
+    assert [strict.poll(), strict.poll()] == [REFUSED, REFUSED]
+    assert "has 95.0% accuracy; the minimum is 97.0%" in strict.record.reason
+    assert web.paths()[3:] == [f"/{NAME}/0001/{PROOF}", f"/{NAME}/{INDEX}"]
+    proof = tmp_path / "registry" / NAME / "0001" / PROOF
+    data = proof.read_bytes()
+    proof.write_bytes(data.replace(b"0.95", b"0.99"))
+    device = pulling(source, min_accuracy=0.98)
+    assert device.poll() is FAILED
+    assert "proof.json has the hash" in device.record.reason
+    proof.write_bytes(data)
+    assert [pulling(source, min_accuracy=0.94).poll(), running(home)] == [INSTALLED, 1]
+
+
 def test_what_the_device_cannot_run_is_not_fetched(pulling, published, home, web):
     published(1, requires=Requirements(("litert",), ram_bytes=10**15))
     device = pulling(f"{web.url}/{NAME}")
@@ -423,3 +457,26 @@ def test_a_server_must_show_a_certificate_of_the_authority_that_was_named(pullin
         device = pulling(f"{web.url}/{NAME}", root_certificate=str(theirs))
         assert device.poll() is FAILED
     assert running(home) == 1
+
+
+@pytest.mark.parametrize("attack", [unsigned, foreign, of_another_release], ids=lambda attack: attack.__name__)
+def test_nothing_but_a_manifest_and_its_signature_is_read_before_that_is_verified(
+    attack, pulling, published, web, tmp_path
+):
+    published(1)
+    attack(published, tmp_path)
+    assert pulling(f"{web.url}/{NAME}").poll() is FAILED
+    assert web.paths() == [f"/{NAME}/{path}" for path in (INDEX, f"0002/{MANIFEST}", f"0002/{SIGNATURE}")]
+
+
+def test_a_trial_that_the_end_of_the_service_cuts_short_is_none(pulling, published, home):
+    published(1)
+
+    def told_to_end(*model):
+        device.close()
+        raise DeviceError("the agent ended during self_check (signal SIGTERM)", advice="Try again.")
+
+    for _ in range(4):
+        device = pulling(runtime=told_to_end)
+        assert device.poll() is FAILED
+    assert [pulling().poll(), running(home)] == [INSTALLED, 1]
