@@ -24,6 +24,7 @@ Functions, in the order of the loop
     enroll         devices learn whose bundles they accept                  -> [EnrollResult]
     deploy         a bundle to devices: checked, tried, activated           -> [DeployResult]
     rollback       devices return to the release before                     -> [RollbackResult]
+    publish        a bundle becomes a version in a registry                 -> PublishResult
     run            answers of a deployed model, from the device             -> iterator of dict
     run_rounds     rounds of federated averaging                            -> (RoundRecord, ...)
     browse         the page of a bundle, served on localhost                -> context manager
@@ -71,11 +72,14 @@ if TYPE_CHECKING:
     from edgeloop.edge.measure.bench_comparison import CompareOptions, Comparison, compare
     from edgeloop.edge.measure.bench_plan import BenchOptions
     from edgeloop.edge.measure.bench_records import Bench
+    from edgeloop.edge.on_device.pull.pull_options import PullOptions
+    from edgeloop.edge.on_device.pull.release_source import SourceAddress
     from edgeloop.edge.run.options import RunOptions
     from edgeloop.edge.run.run import run
     from edgeloop.federated.records import RoundRecord
     from edgeloop.federated.rounds import RoundsOptions, run_rounds
     from edgeloop.files.inspect import inspect
+    from edgeloop.registry.publish import PublishResult, publish
     from edgeloop.registry.signatures.sign import sign_bundle
     from edgeloop.runtime.chosen_devices import ChosenDevices, choose_devices
     from edgeloop.runtime.device import Device, parse_device
@@ -99,6 +103,8 @@ __all__ = [
     "Format",
     "Preprocessing",
     "ProveOptions",
+    "PublishResult",
+    "PullOptions",
     "ReadHistory",
     "RollbackResult",
     "RoundRecord",
@@ -109,6 +115,7 @@ __all__ = [
     "SameResult",
     "Scheme",
     "SearchOptions",
+    "SourceAddress",
     "TrainConfig",
     "TrainableOptions",
     "VerifyResult",
@@ -122,6 +129,7 @@ __all__ = [
     "inspect",
     "options_by_device",
     "parse_device",
+    "publish",
     "read_bundle",
     "read_history",
     "read_train_config",
@@ -157,12 +165,15 @@ _PLACES = {  # where each name lies; `name:other` where its module calls it othe
     "edgeloop.edge.measure.bench": ("bench",),
     "edgeloop.edge.measure.bench_comparison": ("Comparison", "CompareOptions", "compare"),
     "edgeloop.edge.measure.bench_plan": ("BenchOptions",),
+    "edgeloop.edge.on_device.pull.pull_options": ("PullOptions",),
+    "edgeloop.edge.on_device.pull.release_source": ("SourceAddress",),
     "edgeloop.edge.run.options": ("RunOptions",),
     "edgeloop.edge.run.run": ("run",),
     "edgeloop.edge.measure.bench_records": ("Bench",),
     "edgeloop.federated.records": ("RoundRecord",),
     "edgeloop.federated.rounds": ("RoundsOptions", "run_rounds"),
     "edgeloop.files.inspect": ("inspect",),
+    "edgeloop.registry.publish": ("PublishResult", "publish"),
     "edgeloop.registry.signatures.sign": ("sign_bundle",),
     "edgeloop.runtime.device": ("Device", "parse_device"),
     "edgeloop.runtime.device_settings": ("DeviceSettings",),
