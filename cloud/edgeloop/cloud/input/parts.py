@@ -33,8 +33,14 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
             f"{examples.name} has {count} {what}, too few to hold out {share:.0%}",
             advice="Pass more of them, or name data to validate on.",
         )
+    trained_on, held_out = numbers_held_out(count, held, seed)
+    return take(examples, trained_on), take(examples, held_out)
+
+
+def numbers_held_out(count: int, held: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `count` examples or shards are trained on, and which `held` ones are held out; both sorted."""
     order = np.random.default_rng(seed_of(seed, Purpose.HOLD_OUT)).permutation(count)
-    return take(examples, np.sort(order[held:])), take(examples, np.sort(order[:held]))
+    return np.sort(order[held:]), np.sort(order[:held])
 
 
 def take(examples: Examples, numbers: np.ndarray) -> Examples:

@@ -1,0 +1,77 @@
+"""The verb `distill`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeloop.cloud.train.config import read_config
+from edgeloop.cloud.train.distill.distill import DistillResult, Student, distill
+from edgeloop.cloud.train.distill.options import DistillOptions
+from edgeloop.result import CommandResult, Table
+
+
+def distill_verb(
+    ctx: typer.Context,
+    teachers: Annotated[
+        list[Path], typer.Argument(metavar="TEACHER...", help="Learn from these models, bundles or run folders.")
+    ],
+    student: Annotated[
+        Path, typer.Option(metavar="FILE", help="Train the student that this TOML file of edgeloop train describes.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Write the students here; DIR must be new.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="TABLE.KEY=VALUE",
+            show_default="none",
+            help="Set a key of the TOML file to another value, e.g. data.batch=64.",
+        ),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(metavar="T", help="Divide logits by T before the softmax of teachers and student.")
+    ] = 4.0,
+    alpha: Annotated[
+        float, typer.Option(metavar="WEIGHT", help="Weigh the teachers by this and the labels by the rest, 0 to 1.")
+    ] = 0.7,
+    students: Annotated[
+        int, typer.Option(metavar="N", help="Train N students from different seeds, and write their mean as a model.")
+    ] = 1,
+    fine_tune: Annotated[
+        int, typer.Option(metavar="EPOCHS", help="Fine-tune the student on the labels alone for EPOCHS epochs.")
+    ] = 0,
+    iterations: Annotated[
+        int, typer.Option(metavar="N", help="Repeat N times, each time with the last student as the teacher.")
+    ] = 1,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Train the same student without teachers too, and show both.")
+    ] = False,
+) -> CommandResult:
+    """Train a small model on the answers of larger ones: knowledge distillation."""
+    options = DistillOptions(
+        teachers=tuple(teachers),
+        temperature=temperature,
+        alpha=alpha,
+        students=students,
+        fine_tune=fine_tune,
+        iterations=iterations,
+        compare=compare,
+    )
+    console = ctx.obj
+    result = distill(read_config(student, changes or ()), out, options, progress=console, say=console.say)
+    return CommandResult(
+        result.to_json(), [_table(result)], [f"The best student is {result.model}: edgeloop convert takes it."]
+    )
+
+
+def _table(result: DistillResult) -> Table:
+    rows = [_row(student, result.metric) for student in (*result.students, *([result.alone] if result.alone else []))]
+    return Table("students, judged on the examples held out", ("model", result.metric.replace("_", " "), "file"), rows)
+
+
+def _row(student: Student, metric: str) -> tuple[str, ...]:
+    score = f"{student.score:.2%}" if metric == "accuracy" else f"{student.score:.4g}"
+    return student.name, score, str(student.model)
