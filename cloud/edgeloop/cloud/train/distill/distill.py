@@ -27,7 +27,6 @@ from edgeloop.cloud.train.run_folder import MODEL, save_keras
 from edgeloop.cloud.train.trainer import RunResult, silence, train_run
 from edgeloop.errors import WriteError
 from edgeloop.extras import need
-from edgeloop.processes.sandbox import Limits
 from edgeloop.progress import Progress, Say, silent
 
 FINE_TUNE_RATE = 0.1  # of the learning rate: the second stage corrects what the first one learned
@@ -73,7 +72,6 @@ def distill(
     config: TrainConfig,
     out: Path,
     options: DistillOptions,
-    limits: Limits = Limits(),
     progress: Progress = silent,
     say: Say = silence,
 ) -> DistillResult:
@@ -92,7 +90,7 @@ def distill(
     for number in range(1, options.iterations + 1):
         prefix = "" if options.iterations == 1 else f"round-{number}/"
         say(f"Round {number} of {options.iterations}: ask {', '.join(path.name for path in teachers)}")
-        targets = ask_teachers(teachers, plain_options(config.data), options.temperature, limits, progress)
+        targets = ask_teachers(teachers, plain_options(config.data), options.temperature, progress)
         lesson = DistillConfig(
             targets=_save(targets, out / f"targets-{number}.npy"), temperature=options.temperature, alpha=options.alpha
         )

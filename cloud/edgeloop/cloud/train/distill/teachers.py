@@ -22,7 +22,7 @@ WORKER = ("-m", "edgeloop.cloud.train.distill.teacher_worker")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherJob:
-    """What a child is asked: to write what `teacher` answers to every example, [count, classes], to `answers` (.npy)."""
+    """What a child is asked: to write what `teacher` answers to every example [count, classes] to `answers` (.npy)."""
 
     teacher: Path
     data: DataOptions
@@ -38,7 +38,6 @@ def ask_teachers(
     teachers: Sequence[Path],
     data: DataOptions,
     temperature: float,
-    limits: Limits = Limits(),
     progress: Progress = silent,
 ) -> np.ndarray:
     """The mean of what the teachers say of each example, softened; float32 [count, classes], in the stored order.
@@ -55,6 +54,6 @@ def ask_teachers(
         for k, teacher in enumerate(teachers):
             file = Path(temporary, f"{k}.npy")
             job = TeacherJob(teacher=teacher_file(teacher.resolve()), data=data, answers=file)
-            run_job(WORKER, job, limits, progress, work="asking")
+            run_job(WORKER, job, Limits(), progress, work="asking")
             answers.append(np.load(file))
     return soft_targets(answers, temperature)
