@@ -1,0 +1,124 @@
+"""The verbs `tune search`, `tune ablate` and `tune forecast`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeloop.cloud.input.readers import open_examples
+from edgeloop.cloud.train.config import read_config
+from edgeloop.cloud.train.data import plain_options
+from edgeloop.cloud.train.study.ablation import ablate as ablate_features
+from edgeloop.cloud.train.study.forecast import forecast_data
+from edgeloop.cloud.train.study.search import Method, Trial
+from edgeloop.cloud.train.study.search import search as search_space
+from edgeloop.cloud.train.study.space import read_space
+from edgeloop.cloud.train.trainer import RunResult, train_run
+from edgeloop.result import CommandResult, Table
+
+Training = Annotated[Path, typer.Argument(metavar="FILE", help="Vary the training that this TOML file describes.")]
+Out = Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Write the trainings into this folder.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="TABLE.KEY=VALUE",
+        show_default="none",
+        help="Set a key of the TOML file to another value, e.g. data.batch=64.",
+    ),
+]
+
+
+def search(
+    ctx: typer.Context,
+    training: Training,
+    space: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help='Search the values that this TOML file names, e.g. "pipeline.batch" = [16, 32].'
+        ),
+    ],
+    out: Out,
+    trials: Annotated[int, typer.Option(metavar="N", min=1, help="Train at most N times.")] = 10,
+    method: Annotated[Method, typer.Option(help="Choose what proposes the next trial.")] = Method.BAYESIAN,
+    changes: Changes = None,
+) -> CommandResult:
+    """Search hyperparameters with KerasTuner; a search that was interrupted goes on in the same folder."""
+    config = read_config(training, changes or ())
+    found = search_space(
+        lambda more: read_config(training, [*(changes or ()), *more]),
+        _trainer(ctx),
+        read_space(space),
+        out,
+        trials,
+        method,
+        config.loop.seed,
+    )
+    names = sorted({key for trial in found for key in trial.changes})
+    rows = [
+        (trial.number, *(_text(trial.changes.get(key)) for key in names), _loss(trial), str(trial.run))
+        for trial in found
+    ]
+    best = found[0]
+    document = {
+        "trials": [
+            {"number": t.number, "changes": t.changes, "validation_loss": t.loss, "error": t.error, "run": str(t.run)}
+            for t in found
+        ]
+    }
+    again = " ".join(f"--set {key}={value}" for key, value in best.changes.items())
+    return CommandResult(
+        document,
+        [Table("trials, the best first", ("trial", *names, "validation loss", "run"), rows)],
+        [f"Train with the best values: edgeloop train {training} {again}"],
+    )
+
+
+def ablate(
+    ctx: typer.Context,
+    training: Training,
+    out: Out,
+    changes: Changes = None,
+) -> CommandResult:
+    """Measure how much each feature is worth: train once with all features, and once without each."""
+    config = read_config(training, changes or ())
+    features = tuple(open_examples(plain_options(config.data)).features)
+    metric, rows = ablate_features(config, features, _trainer(ctx), out)
+    document = {"metric": metric, "rows": [{"without": r.feature, "loss": r.loss, "score": r.score} for r in rows]}
+    table = [(r.feature or "none", f"{r.loss:.4f}", f"{r.loss - rows[0].loss:+.4f}", f"{r.score:.4g}") for r in rows]
+    columns = ("left out", "validation loss", "change", metric.replace("_", " "))
+    return CommandResult(document, [Table("features, the most valuable first", columns, table)])
+
+
+def forecast(
+    ctx: typer.Context,
+    training: Training,
+    out: Out,
+    factor: Annotated[
+        list[float] | None,
+        typer.Option(metavar="TIMES", show_default="2, 4", help="Forecast the error with TIMES as much data."),
+    ] = None,
+    changes: Changes = None,
+) -> CommandResult:
+    """Forecast what more data would buy: train on parts of the data, and extend the curve of the errors."""
+    config = read_config(training, changes or ())
+    found = forecast_data(config, _trainer(ctx), out, tuple(factor or (2.0, 4.0)))
+    measured = [(f"{n:,}", f"{error:.2%}", "measured") for n, error in zip(found.sizes, found.errors, strict=True)]
+    expected = [(f"{f.size:,}", f"{f.error:.2%}", f"{f.low:.2%} to {f.high:.2%}") for f in found.expected]
+    table = Table("error by examples trained on", ("examples", "error", "95% interval"), [*measured, *expected])
+    return CommandResult(found.to_json(), [table], [f"Errors are measured on {found.judged_on:,} examples held out."])
+
+
+def _trainer(ctx: typer.Context) -> partial[RunResult]:
+    return partial(train_run, progress=ctx.obj, say=ctx.obj.say)
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _loss(trial: Trial) -> str:
+    return trial.error if trial.loss is None else f"{trial.loss:.4f}"

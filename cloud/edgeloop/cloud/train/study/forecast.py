@@ -1,0 +1,70 @@
+"""What more data would buy: trainings on nested parts of the data, and the power law through their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeloop.cloud.train.config import TrainConfig
+from edgeloop.cloud.train.study.power_law import Forecast, forecast
+from edgeloop.cloud.train.trainer import RunResult
+from edgeloop.errors import DataError, OptionsError
+
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataForecast:
+    """Measured errors (1 - accuracy) at numbers of examples trained on, and those expected at more."""
+
+    sizes: tuple[int, ...]
+    errors: tuple[float, ...]
+    judged_on: int
+    expected: tuple[Forecast, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "measured": [{"examples": n, "error": e} for n, e in zip(self.sizes, self.errors, strict=True)],
+            "judged_on": self.judged_on,
+            "expected": [{"examples": f.size, "error": f.error, "low": f.low, "high": f.high} for f in self.expected],
+        }
+
+
+def forecast_data(
+    config: TrainConfig,
+    train: Callable[[TrainConfig, Path], RunResult],
+    out: Path,
+    factors: Sequence[float],
+    shares: Sequence[float] = SHARES,
+) -> DataForecast:
+    """Train on each share of the data, the smaller parts of the larger, and judge all by the same held-out examples.
+
+    Args:
+        factors: How many times as much data to look ahead to, above 1.
+
+    Raises:
+        OptionsError: A factor that is not above 1.
+        DataError: The labels are no classes, or the smallest part has no batch.
+    """
+    if not factors or min(factors) <= 1:
+        raise OptionsError("a forecast looks at more data than there is", advice="Choose factors above 1, e.g. 2.")
+    sizes, errors, judged_on = [], [], 0
+    for share in shares:
+        run = train(replace(config, data=replace(config.data, share=share)), out / f"share-{share:g}")
+        if run.metric != "accuracy":
+            raise DataError(
+                f"the training is judged by {run.metric.replace('_', ' ')}",
+                advice="A forecast of more data is made for classes.",
+            )
+        sizes.append(run.examples)
+        errors.append(1 - run.best.score)
+        judged_on = run.judged_on
+    wanted = [round(sizes[-1] * factor) for factor in factors]
+    return DataForecast(
+        sizes=tuple(sizes),
+        errors=tuple(errors),
+        judged_on=judged_on,
+        expected=forecast(sizes, errors, judged_on, wanted, config.loop.seed),
+    )

@@ -1,0 +1,126 @@
+"""Hyperparameters by KerasTuner: each trial is a training with some keys of train.toml set to other values."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeloop.cloud.train.config import TrainConfig
+from edgeloop.cloud.train.study.space import Between, Space, Value
+from edgeloop.cloud.train.trainer import RunResult
+from edgeloop.errors import EdgeloopError, OptionsError, one_line
+from edgeloop.extras import need
+
+RUNS, OBJECTIVE = "trials", "validation_loss"
+
+
+class Method(enum.StrEnum):
+    """Which of KerasTuner's oracles proposes the next trial."""
+
+    RANDOM = "random"
+    BAYESIAN = "bayesian"
+    GRID = "grid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One training of a search.
+
+    Attributes:
+        changes: Keys of train.toml and what they were set to.
+        loss: The lowest validation loss; None: the training failed.
+        error: Why it failed.
+    """
+
+    number: str
+    changes: dict[str, Value]
+    loss: float | None
+    error: str
+    run: Path
+
+
+def search(
+    configure: Callable[[list[str]], TrainConfig],
+    train: Callable[[TrainConfig, Path], RunResult],
+    space: Space,
+    out: Path,
+    trials: int,
+    method: Method = Method.BAYESIAN,
+    seed: int = 0,
+) -> tuple[Trial, ...]:
+    """The trials, the best first. A search that was interrupted goes on in the same `out`.
+
+    Args:
+        configure: `TABLE.KEY=VALUE` texts to a training.
+        train: Runs a training into a new folder.
+        trials: Trainings at most; GRID ends earlier where the space has fewer points.
+
+    Raises:
+        OptionsError: A key or value that no training takes, or every trial failed.
+        MissingExtra: KerasTuner is not installed.
+    """
+    configure(changes({key: first_value(values) for key, values in space.items()}))  # an unknown key ends here
+    errors: dict[str, str] = {}
+    tuner = _tuner(space, out, trials, method, seed)
+
+    def run_trial(trial: Any, **_: Any) -> dict[str, float]:
+        try:
+            run = train(configure(changes(trial.hyperparameters.values)), out / RUNS / trial.trial_id)
+        except EdgeloopError as e:  # a setting that does not train is an answer, not the end of the search
+            errors[trial.trial_id] = one_line(e)
+            raise
+        return {OBJECTIVE: run.best.validation_loss}
+
+    tuner.run_trial = run_trial
+    try:
+        tuner.search(verbose=0)
+    except RuntimeError as e:  # KerasTuner ends after three failures in a row
+        reason = next(reversed(errors.values()), one_line(e))
+        raise OptionsError(f"three trials in a row failed; the last one: {reason}", advice="Change the space.") from e
+    found = [_trial(trial, errors, out) for trial in tuner.oracle.trials.values()]
+    return tuple(sorted(found, key=lambda trial: (trial.loss is None, trial.loss or 0.0)))
+
+
+def changes(values: dict[str, Value]) -> list[str]:
+    """What `read_config` takes: `TABLE.KEY=VALUE`, in TOML's spelling."""
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+
+def first_value(values: tuple[Value, ...] | Between) -> Value:
+    return values.low if isinstance(values, Between) else values[0]
+
+
+def _tuner(space: Space, out: Path, trials: int, method: Method, seed: int) -> Any:
+    """KerasTuner's own, which keeps its state in `out` and goes on there."""
+    kt = need("keras_tuner", extra="cloud")
+    wanted = kt.HyperParameters()
+    for key, values in space.items():
+        if not isinstance(values, Between):
+            wanted.Choice(key, list(values))
+        elif isinstance(values.low, int) and isinstance(values.high, int):
+            wanted.Int(key, values.low, values.high, sampling=values.scale.value)
+        else:
+            wanted.Float(key, values.low, values.high, sampling=values.scale.value)
+    oracles = {
+        Method.RANDOM: kt.oracles.RandomSearchOracle,
+        Method.BAYESIAN: kt.oracles.BayesianOptimizationOracle,
+        Method.GRID: kt.oracles.GridSearchOracle,
+    }
+    objective = kt.Objective(OBJECTIVE, direction="min")
+    oracle = oracles[method](objective=objective, max_trials=trials, hyperparameters=wanted, seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
+    return kt.engine.base_tuner.BaseTuner(oracle, directory=str(out), project_name="tuner")
+
+
+def _trial(trial: Any, errors: dict[str, str], out: Path) -> Trial:
+    return Trial(
+        number=trial.trial_id,
+        changes=dict(trial.hyperparameters.values),
+        loss=None if trial.score is None else float(trial.score),
+        error=errors.get(trial.trial_id, "" if trial.score is not None else "failed in an earlier search"),
+        run=out / RUNS / trial.trial_id,
+    )
