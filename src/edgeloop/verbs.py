@@ -60,6 +60,26 @@ VERBS = {
         "edgeloop.cloud.commands.data:write",
         "Write examples of any format as TFRecord files, in shards that several workers can read.",
     ),
+    "distill": Verb(
+        Panel.CLOUD,
+        "edgeloop.cloud.commands.distill:distill_verb",
+        "Train a small model on the answers of larger ones: knowledge distillation.",
+    ),
+    "tune search": Verb(
+        Panel.CLOUD,
+        "edgeloop.cloud.commands.tune:search",
+        "Search hyperparameters with KerasTuner; a search that was interrupted goes on in the same folder.",
+    ),
+    "tune ablate": Verb(
+        Panel.CLOUD,
+        "edgeloop.cloud.commands.tune:ablate",
+        "Measure how much each feature is worth: train once with all features, and once without each.",
+    ),
+    "tune forecast": Verb(
+        Panel.CLOUD,
+        "edgeloop.cloud.commands.tune:forecast",
+        "Forecast what more data would buy: train on parts of the data, and extend the curve of the errors.",
+    ),
     "convert": Verb(
         Panel.CONVERT,
         "edgeloop.convert.commands.convert:convert",
@@ -162,5 +182,6 @@ VERBS = {
 GROUPS = {  # verbs that have verbs of their own
     "data": "Write data sets that a training reads.",
     "federate": "Train a model on devices; their data stays on them.",
+    "tune": "Vary a training: search its settings, leave features out, forecast what more data would buy.",
     "setup": "Install what pip cannot install as an extra, pinned with hashes.",
 }

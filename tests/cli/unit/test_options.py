@@ -31,7 +31,7 @@ BEGINNINGS = {
 }  # fmt: skip
 CHOICES = {
     "to", "schemes", "io", "tfjs-weights", "optimizer", "loss", "unproved", "runtime", "scenario", "driver", "fail-if",
-    "target", "kind", "format",
+    "target", "kind", "format", "method",
 }  # fmt: skip
 # a value that is given by its unit, and how the name of its option must end
 UNITS = {"S": "-s", "MS": "-ms", "DAYS": "-days", "MB": "-mb"}
@@ -101,7 +101,7 @@ def test_runtimes_are_those_of_the_table():
 def test_a_summary_is_one_sentence_that_begins_with_a_verb(name):
     summary = VERBS[name].summary
     assert summary.endswith(".") and len(summary) <= 120
-    assert summary.split()[0] in BEGINNINGS | {"Create", "Install"}
+    assert summary.split()[0] in BEGINNINGS | {"Create", "Forecast", "Install", "Search"}
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -153,9 +153,11 @@ BESIDE = {
     "demo": ["-o", "demo"],
     "doctor": ["train.toml"],
     "deploy": ["m", "--to", "local"],
+    "distill": ["t.keras", "--student", "s.toml", "-o", "d"],
     "federate run": ["m", "--shard", "s.npz", "-o", "rounds"],
     "run": ["local", "--follow", "http://localhost/m"],
     "same": ["a.keras", "b.tflite"],
+    "tune search": ["t.toml", "--space", "s.toml", "-o", "d"],
 }
 
 

@@ -27,7 +27,7 @@ held-out = 0.2
 [model]
 name = "student.keras"
 [loop]
-epochs = 3
+epochs = 8
 [optimizer]
 learning-rate = 0.01
 """
@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
     teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
     teacher.layers[0].set_weights([centres.T, np.zeros(3)])
     teacher.save(path / "teacher.keras")
-    student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, activation="relu"), keras.layers.Dense(3)])
+    student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(16, activation="relu"), keras.layers.Dense(3)])
     student.save(path / "student.keras")
     (path / "train.toml").write_text(STUDENT)
     return path

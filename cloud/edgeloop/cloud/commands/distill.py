@@ -16,7 +16,7 @@ from edgeloop.result import CommandResult, Table
 def distill_verb(
     ctx: typer.Context,
     teachers: Annotated[
-        list[Path], typer.Argument(metavar="TEACHER...", help="Learn from these models, bundles or run folders.")
+        list[Path], typer.Argument(metavar="TEACHER...", help="Use these models, bundles or run folders as teachers.")
     ],
     student: Annotated[
         Path, typer.Option(metavar="FILE", help="Train the student that this TOML file of edgeloop train describes.")
@@ -35,16 +35,16 @@ def distill_verb(
         float, typer.Option(metavar="T", help="Divide logits by T before the softmax of teachers and student.")
     ] = 4.0,
     alpha: Annotated[
-        float, typer.Option(metavar="WEIGHT", help="Weigh the teachers by this and the labels by the rest, 0 to 1.")
+        float, typer.Option(metavar="WEIGHT", help="Give the teachers this weight and the labels the rest, 0 to 1.")
     ] = 0.7,
     students: Annotated[
         int, typer.Option(metavar="N", help="Train N students from different seeds, and write their mean as a model.")
     ] = 1,
     fine_tune: Annotated[
-        int, typer.Option(metavar="EPOCHS", help="Fine-tune the student on the labels alone for EPOCHS epochs.")
+        int, typer.Option(metavar="EPOCHS", help="Train the student on the labels alone for EPOCHS more epochs.")
     ] = 0,
     iterations: Annotated[
-        int, typer.Option(metavar="N", help="Repeat N times, each time with the last student as the teacher.")
+        int, typer.Option(metavar="N", help="Train N times, each time with the last student as the teacher.")
     ] = 1,
     compare: Annotated[
         bool, typer.Option("--compare", help="Train the same student without teachers too, and show both.")

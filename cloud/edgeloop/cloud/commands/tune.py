@@ -12,14 +12,14 @@ from edgeloop.cloud.input.readers import open_examples
 from edgeloop.cloud.train.config import read_config
 from edgeloop.cloud.train.data import plain_options
 from edgeloop.cloud.train.study.ablation import ablate as ablate_features
-from edgeloop.cloud.train.study.forecast import forecast_data
-from edgeloop.cloud.train.study.search import Method, Trial
+from edgeloop.cloud.train.study.forecast import ForecastOptions, forecast_data
+from edgeloop.cloud.train.study.search import Method, SearchOptions, Trial
 from edgeloop.cloud.train.study.search import search as search_space
 from edgeloop.cloud.train.study.space import read_space
 from edgeloop.cloud.train.trainer import RunResult, train_run
 from edgeloop.result import CommandResult, Table
 
-Training = Annotated[Path, typer.Argument(metavar="FILE", help="Vary the training that this TOML file describes.")]
+Training = Annotated[Path, typer.Argument(metavar="FILE", help="Train what this TOML file describes, in variations.")]
 Out = Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Write the trainings into this folder.")]
 Changes = Annotated[
     list[str] | None,
@@ -38,23 +38,25 @@ def search(
     space: Annotated[
         Path,
         typer.Option(
-            metavar="FILE", help='Search the values that this TOML file names, e.g. "pipeline.batch" = [16, 32].'
+            metavar="FILE", help='Read the values to try from this TOML file, e.g. "pipeline.batch" = [16, 32].'
         ),
     ],
     out: Out,
-    trials: Annotated[int, typer.Option(metavar="N", min=1, help="Train at most N times.")] = 10,
-    method: Annotated[Method, typer.Option(help="Choose what proposes the next trial.")] = Method.BAYESIAN,
+    trials: Annotated[int, typer.Option(metavar="N", help="Train at most N times.")] = 10,
+    method: Annotated[
+        Method, typer.Option(metavar="NAME", help="Find the next trial by this method.")
+    ] = Method.BAYESIAN,
     changes: Changes = None,
 ) -> CommandResult:
     """Search hyperparameters with KerasTuner; a search that was interrupted goes on in the same folder."""
+    options = SearchOptions(trials=trials, method=method)
     config = read_config(training, changes or ())
     found = search_space(
         lambda more: read_config(training, [*(changes or ()), *more]),
         _trainer(ctx),
         read_space(space),
         out,
-        trials,
-        method,
+        options,
         config.loop.seed,
     )
     names = sorted({key for trial in found for key in trial.changes})
@@ -99,13 +101,13 @@ def forecast(
     out: Out,
     factor: Annotated[
         list[float] | None,
-        typer.Option(metavar="TIMES", show_default="2, 4", help="Forecast the error with TIMES as much data."),
+        typer.Option(metavar="TIMES", show_default="2, 4", help="Show the error to expect with TIMES as much data."),
     ] = None,
     changes: Changes = None,
 ) -> CommandResult:
     """Forecast what more data would buy: train on parts of the data, and extend the curve of the errors."""
-    config = read_config(training, changes or ())
-    found = forecast_data(config, _trainer(ctx), out, tuple(factor or (2.0, 4.0)))
+    options = ForecastOptions(factors=tuple(factor)) if factor else ForecastOptions()
+    found = forecast_data(read_config(training, changes or ()), _trainer(ctx), out, options)
     measured = [(f"{n:,}", f"{error:.2%}", "measured") for n, error in zip(found.sizes, found.errors, strict=True)]
     expected = [(f"{f.size:,}", f"{f.error:.2%}", f"{f.low:.2%} to {f.high:.2%}") for f in found.expected]
     table = Table("error by examples trained on", ("examples", "error", "95% interval"), [*measured, *expected])

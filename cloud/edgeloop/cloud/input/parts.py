@@ -37,6 +37,21 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
     return take(examples, trained_on), take(examples, held_out)
 
 
+def share_of(examples: Examples, share: float, seed: int) -> Examples:
+    """Some of the examples or shards, drawn; a smaller share is a part of every larger one.
+
+    Raises:
+        DataError: The share has none.
+    """
+    count = len(examples.source.files) if isinstance(examples.source, Sharded) else examples.source.count
+    order = np.random.default_rng(seed_of(seed, Purpose.SHARE)).permutation(count)
+    if not round(count * share):
+        raise DataError(
+            f"{examples.name} has {count} to train on, of which {share:g} is none", advice="Choose a larger share."
+        )
+    return take(examples, np.sort(order[: round(count * share)]))
+
+
 def numbers_held_out(count: int, held: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Which of `count` examples or shards are trained on, and which `held` ones are held out; both sorted."""
     order = np.random.default_rng(seed_of(seed, Purpose.HOLD_OUT)).permutation(count)

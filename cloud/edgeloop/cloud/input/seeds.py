@@ -18,6 +18,7 @@ class Purpose(enum.IntEnum):
     BUFFER = 3
     AUGMENT = 4
     HOLD_OUT = 5
+    SHARE = 6
 
 
 def seed_of(seed: int, purpose: Purpose) -> int:

@@ -16,6 +16,7 @@ from edgeloop.cloud.input.options import PipelineOptions
 from edgeloop.cloud.train.checkpoints import CheckpointOptions
 from edgeloop.cloud.train.choose import Bound, Gradients, Links, Workers
 from edgeloop.cloud.train.data import DataConfig
+from edgeloop.cloud.train.distill.options import DistillConfig
 from edgeloop.cloud.train.staleness import ParameterServerConfig
 from edgeloop.cloud.train.strategies import Strategy
 from edgeloop.errors import OptionsError
@@ -208,8 +209,13 @@ class TrainConfig:
     checkpoints: CheckpointOptions = field(default_factory=CheckpointOptions)
     parameter_server: ParameterServerConfig = field(default_factory=ParameterServerConfig)
     callbacks: CallbacksConfig = CallbacksConfig()
+    distill: DistillConfig = field(default_factory=DistillConfig)
 
     def __post_init__(self) -> None:
+        if self.distill.targets is not None and self.data.share < 1:
+            raise OptionsError(
+                "[data] share is below 1, and [distill] targets are of all examples", advice="Leave one of them out."
+            )
         if self.pipeline.batch % self.memory.accumulate:
             raise OptionsError(
                 f"[pipeline] batch is {self.pipeline.batch}, which {self.memory.accumulate} equal parts cannot make up",

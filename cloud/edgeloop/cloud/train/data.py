@@ -12,7 +12,7 @@ import numpy as np
 from edgeloop.cloud.input.cache import cached
 from edgeloop.cloud.input.examples import WHOLE, Examples, LabelKind, Shard, Sharded
 from edgeloop.cloud.input.options import Cache, DataOptions, PipelineOptions
-from edgeloop.cloud.input.parts import hold_out
+from edgeloop.cloud.input.parts import hold_out, share_of
 from edgeloop.cloud.input.pipeline import evaluation_batches
 from edgeloop.cloud.input.readers import open_examples
 from edgeloop.errors import DataError, OptionsError
@@ -28,15 +28,24 @@ class DataConfig(DataOptions):
     Attributes:
         validation: Data of the same kind to decide by; None: a part of `path` is held out.
         held_out: Share of `path` that no step trains on, above 0 and below 1.
+        share: Share of the rest that is trained on; a smaller share is a part of every larger one.
     """
 
     validation: Path | None = None
     held_out: float = 0.1
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         DataOptions.__post_init__(self)  # `super()` does not find the class that slots=True makes anew
         if not 0 < self.held_out < 1:
             raise OptionsError(f"[data] held-out is {self.held_out:g}", advice="It must be above 0 and below 1.")
+        if not 0 < self.share <= 1:
+            raise OptionsError(f"[data] share is {self.share:g}", advice="It must be above 0 and at most 1.")
+
+
+def plain_options(data: DataConfig) -> DataOptions:
+    """What to read, without what is held out of it."""
+    return DataOptions(**{field.name: getattr(data, field.name) for field in fields(DataOptions)})
 
 
 def training_and_validation(data: DataConfig, pipeline: PipelineOptions, seed: int) -> tuple[Examples, Examples]:
@@ -45,7 +54,7 @@ def training_and_validation(data: DataConfig, pipeline: PipelineOptions, seed: i
     Raises:
         DataError: They cannot be read, have no labels or labels out of range, or are too few.
     """
-    options = DataOptions(**{field.name: getattr(data, field.name) for field in fields(DataOptions)})
+    options = plain_options(data)
     whole = _checked(open_examples(options))
     if data.validation is None:
         training, validation = hold_out(whole, data.held_out, seed)
@@ -58,6 +67,8 @@ def training_and_validation(data: DataConfig, pipeline: PipelineOptions, seed: i
                 f"{data.validation} has other classes or features than {data.path}",
                 advice="Validate on data of the same kind.",
             )
+    if data.share < 1:
+        training = share_of(training, data.share, seed)
     return cached(training, pipeline), cached(validation, pipeline)
 
 

@@ -61,10 +61,12 @@ def _resolve(config: ModelConfig, shapes: Mapping[str, Shape], outputs: int, cla
         return _built(function_of(name), given, config)
     known = {key.lower(): value for key, value in applications().items()}
     if name in MODELS or name.lower() in known:
+        if name == "mlp":
+            return _built(MODELS[name], {"shapes": shapes, "outputs": outputs, "classify": classify}, config)
         if len(shapes) != 1:
             raise OptionsError(
                 f"the model {name} takes one input, and the data has {', '.join(shapes)}",
-                advice="Name a function of yours that builds a model for them: package.module:function.",
+                advice="Choose mlp, or name a function of yours that builds a model for them: package.module:function.",
             )
         ((key, shape),) = shapes.items()
         if name in MODELS:
@@ -189,14 +191,21 @@ def mcmahan_cnn(shape: Shape, outputs: int, classify: bool = True, name: str = "
 
 
 def multilayer_perceptron(
-    shape: Shape, outputs: int, classify: bool = True, name: str = "x", hidden: int | list[int] = 64
+    shapes: Mapping[str, Shape], outputs: int, classify: bool = True, hidden: int | list[int] = 64
 ) -> Any:
-    """Dense layers of `hidden` units with ReLU."""
+    """Dense layers of `hidden` units with ReLU over all inputs, flattened and joined."""
     keras = need("keras", extra="cloud")
     units = [hidden] if isinstance(hidden, int) else hidden
     middle = [keras.layers.Dense(n, activation="relu", name=f"hidden_{k}") for k, n in enumerate(units)]
-    flat = [keras.layers.Flatten(name="flatten")] if len(shape) > 1 else []
-    return keras.Sequential([keras.Input(shape, name=name), *flat, *middle, _last(outputs, classify)], name="mlp")
+    inputs = [keras.Input(shape, name=name) for name, shape in shapes.items()]
+    flat = [
+        tensor if len(tensor.shape) == 2 else keras.layers.Reshape((-1,), name=f"flat_{tensor.name}")(tensor)
+        for tensor in inputs
+    ]
+    found = flat[0] if len(flat) == 1 else keras.layers.Concatenate(name="all")(flat)
+    for layer in (*middle, _last(outputs, classify)):
+        found = layer(found)
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], found, name="mlp")
 
 
 def _last(outputs: int, classify: bool) -> Any:

@@ -20,6 +20,7 @@ from edgeloop.cloud.train.data import (
     uncached,
     validation_batches,
 )
+from edgeloop.cloud.train.distill.lessons import distillation_objective, taught
 from edgeloop.cloud.train.loop import StepFigures, Stopped, Told, distributed_by_worker, run_steps
 from edgeloop.cloud.train.models import build_model
 from edgeloop.cloud.train.objective import Objective, gives_probabilities, make_objective, resolve_loss
@@ -113,6 +114,8 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
     """
     set_seeds(config.loop.seed, config.loop.deterministic)
     training, validation = training_and_validation(config.data, config.pipeline, config.loop.seed)
+    held_out = config.data.held_out if config.data.validation is None else None
+    training = taught(training, config.distill, held_out, config.loop.seed)
     choice, place = where(config.strategy, cluster)
     strategy = make_strategy(choice.strategy, place)
     batch = config.pipeline.batch * strategy.num_replicas_in_sync
@@ -186,8 +189,16 @@ def fitting_objective(config: TrainConfig, model: Any, examples: Examples) -> Ob
     """The loss of the config for this model and these examples. Raises as `resolve_loss`."""
     classes = examples.class_count if examples.label_kind is LabelKind.CLASSES else None
     loss = resolve_loss(config.loop.loss, classes, int(model.outputs[0].shape[-1]))
-    logits = config.loop.from_logits
-    return make_objective(loss, not gives_probabilities(model) if logits is None else logits)
+    logits = not gives_probabilities(model) if config.loop.from_logits is None else config.loop.from_logits
+    objective = make_objective(loss, logits)
+    return objective if config.distill.targets is None else distillation_objective(objective, config.distill, logits)
+
+
+def score_of(model: Any, config: TrainConfig) -> float:
+    """What the metric of `fitting_objective` says of a model on the examples that the training holds out."""
+    validation = training_and_validation(config.data, config.pipeline, config.loop.seed)[1]
+    objective = fitting_objective(config, model, validation)
+    return evaluation_here(model, objective)(validation_batches(validation, config.pipeline)).score
 
 
 def set_seeds(seed: int, deterministic: bool) -> None:

@@ -42,6 +42,8 @@ class RunResult:
     Attributes:
         reason: Which rule chose the strategy.
         stopped: Why it ended.
+        examples: Trained on.
+        judged_on: Examples that the validation loss and the score are means over.
     """
 
     out: Path
@@ -53,6 +55,8 @@ class RunResult:
     epochs: tuple[EpochRecord, ...]
     best_epoch: int
     stopped: str
+    examples: int
+    judged_on: int
     notes: tuple[str, ...] = ()
 
     @property
@@ -163,6 +167,8 @@ def _result(training: Training, out: Path, notes: tuple[str, ...]) -> RunResult:
         epochs=tuple(training.records),
         best_epoch=training.state.best_epoch,
         stopped=training.stopped,
+        examples=prepared.training.count or 0,
+        judged_on=prepared.validation.count or 0,
         notes=notes,
     )
 

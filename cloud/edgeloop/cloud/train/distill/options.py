@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.errors import OptionsError
+from edgeloop.quantities import above_zero
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +28,7 @@ class DistillConfig:
     alpha: float = 0.7
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < 1e4:
-            raise OptionsError(
-                f"[distill] temperature is {self.temperature:g}", advice="It must be above 0; 1 to 20 is usual."
-            )
+        above_zero(self.temperature, "[distill] temperature")
         if not 0 <= self.alpha <= 1:
             raise OptionsError(f"[distill] alpha is {self.alpha:g}", advice="It must be between 0 and 1.")
 
@@ -58,7 +56,9 @@ class DistillOptions:
     compare: bool = False
 
     def __post_init__(self) -> None:
-        DistillConfig(temperature=self.temperature, alpha=self.alpha)
+        above_zero(self.temperature, "--temperature")
+        if not 0 <= self.alpha <= 1:
+            raise OptionsError(f"--alpha is {self.alpha:g}", advice="It must be between 0 and 1.")
         if not self.teachers:
             raise OptionsError("no teacher is given", advice="Pass a model, a bundle or a run folder.")
         for name, least in (("students", 1), ("fine_tune", 0), ("iterations", 1)):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,24 @@ from edgeloop.cloud.train.trainer import RunResult
 from edgeloop.errors import DataError, OptionsError
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastOptions:
+    """What to train on, and what to look ahead to.
+
+    Attributes:
+        factors: How many times as much data as there is.
+        shares: Of the data that is trained on, each at most 1; the smaller parts belong to the larger ones.
+    """
+
+    factors: tuple[float, ...] = (2.0, 4.0)
+    shares: tuple[float, ...] = SHARES
+
+    def __post_init__(self) -> None:
+        for factor in self.factors:
+            if not 1 < factor < math.inf:
+                raise OptionsError(f"--factor is {factor:g}", advice="It must be above 1.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,22 +55,15 @@ def forecast_data(
     config: TrainConfig,
     train: Callable[[TrainConfig, Path], RunResult],
     out: Path,
-    factors: Sequence[float],
-    shares: Sequence[float] = SHARES,
+    options: ForecastOptions = ForecastOptions(),
 ) -> DataForecast:
     """Train on each share of the data, the smaller parts of the larger, and judge all by the same held-out examples.
 
-    Args:
-        factors: How many times as much data to look ahead to, above 1.
-
     Raises:
-        OptionsError: A factor that is not above 1.
         DataError: The labels are no classes, or the smallest part has no batch.
     """
-    if not factors or min(factors) <= 1:
-        raise OptionsError("a forecast looks at more data than there is", advice="Choose factors above 1, e.g. 2.")
     sizes, errors, judged_on = [], [], 0
-    for share in shares:
+    for share in options.shares:
         run = train(replace(config, data=replace(config.data, share=share)), out / f"share-{share:g}")
         if run.metric != "accuracy":
             raise DataError(
@@ -61,7 +73,7 @@ def forecast_data(
         sizes.append(run.examples)
         errors.append(1 - run.best.score)
         judged_on = run.judged_on
-    wanted = [round(sizes[-1] * factor) for factor in factors]
+    wanted = [round(sizes[-1] * factor) for factor in options.factors]
     return DataForecast(
         sizes=tuple(sizes),
         errors=tuple(errors),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,22 @@ class Method(enum.StrEnum):
     RANDOM = "random"
     BAYESIAN = "bayesian"
     GRID = "grid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """How long, and by which method.
+
+    Attributes:
+        trials: Trainings at most; GRID ends earlier where the space has fewer points.
+    """
+
+    trials: int = 10
+    method: Method = Method.BAYESIAN
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise OptionsError(f"--trials is {self.trials}", advice="It must be 1 or more.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +66,7 @@ def search(
     train: Callable[[TrainConfig, Path], RunResult],
     space: Space,
     out: Path,
-    trials: int,
-    method: Method = Method.BAYESIAN,
+    options: SearchOptions = SearchOptions(),
     seed: int = 0,
 ) -> tuple[Trial, ...]:
     """The trials, the best first. A search that was interrupted goes on in the same `out`.
@@ -57,7 +74,6 @@ def search(
     Args:
         configure: `TABLE.KEY=VALUE` texts to a training.
         train: Runs a training into a new folder.
-        trials: Trainings at most; GRID ends earlier where the space has fewer points.
 
     Raises:
         OptionsError: A key or value that no training takes, or every trial failed.
@@ -65,7 +81,7 @@ def search(
     """
     configure(changes({key: first_value(values) for key, values in space.items()}))  # an unknown key ends here
     errors: dict[str, str] = {}
-    tuner = _tuner(space, out, trials, method, seed)
+    tuner = _tuner(space, out, options, seed)
 
     def run_trial(trial: Any, **_: Any) -> dict[str, float]:
         try:
@@ -94,7 +110,7 @@ def first_value(values: tuple[Value, ...] | Between) -> Value:
     return values.low if isinstance(values, Between) else values[0]
 
 
-def _tuner(space: Space, out: Path, trials: int, method: Method, seed: int) -> Any:
+def _tuner(space: Space, out: Path, options: SearchOptions, seed: int) -> Any:
     """KerasTuner's own, which keeps its state in `out` and goes on there."""
     kt = need("keras_tuner", extra="cloud")
     wanted = kt.HyperParameters()
@@ -111,9 +127,12 @@ def _tuner(space: Space, out: Path, trials: int, method: Method, seed: int) -> A
         Method.GRID: kt.oracles.GridSearchOracle,
     }
     objective = kt.Objective(OBJECTIVE, direction="min")
-    oracle = oracles[method](objective=objective, max_trials=trials, hyperparameters=wanted, seed=seed)
+    oracle = oracles[options.method](objective=objective, max_trials=options.trials, hyperparameters=wanted, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
-    return kt.engine.base_tuner.BaseTuner(oracle, directory=str(out), project_name="tuner")
+    with contextlib.redirect_stdout(sys.stderr):  # it prints that it goes on
+        tuner = kt.engine.base_tuner.BaseTuner(oracle, directory=str(out), project_name="tuner")
+    tuner.oracle.max_trials = options.trials  # going on, it has the number of the search before
+    return tuner
 
 
 def _trial(trial: Any, errors: dict[str, str], out: Path) -> Trial:
