@@ -1,25 +1,19 @@
-"""Labelled images from a name or a folder, the one split of the loop (test, cloud, devices), and a shard a device.
-
-Source of the .idx format: http://yann.lecun.com/exdb/mnist/ ("the IDX file format").
-"""
+"""Labelled images from a name or a folder, the one split of the loop (test, cloud, devices), and a shard a device."""
 
 from __future__ import annotations
 
-import gzip
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edgeloop.cloud.input.formats.idx import read_pair
 from edgeloop.demo.files import write_npz
 from edgeloop.errors import DataError
 from edgeloop.extras import need
 from edgeloop.federated.partition import by_dirichlet
 
 IMAGES, LABELS = "images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"
-LIMIT_BYTES = 1 << 30  # of one file, unpacked: a gzip bomb ends here
 TEST, CLOUD = 0.2, 0.1  # the rest stays on the devices
 # Of the Dirichlet split (Hsu et al. 2019, where it multiplies the labels' prior): with 10 labels, each device's shares
 # of them are drawn from Dir(1, ..., 1), so some are rare on one device and common on the other. At 1.0 most labels live
@@ -103,7 +97,7 @@ def _idx_folder(folder: Path) -> Dataset:
     files = sorted(folder.glob(f"*{IMAGES}"))
     if not files:
         raise DataError(f"{folder} has no *{IMAGES} file", advice="Put MNIST-style .idx.gz files there.")
-    parts = [_pair(file, file.with_name(file.name.replace(IMAGES, LABELS))) for file in files]
+    parts = [read_pair(file) for file in files]
     sizes = {x.shape[1:] for x, _ in parts}
     if len(sizes) > 1:
         raise DataError(
@@ -111,38 +105,3 @@ def _idx_folder(folder: Path) -> Dataset:
         )
     x, y = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Dataset(name=folder.name, x=(x / np.float32(255))[..., None], y=y.astype(np.int32))
-
-
-def _pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
-    if not labels.is_file():
-        raise DataError(f"{images} has no labels beside it", advice=f"Put {labels.name} into the same folder.")
-    x, y = _idx(images, 3), _idx(labels, 1)
-    if len(x) != len(y):
-        raise DataError(
-            f"{images.name} has {len(x)} images and {labels.name} has {len(y)} labels, expected equal numbers",
-            advice="Fetch both again.",
-        )
-    return x, y
-
-
-def _idx(path: Path, dimensions: int) -> np.ndarray:
-    """A uint8 array with `dimensions` axes."""
-    try:
-        with gzip.open(path) as file:
-            data = file.read(LIMIT_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as e:
-        raise DataError(
-            f"{path} cannot be unpacked ({e}), expected a gzip file of the IDX format", advice="Fetch it again."
-        ) from e
-    header = 4 + 4 * dimensions
-    if len(data) > LIMIT_BYTES or len(data) < header or data[:4] != bytes([0, 0, 8, dimensions]):
-        raise DataError(
-            f"{path} is not an IDX file of unsigned bytes with {dimensions} dimensions", advice="Fetch it again."
-        )
-    shape = struct.unpack(f">{dimensions}I", data[4:header])
-    if int(np.prod(shape, dtype=object)) != len(data) - header:
-        raise DataError(
-            f"{path} has {len(data) - header} bytes of values, but its header says shape {shape}",
-            advice="Fetch it again.",
-        )
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

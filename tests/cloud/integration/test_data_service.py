@@ -2,17 +2,19 @@
 
 import os
 import signal
-import threading
+import time
 
 import numpy as np
 import pytest
 
+from edgeloop.cloud.input.damage import named_damage
 from edgeloop.cloud.input.options import DataOptions, PipelineOptions
 from edgeloop.cloud.input.pipeline import batches
 from edgeloop.cloud.input.readers import open_examples
 from edgeloop.cloud.input.service.local import local_service
 from edgeloop.cloud.input.service.reading import bounded
 from edgeloop.errors import DeviceError
+from edgeloop.processes.ports import free_ports
 
 tf = pytest.importorskip("tensorflow")
 
@@ -53,15 +55,20 @@ def test_a_killed_worker_costs_no_more_than_it_was_making(service, rows):
     assert len(seen) >= N - 64 * BATCH  # what the worker had made and not sent yet; its buffers hold a few batches
 
 
-def test_a_service_that_sends_nothing_is_an_error_after_its_time():
-    released = threading.Event()
+def test_a_service_that_is_not_there_is_an_error(rows):
+    (port,) = free_ports(1)
+    options = PipelineOptions(batch=BATCH, service=f"127.0.0.1:{port}", service_timeout_s=0.2)
+    with pytest.raises(DeviceError, match=rf"no tf\.data service answers at 127\.0\.0\.1:{port}"):
+        batches(rows, options)
 
+
+def test_a_step_that_waits_for_a_service_ends_with_its_error(rows):
     def silent():
-        released.wait(60)
+        time.sleep(2)
         yield from ()
 
-    try:
-        with pytest.raises(DeviceError, match=r"localhost:1 sent nothing for 0\.2 s"):
-            list(bounded(silent(), 0.2, "localhost:1"))
-    finally:
-        released.set()
+    waiting = tf.data.Dataset.from_generator(
+        lambda: bounded(silent(), 0.2, "localhost:1"), output_signature=tf.TensorSpec(())
+    )
+    with pytest.raises(DeviceError, match=r"localhost:1 sent nothing for 0\.2 s"), named_damage(rows):
+        list(waiting)

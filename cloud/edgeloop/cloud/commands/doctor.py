@@ -58,7 +58,6 @@ def examine(config: TrainConfig, timeout_s: float, progress: Any) -> tuple[Diagn
         OptionsError: The strategy is of several hosts.
         ModelError: The loss is not finite after some steps.
     """
-    began = time.monotonic()
     plain = replace(config, pipeline=replace(config.pipeline, cache=Cache.NONE, cache_folder=None))
     prepared = prepare(plain)
     if prepared.coordinator is not None:
@@ -67,6 +66,7 @@ def examine(config: TrainConfig, timeout_s: float, progress: Any) -> tuple[Diagn
             advice="Leave TF_CONFIG unset, and set strategy.name to one-device.",
         )
 
+    began = time.monotonic()
     subject = subject_of(prepared, run_seconds(timeout_s))
     whole = replace(config.pipeline, batch=prepared.batch)
     found = diagnose(subject, whole, deadline_s=began + timeout_s, progress=progress)

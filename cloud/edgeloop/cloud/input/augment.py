@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from edgeloop.cloud.input.order import unconverted
 from edgeloop.cloud.input.seeds import Purpose, seed_of
 from edgeloop.errors import OptionsError
 from edgeloop.extras import need
@@ -59,9 +60,9 @@ def augmentation(names: Sequence[str], seed: int) -> Callable[[Any, Any, Any], t
     if not names:
         return None
     functions = [_function(name) for name in names]
+    tf = need("tensorflow", extra="cloud")
 
     def augment(features: Any, labels: Any, step: Any) -> tuple[Any, Any]:
-        tf = need("tensorflow", extra="cloud")
         for place, function in enumerate(functions):
             key = tf.constant(seed_of(seed + place, Purpose.AUGMENT), tf.int64)
             features, labels = function(features, labels, tf.stack([key, step]))
@@ -72,7 +73,7 @@ def augmentation(names: Sequence[str], seed: int) -> Callable[[Any, Any, Any], t
 
 def _function(name: str) -> Augmentation:
     if name in AUGMENTATIONS:
-        return AUGMENTATIONS[name]
+        return unconverted(AUGMENTATIONS[name])
     module, separator, attribute = name.partition(":")
     if not separator:
         advice = f"{suggestion(name, AUGMENTATIONS)} A function of your own is package.module:function."

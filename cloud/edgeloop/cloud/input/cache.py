@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.cloud.input.arrays import numbered
+from edgeloop.cloud.input.damage import named_damage
 from edgeloop.cloud.input.examples import WHOLE, Examples, Numbered
 from edgeloop.cloud.input.memory import see_that_it_fits
 from edgeloop.cloud.input.options import Cache, PipelineOptions
@@ -31,7 +32,7 @@ def cached(examples: Examples, options: PipelineOptions, progress: Progress = si
     has no name and ends with this process.
 
     Raises:
-        DataError: More than the memory holds.
+        DataError: More than the memory holds, or as `named_damage`.
     """
     if options.cache is Cache.NONE or (isinstance(examples.source, Numbered) and examples.source.in_memory):
         return examples
@@ -39,7 +40,8 @@ def cached(examples: Examples, options: PipelineOptions, progress: Progress = si
     if in_memory and examples.count is not None:
         needed = examples.count * examples.stored_bytes
         see_that_it_fits(examples.name, needed, 'Write cache = "disk", or smaller images.')
-    features, labels = _decoded(examples, options, progress, in_memory)
+    with named_damage(examples):
+        features, labels = _decoded(examples, options, progress, in_memory)
     times = examples.source.times if isinstance(examples.source, Numbered) else None
     return replace(examples, source=numbered(features, labels, times, in_memory=in_memory))
 

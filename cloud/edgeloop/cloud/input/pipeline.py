@@ -129,7 +129,7 @@ def _made(
         late = options.vectorised_map and examples.finish is not None
         made = mapped(items, unconverted(source.decode if late else _then_finish(examples, source.decode)))
         made = made.batch(options.batch, drop_remainder=whole)
-        made = mapped(made, _then_finish(examples, lambda *batch: batch)) if late else made
+        made = mapped(made, unconverted(_then_finish(examples, lambda *batch: batch))) if late else made
     if options.service is not None:
         made = through_service(made, options.service, options.service_timeout_s)
     if augment is not None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.cloud.input.damage import named_damage
 from edgeloop.cloud.train.checkpoints import open_checkpoints
 from edgeloop.cloud.train.cluster import Cluster, read_cluster
 from edgeloop.cloud.train.config import Loss, MemoryConfig, StrategyConfig, TrainConfig, to_toml
@@ -144,7 +145,8 @@ def train_run(
             training = Training(config, prepared, folder, out, checkpoints, stop, progress, say, beat)
             if resume:
                 training.restore()
-            training.run()
+            with named_damage(prepared.validation), named_damage(prepared.training):
+                training.run()
         model = training.best_model()
         folder.export(model)
         folder.write_labels(prepared.training.classes)

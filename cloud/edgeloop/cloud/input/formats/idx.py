@@ -68,7 +68,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """
     try:
         with path.open("rb") as plain:
-            packed = plain.read(2) == GZIP
+            packed = path.suffix == ".gz" or plain.read(2) == GZIP
         with gzip.open(path) if packed else path.open("rb") as file:
             data = file.read(LIMIT_BYTES + 1)
     except (OSError, EOFError, zlib.error) as e:

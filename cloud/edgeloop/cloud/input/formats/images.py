@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.cloud.input.arrays import rescaling
+from edgeloop.cloud.input.damage import until_late
 from edgeloop.cloud.input.examples import Examples, LabelKind, Numbered, TensorType
 from edgeloop.cloud.input.formats.image_size import image_size
 from edgeloop.cloud.input.options import DataOptions
@@ -103,7 +104,7 @@ def _image(tf: Any, file: Any, options: DataOptions, size: tuple[int, int]) -> A
 
 def _find_damage(folder: Path, files: Sequence[Path], options: DataOptions, size: tuple[int, int]) -> None:
     tf = need("tensorflow", extra="cloud")
-    for file in files:
+    for file in until_late(files):
         try:
             _image(tf, str(file), options, size)
         except (tf.errors.OpError, ValueError) as e:

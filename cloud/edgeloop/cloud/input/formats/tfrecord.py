@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.cloud.input.arrays import rescaling
+from edgeloop.cloud.input.damage import until_late
 from edgeloop.cloud.input.examples import Examples, LabelKind, Sharded, TensorType
 from edgeloop.cloud.input.options import DataOptions
 from edgeloop.cloud.input.record_files import counts, damaged, is_packed
@@ -185,7 +186,7 @@ def _find_damage(files: Sequence[Path], kind: str, decode: Callable) -> None:
     for file in files:
         record = 0
         try:
-            for item in tf.data.TFRecordDataset(str(file), kind):
+            for item in until_late(tf.data.TFRecordDataset(str(file), kind)):
                 decode(item)
                 record += 1
         except tf.errors.DataLossError as e:

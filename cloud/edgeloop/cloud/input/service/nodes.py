@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeloop.extras import need
+from edgeloop.processes.children import end_with_parent
 from edgeloop.processes.ports import LOOPBACK, free_ports, wait_until_all_accept
 
 START_S = 60.0  # until a server answers
@@ -83,6 +84,7 @@ def forked(start: Callable[[], Any]) -> int:
     if pid == 0:
         code = 1
         try:
+            end_with_parent()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             start().join()
             code = 0
