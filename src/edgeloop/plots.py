@@ -18,7 +18,7 @@ LINES = ("-", "--", ":", "-.")  # one for each round of Matplotlib's ten colours
 MARKERS = "osD^v<>PX*"  # points of equal size and accuracy lie on each other
 WIDTH_IN, HEIGHT_IN = 9, 3.6
 WIDE = 5.0  # largest over smallest value, above which an axis is logarithmic
-REACH = 0.015, 0.04  # of the ranges of x and y: a marker's width and height on a picture of WIDTH_IN by HEIGHT_IN
+REACH = 0.03, 0.04  # of the ranges of x and y: two markers' widths, one's height on WIDTH_IN by HEIGHT_IN
 MARKER_IN = 0.13
 FEW_LABELS = 30  # last over first mark of a logarithmic axis, above which every second one would hide the next
 
@@ -66,7 +66,7 @@ def legend_beside(axes: Any) -> None:
 def side_by_side(points: Sequence[tuple[float, float]]) -> list[float]:
     """How many marker widths to move each point to the right, so that markers do not cover each other.
 
-    Points that lie closer than REACH of both ranges form a row around the middle of their places.
+    Points that lie closer than REACH of both ranges form a row, in their order, around their places.
     """
     spans = [max(max(values) - min(values), 1e-12) for values in zip(*points, strict=True)]
     rows: list[list[int]] = []
@@ -78,7 +78,7 @@ def side_by_side(points: Sequence[tuple[float, float]]) -> list[float]:
             rows.append([k])
     moved = [0.0] * len(points)
     for row in rows:
-        for place, k in enumerate(row):
+        for place, k in enumerate(sorted(row, key=lambda k: points[k])):
             moved[k] = place - (len(row) - 1) / 2
     return moved
 

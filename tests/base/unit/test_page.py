@@ -7,9 +7,9 @@ from edgeloop.plots import side_by_side
 
 
 def test_markers_nearer_than_their_width_stand_side_by_side_and_others_stay():
-    # the ranges are 100 and 10, so a marker is 1.5 wide and 0.4 high
-    points = [(0.0, 0.0), (1.4, 0.3), (3.0, 0.0), (0.0, 0.8), (100.0, 10.0)]
-    assert side_by_side(points) == [-0.5, 0.5, 0.0, 0.0, 0.0]
+    # the ranges are 100 and 10, so markers up to 3 and 0.4 apart are neighbours; the left one moves to the left
+    points = [(1.4, 0.3), (0.0, 0.0), (5.0, 0.0), (0.0, 0.8), (100.0, 10.0)]
+    assert side_by_side(points) == [0.5, -0.5, 0.0, 0.0, 0.0]
 
 
 def test_three_equal_points_are_one_row():
