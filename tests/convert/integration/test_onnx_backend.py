@@ -96,7 +96,7 @@ SHORT = (  # what a reason says, to how the page says it
     (r".*'tf\.(\w+)' op is neither a custom op nor a flex op.*", r"LiteRT has no \1 of these types"),
     (r"(\S+)( '.*')? cannot be imported: edgeloop does not have this operator", r"the operator \1"),
     (r"\S+( '.*')? cannot be imported: (.*)", r"\2"),
-    (r"(an input that is no tensor) .*", r"\1"),
+    (r"(an (in|out)put that is no tensor) .*", r"\1"),
     (
         r".*element type '(ui4|i4)'.*|.*Type INT4 is unsupported.*|.*Expected a numpy array of int8 for INT4.*",
         "4-bit tensors",

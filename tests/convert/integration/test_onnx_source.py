@@ -269,6 +269,24 @@ def test_sizes_are_fixed_before_the_import_by_either_name(save):
         open_source(path, settings=InputSettings(shapes={"z": (1,)}))
 
 
+@pytest.mark.parametrize("where", ["input", "output"])
+def test_a_sequence_at_an_end_of_the_model_is_refused_by_name(where):
+    from edgeloop.convert.onnx.importer import import_onnx
+    from edgeloop.convert.onnx.value import Unsupported
+
+    make, number = onnx.helper, onnx.TensorProto.FLOAT
+    tensor = make.make_tensor_value_info("x", number, [None, 4])
+    parts = make.make_tensor_sequence_value_info("parts", number, None)
+    nodes = {
+        "input": N("ConcatFromSequence", ["parts"], ["x"], axis=1),
+        "output": N("SplitToSequence", ["x"], ["parts"]),
+    }
+    ends = [[parts], [tensor]] if where == "input" else [[tensor], [parts]]
+    model = make.make_model(make.make_graph([nodes[where]], "g", *ends), opset_imports=[make.make_opsetid("", 17)])
+    with pytest.raises(Unsupported, match=f"an {where} that is no tensor .'parts'."):
+        import_onnx(model)
+
+
 def test_a_refusal_for_a_free_size_names_the_smallest_shape_that_would_pass(save):
     path = save([N("Squeeze", ["x"], ["y"], name="drop")], {"x": ["n", 3, "h", "w"]}, {"y": None})
     with pytest.raises(ModelError, match=r"Squeeze 'drop' cannot be imported: .* e\.g\. --shape x=1,3,224,224$"):

@@ -6,6 +6,7 @@ import pytest
 from edgeloop.bundle import Scheme, TensorSpec
 from edgeloop.convert.same.compare_models import floor_between
 from edgeloop.convert.same.matching import Match, layout, match_tensors
+from edgeloop.convert.same.runnable import _tfjs_specs
 from edgeloop.errors import ParityError
 
 
@@ -90,3 +91,11 @@ def test_two_models_must_agree_as_closely_as_the_coarser_scheme_can():
     assert floor_between(Scheme.FLOAT32, Scheme.FLOAT32, None).snr_db == 100.0
     assert floor_between(Scheme.FLOAT32, Scheme.INT8, None).snr_db == 10.0
     assert floor_between(Scheme.FLOAT32, Scheme.INT8, 30.0).snr_db == 30.0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "found"), [("DT_INT64", "int32"), ("DT_UINT8", "int32"), ("DT_BOOL", "bool"), ("DT_FLOAT", "float32")]
+)
+def test_integers_of_any_width_are_of_32_bits_in_tfjs(dtype, found):
+    (spec,) = _tfjs_specs({"ids": {"dtype": dtype, "tensorShape": {"dim": [{"size": "-1"}, {"size": "7"}]}}})
+    assert (spec.name, spec.shape, spec.dtype) == ("ids", (None, 7), found)

@@ -78,7 +78,8 @@ def import_onnx(
         widen: Inputs and outputs of other floats become float32, in which they are computed with.
 
     Raises:
-        Unsupported: The model has an operator without a function here, sparse weights, or an input that is no tensor.
+        Unsupported: The model has an operator without a function here, sparse weights, or an input or output that is
+            no tensor.
     """
     ready = prepared(model, OPS)
     taken = split_weights(ready)
@@ -101,7 +102,7 @@ class OnnxFunction:
         self._model, self._constants, self._widen = model, {**small, **weights}, widen
         values = [v for v in model.graph.input if v.name not in self._constants]  # before IR 4 they are listed there
         self.inputs = tuple(input_tensor(value, sizes.get(value.name)) for value in values)
-        self.outputs = tuple(value.name for value in model.graph.output)
+        self.outputs = tuple(map(output_name, model.graph.output))
         self.floats: frozenset[str] = frozenset()
 
     def __call__(self, *tensors: Any) -> list[Any]:
@@ -149,6 +150,18 @@ class OnnxFunction:
             return {f"output_{i}": tensor for i, tensor in enumerate(self(*tensors))}
 
         return tf.function(serve, input_signature=self.specs(), autograph=False).get_concrete_function()
+
+
+def output_name(value: Any) -> str:
+    """Of the ValueInfoProto of an output.
+
+    Raises:
+        Unsupported: A sequence or a map, which no format that is written here can return.
+    """
+    kind = value.type.optional_type.elem_type if value.type.HasField("optional_type") else value.type
+    if kind.HasField("sequence_type") or kind.HasField("map_type"):
+        raise Unsupported(f"an output that is no tensor ({value.name!r})")
+    return str(value.name)
 
 
 def input_tensor(value: Any, fixed: Sizes | None) -> Tensor:

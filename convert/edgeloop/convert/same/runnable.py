@@ -23,7 +23,9 @@ from edgeloop.runtime.parity.quantization import from_io, to_io
 from edgeloop.runtime.runners import runners
 from edgeloop.runtime_table import LITERT, ONNXRUNTIME, TENSORFLOW
 
-TFJS_DTYPES = {"DT_FLOAT": "float32", "DT_INT32": "int32", "DT_BOOL": "bool"}
+# TF.js has no other integers: whatever a signature calls them, its graph takes and gives 32 bits
+TFJS_DTYPES = {f"DT_{kind}": "int32" for kind in ("INT8", "UINT8", "INT16", "UINT16", "INT32", "INT64")}
+TFJS_DTYPES |= {"DT_FLOAT": "float32", "DT_BOOL": "bool"}
 TFJS_WEIGHTS = {"float16": Scheme.FLOAT16, "uint8": Scheme.DYNAMIC, "uint16": Scheme.DYNAMIC}
 ONNX_DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
 ONNX_PAIRS = frozenset({"QuantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger"})
