@@ -17,16 +17,22 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from edgeloop.bundle import TensorSpec
 from edgeloop.edge.on_device.serving.hot_reload import HotReload, ModelInputs
+from edgeloop.edge.on_device.serving.large_requests import LARGE_BYTES, LARGE_VALUES, LargeRequests
 from edgeloop.edge.on_device.serving.loaded_model import LoadedModel
 from edgeloop.errors import DataError, DeviceError, EdgeloopError
 from edgeloop.http.base_handler import BaseHandler
 from edgeloop.http.base_server import BaseServer
-from edgeloop.http.predict_api.request import read_request
+from edgeloop.http.predict_api.request import PredictRequest, read_request
 from edgeloop.http.predict_api.response import check_response_size, write_predictions
 
 BODY_LIMIT_BYTES = 32 << 20
@@ -41,12 +47,29 @@ class PredictServer(BaseServer):
     def __init__(self, host: str, port: int, hot_reload: HotReload) -> None:
         self.hot_reload = hot_reload
         self._ends_s = math.inf
+        self._large = LargeRequests()
         super().__init__(host, port, Handler, "--http")
 
     def close(self, timeout_s: float) -> None:
         """As `BaseServer.close`; a request of many samples is given up after ENDING_S."""
         self._ends_s = time.monotonic() + ENDING_S
+        last = threading.Timer(ENDING_S, self._large.close)
+        last.daemon = True
+        last.start()
         super().close(timeout_s)
+        self._large.close()
+
+    def read(self, body: bytes, specs: Sequence[TensorSpec]) -> PredictRequest:
+        """As `read_request`; a large one is read beside the others."""
+        if len(body) > LARGE_BYTES:
+            return self._large.read(body, specs)
+        return read_request(body, specs, self.check_time)
+
+    def write(self, specs: Sequence[TensorSpec], outputs: dict[str, np.ndarray], row_format: bool) -> bytes:
+        """As `write_predictions`; a large one is written beside the others."""
+        if sum(array.size for array in outputs.values()) > LARGE_VALUES:
+            return self._large.write(specs, outputs, row_format)
+        return write_predictions(specs, outputs, row_format)
 
     def check_time(self) -> None:
         """Raises DeviceError once the service ends."""
@@ -90,9 +113,9 @@ class Handler(BaseHandler):
 
     def _predict(self, body: bytes) -> tuple[bytes, int]:
         """The response, and the version of the release that made it."""
-        hot_reload, check_time = self.server.hot_reload, self.server.check_time
+        hot_reload = self.server.hot_reload
         specs = hot_reload.model().inputs
-        request = read_request(body, specs, check_time)
+        request = self.server.read(body, specs)
 
         def make_inputs(model: LoadedModel) -> ModelInputs:
             served = model.release.signature
@@ -101,12 +124,12 @@ class Handler(BaseHandler):
                     f"signature {request.signature!r} is not served", advice=f"Ask for {served!r}, or for none."
                 )
             # a release that took over while this one waited may have other inputs
-            inputs = request.inputs if model.inputs == specs else read_request(body, model.inputs, check_time).inputs
+            inputs = request.inputs if model.inputs == specs else self.server.read(body, model.inputs).inputs
             check_response_size(model.outputs, len(next(iter(inputs.values()))))
             return inputs, True
 
-        model, outputs, _, _ = hot_reload.predict(make_inputs, check_time)
-        return write_predictions(model.outputs, outputs, request.row_format), model.release.manifest.version
+        model, outputs, _, _ = hot_reload.predict(make_inputs, self.server.check_time)
+        return self.server.write(model.outputs, outputs, request.row_format), model.release.manifest.version
 
     def respond_json(self, status: int, document: dict[str, Any], **headers: str) -> None:
         self.respond(status, JSON, json.dumps(document, allow_nan=False).encode(), **headers)
