@@ -63,6 +63,8 @@ def ended(data, tmp_path_factory):
         "central-statistics": case(
             "cs", "strategy.name=central-storage", "model.name=cloud_models:normalized", *halves
         ),
+        "half": case("half", "strategy.name=mirrored", "memory.precision=float16", *halves),
+        "central-half": case("ch", "strategy.name=central-storage", "memory.precision=float16", *halves),
         "tpu": case("tpu", "strategy.name=tpu"),
         "alone": case("alone", "strategy.name=mirrored"),
         "no-cluster": case("no-cluster", "strategy.name=multi-worker-mirrored"),
@@ -104,6 +106,13 @@ def test_moving_statistics_are_those_of_all_replicas_and_random_layers_run_under
         np.testing.assert_allclose(a, b, rtol=0, atol=ANOTHER_ORDER)
 
 
+def test_the_loss_is_scaled_on_two_replicas_and_trains_as_in_float32(ended):
+    assert ended["half"].error == ()
+    one, half = (np.array([e["validation_loss"] for e in ended[k].result["epochs"]]) for k in ("one", "half"))
+    assert np.any(one != half)
+    np.testing.assert_allclose(half, one, rtol=0.02)  # 11 bits of mantissa are 5e-4; 2e-3 was measured
+
+
 def test_a_worker_that_does_not_save_reports_the_same_and_leaves_no_folder(ended):
     one, other = ended["worker-0"].result, ended["worker-1"].result
     assert [e["validation_loss"] for e in one["epochs"]] == [e["validation_loss"] for e in other["epochs"]]
@@ -119,6 +128,7 @@ def test_a_cluster_is_recognized_and_the_rule_is_named(ended):
     ("name", "error", "said"),
     [
         ("tpu", "TargetError", "no TPU can be used here"),
+        ("central-half", "OptionsError", "central-storage cannot change that scale within a step"),
         ("alone", "OptionsError", "needs two devices or more"),
         ("no-cluster", "OptionsError", "TF_CONFIG is not set"),
     ],

@@ -12,7 +12,7 @@ from edgeloop.cloud.input.options import PipelineOptions
 from edgeloop.cloud.input.pipeline import batches, steps_per_epoch
 from edgeloop.cloud.train.choose import Choice, Situation, choose
 from edgeloop.cloud.train.cluster import Cluster
-from edgeloop.cloud.train.config import MemoryConfig, StrategyConfig, TrainConfig
+from edgeloop.cloud.train.config import MemoryConfig, Precision, StrategyConfig, TrainConfig
 from edgeloop.cloud.train.data import (
     BatchStream,
     label_width,
@@ -31,7 +31,7 @@ from edgeloop.cloud.train.statistics import scope_of, shared_statistics
 from edgeloop.cloud.train.step import Evaluation, evaluation, gradient_step, gradients_of, traced_steps
 from edgeloop.cloud.train.strategies import Place, Strategy, local_devices, make_strategy, use_virtual_cpus
 from edgeloop.cloud.train.warm_start import warm_start
-from edgeloop.errors import DataError
+from edgeloop.errors import DataError, OptionsError
 from edgeloop.extras import need
 
 Run = Callable[[Any, int, int, Told, Stopped], StepFigures]  # iterator, steps, epoch, and as `run_steps`
@@ -117,6 +117,11 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
     held_out = config.data.held_out if config.data.validation is None else None
     training = taught(training, config.distill, held_out, config.loop.seed)
     choice, place = where(config.strategy, cluster)
+    if choice.strategy == Strategy.CENTRAL_STORAGE and config.memory.precision == Precision.FLOAT16:
+        raise OptionsError(
+            "float16 scales the loss, and central-storage cannot change that scale within a step",
+            advice='Use [memory] precision = "bfloat16", or the strategy mirrored.',
+        )
     strategy = make_strategy(choice.strategy, place)
     batch = config.pipeline.batch * strategy.num_replicas_in_sync
     steps = steps_per_epoch(training, batch)
