@@ -3,7 +3,7 @@
 import pytest
 
 from edgeloop.cloud.train.backup_workers import make_accumulator, mean_update, offered_gradient, wait_for_gradients
-from edgeloop.cloud.train.parameter_server import plain_updates
+from edgeloop.cloud.train.server_updates import plain_updates
 from edgeloop.cloud.train.staleness import ParameterServerConfig, make_counters
 from edgeloop.errors import DeviceError, OptionsError
 

@@ -71,6 +71,7 @@ def train(imported, toml, out, tasks, *changes, signals=(), resume=False):
     """(result, what was said, steps at which signals were sent); `signals`: (step, task, number) of each."""
     folder = out / "signals"
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "owner").write_text(str(os.getpid()))
     config = to_toml(read_config(toml, changes))
     arguments = {"config": config, "out": str(out / "run"), "resume": resume, "folder": str(folder), "signals": signals}
     said = []
@@ -210,6 +211,7 @@ def test_parameter_servers_train_asynchronously_and_a_lost_worker_or_server_come
     assert int(counters(tmp_path)["taken"]) >= 135 - EVERY
 
 
+@pytest.mark.faults
 def test_a_worker_of_parameter_servers_that_is_stopped_is_lost_and_all_start_again(imported, toml, tmp_path):
     changes = ("loop.epochs=1", "strategy.hang-timeout-s=3")
     signals = [(25, "worker 1", signal.SIGSTOP)]
@@ -283,6 +285,17 @@ def test_a_worker_that_never_starts_is_named_and_nothing_hangs(imported, toml, t
 
 
 POINTS = sorted(np.random.default_rng(13).choice(np.arange(2, 65), 20, replace=False).tolist())
+
+
+@pytest.mark.faults
+def test_ctrl_c_ends_all_tasks_after_a_checkpoint_of_one_step(unbroken, imported, toml, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(imported, toml, tmp_path, "2", signals=[(33, "owner", signal.SIGINT)])
+    _, said, (asked,) = train(imported, toml, tmp_path, "2", resume=True)
+    (begin,) = resumed(said)
+    assert begin >= asked
+    slots = [name for name in weights(tmp_path) if name.startswith("optimizer/")]
+    assert all(np.array_equal(weights(tmp_path)[name], weights(unbroken[0])[name]) for name in slots)
 
 
 @pytest.mark.faults

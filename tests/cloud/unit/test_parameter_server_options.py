@@ -3,7 +3,7 @@
 import pytest
 
 from edgeloop.cloud.train.checkpoints import CheckpointOptions
-from edgeloop.cloud.train.parameter_server import check_rounds
+from edgeloop.cloud.train.server_updates import check_rounds
 from edgeloop.cloud.train.staleness import ParameterServerConfig, Stale, Updates
 from edgeloop.errors import OptionsError
 
