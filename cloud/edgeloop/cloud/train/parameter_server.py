@@ -36,6 +36,7 @@ from edgeloop.errors import DeviceError
 from edgeloop.extras import need
 
 LOOK_S = 0.005
+FIRST_STEP_TIMEOUT_S = 600.0  # TensorFlow traces it, and each worker builds its part
 AHEAD = 4  # calls that are scheduled for each worker before one of them is done
 
 
@@ -64,7 +65,8 @@ class Coordinator:
         tf = need("tensorflow", extra="cloud")
         self.strategy, self.workers, self.model, self.here = strategy, workers, model, here
         self.config, self.per_call = config.parameter_server, config.loop.steps_per_call
-        self.hang_timeout_s = config.strategy.hang_timeout_s
+        self.hang_timeout_s = max(config.strategy.hang_timeout_s, FIRST_STEP_TIMEOUT_S)  # until a step is done
+        self._later_timeout_s = config.strategy.hang_timeout_s
         check_rounds(self.config, workers, tables(model))
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
         self._apply = plain_updates(model, optimizer, self.config)
@@ -144,6 +146,7 @@ class Coordinator:
             taken = min(int(self.counters.taken) - begin, scheduled)  # a call of a lost worker is done twice
             if taken > done:
                 done, changed = taken, time.monotonic()
+                self.hang_timeout_s = self._later_timeout_s
                 told(done, float(self.counters.loss))
             self._check_alive(changed)
             self._check_cluster()
@@ -167,6 +170,7 @@ class Coordinator:
             wait_for_gradients(self._accumulator, required, self._check_cluster, self.hang_timeout_s)
             self._update(tf.constant(required))
             losses.append(float(self.counters.loss))
+            self.hang_timeout_s = self._later_timeout_s
             told(len(losses), losses[-1])
         # a slow worker may still compute a gradient of an old round: it will be dropped, and nobody waits for it
         return np.array(losses, np.float32)
