@@ -157,6 +157,7 @@ BESIDE = {
     "federate run": ["m", "--shard", "s.npz", "-o", "rounds"],
     "run": ["local", "--follow", "http://localhost/m"],
     "same": ["a.keras", "b.tflite"],
+    "train": ["train.toml", "-o", "run"],
     "tune search": ["t.toml", "--space", "s.toml", "-o", "d"],
 }
 

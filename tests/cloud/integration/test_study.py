@@ -88,3 +88,16 @@ def test_a_forecast_trains_on_nested_parts_and_extends_the_curve_of_their_errors
     assert expected.size == 960
     assert 0 <= expected.low <= expected.high <= 0.5
     assert found.errors[2] < found.errors[0]
+
+
+def test_a_budget_ends_a_training_after_the_epoch_that_reached_its_target_or_spent_its_time(folder):
+    long = ["loop.epochs=50", "loop.patience=0"]
+    target = train_run(
+        read_config(folder / "train.toml", [*long, "budget.target=0.85", "optimizer.learning-rate=0.0003"]),
+        folder / "target",
+    )
+    assert target.epochs[-1].score >= 0.85 > max(record.score for record in target.epochs[:-1])
+    assert "The score has reached [budget] target (0.85)" in target.stopped
+    time = train_run(read_config(folder / "train.toml", [*long, "budget.max-time-s=1e-6"]), folder / "time")
+    assert len(time.epochs) == 1  # the first epoch is always trained: without it there is no model
+    assert "beyond [budget] max-time-s (1e-06)" in time.stopped

@@ -13,6 +13,7 @@ from edgeloop.cloud.train.starter import write_starter
 from edgeloop.cloud.train.task import launch_run
 from edgeloop.cloud.train.trainer import RunResult, train_run
 from edgeloop.errors import OptionsError
+from edgeloop.quantities import above_zero
 from edgeloop.result import CommandResult, Table
 
 
@@ -34,6 +35,18 @@ def train(
             metavar="TABLE.KEY=VALUE",
             show_default="none",
             help="Set a key of the TOML file to another value, e.g. data.batch=64.",
+        ),
+    ] = None,
+    max_time_s: Annotated[
+        float | None,
+        typer.Option(metavar="S", show_default="no limit", help="End before an epoch that would go beyond S seconds."),
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            metavar="COST",
+            show_default="no limit",
+            help="End before an epoch that would cost more than this by the prices in [budget.prices].",
         ),
     ] = None,
     resume: Annotated[
@@ -59,13 +72,18 @@ def train(
     ] = None,
 ) -> CommandResult:
     """Train a model in the cloud: on one device, several, or several hosts, as a TOML file says."""
+    limits = []
+    for key, value in (("max-time-s", max_time_s), ("max-cost", max_cost)):
+        if value is not None:
+            above_zero(value, f"--{key}")
+            limits.append(f"budget.{key}={value}")
     console = ctx.obj
     if init is not None:
         found = write_starter(init, training)
         return CommandResult({"file": str(training), "found": found}, notes=[found, f"Now: {_next(training)}"])
     if out is None:
         raise OptionsError("edgeloop train lacks -o DIR", advice=f"Write {_next(training)}")
-    config = read_config(training, changes or ())
+    config = read_config(training, [*(changes or ()), *limits])
     if launch is None:
         result = train_run(config, out, resume=resume, progress=console, say=console.say)
     else:

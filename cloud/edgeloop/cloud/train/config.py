@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeloop import settings
 from edgeloop.cloud.input.options import PipelineOptions
+from edgeloop.cloud.train.budget import BudgetConfig
 from edgeloop.cloud.train.checkpoints import CheckpointOptions
 from edgeloop.cloud.train.choose import Bound, Gradients, Links, Workers
 from edgeloop.cloud.train.data import DataConfig
@@ -209,6 +210,7 @@ class TrainConfig:
     checkpoints: CheckpointOptions = field(default_factory=CheckpointOptions)
     parameter_server: ParameterServerConfig = field(default_factory=ParameterServerConfig)
     callbacks: CallbacksConfig = CallbacksConfig()
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.cloud.train.budget import agreed, reason_to_stop, tasks_of
 from edgeloop.cloud.train.checkpoints import Checkpoints
 from edgeloop.cloud.train.config import TrainConfig
 from edgeloop.cloud.train.models import function_of
@@ -96,6 +97,7 @@ class Training:
         self.config, self.prepared, self.folder, self.out = config, prepared, folder, out
         self.checkpoints, self.stop, self.progress, self.say, self.beat = checkpoints, stop, progress, say, beat
         self.state, self.records = State(), list[EpochRecord]()
+        self.began, self.earlier_s = time.monotonic(), 0.0  # seconds of the epochs before a checkpoint count too
         self.values = prepared.state()
         self.best = prepared.model_here().get_weights()
         self.stopped = f"All {config.loop.epochs} epochs are done."
@@ -122,6 +124,7 @@ class Training:
         lines = RunFolder(self.out).metrics()
         self.folder.cut_metrics(self.state.epoch)
         self.records = [EpochRecord(**line) for line in lines if line["epoch"] <= self.state.epoch]
+        self.earlier_s = sum(record.seconds for record in self.records)
         if self.state.best_epoch:
             load = need("keras", extra="cloud").saving.load_model
             self.best = load(self.out / MODEL, compile=False).get_weights()
@@ -133,7 +136,7 @@ class Training:
         Raises:
             KeyboardInterrupt: `stop` said so; a checkpoint of the last step is kept.
         """
-        while self.state.epoch < self.config.loop.epochs and not self._waited_long_enough():
+        while self.state.epoch < self.config.loop.epochs and not self._ends_early():
             record = self._epoch(self.state.epoch + 1)
             self.records.append(record)
             self.folder.append_metrics(asdict(record))
@@ -155,12 +158,27 @@ class Training:
         model.set_weights(self.best)
         return model
 
-    def _waited_long_enough(self) -> bool:
+    def _ends_early(self) -> bool:
+        """Whether training ends before its last epoch; `stopped` then says why."""
         patience = self.config.loop.patience
         if patience and self.state.epoch - self.state.best_epoch >= patience:
             self.stopped = f"The validation loss has not become lower for {patience} epochs."
             return True
-        return False
+        if not self.config.budget.limits or not self.records:
+            return False
+        cluster = self.prepared.place.cluster
+        spent_s = self.earlier_s + time.monotonic() - self.began
+        longest_s = max(record.seconds for record in self.records)
+        reason = reason_to_stop(
+            self.config.budget,
+            tasks_of(cluster),
+            agreed(cluster, self.state.epoch, (spent_s, longest_s)),
+            [record.validation_loss for record in self.records],
+            [record.score for record in self.records],
+            self.config.loop.epochs,
+        )
+        self.stopped = reason or self.stopped
+        return bool(reason)
 
     def _epoch(self, epoch: int) -> EpochRecord:
         prepared, state = self.prepared, self.state

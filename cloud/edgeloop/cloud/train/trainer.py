@@ -31,6 +31,7 @@ from edgeloop.cloud.train.run_folder import LOGS, MODEL, SAVED_MODEL, RunFolder,
 from edgeloop.cloud.train.servers import serve_cluster
 from edgeloop.cloud.train.step import gradient_step, traced_steps
 from edgeloop.cloud.train.strategies import make_strategy
+from edgeloop.cloud.train.study.learning_curve import earliest_as_good
 from edgeloop.errors import DataError, OptionsError
 from edgeloop.extras import need
 from edgeloop.progress import Progress, Say, silent
@@ -151,10 +152,21 @@ def train_run(
         folder.export(model)
         folder.write_labels(prepared.training.classes)
         notes = () if prepared.coordinator is None else prepared.coordinator.notes()
-        result = _result(training, out, notes=(*([rule] if rule else []), *notes))
+        result = _result(training, out, notes=(*([rule] if rule else []), *notes, *_as_good(training)))
         folder.write_result(result.to_json())
         leave_together(prepared.strategy, cluster)
         return result
+
+
+def _as_good(training: Training) -> tuple[str, ...]:
+    """The earliest epoch that cannot be told from the best one, in a sentence; none where that is the best itself."""
+    best, judged_on = training.state.best_epoch, training.prepared.validation.count
+    if training.prepared.objective.metric != "accuracy" or not judged_on:
+        return ()
+    epoch = earliest_as_good([record.score for record in training.records[:best]], judged_on)
+    if epoch >= best:
+        return ()
+    return (f"Epoch {epoch} was as good: its accuracy on {judged_on} examples is within one standard error.",)
 
 
 def _result(training: Training, out: Path, notes: tuple[str, ...]) -> RunResult:
