@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -134,8 +135,9 @@ def test_a_signer_whose_time_it_is_not_is_refused(home, keys, tmp_path, time):
     device = Deployer(home)
     device.ask("enroll", signer(keys, options=time))
     device.stage(sign(write_bundle(tmp_path / "b"), keys / "ours"))
-    with pytest.raises(IntegrityError, match=r"key has expired|key is not yet valid"):
+    with pytest.raises(IntegrityError, match=r"key has expired|key is not yet valid") as error:
         device.check()
+    assert re.search(r"a key that is listed and valid on \d{4}-\d\d-\d\d, the day by the clock", error.value.advice)
 
 
 def test_a_signer_that_expires_after_the_trial_is_refused_at_activation(home, keys, tmp_path, monkeypatch):

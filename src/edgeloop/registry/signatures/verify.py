@@ -15,6 +15,7 @@ import binascii
 import os
 import shutil
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from edgeloop.bundle import SIGNATURE
@@ -51,7 +52,7 @@ def verify(signers: str, folder: str, manifest: bytes) -> str:
     if not found.status.ok:
         raise IntegrityError(
             f"{SIGNATURE} is not by a known signer ({_first_line(found.err)})",
-            advice="Sign the bundle with a key that is listed.",
+            advice=f"Sign the bundle with a key that is listed{_on_this_day(signers)}.",
         )
     for principal in found.out.decode(errors="replace").splitlines():
         found = _ssh_keygen(["verify", "-n", NAMESPACE, "-I", principal, *signed], manifest)
@@ -60,6 +61,15 @@ def verify(signers: str, folder: str, manifest: bytes) -> str:
     raise IntegrityError(
         f"{SIGNATURE} is not a valid signature of this manifest ({_first_line(found.err)})",
         advice="Fetch the bundle again.",
+    )
+
+
+def _on_this_day(signers: str) -> str:
+    """Where keys are valid for a time, the day that this machine's clock has: a device may wake up in 2001."""
+    with open(signers, "rb") as file:
+        dated = b"valid-" in file.read(LIMIT_BYTES)
+    return (
+        f" and valid on {time.strftime('%Y-%m-%d')}, the day by the clock of the machine that verifies" if dated else ""
     )
 
 
