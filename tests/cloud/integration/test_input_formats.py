@@ -12,6 +12,7 @@ from edgeloop.cloud.input.options import Cache, DataOptions, PipelineOptions
 from edgeloop.cloud.input.pipeline import batches, evaluation_batches, steps_per_epoch
 from edgeloop.cloud.input.readers import open_examples
 from edgeloop.cloud.input.writers import WriteOptions, write_data
+from edgeloop.cloud.train.data import DataConfig, training_and_validation
 from edgeloop.errors import DataError, OptionsError, WriteError
 
 tf = pytest.importorskip("tensorflow")
@@ -112,6 +113,17 @@ def test_a_damaged_record_is_named_with_its_file(source, tmp_path, packed):
         named_damage(examples),
     ):
         every(examples)
+
+
+def test_a_training_that_counts_packed_records_names_the_damaged_one(source, tmp_path):
+    written(source, tmp_path / "out", shards=1, gzip=True)
+    (file,) = (tmp_path / "out").glob("*.gz")
+    data = bytearray(gzip.decompress(file.read_bytes()))
+    data[5 * len(data) // N + 20] ^= 1
+    file.write_bytes(gzip.compress(bytes(data)))
+    config = DataConfig(path=tmp_path / "out", schema={"x": "float32[2,3]", "label": "int64[]"})
+    with pytest.raises(DataError, match=r"record 5 \(counted from 0\) is damaged"):
+        training_and_validation(config, PipelineOptions(), seed=0)
 
 
 def test_a_file_that_ends_within_a_record_is_refused_before_the_first_step(source, tmp_path):

@@ -21,6 +21,8 @@ IDLE = Figures(
     cpu_share=0.2,
     faults_per_s=0.0,
     memory_left_share=0.5,
+    cores=4,
+    threads=4,
     accelerator=False,
 )
 
@@ -28,8 +30,9 @@ IDLE = Figures(
 @pytest.mark.parametrize(
     ("change", "bound", "reason"),
     [
-        ({}, Bound.IO, "80% of a step's time is spent on its input, while 90% of all cores are idle"),
-        ({"input_cpu_share": 0.9}, Bound.CPU, "keeps 90% of all cores busy"),
+        ({}, Bound.IO, "input; up to 4 threads took 0.4 of 4 cores to make it, and waited"),
+        ({"input_cpu_share": 0.9}, Bound.CPU, "up to 4 threads took 3.6 of 4 cores to make it."),
+        ({"input_cpu_share": 0.2, "threads": 1}, Bound.CPU, "one thread took 0.8 of 4 cores to make it."),
         ({"cpu_share": 0.9}, Bound.CPU, "80% of a step's time is spent on its input"),
         ({"cpu_share": 0.9, "accelerator": True}, Bound.IO, "80%"),
         ({"both_s": 0.022}, Bound.CPU, "Only 9% of a step's time is spent on its input"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.cloud.input.cache import cached
+from edgeloop.cloud.input.damage import named_damage
 from edgeloop.cloud.input.examples import WHOLE, Examples, LabelKind, Shard, Sharded
 from edgeloop.cloud.input.options import Cache, DataOptions, PipelineOptions
 from edgeloop.cloud.input.parts import hold_out, share_of
@@ -86,10 +87,11 @@ def _checked(examples: Examples) -> Examples:
     """The same, with the number of examples and of classes, which some formats tell only when all is read."""
     if examples.label_kind is None:
         raise DataError(f"{examples.name} has no labels", advice="Name the array or column of labels: [data] label.")
-    if examples.count is None and isinstance(examples.source, Sharded):
-        examples = replace(examples, source=_counted(examples.source))
-    if examples.label_kind is LabelKind.CLASSES and not examples.class_count:
-        examples = replace(examples, class_count=_class_count(examples))
+    with named_damage(examples):
+        if examples.count is None and isinstance(examples.source, Sharded):
+            examples = replace(examples, source=_counted(examples.source))
+        if examples.label_kind is LabelKind.CLASSES and not examples.class_count:
+            examples = replace(examples, class_count=_class_count(examples))
     return examples
 
 

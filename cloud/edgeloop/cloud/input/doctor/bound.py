@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 HIDDEN = 1.15  # of the step alone: up to here the input is read while the step computes
-BUSY = 0.7  # of all cores: from here reading is limited by the processor, not by the disk
+BUSY = 0.6  # of what the threads could use: from here reading is limited by the processor, not by the disk
 SCARCE = 0.05  # of the memory that is left: below it pages are thrown out and read again
 FAULTS_PER_S = 50.0  # major page faults: each is a read from the disk
 
@@ -33,6 +33,8 @@ class Figures:
         cpu_share: The same, of steps together with their batches.
         faults_per_s: Major page faults of this process.
         memory_left_share: Share of the memory that was available at the end, 0 to 1; None: not known.
+        cores: That this process may use.
+        threads: That may make batches at once, at most `cores`.
         accelerator: Whether steps run on a GPU or TPU.
     """
 
@@ -44,6 +46,8 @@ class Figures:
     cpu_share: float
     faults_per_s: float
     memory_left_share: float | None
+    cores: int
+    threads: int
     accelerator: bool
 
     @property
@@ -81,12 +85,9 @@ def verdict(figures: Figures) -> Verdict:
         what = "the accelerator" if figures.accelerator else "the processor, which computes the step"
         bound = Bound.ACCELERATOR if figures.accelerator else Bound.CPU
         return Verdict(bound=bound, reason=f"Only {share} is spent on its input; the rest is {what}.")
-    if figures.input_cpu_share >= BUSY or (not figures.accelerator and figures.cpu_share >= BUSY):
-        return Verdict(
-            bound=Bound.CPU,
-            reason=f"{share} is spent on its input, which keeps {figures.input_cpu_share:.0%} of all cores busy.",
-        )
-    return Verdict(
-        bound=Bound.IO,
-        reason=f"{share} is spent on its input, while {1 - figures.input_cpu_share:.0%} of all cores are idle.",
-    )
+    used = figures.input_cpu_share * figures.cores
+    threads = "one thread" if figures.threads == 1 else f"up to {figures.threads} threads"
+    computed = f"{share} is spent on its input; {threads} took {used:.1f} of {figures.cores} cores to make it"
+    if used >= BUSY * figures.threads or (not figures.accelerator and figures.cpu_share >= BUSY):
+        return Verdict(bound=Bound.CPU, reason=f"{computed}.")
+    return Verdict(bound=Bound.IO, reason=f"{computed}, and waited for the rest of the time.")

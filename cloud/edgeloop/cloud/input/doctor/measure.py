@@ -98,6 +98,7 @@ def figures(subject: Subject, examples: Examples, options: PipelineOptions) -> F
             runs[name].append(rate(source, take, subject.seconds))
     middle = {name: sorted(found, key=lambda run: run.batch_s)[REPEATS // 2] for name, found in runs.items()}
     memory = ram()
+    cores = len(os.sched_getaffinity(0))
     total, left = memory["ram_total_bytes"], memory["ram_available_bytes"]
     return Figures(
         batch=options.batch,
@@ -108,6 +109,8 @@ def figures(subject: Subject, examples: Examples, options: PipelineOptions) -> F
         cpu_share=middle["both"].cpu_share,
         faults_per_s=middle["both"].faults_per_s,
         memory_left_share=left / total if isinstance(left, int) and isinstance(total, int) else None,
+        cores=cores,
+        threads=cores if options.parallel_map == 0 else min(options.parallel_map, cores),
         accelerator=subject.accelerator,
     )
 
