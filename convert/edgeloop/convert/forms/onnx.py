@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
 from collections.abc import Callable
@@ -85,11 +86,25 @@ def _convert(frozen: FrozenGraph, ends: tuple[list[str], list[str]], *, careful:
     """
     tf = need("tensorflow", extra="convert")
     tf2onnx = need("tf2onnx", extra="convert")
+    _number_nodes(tf2onnx.graph.Node)
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(tf2onnx.tf_loader.tf_optimize(*ends, _for_onnx(frozen.graph)), name="")
         raw = tf2onnx.tfonnx.process_tf_graph(graph, opset=OPSET, input_names=ends[0], output_names=ends[1])
         made = tf2onnx.optimizer.optimize_graph(raw) if careful else _optimized(raw)
         return made.make_model("converted from model")
+
+
+def _number_nodes(node_class: type) -> None:
+    """Let sets of tf2onnx's nodes go by the order in which nodes first entered one, not by their addresses: its
+    transpose optimizer wrote another file of a detector in every process."""
+    numbers = itertools.count()
+
+    def number(node: Any) -> int:
+        if "edgeloop_number" not in vars(node):
+            node.edgeloop_number = next(numbers)
+        return node.edgeloop_number
+
+    node_class.__hash__ = number  # type: ignore[assignment, method-assign]
 
 
 def _optimized(graph: Any) -> Any:
