@@ -116,7 +116,8 @@ def test_the_devices_hold_different_labels_and_share_no_image(digits):
 def test_the_report_shows_both_plots_and_needs_no_other_file(digits):
     page = (digits[1] / "report.html").read_text()
     assert page.count("<svg") == 2
-    assert not re.search(r"""(src|href)=["'](?!#)""", page.replace("xlink:href", "href"))
+    others = re.findall(r"""(?:src|href)=["'](?!#)([^"']*)""", page.replace("xlink:href", "href"))
+    assert all(other.endswith("/manifest.json") for other in others), "only its bundle is linked"
 
 
 def running(mark: str) -> list[str]:

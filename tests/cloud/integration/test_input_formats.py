@@ -82,6 +82,9 @@ def test_a_stream_of_shards_is_a_function_of_seed_and_step(source, tmp_path):
         assert stream(examples, start_step=step) == whole[step:]
     for same in ({"parallel_reads": 1}, {"parallel_reads": 3}, {"parallel_map": 1}, {"vectorised_map": False}):
         assert stream(examples, **same) == whole
+    for seed in (0, 7):  # TensorFlow's own, which a training sets for its layers
+        tf.random.set_seed(seed)
+        assert stream(examples) == whole
 
 
 def test_workers_read_different_shards_and_equally_many_steps(source, tmp_path):

@@ -3,6 +3,8 @@
 make soak ARGS='-k int8_of_each_kind -s'      compares each kind with TFLiteConverter
 """
 
+import re
+
 import numpy as np
 import pytest
 from layer_nets import SERIES, layer_nets
@@ -260,9 +262,10 @@ def test_an_operator_without_an_integer_kernel_leaves_a_mixed_file_and_int8_says
 
     *_, float32, calibration = lowered("Conv3D", tmp_path)
     ours = tflite.to_integers(float32, Scheme.INT8, calibration)
-    assert tflite.kept_in_float(ours) == "CONV_3D of conv3d_1 stayed in float"
+    kept = r"CONV_3D of conv3d(_\d+)* stayed in float"  # Keras counts the names of a process
+    assert re.fullmatch(kept, tflite.kept_in_float(ours))
     assert stored_scheme(ours.data) is Scheme.MIXED
-    with pytest.raises(ModelError, match="cannot be fully int8: CONV_3D of conv3d_1 stayed in float"):
+    with pytest.raises(ModelError, match=f"cannot be fully int8: {kept}"):
         tflite.quantize(float32, Scheme.INT8, calibration)
 
 

@@ -2,8 +2,11 @@
 
 import re
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from matplotlib.transforms import IdentityTransform
 
 from edgeloop.bundle import Scheme
 from edgeloop.convert.proof.worst_layer import LayerSnr
@@ -16,6 +19,7 @@ from edgeloop.convert.search.search import SearchResult
 from edgeloop.files.flatbuffer import Graph, Operator, Tensor
 
 ACCURACY = Metric.ACCURACY
+PLACE = (Path("m"), Path("m.search.html"))
 
 
 def candidate(scheme, size, accuracy, ratio, keep=None):
@@ -57,6 +61,8 @@ class Drawn:
 
     def __init__(self):
         self.calls = []
+        self.transData = IdentityTransform()
+        self.figure = SimpleNamespace(dpi_scale_trans=IdentityTransform())
 
     def __getattr__(self, name):
         return lambda *positions, **style: self.calls.append((name, positions, style))
@@ -115,13 +121,13 @@ def test_few_candidates_make_a_picture_too(some):
 
 def test_without_matplotlib_the_table_stays_and_the_page_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    page = search_report("m", search_document(found()))
+    page = search_report("m", search_document(found()), *PLACE)
     assert "<svg" not in page and "edgeloop[plots]" in page and "<td>int16x8</td>" in page
 
 
 def test_the_page_says_what_was_found_and_escapes_names(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # which takes a second to load
-    page = search_report("a <model>", search_document(found()))
+    page = search_report("a <model>", search_document(found()), *PLACE)
     assert "a &lt;model&gt;" in page and "a&lt;b&amp;c" in page and "&lt;no&gt; such form" in page
     assert "1,500 bytes, 90.00%, 0.50 points below the source&#x27;s 90.50%; the budget is 1 points of accuracy" in page
     assert re.search(r"<tr class=best><td>int8 \+ 1 float16</td>", page) and "<model>" not in page
@@ -148,7 +154,7 @@ def test_of_an_rmse_less_is_better_on_the_page_too(monkeypatch):
     document = search_document(some)
     assert (document["metric"], document["unit"], document["max_drop"]) == ("RMSE", "%", 5.0)
     assert [row["drop"] for row in document["tried"]] == pytest.approx([0, 25, 30])
-    page = search_report("m", document)
+    page = search_report("m", document, *PLACE)
     assert "4,000 bytes, 2, 0.00% above the source&#x27;s 2; the budget is 5% of RMSE" in page
     assert "<th>drop, %</th>" in page.replace("<th scope=col>", "<th>")
     (line,), (dashed,) = drawn(some).of("plot"), drawn(some).of("axhline")

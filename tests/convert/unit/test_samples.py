@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import TensorSpec
-from edgeloop.convert import npz
 from edgeloop.convert.read_samples import LabelPolicy, read_samples
 from edgeloop.convert.samples import Samples
 from edgeloop.errors import DataError
+from edgeloop.files import npz
 
 X = (TensorSpec("x", (None, 3), "float32"),)
 IDS = (TensorSpec("ids", (None, 3), "int32"),)

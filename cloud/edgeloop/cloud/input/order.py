@@ -22,6 +22,7 @@ from edgeloop.errors import OptionsError
 from edgeloop.extras import need
 
 ENDLESS = np.iinfo(np.int64).max
+GRAPH_SEED = 1
 INTERLEAVED = 8  # shards whose records alternate; how many of them are read at once changes no order
 
 
@@ -84,6 +85,8 @@ def records_of_epochs(source: Sharded, options: PipelineOptions, run: Run) -> An
             **parallel(options.parallel_reads, most=min(shards, INTERLEAVED)),
         )
         if options.shuffle:
+            # of this function alone: the global seed would change the order, and 0 be compared with a tensor (TF 2.21)
+            tf.compat.v1.get_default_graph().seed = GRAPH_SEED
             records = records.shuffle(options.shuffle_buffer, buffer_key + number, reshuffle_each_iteration=False)
         return records if run.steps is None else records.take(run.steps * options.batch)
 
