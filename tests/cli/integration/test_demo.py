@@ -117,7 +117,8 @@ def test_the_report_shows_both_plots_and_needs_no_other_file(digits):
     page = (digits[1] / "report.html").read_text()
     assert page.count("<svg") == 2
     others = re.findall(r"""(?:src|href)=["'](?!#)([^"']*)""", page.replace("xlink:href", "href"))
-    assert all(other.endswith("/manifest.json") for other in others), "only its bundle is linked"
+    assert {Path(other).name for other in others} == {"manifest.json", "demo.json"}, "its bundle and its figures"
+    assert all((digits[1] / other).is_file() for other in others)
 
 
 def running(mark: str) -> list[str]:
