@@ -87,7 +87,7 @@ def ablate(
 ) -> CommandResult:
     """Measure how much each feature is worth: train once with all features, and once without each."""
     config = read_config(training, changes or ())
-    features = tuple(open_examples(plain_options(config.data)).features)
+    features = config.data.features or tuple(open_examples(plain_options(config.data)).features)
     metric, rows = ablate_features(config, features, _trainer(ctx), out)
     document = {"metric": metric, "rows": [{"without": r.feature, "loss": r.loss, "score": r.score} for r in rows]}
     table = [(r.feature or "none", f"{r.loss:.4f}", f"{r.loss - rows[0].loss:+.4f}", f"{r.score:.4g}") for r in rows]

@@ -33,7 +33,8 @@ def ablate(
     """
     if len(features) < 2:
         raise OptionsError(
-            f"the data has the feature {', '.join(features)} alone", advice="Ablation leaves one of several out."
+            f"the data has the feature {', '.join(features)} alone",
+            advice='Ablation leaves one of several out. Of a table, name the columns: --set data.features=["a","b"].',
         )
     whole = train(replace(config, data=replace(config.data, features=features)), out / "all")
     rows = []
