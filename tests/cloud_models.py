@@ -25,7 +25,7 @@ def embedded(shape: tuple[int, ...], outputs: int) -> Any:
     """A table of 9,000 rows, 288 kB: two parts on two parameter servers."""
     import keras
 
-    from edgeloop.cloud.train.partitioned import embedding_class
+    from edgeloop.cloud.train.servers.partitioned import embedding_class
 
     rows = keras.Input(shape, dtype="int32", name="x")
     found = keras.layers.Flatten()(embedding_class()(9000, 8)(rows))

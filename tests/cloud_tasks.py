@@ -64,7 +64,7 @@ def serve(arguments: dict[str, Any], told: Any, beat: Any) -> dict[str, Any]:
 def train(arguments: dict[str, Any], told: Any, beat: Any) -> dict[str, Any]:
     """A task of a real training, `run_task`. `signals` [[step, task, number]]: the first task sends each once, when it
     has done that step; which step it was is in the file `sent-K` of `folder`."""
-    from edgeloop.cloud.train.task import run_task
+    from edgeloop.cloud.train.cluster.task import run_task
 
     task, folder = json.loads(os.environ["TF_CONFIG"])["task"], Path(arguments["folder"])
     name = f"{task['type']} {task['index']}"

@@ -2,9 +2,14 @@
 
 import pytest
 
-from edgeloop.cloud.train.backup_workers import make_accumulator, mean_update, offered_gradient, wait_for_gradients
-from edgeloop.cloud.train.server_updates import plain_updates
-from edgeloop.cloud.train.staleness import ParameterServerConfig, make_counters
+from edgeloop.cloud.train.servers.backup_workers import (
+    make_accumulator,
+    mean_update,
+    offered_gradient,
+    wait_for_gradients,
+)
+from edgeloop.cloud.train.servers.server_updates import plain_updates
+from edgeloop.cloud.train.servers.staleness import ParameterServerConfig, make_counters
 from edgeloop.errors import DeviceError, OptionsError
 
 tf = pytest.importorskip("tensorflow")

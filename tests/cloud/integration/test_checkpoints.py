@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeloop.cloud.train.checkpoint_files import FILES
-from edgeloop.cloud.train.checkpoints import CheckpointOptions, Checkpoints
+from edgeloop.cloud.train.checkpoints.checkpoint_files import FILES
+from edgeloop.cloud.train.checkpoints.checkpoints import CheckpointOptions, Checkpoints
 from edgeloop.errors import IntegrityError, WriteError
 
 tf = pytest.importorskip("tensorflow")

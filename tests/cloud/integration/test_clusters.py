@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from devices import descendants, eventually
 
-from edgeloop.cloud.train import task
-from edgeloop.cloud.train.cluster import Role
+from edgeloop.cloud.train.cluster import task
+from edgeloop.cloud.train.cluster.cluster import Role
+from edgeloop.cloud.train.cluster.evaluator import read_evaluations
+from edgeloop.cloud.train.cluster.launching import FRAMEWORKS, fork_server, parse_tasks
+from edgeloop.cloud.train.cluster.supervise import SupervisionOptions, Supervisor
+from edgeloop.cloud.train.cluster.task import launch_run
 from edgeloop.cloud.train.config import read_config, to_toml
-from edgeloop.cloud.train.evaluator import read_evaluations
-from edgeloop.cloud.train.launching import FRAMEWORKS, fork_server, parse_tasks
-from edgeloop.cloud.train.supervise import SupervisionOptions, Supervisor
-from edgeloop.cloud.train.task import launch_run
 from edgeloop.errors import DataError, DeviceError
 from edgeloop.progress import silent
 
@@ -32,7 +32,7 @@ OPTIONS = SupervisionOptions(restarts=3, wait_s=0.05, hang_timeout_s=60, start_t
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
     before = set(descendants(os.getpid()))
-    modules = (*FRAMEWORKS, "edgeloop.cloud.train.task")
+    modules = (*FRAMEWORKS, "edgeloop.cloud.train.cluster.task")
     with fork_server(PROGRAM, {}, tmp_path_factory.mktemp("logs"), modules) as server:
         yield server
     assert eventually(lambda: set(descendants(os.getpid())) <= before)  # no task is left

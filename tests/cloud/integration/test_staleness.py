@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeloop.cloud.train.staleness import ParameterServerConfig, Stale, asynchronous_step, make_counters
+from edgeloop.cloud.train.servers.staleness import ParameterServerConfig, Stale, asynchronous_step, make_counters
 
 tf = pytest.importorskip("tensorflow")
 GRADIENT, RATE = 2.0, 0.5

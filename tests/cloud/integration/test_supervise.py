@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from devices import descendants, eventually
 
-from edgeloop.cloud.train.launching import fork_server, parse_tasks
-from edgeloop.cloud.train.supervise import SupervisionOptions, Supervisor
+from edgeloop.cloud.train.cluster.launching import fork_server, parse_tasks
+from edgeloop.cloud.train.cluster.supervise import SupervisionOptions, Supervisor
 from edgeloop.errors import DataError, DeviceError
 from edgeloop.processes.job import WorkerBug
 from edgeloop.progress import silent
@@ -87,8 +87,8 @@ def test_of_a_cluster_with_parameter_servers_only_what_was_lost_starts_again(tmp
 OWNER = """
 import sys
 from pathlib import Path
-from edgeloop.cloud.train.launching import fork_server, parse_tasks
-from edgeloop.cloud.train.supervise import SupervisionOptions, Supervisor
+from edgeloop.cloud.train.cluster.launching import fork_server, parse_tasks
+from edgeloop.cloud.train.cluster.supervise import SupervisionOptions, Supervisor
 from edgeloop.progress import silent
 arguments, logs = {"state": sys.argv[1] + "/state", "total": 10**6}, Path(sys.argv[1]) / "logs"
 with fork_server("cloud_tasks:count", arguments, logs, modules=()) as server:

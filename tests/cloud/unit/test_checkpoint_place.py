@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeloop.cloud.train.checkpoint_place import LATEST, MANIFEST, FolderPlace, open_place
+from edgeloop.cloud.train.checkpoints.checkpoint_place import LATEST, MANIFEST, FolderPlace, open_place
 from edgeloop.errors import OptionsError
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edgeloop.cloud.train.cluster import Role, read_cluster
+from edgeloop.cloud.train.cluster.cluster import Role, read_cluster
 from edgeloop.errors import OptionsError
 
 TWO = ["a:1", "b:2"]

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edgeloop.cloud.train.cluster import read_cluster
-from edgeloop.cloud.train.meeting import check_own_port, meet
+from edgeloop.cloud.train.cluster.cluster import read_cluster
+from edgeloop.cloud.train.cluster.meeting import check_own_port, meet
 from edgeloop.errors import DeviceError
 from edgeloop.processes.ports import free_ports
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from edgeloop.cloud.train.checkpoints import CheckpointOptions
-from edgeloop.cloud.train.server_updates import check_rounds
-from edgeloop.cloud.train.staleness import ParameterServerConfig, Stale, Updates
+from edgeloop.cloud.train.checkpoints.checkpoints import CheckpointOptions
+from edgeloop.cloud.train.servers.server_updates import check_rounds
+from edgeloop.cloud.train.servers.staleness import ParameterServerConfig, Stale, Updates
 from edgeloop.errors import OptionsError
 
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from edgeloop.cloud.train.cluster.task import launch_run
 from edgeloop.cloud.train.config import read_config
 from edgeloop.cloud.train.epochs import EpochRecord
 from edgeloop.cloud.train.starter import write_starter
-from edgeloop.cloud.train.task import launch_run
 from edgeloop.cloud.train.trainer import RunResult, train_run
 from edgeloop.errors import OptionsError
 from edgeloop.quantities import above_zero

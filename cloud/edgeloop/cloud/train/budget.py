@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgeloop.cloud.train.cluster import Cluster, Role
+from edgeloop.cloud.train.cluster.cluster import Cluster, Role
 from edgeloop.cloud.train.study.learning_curve import projected_loss
 from edgeloop.errors import OptionsError
 from edgeloop.extras import need

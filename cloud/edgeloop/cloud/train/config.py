@@ -14,11 +14,11 @@ from typing import Any
 from edgeloop import settings
 from edgeloop.cloud.input.options import PipelineOptions
 from edgeloop.cloud.train.budget import BudgetConfig
-from edgeloop.cloud.train.checkpoints import CheckpointOptions
+from edgeloop.cloud.train.checkpoints.checkpoints import CheckpointOptions
 from edgeloop.cloud.train.choose import Bound, Gradients, Links, Workers
 from edgeloop.cloud.train.data import DataConfig
 from edgeloop.cloud.train.distill.options import DistillConfig
-from edgeloop.cloud.train.staleness import ParameterServerConfig
+from edgeloop.cloud.train.servers.staleness import ParameterServerConfig
 from edgeloop.cloud.train.strategies import Strategy
 from edgeloop.errors import OptionsError
 from edgeloop.quantities import above_zero

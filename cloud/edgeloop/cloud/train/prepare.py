@@ -11,7 +11,7 @@ from edgeloop.cloud.input.examples import Examples, LabelKind, Shard
 from edgeloop.cloud.input.options import PipelineOptions
 from edgeloop.cloud.input.pipeline import batches, steps_per_epoch
 from edgeloop.cloud.train.choose import Choice, Situation, choose
-from edgeloop.cloud.train.cluster import Cluster
+from edgeloop.cloud.train.cluster.cluster import Cluster
 from edgeloop.cloud.train.config import MemoryConfig, Precision, StrategyConfig, TrainConfig
 from edgeloop.cloud.train.data import (
     BatchStream,
@@ -25,8 +25,8 @@ from edgeloop.cloud.train.loop import StepFigures, Stopped, Told, distributed_by
 from edgeloop.cloud.train.models import build_model
 from edgeloop.cloud.train.objective import Objective, gives_probabilities, make_objective, resolve_loss
 from edgeloop.cloud.train.optimizer import make_optimizer
-from edgeloop.cloud.train.parameter_server import Coordinator
-from edgeloop.cloud.train.partitioned import model_values, table_parts
+from edgeloop.cloud.train.servers.parameter_server import Coordinator
+from edgeloop.cloud.train.servers.partitioned import model_values, table_parts
 from edgeloop.cloud.train.statistics import scope_of, shared_statistics
 from edgeloop.cloud.train.step import Evaluation, evaluation, gradient_step, gradients_of, traced_steps
 from edgeloop.cloud.train.strategies import Place, Strategy, local_devices, make_strategy, use_virtual_cpus

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.cloud.train.cluster import Cluster
-from edgeloop.cloud.train.meeting import bounded_start, meet
-from edgeloop.cloud.train.preemption import watch_heartbeats
-from edgeloop.cloud.train.servers import make_parameter_server_strategy
+from edgeloop.cloud.train.cluster.cluster import Cluster
+from edgeloop.cloud.train.cluster.meeting import bounded_start, meet
+from edgeloop.cloud.train.cluster.preemption import watch_heartbeats
+from edgeloop.cloud.train.servers.servers import make_parameter_server_strategy
 from edgeloop.errors import OptionsError, TargetError, one_line
 from edgeloop.extras import need
 

@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 
 from edgeloop.cloud.input.damage import named_damage
-from edgeloop.cloud.train.checkpoints import open_checkpoints
-from edgeloop.cloud.train.cluster import Cluster, read_cluster
+from edgeloop.cloud.train.checkpoints.checkpoints import open_checkpoints
+from edgeloop.cloud.train.cluster.cluster import Cluster, read_cluster
+from edgeloop.cloud.train.cluster.lost_tasks import leave_together, lost_tasks_named
+from edgeloop.cloud.train.cluster.preemption import asked_to_stop, stop_of
 from edgeloop.cloud.train.config import Loss, MemoryConfig, StrategyConfig, TrainConfig, to_toml
 from edgeloop.cloud.train.epochs import Beat, EpochRecord, Training, no_beat
 from edgeloop.cloud.train.loop import distributed, run_steps
-from edgeloop.cloud.train.lost_tasks import leave_together, lost_tasks_named
 from edgeloop.cloud.train.memory import lack_named
 from edgeloop.cloud.train.objective import make_objective
 from edgeloop.cloud.train.optimizer import rate_rule
-from edgeloop.cloud.train.preemption import asked_to_stop, stop_of
 from edgeloop.cloud.train.prepare import prepare, where
 from edgeloop.cloud.train.run_folder import LOGS, MODEL, SAVED_MODEL, RunFolder, environment, holds_run, open_run
-from edgeloop.cloud.train.servers import serve_cluster
+from edgeloop.cloud.train.servers.servers import serve_cluster
 from edgeloop.cloud.train.step import gradient_step, traced_steps
 from edgeloop.cloud.train.strategies import make_strategy
 from edgeloop.cloud.train.study.learning_curve import earliest_as_good

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeloop.cloud.train.cluster import Cluster
-from edgeloop.cloud.train.meeting import check_own_port, wait_for
-from edgeloop.cloud.train.partitioned import partitioner
+from edgeloop.cloud.train.cluster.cluster import Cluster
+from edgeloop.cloud.train.cluster.meeting import check_own_port, wait_for
+from edgeloop.cloud.train.servers.partitioned import partitioner
 from edgeloop.extras import need
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgeloop.cloud.train.partitioned import table_parts
-from edgeloop.cloud.train.staleness import Apply, ParameterServerConfig, Updates
+from edgeloop.cloud.train.servers.partitioned import table_parts
+from edgeloop.cloud.train.servers.staleness import Apply, ParameterServerConfig, Updates
 from edgeloop.errors import OptionsError
 from edgeloop.extras import need
 

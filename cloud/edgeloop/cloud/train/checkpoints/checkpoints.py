@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.canonical import canonical_json, read_json
-from edgeloop.cloud.train.checkpoint_files import read_values, snapshot, write_values
-from edgeloop.cloud.train.checkpoint_place import MANIFEST, PREFIX, CheckpointPlace, open_place
+from edgeloop.cloud.train.checkpoints.checkpoint_files import read_values, snapshot, write_values
+from edgeloop.cloud.train.checkpoints.checkpoint_place import MANIFEST, PREFIX, CheckpointPlace, open_place
 from edgeloop.errors import IntegrityError, ModelError, OptionsError
 from edgeloop.hashes import digest
 from edgeloop.progress import Say

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgeloop.cloud.train.cluster import Role
-from edgeloop.cloud.train.fork_server import TaskState
-from edgeloop.cloud.train.launching import Task, addresses
-from edgeloop.cloud.train.preemption import asked_to_stop
+from edgeloop.cloud.train.cluster.cluster import Role
+from edgeloop.cloud.train.cluster.fork_server import TaskState
+from edgeloop.cloud.train.cluster.launching import Task, addresses
+from edgeloop.cloud.train.cluster.preemption import asked_to_stop
 from edgeloop.errors import INTERRUPTED, DeviceError, EdgeloopError, OptionsError, error_from_json
 from edgeloop.processes.exit_status import ExitStatus, signal_of
 from edgeloop.processes.job import WorkerBug

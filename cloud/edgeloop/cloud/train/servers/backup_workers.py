@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.cloud.train.staleness import Apply, Counters
+from edgeloop.cloud.train.servers.staleness import Apply, Counters
 from edgeloop.errors import DeviceError
 from edgeloop.extras import need
 

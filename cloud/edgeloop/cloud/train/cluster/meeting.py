@@ -15,7 +15,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
-from edgeloop.cloud.train.cluster import Cluster, Role
+from edgeloop.cloud.train.cluster.cluster import Cluster, Role
 from edgeloop.errors import DeviceError
 from edgeloop.http.loopback import is_loopback_host
 from edgeloop.processes.ports import LOOPBACK, wait_until_all_accept

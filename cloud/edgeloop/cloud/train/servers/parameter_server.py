@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.cloud.train.backup_workers import (
+from edgeloop.cloud.train.config import TrainConfig
+from edgeloop.cloud.train.loop import StepFigures, Stopped, Told, never
+from edgeloop.cloud.train.objective import Objective
+from edgeloop.cloud.train.servers.backup_workers import (
     Accumulator,
     make_accumulator,
     mean_update,
     offered_gradient,
     wait_for_gradients,
 )
-from edgeloop.cloud.train.config import TrainConfig
-from edgeloop.cloud.train.loop import StepFigures, Stopped, Told, never
-from edgeloop.cloud.train.objective import Objective
-from edgeloop.cloud.train.partitioned import copy_weights, tables
-from edgeloop.cloud.train.server_updates import check_rounds, plain_updates
-from edgeloop.cloud.train.staleness import (
+from edgeloop.cloud.train.servers.partitioned import copy_weights, tables
+from edgeloop.cloud.train.servers.server_updates import check_rounds, plain_updates
+from edgeloop.cloud.train.servers.staleness import (
     Counters,
     Updates,
     asynchronous_step,

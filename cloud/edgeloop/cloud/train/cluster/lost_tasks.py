@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from edgeloop.cloud.train.cluster import Cluster
+from edgeloop.cloud.train.cluster.cluster import Cluster
 from edgeloop.errors import DeviceError, one_line
 from edgeloop.extras import need
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeloop.cloud.train.cluster import TF_CONFIG, Role
-from edgeloop.cloud.train.fork_server import PollTasks, SignalTask, StartTask, TaskState
+from edgeloop.cloud.train.cluster.cluster import TF_CONFIG, Role
+from edgeloop.cloud.train.cluster.fork_server import PollTasks, SignalTask, StartTask, TaskState
 from edgeloop.errors import OptionsError
 from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
@@ -125,7 +125,7 @@ def fork_server(
     logs.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     environment.pop(TF_CONFIG, None)
-    command = [sys.executable, "-W", "ignore", "-m", "edgeloop.cloud.train.fork_server", *modules]
+    command = [sys.executable, "-W", "ignore", "-m", "edgeloop.cloud.train.cluster.fork_server", *modules]
     pipe = -1  # subprocess.PIPE
     with (
         tempfile.TemporaryFile() as log,

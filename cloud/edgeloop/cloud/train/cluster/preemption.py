@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Protocol
 
-from edgeloop.cloud.train.cluster import Cluster, Role
+from edgeloop.cloud.train.cluster.cluster import Cluster, Role
 from edgeloop.extras import need
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
