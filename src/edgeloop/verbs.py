@@ -62,7 +62,7 @@ VERBS = {
     ),
     "distill": Verb(
         Panel.CLOUD,
-        "edgeloop.cloud.commands.distill:distill_verb",
+        "edgeloop.cloud.commands.distill:distill",
         "Train a small model on the answers of larger ones: knowledge distillation.",
     ),
     "tune search": Verb(

@@ -6,7 +6,7 @@ import pytest
 from edgeloop.bundle import Format, Scheme
 from edgeloop.cloud.input.options import DataOptions
 from edgeloop.cloud.train.config import Loss, read_config
-from edgeloop.cloud.train.distill.distill import distill
+from edgeloop.cloud.train.distill.distill import train_students
 from edgeloop.cloud.train.distill.lessons import distillation_objective
 from edgeloop.cloud.train.distill.options import DistillConfig, DistillOptions
 from edgeloop.cloud.train.distill.teachers import ask_teachers
@@ -83,7 +83,7 @@ def test_two_students_of_two_rounds_their_mean_and_the_one_alone_are_models_that
     options = DistillOptions(
         teachers=(folder / "teacher.keras",), students=2, iterations=2, fine_tune=1, compare=True, temperature=2.0
     )
-    result = distill(read_config(folder / "train.toml"), folder / "out", options)
+    result = train_students(read_config(folder / "train.toml"), folder / "out", options)
     names = ("student-1", "student-1-fine-tuned", "student-2", "student-2-fine-tuned", "ensemble")
     students = {student.name: student for student in result.students}
     assert list(students) == [f"round-{number}/{name}" for number in (1, 2) for name in names]

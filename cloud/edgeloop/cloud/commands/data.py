@@ -20,7 +20,7 @@ def write(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Write the TFRecord files into this folder.")],
     shards: Annotated[int, typer.Option(metavar="N", help="Write N files, at least one for each worker.")] = 8,
     gzip: Annotated[
-        bool, typer.Option("--gzip", help="Use gzip to make the files smaller, but slower to read.")
+        bool, typer.Option("--gzip", help="Write files compressed with gzip, which are smaller and slower to read.")
     ] = False,
     data_format: Annotated[
         DataFormat | None,

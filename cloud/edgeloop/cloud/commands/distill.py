@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from edgeloop.cloud.commands.changes import Changes
 from edgeloop.cloud.train.config import read_config
-from edgeloop.cloud.train.distill.distill import DistillResult, Student, distill
+from edgeloop.cloud.train.distill.distill import DistillResult, Student, train_students
 from edgeloop.cloud.train.distill.options import DistillOptions
 from edgeloop.result import CommandResult, Table
 
 
-def distill_verb(
+def distill(
     ctx: typer.Context,
     teachers: Annotated[
         list[Path], typer.Argument(metavar="TEACHER...", help="Use these models, bundles or run folders as teachers.")
@@ -22,15 +23,7 @@ def distill_verb(
         Path, typer.Option(metavar="FILE", help="Train the student that this TOML file of edgeloop train describes.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Write the students here; DIR must be new.")],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="TABLE.KEY=VALUE",
-            show_default="none",
-            help="Set a key of the TOML file to another value, e.g. data.batch=64.",
-        ),
-    ] = None,
+    changes: Changes = None,
     temperature: Annotated[
         float, typer.Option(metavar="T", help="Divide logits by T before the softmax of teachers and student.")
     ] = 4.0,
@@ -61,7 +54,7 @@ def distill_verb(
         compare=compare,
     )
     console = ctx.obj
-    result = distill(read_config(student, changes or ()), out, options, progress=console, say=console.say)
+    result = train_students(read_config(student, changes or ()), out, options, progress=console, say=console.say)
     return CommandResult(
         result.to_json(), [_table(result)], [f"The best student is {result.model}: edgeloop convert takes it."]
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeloop.atomic import write_file
+from edgeloop.cloud.commands.changes import Changes
 from edgeloop.cloud.input.doctor.diagnose import Diagnosis, diagnose, run_seconds
 from edgeloop.cloud.input.doctor.measure import Subject, accelerated
 from edgeloop.cloud.input.options import Cache, PipelineOptions
@@ -28,15 +29,7 @@ def doctor(
         Path | None,
         typer.Option("-o", "--out", metavar="FILE", help="Write the TOML with the changes that help into this file."),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="TABLE.KEY=VALUE",
-            show_default="none",
-            help="Set a key of the TOML file to another value, e.g. data.batch=64.",
-        ),
-    ] = None,
+    changes: Changes = None,
     timeout_s: Annotated[float, typer.Option(metavar="S", help="Stop trying remedies after S seconds.")] = 60.0,
 ) -> CommandResult:
     """Measure what a training waits for, and find the settings of its input that make it faster on this machine."""

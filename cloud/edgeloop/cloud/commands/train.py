@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeloop.cloud.commands.changes import Changes
 from edgeloop.cloud.train.cluster.task import launch_run
 from edgeloop.cloud.train.config import read_config
 from edgeloop.cloud.train.epochs import EpochRecord
@@ -28,15 +29,7 @@ def train(
             "-o", "--out", metavar="DIR", show_default="none", help="Write the run into this folder, which must be new."
         ),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="TABLE.KEY=VALUE",
-            show_default="none",
-            help="Set a key of the TOML file to another value, e.g. data.batch=64.",
-        ),
-    ] = None,
+    changes: Changes = None,
     max_time_s: Annotated[
         float | None,
         typer.Option(metavar="S", show_default="no limit", help="End before an epoch that would go beyond S seconds."),

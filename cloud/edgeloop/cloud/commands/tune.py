@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edgeloop.cloud.commands.changes import Changes
 from edgeloop.cloud.input.readers import open_examples
 from edgeloop.cloud.train.config import read_config
 from edgeloop.cloud.train.data import plain_options
@@ -21,15 +22,6 @@ from edgeloop.result import CommandResult, Table
 
 Training = Annotated[Path, typer.Argument(metavar="FILE", help="Train what this TOML file describes, in variations.")]
 Out = Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Write the trainings into this folder.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="TABLE.KEY=VALUE",
-        show_default="none",
-        help="Set a key of the TOML file to another value, e.g. data.batch=64.",
-    ),
-]
 
 
 def search(

@@ -6,12 +6,12 @@ tensor for TensorFlow's stateless random functions.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeloop.cloud.input.order import unconverted
 from edgeloop.cloud.input.seeds import Purpose, seed_of
+from edgeloop.cloud.input.user_function import function_of
 from edgeloop.errors import OptionsError
 from edgeloop.extras import need
 from edgeloop.settings import suggestion
@@ -74,11 +74,7 @@ def augmentation(names: Sequence[str], seed: int) -> Callable[[Any, Any, Any], t
 def _function(name: str) -> Augmentation:
     if name in AUGMENTATIONS:
         return unconverted(AUGMENTATIONS[name])
-    module, separator, attribute = name.partition(":")
-    if not separator:
+    if ":" not in name:
         advice = f"{suggestion(name, AUGMENTATIONS)} A function of your own is package.module:function."
         raise OptionsError(f"augment {name!r} is not known", advice=advice)
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as e:
-        raise OptionsError(f"augment {name!r} cannot be imported: {e}", advice="Check the name and the path.") from e
+    return function_of(name)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.cloud.input.user_function import function_of
 from edgeloop.cloud.train.budget import agreed, reason_to_stop, tasks_of
 from edgeloop.cloud.train.checkpoints.checkpoints import Checkpoints
 from edgeloop.cloud.train.cluster.preemption import Stop
 from edgeloop.cloud.train.config import TrainConfig
-from edgeloop.cloud.train.models import function_of
 from edgeloop.cloud.train.nonfinite import all_finite, find_origin, host_copy, put_back
 from edgeloop.cloud.train.optimizer import current_rate
 from edgeloop.cloud.train.prepare import Prepared

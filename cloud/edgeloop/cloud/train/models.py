@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeloop.cloud.input.user_function import function_of
 from edgeloop.cloud.train.config import ModelConfig
 from edgeloop.errors import ModelError, OptionsError, one_line
 from edgeloop.extras import need
@@ -93,24 +93,6 @@ def open_keras(path: Path) -> Any:
         raise ModelError(
             f"{path} cannot be loaded ({one_line(e)})", advice="Pass a .keras file of Keras's own layers."
         ) from e
-
-
-def function_of(name: str) -> Callable[..., Any]:
-    """What `package.module:function` names.
-
-    Raises:
-        OptionsError: There is no such module or function.
-    """
-    module, _, function = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as e:
-        raise OptionsError(
-            f"{name} cannot be imported ({one_line(e)})", advice="Write package.module:function, found on PYTHONPATH."
-        ) from e
-    if not callable(found):
-        raise OptionsError(f"{name} is no function", advice="Name a function that returns a Keras model.")
-    return found
 
 
 def _built(build: Callable[..., Any], given: Mapping[str, Any], config: ModelConfig) -> Any:

@@ -68,7 +68,7 @@ class DistillResult:
         }
 
 
-def distill(
+def train_students(
     config: TrainConfig,
     out: Path,
     options: DistillOptions,
