@@ -76,17 +76,26 @@ RULES: dict[str, Callable[[Shape, Layer], Shape]] = {
 }
 
 
-def output_shape(layers: Mapping[str, Layer], name: str, depth: int = 0) -> Shape | None:
-    """Of the layer of that name among those of one model."""
+def output_shape(
+    layers: Mapping[str, Layer], name: str, known: dict[str, Shape | None] | None = None, depth: int = 0
+) -> Shape | None:
+    """Of the layer of that name among those of one model; `known` holds the shapes found so far, each computed once."""
+    known = {} if known is None else known
+    if name not in known and depth <= DEPTH_LIMIT:
+        known[name] = None  # a layer that takes its own output has no shape
+        known[name] = _computed(layers, name, known, depth)
+    return known.get(name)
+
+
+def _computed(layers: Mapping[str, Layer], name: str, known: dict[str, Shape | None], depth: int) -> Shape | None:
     layer = layers[name]
     config, rule = layer["config"], RULES.get(layer["class_name"])
     if layer["class_name"] == "InputLayer":
         shape = config.get("batch_shape", config.get("batch_input_shape"))
         return shape if isinstance(shape, list) else None
-    if rule is None or depth > DEPTH_LIMIT:
+    if rule is None:
         return None
-    before = _before(layers, name)
-    taken = [output_shape(layers, each, depth + 1) for each in sorted(before)]
+    taken = [output_shape(layers, each, known, depth + 1) for each in sorted(_before(layers, name))]
     if len(taken) > 1:
         return _broadcast(taken) if layer["class_name"] in MERGES.split() else None
     built = (layer.get("build_config") or {}).get("input_shape") or config.get("batch_input_shape")

@@ -51,3 +51,11 @@ def test_after_an_unknown_layer_a_flat_output_still_has_two_sizes():
 
 def test_a_layer_that_takes_itself_has_no_shape():
     assert output_shape({"y": layer("ReLU", "y")}, "y") is None
+
+
+def test_sixty_residual_sums_one_after_the_other_compute_each_layer_once():
+    """Each sum takes the last one directly and through a ReLU: 2 to the power of 60 paths to the input."""
+    layers = {"s0": {"class_name": "InputLayer", "config": {"batch_shape": [None, 8, 8, 4]}, "inbound_nodes": []}}
+    for n in range(1, 61):
+        layers |= {f"r{n}": layer("ReLU", f"s{n - 1}"), f"s{n}": layer("Add", f"r{n}", f"s{n - 1}")}
+    assert output_shape(layers, "s60") == [None, 8, 8, 4]
