@@ -29,7 +29,7 @@ def read_keras(path: Path) -> dict[str, Any]:
         ValueError: Over a limit. KeyError, TypeError, zipfile.BadZipFile and others: damaged.
     """
     data = mapped(path)
-    if directory_bytes(data) > DIRECTORY_LIMIT_BYTES:
+    if directory_bytes(path) > DIRECTORY_LIMIT_BYTES:
         raise ValueError(f"a zip with a directory of more than {DIRECTORY_LIMIT_BYTES} bytes")
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -131,7 +131,8 @@ def _outputs(config: Mapping[str, Any]) -> list[dict[str, Any]]:
         names = list(own)[-1:]
     else:
         names = [end[0] for end in _ends(named) if end[0] in own]
-    return [tensor_facts(n, output_shape(own, n), _dtype(own[n]["config"].get("dtype"))) for n in names]
+    known: dict[str, list[Any] | None] = {}
+    return [tensor_facts(n, output_shape(own, n, known), _dtype(own[n]["config"].get("dtype"))) for n in names]
 
 
 def _ends(named: Any) -> list[list[Any]]:

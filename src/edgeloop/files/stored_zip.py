@@ -8,14 +8,15 @@ Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (4.3.7 local
 from __future__ import annotations
 
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 END = struct.Struct("<4s6xHII2x")  # entries, directory size, directory start
 ENTRY = struct.Struct("<4s6xH4xIIIHHH8xI")  # method, crc, sizes, lengths of name, extra and comment, local header
 LOCAL = struct.Struct("<4s22xHH")  # lengths of name and extra
-ZIP64 = struct.Struct("<4s4xQ4x")  # where the end record with 64-bit numbers lies, just before the plain one
 COMMENT_LIMIT_BYTES = 0xFFFF
 ENTRY_LIMIT, LIMIT_BYTES = 1024, 4 << 20
 
@@ -53,18 +54,17 @@ def _entries(data: bytes) -> tuple[int, dict[str, tuple[Any, ...]]]:
     return base, entries
 
 
-def directory_bytes(data: bytes | memoryview) -> int:
-    """How long the directory of the zip that `data` ends with says it is: what a reader of it takes in. 0: no zip."""
-    tail = bytes(data[-(END.size + COMMENT_LIMIT_BYTES + ZIP64.size) :])
-    at = tail.rfind(b"PK\5\6")
-    if at < 0 or at + END.size > len(tail):
-        return 0
-    _, _, length, _ = END.unpack_from(tail, at)
-    locator = tail[max(0, at - ZIP64.size) : at]
-    if locator[:4] != b"PK\6\7":
-        return length
-    where = ZIP64.unpack(locator)[1]  # the larger numbers of zip64, which a small file may carry too
-    return struct.unpack_from("<Q", data, min(where + 40, len(data)))[0]
+def directory_bytes(path: Path) -> int:
+    """How long the directory of a zip file is by the end record that zipfile reads; 0: zipfile finds none.
+
+    zipfile's own function finds the record: a file may hold several, and Python versions differ in the one they take.
+
+    Raises:
+        OSError: The file cannot be read. zipfile.BadZipFile: The end record is damaged.
+    """
+    with path.open("rb") as file:
+        record = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    return int(record[zipfile._ECD_SIZE]) if record else 0  # type: ignore[attr-defined]
 
 
 def packed_names(data: bytes) -> list[str]:

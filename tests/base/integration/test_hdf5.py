@@ -106,3 +106,21 @@ def test_a_keras_file_whose_directory_would_fill_the_memory_is_refused(tmp_path)
     path.write_bytes(data)
     with pytest.raises(ModelError, match="directory of more than"):
         inspect(path)
+    data[-18:-14] = b"PK\5\6"  # the numbers of disks, which look like the beginning of a later end record
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="directory of more than"):
+        inspect(path)
+
+
+def test_the_zip64_record_that_zipfile_reads_says_how_large_the_directory_is(tmp_path):
+    """zipfile reads it just before its locator, wherever the locator says it is."""
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", bytes(64))  # content from byte 31 on: a record at 0 would have a directory of 0 bytes
+        archive.writestr("config.json", "{}")
+    data = path.read_bytes()
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 2, 2, 5 << 20, 0)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, 0, 1)
+    path.write_bytes(data[:-22] + record + locator + data[-22:])
+    with pytest.raises(ModelError, match=r"directory of more than|Corrupt zip64"):  # the second in later Pythons
+        inspect(path)
