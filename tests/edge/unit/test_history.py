@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from edgeloop.bundle import read_bundle
-from edgeloop.edge.deploy import history_database, rollout
+from edgeloop.edge.deploy import device_status, history_database, rollout
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployResult, DeployStatus
 from edgeloop.edge.deploy.history import kept_history
 from edgeloop.edge.deploy.history_database import history_file, open_database
@@ -19,6 +19,7 @@ from edgeloop.edge.deploy.known_devices import FLEET, known_devices
 from edgeloop.edge.deploy.parallel import InterruptedRun
 from edgeloop.edge.deploy.present_history import of_history
 from edgeloop.edge.deploy.resume import demands
+from edgeloop.edge.on_device.releases.protocol import DeviceStatus
 from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.errors import DataError, DeviceError, OptionsError
 from edgeloop.runtime.device import parse_device
@@ -388,6 +389,19 @@ def test_a_device_that_changed_since_is_asked_again(fleet, go, since):
     fleet.bad["d2"] = DeviceError("no route")
     go()
     written(row(59, device="ssh://d1", name="ssh:d1", slot="linear", **since))
+    fleet.bad, fleet.asked = {}, []
+    go(resume=True)
+    assert fleet.asked == ["d1", "d2", "d3", "d4", "d5"]
+
+
+def test_a_device_that_was_wiped_since_is_asked_again(fleet, go, monkeypatch):
+    """It answers, as before its first deploy, that it holds no release."""
+    answer = device_status.StatusResult(device=parse_device("ssh://d1"), status=DeviceStatus(False, {}, {}))
+    monkeypatch.setattr(device_status, "_ask", lambda *_: answer)
+    device_status.read_statuses([answer.device])
+    fleet.bad["d2"] = DeviceError("no route")
+    go()
+    device_status.read_statuses([answer.device])
     fleet.bad, fleet.asked = {}, []
     go(resume=True)
     assert fleet.asked == ["d1", "d2", "d3", "d4", "d5"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgeloop.edge.deploy.history import kept_history
-from edgeloop.edge.deploy.history_rows import HistoryAction, HistoryRow, now, of_device, of_end
+from edgeloop.edge.deploy.history_rows import EMPTY, HistoryAction, HistoryRow, now, of_device, of_end
 from edgeloop.edge.deploy.parallel import Step, run_on_all
 from edgeloop.edge.deploy.release_client import release_client
 from edgeloop.edge.on_device.releases.protocol import DeviceStatus
@@ -74,4 +74,4 @@ def _rows(at: str, result: StatusResult) -> list[HistoryRow]:
             reason=slot.reason,
         )
         for name, slot in result.status.slots.items()
-    ] or [HistoryRow(**of, result="empty")]
+    ] or [HistoryRow(**of, result=EMPTY)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeloop.edge.deploy.history_database import COLUMNS, history_file, in_transaction, open_database
-from edgeloop.edge.deploy.history_rows import HistoryAction, HistoryRow, now
+from edgeloop.edge.deploy.history_rows import EMPTY, HistoryAction, HistoryRow, now
 from edgeloop.edge.deploy.known_devices import add_devices
 from edgeloop.errors import DataError, EdgeloopError
 from edgeloop.progress import Say
@@ -124,10 +124,11 @@ def _insert(db: sqlite3.Connection, row: HistoryRow) -> int | None:
 
 
 def _add(db: sqlite3.Connection, row: HistoryRow) -> None:
-    if row.action is HistoryAction.STATUS:
+    if row.action is HistoryAction.STATUS:  # an answer without a slot is of all slots
         last = db.execute(
-            f"SELECT id, {', '.join(SAME_ANSWER)} FROM actions WHERE device = ? AND slot IS ? ORDER BY id DESC LIMIT 1",
-            (row.device, row.slot),
+            f"SELECT id, {', '.join(SAME_ANSWER)} FROM actions WHERE device = ? AND "
+            "(slot = ? OR ? IS NULL OR (slot IS NULL AND result = ?)) ORDER BY id DESC LIMIT 1",
+            (row.device, row.slot, row.slot, EMPTY),
         ).fetchone()
         if last is not None and last[1:] == tuple(getattr(row, name) for name in SAME_ANSWER):
             db.execute("UPDATE actions SET until = ? WHERE id = ?", (row.at, last[0]))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
 from edgeloop.edge.deploy.history_database import COLUMNS, row_from
-from edgeloop.edge.deploy.history_rows import HistoryAction, HistoryRow
+from edgeloop.edge.deploy.history_rows import EMPTY, HistoryAction, HistoryRow
 from edgeloop.edge.deploy.known_devices import absolute_name
 from edgeloop.edge.on_device.releases.protocol import COMMITTED
 from edgeloop.runtime.device import Device
@@ -93,10 +93,12 @@ def done_before(
 
 
 def _last(db: sqlite3.Connection, slot: str, actions: tuple[HistoryAction, ...]) -> dict[str, HistoryRow]:
+    """The last row of each device that tells of the slot; a device that holds no release tells of every slot."""
     marks = ", ".join("?" * len(actions))
     rows = db.execute(
         f"SELECT {', '.join(COLUMNS)} FROM actions WHERE id IN "
-        f"(SELECT MAX(id) FROM actions WHERE slot = ? AND action IN ({marks}) GROUP BY device)",
-        (slot, *actions),
+        "(SELECT MAX(id) FROM actions WHERE (slot = ? OR (slot IS NULL AND result = ?)) "
+        f"AND action IN ({marks}) GROUP BY device)",
+        (slot, EMPTY, *actions),
     )
     return {row.device: row for row in map(row_from, rows)}
