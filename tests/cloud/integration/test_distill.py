@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Format, Scheme
-from edgeloop.cloud.input.options import DataOptions
+from edgeloop.cloud.input.options import Cache, DataOptions, PipelineOptions
 from edgeloop.cloud.train.config import Loss, read_config
+from edgeloop.cloud.train.data import DataConfig, training_and_validation
 from edgeloop.cloud.train.distill.distill import train_students
-from edgeloop.cloud.train.distill.lessons import distillation_objective
+from edgeloop.cloud.train.distill.objective import distillation_objective
 from edgeloop.cloud.train.distill.options import DistillConfig, DistillOptions
 from edgeloop.cloud.train.distill.teachers import ask_teachers
 from edgeloop.cloud.train.objective import make_objective
@@ -106,3 +107,25 @@ def test_a_regressor_is_no_teacher(folder):
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]).save(folder / "regressor.keras")
     with pytest.raises(DataError, match=r"the teacher answers with the shape \[600, 1\]"):
         ask_teachers([folder / "regressor.keras"], DataOptions(path=folder / "data.npz"), 1.0)
+
+
+def test_soft_targets_stand_beside_their_own_examples_whatever_is_held_out_and_left_out(tmp_path):
+    y = np.arange(40) % 4
+    np.savez(tmp_path / "d.npz", x=np.arange(40, dtype=np.float32)[:, None], y=y)
+    np.save(tmp_path / "t.npy", np.arange(40, dtype=np.float32)[:, None] * [1, 10])
+    data = DataConfig(path=tmp_path / "d.npz", held_out=0.25, share=0.5)
+    for cache in Cache:
+        trained, held = training_and_validation(data, PipelineOptions(cache=cache), 3, tmp_path / "t.npy")
+        rows = [
+            (float(x[0]), int(label), target.tolist()) for x, (label, target) in trained.dataset().as_numpy_iterator()
+        ]
+        assert len(rows) == 15  # half of 30
+        assert all(label == x % 4 and target == [x, 10 * x] for x, label, target in rows)
+        assert not {x for x, *_ in rows} & {float(x[0]) for x, _ in held.dataset().as_numpy_iterator()}
+
+
+def test_targets_of_another_number_of_examples_are_refused(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((8, 1), np.float32), y=np.zeros(8, np.int64))
+    np.save(tmp_path / "t.npy", np.zeros((7, 2), np.float32))
+    with pytest.raises(DataError, match="has 8 examples, and there are 7 soft targets"):
+        training_and_validation(DataConfig(path=tmp_path / "d.npz"), PipelineOptions(), 0, tmp_path / "t.npy")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgeloop.cloud.train.config import read_config
+from edgeloop.cloud.train.run_folder import holds_run
 from edgeloop.cloud.train.study.ablation import ablate
 from edgeloop.cloud.train.study.forecast import ForecastOptions, forecast_data
 from edgeloop.cloud.train.study.search import Method, SearchOptions, search
@@ -49,15 +50,19 @@ def test_a_search_finds_the_rate_that_trains_and_goes_on_where_it_was(folder):
 
     def train(config, out):
         ran.append(out.name)
-        if len(ran) == 3:
-            raise KeyboardInterrupt
-        return train_run(config, out)
+
+        def interrupt(what, done, total):
+            if len(ran) == 3 and done > 30:  # in the second epoch
+                raise KeyboardInterrupt
+
+        return train_run(config, out, resume=holds_run(out), progress=interrupt)
 
     options = SearchOptions(trials=4, method=Method.RANDOM)
     with pytest.raises(KeyboardInterrupt):
         search(configure, train, space, folder / "search", options)
     trials = search(configure, train, space, folder / "search", options)
-    assert ran == ["0", "1", "2", "2", "3"]  # two whole, one that was interrupted and is trained again
+    assert ran == ["0", "1", "2", "2", "3"]  # two whole, one that was interrupted and goes on
+    assert all(trial.loss is not None for trial in trials)
     assert trials[0].changes["optimizer.learning-rate"] == 0.02
     assert trials[0].loss < trials[-1].loss
     assert (trials[0].run / "model.keras").is_file()
@@ -101,3 +106,11 @@ def test_a_budget_ends_a_training_after_the_epoch_that_reached_its_target_or_spe
     time = train_run(read_config(folder / "train.toml", [*long, "budget.max-time-s=1e-6"]), folder / "time")
     assert len(time.epochs) == 1  # the first epoch is always trained: without it there is no model
     assert "beyond [budget] max-time-s (1e-06)" in time.stopped
+
+
+def test_a_search_whose_trials_all_fail_says_why(folder):
+    space = {"data.held-out": (0.0001, 0.0002)}  # of 640 examples none
+    with pytest.raises(OptionsError, match="no trial trained; the first one: .*too few to hold out"):
+        search(
+            partial(read_config, folder / "train.toml"), train_run, space, folder / "failed", SearchOptions(trials=1)
+        )

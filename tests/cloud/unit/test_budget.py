@@ -8,8 +8,8 @@ from edgeloop.errors import OptionsError
 TASKS = {"chief": 1, "worker": 2, "ps": 2}
 
 
-def stop(budget, seconds=100.0, losses=(1.0,), scores=(0.5,), epochs=50):
-    return reason_to_stop(budget, TASKS, (seconds, 10.0), losses, scores, epochs)
+def stop(budget, seconds=100.0, losses=(1.0,), scores=(0.5,), epochs=50, metric="accuracy"):
+    return reason_to_stop(budget, TASKS, (seconds, 10.0), losses, scores, metric, epochs)
 
 
 def test_a_training_ends_before_the_epoch_that_would_go_beyond_its_time():
@@ -30,6 +30,12 @@ def test_a_target_ends_the_training_that_reaches_it():
     assert "target (0.9) after 100 s" in stop(BudgetConfig(target=0.9), scores=(0.5, 0.9))
 
 
+def test_an_error_reaches_a_target_from_above():
+    budget = BudgetConfig(target=0.2)
+    assert stop(budget, scores=(0.5,), metric="mean_absolute_error") == ""
+    assert "target (0.2)" in stop(budget, scores=(0.5, 0.19), metric="mean_absolute_error")
+
+
 def test_a_curve_that_is_flat_ends_the_training_and_a_steep_one_does_not():
     budget = BudgetConfig(min_gain=0.05)
     steep = [0.8 / epoch for epoch in range(1, 9)]
@@ -46,6 +52,7 @@ def test_a_curve_that_is_flat_ends_the_training_and_a_steep_one_does_not():
         ({"max_cost": float("nan"), "prices": {"worker": 1.0}}, "max-cost is nan"),
         ({"max_cost": 1.0}, "max-cost is given without prices"),
         ({"prices": {"ps": -1.0}}, "ps is -1"),
+        ({"prices": {"wroker": 1.0}}, "wroker is no task"),
         ({"min_gain": 1.0}, "min-gain is 1"),
     ],
     ids=lambda value: str(value)[:20],

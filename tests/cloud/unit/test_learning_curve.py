@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeloop.cloud.train.study.learning_curve import earliest_as_good, projected_loss, seconds_to
+from edgeloop.cloud.train.study.learning_curve import earliest_as_good, projected_loss
 
 
 def test_a_loss_that_falls_as_a_power_of_the_epochs_is_projected_to_the_last_one():
@@ -22,8 +22,3 @@ def test_an_epoch_within_one_standard_error_of_the_best_is_as_good():
     # best 0.90 of 900: error sqrt(0.9 * 0.1 / 900) = 0.01, so 0.89 and above is as good
     assert earliest_as_good([0.5, 0.885, 0.892, 0.9, 0.89], 900) == 3
     assert earliest_as_good([0.5, 0.885, 0.892, 0.9, 0.89], 90_000) == 4
-
-
-def test_time_to_accuracy_sums_the_epochs_until_the_target_was_met():
-    assert seconds_to(0.8, [0.5, 0.8, 0.9], [2.0, 3.0, 4.0]) == 5.0
-    assert seconds_to(0.95, [0.5, 0.8, 0.9], [2.0, 3.0, 4.0]) is None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,13 @@ import typer
 
 from edgeloop.cloud.commands.changes import Changes
 from edgeloop.cloud.input.readers import open_examples
-from edgeloop.cloud.train.config import read_config
+from edgeloop.cloud.train.config import TrainConfig, read_config
 from edgeloop.cloud.train.data import plain_options
+from edgeloop.cloud.train.run_folder import holds_run
 from edgeloop.cloud.train.study.ablation import ablate as ablate_features
 from edgeloop.cloud.train.study.forecast import ForecastOptions, forecast_data
 from edgeloop.cloud.train.study.search import Method, SearchOptions, Trial
+from edgeloop.cloud.train.study.search import changes as setting_texts
 from edgeloop.cloud.train.study.search import search as search_space
 from edgeloop.cloud.train.study.space import read_space
 from edgeloop.cloud.train.trainer import RunResult, train_run
@@ -63,7 +66,7 @@ def search(
             for t in found
         ]
     }
-    again = " ".join(f"--set {key}={value}" for key, value in best.changes.items())
+    again = " ".join(f"--set {shlex.quote(change)}" for change in setting_texts(best.changes))
     return CommandResult(
         document,
         [Table("trials, the best first", ("trial", *names, "validation loss", "run"), rows)],
@@ -106,8 +109,13 @@ def forecast(
     return CommandResult(found.to_json(), [table], [f"Errors are measured on {found.judged_on:,} examples held out."])
 
 
-def _trainer(ctx: typer.Context) -> partial[RunResult]:
-    return partial(train_run, progress=ctx.obj, say=ctx.obj.say)
+def _trainer(ctx: typer.Context) -> Callable[[TrainConfig, Path], RunResult]:
+    """Trains into a folder; what an interrupted command began there goes on."""
+
+    def train(config: TrainConfig, out: Path) -> RunResult:
+        return train_run(config, out, resume=holds_run(out), progress=ctx.obj, say=ctx.obj.say)
+
+    return train
 
 
 def _text(value: object) -> str:

@@ -44,12 +44,18 @@ def share_of(examples: Examples, share: float, seed: int) -> Examples:
         DataError: The share has none.
     """
     count = len(examples.source.files) if isinstance(examples.source, Sharded) else examples.source.count
-    order = np.random.default_rng(seed_of(seed, Purpose.SHARE)).permutation(count)
-    if not round(count * share):
+    numbers = numbers_of_share(count, share, seed)
+    if not len(numbers):
         raise DataError(
             f"{examples.name} has {count} to train on, of which {share:g} is none", advice="Choose a larger share."
         )
-    return take(examples, np.sort(order[: round(count * share)]))
+    return take(examples, numbers)
+
+
+def numbers_of_share(count: int, share: float, seed: int) -> np.ndarray:
+    """Which of `count` examples or shards belong to a share, sorted."""
+    order = np.random.default_rng(seed_of(seed, Purpose.SHARE)).permutation(count)
+    return np.sort(order[: round(count * share)])
 
 
 def numbers_held_out(count: int, held: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,6 @@ from edgeloop.extras import need
 from edgeloop.quantities import above_zero
 
 HOUR_S = 3600.0
-AGREE_TIMEOUT_S = 60.0  # the task that saves may still write the best model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +23,9 @@ class BudgetConfig:
     Attributes:
         max_time_s: It ends before an epoch that would go beyond this; earlier attempts of the same run count.
         max_cost: The same for money, in the currency of `prices`.
-        prices: Of one hour of each task, e.g. `{worker = 0.5, ps = 0.1}`; a training in one process is a worker.
-        target: It ends once the score (accuracy, 0 to 1) is this or more.
+        prices: Of one hour of each task, e.g. `{worker = 0.5, ps = 0.1}`; a training in one process is a worker, and an
+            evaluator, which takes no part in it, is not counted.
+        target: It ends once the score is this or better: an accuracy (0 to 1) this or more, an error this or less.
         min_gain: It ends once the epochs that are left are expected to lower the best validation loss by less than this
             share of it: `study.learning_curve`.
     """
@@ -42,6 +42,10 @@ class BudgetConfig:
             if value is not None:
                 above_zero(value, f"[budget] {name.replace('_', '-')}")
         for task, price in self.prices.items():
+            if task not in {role.value for role in Role}:
+                raise OptionsError(
+                    f"[budget.prices] {task} is no task", advice=f"Tasks are {', '.join(role.value for role in Role)}."
+                )
             above_zero(price, f"[budget.prices] {task}")
         if self.max_cost is not None and not self.prices:
             raise OptionsError(
@@ -56,7 +60,7 @@ class BudgetConfig:
         return any(value is not None for value in (self.max_time_s, self.max_cost, self.target)) or self.min_gain > 0
 
     def price_per_hour(self, tasks: Mapping[str, int]) -> float:
-        """Of a cluster with so many tasks of each type; a chief or evaluator without a price costs what a worker does.
+        """Of a cluster with so many tasks of each type; a chief without a price costs what a worker does.
 
         Raises:
             OptionsError: A type of task has no price.
@@ -76,10 +80,11 @@ def tasks_of(cluster: Cluster | None) -> dict[str, int]:
     return {role.value: len(addresses) for role, addresses in cluster.addresses.items()}
 
 
-def agreed(cluster: Cluster | None, epoch: int, seconds: tuple[float, float]) -> tuple[float, float]:
+def agreed(cluster: Cluster | None, epoch: int, seconds: tuple[float, float], timeout_s: float) -> tuple[float, float]:
     """The numbers of the task that saves, in every synchronous worker: all of them end after the same epoch.
 
-    They cross in the key-value store of TensorFlow's coordination service.
+    They cross in the key-value store of TensorFlow's coordination service. The others wait up to `timeout_s`: that task
+    may still write the best model.
     """
     if cluster is None or cluster.workers < 2 or cluster.parameter_servers:
         return seconds
@@ -88,7 +93,7 @@ def agreed(cluster: Cluster | None, epoch: int, seconds: tuple[float, float]) ->
     if cluster.saves:
         store.set_config_key_value(key, json.dumps(seconds))
         return seconds
-    spent, longest = json.loads(store.get_config_key_value(key, int(AGREE_TIMEOUT_S * 1000)))
+    spent, longest = json.loads(store.get_config_key_value(key, int(timeout_s * 1000)))
     return float(spent), float(longest)
 
 
@@ -98,6 +103,7 @@ def reason_to_stop(
     seconds: tuple[float, float],
     losses: Sequence[float],
     scores: Sequence[float],
+    metric: str,
     epochs: int,
 ) -> str:
     """Why a training ends after its last epoch so far, as a sentence; empty: it goes on.
@@ -105,6 +111,7 @@ def reason_to_stop(
     Args:
         seconds: Spent so far, and of the longest epoch; the same numbers in every task.
         losses, scores: Of the validation data, one an epoch.
+        metric: What the scores are; of one that ends in `error` less is better.
         epochs: That the training would have.
     """
     spent_s, longest_s = seconds
@@ -116,7 +123,7 @@ def reason_to_stop(
         if then * price > budget.max_cost:
             spent = f"{spent_s * price:.4g} is spent"
             return f"Another epoch would go beyond [budget] max-cost ({budget.max_cost:g}): {spent}."
-    if budget.target is not None and scores and scores[-1] >= budget.target:
+    if budget.target is not None and scores and _reached(scores[-1], budget.target, metric):
         return f"The score has reached [budget] target ({budget.target:g}) after {spent_s:.0f} s."
     expected = projected_loss(losses, epochs) if budget.min_gain and losses else None
     if expected is not None and math.isfinite(expected):
@@ -127,3 +134,7 @@ def reason_to_stop(
                 f"[budget] min-gain ({budget.min_gain:.1%})."
             )
     return ""
+
+
+def _reached(score: float, target: float, metric: str) -> bool:
+    return score <= target if metric.endswith("error") else score >= target

@@ -214,10 +214,6 @@ class TrainConfig:
     distill: DistillConfig = field(default_factory=DistillConfig)
 
     def __post_init__(self) -> None:
-        if self.distill.targets is not None and self.data.share < 1:
-            raise OptionsError(
-                "[data] share is below 1, and [distill] targets are of all examples", advice="Leave one of them out."
-            )
         if self.pipeline.batch % self.memory.accumulate:
             raise OptionsError(
                 f"[pipeline] batch is {self.pipeline.batch}, which {self.memory.accumulate} equal parts cannot make up",

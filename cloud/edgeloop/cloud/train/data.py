@@ -13,9 +13,10 @@ from edgeloop.cloud.input.cache import cached
 from edgeloop.cloud.input.damage import named_damage
 from edgeloop.cloud.input.examples import WHOLE, Examples, LabelKind, Shard, Sharded
 from edgeloop.cloud.input.options import Cache, DataOptions, PipelineOptions
-from edgeloop.cloud.input.parts import hold_out, share_of
+from edgeloop.cloud.input.parts import hold_out, numbers_held_out, numbers_of_share, share_of
 from edgeloop.cloud.input.pipeline import evaluation_batches
 from edgeloop.cloud.input.readers import open_examples
+from edgeloop.cloud.train.distill.soft_labels import read_targets, with_soft_targets
 from edgeloop.errors import DataError, OptionsError
 from edgeloop.extras import need
 
@@ -30,11 +31,13 @@ class DataConfig(DataOptions):
         validation: Data of the same kind to decide by; None: a part of `path` is held out.
         held_out: Share of `path` that no step trains on, above 0 and below 1.
         share: Share of the rest that is trained on; a smaller share is a part of every larger one.
+        split_seed: Of what is held out and of the share; None: [loop] seed. Trainings that are compared have one split.
     """
 
     validation: Path | None = None
     held_out: float = 0.1
     share: float = 1.0
+    split_seed: int | None = None
 
     def __post_init__(self) -> None:
         DataOptions.__post_init__(self)  # `super()` does not find the class that slots=True makes anew
@@ -49,12 +52,19 @@ def plain_options(data: DataConfig) -> DataOptions:
     return DataOptions(**{field.name: getattr(data, field.name) for field in fields(DataOptions)})
 
 
-def training_and_validation(data: DataConfig, pipeline: PipelineOptions, seed: int) -> tuple[Examples, Examples]:
+def training_and_validation(
+    data: DataConfig, pipeline: PipelineOptions, seed: int, targets: Path | None = None
+) -> tuple[Examples, Examples]:
     """What steps train on, and what decides when to stop; both counted, checked and, if asked, cached.
+
+    Args:
+        targets: Soft targets of all examples at `data.path`, in their stored order; each example gets its own
+            beside its label.
 
     Raises:
         DataError: They cannot be read, have no labels or labels out of range, or are too few.
     """
+    seed = seed if data.split_seed is None else data.split_seed
     options = plain_options(data)
     whole = _checked(open_examples(options))
     if data.validation is None:
@@ -70,7 +80,15 @@ def training_and_validation(data: DataConfig, pipeline: PipelineOptions, seed: i
             )
     if data.share < 1:
         training = share_of(training, data.share, seed)
-    return cached(training, pipeline), cached(validation, pipeline)
+    trained, validation = cached(training, pipeline), cached(validation, pipeline)
+    if targets is not None:
+        taught = read_targets(targets, whole)
+        if data.validation is None:
+            taught = taught[numbers_held_out(len(taught), round(len(taught) * data.held_out), seed)[0]]
+        if data.share < 1:
+            taught = taught[numbers_of_share(len(taught), data.share, seed)]
+        trained = with_soft_targets(trained, taught)
+    return trained, validation
 
 
 def uncached(pipeline: PipelineOptions, batch: int) -> PipelineOptions:

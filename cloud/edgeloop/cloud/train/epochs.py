@@ -64,6 +64,8 @@ class State:
         epoch: Epochs that are done.
         best_loss: None: there is no best epoch yet.
         done: Steps of the epoch that is under way; loss (their sum), seconds and waited_s are of these.
+        spent_s: By the clock, of all attempts: validation and saving too.
+        longest_s: The same of the longest epoch.
     """
 
     epoch: int = 0
@@ -73,6 +75,8 @@ class State:
     loss: float = 0.0
     seconds: float = 0.0
     waited_s: float = 0.0
+    spent_s: float = 0.0
+    longest_s: float = 0.0
 
 
 class Training:
@@ -80,6 +84,7 @@ class Training:
 
     Args:
         folder: Where this task writes. `out`: the run folder, where the first task of a cluster does.
+        began: When the training was asked for, by `time.monotonic`.
     """
 
     def __init__(
@@ -93,11 +98,12 @@ class Training:
         progress: Progress,
         say: Say,
         beat: Beat,
+        began: float,
     ) -> None:
         self.config, self.prepared, self.folder, self.out = config, prepared, folder, out
         self.checkpoints, self.stop, self.progress, self.say, self.beat = checkpoints, stop, progress, say, beat
         self.state, self.records = State(), list[EpochRecord]()
-        self.began, self.earlier_s = time.monotonic(), 0.0  # seconds of the epochs before a checkpoint count too
+        self.looked = began  # when the clock of `spent_s` was last read
         self.values = prepared.state()
         self.best = prepared.model_here().get_weights()
         self.stopped = f"All {config.loop.epochs} epochs are done."
@@ -124,7 +130,6 @@ class Training:
         lines = RunFolder(self.out).metrics()
         self.folder.cut_metrics(self.state.epoch)
         self.records = [EpochRecord(**line) for line in lines if line["epoch"] <= self.state.epoch]
-        self.earlier_s = sum(record.seconds for record in self.records)
         if self.state.best_epoch:
             load = need("keras", extra="cloud").saving.load_model
             self.best = load(self.out / MODEL, compile=False).get_weights()
@@ -137,6 +142,8 @@ class Training:
             KeyboardInterrupt: `stop` said so; a checkpoint of the last step is kept.
         """
         while self.state.epoch < self.config.loop.epochs and not self._ends_early():
+            self._read_clock()
+            before_s = self.state.spent_s
             record = self._epoch(self.state.epoch + 1)
             self.records.append(record)
             self.folder.append_metrics(asdict(record))
@@ -146,11 +153,14 @@ class Training:
                 self.best = model.get_weights()
                 self.folder.save_model(model)
             best = (record.epoch, record.validation_loss) if better else (self.state.best_epoch, self.state.best_loss)
-            self.state = State(epoch=record.epoch, best_epoch=best[0], best_loss=best[1])
+            spent = {"spent_s": self.state.spent_s, "longest_s": self.state.longest_s}
+            self.state = State(epoch=record.epoch, best_epoch=best[0], best_loss=best[1], **spent)
             self._save()
             self.say(_line(record, self.config.loop.epochs, self.prepared.objective.metric))
             for callback in self.callbacks:
                 callback(record, self.prepared.model)
+            self._read_clock()
+            self.state.longest_s = max(self.state.longest_s, self.state.spent_s - before_s)
 
     def best_model(self) -> Any:
         """The model of this process, with the weights of the best epoch."""
@@ -166,15 +176,14 @@ class Training:
             return True
         if not self.config.budget.limits or not self.records:
             return False
-        cluster = self.prepared.place.cluster
-        spent_s = self.earlier_s + time.monotonic() - self.began
-        longest_s = max(record.seconds for record in self.records)
+        cluster, hang_timeout_s = self.prepared.place.cluster, self.config.strategy.hang_timeout_s
         reason = reason_to_stop(
             self.config.budget,
             tasks_of(cluster),
-            agreed(cluster, self.state.epoch, (spent_s, longest_s)),
+            agreed(cluster, self.state.epoch, (self.state.spent_s, self.state.longest_s), hang_timeout_s),
             [record.validation_loss for record in self.records],
             [record.score for record in self.records],
+            self.prepared.objective.metric,
             self.config.loop.epochs,
         )
         self.stopped = reason or self.stopped
@@ -247,7 +256,12 @@ class Training:
             advice=f"Lower [optimizer] learning-rate, or set its options.clipnorm = 1.0, in a new run.{kept}",
         )
 
+    def _read_clock(self) -> None:
+        now = time.monotonic()
+        self.state.spent_s, self.looked = self.state.spent_s + now - self.looked, now
+
     def _save(self) -> None:
+        self._read_clock()
         self.prepared.share_statistics()
         if self.prepared.coordinator is None and not all_finite(self.values):
             raise self._not_finite("a weight is not finite", self.step)

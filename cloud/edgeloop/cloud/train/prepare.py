@@ -20,7 +20,7 @@ from edgeloop.cloud.train.data import (
     uncached,
     validation_batches,
 )
-from edgeloop.cloud.train.distill.lessons import distillation_objective, taught
+from edgeloop.cloud.train.distill.objective import distillation_objective
 from edgeloop.cloud.train.loop import StepFigures, Stopped, Told, distributed_by_worker, run_steps
 from edgeloop.cloud.train.models import build_model
 from edgeloop.cloud.train.objective import Objective, gives_probabilities, make_objective, resolve_loss
@@ -113,9 +113,9 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
         TargetError: No TPU.
     """
     set_seeds(config.loop.seed, config.loop.deterministic)
-    training, validation = training_and_validation(config.data, config.pipeline, config.loop.seed)
-    held_out = config.data.held_out if config.data.validation is None else None
-    training = taught(training, config.distill, held_out, config.loop.seed)
+    training, validation = training_and_validation(
+        config.data, config.pipeline, config.loop.seed, config.distill.targets
+    )
     choice, place = where(config.strategy, cluster)
     if choice.strategy == Strategy.CENTRAL_STORAGE and config.memory.precision == Precision.FLOAT16:
         raise OptionsError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.cloud.input.damage import named_damage
+from edgeloop.cloud.train.budget import tasks_of
 from edgeloop.cloud.train.checkpoints.checkpoints import open_checkpoints
 from edgeloop.cloud.train.cluster.cluster import Cluster, read_cluster
 from edgeloop.cloud.train.cluster.lost_tasks import leave_together, lost_tasks_named
@@ -126,7 +128,10 @@ def train_run(
         >>> result.best.score
         0.967
     """
+    began = time.monotonic()
     cluster = read_cluster()
+    if config.budget.max_cost is not None:
+        config.budget.price_per_hour(tasks_of(cluster))  # a price that is missing ends here
     if cluster is not None and cluster.serves:
         serve_cluster(cluster)
     with _folder(out, cluster, resume) as folder, asked_to_stop() as asked, lost_tasks_named(cluster), lack_named():
@@ -143,7 +148,7 @@ def train_run(
                 to_toml(config), environment(name, prepared.replicas, prepared.place.devices, config.loop.seed)
             )
             stop = stop_of(asked, cluster)
-            training = Training(config, prepared, folder, out, checkpoints, stop, progress, say, beat)
+            training = Training(config, prepared, folder, out, checkpoints, stop, progress, say, beat, began)
             if resume:
                 training.restore()
             with named_damage(prepared.validation), named_damage(prepared.training):

@@ -84,6 +84,9 @@ def train_students(
     if out.exists() and any(out.iterdir()):
         raise WriteError(f"{out} is not empty", advice="Name a new folder.")
     out.mkdir(parents=True, exist_ok=True)
+    # one split for all students: each is judged by examples that none of them trained on
+    split = config.loop.seed if config.data.split_seed is None else config.data.split_seed
+    config = replace(config, data=replace(config.data, split_seed=split))
     teachers = options.teachers
     students: list[Student] = []
     metric = ""

@@ -26,9 +26,9 @@ def answer(job: TeacherJob, events: Events) -> dict[str, Any]:
     from edgeloop.convert.calls import fixed_batch
     from edgeloop.convert.same.runnable import open_runnable
 
-    examples = open_examples(job.data)
     with open_runnable(job.teacher) as teacher:
         events.read()
+        examples = open_examples(job.data)
         fixed = fixed_batch(teacher.inputs)
         parts: list[np.ndarray] = []
         done = 0

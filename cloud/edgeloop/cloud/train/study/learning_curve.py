@@ -1,4 +1,4 @@
-"""What a run's epochs say: how low its loss will come, when a target was met, and which earlier epoch is as good."""
+"""What a run's epochs say: how low its loss will come, and which earlier epoch is as good."""
 
 from __future__ import annotations
 
@@ -22,18 +22,6 @@ def projected_loss(losses: Sequence[float], epochs: int) -> float | None:
     begin = min(len(losses) // 2, len(losses) - LEAST_EPOCHS + 1)
     law = fit_power_law(range(begin + 1, len(losses) + 1), losses[begin:])
     return min(*losses, law.at(epochs))
-
-
-def seconds_to(target: float, scores: Sequence[float], seconds: Sequence[float]) -> float | None:
-    """Seconds of training until a score first was `target` or more; None if it never was.
-
-    Args:
-        seconds: Of each epoch.
-    """
-    for epoch, score in enumerate(scores):
-        if score >= target:
-            return sum(seconds[: epoch + 1])
-    return None
 
 
 def earliest_as_good(scores: Sequence[float], judged_on: int) -> int:

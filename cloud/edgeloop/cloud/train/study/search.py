@@ -72,7 +72,7 @@ def search(
 
     Args:
         configure: `TABLE.KEY=VALUE` texts to a training.
-        train: Runs a training into a new folder.
+        train: Runs a training into a folder, or goes on with the one that was interrupted there.
 
     Raises:
         OptionsError: A key or value that no training takes, or every trial failed.
@@ -97,7 +97,11 @@ def search(
         reason = next(reversed(errors.values()), one_line(e))
         raise OptionsError(f"three trials in a row failed; the last one: {reason}", advice="Change the space.") from e
     found = [_trial(trial, errors, out) for trial in tuner.oracle.trials.values()]
-    return tuple(sorted(found, key=lambda trial: (trial.loss is None, trial.loss or 0.0)))
+    ranked = sorted(found, key=lambda trial: (trial.loss is None, trial.loss or 0.0))
+    if not ranked or ranked[0].loss is None:
+        reason = ranked[0].error if ranked else "there was none"
+        raise OptionsError(f"no trial trained; the first one: {reason}", advice="Change the space.")
+    return tuple(ranked)
 
 
 def changes(values: dict[str, Value]) -> list[str]:
