@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +153,16 @@ class Training:
                 self.best = model.get_weights()
                 self.folder.save_model(model)
             best = (record.epoch, record.validation_loss) if better else (self.state.best_epoch, self.state.best_loss)
-            spent = {"spent_s": self.state.spent_s, "longest_s": self.state.longest_s}
-            self.state = State(epoch=record.epoch, best_epoch=best[0], best_loss=best[1], **spent)
+            self.state = replace(
+                self.state,
+                epoch=record.epoch,
+                best_epoch=best[0],
+                best_loss=best[1],
+                done=0,
+                loss=0.0,
+                seconds=0.0,
+                waited_s=0.0,
+            )
             self._save()
             self.say(_line(record, self.config.loop.epochs, self.prepared.objective.metric))
             for callback in self.callbacks:
