@@ -6,18 +6,20 @@ reads at any moment, or after a kill, sees the versions of before or of after.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.atomic import new_folder, write_file
-from edgeloop.bundle import MANIFEST, PROOF, SIGNATURE, Bundle, read_bundle
+from edgeloop.bundle import MANIFEST, PROOF, SIGNATURE, Bundle, check_proof, parse_manifest, read_bundle
 from edgeloop.errors import IntegrityError, ModelError, OptionsError, WriteError
 from edgeloop.processes.file_lock import exclusive
 from edgeloop.registry.versions.version_index import (
     INDEX,
     LATEST,
+    LIMIT_BYTES,
     PLAIN,
     VersionIndex,
     parse_index,
@@ -55,7 +57,8 @@ def publish(path: str | Path, registry: str | Path, aliases: Sequence[str] = ())
         OptionsError: The bundle's name or an alias cannot be a part of a URL.
         ModelError, IntegrityError: The bundle is none, or damaged; or that version is published with other content.
         DataError: The registry's index is damaged.
-        WriteError: The registry may not be written, or another publisher holds it for LOCK_S.
+        WriteError: The registry may not be written, another publisher holds it for LOCK_S, its index is full, or
+            something else lies where the version belongs.
 
     Example:
         >>> publish("digits-cnn", "/srv/models", aliases=["canary"])
@@ -92,14 +95,26 @@ def _publish(bundle: Bundle, folder: Path, aliases: Sequence[str]) -> PublishRes
             f"version {manifest.version} of {manifest.name} is published with other content",
             advice=f"Convert with --release {max(index.versions) + 1} or higher: devices keep what they have checked.",
         )
-    unchanged = known is not None and _same(target, bundle)
-    if not unchanged:
-        _copy(bundle, target)
+    if known is None and os.path.lexists(target) and not _is_of(target, manifest.name):
+        raise WriteError(
+            f"cannot write {target}: what is there is no version of {manifest.name}",
+            advice="Move it away, or choose another registry.",
+        )
     new = VersionIndex(
         index.name,
         {**index.versions, manifest.version: bundle.manifest_sha256},
         {**index.aliases, **dict.fromkeys(aliases, manifest.version)},
     )
+    size = len(new.to_bytes())
+    if size > LIMIT_BYTES:
+        raise WriteError(
+            f"{folder / INDEX} would have {size} bytes, and devices read at most {LIMIT_BYTES}",
+            advice="Publish to a new registry, and let the devices follow that one.",
+        )
+    there = _there(target, bundle)
+    unchanged = known is not None and there is not None and _holds(there, bundle)
+    if not unchanged:
+        _copy(bundle, target, _kept(target, there, bundle) if known is not None else ())
     if new != index:
         write_file(folder / INDEX, new.to_bytes())
     latest = [LATEST] if manifest.version == max(new.versions) else []
@@ -113,27 +128,55 @@ def _publish(bundle: Bundle, folder: Path, aliases: Sequence[str]) -> PublishRes
     )
 
 
-def _same(target: Path, bundle: Bundle) -> bool:
-    """Whether the version lies there whole, signed where the bundle is, and its proof with it."""
+def _is_of(target: Path, name: str) -> bool:
+    """Whether a version of that model lies there, as a publisher leaves it who is killed before the index names it."""
+    try:
+        return parse_manifest((target / MANIFEST).read_bytes()).name == name
+    except (OSError, ModelError, IntegrityError):
+        return False
+
+
+def _there(target: Path, bundle: Bundle) -> Bundle | None:
+    """The same version, whole, as it lies in the registry; None: it does not."""
     try:
         there = read_bundle(target)
     except (ModelError, IntegrityError):
-        return False
-    beside = all(_content(there.file(name)) == _content(bundle.file(name)) for name in (SIGNATURE, PROOF))
-    return beside and there.manifest_sha256 == bundle.manifest_sha256
+        return None
+    return there if there.manifest_sha256 == bundle.manifest_sha256 else None
+
+
+def _holds(there: Bundle, bundle: Bundle) -> bool:
+    """Whether nothing of the bundle is missing there, and its signature and proof are those."""
+    listed = all(there.file(name).is_file() for name in bundle.manifest.files if bundle.file(name).is_file())
+    beside = [name for name in (SIGNATURE, PROOF) if bundle.file(name).is_file()]
+    return listed and all(_content(there.file(name)) == _content(bundle.file(name)) for name in beside)
 
 
 def _content(file: Path) -> bytes | None:
     return file.read_bytes() if file.is_file() else None
 
 
-def _copy(bundle: Bundle, target: Path) -> None:
-    """The bundle's own files, checked again as they were copied."""
-    names = [MANIFEST, *bundle.manifest.files, *(n for n in (SIGNATURE, PROOF) if bundle.file(n).is_file())]
+def _kept(target: Path, there: Bundle | None, bundle: Bundle) -> Sequence[str]:
+    """What stays of the version that lies there, where the bundle does not have it: who publishes a partial or unsigned
+    copy takes nothing away. Of a damaged one no more than its signature, and its proof where that is whole."""
+    if there is not None:
+        return (*there.manifest.files, SIGNATURE, PROOF)
+    try:
+        check_proof(target / PROOF, bundle.manifest)
+    except IntegrityError:
+        return (SIGNATURE,)
+    return SIGNATURE, PROOF
+
+
+def _copy(bundle: Bundle, target: Path, kept: Sequence[str]) -> None:
+    """The bundle's own files, and those of `kept` that it lacks, checked again as they were copied."""
     with new_folder(target) as made:
-        for name in names:
-            if not bundle.file(name).is_file():
+        for name in (MANIFEST, *bundle.manifest.files, SIGNATURE, PROOF):
+            source = bundle.file(name)
+            if not source.is_file() and name in kept:
+                source = target / name
+            if not source.is_file():
                 continue  # of a variant that is not here, as on a device
             (made / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.file(name), made / name)
+            shutil.copyfile(source, made / name)
         read_bundle(made)

@@ -7,7 +7,8 @@ import pytest
 from matrix_bundles import NAME, write_bundle
 
 from edgeloop.bundle import MANIFEST, PROOF, SIGNATURE, read_bundle
-from edgeloop.errors import DataError, IntegrityError, ModelError, OptionsError
+from edgeloop.errors import DataError, IntegrityError, ModelError, OptionsError, WriteError
+from edgeloop.registry import publish as publisher
 from edgeloop.registry.publish import publish
 from edgeloop.registry.versions.version_index import (
     LIMIT_BYTES,
@@ -98,6 +99,53 @@ def test_a_version_is_published_once_and_its_signature_may_come_later(tmp_path):
     (signed.folder / MANIFEST).write_bytes(b"{}")  # what was damaged there is written again
     assert publish(bundle, registry).unchanged is False
     assert read_bundle(signed.folder).manifest.version == 1
+
+
+def test_an_unsigned_or_partial_copy_takes_nothing_from_what_is_published(tmp_path):
+    registry, bundle = tmp_path / "registry", write_bundle(tmp_path / "1", 1)
+    (bundle / "other.tflite").unlink()
+    publish(bundle, registry)
+    write_bundle(tmp_path / "1", 1)
+    (bundle / SIGNATURE).write_bytes(b"a signature")
+    whole = publish(bundle, registry)
+    assert not whole.unchanged and (whole.folder / "other.tflite").is_file()  # it was not there before
+    (bundle / SIGNATURE).unlink()
+    (bundle / "other.tflite").unlink()
+    again = publish(bundle, registry)
+    assert again.unchanged and again.signed and (again.folder / "other.tflite").is_file()
+    (bundle / SIGNATURE).write_bytes(b"another signature")
+    publish(bundle, registry)
+    assert (again.folder / SIGNATURE).read_bytes() == b"another signature"
+    assert (again.folder / "other.tflite").is_file()
+    (bundle / SIGNATURE).unlink()
+    write_bundle(tmp_path / "1", 1)
+    (again.folder / "other.tflite").write_bytes(b"damaged")
+    repaired = publish(bundle, registry)
+    assert repaired.signed and not repaired.unchanged
+    assert read_bundle(repaired.folder).manifest_sha256 == read_bundle(bundle).manifest_sha256
+
+
+def test_a_folder_that_is_no_version_of_the_model_is_not_replaced(tmp_path):
+    registry = tmp_path / "registry"
+    notes = registry / NAME / "0001" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    for name in (None, "another"):
+        if name:
+            write_bundle(notes.parent, 1, name=name)
+        with pytest.raises(WriteError, match=r"0001: what is there is no version of tiny. Move it away"):
+            publish(write_bundle(tmp_path / "1", 1), registry)
+    assert notes.read_text() == "mine" and not (registry / NAME / "index.json").exists()
+
+
+def test_no_index_is_written_that_devices_would_refuse(tmp_path, monkeypatch):
+    registry = tmp_path / "registry"
+    publish(write_bundle(tmp_path / "1", 1), registry)
+    before = (registry / NAME / "index.json").read_bytes()
+    monkeypatch.setattr(publisher, "LIMIT_BYTES", len(before) + 10)
+    with pytest.raises(WriteError, match=rf"devices read at most {len(before) + 10}\. Publish to a new registry"):
+        publish(write_bundle(tmp_path / "2", 2), registry)
+    assert (registry / NAME / "index.json").read_bytes() == before and not (registry / NAME / "0002").exists()
 
 
 def test_a_damaged_bundle_or_an_odd_name_is_not_published(tmp_path):

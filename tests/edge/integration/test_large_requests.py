@@ -1,5 +1,6 @@
 """Large bodies and responses go through a process of their own, and come out as small ones do."""
 
+import errno
 import json
 import os
 import threading
@@ -9,6 +10,7 @@ import pytest
 from devices import descendants, eventually
 
 from edgeloop.bundle import TensorSpec
+from edgeloop.edge.on_device.serving import large_requests
 from edgeloop.edge.on_device.serving.large_requests import LargeRequests
 from edgeloop.errors import DataError, DeviceError, TargetError
 from edgeloop.http.predict_api.request import read_request
@@ -75,3 +77,14 @@ def test_what_is_at_work_ends_when_the_service_does(large):
     assert "given up" in ended[0] or "the service is ending" in ended[0]
     with pytest.raises(DeviceError, match="the service is ending"):
         large.read(ROWS, [A, B])
+
+
+def test_a_process_that_the_device_cannot_start_is_told_as_the_devices_trouble(large, monkeypatch):
+    def refuses(*words, **options):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(large_requests, "owned", refuses)
+    with pytest.raises(DeviceError, match=r"no process can be started .*\(Cannot allocate memory\)\. Send fewer"):
+        large.read(ROWS, [A, B])
+    monkeypatch.undo()
+    assert large.read(ROWS, [A, B]).row_format  # and the next one is tried

@@ -26,6 +26,7 @@ from edgeloop.edge.on_device.releases.store import read_state
 from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.errors import DeviceError, IntegrityError
 from edgeloop.hashes import digest
+from edgeloop.leftovers import OWN
 from edgeloop.registry.publish import publish
 from edgeloop.registry.versions.version_index import INDEX, VersionIndex, parse_index
 from edgeloop.runtime.parity.compare import Parity
@@ -146,7 +147,7 @@ def test_over_http_only_what_is_needed_and_missing_travels(pulling, published, h
 
 def test_a_device_without_signers_follows_nobody(pulling, home):
     shutil.rmtree(home / "trust")
-    with pytest.raises(IntegrityError, match="no enrolled signers"):
+    with pytest.raises(IntegrityError, match="no signers are enrolled on this device"):
         pulling()
 
 
@@ -407,7 +408,7 @@ def test_an_index_of_another_model_is_refused(pulling, published, home, tmp_path
     (tmp_path / "registry" / NAME / INDEX).write_bytes(VersionIndex("other", {1: "0" * 64}).to_bytes())
     device = pulling()
     assert device.poll() is FAILED
-    assert "the index there is of 'other', and the slot of 'tiny'" in device.record.reason
+    assert "the registry's folder holds the model 'other', and --follow names 'tiny'" in device.record.reason
 
 
 def test_an_index_that_is_damaged_for_a_moment_is_read_again(pulling, published, home, web, tmp_path):
@@ -467,6 +468,28 @@ def test_nothing_but_a_manifest_and_its_signature_is_read_before_that_is_verifie
     attack(published, tmp_path)
     assert pulling(f"{web.url}/{NAME}").poll() is FAILED
     assert web.paths() == [f"/{NAME}/{path}" for path in (INDEX, f"0002/{MANIFEST}", f"0002/{SIGNATURE}")]
+
+
+def test_a_service_that_ends_while_its_agent_starts_begins_no_trial(pulling, published, home):
+    published(1)
+    device = pulling()
+    start = device.start_agent
+
+    def starts_late(timeout_s):
+        device.close()
+        return start(timeout_s)
+
+    device.start_agent = starts_late
+    assert device.poll() is FAILED and "the service is ending" in device.record.reason
+    assert start.asked == [] and device.record.failed == {} and running(home) is None
+
+
+def test_what_a_killed_fetch_leaves_has_the_name_that_the_next_one_sweeps(pulling, published, home):
+    published(1)
+    device = pulling()
+    version = parse_index(device.source.index(None)[0]).find()
+    with offered_release.offered_release(device.source, slot(home), version) as offered:
+        assert OWN.fullmatch(offered.bundle.path.name)
 
 
 def test_a_trial_that_the_end_of_the_service_cuts_short_is_none(pulling, published, home):

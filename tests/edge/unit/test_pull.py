@@ -1,6 +1,7 @@
 """How a device asks a registry for releases: when, where, and what it makes of servers that mean no good."""
 
 import contextlib
+import errno
 import http.server
 import os
 import socket
@@ -11,13 +12,14 @@ from pathlib import Path
 import pytest
 from pulling import file_server, head
 
-from edgeloop.edge.on_device.pull import http_opener, http_source
+from edgeloop.edge.on_device.pull import folder_source, http_opener, http_source
 from edgeloop.edge.on_device.pull.folder_source import FolderSource
 from edgeloop.edge.on_device.pull.http_source import HttpSource, conditions_of, retry_after_s
 from edgeloop.edge.on_device.pull.poll_schedule import delay_s, first_delay_s
 from edgeloop.edge.on_device.pull.pull_record import KEPT, TRIES, FailedRelease, PullRecord, read_record, write_record
 from edgeloop.edge.on_device.pull.release_source import SourceAddress
-from edgeloop.edge.on_device.releases.store import Slot
+from edgeloop.edge.on_device.releases.store import Release, Slot, SlotState, write_state
+from edgeloop.edge.on_device.serving import serve as program
 from edgeloop.errors import DataError, DeviceError, IntegrityError, OptionsError
 
 FIRST, LAST = (lambda: 0.0), (lambda: 1.0)  # the ends of what random() gives
@@ -58,6 +60,7 @@ def test_retry_after_is_seconds_or_a_date():
         ("https://host/models/tiny", "https://host/models/tiny", "tiny", "latest"),
         ("https://host:8443/tiny/#canary", "https://host:8443/tiny", "tiny", "canary"),
         ("http://[::1]:8000/a/b-1.0", "http://[::1]:8000/a/b-1.0", "b-1.0", "latest"),
+        ("HTTPS://host/models/ti%6Ey", "HTTPS://host/models/ti%6Ey", "tiny", "latest"),
         ("/mnt/models/tiny#stable", "/mnt/models/tiny", "tiny", "stable"),
         ("models/tiny/", "models/tiny", "tiny", "latest"),
     ],
@@ -70,7 +73,8 @@ def test_an_address_names_a_model_and_an_alias(text, base, name, alias):
 @pytest.mark.parametrize(
     "text",
     ["https://host", "https:///tiny", "https://host/..", "https://host/%2e%2e", "https://host/tiny?token=1", "/", "..",
-     "", "https://host/tiny#a/b", "https://host/.hidden", "https://user:secret@host/tiny", "https://host/a%2Fb"],
+     "", "https://host/tiny#a/b", "https://host/.hidden", "https://user:secret@host/tiny", "https://host/a%2Fb",
+     "http://[::1/models/m", "https://user:secret@[::1/m", "HTTPS://user:secret@host/tiny"],
 )  # fmt: skip
 def test_an_address_that_names_no_model_is_refused(text):
     with pytest.raises(OptionsError) as refused:
@@ -190,6 +194,7 @@ def test_a_body_without_an_end_is_cut_off_where_the_manifest_says(files):
         (lambda h: head(h, 206, Content_Range="bytes 0-9/10"), IntegrityError, "length bytes 0-9/10, and"),
         (lambda h: head(h, 206), IntegrityError, "length None, and its manifest"),
         (lambda h: head(h, 200, Content_Encoding="gzip"), DeviceError, "comes compressed"),
+        (lambda h: head(h, 200, Transfer_Encoding="chunked"), DeviceError, r"comes in chunks\. Let the server"),
         (lambda h: head(h, 503, Retry_After="77"), DeviceError, "is answered with 503"),
         (lambda h: head(h, 404), DeviceError, r"is answered with 404 Not Found\. Check the URL"),
         (lambda h: head(h, 304), DeviceError, "is answered with 304"),
@@ -304,6 +309,43 @@ def test_a_folder_is_read_as_a_server_is(tmp_path, files):
     os.mkfifo(tmp_path / "index.json")
     with pytest.raises(DeviceError, match="is not a regular file"):
         FolderSource(str(tmp_path)).index(None)
+
+
+def test_a_folder_that_fails_while_it_is_read_is_the_sources_fault(tmp_path, files, monkeypatch):
+    class Failing:
+        def seek(self, offset):
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+    source = FolderSource(str(files.folder))
+    with pytest.raises(DeviceError, match=r"0001/model ended after 256000 of 300000 bytes\. Check that the folder"):
+        folder_source._OpenFile((files.folder / MODEL).open("rb"), MODEL, 300_000).read(SIZE, 10)
+    with source.open(MODEL, SIZE) as file, pytest.raises(DeviceError, match=r"0001/model cannot be read \(Stale"):
+        file.file = Failing()
+        file.read(0, 10)
+
+
+def test_a_repair_under_the_same_folder_name_ends_the_wait_for_a_release(tmp_path, monkeypatch):
+    """It is looked at again where the state was written again, and only then: that reads all of it."""
+    slot, looked, slept = Slot(str(tmp_path), "tiny"), [], []
+    state = SlotState(floor=1, current=Release("1", 1, "0" * 64, "int8", "litert", 1, None))
+    Path(slot.path).mkdir(parents=True)
+    write_state(slot, state)
+
+    def sleep(seconds):
+        slept.append(seconds)
+        assert len(slept) < 9, "it waits for ever"
+        if len(slept) == 5:
+            write_state(slot, state)
+
+    def look(slot, release):
+        looked.append(len(slept))
+        return len(slept) >= 5
+
+    monkeypatch.setattr(program, "is_whole", look)
+    monkeypatch.setattr(program.time, "sleep", sleep)
+    monkeypatch.setattr(program, "say", lambda text: None)
+    program._wait_for_release(slot, "/mnt/models/tiny")
+    assert looked == [0, 5]
 
 
 def test_a_record_is_read_as_it_was_written_and_a_damaged_one_is_none(tmp_path):

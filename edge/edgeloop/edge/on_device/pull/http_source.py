@@ -90,6 +90,9 @@ class HttpSource:
         if response.headers.get("Content-Encoding", "identity") != "identity":
             response.close()
             raise DeviceError(f"{url} comes compressed", advice="Let the server send files as they are.")
+        if response.chunked:  # to http.client one read of it may have no end: a chunk's size or trailer, byte by byte
+            response.close()
+            raise DeviceError(f"{url} comes in chunks", advice="Let the server send files with their Content-Length.")
         return response
 
     def _bounded(self, response: Any, path: str, limit_bytes: int) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from edgeloop.edge.on_device.releases.trust import enrolled, signers_file
 from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints, VariantFit, fitting_variants
 from edgeloop.errors import EdgeloopError, IntegrityError, TargetError
 from edgeloop.hashes import digest_of
+from edgeloop.leftovers import temporary_folder
 from edgeloop.registry.signatures.verify import LIMIT_BYTES as SIGNATURE_LIMIT_BYTES
 from edgeloop.registry.signatures.verify import verify
 from edgeloop.registry.versions.version_index import IndexedVersion
@@ -43,7 +43,7 @@ def check_enrolled(home: str) -> None:
     """Raises IntegrityError where no signers are enrolled: nothing else would tell who made a release."""
     if not enrolled(home):
         raise IntegrityError(
-            "this device has no enrolled signers, and follows nobody without",
+            "no signers are enrolled on this device, and --follow installs only signed releases",
             advice="Run: edgeloop enroll DEVICE --signers FILE",
         )
 
@@ -58,7 +58,7 @@ def offered_release(source: ReleaseSource, slot: Slot, version: IndexedVersion) 
         ModelError: Its manifest breaks the format.
     """
     check_enrolled(slot.home)
-    with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
+    with temporary_folder() as folder:
         try:
             yield _fetched(source, slot, version, folder)
         except EdgeloopError as e:

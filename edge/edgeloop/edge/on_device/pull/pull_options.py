@@ -39,7 +39,7 @@ class PullOptions:
     def __post_init__(self) -> None:
         if not 0 < self.poll_s < math.inf:
             raise OptionsError(f"--poll-s is {self.poll_s:g}", advice="It must be a number above 0.")
-        if self.root_certificate and not self.address.base.startswith("https://"):
+        if self.root_certificate and not self.address.base.lower().startswith("https://"):
             raise OptionsError("--root-certificate applies to an https URL", advice="Leave it out, or use https.")
 
     def source(self) -> ReleaseSource:

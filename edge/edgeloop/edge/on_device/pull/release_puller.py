@@ -25,6 +25,7 @@ from edgeloop.edge.on_device.releases.release_client import ReleaseClient
 from edgeloop.errors import (
     BudgetError,
     DataError,
+    DeviceError,
     EdgeloopError,
     IntegrityError,
     ModelError,
@@ -114,7 +115,7 @@ class ReleasePuller:
         name = self.followed.slot.name
         if self._offered.name != name:
             raise IntegrityError(
-                f"the index there is of {self._offered.name!r}, and the slot of {name!r}",
+                f"the registry's folder holds the model {self._offered.name!r}, and --follow names {name!r}",
                 advice="Follow the folder of the model's own name.",
             )
         version = self._offered.find(self.options.address.alias)
@@ -132,8 +133,10 @@ class ReleasePuller:
             client = stack.enter_context(self.start_agent(STEP_S))
             self._agent = client
             stack.callback(self._forget_agent)
+            self._check_open()  # `close` may have come before there was an agent to end
             threads = self.options.threads or (held.threads if held else 1)
             if stage(client, self.source, offered, fit, threads):
+                self._check_open()
                 before = self.followed.note_try(version)
                 try:
                     failure = try_staged(client, offered, fit, threads, self.options.probation)
@@ -147,6 +150,10 @@ class ReleasePuller:
                     return self._refuse(version, e)
         self.followed.note_installed(version)
         return PollResult.INSTALLED, f"release {version.version} is installed, variant {fit.variant.id}"
+
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise DeviceError("the service is ending", advice="The release is installed when it runs again.")
 
     def _refuse(self, version: IndexedVersion, error: EdgeloopError) -> tuple[PollResult, str]:
         self.followed.note_failed(version, FailedRelease(version.version, reason=error.clause))

@@ -58,7 +58,10 @@ class SourceAddress:
     text: str
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base)
+        try:
+            parts = urlsplit(self.base if self.is_url else "")
+        except ValueError as e:
+            raise OptionsError("--follow names a URL that cannot be read", advice=EXPECTED) from e
         if self.is_url and (not parts.hostname or parts.query):
             raise OptionsError(f"--follow is {self.text!r}", advice=EXPECTED)
         if self.is_url and "@" in parts.netloc:
@@ -71,7 +74,7 @@ class SourceAddress:
 
     @property
     def is_url(self) -> bool:
-        return self.text.startswith(URL)
+        return self.text.lower().startswith(URL)
 
     @property
     def base(self) -> str:

@@ -43,12 +43,12 @@ class LargeRequests:
         self._child: subprocess.Popen | None = None
 
     def read(self, body: bytes, specs: Sequence[TensorSpec]) -> PredictRequest:
-        """As `read_request`. Raises DeviceError where the process ends or takes too long."""
+        """As `read_request`. Raises DeviceError where the process does not start, ends or takes too long."""
         reply, data = self._ask("read", {"specs": _to_json(specs)}, body)
         return PredictRequest(unpack(data), reply["row_format"], reply["signature"])
 
     def write(self, specs: Sequence[TensorSpec], outputs: Mapping[str, np.ndarray], row_format: bool) -> bytes:
-        """As `write_predictions`. Raises DeviceError where the process ends or takes too long."""
+        """As `write_predictions`. Raises DeviceError where the process does not start, ends or takes too long."""
         return self._ask("write", {"specs": _to_json(specs), "row_format": row_format}, pack(outputs))[1]
 
     def close(self) -> None:
@@ -62,9 +62,15 @@ class LargeRequests:
         with self._lock, contextlib.ExitStack() as stack:
             if self._closed:
                 raise DeviceError("the service is ending", advice="Send the request again later.")
-            log = stack.enter_context(log_file())
             pipe = subprocess.PIPE
-            self._child = stack.enter_context(owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=0.2))
+            try:
+                log = stack.enter_context(log_file())
+                self._child = stack.enter_context(owned(command, stdin=pipe, stdout=pipe, stderr=log, grace_s=0.2))
+            except OSError as e:
+                raise DeviceError(
+                    f"no process can be started for a large request ({e.strerror})",
+                    advice="Send fewer samples, or try again later.",
+                ) from e
             try:
                 return Conversation(self._child, "", TIMEOUT_S, log).ask(op, fields, payload)
             except DeviceError as e:

@@ -155,14 +155,28 @@ def _following(pull: PullOptions | None) -> Iterator[None]:
 def _wait_for_release(slot: Slot | None, source: str) -> None:
     """Until a whole release is committed. SIGTERM ends it, and systemd takes this for a service that has started."""
     assert slot is not None  # where releases are fetched
-    found = read_state(slot).current
-    if found is not None and is_whole(slot, found):
-        return
-    what = "the first release" if found is None else f"release {found.version}, which is damaged here,"
-    say(f"waiting for {what} from {source}")
-    notify("READY=1\nSTATUS=waiting for a release")
-    while read_state(slot).current in (None, found):
+    seen, told = None, False
+    while True:
+        written = _written(slot)
+        found = read_state(slot).current
+        if written != seen and found is not None and is_whole(slot, found):  # reads all of it: once a change
+            return
+        seen = written
+        if not told:
+            what = "the first release" if found is None else f"release {found.version}, which is damaged here,"
+            say(f"waiting for {what} from {source}")
+            notify("READY=1\nSTATUS=waiting for a release")
+            told = True
         time.sleep(POLL_S)
+
+
+def _written(slot: Slot) -> tuple[int, int] | None:
+    """Another where the slot's state was written again, be it with the same content; None: it never was."""
+    try:
+        found = os.stat(slot.state)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 class StopSignal:
