@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from edgeloop.edge.commands import run as command
 from edgeloop.edge.on_device.pull.pull_options import PullOptions, read_arguments
 from edgeloop.edge.on_device.pull.release_source import SourceAddress
 from edgeloop.edge.on_device.releases.protocol import Probation
@@ -51,6 +52,12 @@ def pull(text="https://host/models/digits#canary", **more):
 def test_contradictions_are_refused_when_built(asked, words):
     with pytest.raises(OptionsError, match=words):
         RunOptions(**asked)
+
+
+@pytest.mark.parametrize("given", [{"poll_s": 300.0}, {"probation": 64}], ids=str)
+def test_an_option_of_fetched_releases_is_refused_without_follow_also_at_its_default(given):
+    with pytest.raises(OptionsError, match="applies to fetched releases"):
+        command.run(None, **given)
 
 
 def test_the_devices_program_reads_what_was_asked():

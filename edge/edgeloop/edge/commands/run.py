@@ -89,8 +89,13 @@ def run(
         ),
     ] = "",
     poll_s: Annotated[
-        float, typer.Option(metavar="S", help="Look for a new release every S seconds on average (needs --follow).")
-    ] = POLL_S,
+        float | None,
+        typer.Option(
+            metavar="S",
+            show_default=f"{POLL_S:g}",
+            help="Look for a new release every S seconds on average (needs --follow).",
+        ),
+    ] = None,
     root_certificate: Annotated[
         str,
         typer.Option(
@@ -115,8 +120,13 @@ def run(
         typer.Option(metavar="MB", help="Require that a fetched release takes at most this much memory."),
     ] = None,
     probation: Annotated[
-        int, typer.Option(metavar="N", help="Run the reference inputs N times before a fetched release is kept.")
-    ] = P90_RUNS,
+        int | None,
+        typer.Option(
+            metavar="N",
+            show_default=str(P90_RUNS),
+            help="Run the reference inputs N times before a fetched release is kept.",
+        ),
+    ] = None,
     p90_budget_ms: Annotated[
         float | None,
         typer.Option(
@@ -132,12 +142,12 @@ def run(
 ) -> CommandResult | None:
     """Run the deployed model on its device, and return its answers."""
     taken = {
-        "--poll-s": poll_s != POLL_S,
+        "--poll-s": poll_s is not None,
         "--root-certificate": root_certificate,
         "--min-accuracy": min_accuracy is not None,
         "--max-rmse": max_rmse is not None,
         "--max-ram-mb": max_ram_mb is not None,
-        "--probation": probation != P90_RUNS,
+        "--probation": probation is not None,
         "--p90-budget-ms": p90_budget_ms is not None,
     }
     if not follow and any(taken.values()):
@@ -147,7 +157,7 @@ def run(
     if follow:
         pull = PullOptions(
             address=SourceAddress(follow),
-            poll_s=poll_s,
+            poll_s=POLL_S if poll_s is None else poll_s,
             root_certificate=root_certificate,
             threads=threads or 0,
             constraints=DeployConstraints(
@@ -157,7 +167,7 @@ def run(
                 max_rmse=max_rmse,
                 max_ram_bytes=None if max_ram_mb is None else byte_count(max_ram_mb, "--max-ram-mb"),
             ),
-            probation=Probation(probation, p90_budget_ms),
+            probation=Probation(P90_RUNS if probation is None else probation, p90_budget_ms),
         )
     options = RunOptions(
         input=input,
