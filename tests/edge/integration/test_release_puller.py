@@ -15,7 +15,7 @@ from pulling import agent_here, file_server, head
 
 from edgeloop.bundle import MANIFEST, MANIFEST_SHA256, PROOF, REFERENCE, SIGNATURE, Requirements, proof_hash
 from edgeloop.canonical import canonical_json
-from edgeloop.edge.on_device.pull import offered_release
+from edgeloop.edge.on_device.pull import offered_release, release_puller
 from edgeloop.edge.on_device.pull.pull_options import PullOptions
 from edgeloop.edge.on_device.pull.pull_record import PollResult, read_record
 from edgeloop.edge.on_device.pull.release_puller import ReleasePuller
@@ -482,6 +482,20 @@ def test_a_service_that_ends_while_its_agent_starts_begins_no_trial(pulling, pub
     device.start_agent = starts_late
     assert device.poll() is FAILED and "the service is ending" in device.record.reason
     assert start.asked == [] and device.record.failed == {} and running(home) is None
+
+
+def test_a_service_that_ends_when_a_release_was_fetched_begins_no_trial(pulling, published, home, monkeypatch):
+    published(1)
+    device, stage = pulling(), release_puller.stage
+
+    def stages(*words):
+        staged = stage(*words)
+        device.close()
+        return staged
+
+    monkeypatch.setattr(release_puller, "stage", stages)
+    assert device.poll() is FAILED and "the service is ending" in device.record.reason
+    assert "trial" not in device.start_agent.asked and device.record.failed == {} and running(home) is None
 
 
 def test_what_a_killed_fetch_leaves_has_the_name_that_the_next_one_sweeps(pulling, published, home):
