@@ -183,3 +183,14 @@ def test_checkpoints_in_an_object_store(tmp_path, monkeypatch):
         assert equal(at_save, arrays(values))
     finally:
         server.stop()
+
+
+def test_a_damaged_newest_checkpoint_does_not_outlive_the_good_one_written_after_it(tmp_path):
+    values, _ = trained(0)
+    options = CheckpointOptions(keep=1)
+    (tmp_path / "step-00000020").mkdir()
+    (tmp_path / "step-00000020" / "manifest.json").write_bytes(b"{")
+    with Checkpoints(tmp_path, options, quiet) as checkpoints:
+        checkpoints.save(15, values, {})
+    assert checkpoints.place.names() == ["step-00000015"]
+    assert checkpoints.restore(values).step == 15

@@ -84,6 +84,31 @@ def test_of_a_cluster_with_parameter_servers_only_what_was_lost_starts_again(tmp
     assert (result["begin"] > 0) == (victim == "chief-0") or victim == "ps-0"
 
 
+def test_an_evaluator_that_is_lost_again_and_again_costs_the_training_nothing(tmp_path):
+    result, said = supervised(tmp_path, "worker=1,evaluator=1", program="measure", total=400)
+    assert (result["task"], result["begin"]) == ("worker-0", 0)
+    losses = [line for line in said if line.startswith("Lost: evaluator 0 was ended by signal SIGKILL")]
+    assert [line.partition(". ")[2] for line in losses] == [
+        "Now evaluator 0 starts again (1 of at most 3 restarts).",
+        "Now evaluator 0 starts again (2 of at most 3 restarts).",
+        "Now evaluator 0 starts again (3 of at most 3 restarts).",
+        "It is not started again, and training goes on without it.",
+    ]
+    assert said.count("begins at 0") == 1
+
+
+def test_a_task_may_write_its_checkpoint_after_ctrl_c_for_as_long_as_a_hang_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeloop.cloud.train.cluster.supervise.END_S", 0.1)
+    arguments = {"owner": os.getpid(), "state": str(tmp_path / "state")}
+    options = SupervisionOptions(hang_timeout_s=20)
+    with (
+        fork_server("cloud_tasks:end_slowly", arguments, tmp_path / "logs", modules=()) as server,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        Supervisor(server, parse_tasks("1"), options, lambda line: None, silent).run()
+    assert (tmp_path / "state").read_bytes() == b"whole"
+
+
 OWNER = """
 import sys
 from pathlib import Path

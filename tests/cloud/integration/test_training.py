@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgeloop import cli
+from edgeloop.cloud.train.cluster.task import launch_run
 from edgeloop.cloud.train.config import OptimizerConfig, Scaling, Schedule, read_config
 from edgeloop.cloud.train.models import open_keras
 from edgeloop.cloud.train.optimizer import learning_rate
@@ -16,6 +17,7 @@ from edgeloop.cloud.train.trainer import train_run
 from edgeloop.cloud.train.warm_start import warm_start
 from edgeloop.errors import DataError, ModelError, OptionsError, TargetError, WriteError
 from edgeloop.processes.file_lock import exclusive
+from edgeloop.progress import silent
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
@@ -271,5 +273,40 @@ def test_the_rate_of_two_replicas_grows_linearly_to_twice_that_of_one_within_the
     unscaled = OptimizerConfig(learning_rate=0.1, scaling=Scaling.NONE)
     assert learning_rate(unscaled, replicas=2, steps_per_epoch=5, epochs=4) == 0.1
     cosine = OptimizerConfig(learning_rate=0.1, schedule=Schedule.COSINE)
+    at_once = learning_rate(
+        OptimizerConfig(learning_rate=0.1, warmup_epochs=0, schedule=Schedule.COSINE),
+        replicas=2,
+        steps_per_epoch=5,
+        epochs=4,
+    )
+    assert float(at_once(0)) == pytest.approx(0.2)  # without a warm-up the linear rule holds from the first step
     one = learning_rate(cosine, replicas=1, steps_per_epoch=5, epochs=4)
     assert [float(one(step)) for step in (0, 10, 20)] == pytest.approx([0.1, 0.05, 0.0])
+
+
+def test_validation_and_saving_are_signs_of_life(toml, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeloop.cloud.train.data.EVALUATION_BATCH", 8)
+    beats = []
+    train(toml, tmp_path / "run", "loop.epochs=1", beat=beats.append)
+    # at the last of 11 steps: after the call that did it, after all; 5 batches for 40 examples; after the model is
+    # saved; before and after the checkpoint
+    assert beats.count(11) == 2 + 5 + 1 + 2
+
+
+def test_a_new_run_refuses_the_checkpoints_of_another_before_it_begins(toml, tmp_path):
+    change = f"checkpoints.place={tmp_path / 'kept'}"
+    (tmp_path / "kept" / "step-00000300").mkdir(parents=True)
+    (tmp_path / "kept" / "step-00000300" / "manifest.json").write_bytes(b"{}")
+    with pytest.raises(WriteError, match="kept holds the checkpoints of another run"):
+        train(toml, tmp_path / "run", change)
+    with pytest.raises(WriteError, match="kept holds the checkpoints of another run"):
+        launch_run(read_config(toml, [change]), tmp_path / "run", "2", progress=silent, say=lambda line: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_config_toml_repeats_the_run_from_any_folder(toml, tmp_path, monkeypatch):
+    monkeypatch.chdir(toml.parent)
+    first = train(toml, tmp_path / "run", "data.path=data.npz", "loop.epochs=1")
+    monkeypatch.chdir(tmp_path)
+    again = train_run(read_config(tmp_path / "run" / "config.toml"), tmp_path / "again")
+    assert again.best.validation_loss == first.best.validation_loss

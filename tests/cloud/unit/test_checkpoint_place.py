@@ -3,7 +3,8 @@
 import pytest
 
 from edgeloop.cloud.train.checkpoints.checkpoint_place import LATEST, MANIFEST, FolderPlace, open_place
-from edgeloop.errors import OptionsError
+from edgeloop.cloud.train.checkpoints.checkpoints import CheckpointOptions, check_empty
+from edgeloop.errors import OptionsError, WriteError
 
 
 def fill(folder):
@@ -65,3 +66,11 @@ def test_an_address_that_fsspec_does_not_know_is_refused():
     pytest.importorskip("fsspec")
     with pytest.raises(OptionsError, match="checkpoints cannot be kept at nowhere://x"):
         open_place("nowhere://x")
+
+
+def test_no_run_begins_where_another_one_keeps_its_checkpoints(tmp_path):
+    options = CheckpointOptions(place=str(tmp_path / "kept"))
+    check_empty(options, tmp_path / "run")
+    open_place(tmp_path / "kept").publish("step-00000300", fill)
+    with pytest.raises(WriteError, match=r"kept holds the checkpoints of another run\. Choose another"):
+        check_empty(options, tmp_path / "run")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop.cloud.train.choose import Links
-from edgeloop.cloud.train.config import Precision, Scaling, TrainConfig, read_config, to_toml
+from edgeloop.cloud.train.config import Precision, Scaling, StrategyConfig, TrainConfig, read_config, to_toml
 from edgeloop.cloud.train.data import DataConfig
 from edgeloop.cloud.train.strategies import Strategy
 from edgeloop.errors import DataError, OptionsError
@@ -75,12 +75,41 @@ def test_a_file_that_is_no_toml_is_data_refused(write):
 
 
 def test_what_is_written_is_read_as_the_same_config(write):
-    config = TrainConfig(data=DataConfig(path=Path('/a "b"\\c\n.npz'), validation=Path("/v.npz")))
+    schema = {"a b": "float32[6]", "image_raw": "image"}
+    config = TrainConfig(data=DataConfig(path=Path('/a "b"\\c\n.npz'), validation=Path("/v.npz"), schema=schema))
     memory = dataclasses.replace(config.memory, precision=Precision.BFLOAT16)
-    model = dataclasses.replace(config.model, options={"hidden": [32, 16], "alpha": 0.5})
-    optimizer = dataclasses.replace(config.optimizer, learning_rate=1e-05, scaling=Scaling.NONE)
+    model = dataclasses.replace(config.model, options={"hidden": [32, 16], "include_top": False})
+    optimizer = dataclasses.replace(
+        config.optimizer, learning_rate=1e-05, scaling=Scaling.NONE, options={"beta_1": 0.8}
+    )
     callbacks = dataclasses.replace(config.callbacks, epoch=("a:b",))
     config = dataclasses.replace(config, memory=memory, model=model, optimizer=optimizer, callbacks=callbacks)
     again = read_config(write(to_toml(config)))
     assert again == dataclasses.replace(config, model=dataclasses.replace(model, options=again.model.options))
     assert again.model.options == model.options
+
+
+def test_what_is_written_names_the_same_files_from_every_folder(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = Path.cwd()
+    changes = ["data.path=other.npz", "model.name=m.keras", "checkpoints.place=kept"]
+    text = to_toml(read_config(write(SMALL), changes))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "config.toml").write_text(text)
+    again = read_config(tmp_path / "elsewhere" / "config.toml")
+    assert again.data.path == here / "other.npz"
+    assert (again.model.name, again.checkpoints.place) == (str(here / "m.keras"), str(here / "kept"))
+
+
+@pytest.mark.parametrize(
+    ("place", "becomes"), [("kept", "{0}/kept"), ("/kept", "/kept"), ("s3://bucket/run", "s3://bucket/run"), ("", "")]
+)
+def test_a_place_of_checkpoints_is_relative_to_the_file_unless_it_is_an_address(write, tmp_path, place, becomes):
+    config = read_config(write(SMALL + f'[checkpoints]\nplace = "{place}"\n'))
+    assert config.checkpoints.place == becomes.format(tmp_path)
+    assert read_config(write(to_toml(config))).checkpoints == config.checkpoints
+
+
+def test_the_first_step_may_take_twice_the_hang_timeout_and_ten_minutes_at_least():
+    timeouts = [StrategyConfig(hang_timeout_s=hang).first_step_timeout_s for hang in (8, 300, 1000)]
+    assert timeouts == [600, 600, 2000]

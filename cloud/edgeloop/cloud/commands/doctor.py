@@ -17,7 +17,7 @@ from edgeloop.cloud.input.options import Cache, PipelineOptions
 from edgeloop.cloud.train.config import TrainConfig, read_config, to_toml
 from edgeloop.cloud.train.loop import distributed, never, untold
 from edgeloop.cloud.train.prepare import Prepared, prepare
-from edgeloop.errors import ModelError, OptionsError
+from edgeloop.errors import ModelError
 from edgeloop.quantities import above_zero
 from edgeloop.result import CommandResult, Table
 
@@ -53,12 +53,6 @@ def examine(config: TrainConfig, timeout_s: float, progress: Any) -> tuple[Diagn
     """
     plain = replace(config, pipeline=replace(config.pipeline, cache=Cache.NONE, cache_folder=None))
     prepared = prepare(plain)
-    if prepared.coordinator is not None:
-        raise OptionsError(
-            "edgeloop doctor measures one process, and the strategy has several",
-            advice="Leave TF_CONFIG unset, and set strategy.name to one-device.",
-        )
-
     began = time.monotonic()
     subject = subject_of(prepared, run_seconds(timeout_s))
     whole = replace(config.pipeline, batch=prepared.batch)

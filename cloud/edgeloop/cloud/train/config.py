@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,9 @@ from edgeloop.quantities import above_zero
 def _at_least(option: str, value: int, least: int) -> None:
     if value < least:
         raise OptionsError(f"{option} is {value}", advice=f"It must be {least} or more.")
+
+
+FIRST_STEP_TIMEOUT_S = 600.0  # at least
 
 
 class Loss(enum.StrEnum):
@@ -145,7 +149,7 @@ class StrategyConfig:
         bound: What a step waits for, as edgeloop doctor says.
         start_timeout_s: For the other tasks of TF_CONFIG to start.
         heartbeat_s: A worker that sends no sign of life for so long is lost (multi-worker-mirrored).
-        hang_timeout_s: Without a finished step for so long, the training counts as lost.
+        hang_timeout_s: Without a finished step or batch of validation for so long, the training counts as lost.
     """
 
     name: Strategy = Strategy.AUTO
@@ -163,6 +167,11 @@ class StrategyConfig:
         _at_least("[strategy] virtual-cpus", self.virtual_cpus, 1)
         for name in ("start_timeout_s", "heartbeat_s", "hang_timeout_s"):
             above_zero(getattr(self, name), f"[strategy] {name.replace('_', '-')}")
+
+    @property
+    def first_step_timeout_s(self) -> float:
+        """As `hang_timeout_s`, before the first step, which takes longer: TensorFlow traces and compiles it."""
+        return max(FIRST_STEP_TIMEOUT_S, 2 * self.hang_timeout_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +230,9 @@ class TrainConfig:
             )
 
 
+BARE_KEY = re.compile("[A-Za-z0-9_-]+")  # https://toml.io/en/v1.0.0#keys
+
+
 def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     """The training that a TOML file describes; relative paths in it are relative to its folder.
 
@@ -243,7 +255,8 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
 
 
 def to_toml(config: Any) -> str:
-    """A TOML file that `read_config` reads as the same config. Keys that are None are left out."""
+    """A TOML file that `read_config` reads as the same config from any folder: paths in it are absolute. Keys that are
+    None are left out."""
     return "\n".join(_lines(config, ())).strip() + "\n"
 
 
@@ -270,16 +283,22 @@ def _batches_moved(tables: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _anchored(kind: type, given: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    hints = {field.name: hint for field, hint in _hints(kind)}
+    hints = {field.name: (field, hint) for field, hint in _hints(kind)}
     found: dict[str, Any] = {}
     for key, value in given.items():
-        hint = hints.get(key.replace("-", "_"))
+        field, hint = hints.get(key.replace("-", "_"), (None, None))
         if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
             value = _anchored(typing.cast(type, hint), value, base)
-        elif isinstance(value, str) and (hint is Path or (hint is str and value.endswith(".keras"))):
+        elif isinstance(value, str) and (hint is Path or (field is not None and _names_path(field, value))):
             value = str(base / value)
         found[key] = value
     return found
+
+
+def _names_path(field: dataclasses.Field, value: Any) -> bool:
+    """Whether a text is a path of this machine: a .keras file, or the folder of a field that may also be an address."""
+    folder = field.metadata.get("folder") and value and "://" not in value
+    return field.type == "str" and bool(folder or value.endswith(".keras"))
 
 
 def _set(given: dict[str, Any], change: str) -> None:
@@ -305,21 +324,27 @@ def _hints(kind: type) -> list[tuple[dataclasses.Field, Any]]:
 
 
 def _lines(config: Any, path: tuple[str, ...]) -> list[str]:
-    pairs = (
-        config.items() if isinstance(config, Mapping) else ((f.name, getattr(config, f.name)) for f in _fields(config))
-    )
     values, tables = [], []
-    for name, value in pairs:
+    for key, value in _pairs(config):
         if isinstance(value, Mapping) or dataclasses.is_dataclass(value):
-            tables.append((name.replace("_", "-") if dataclasses.is_dataclass(value) else name, value))
+            tables.append((key, value))
         elif value is not None:
-            values.append(f"{name.replace('_', '-') if path else name} = {_toml(value)}")
+            values.append(f"{key} = {_toml(value)}")
     lines = ["", f"[{'.'.join(path)}]", *values] if values else []
-    return lines + [line for name, value in tables for line in _lines(value, (*path, name))]
+    return lines + [line for key, value in tables for line in _lines(value, (*path, key))]
 
 
-def _fields(config: Any) -> tuple[dataclasses.Field, ...]:
-    return dataclasses.fields(config)
+def _pairs(config: Any) -> list[tuple[str, Any]]:
+    """Keys as TOML has them, and values. The keys of a mapping are the user's own, and stay as they are."""
+    if isinstance(config, Mapping):
+        return [(name if BARE_KEY.fullmatch(name) else quoted(name), value) for name, value in config.items()]
+    found = []
+    for one in dataclasses.fields(config):
+        value = getattr(config, one.name)
+        if isinstance(value, str) and _names_path(one, value):
+            value = Path(value)
+        found.append((one.name.replace("_", "-"), value))
+    return found
 
 
 def _toml(value: Any) -> str:
@@ -329,6 +354,8 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, (int, float)):
         return repr(value)
+    if isinstance(value, Path):
+        value = value.absolute()
     return quoted(str(value.value if isinstance(value, enum.Enum) else value))
 
 

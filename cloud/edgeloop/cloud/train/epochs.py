@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from edgeloop.extras import need
 from edgeloop.progress import Progress, Say
 
 WAITS = 0.3  # share of the time that a training may wait for its input before it is called bound by it
-Beat = Callable[[int], None]  # told how many steps are done, after each call of the step function
+Beat = Callable[
+    [int], None
+]  # told how many steps are done, after each call of the step function and between what else takes time
 
 
 def no_beat(step: int) -> None:
@@ -152,6 +154,7 @@ class Training:
                 model = self.prepared.model_here()
                 self.best = model.get_weights()
                 self.folder.save_model(model)
+                self.beat(self.step)
             best = (record.epoch, record.validation_loss) if better else (self.state.best_epoch, self.state.best_loss)
             self.state = replace(
                 self.state,
@@ -167,6 +170,7 @@ class Training:
             self.say(_line(record, self.config.loop.epochs, self.prepared.objective.metric))
             for callback in self.callbacks:
                 callback(record, self.prepared.model)
+                self.beat(self.step)
             self._read_clock()
             self.state.longest_s = max(self.state.longest_s, self.state.spent_s - before_s)
 
@@ -206,7 +210,7 @@ class Training:
                 self._save()
         self.beat(self.step)
         prepared.share_statistics()
-        found = prepared.evaluate(prepared.validation_batches())
+        found = prepared.evaluate(self._beating(prepared.validation_batches()))
         if not np.isfinite(found.loss):
             raise self._not_finite(f"the validation loss is {found.loss}", self.step)
         return EpochRecord(
@@ -220,6 +224,12 @@ class Training:
             examples_per_s=prepared.steps * prepared.batch / state.seconds,
             waited_share=min(1.0, state.waited_s / state.seconds),
         )
+
+    def _beating(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The same batches, with a sign of life for each."""
+        for batch in batches:
+            self.beat(self.step)
+            yield batch
 
     def _steps(self, batches: Any, epoch: int) -> None:
         """Up to the next checkpoint, or the end of the epoch."""
@@ -274,9 +284,11 @@ class Training:
         if self.prepared.coordinator is None and not all_finite(self.values):
             raise self._not_finite("a weight is not finite", self.step)
         self.begin = {}
+        self.beat(self.step)
         self.checkpoints.save(self.step, self.values, asdict(self.state))
         if not self.interval:
             self.checkpoints.wait()
+        self.beat(self.step)
 
 
 def _line(record: EpochRecord, epochs: int, metric: str) -> str:

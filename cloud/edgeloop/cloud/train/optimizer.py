@@ -51,7 +51,7 @@ def learning_rate(config: OptimizerConfig, replicas: int, steps_per_epoch: int, 
         return scaled
     # of a cosine that ends where it began (alpha 1) only the warm-up is left
     return need("keras", extra="cloud").optimizers.schedules.CosineDecay(
-        initial_learning_rate=config.learning_rate,
+        initial_learning_rate=config.learning_rate if warmup else scaled,
         decay_steps=max(1, steps_per_epoch * epochs - warmup),
         alpha=1.0 if config.schedule == Schedule.CONSTANT else 0.0,
         warmup_target=scaled if warmup else None,

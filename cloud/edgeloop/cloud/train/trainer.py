@@ -18,7 +18,7 @@ import numpy as np
 
 from edgeloop.cloud.input.damage import named_damage
 from edgeloop.cloud.train.budget import tasks_of
-from edgeloop.cloud.train.checkpoints.checkpoints import open_checkpoints
+from edgeloop.cloud.train.checkpoints.checkpoints import check_empty, open_checkpoints
 from edgeloop.cloud.train.cluster.cluster import Cluster, read_cluster
 from edgeloop.cloud.train.cluster.lost_tasks import leave_together, lost_tasks_named
 from edgeloop.cloud.train.cluster.preemption import asked_to_stop, stop_of
@@ -119,7 +119,8 @@ def train_run(
         TargetError: The strategy is tpu and there is none, or the memory of a device is too small.
         DeviceError: Another task of the cluster did not start, or was lost.
         IntegrityError: No checkpoint is whole, or they are of another model.
-        WriteError: The run folder is in use, holds a run already, or cannot be written.
+        WriteError: The run folder is in use, holds a run already, or cannot be written; or [checkpoints] place holds
+            those of another run.
         KeyboardInterrupt: The process was asked to end (SIGTERM, Ctrl-C); a checkpoint of its last step is kept.
         MissingExtra: TensorFlow is not installed.
 
@@ -135,6 +136,9 @@ def train_run(
     if cluster is not None and cluster.serves:
         serve_cluster(cluster)
     with _folder(out, cluster, resume) as folder, asked_to_stop() as asked, lost_tasks_named(cluster), lack_named():
+        saves = cluster is None or cluster.saves
+        if saves and not resume:
+            check_empty(config.checkpoints, out)
         prepared = prepare(config, cluster)
         asked.listen()
         name = prepared.choice.strategy.value
@@ -142,7 +146,6 @@ def train_run(
         rule = rate_rule(config.optimizer, prepared.replicas)
         for line in filter(None, (*prepared.notes, rule)):
             say(line)
-        saves = cluster is None or cluster.saves
         with open_checkpoints(config.checkpoints, out, say if saves else silence, saves) as checkpoints:
             folder.write_config(
                 to_toml(config), environment(name, prepared.replicas, prepared.place.devices, config.loop.seed)

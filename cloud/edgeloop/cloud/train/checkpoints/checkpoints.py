@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeloop.canonical import canonical_json, read_json
 from edgeloop.cloud.train.checkpoints.checkpoint_files import read_values, snapshot, write_values
 from edgeloop.cloud.train.checkpoints.checkpoint_place import MANIFEST, PREFIX, CheckpointPlace, open_place
-from edgeloop.errors import IntegrityError, ModelError, OptionsError
+from edgeloop.errors import IntegrityError, ModelError, OptionsError, WriteError
 from edgeloop.hashes import digest
 from edgeloop.progress import Say
 
@@ -36,7 +36,7 @@ class CheckpointOptions:
         wait_until_written: Training waits until a checkpoint is on the disk.
     """
 
-    place: str = ""
+    place: str = field(default="", metadata={"folder": True})
     every_steps: int = 0
     keep: int = 3
     shard_mb: int = 256
@@ -72,6 +72,20 @@ class Restored:
 def open_checkpoints(options: CheckpointOptions, out: Path, say: Say, writes: bool) -> Checkpoints:
     """Those of the run in `out`."""
     return Checkpoints(options.place or out / FOLDER, options, say, writes)
+
+
+def check_empty(options: CheckpointOptions, out: Path) -> None:
+    """Where a run begins no checkpoints lie: `resume` would go on from those of another run.
+
+    Raises:
+        WriteError: Some do.
+    """
+    place = open_place(options.place or out / FOLDER)
+    if place.names():
+        raise WriteError(
+            f"{place.where} holds the checkpoints of another run",
+            advice="Choose another [checkpoints] place, remove them, or go on with the run that wrote them (--resume).",
+        )
 
 
 class Checkpoints:
@@ -153,9 +167,14 @@ class Checkpoints:
             manifest = {"format": FORMAT, "step": step, "state": state, "files": files}
             (folder / MANIFEST).write_bytes(canonical_json(manifest))
 
-        self.place.publish(f"{PREFIX}{step:08d}", fill)
-        for name in self.place.names()[: -self.options.keep]:
-            self.place.remove(name)
+        written = f"{PREFIX}{step:08d}"
+        self.place.publish(written, fill)
+        names = self.place.names()
+        # later ones are damaged: training went on from one before them
+        kept = [name for name in names if name <= written][-self.options.keep :]
+        for name in names:
+            if name not in kept:
+                self.place.remove(name)
 
 
 def checked(folder: Path) -> dict[str, Any]:

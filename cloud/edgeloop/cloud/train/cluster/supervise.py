@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import signal
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,8 @@ class SupervisionOptions:
     """When tasks count as lost, and how often they start again.
 
     Attributes:
-        restarts: How often in all; the next loss after that ends the training.
+        restarts: How often in all; the next loss after that ends the training. The evaluator's are counted apart: after
+            as many it stays away.
         wait_s: Before the first restart; twice as long before each further one, at most 30 s.
         hang_timeout_s: Without a step of any task for so long, all of them start again.
         start_timeout_s: The same before the first step, which takes longer: TensorFlow traces and compiles it.
@@ -94,7 +96,8 @@ class Supervisor:
         self._tasks_by_role = dict(tasks)
         self._cluster: dict[Role, list[str]] = {}
         self._attempts = itertools.count(1)
-        self._losses = 0
+        self._losses = Counter[Role]()  # of the evaluator, and of all others under the leader's role
+        self._given_up: set[Task] = set()
         self._failures: dict[Task, EdgeloopError | WorkerBug] = {}
         self._result: dict[str, Any] | None = None
         self._beats, self._quiet_since = 0, 0.0
@@ -123,7 +126,7 @@ class Supervisor:
             except (EdgeloopError, WorkerBug):
                 self._end(self.tasks, grace_s=0.0)
                 raise
-            self._end(self.tasks, number=signal.SIGTERM, grace_s=END_S)
+            self._end(self.tasks, number=signal.SIGTERM, grace_s=self.options.hang_timeout_s)  # a checkpoint is written
             raise KeyboardInterrupt
 
     def _start_all(self) -> None:
@@ -134,6 +137,7 @@ class Supervisor:
         attempt = next(self._attempts)
         for task in tasks:
             self._failures.pop(task, None)
+            self._given_up.discard(task)
             self.server.start(task, self._cluster, attempt)
         self._quiet_since, self._beats = time.monotonic(), -1
 
@@ -166,7 +170,8 @@ class Supervisor:
         """The task that is to blame, where one ended badly or none takes a step any more."""
         step = max(state.step for state in states.values())
         at = f" at step {step}" if step >= 0 else " before its first step"
-        ended = {task: state for task, state in states.items() if state.code not in (None, 0)}
+        lost = (task for task, state in states.items() if state.code not in (None, 0))
+        ended = {task: states[task] for task in lost if task not in self._given_up}
         for task, state in ended.items():
             if state.code == INTERRUPTED:
                 return Loss(task, f"{task.name} was asked to end{at}")
@@ -191,18 +196,25 @@ class Supervisor:
         return None
 
     def _recover(self, lost: Loss) -> None:
-        self._losses += 1
-        if self._losses > self.options.restarts:
+        measures = lost.task is not None and lost.task.role == Role.EVALUATOR
+        role = Role.EVALUATOR if measures else self.leader.role
+        self._losses[role] += 1
+        losses = self._losses[role]
+        if lost.task is not None and measures and losses > self.options.restarts:  # no training ends for want of it
+            self.say(f"Lost: {lost.what}. It is not started again, and training goes on without it.")
+            self._given_up.add(lost.task)
+            return
+        if losses > self.options.restarts:
             raise DeviceError(
                 f"{lost.what}, and the tasks were started again {self.options.restarts} times already",
                 advice="Read the logs of the tasks in the run folder, and run the same command again to go on.",
             )
         again = self._again(lost)
         names = "all tasks start" if again == self.tasks else f"{_names(again)} {'start' if again[1:] else 'starts'}"
-        self.say(f"Lost: {lost.what}. Now {names} again ({self._losses} of at most {self.options.restarts} restarts).")
+        self.say(f"Lost: {lost.what}. Now {names} again ({losses} of at most {self.options.restarts} restarts).")
         # a checkpoint may still be being written: a task that notices the loss waits for it, then ends
         self._end(again, grace_s=END_S if lost.task is not None else 0.0)
-        time.sleep(min(self.options.wait_s * 2 ** (self._losses - 1), LONGEST_WAIT_S))
+        time.sleep(min(self.options.wait_s * 2 ** (losses - 1), LONGEST_WAIT_S))
         if again == self.tasks:
             self._start_all()
         else:

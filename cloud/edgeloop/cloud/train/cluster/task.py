@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop import settings
+from edgeloop.cloud.train.checkpoints.checkpoints import check_empty
 from edgeloop.cloud.train.cluster.cluster import Role, read_cluster
 from edgeloop.cloud.train.cluster.evaluator import evaluate_checkpoints
 from edgeloop.cloud.train.cluster.launching import FRAMEWORKS, fork_server, parse_tasks
@@ -42,9 +43,12 @@ def launch_run(
         )
     out = out.resolve()
     with open_run(out, resume=resume):  # what refuses the folder does so before TensorFlow loads
-        pass
+        if not resume:
+            check_empty(config.checkpoints, out)
     arguments = {"config": to_toml(config), "out": str(out), "resume": resume}
-    options = SupervisionOptions(hang_timeout_s=config.strategy.hang_timeout_s)
+    options = SupervisionOptions(
+        hang_timeout_s=config.strategy.hang_timeout_s, start_timeout_s=config.strategy.first_step_timeout_s
+    )
     with fork_server(f"{__name__}:run_task", arguments, out / TASKS, modules=(*FRAMEWORKS, __name__)) as server:
         return RunResult.from_json(Supervisor(server, found, options, say, progress).run())
 

@@ -36,7 +36,6 @@ from edgeloop.errors import DeviceError
 from edgeloop.extras import need
 
 LOOK_S = 0.005
-FIRST_STEP_TIMEOUT_S = 600.0  # TensorFlow traces it, and each worker builds its part
 AHEAD = 4  # calls that are scheduled for each worker before one of them is done
 
 
@@ -65,7 +64,7 @@ class Coordinator:
         tf = need("tensorflow", extra="cloud")
         self.strategy, self.workers, self.model, self.here = strategy, workers, model, here
         self.config, self.per_call = config.parameter_server, config.loop.steps_per_call
-        self.hang_timeout_s = max(config.strategy.hang_timeout_s, FIRST_STEP_TIMEOUT_S)  # until a step is done
+        self.hang_timeout_s = config.strategy.first_step_timeout_s  # until a step is done
         self._later_timeout_s = config.strategy.hang_timeout_s
         check_rounds(self.config, workers, tables(model))
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
@@ -97,7 +96,7 @@ class Coordinator:
         return self.here
 
     def batches(self, dataset: Callable[[], Any], steps: int) -> Any:
-        """Batches of the repeated `dataset` on every worker, each beginning at a place of its own: the random seeds 0
+        """Batches of the endless `dataset` on every worker, each beginning at a place of its own: the random seeds 0
         and 0 stand for one of the system's."""
         tf = need("tensorflow", extra="cloud")
 
@@ -109,7 +108,7 @@ class Coordinator:
                 seed=0,
                 seed2=0,
             )
-            return dataset().repeat().skip(place)
+            return dataset().skip(place)
 
         return iter(self._coordinator.create_per_worker_dataset(here))
 
