@@ -65,7 +65,7 @@ def made_up_sizes(source: Source, *, whole: bool) -> Mapping[str, tuple[int, ...
     shapes = [spec.shape if whole else spec.shape[1:] for spec in source.inputs]
     if not any(None in shape for shape in shapes):
         return {}
-    if source.sizes:
+    if source.sizes and SYNTHETIC * sum(map(math.prod, source.sizes.values())) <= MADE_UP_VALUES:
         return source.sizes
     count = 1 if whole else fixed_batch(source.inputs) or 1
     for size in FREE_SIZES:

@@ -47,7 +47,7 @@ def has_batch_axis(source: Source) -> bool:
         return all(spec.shape[:1] == source.inputs[0].shape[:1] for spec in source.outputs)
     size = fixed_batch(source.inputs) or FREE_BATCH
     middle = size // 2
-    made = synthetic(source.inputs, count=2 * size).inputs
+    made = synthetic(source.inputs, sizes=source.sizes, count=2 * size).inputs
     first = {name: array[:size] for name, array in made.items()}
     other = {name: array[size:].copy() for name, array in made.items()}
     for name, array in first.items():

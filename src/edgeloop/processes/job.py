@@ -43,7 +43,9 @@ def run_job(
     work: str = "converting",
     crashed: Callable[[ExitStatus], None] = lambda status: None,
 ) -> dict[str, Any]:
-    """Run `python -I PROGRAM` (which calls `job_child.serve`) on `job` and return its result: one JSON object.
+    """Run `python PROGRAM` (which calls `job_child.serve`) on `job` and return its result: one JSON object.
+
+    The child is isolated as `python -I` isolates it, and hashes text the same way in every process.
 
     The job is pickled for the child only; what comes back is JSON, for the child has met the model. `say` also hears
     where this system cannot watch the child's memory. `work` says for messages what is done to the model. `crashed`
@@ -60,7 +62,8 @@ def run_job(
     with log_file() as log, log_file() as given:
         pickle.dump(job, given)
         given.seek(0)
-        with owned([python, "-I", *program], stdin=given, stdout=subprocess.PIPE, stderr=log, cwd=cwd) as child:
+        command, pipe = [python, "-s", *program], subprocess.PIPE
+        with owned(command, stdin=given, stdout=pipe, stderr=log, env=_isolated(), cwd=cwd) as child:
             sandbox = Sandbox(child.pid, limits, work)
             for event in _events(child, sandbox):
                 if "done" in event:
@@ -76,6 +79,13 @@ def run_job(
             status = exit_status(child, log)
             crashed(status)
             raise ModelError(f"the process that was {sandbox.doing} the model crashed ({status})", advice=REFUSED)
+
+
+def _isolated() -> dict[str, str]:
+    """The environment that, with -s, does what -I does; -I would ignore the seed. Libraries iterate sets of names, and
+    what they write follows that order."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return {**own, "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0"}
 
 
 def _events(child: subprocess.Popen, sandbox: Sandbox) -> Iterator[dict[str, Any]]:

@@ -39,6 +39,19 @@ def test_the_job_goes_in_and_the_answer_comes_out_with_progress_and_words(progra
     assert (done, seen, said) == ({"twice": 42}, [("x", 1, 2)], ["hello"])
 
 
+def test_the_child_hashes_text_the_same_way_and_hears_nothing_of_pythons_environment(program, monkeypatch, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    flags = "[sys.flags.no_user_site, sys.flags.safe_path]"
+    asked = f"send(done={{'hash': hash('word'), 'flags': {flags}, 'path': sys.path}})"
+    found = []
+    for seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
+        found.append(run_job(program(asked), None, SMALL))
+    assert found[0] == found[1] and found[0]["flags"] == [1, True]
+    assert not [place for place in found[0]["path"] if place.startswith(str(tmp_path))]
+
+
 def test_an_error_of_our_tree_keeps_its_kind_and_words(program):
     with pytest.raises(DataError, match=r"^too few\. Add some\.$") as raised:
         run_job(program(f"send(error={DataError('too few', advice='Add some.').to_json()})"), None, SMALL)

@@ -119,8 +119,14 @@ def test_what_float32_rounds_at_one_is_no_noise_of_a_sigmoid_however_small_the_a
 
 
 def test_a_softmax_may_be_off_by_more_where_it_is_undecided_and_no_other_output():
-    reference = np.eye(50)  # one value off: 10 log10(50 / 1.6e-9) = 105 dB at 4e-5, 101 dB at 6e-5
-    for error, bounded, passed in ((4e-5, ("y",), True), (6e-5, ("y",), False), (4e-5, (), False)):
+    # one value off: 10 log10(49 / 1.6e-9) = 105 dB at 4e-5, 101 dB at 6e-5
+    cases = [(0.5, 4e-5, ("y",), True), (0.5, 6e-5, ("y",), False), (0.5, 4e-5, (), False)]
+    cases += [(p, 4e-5, ("y",), passed) for p, passed in ((0.0, False), (0.009, False), (0.011, True))]
+    cases += [(p, 4e-5, ("y",), passed) for p, passed in ((0.989, True), (0.991, False), (1.0, False))]
+    cases += [(p, 0.9e-5, ("y",), True) for p in (0.0, 1.0)]
+    for p, error, bounded, passed in cases:
+        reference = np.eye(50)
+        reference[7, 7] = p
         answer = reference.copy()
         answer[7, 7] += error
         (row,) = compare(HERE, floor_of(Scheme.FLOAT32, bounded=bounded), {"y": reference}, {"y": answer})

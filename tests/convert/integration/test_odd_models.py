@@ -246,3 +246,37 @@ def test_layers_of_ones_own_are_loaded_with_their_file_and_odd_names_and_doubled
     made = convert(tmp_path / "m.keras", tmp_path / "b", ConvertOptions(to=TFLITE, imports=(tmp_path / "twice.py",)))
     assert any("--import: the Python code of twice.py was run" in note for note in made.notes)
     assert {row.output for row in made.parity if row.passed} == {"my_dense_0", "my_dense_1"}
+
+
+def test_a_table_of_words_inside_the_model_is_refused_with_what_to_do(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    from edgeloop.convert.forms.freeze import freeze
+    from edgeloop.convert.sources.source import open_source
+
+    words = tf.lookup.KeyValueTensorInitializer(["10", "20"], tf.constant([1, 2], tf.int64))
+
+    class Words(tf.Module):
+        def __init__(self):
+            self.table = tf.lookup.StaticHashTable(words, -1)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, name="ids")])
+        def serve(self, ids):
+            return {"y": self.table.lookup(tf.strings.as_string(ids))}
+
+    module = Words()
+    tf.saved_model.save(module, tmp_path / "words", signatures={"serve": module.serve})
+    with pytest.raises(ModelError, match=r"looks values up in the table .*get_vocabulary\(\)"):
+        freeze(open_source(tmp_path / "words"))
+
+
+def test_a_saved_model_of_a_grouped_convolution_has_no_call_left(tmp_path):
+    """Keras compiles it with XLA, in a function that a function of the SavedModel calls."""
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.forms.freeze import freeze
+    from edgeloop.convert.sources.source import open_source
+
+    x = keras.Input((5, 5, 4), name="x")
+    keras.Model(x, keras.layers.Conv2D(6, 3, groups=2, name="y")(x)).export(str(tmp_path / "s"), verbose=False)
+    frozen = freeze(open_source(tmp_path / "s"))
+    for graph in (frozen.functional.graph, frozen.lowered.graph, frozen.composite.graph):
+        assert "Conv2D" in {node.op for node in graph.node} and not graph.library.function

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgeloop.convert.forms.tfjs_graph import for_tfjs, unfuse_tensors
+from edgeloop.convert.forms.tfjs_nodes import needs_shapes
 
 tf = pytest.importorskip("tensorflow")
 
@@ -50,6 +51,23 @@ def test_a_convolution_of_groups_is_depthwise_or_one_for_each_group(depth, strid
     found = [node.op for node in made.node if "Conv" in node.op]
     assert {op: found.count(op) for op in found} == operations
     same(made, graph, {"x:0": image})
+
+
+@pytest.mark.parametrize("between", ["relu", "concat"])
+def test_channels_are_told_without_shapes_only_across_operations_that_keep_them(between):
+    """A concatenation of 8 channels twice has 16, of which weights of 8 make a convolution of two groups."""
+    rng = np.random.default_rng(0)
+    first, second = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 3, 4, 8), (3, 3, 8, 4)))
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 6, 6, 4], "x")
+        y = tf.nn.conv2d(x, first, 1, "SAME")
+        y = tf.nn.relu(y) if between == "relu" else tf.concat([y, y], -1)
+        tf.identity(tf.nn.conv2d(y, second, 1, "SAME"), "y")
+    known = between == "relu"
+    assert needs_shapes(graph.as_graph_def()) is not known
+    made = for_tfjs(SimpleNamespace(graph=graph.as_graph_def()))
+    assert [node.op for node in made.node].count("Conv2D") == (2 if known else 3)
+    same(made, graph, {"x:0": rng.normal(size=(2, 6, 6, 4)).astype(np.float32)})
 
 
 def test_each_row_is_reversed_from_its_own_end():

@@ -349,7 +349,11 @@ def test_a_signature_with_state_is_refused_by_its_name(models, tmp_path):
 
 
 def test_three_processes_write_the_same_bytes(models, tmp_path):
-    """Five inputs, whose order TensorFlow keeps in a set: by chance it is the same twice once in 120 times."""
+    """Five inputs, whose order TensorFlow keeps in a set: by chance it is the same twice once in 120 times.
+
+    The seeds are those of the parents, which prove the files and write the manifests; whatever they are, the workers
+    that make the files hash alike (test_job.py).
+    """
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "c.npz", **{name: rng.random((32, 2), np.float32) for name in "abcde"})
     line = ["convert", models / "many", "--signature", "five", "--calibration", tmp_path / "c.npz", "--no-cache"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Scheme, TensorSpec
-from edgeloop.convert.answers import answers, quiet_outputs, with_seen_shapes
+from edgeloop.convert.answers import answers, made_up_sizes, quiet_outputs, with_seen_shapes
 from edgeloop.convert.calls import NotBatchedError, has_batch_axis, in_batches
 from edgeloop.convert.read_samples import read_samples
 from edgeloop.convert.samples import Samples, as_calls, synthetic
@@ -62,6 +62,22 @@ def test_a_free_first_axis_is_a_batch_where_no_row_depends_on_another(call, expe
 def test_inputs_that_begin_differently_have_no_batch_axis(shapes, expected):
     inputs = tuple(TensorSpec(f"x{i}", shape, "float32") for i, shape in enumerate(shapes))
     assert has_batch_axis(source(lambda x0, x1: np.atleast_1d(x0) * 2, inputs)) is expected
+
+
+def test_whether_rows_mix_is_asked_at_sizes_that_the_source_takes():
+    def call(x):
+        if x.shape[1] != 5:
+            raise ModelError("the second size must be 5")
+        return x - x.mean(0)
+
+    assert not has_batch_axis(replace(source(call, (TensorSpec("x", (None, None), "float32"),)), sizes={"x": (1, 5)}))
+
+
+@pytest.mark.parametrize(("side", "taken"), [(1024, True), (1025, False)])  # 16 x 2^22 values are the limit
+def test_own_sizes_make_up_samples_where_sixteen_of_them_are_few_enough_values(side, taken):
+    made = source(lambda x: x, (TensorSpec("x", (None, None, None, 4), "float32"),))
+    sizes = made_up_sizes(replace(made, sizes={"x": (1, side, side, 4)}), whole=False)
+    assert sizes["x"][1:] == ((side, side, 4) if taken else (32, 32, 4))
 
 
 def test_a_source_that_fails_on_made_up_values_is_taken_for_one_with_a_batch():

@@ -6,6 +6,7 @@ import pytest
 
 from edgeloop.bundle import Format
 from edgeloop.convert import plan
+from edgeloop.convert.exports.graph_variants import no_smaller
 from edgeloop.convert.form import FormLog
 from edgeloop.convert.forms import tfjs_stubs
 from edgeloop.convert.forms.float_operators import FloatOperator, listed
@@ -51,6 +52,16 @@ def test_an_unrolled_layer_is_named_once_with_the_number_of_its_operators():
     found.insert(1, FloatOperator(op="Expand", layer="zeros", advice="replace it"))
     assert listed(found) == (
         "Tanh of cell_0 and 39 more stayed in float (replace it); Expand of zeros stayed in float (replace it)"
+    )
+
+
+def test_an_int8_file_that_is_not_smaller_says_so_in_bytes():
+    assert no_smaller(8_999, 9_000) == ()
+    equal, larger = no_smaller(9_000, 9_000), no_smaller(10_000, 9_000)
+    assert equal[0].startswith("not smaller than the float32 file (9,000 and 9,000 bytes)")
+    assert larger == (
+        "not smaller than the float32 file (10,000 and 9,000 bytes): the model has few weights, "
+        "and int8 adds scales and conversions.",
     )
 
 

@@ -5,6 +5,7 @@ import os
 import stat
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import hostile_files as made
 import numpy as np
@@ -15,7 +16,7 @@ from edgeloop.convert.read_samples import read_samples
 from edgeloop.convert.sources import tfjs_files
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.forbidden_ops import FORBIDDEN_OPS, FORBIDDEN_WHEN, RESTORING, SAVING
-from edgeloop.convert.sources.identify import SourceKind, identify
+from edgeloop.convert.sources.identify import SourceKind, identify, model_of
 from edgeloop.convert.sources.safety import check_safety
 from edgeloop.errors import DataError, ModelError
 from edgeloop.files.flatbuffer import read_tflite
@@ -59,6 +60,31 @@ def test_every_kind_is_known_by_its_bytes_whatever_its_name(tmp_path):
     ):
         assert identify(files[kind].rename(tmp_path / "model.bin")) is SourceKind(expected)
     assert identify(files["savedmodel"]) is SourceKind.SAVEDMODEL
+
+
+def test_a_run_folder_stands_for_its_model_and_no_other_folder_does(tmp_path):
+    (tmp_path / "model.keras").touch()
+    assert model_of(tmp_path) == tmp_path  # no training wrote it
+    (tmp_path / "config.toml").touch()
+    assert model_of(tmp_path) == tmp_path / "model.keras"
+    for other in ("saved_model.pb", "model.json"):
+        (tmp_path / other).touch()
+        assert model_of(tmp_path) == tmp_path
+        (tmp_path / other).unlink()
+    assert model_of(tmp_path / "none") == tmp_path / "none"
+
+
+@pytest.mark.parametrize("look", [model_of, identify])
+def test_a_path_that_cannot_be_looked_at_is_refused_with_what_was_expected(tmp_path, look, monkeypatch):
+    with pytest.raises(ModelError, match=r"File name too long.*or the run folder of edgeloop train\."):
+        look(tmp_path / ("x" * 300))
+
+    def refused(path, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(ModelError, match=r"cannot be read .*Permission denied"):
+        look(tmp_path)
 
 
 def test_a_large_file_is_known_without_taking_its_size_in_memory(tmp_path):

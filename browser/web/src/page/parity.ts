@@ -13,9 +13,10 @@ export interface Floor {
 }
 
 // where an output ends in a sigmoid or softmax, an error of at most ROUNDING passes whatever the SNR, and one of UNDECIDED
-// is not too large
+// is not too large where the reference lies between DECIDED and 1 - DECIDED
 const ROUNDING = 5e-7;
 const UNDECIDED = 5e-5;
+const DECIDED = 0.01;
 const LIMIT_DB = 200; // the SNR is clipped to +-200 dB: JSON has no infinity
 
 export const FLOORS: Readonly<Record<string, Floor>> = {
@@ -132,9 +133,11 @@ function judge(
   const n = reference.shape[0] ?? 1;
   const classes = rowsOf(reference).map(argmax);
   const same = classifier ? rowsOf(value).filter((row, i) => argmax(row) === classes[i]).length : n;
+  const limit = floor.max_abs === null ? Infinity : floor.max_abs * Math.max(1, largest);
+  const allowed = (p: number) => (bounded && p > DECIDED && p < 1 - DECIDED ? Math.max(UNDECIDED, limit) : limit);
   const passed =
     (snr_db === null || snr_db >= floor.snr_db || (bounded && max_abs <= ROUNDING)) &&
-    (floor.max_abs === null || max_abs <= Math.max(bounded ? UNDECIDED : 0, floor.max_abs * Math.max(1, largest))) &&
+    r.every((expected, i) => Math.abs(expected - v[i]!) <= allowed(expected)) &&
     n - same <= Math.max(1, (1 - floor.top1) * n);
   return { output, passed, error: null, max_abs, snr_db, top1_agreement: classifier ? same / n : null };
 }

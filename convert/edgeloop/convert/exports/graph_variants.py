@@ -59,11 +59,7 @@ def _onnx_int8(data: bytes, source: Source, calibration: Samples, form: Form, lo
     give_back()
     made = to_int8(data, calibration, fixed_batch(source.inputs))
     files: dict[str, bytes] = {"model-int8.onnx": made.data}
-    notes: tuple[str, ...] = ()
-    if len(made.data) >= len(data):
-        notes = (
-            f"larger than onnx, {len(made.data):,} bytes and {len(data):,}: so few weights save less than it adds",
-        )
+    notes = no_smaller(len(made.data), len(data))
     if not made.left:
         return export_variant(form.id, Format.ONNX, form.scheme, (source.signature,), files, *notes)
     kept = listed(tuple(replace(operator, advice="") for operator in made.left))
@@ -74,6 +70,16 @@ def _onnx_int8(data: bytes, source: Source, calibration: Samples, form: Form, lo
         )
     log.say(f"{form.id} is int8 in part: {', '.join(dict.fromkeys(o.op for o in made.left))} stayed in float.")
     return export_variant(form.id, Format.ONNX, Scheme.MIXED, (source.signature,), files, f"int8, but {kept}", *notes)
+
+
+def no_smaller(int8_bytes: int, float32_bytes: int) -> tuple[str, ...]:
+    """The note of an int8 file that saves nothing; none where it saves something."""
+    if int8_bytes < float32_bytes:
+        return ()
+    return (
+        f"not smaller than the float32 file ({int8_bytes:,} and {float32_bytes:,} bytes): the model has few weights, "
+        "and int8 adds scales and conversions.",
+    )
 
 
 def tfjs_variants(

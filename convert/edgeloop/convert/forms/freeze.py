@@ -130,14 +130,24 @@ def freeze(source: Source) -> FrozenSource:
 
 
 def _calls_compiled(traced: Any) -> bool:
-    """Whether it calls functions that XLA is to compile, as Keras's convolution of groups is. From now on it is not:
-    they would stay calls, which only TFLite's converter resolves.
+    """Whether it or a function of it calls functions that XLA is to compile, as Keras's convolution of groups is. From
+    now on its GraphDef does not say so: they would stay calls, which only TFLite's converter resolves.
     """
-    calls = [operation for operation in traced.graph.get_operations() if operation.type in CALLS]
-    compiled = [operation for operation in calls if COMPILED in operation.node_def.attr]
-    for operation in compiled:
-        operation._clear_attr(COMPILED)
-    return bool(compiled)
+    graph = traced.graph
+    outer = (operation.node_def for operation in graph.get_operations() if operation.type in CALLS)
+    inner = (node for function in graph._functions.values() for node in function.cached_definition.node_def)
+    if not any(COMPILED in node.attr for node in (*outer, *inner)):
+        return False
+    written = graph.as_graph_def
+
+    def uncompiled(*args: Any, **options: Any) -> Any:
+        made = written(*args, **options)
+        for node in (*made.node, *(node for function in made.library.function for node in function.node_def)):
+            node.attr.pop(COMPILED, None)
+        return made
+
+    graph.as_graph_def = uncompiled
+    return True
 
 
 def _constants() -> Any:

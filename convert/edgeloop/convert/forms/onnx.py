@@ -41,6 +41,7 @@ def to_onnx(frozen: FrozenGraph, source: Source) -> bytes:
 def tflite_to_onnx(data: bytes, source: Source) -> bytes:
     """As `to_onnx`, from the flatbuffer itself, whose tensors may come in another order than the signature's."""
     convert = need("tf2onnx.convert", extra="convert")
+    _number_nodes(need("tf2onnx.graph", extra="convert").Node)
     model = read_tflite(data, str(source.path))
     signature = next(s for s in model.signatures if s.name == source.signature)
     tensors = model.graphs[signature.graph].tensors
@@ -122,17 +123,10 @@ def _optimized(graph: Any) -> Any:
             optimizer = make()
             optimizer.opt_iteration = iteration
             graph = optimizer._optimize(graph)
-            _without_unused(graph)
+            graph.delete_unused_nodes(graph.outputs)  # those of bodies too
             changed |= optimizer.graph_been_opt
         iteration += 1
     return graph
-
-
-def _without_unused(graph: Any) -> None:
-    graph.delete_unused_nodes(graph.outputs)
-    for node in graph.get_nodes():
-        for body in (node.get_body_graphs() or {}).values():
-            _without_unused(body)
 
 
 def _for_onnx(graph: Any) -> Any:

@@ -13,6 +13,11 @@ from edgeloop.extras import need
 REVERSED = "ReverseSequence"
 MAKERS = {"Conv2D": (3,), "DepthwiseConv2dNative": (2, 3)}  # axes of the weights whose product is the channels made
 
+KEEPERS = frozenset({  # of the channels of their first input
+    "Identity", "BiasAdd", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "MaxPool", "AvgPool",
+    "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Sigmoid", "Tanh", "Softplus", "Softsign",
+})  # fmt: skip
+
 
 def needs_shapes(graph: Any) -> bool:
     """Whether any node here is to be written otherwise, as far as that can be told without shapes."""
@@ -75,9 +80,9 @@ def _weights(nodes: Mapping[str, Any], node: Any) -> list[int]:
 
 
 def _made(nodes: Mapping[str, Any], name: str) -> list[int]:
-    """The channels of a tensor: those of the first convolution or input before it, if nothing changed them since."""
+    """The channels of a tensor: those of the convolution or input before it; none where anything else made them."""
     node = nodes[name.split(":")[0]]
-    while node.op not in (*MAKERS, "Placeholder") and data_inputs(node):
+    while node.op in KEEPERS:
         node = nodes[node.input[0].split(":")[0]]
     if node.op == "Placeholder":
         return [d.size for d in node.attr["shape"].shape.dim][-1:]

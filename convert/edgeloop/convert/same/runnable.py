@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeloop.bundle import Format, Quantization, Scheme, TensorSpec, is_bundle, read_bundle
 from edgeloop.convert.forms.tflite_file import stored_io, stored_scheme
+from edgeloop.convert.sources.identify import model_of
 from edgeloop.convert.sources.safety import check_safety
 from edgeloop.convert.sources.source import INFER, Source, SourceKind, identify, open_source
 from edgeloop.convert.sources.source_value import Call, tensor_specs
@@ -69,6 +70,7 @@ def open_runnable(path: Path, signature: str | None = None, *, allow_unsafe: boo
         ModelError: No model, hostile, or its runtime refuses it.
         MissingExtra: Its runtime is not installed.
     """
+    path = model_of(path)
     kind = identify(path)
     if kind is SourceKind.TFJS:
         with _tfjs(path, signature, allow_unsafe) as model:

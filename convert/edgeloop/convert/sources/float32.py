@@ -124,7 +124,7 @@ def _cast_to_itself(node: Any) -> int | None:
 def distance_from(source: Source, original: Source) -> tuple[float | None, float] | None:
     """SNR in dB (None: equal) and the largest difference on generated inputs; None where nothing can be compared."""
     whole = not first_axes_agree(source.inputs)
-    samples = synthetic(source.inputs, whole=whole, count=SAMPLES)
+    samples = synthetic(source.inputs, whole=whole, sizes=source.sizes, count=SAMPLES)
     dtypes = {spec.name: "float32" if spec.dtype == "bfloat16" else spec.dtype for spec in original.inputs}
     given = replace(samples, inputs={name: array.astype(dtypes[name]) for name, array in samples.inputs.items()})
     try:

@@ -5,8 +5,10 @@ Source of the ONNX field numbers: https://github.com/onnx/onnx/blob/main/onnx/on
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import string
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -15,9 +17,13 @@ from edgeloop.files.mapped import mapped
 from edgeloop.files.protobuf import fields
 from edgeloop.hashes import digest, digest_of
 
-EXPECTED = "Expected a .keras, .h5, .onnx or .tflite file, a SavedModel folder, or a TF.js model.json."
+EXPECTED = (
+    "Expected a .keras, .h5, .onnx or .tflite file, a SavedModel folder, a TF.js model.json, "
+    "or the run folder of edgeloop train."
+)
+SAVED_MODEL = "saved_model.pb"  # in the folder of a SavedModel
 TFJS_MODEL = "model.json"  # in the folder of a TF.js model
-RUN_MODEL = "model.keras"  # in the folder of a training
+RUN_MODEL, RUN_CONFIG = "model.keras", "config.toml"  # in the run folder of a training
 LIMIT_BYTES = 2 << 30  # of one tensor, of a file read whole, and of what an archive unpacks to
 ONNX_VERSIONS = range(1, 64)  # of the format (ir_version); onnx 1.23 writes 14
 ONNX_GRAPH = 7
@@ -41,16 +47,20 @@ def identify(path: str | Path) -> SourceKind:
         ModelError: None of them, or it cannot be read; says what was found instead.
     """
     path = Path(path)
-    try:
+    with _readable(path):
         return _identify(path)
-    except (OSError, ValueError) as e:  # ValueError: a NUL in the name
-        raise ModelError(f"{path} cannot be read ({e})", advice=EXPECTED) from e
 
 
 def model_of(path: Path) -> Path:
-    """The model file that `path` stands for: of a run folder of edgeloop train, its best model; else itself."""
-    best = path / RUN_MODEL
-    return best if best.is_file() else path
+    """The model file that `path` stands for: of a run folder of edgeloop train, its best model; else itself.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    with _readable(path):
+        is_run = all((path / name).is_file() for name in (RUN_CONFIG, RUN_MODEL))
+        is_other = any((path / name).is_file() for name in (SAVED_MODEL, TFJS_MODEL))
+        return path / RUN_MODEL if is_run and not is_other else path
 
 
 def source_digest(path: Path) -> str:
@@ -62,11 +72,19 @@ def source_digest(path: Path) -> str:
     return digest_of("".join(lines).encode())
 
 
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as e:  # ValueError: a NUL in the name
+        raise ModelError(f"{path} cannot be read ({e})", advice=EXPECTED) from e
+
+
 def _identify(path: Path) -> SourceKind:
     if not path.exists():
         raise ModelError(f"{path} does not exist", advice=EXPECTED)
     if path.is_dir():
-        if (path / "saved_model.pb").is_file():
+        if (path / SAVED_MODEL).is_file():
             return SourceKind.SAVEDMODEL
         if (path / TFJS_MODEL).is_file() and _is_tfjs(path / TFJS_MODEL):
             return SourceKind.TFJS

@@ -128,10 +128,12 @@ class OnnxFile:
             undecided = e
         judge.check(trials)
         sizes = {new: trials[0].fed[old].shape for old, new in self.inputs.items()} if trials else {}
-        source = replace(self._source(function, traced, trials), below=below, sizes=sizes)
+        source = replace(self._source(function, traced, trials, sizes), below=below)
         return replace(source, judge=self._judged_by_samples(judge, undecided))
 
-    def _source(self, function: OnnxFunction, traced: Any, trials: Sequence[Trial]) -> Source:
+    def _source(
+        self, function: OnnxFunction, traced: Any, trials: Sequence[Trial], sizes: Mapping[str, tuple[int, ...]]
+    ) -> Source:
         from edgeloop.convert.onnx.layered import layered
 
         tf = need("tensorflow", extra="convert")
@@ -157,6 +159,7 @@ class OnnxFile:
             call=converted,
             graph=self._graph(function, traced, shapes),
             layers=cache(partial(layered, function, in_names, out_names[0])),
+            sizes=sizes,
             bounded=tuple(self.outputs[name] for name in bounded_outputs(self.model.graph)),
             states_ranges=any(node.op_type.startswith(QUANTIZED) for node in self.model.graph.node),
         )

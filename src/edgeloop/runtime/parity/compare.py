@@ -18,9 +18,9 @@ from edgeloop.runtime.parity.metrics import Scores, Task, scores, task_of
 # small they are: a detector that finds nothing answers 5e-8, one that hears no speech 3e-5, both off by 1e-7. Of any
 # other output it may be all there is: a model of tiny weights whose float16 form answers zeros.
 ROUNDING = 5e-7
-# What float32 may be off by at such an output: where a net is undecided, rounding grows on the way to its softmax
-# (a reader of text: 1.9e-5 at one character of noise, at 109 dB over all).
-UNDECIDED = 5e-5
+# What float32 may be off by where such an output is undecided, that is farther than DECIDED from both 0 and 1: rounding
+# grows on the way to a softmax (a reader of text: 1.9e-5 at one character of noise, at 109 dB over all).
+UNDECIDED, DECIDED = 5e-5, 0.01
 LIMIT_DB = 200.0  # of what is garbage beyond measure: JSON has no infinity
 
 
@@ -30,7 +30,7 @@ class Floor:
 
     `top1` is the share of samples whose class agrees; one sample may always differ, for one of few is no rate.
     `bounded`: outputs of which an error of at most ROUNDING passes whatever the SNR, and one of UNDECIDED is not too
-    large.
+    large where the reference lies between DECIDED and 1 - DECIDED.
     """
 
     snr_db: float
@@ -255,7 +255,7 @@ def _row(
     same = int(np.sum(r.argmax(-1) == v.argmax(-1))) if classifier else len(r)
     passed = (
         (snr is None or snr >= floor.snr_db or (max_abs <= ROUNDING and output in floor.bounded))
-        and (floor.max_abs is None or max_abs <= _allowed(floor.max_abs, output in floor.bounded, largest))
+        and (floor.max_abs is None or bool(np.all(error <= _allowed(floor.max_abs, r, output in floor.bounded))))
         and len(r) - same <= max(1.0, (1 - floor.top1) * len(r))
     )
     return Parity(
@@ -271,8 +271,11 @@ def _row(
     )
 
 
-def _allowed(max_abs: float, bounded: bool, largest: float) -> float:
-    return max(UNDECIDED if bounded else 0.0, max_abs * max(1.0, largest))
+def _allowed(max_abs: float, reference: np.ndarray, bounded: bool) -> np.ndarray:
+    """The largest error of each element."""
+    limit = max_abs * max(1.0, float(np.max(np.abs(reference), initial=0.0)))
+    undecided = bounded & (reference > DECIDED) & (reference < 1 - DECIDED)
+    return np.where(undecided, max(UNDECIDED, limit), limit)
 
 
 def snr_db(power: float, noise: float) -> float | None:
