@@ -352,6 +352,15 @@ def test_other_floats_are_computed_in_float32_and_it_is_said(save, kind, name):
     np.testing.assert_allclose(source.call({"x": x})["y"], x @ w.astype(np.float32), rtol=1e-5, atol=1e-6)
 
 
+def test_the_distance_of_other_floats_is_measured_at_sizes_that_the_original_takes(save):
+    """Its inputs are at least 41 values long, and made-up ones 32 where nothing is known."""
+    nodes = [N("Gather", ["x", "i"], ["g"], axis=1), N("Exp", ["g"], ["y"])]
+    ends = {"x": (["n", "t"], DOUBLE)}, {"y": (["n", 1], DOUBLE)}
+    source = open_source(save(nodes, *ends, {"i": np.array([40])}))
+    assert source.sizes["x"][1] == 64
+    assert "on generated inputs the answers differ by at most" in source.notes[0]
+
+
 def test_float16_weights_that_are_cast_first_need_no_note(save):
     w = weights(4, 3).astype(np.float16)
     nodes = [N("Cast", ["w"], ["v"], to=FLOAT), N("MatMul", ["x", "v"], ["y"])]
