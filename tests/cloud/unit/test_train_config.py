@@ -113,3 +113,12 @@ def test_a_place_of_checkpoints_is_relative_to_the_file_unless_it_is_an_address(
 def test_the_first_step_may_take_twice_the_hang_timeout_and_ten_minutes_at_least():
     timeouts = [StrategyConfig(hang_timeout_s=hang).first_step_timeout_s for hang in (8, 300, 1000)]
     assert timeouts == [600, 600, 2000]
+
+
+def test_each_of_several_runs_has_a_folder_of_its_own_in_the_place_of_checkpoints(tmp_path):
+    file = tmp_path / "train.toml"
+    file.write_text('[data]\npath = "d.npz"\n[checkpoints]\nplace = "s3://bucket/run/"\n')
+    config = read_config(file)
+    assert with_own_place(config, "student-1").checkpoints.place == "s3://bucket/run/student-1"
+    plain = read_config(file, ["checkpoints.place=''"])
+    assert with_own_place(plain, "student-1") == plain

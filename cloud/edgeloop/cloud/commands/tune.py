@@ -11,7 +11,7 @@ import typer
 
 from edgeloop.cloud.commands.changes import Changes
 from edgeloop.cloud.input.readers import open_examples
-from edgeloop.cloud.train.config import TrainConfig, read_config
+from edgeloop.cloud.train.config import TrainConfig, read_config, with_own_place
 from edgeloop.cloud.train.data import plain_options
 from edgeloop.cloud.train.run_folder import holds_run
 from edgeloop.cloud.train.study.ablation import ablate as ablate_features
@@ -113,7 +113,9 @@ def _trainer(ctx: typer.Context) -> Callable[[TrainConfig, Path], RunResult]:
     """Trains into a folder; what an interrupted command began there goes on."""
 
     def train(config: TrainConfig, out: Path) -> RunResult:
-        return train_run(config, out, resume=holds_run(out), progress=ctx.obj, say=ctx.obj.say)
+        return train_run(
+            with_own_place(config, out.name), out, resume=holds_run(out), progress=ctx.obj, say=ctx.obj.say
+        )
 
     return train
 

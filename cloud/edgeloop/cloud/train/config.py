@@ -254,6 +254,16 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     return settings.build(TrainConfig, _batches_moved(given, f"{path}: data"), str(path))
 
 
+def with_own_place(config: TrainConfig, name: str) -> TrainConfig:
+    """The config for one of several runs that are made of it: its checkpoints lie in a folder `name` of their place."""
+    place = config.checkpoints.place
+    if not place:
+        return config
+    return dataclasses.replace(
+        config, checkpoints=dataclasses.replace(config.checkpoints, place=f"{place.rstrip('/')}/{name}")
+    )
+
+
 def to_toml(config: Any) -> str:
     """A TOML file that `read_config` reads as the same config from any folder: paths in it are absolute. Keys that are
     None are left out."""

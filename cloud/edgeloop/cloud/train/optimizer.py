@@ -76,8 +76,9 @@ def rate_rule(config: OptimizerConfig, replicas: int) -> str:
         return ""
     if config.scaling == Scaling.NONE:
         return f"The learning rate stays {config.learning_rate:g}, though {replicas} replicas share a step."
-    return (
-        f"The learning rate grows from {config.learning_rate:g} to {config.learning_rate * replicas:g} within "
-        f"{config.warmup_epochs:g} epochs, as the batch is {replicas} times as large (linear rule; "
-        'scaling = "none" turns it off).'
-    )
+    scaled = f"{config.learning_rate * replicas:g}"
+    why = f'as the batch is {replicas} times as large (linear rule; scaling = "none" turns it off).'
+    if not config.warmup_epochs:
+        return f"The learning rate is {scaled} instead of {config.learning_rate:g}, {why}"
+    epochs = f"{config.warmup_epochs:g} epochs"
+    return f"The learning rate grows from {config.learning_rate:g} to {scaled} within {epochs}, {why}"

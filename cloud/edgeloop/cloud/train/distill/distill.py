@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.atomic import write_file
-from edgeloop.cloud.train.config import TrainConfig
+from edgeloop.cloud.train.config import TrainConfig, with_own_place
 from edgeloop.cloud.train.data import plain_options
 from edgeloop.cloud.train.distill.options import DistillConfig, DistillOptions
 from edgeloop.cloud.train.distill.teachers import ask_teachers
@@ -100,7 +100,8 @@ def train_students(
         runs = [
             _student(
                 replace(config, distill=lesson, loop=replace(config.loop, seed=config.loop.seed + k)),
-                out / f"{prefix}student-{k + 1}",
+                out,
+                f"{prefix}student-{k + 1}",
                 options,
                 progress,
                 say,
@@ -114,18 +115,23 @@ def train_students(
             last = [_ensemble(last, config, out / prefix, out)]
             students += last
         teachers = tuple(student.model for student in last)
-    alone = _as_student(train_run(config, out / "alone", progress=progress, say=say), out) if options.compare else None
+    alone = (
+        _as_student(train_run(with_own_place(config, "alone"), out / "alone", progress=progress, say=say), out)
+        if options.compare
+        else None
+    )
     better = min if metric.endswith("error") else max
     best = better(students, key=lambda student: student.score)
     return DistillResult(out=out, metric=metric, students=tuple(students), alone=alone, model=best.model)
 
 
 def _student(
-    config: TrainConfig, out: Path, options: DistillOptions, progress: Progress, say: Say
+    config: TrainConfig, top: Path, name: str, options: DistillOptions, progress: Progress, say: Say
 ) -> tuple[RunResult, ...]:
-    """The runs of one student, one for each stage."""
+    """The runs of one student in the folder `top`, one for each stage."""
+    out = top / name
     out.parent.mkdir(parents=True, exist_ok=True)
-    first = train_run(config, out, progress=progress, say=say)
+    first = train_run(with_own_place(config, name), out, progress=progress, say=say)
     if not options.fine_tune:
         return (first,)
     rate = config.optimizer.learning_rate * FINE_TUNE_RATE
@@ -136,7 +142,8 @@ def _student(
         optimizer=replace(config.optimizer, learning_rate=rate),
         loop=replace(config.loop, epochs=options.fine_tune),
     )
-    return first, train_run(second, out.with_name(f"{out.name}-fine-tuned"), progress=progress, say=say)
+    tuned = f"{name}-fine-tuned"
+    return first, train_run(with_own_place(second, tuned), top / tuned, progress=progress, say=say)
 
 
 def _as_student(run: RunResult, out: Path) -> Student:
