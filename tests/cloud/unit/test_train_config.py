@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from edgeloop.cloud.train.choose import Links
-from edgeloop.cloud.train.config import Precision, Scaling, StrategyConfig, TrainConfig, read_config, to_toml
+from edgeloop.cloud.train.config import (
+    Precision,
+    Scaling,
+    StrategyConfig,
+    TrainConfig,
+    read_config,
+    to_toml,
+    with_own_place,
+)
 from edgeloop.cloud.train.data import DataConfig
 from edgeloop.cloud.train.strategies import Strategy
 from edgeloop.errors import DataError, OptionsError

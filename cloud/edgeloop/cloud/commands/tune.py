@@ -113,9 +113,8 @@ def _trainer(ctx: typer.Context) -> Callable[[TrainConfig, Path], RunResult]:
     """Trains into a folder; what an interrupted command began there goes on."""
 
     def train(config: TrainConfig, out: Path) -> RunResult:
-        return train_run(
-            with_own_place(config, out.name), out, resume=holds_run(out), progress=ctx.obj, say=ctx.obj.say
-        )
+        own = with_own_place(config, out.name)
+        return train_run(own, out, resume=holds_run(out), progress=ctx.obj, say=ctx.obj.say)
 
     return train
 

@@ -7,7 +7,6 @@ step function under `strategy.run` serves them all.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -36,6 +35,7 @@ from edgeloop.cloud.train.strategies import make_strategy
 from edgeloop.cloud.train.study.learning_curve import earliest_as_good
 from edgeloop.errors import DataError, OptionsError
 from edgeloop.extras import need
+from edgeloop.leftovers import temporary_folder
 from edgeloop.progress import Progress, Say, silent
 
 
@@ -202,7 +202,7 @@ def _folder(out: Path, cluster: Cluster | None, resume: bool) -> Iterator[RunFol
         with open_run(out, resume=resume and (cluster is None or holds_run(out))) as folder:
             yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="edgeloop-") as temporary:
+    with temporary_folder() as temporary:
         yield RunFolder(Path(temporary))
 
 

@@ -115,11 +115,10 @@ def train_students(
             last = [_ensemble(last, config, out / prefix, out)]
             students += last
         teachers = tuple(student.model for student in last)
-    alone = (
-        _as_student(train_run(with_own_place(config, "alone"), out / "alone", progress=progress, say=say), out)
-        if options.compare
-        else None
-    )
+    alone = None
+    if options.compare:
+        own = with_own_place(config, "alone")
+        alone = _as_student(train_run(own, out / "alone", progress=progress, say=say), out)
     better = min if metric.endswith("error") else max
     best = better(students, key=lambda student: student.score)
     return DistillResult(out=out, metric=metric, students=tuple(students), alone=alone, model=best.model)

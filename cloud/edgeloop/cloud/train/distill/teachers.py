@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from edgeloop.cloud.input.options import DataOptions
 from edgeloop.cloud.train.distill.targets import soft_targets
 from edgeloop.cloud.train.run_folder import CONFIG, MODEL
 from edgeloop.convert.same.runnable import compared_file
+from edgeloop.leftovers import temporary_folder
 from edgeloop.processes.job import run_job
 from edgeloop.processes.sandbox import Limits
 from edgeloop.progress import Progress, silent
@@ -50,7 +50,7 @@ def ask_teachers(
         MissingExtra: The runtime of a teacher is not installed.
     """
     answers = []
-    with tempfile.TemporaryDirectory(prefix="edgeloop-") as temporary:
+    with temporary_folder() as temporary:
         for k, teacher in enumerate(teachers):
             file = Path(temporary, f"{k}.npy")
             job = TeacherJob(teacher=teacher_file(teacher.resolve()), data=data, answers=file)
