@@ -4,7 +4,7 @@ import http.client
 import socket
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 
@@ -242,18 +242,22 @@ def test_connections_that_are_answered_are_counted_and_one_too_many_is_503(monke
         assert status(exchange(server, head("Host: localhost"))) == 200
 
 
+def slow_client(server, sent, count, clients):
+    """A connection whose request is not whole; the server has counted `count` of them when it returns."""
+    client = clients.enter_context(connected(server))
+    client.sendall(sent)
+    while len(server._idle) < count:
+        time.sleep(0.01)
+    return client
+
+
 @pytest.mark.parametrize(
     "sent", [b"", b"GET / HTT", b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n1"]
 )
 def test_slow_clients_do_not_keep_others_out_the_slowest_is_ended(monkeypatch, sent):
     monkeypatch.setattr(base_server, "CONNECTIONS", 2)
-    with serving() as server, connected(server) as slowest, connected(server) as slow:
-        slowest.sendall(sent)
-        while server._open < 1:
-            time.sleep(0.01)
-        slow.sendall(sent)
-        while server._open < 2 or len(server._idle) < 2:
-            time.sleep(0.01)
+    with serving() as server, ExitStack() as clients:
+        slowest, slow = (slow_client(server, sent, count, clients) for count in (1, 2))
         assert status(exchange(server, head("Host: localhost"))) == 200
         with suppress(ConnectionError):
             assert slowest.recv(1) == b""

@@ -4,6 +4,7 @@ All clusters of this file are forked from one process that imported TensorFlow o
 """
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -207,7 +208,8 @@ def test_parameter_servers_train_asynchronously_and_a_lost_worker_or_server_come
     ]  # fmt: skip
     begins = resumed(said)
     assert all(0 <= step - begin <= EVERY for step, begin in zip(killed[1:], begins, strict=True)), (killed, begins)
-    assert result["epochs"][-1]["validation_loss"] < result["epochs"][0]["validation_loss"]
+    # a guess has ln 2; six runs ended at 0.15-0.22, and one epoch may be ahead of the next by chance
+    assert result["epochs"][-1]["validation_loss"] < math.log(2) / 2
     assert int(counters(tmp_path)["taken"]) >= 135 - EVERY
 
 
