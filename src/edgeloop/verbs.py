@@ -149,7 +149,7 @@ VERBS = {
     ),
     "federate run": Verb(
         Panel.FEDERATE,
-        "edgeloop.federated.command:run",
+        "edgeloop.federated.commands.run:run",
         "Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine.",
     ),
     "browse": Verb(

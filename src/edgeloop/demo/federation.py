@@ -13,9 +13,9 @@ from edgeloop.convert.training.trainable import weight_table
 from edgeloop.demo.data import Split
 from edgeloop.demo.state import DemoRun
 from edgeloop.demo.training import fine_tune
-from edgeloop.federated.network import Network
-from edgeloop.federated.records import RoundRecord
-from edgeloop.federated.rounds import RoundsOptions, run_rounds
+from edgeloop.federated.network.network import Network
+from edgeloop.federated.rounds.records import RoundRecord
+from edgeloop.federated.rounds.run_rounds import RoundsOptions, run_rounds
 
 
 def federate(

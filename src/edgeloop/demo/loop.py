@@ -32,7 +32,7 @@ from edgeloop.demo.training import train_in_cloud
 from edgeloop.edge.measure.bench_records import Bench
 from edgeloop.edge.measure.latency_tables import latency_table, start_table
 from edgeloop.errors import MissingExtra
-from edgeloop.federated.network import network
+from edgeloop.federated.network.network import network
 from edgeloop.progress import Progress, Say, silent
 from edgeloop.registry.signatures.sign import need_ssh_keygen
 from edgeloop.result import Table

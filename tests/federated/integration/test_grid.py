@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeloop.errors import DataError, DeviceError
-from edgeloop.federated.records import ClientRecord
+from edgeloop.federated.rounds.records import ClientRecord
 
 pytest.importorskip("flwr")
 
@@ -53,7 +53,7 @@ def reply(number: int, device: int, value: float = 1.0):
 
 
 def round_of(*replies, timeout: float = 5.0):
-    from edgeloop.federated.grid import CheckedGrid
+    from edgeloop.federated.rounds.grid import CheckedGrid
 
     grid = CheckedGrid(PlayedNetwork(*replies), SHAPES, devices=2)
     answers = grid.send_and_receive([sent(0), sent(1)], timeout=timeout)

@@ -14,8 +14,8 @@ import pytest
 
 from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_entries
 from edgeloop.errors import DataError, DeviceError, OptionsError
-from edgeloop.federated.network import network
-from edgeloop.federated.rounds import RoundsOptions, run_rounds
+from edgeloop.federated.network.network import network
+from edgeloop.federated.rounds.run_rounds import RoundsOptions, run_rounds
 from edgeloop.runtime.agent.trainer import SIGNATURES, Trainer
 from edgeloop.runtime.device import Device
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeloop.errors import DataError, OptionsError
-from edgeloop.federated.partition import by_dirichlet
+from edgeloop.federated.simulation.partition import by_dirichlet
 
 LABELS = np.repeat(np.arange(10), 100)  # ten classes of a hundred
 

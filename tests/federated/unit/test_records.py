@@ -9,9 +9,9 @@ import pytest
 
 from edgeloop.bundle import Manifest
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
-from edgeloop.federated import flower_processes
-from edgeloop.federated.flower_app import toml_text, write_app
-from edgeloop.federated.records import (
+from edgeloop.federated.network import processes
+from edgeloop.federated.network.app import toml_text, write_app
+from edgeloop.federated.rounds.records import (
     ROUNDS,
     ClientRecord,
     RoundRecord,
@@ -21,7 +21,7 @@ from edgeloop.federated.records import (
     rounds_bytes,
     weights_bytes,
 )
-from edgeloop.federated.rounds import RoundsOptions, run_rounds
+from edgeloop.federated.rounds.run_rounds import RoundsOptions, run_rounds
 from edgeloop.runtime.device import Device, parse_device
 
 SHAPES = {"w000": (2, 2), "w001": (2,)}
@@ -106,9 +106,9 @@ def test_options_that_cannot_be_are_refused(files, wrong, error, says):
 
 
 def test_shards_run_in_the_environments_by_turns(monkeypatch):
-    monkeypatch.setattr(flower_processes, "program", lambda python, name: name)  # Flower itself may not be here
+    monkeypatch.setattr(processes, "program", lambda python, name: name)  # Flower itself may not be here
     devices = [Device(name, Path(name, "python")) for name in ("a", "b")]
-    found = flower_processes.commands(devices, [Path(f"{k}.npz") for k in range(3)], 1, [2, 3, 4])
+    found = processes.commands(devices, [Path(f"{k}.npz") for k in range(3)], 1, [2, 3, 4])
     assert [str(found[f"device-{k}"][0]) for k in range(3)] == ["a/python", "b/python", "a/python"]
 
 

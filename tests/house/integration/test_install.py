@@ -109,7 +109,8 @@ def test_federated_alone_has_flower_and_no_tensorflow(install):
     there = packages(bin)
     assert "flwr" in there and not {"tensorflow", "keras"} & there
     assert "Usage: edgeloop federate run " in command(bin / "edgeloop", "federate", "run", "--help")
-    look = "import edgeloop.federated.rounds, edgeloop.federated.server_app, edgeloop.federated.device.client_app"
+    modules = ("rounds.run_rounds", "rounds.server_app", "device.client_app")
+    look = "import " + ", ".join(f"edgeloop.federated.{module}" for module in modules)
     command(bin / "python", "-c", look)
 
 

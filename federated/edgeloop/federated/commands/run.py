@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edgeloop.federated.records import RoundRecord
-from edgeloop.federated.rounds import RoundsOptions, run_rounds
+from edgeloop.federated.rounds.records import RoundRecord
+from edgeloop.federated.rounds.run_rounds import RoundsOptions, run_rounds
 from edgeloop.result import CommandResult, Table
 from edgeloop.runtime.chosen_devices import parse_devices
 

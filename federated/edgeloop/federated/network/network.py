@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeloop.errors import DeviceError, last_line, one_line
-from edgeloop.federated.flower_app import CONNECTION, write_app, write_connection
-from edgeloop.federated.flower_processes import commands, environment, home, program
+from edgeloop.federated.network.app import CONNECTION, write_app, write_connection
+from edgeloop.federated.network.processes import commands, environment, home, program
 from edgeloop.processes.children import owned
 from edgeloop.processes.command import run_command
 from edgeloop.processes.exit_status import exit_status

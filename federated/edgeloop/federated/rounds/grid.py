@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 
 from edgeloop.errors import DeviceError, EdgeloopError, error_from_json, one_line
 from edgeloop.federated.device.metrics import DEVICE, ERROR
-from edgeloop.federated.records import ClientRecord, check_reply
+from edgeloop.federated.rounds.records import ClientRecord, check_reply
 
 POLL_S = 0.2  # Flower's own send_and_receive looks every 3 s
 

@@ -15,8 +15,8 @@ import numpy as np
 from edgeloop.atomic import write_file
 from edgeloop.bundle import TRAINABLE, read_bundle
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError, error_from_json
-from edgeloop.federated.network import AGAIN, Network, network
-from edgeloop.federated.records import (
+from edgeloop.federated.network.network import AGAIN, Network, network
+from edgeloop.federated.rounds.records import (
     ALIVE,
     FAILURE,
     INITIAL,

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeloop.errors import MissingExtra
-from edgeloop.federated.flower_app import toml_text
+from edgeloop.federated.network.app import toml_text
 from edgeloop.runtime.device import Device
 
 

@@ -23,7 +23,7 @@ dependencies = []
 publisher = "edgeloop"
 
 [tool.flwr.app.components]
-serverapp = "edgeloop.federated.server_app:app"
+serverapp = "edgeloop.federated.rounds.server_app:app"
 clientapp = "edgeloop.federated.device.client_app:app"
 
 [tool.flwr.app.config]

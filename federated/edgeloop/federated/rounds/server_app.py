@@ -1,7 +1,7 @@
 """The server of a run: Flower's ServerApp with Flower's FedAvg. It needs no TensorFlow; the parent evaluates.
 
 It waits for job.json in its work folder. After each round it writes round-N.npz, then rounds.json, whole files each;
-when it cannot go on, it writes why into failure.json. `edgeloop.federated.rounds` is the parent and watches.
+when it cannot go on, it writes why into failure.json. `edgeloop.federated.rounds.run_rounds` is the parent and watches.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from flwr.serverapp.strategy import FedAvg
 
 from edgeloop.atomic import write_file
 from edgeloop.errors import error_to_json
-from edgeloop.federated.grid import CheckedGrid
-from edgeloop.federated.records import (
+from edgeloop.federated.rounds.grid import CheckedGrid
+from edgeloop.federated.rounds.records import (
     ALIVE,
     FAILURE,
     INITIAL,
