@@ -28,7 +28,7 @@ def steps(image: tuple[int, int, int]) -> dict[str, Callable[[], None]]:
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
 
-    from edgeloop.cloud.train.models import small_cnn
+    from edgeloop.cloud.train.model.built_in import small_cnn
     from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
     keras.utils.set_random_seed(0)

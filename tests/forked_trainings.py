@@ -64,8 +64,8 @@ def _read(place: Path) -> Ended:
 
 
 def _train(job: Mapping) -> None:
-    from edgeloop.cloud.train.config import read_config
-    from edgeloop.cloud.train.models import open_keras
+    from edgeloop.cloud.train.config.read_config import read_config
+    from edgeloop.cloud.train.model.models import open_keras
     from edgeloop.cloud.train.trainer import train_run
     from edgeloop.errors import EdgeloopError
 

@@ -49,9 +49,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeloop.browser.server import serve as browse
     from edgeloop.bundle import Bundle, Format, Scheme, read_bundle
-    from edgeloop.cloud.train.config import TrainConfig
-    from edgeloop.cloud.train.config import read_config as read_train_config
-    from edgeloop.cloud.train.trainer import RunResult
+    from edgeloop.cloud.train.config.read_config import read_config as read_train_config
+    from edgeloop.cloud.train.config.train_config import TrainConfig
+    from edgeloop.cloud.train.run.run_result import RunResult
     from edgeloop.cloud.train.trainer import train_run as train
     from edgeloop.convert.compression.compress import CompressOptions
     from edgeloop.convert.convert import ConvertResult, convert

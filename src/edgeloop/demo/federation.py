@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import Bundle
-from edgeloop.cloud.train.trainer import accuracy
+from edgeloop.cloud.train.train_arrays import accuracy
 from edgeloop.convert.training.trainable import weight_table
 from edgeloop.demo.data import Split
 from edgeloop.demo.state import DemoRun

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeloop.atomic import discard, write_file
 from edgeloop.bundle import Bundle, Format
-from edgeloop.cloud.train.run_folder import save_keras
+from edgeloop.cloud.train.run.run_folder import save_keras
 from edgeloop.convert.convert import ConvertResult, convert
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.training.trainable import TrainableOptions

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.cloud.train.models import small_cnn
-from edgeloop.cloud.train.run_folder import save_keras
-from edgeloop.cloud.train.trainer import TrainOptions, accuracy, copy_of, train
+from edgeloop.cloud.train.model.built_in import small_cnn
+from edgeloop.cloud.train.run.run_folder import save_keras
+from edgeloop.cloud.train.train_arrays import TrainOptions, accuracy, copy_of, train
 from edgeloop.demo.data import Dataset, Split
 from edgeloop.demo.state import DemoRun
 from edgeloop.extras import need

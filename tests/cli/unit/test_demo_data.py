@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgeloop.cloud.train.trainer import TrainOptions
+from edgeloop.cloud.train.train_arrays import TrainOptions
 from edgeloop.demo import releases
 from edgeloop.demo.data import IMAGES, LABELS, Dataset, load, split, write_shards
 from edgeloop.demo.files import claim_folder

@@ -20,7 +20,8 @@ from edgeloop.cloud.train.cluster.evaluator import read_evaluations
 from edgeloop.cloud.train.cluster.launching import FRAMEWORKS, fork_server, parse_tasks
 from edgeloop.cloud.train.cluster.supervise import SupervisionOptions, Supervisor
 from edgeloop.cloud.train.cluster.task import launch_run
-from edgeloop.cloud.train.config import read_config, to_toml
+from edgeloop.cloud.train.config.read_config import read_config
+from edgeloop.cloud.train.config.write_config import to_toml
 from edgeloop.errors import DataError, DeviceError
 from edgeloop.progress import silent
 

@@ -5,13 +5,15 @@ import pytest
 
 from edgeloop.bundle import Format, Scheme
 from edgeloop.cloud.input.options import Cache, DataOptions, PipelineOptions
-from edgeloop.cloud.train.config import Loss, read_config
-from edgeloop.cloud.train.data import DataConfig, training_and_validation
+from edgeloop.cloud.train.config.read_config import read_config
+from edgeloop.cloud.train.config.tables import Loss
+from edgeloop.cloud.train.data.data_config import DataConfig
+from edgeloop.cloud.train.data.training_data import training_and_validation
 from edgeloop.cloud.train.distill.distill import train_students
 from edgeloop.cloud.train.distill.objective import distillation_objective
 from edgeloop.cloud.train.distill.options import DistillConfig, DistillOptions
 from edgeloop.cloud.train.distill.teachers import ask_teachers
-from edgeloop.cloud.train.objective import make_objective
+from edgeloop.cloud.train.step.objective import make_objective
 from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.errors import DataError

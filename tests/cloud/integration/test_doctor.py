@@ -19,7 +19,7 @@ from edgeloop.cloud.input.doctor.remedies import REMEDIES
 from edgeloop.cloud.input.examples import Numbered
 from edgeloop.cloud.input.options import Cache, DataOptions, PipelineOptions
 from edgeloop.cloud.input.readers import open_examples
-from edgeloop.cloud.train.config import read_config
+from edgeloop.cloud.train.config.read_config import read_config
 
 tf = pytest.importorskip("tensorflow")
 

@@ -12,7 +12,8 @@ from edgeloop.cloud.input.options import Cache, DataOptions, PipelineOptions
 from edgeloop.cloud.input.pipeline import batches, evaluation_batches, steps_per_epoch
 from edgeloop.cloud.input.readers import open_examples
 from edgeloop.cloud.input.writers import WriteOptions, write_data
-from edgeloop.cloud.train.data import DataConfig, training_and_validation
+from edgeloop.cloud.train.data.data_config import DataConfig
+from edgeloop.cloud.train.data.training_data import training_and_validation
 from edgeloop.errors import DataError, OptionsError, WriteError
 
 tf = pytest.importorskip("tensorflow")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edgeloop.cloud.train.config import Loss, MemoryConfig, Precision
-from edgeloop.cloud.train.memory import blocks_of
+from edgeloop.cloud.train.config.tables import Loss, MemoryConfig, Precision
+from edgeloop.cloud.train.step.memory import blocks_of
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
@@ -29,8 +29,8 @@ def net(normalized=False):
 
 def trained(model, steps=STEPS, **memory):
     """(losses of the steps, weights after them)"""
-    from edgeloop.cloud.train.objective import make_objective
-    from edgeloop.cloud.train.step import gradient_step, traced_steps
+    from edgeloop.cloud.train.step.objective import make_objective
+    from edgeloop.cloud.train.step.step import gradient_step, traced_steps
 
     memory = MemoryConfig(**memory)
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
@@ -83,8 +83,8 @@ def test_a_penalty_on_weights_counts_once_however_a_batch_is_divided(plain):
 
 def test_recomputation_runs_layers_of_a_block_again_in_the_backward_pass():
     def convolutions(**memory):
-        from edgeloop.cloud.train.objective import make_objective
-        from edgeloop.cloud.train.step import gradients_of
+        from edgeloop.cloud.train.step.objective import make_objective
+        from edgeloop.cloud.train.step.step import gradients_of
 
         objective = make_objective(Loss.SPARSE_CATEGORICAL_CROSSENTROPY, from_logits=False)
         of = gradients_of(net(), None, objective, MemoryConfig(**memory), BATCH)

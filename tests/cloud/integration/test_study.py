@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from edgeloop.cloud.train.config import read_config
-from edgeloop.cloud.train.run_folder import holds_run
+from edgeloop.cloud.train.config.read_config import read_config
+from edgeloop.cloud.train.run.run_folder import holds_run
 from edgeloop.cloud.train.study.ablation import ablate
 from edgeloop.cloud.train.study.forecast import ForecastOptions, forecast_data
 from edgeloop.cloud.train.study.search import Method, SearchOptions, search

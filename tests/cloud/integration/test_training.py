@@ -9,12 +9,13 @@ import pytest
 
 from edgeloop import cli
 from edgeloop.cloud.train.cluster.task import launch_run
-from edgeloop.cloud.train.config import OptimizerConfig, Scaling, Schedule, read_config
-from edgeloop.cloud.train.models import open_keras
-from edgeloop.cloud.train.optimizer import learning_rate
-from edgeloop.cloud.train.run_folder import LOCK, METRICS, MODEL, SAVED_MODEL
+from edgeloop.cloud.train.config.read_config import read_config
+from edgeloop.cloud.train.config.tables import OptimizerConfig, Scaling, Schedule
+from edgeloop.cloud.train.model.models import open_keras
+from edgeloop.cloud.train.model.warm_start import warm_start
+from edgeloop.cloud.train.run.run_folder import LOCK, METRICS, MODEL, SAVED_MODEL
+from edgeloop.cloud.train.step.optimizer import learning_rate
 from edgeloop.cloud.train.trainer import train_run
-from edgeloop.cloud.train.warm_start import warm_start
 from edgeloop.errors import DataError, ModelError, OptionsError, TargetError, WriteError
 from edgeloop.processes.file_lock import exclusive
 from edgeloop.progress import silent
@@ -93,7 +94,7 @@ def test_the_model_is_that_of_the_best_epoch_in_both_formats(run, toml):
     served = tf.saved_model.load(str(out / SAVED_MODEL))
     np.testing.assert_allclose(served.serve(x), model(x), atol=1e-6)  # the same operations, perhaps fused
     # its loss on the 40 examples that were held out, by NumPy
-    from edgeloop.cloud.train.data import training_and_validation
+    from edgeloop.cloud.train.data.training_data import training_and_validation
 
     config = read_config(toml)
     _, held = training_and_validation(config.data, config.pipeline, config.loop.seed)
@@ -241,8 +242,8 @@ def test_a_model_of_keras_applications_takes_weights_that_fit_but_for_the_classe
     options = {"input_shape": (32, 32, 3), "alpha": 0.25}
     published = keras.applications.MobileNet(weights=None, classes=7, **options)
     published.save_weights(tmp_path / "published.weights.h5")
-    from edgeloop.cloud.train.config import ModelConfig
-    from edgeloop.cloud.train.models import build_model
+    from edgeloop.cloud.train.config.tables import ModelConfig
+    from edgeloop.cloud.train.model.models import build_model
 
     config = ModelConfig(name="mobilenet", weights=tmp_path / "published.weights.h5", options={"alpha": 0.25})
     model = build_model(config, {"image": (32, 32, 3)}, 10, classify=True)

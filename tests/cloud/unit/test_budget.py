@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeloop.cloud.train.budget import BudgetConfig, reason_to_stop
+from edgeloop.cloud.train.run.budget import BudgetConfig, reason_to_stop
 from edgeloop.errors import OptionsError
 
 TASKS = {"chief": 1, "worker": 2, "ps": 2}

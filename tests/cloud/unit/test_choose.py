@@ -2,8 +2,8 @@
 
 import pytest
 
-from edgeloop.cloud.train.choose import RULES, Bound, Gradients, Links, Situation, Workers, choose
-from edgeloop.cloud.train.strategies import STRATEGIES, Strategy
+from edgeloop.cloud.train.strategies.choose import RULES, Bound, Gradients, Links, Situation, Workers, choose
+from edgeloop.cloud.train.strategies.strategies import STRATEGIES, Strategy
 
 CASES = [
     (Situation(), Strategy.ONE_DEVICE, "one device"),

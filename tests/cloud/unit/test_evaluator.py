@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from edgeloop.cloud.train.cluster import evaluator
-from edgeloop.cloud.train.config import TrainConfig
-from edgeloop.cloud.train.data import DataConfig
-from edgeloop.cloud.train.run_folder import RESULT
+from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.data.data_config import DataConfig
+from edgeloop.cloud.train.run.run_folder import RESULT
 
 CONFIG = TrainConfig(data=DataConfig(path=Path("x.npz")))
 

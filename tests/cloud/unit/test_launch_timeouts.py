@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from edgeloop.cloud.train.cluster import task
-from edgeloop.cloud.train.config import StrategyConfig, TrainConfig
-from edgeloop.cloud.train.data import DataConfig
+from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.data.data_config import DataConfig
+from edgeloop.cloud.train.strategies.strategy_config import StrategyConfig
 from edgeloop.errors import DeviceError
 
 

@@ -8,8 +8,8 @@ import pytest
 from edgeloop.cloud.train.cluster.cluster import Role, read_cluster
 from edgeloop.cloud.train.cluster.launching import Task, addresses, parse_tasks, tf_config
 from edgeloop.cloud.train.cluster.task import launch_run
-from edgeloop.cloud.train.config import TrainConfig
-from edgeloop.cloud.train.data import DataConfig
+from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.data.data_config import DataConfig
 from edgeloop.errors import OptionsError, WriteError
 from edgeloop.progress import silent
 

@@ -5,18 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.cloud.train.choose import Links
-from edgeloop.cloud.train.config import (
-    Precision,
-    Scaling,
-    StrategyConfig,
-    TrainConfig,
-    read_config,
-    to_toml,
-    with_own_place,
-)
-from edgeloop.cloud.train.data import DataConfig
-from edgeloop.cloud.train.strategies import Strategy
+from edgeloop.cloud.train.config.read_config import read_config
+from edgeloop.cloud.train.config.tables import Precision, Scaling
+from edgeloop.cloud.train.config.train_config import TrainConfig, with_own_place
+from edgeloop.cloud.train.config.write_config import to_toml
+from edgeloop.cloud.train.data.data_config import DataConfig
+from edgeloop.cloud.train.strategies.choose import Links
+from edgeloop.cloud.train.strategies.strategies import Strategy
+from edgeloop.cloud.train.strategies.strategy_config import StrategyConfig
 from edgeloop.errors import DataError, OptionsError
 
 SMALL = '[data]\npath = "x.npz"\n'

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeloop.cloud.commands.changes import Changes
-from edgeloop.cloud.train.config import read_config
+from edgeloop.cloud.train.config.read_config import read_config
 from edgeloop.cloud.train.distill.distill import DistillResult, Student, train_students
 from edgeloop.cloud.train.distill.options import DistillOptions
 from edgeloop.result import CommandResult, Table

@@ -14,9 +14,11 @@ from edgeloop.cloud.commands.changes import Changes
 from edgeloop.cloud.input.doctor.diagnose import Diagnosis, diagnose, run_seconds
 from edgeloop.cloud.input.doctor.measure import Subject, accelerated
 from edgeloop.cloud.input.options import Cache, PipelineOptions
-from edgeloop.cloud.train.config import TrainConfig, read_config, to_toml
-from edgeloop.cloud.train.loop import distributed, never, untold
+from edgeloop.cloud.train.config.read_config import read_config
+from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.config.write_config import to_toml
 from edgeloop.cloud.train.prepare import Prepared, prepare
+from edgeloop.cloud.train.step.loop import distributed, never, untold
 from edgeloop.errors import ModelError
 from edgeloop.quantities import above_zero
 from edgeloop.result import CommandResult, Table

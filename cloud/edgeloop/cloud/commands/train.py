@@ -9,10 +9,11 @@ import typer
 
 from edgeloop.cloud.commands.changes import Changes
 from edgeloop.cloud.train.cluster.task import launch_run
-from edgeloop.cloud.train.config import read_config
-from edgeloop.cloud.train.epochs import EpochRecord
-from edgeloop.cloud.train.starter import write_starter
-from edgeloop.cloud.train.trainer import RunResult, train_run
+from edgeloop.cloud.train.config.read_config import read_config
+from edgeloop.cloud.train.config.starter import write_starter
+from edgeloop.cloud.train.run.epoch_record import EpochRecord
+from edgeloop.cloud.train.run.run_result import RunResult
+from edgeloop.cloud.train.trainer import train_run
 from edgeloop.errors import OptionsError
 from edgeloop.quantities import above_zero
 from edgeloop.result import CommandResult, Table

@@ -11,16 +11,18 @@ import typer
 
 from edgeloop.cloud.commands.changes import Changes
 from edgeloop.cloud.input.readers import open_examples
-from edgeloop.cloud.train.config import TrainConfig, read_config, with_own_place
-from edgeloop.cloud.train.data import plain_options
-from edgeloop.cloud.train.run_folder import holds_run
+from edgeloop.cloud.train.config.read_config import read_config
+from edgeloop.cloud.train.config.train_config import TrainConfig, with_own_place
+from edgeloop.cloud.train.data.data_config import plain_options
+from edgeloop.cloud.train.run.run_folder import holds_run
+from edgeloop.cloud.train.run.run_result import RunResult
 from edgeloop.cloud.train.study.ablation import ablate as ablate_features
 from edgeloop.cloud.train.study.forecast import ForecastOptions, forecast_data
 from edgeloop.cloud.train.study.search import Method, SearchOptions, Trial
 from edgeloop.cloud.train.study.search import changes as setting_texts
 from edgeloop.cloud.train.study.search import search as search_space
 from edgeloop.cloud.train.study.space import read_space
-from edgeloop.cloud.train.trainer import RunResult, train_run
+from edgeloop.cloud.train.trainer import train_run
 from edgeloop.result import CommandResult, Table
 
 Training = Annotated[Path, typer.Argument(metavar="FILE", help="Train what this TOML file describes, in variations.")]

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.cloud.input.examples import Examples, LabelKind, Shard
+from edgeloop.cloud.input.examples import Examples
 from edgeloop.cloud.input.options import PipelineOptions
 from edgeloop.cloud.input.pipeline import batches, steps_per_epoch
-from edgeloop.cloud.train.choose import Choice, Situation, choose
 from edgeloop.cloud.train.cluster.cluster import Cluster
-from edgeloop.cloud.train.config import MemoryConfig, Precision, StrategyConfig, TrainConfig
-from edgeloop.cloud.train.data import (
-    BatchStream,
-    label_width,
-    training_and_validation,
-    uncached,
-    validation_batches,
-)
-from edgeloop.cloud.train.distill.objective import distillation_objective
-from edgeloop.cloud.train.loop import StepFigures, Stopped, Told, distributed_by_worker, run_steps
-from edgeloop.cloud.train.models import build_model
-from edgeloop.cloud.train.objective import Objective, gives_probabilities, make_objective, resolve_loss
-from edgeloop.cloud.train.optimizer import make_optimizer
+from edgeloop.cloud.train.config.tables import MemoryConfig, Precision
+from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.data.batch_stream import BatchStream, stream_of
+from edgeloop.cloud.train.data.training_data import training_and_validation, uncached, validation_batches
+from edgeloop.cloud.train.model.fitting import fitting_model, fitting_objective
+from edgeloop.cloud.train.model.warm_start import warm_start
 from edgeloop.cloud.train.servers.parameter_server import Coordinator
 from edgeloop.cloud.train.servers.partitioned import model_values, table_parts
-from edgeloop.cloud.train.statistics import scope_of, shared_statistics
-from edgeloop.cloud.train.step import Evaluation, evaluation, gradient_step, gradients_of, traced_steps
-from edgeloop.cloud.train.strategies import Place, Strategy, local_devices, make_strategy, use_virtual_cpus
-from edgeloop.cloud.train.warm_start import warm_start
-from edgeloop.errors import DataError, OptionsError
-from edgeloop.extras import need
+from edgeloop.cloud.train.step.determinism import host_clock, set_seeds
+from edgeloop.cloud.train.step.evaluation import Evaluation, evaluation
+from edgeloop.cloud.train.step.loop import StepFigures, Stopped, Told, distributed_by_worker, run_steps
+from edgeloop.cloud.train.step.objective import Objective
+from edgeloop.cloud.train.step.optimizer import make_optimizer
+from edgeloop.cloud.train.step.statistics import scope_of, shared_statistics
+from edgeloop.cloud.train.step.step import gradient_step, gradients_of, traced_steps
+from edgeloop.cloud.train.strategies.choose import Choice
+from edgeloop.cloud.train.strategies.place import Place
+from edgeloop.cloud.train.strategies.strategies import Strategy, make_strategy
+from edgeloop.cloud.train.strategies.where import where
+from edgeloop.errors import OptionsError
 
 Run = Callable[[Any, int, int, Told, Stopped], StepFigures]  # iterator, steps, epoch, and as `run_steps`
 
@@ -169,114 +166,3 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
         seed=config.loop.seed,
         notes=notes,
     )
-
-
-def evaluation_here(model: Any, objective: Objective) -> Callable[[Iterable[Any]], Evaluation]:
-    """The evaluation of a model of this process, outside of any strategy."""
-    return evaluation(need("tensorflow", extra="cloud").distribute.get_strategy(), model, objective)
-
-
-def stream_of(strategy: Any, training: Examples, config: TrainConfig) -> Callable[[int], Any]:
-    """Makes the endless iterator over the batches from a step on, on the devices; the same for the same seed."""
-    per_step = config.pipeline.batch * strategy.num_replicas_in_sync
-
-    def begin(step: int) -> Any:
-        def of_worker(shard: Shard, each: int) -> Any:
-            options = uncached(config.pipeline, per_step // (shard.count * each))
-            return batches(training, options, seed=config.loop.seed, start_step=step * each, shard=shard)
-
-        return iter(distributed_by_worker(strategy, of_worker))
-
-    return begin
-
-
-def fitting_objective(config: TrainConfig, model: Any, examples: Examples) -> Objective:
-    """The loss of the config for this model and these examples. Raises as `resolve_loss`."""
-    classes = examples.class_count if examples.label_kind is LabelKind.CLASSES else None
-    loss = resolve_loss(config.loop.loss, classes, int(model.outputs[0].shape[-1]))
-    logits = not gives_probabilities(model) if config.loop.from_logits is None else config.loop.from_logits
-    objective = make_objective(loss, logits)
-    return objective if config.distill.targets is None else distillation_objective(objective, config.distill, logits)
-
-
-def score_of(model: Any, config: TrainConfig) -> float:
-    """What the metric of `fitting_objective` says of a model on the examples that the training holds out."""
-    validation = training_and_validation(config.data, config.pipeline, config.loop.seed)[1]
-    objective = fitting_objective(config, model, validation)
-    return evaluation_here(model, objective)(validation_batches(validation, config.pipeline)).score
-
-
-def set_seeds(seed: int, deterministic: bool) -> None:
-    """Python, NumPy and TensorFlow begin from one number.
-
-    On CPUs TensorFlow's operations give the same bits in every run as they are; of GPUs that must be asked.
-    """
-    tf = need("tensorflow", extra="cloud")
-    need("keras", extra="cloud").utils.set_random_seed(seed)
-    if deterministic and tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.enable_op_determinism()
-
-
-def host_clock(config: TrainConfig) -> Callable[[], Any] | None:
-    """Seconds by Python's clock where TensorFlow's own is refused; None elsewhere, for asking Python costs more."""
-    tf = need("tensorflow", extra="cloud")
-    if not (config.loop.deterministic and tf.config.list_physical_devices("GPU")):
-        return None
-    return lambda: tf.numpy_function(time.time, [], tf.float64)
-
-
-def where(config: StrategyConfig, cluster: Cluster | None) -> tuple[Choice, Place]:
-    """The strategy that is named, or that the rules choose, and the devices it gets."""
-    if config.virtual_cpus > 1:
-        use_virtual_cpus(config.virtual_cpus)
-    if cluster is not None and (cluster.workers > 1 or cluster.parameter_servers):
-        devices: tuple[str, ...] = ("CPU:0",)  # the strategy itself must be what wakes TensorFlow
-    else:
-        devices = local_devices()
-    place = Place(
-        devices=devices,
-        cluster=cluster,
-        tpu=config.tpu,
-        start_timeout_s=config.start_timeout_s,
-        heartbeat_s=config.heartbeat_s,
-    )
-    if config.name != Strategy.AUTO:
-        return Choice(config.name, "The config names it."), place
-    situation = Situation(
-        tpu=bool(config.tpu),
-        accelerators=sum(name.startswith("GPU") for name in devices),
-        devices=len(devices),
-        hosts=1 if cluster is None else cluster.workers,
-        parameter_servers=0 if cluster is None else cluster.parameter_servers,
-        links=config.links,
-        workers=config.workers,
-        gradients=config.gradients,
-        bound=config.bound,
-    )
-    return choose(situation), place
-
-
-def fitting_model(config: TrainConfig, examples: Examples) -> Any:
-    """The model for these examples.
-
-    Raises:
-        DataError: Its inputs or its classes are others than those of the data.
-    """
-    shapes = {name: tensor.shape for name, tensor in examples.features.items()}
-    classify = examples.label_kind is LabelKind.CLASSES
-    model = build_model(config.model, shapes, label_width(examples), classify)
-    if len(model.inputs) != len(shapes):
-        raise DataError(
-            f"the model has {len(model.inputs)} inputs, and the data has {', '.join(shapes)}",
-            advice="Store one array for each input.",
-        )
-    by_name = {tensor.name: tensor for tensor in model.inputs}
-    inputs = [by_name[name] for name in shapes] if set(by_name) == set(shapes) else model.inputs
-    for (name, shape), tensor in zip(shapes.items(), inputs, strict=True):
-        expected = tuple(tensor.shape[1:])
-        if len(shape) != len(expected) or any(e not in (None, s) for s, e in zip(shape, expected, strict=True)):
-            raise DataError(
-                f"{name} has the shape {shape} in the data, and the model takes {expected}",
-                advice="Choose another model, or bring the data into that shape.",
-            )
-    return model

@@ -1,96 +1,31 @@
-"""A training from its config to a run folder, and from arrays to a model.
-
-The loop is our own because `fit` of Keras 3 fails under MultiWorkerMirrored and ParameterServer (TF 2.21), while one
-step function under `strategy.run` serves them all.
-"""
+"""A training from its config to a run folder."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from edgeloop.cloud.input.damage import named_damage
-from edgeloop.cloud.train.budget import tasks_of
 from edgeloop.cloud.train.checkpoints.checkpoints import check_empty, open_checkpoints
 from edgeloop.cloud.train.cluster.cluster import Cluster, read_cluster
 from edgeloop.cloud.train.cluster.lost_tasks import leave_together, lost_tasks_named
 from edgeloop.cloud.train.cluster.preemption import asked_to_stop, stop_of
-from edgeloop.cloud.train.config import Loss, MemoryConfig, StrategyConfig, TrainConfig, to_toml
-from edgeloop.cloud.train.epochs import Beat, EpochRecord, Training, no_beat
-from edgeloop.cloud.train.loop import distributed, run_steps
-from edgeloop.cloud.train.memory import lack_named
-from edgeloop.cloud.train.objective import make_objective
-from edgeloop.cloud.train.optimizer import rate_rule
-from edgeloop.cloud.train.prepare import prepare, where
-from edgeloop.cloud.train.run_folder import LOGS, MODEL, SAVED_MODEL, RunFolder, environment, holds_run, open_run
+from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.config.write_config import to_toml
+from edgeloop.cloud.train.prepare import prepare
+from edgeloop.cloud.train.run.beat import Beat, no_beat
+from edgeloop.cloud.train.run.budget import tasks_of
+from edgeloop.cloud.train.run.run_folder import RunFolder, environment, holds_run, open_run
+from edgeloop.cloud.train.run.run_result import RunResult, silence
+from edgeloop.cloud.train.run.training import Training
 from edgeloop.cloud.train.servers.servers import serve_cluster
-from edgeloop.cloud.train.step import gradient_step, traced_steps
-from edgeloop.cloud.train.strategies import make_strategy
+from edgeloop.cloud.train.step.memory import lack_named
+from edgeloop.cloud.train.step.optimizer import rate_rule
 from edgeloop.cloud.train.study.learning_curve import earliest_as_good
-from edgeloop.errors import DataError, OptionsError
-from edgeloop.extras import need
 from edgeloop.leftovers import temporary_folder
 from edgeloop.progress import Progress, Say, silent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """What a training came to.
-
-    Attributes:
-        reason: Which rule chose the strategy.
-        stopped: Why it ended.
-        examples: Trained on.
-        judged_on: Examples that the validation loss and the score are means over.
-    """
-
-    out: Path
-    strategy: str
-    reason: str
-    replicas: int
-    batch: int
-    metric: str
-    epochs: tuple[EpochRecord, ...]
-    best_epoch: int
-    stopped: str
-    examples: int
-    judged_on: int
-    notes: tuple[str, ...] = ()
-
-    @property
-    def best(self) -> EpochRecord:
-        return self.epochs[self.best_epoch - 1]
-
-    @property
-    def model(self) -> Path:
-        return self.out / MODEL
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> RunResult:
-        """The result that `to_json` wrote."""
-        known = {field.name: document[field.name] for field in fields(cls)}
-        epochs = tuple(EpochRecord(**record) for record in document["epochs"])
-        return cls(**{**known, "out": Path(document["out"]), "epochs": epochs, "notes": tuple(document["notes"])})
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **asdict(self),
-            "out": str(self.out),
-            "model": str(self.model),
-            "saved_model": str(self.out / SAVED_MODEL),
-            "logs": str(self.out / LOGS),
-            "bound": self.epochs[-1].bound,
-        }
-
-
-def silence(line: str) -> None:
-    """The `say` of a caller who does not listen."""
 
 
 def train_run(
@@ -204,124 +139,3 @@ def _folder(out: Path, cluster: Cluster | None, resume: bool) -> Iterator[RunFol
         return
     with temporary_folder() as temporary:
         yield RunFolder(Path(temporary))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """How long and how fast arrays are trained on.
-
-    Attributes:
-        epochs: Passes over the data, at most.
-        batch: Samples of one step, over all replicas.
-        learning_rate: Of Adam.
-        patience: Passes without a lower validation loss before training stops.
-        validation: Share of the data held out to decide when to stop, above 0 and below 1.
-        seed: Of the split and the shuffles.
-    """
-
-    epochs: int = 60
-    batch: int = 32
-    learning_rate: float = 2e-3
-    patience: int = 8
-    validation: float = 0.15
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "patience", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise OptionsError(f"{name} is {getattr(self, name)}", advice="It must be above 0.")
-        if not 0 < self.validation < 1:
-            raise OptionsError(f"validation is {self.validation}", advice="It must be above 0 and below 1.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
-    """A Keras model with the weights of its best epoch; `losses` holds each epoch's validation loss."""
-
-    model: Any
-    losses: tuple[float, ...]
-    strategy: str
-
-
-def train(
-    build: Callable[[], Any],
-    x: np.ndarray,
-    y: np.ndarray,
-    options: TrainOptions = TrainOptions(),
-    progress: Progress = silent,
-    what: str = "train",
-) -> TrainResult:
-    """Train the model that `build` makes inside the strategy's scope, with Adam and sparse cross entropy.
-
-    Args:
-        build: Makes a Keras 3 classifier; called once, within the scope of the strategy.
-        x: Inputs [n, ...], as the model takes them.
-        y: Labels [n], integers from 0.
-        what: Name of this training for `progress`.
-
-    Raises:
-        DataError: Too few samples for one batch and a validation part.
-    """
-    cluster = read_cluster()
-    choice, place = where(StrategyConfig(), cluster)
-    strategy = make_strategy(choice.strategy, place)
-    held = int(options.validation * len(y))
-    order = np.random.default_rng(options.seed).permutation(len(y))
-    validation, training = order[:held], order[held:]
-    if held < 1 or len(training) < options.batch:
-        raise DataError(
-            f"{len(y)} samples are too few for one batch of {options.batch} and a validation part of {held}",
-            advice="Pass more samples, or a smaller batch.",
-        )
-    with strategy.scope():
-        model = build()
-        optimizer = need("keras", extra="cloud").optimizers.Adam(options.learning_rate)
-        optimizer.build(model.trainable_variables)
-    objective = make_objective(Loss.SPARSE_CATEGORICAL_CROSSENTROPY, from_logits=False)
-    step = traced_steps(strategy, gradient_step(model, optimizer, objective, MemoryConfig(), options.batch))
-    batches = distributed(strategy, _shuffled(x[training], y[training], options))
-    steps = len(training) // options.batch
-    held_x, held_y = x[validation], y[validation]
-    best, losses, waited = model.get_weights(), [mean_loss(model, held_x, held_y)], 0
-    for epoch in range(options.epochs):
-        run_steps(step, iter(batches), steps, steps)
-        losses.append(mean_loss(model, held_x, held_y))
-        if losses[-1] < min(losses[:-1]):
-            best, waited = model.get_weights(), 0
-        else:
-            waited += 1
-        last = waited == options.patience or epoch + 1 == options.epochs
-        progress(what, options.epochs if last else epoch + 1, options.epochs)
-        if last:
-            break
-    model.set_weights(best)
-    return TrainResult(model=model, losses=tuple(losses[1:]), strategy=type(strategy).__name__)
-
-
-def copy_of(model: Any) -> Any:
-    """The same layers and weights, made in the current strategy's scope: the `build` of fine-tuning."""
-    copy = need("keras", extra="cloud").models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
-def accuracy(model: Any, x: np.ndarray, y: np.ndarray) -> float:
-    """Share of samples, 0 to 1, whose largest output is the label."""
-    return float(np.mean(np.argmax(predict(model, x), -1) == y))
-
-
-def mean_loss(model: Any, x: np.ndarray, y: np.ndarray) -> float:
-    """Mean cross entropy of the model's probabilities, in nats."""
-    p = predict(model, x)[np.arange(len(y)), y]
-    return float(np.mean(-np.log(np.maximum(p, 1e-7))))
-
-
-def predict(model: Any, x: np.ndarray, batch: int = 1024) -> np.ndarray:
-    """Outputs [n, classes] for `x` [n, ...]."""
-    return np.concatenate([np.asarray(model(x[i : i + batch], training=False)) for i in range(0, len(x), batch)])
-
-
-def _shuffled(x: np.ndarray, y: np.ndarray, options: TrainOptions) -> Any:
-    tf = need("tensorflow", extra="cloud")
-    batches = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(y), seed=options.seed)
-    return batches.batch(options.batch, drop_remainder=True).prefetch(2)

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgeloop.cloud.train.checkpoints.checkpoints import open_checkpoints
-from edgeloop.cloud.train.config import TrainConfig
-from edgeloop.cloud.train.data import training_and_validation, validation_batches
-from edgeloop.cloud.train.epochs import Beat
-from edgeloop.cloud.train.prepare import evaluation_here, fitting_model, fitting_objective
-from edgeloop.cloud.train.run_folder import RESULT
+from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.data.training_data import training_and_validation, validation_batches
+from edgeloop.cloud.train.model.fitting import fitting_model, fitting_objective
+from edgeloop.cloud.train.run.beat import Beat
+from edgeloop.cloud.train.run.run_folder import RESULT
 from edgeloop.cloud.train.servers.partitioned import model_values
+from edgeloop.cloud.train.step.evaluation import evaluation_here
 from edgeloop.progress import Say
 
 EVALUATIONS = "evaluations.jsonl"

@@ -13,10 +13,12 @@ from edgeloop.cloud.train.cluster.cluster import Role, read_cluster
 from edgeloop.cloud.train.cluster.evaluator import evaluate_checkpoints
 from edgeloop.cloud.train.cluster.launching import FRAMEWORKS, fork_server, parse_tasks
 from edgeloop.cloud.train.cluster.supervise import SupervisionOptions, Supervisor
-from edgeloop.cloud.train.config import TrainConfig, to_toml
-from edgeloop.cloud.train.epochs import Beat
-from edgeloop.cloud.train.run_folder import TASKS, open_run
-from edgeloop.cloud.train.trainer import RunResult, train_run
+from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.config.write_config import to_toml
+from edgeloop.cloud.train.run.beat import Beat
+from edgeloop.cloud.train.run.run_folder import TASKS, open_run
+from edgeloop.cloud.train.run.run_result import RunResult
+from edgeloop.cloud.train.trainer import train_run
 from edgeloop.errors import OptionsError
 from edgeloop.processes.job_child import Events
 from edgeloop.progress import Progress, Say

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from edgeloop.atomic import write_file
-from edgeloop.cloud.train.config import TrainConfig, with_own_place
-from edgeloop.cloud.train.data import plain_options
+from edgeloop.cloud.train.config.train_config import TrainConfig, with_own_place
+from edgeloop.cloud.train.data.data_config import plain_options
 from edgeloop.cloud.train.distill.options import DistillConfig, DistillOptions
 from edgeloop.cloud.train.distill.teachers import ask_teachers
-from edgeloop.cloud.train.prepare import score_of
-from edgeloop.cloud.train.run_folder import MODEL, save_keras
-from edgeloop.cloud.train.trainer import RunResult, silence, train_run
+from edgeloop.cloud.train.model.fitting import score_of
+from edgeloop.cloud.train.run.run_folder import MODEL, save_keras
+from edgeloop.cloud.train.run.run_result import RunResult, silence
+from edgeloop.cloud.train.trainer import train_run
 from edgeloop.errors import WriteError
 from edgeloop.extras import need
 from edgeloop.progress import Progress, Say, silent

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeloop.cloud.train.distill.options import DistillConfig
 from edgeloop.cloud.train.distill.targets import LEAST
-from edgeloop.cloud.train.objective import Objective
+from edgeloop.cloud.train.step.objective import Objective
 from edgeloop.extras import need
 
 

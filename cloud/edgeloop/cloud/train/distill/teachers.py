@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeloop.cloud.input.options import DataOptions
 from edgeloop.cloud.train.distill.targets import soft_targets
-from edgeloop.cloud.train.run_folder import CONFIG, MODEL
+from edgeloop.cloud.train.run.run_folder import CONFIG, MODEL
 from edgeloop.convert.same.runnable import compared_file
 from edgeloop.leftovers import temporary_folder
 from edgeloop.processes.job import run_job

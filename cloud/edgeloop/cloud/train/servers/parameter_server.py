@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.cloud.train.config import TrainConfig
-from edgeloop.cloud.train.loop import StepFigures, Stopped, Told, never
-from edgeloop.cloud.train.objective import Objective
+from edgeloop.cloud.train.config.train_config import TrainConfig
 from edgeloop.cloud.train.servers.backup_workers import (
     Accumulator,
     make_accumulator,
@@ -31,7 +29,9 @@ from edgeloop.cloud.train.servers.staleness import (
     asynchronous_step,
     make_counters,
 )
-from edgeloop.cloud.train.step import Evaluation, evaluation
+from edgeloop.cloud.train.step.evaluation import Evaluation, evaluation
+from edgeloop.cloud.train.step.loop import StepFigures, Stopped, Told, never
+from edgeloop.cloud.train.step.objective import Objective
 from edgeloop.errors import DeviceError
 from edgeloop.extras import need
 

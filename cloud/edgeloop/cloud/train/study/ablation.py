@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeloop.cloud.train.config import TrainConfig
-from edgeloop.cloud.train.trainer import RunResult
+from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.run.run_result import RunResult
 from edgeloop.errors import OptionsError
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeloop.cloud.train.config import TrainConfig
+from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.run.run_result import RunResult
 from edgeloop.cloud.train.study.power_law import Forecast, forecast
-from edgeloop.cloud.train.trainer import RunResult
 from edgeloop.errors import DataError, OptionsError
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)

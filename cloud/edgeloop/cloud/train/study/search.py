@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeloop.cloud.train.config import TrainConfig
+from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.run.run_result import RunResult
 from edgeloop.cloud.train.study.space import Between, Space, Value
-from edgeloop.cloud.train.trainer import RunResult
 from edgeloop.errors import EdgeloopError, OptionsError, one_line
 from edgeloop.extras import need
 

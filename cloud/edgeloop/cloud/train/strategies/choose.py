@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edgeloop.cloud.train.strategies import Strategy
+from edgeloop.cloud.train.strategies.strategies import Strategy
 
 
 class Links(enum.StrEnum):

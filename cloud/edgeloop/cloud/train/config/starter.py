@@ -10,7 +10,7 @@ from edgeloop.atomic import write_file
 from edgeloop.cloud.input.examples import Examples, LabelKind
 from edgeloop.cloud.input.options import DataOptions
 from edgeloop.cloud.input.readers import open_examples
-from edgeloop.cloud.train.config import quoted
+from edgeloop.cloud.train.config.write_config import quoted
 from edgeloop.errors import DataError, WriteError
 
 IMAGE_SIZE = (96, 96)  # of images whose sizes differ

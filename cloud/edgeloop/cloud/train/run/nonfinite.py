@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgeloop.cloud.train.config import Precision
-from edgeloop.cloud.train.memory import computing_in
+from edgeloop.cloud.train.config.tables import Precision
 from edgeloop.cloud.train.parallel.partition import nodes_in_order
+from edgeloop.cloud.train.step.memory import computing_in
 from edgeloop.convert.sources.keras_source import functional
 from edgeloop.extras import need
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,51 +11,19 @@ from typing import Any
 import numpy as np
 
 from edgeloop.cloud.input.user_function import function_of
-from edgeloop.cloud.train.budget import agreed, reason_to_stop, tasks_of
 from edgeloop.cloud.train.checkpoints.checkpoints import Checkpoints
 from edgeloop.cloud.train.cluster.preemption import Stop
-from edgeloop.cloud.train.config import TrainConfig
-from edgeloop.cloud.train.nonfinite import all_finite, find_origin, host_copy, put_back
-from edgeloop.cloud.train.optimizer import current_rate
+from edgeloop.cloud.train.config.train_config import TrainConfig
 from edgeloop.cloud.train.prepare import Prepared
-from edgeloop.cloud.train.run_folder import MODEL, RunFolder
+from edgeloop.cloud.train.run.beat import Beat
+from edgeloop.cloud.train.run.budget import agreed, reason_to_stop, tasks_of
+from edgeloop.cloud.train.run.epoch_record import EpochRecord, epoch_line
+from edgeloop.cloud.train.run.nonfinite import all_finite, find_origin, host_copy, put_back
+from edgeloop.cloud.train.run.run_folder import MODEL, RunFolder
+from edgeloop.cloud.train.step.optimizer import current_rate
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 from edgeloop.progress import Progress, Say
-
-WAITS = 0.3  # share of the time that a training may wait for its input before it is called bound by it
-Beat = Callable[
-    [int], None
-]  # told how many steps are done, after each call of the step function and between what else takes time
-
-
-def no_beat(step: int) -> None:
-    """The `beat` of a training that nobody supervises."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochRecord:
-    """One line of metrics.jsonl.
-
-    Attributes:
-        step: Steps done since the training began.
-        score: What `RunResult.metric` names, of the validation data.
-        waited_share: Share of the time that steps waited for their batches, 0 to 1.
-    """
-
-    epoch: int
-    step: int
-    loss: float
-    validation_loss: float
-    score: float
-    learning_rate: float
-    seconds: float
-    examples_per_s: float
-    waited_share: float
-
-    @property
-    def bound(self) -> str:
-        return "input" if self.waited_share >= WAITS else "compute"
 
 
 @dataclass(slots=True)
@@ -167,7 +135,7 @@ class Training:
                 waited_s=0.0,
             )
             self._save()
-            self.say(_line(record, self.config.loop.epochs, self.prepared.objective.metric))
+            self.say(epoch_line(record, self.config.loop.epochs, self.prepared.objective.metric))
             for callback in self.callbacks:
                 callback(record, self.prepared.model)
                 self.beat(self.step)
@@ -289,13 +257,3 @@ class Training:
         if not self.interval:
             self.checkpoints.wait()
         self.beat(self.step)
-
-
-def _line(record: EpochRecord, epochs: int, metric: str) -> str:
-    left_s = record.seconds * (epochs - record.epoch)
-    score = f"{record.score:.1%}" if metric == "accuracy" else f"{record.score:.4g}"
-    return (
-        f"Epoch {record.epoch} of {epochs}: loss {record.loss:.4f}, validation loss {record.validation_loss:.4f}, "
-        f"{metric.replace('_', ' ')} {score}, {record.examples_per_s:,.0f} examples/s, "
-        f"{record.waited_share:.0%} of the time waiting for input, at most {left_s:.0f} s left."
-    )

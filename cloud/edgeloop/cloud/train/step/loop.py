@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.cloud.input.examples import Shard
-from edgeloop.cloud.train.step import Step
+from edgeloop.cloud.train.step.step import Step
 from edgeloop.extras import need
 
 Told = Callable[[int, float], None]  # (steps done in this epoch, loss of the last one)

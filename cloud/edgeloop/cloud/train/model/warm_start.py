@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import MANIFEST, TRAINABLE, read_bundle
-from edgeloop.cloud.train.models import open_keras
-from edgeloop.cloud.train.run_folder import MODEL
+from edgeloop.cloud.train.model.models import open_keras
+from edgeloop.cloud.train.run.run_folder import MODEL
 from edgeloop.errors import ModelError
 from edgeloop.runtime.device import parse_device
 from edgeloop.runtime.initial_weights import initial_weights

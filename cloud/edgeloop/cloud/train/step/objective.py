@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.cloud.train.config import Loss
+from edgeloop.cloud.train.config.tables import Loss
 from edgeloop.errors import DataError, OptionsError
 from edgeloop.extras import need
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from edgeloop.cloud.train.config import MemoryConfig, Precision
+from edgeloop.cloud.train.config.tables import MemoryConfig, Precision
 from edgeloop.cloud.train.parallel.partition import crossing_tensors, nodes_in_order
 from edgeloop.convert.sources.keras_source import functional
 from edgeloop.errors import OptionsError, TargetError, one_line

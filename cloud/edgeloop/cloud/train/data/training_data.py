@@ -1,55 +1,24 @@
-"""The examples of a training: opened and checked before the first step, and the stream of their batches."""
+"""The examples of a training: opened and checked before the first step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from edgeloop.cloud.input.cache import cached
 from edgeloop.cloud.input.damage import named_damage
 from edgeloop.cloud.input.examples import WHOLE, Examples, LabelKind, Shard, Sharded
-from edgeloop.cloud.input.options import Cache, DataOptions, PipelineOptions
+from edgeloop.cloud.input.options import Cache, PipelineOptions
 from edgeloop.cloud.input.parts import hold_out, numbers_held_out, numbers_of_share, share_of
 from edgeloop.cloud.input.pipeline import evaluation_batches
 from edgeloop.cloud.input.readers import open_examples
+from edgeloop.cloud.train.data.data_config import DataConfig, plain_options
 from edgeloop.cloud.train.distill.soft_labels import read_targets, with_soft_targets
-from edgeloop.errors import DataError, OptionsError
+from edgeloop.errors import DataError
 from edgeloop.extras import need
 
 EVALUATION_BATCH = 256  # no gradients are kept: more fits than in a training step
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig(DataOptions):
-    """What to read, and what of it to hold out.
-
-    Attributes:
-        validation: Data of the same kind to decide by; None: a part of `path` is held out.
-        held_out: Share of `path` that no step trains on, above 0 and below 1.
-        share: Share of the rest that is trained on; a smaller share is a part of every larger one.
-        split_seed: Of what is held out and of the share; None: [loop] seed. Trainings that are compared have one split.
-    """
-
-    validation: Path | None = None
-    held_out: float = 0.1
-    share: float = 1.0
-    split_seed: int | None = None
-
-    def __post_init__(self) -> None:
-        DataOptions.__post_init__(self)  # `super()` does not find the class that slots=True makes anew
-        if not 0 < self.held_out < 1:
-            raise OptionsError(f"[data] held-out is {self.held_out:g}", advice="It must be above 0 and below 1.")
-        if not 0 < self.share <= 1:
-            raise OptionsError(f"[data] share is {self.share:g}", advice="It must be above 0 and at most 1.")
-
-
-def plain_options(data: DataConfig) -> DataOptions:
-    """What to read, without what is held out of it."""
-    return DataOptions(**{field.name: getattr(data, field.name) for field in fields(DataOptions)})
 
 
 def training_and_validation(
@@ -135,30 +104,3 @@ def _class_count(examples: Examples) -> int:
             )
         largest = max(largest, int(label))
     return largest + 1
-
-
-class BatchStream:
-    """Batches by step: an iterator that goes on where the last steps ended, and is made anew for any other step.
-
-    Args:
-        make: A step to an endless iterator that begins there.
-    """
-
-    def __init__(self, make: Callable[[int], Any]) -> None:
-        self._make = make
-        self._iterator: Any = None
-        self._next = -1
-
-    def at(self, step: int, count: int) -> Any:
-        """An iterator whose next `count` batches are those from `step` on, and will be asked for."""
-        if step != self._next:
-            self._iterator = self._make(step)
-        self._next = step + count
-        return self._iterator
-
-
-def label_width(examples: Examples) -> int:
-    """Units of a last layer: classes, or numbers to predict."""
-    if examples.label_kind is LabelKind.CLASSES:
-        return examples.class_count
-    return 1 if examples.label is None else int(np.prod(examples.label.shape, dtype=np.int64))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeloop.cloud.train.config import OptimizerConfig, Precision, Scaling, Schedule
+from edgeloop.cloud.train.config.tables import OptimizerConfig, Precision, Scaling, Schedule
 from edgeloop.errors import OptionsError, one_line
 from edgeloop.extras import need
 from edgeloop.settings import suggestion

@@ -5,27 +5,15 @@ The step is our own because `fit` of Keras 3 fails under MultiWorkerMirrored and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from edgeloop.cloud.train.config import MemoryConfig
-from edgeloop.cloud.train.memory import forward_pass
-from edgeloop.cloud.train.objective import Objective
+from edgeloop.cloud.train.config.tables import MemoryConfig
+from edgeloop.cloud.train.step.memory import forward_pass
+from edgeloop.cloud.train.step.objective import Objective
 from edgeloop.extras import need
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """Means over all examples: the loss, and what `Objective.metric` names."""
-
-    loss: float
-    score: float
-    examples: int
 
 
 def gradients_of(
@@ -107,26 +95,3 @@ def traced_steps(strategy: Any, replica: Callable[[Any], Any], clock: Callable[[
         return losses.stack(), waited
 
     return steps
-
-
-def evaluation(strategy: Any, model: Any, objective: Objective) -> Callable[[Iterable[Any]], Evaluation]:
-    """A function of batches (distributed as the strategy needs them) to the means over all their examples."""
-    tf = need("tensorflow", extra="cloud")
-
-    def replica(item: tuple[Any, Any]) -> Any:
-        features, labels = item
-        outputs = model(features, training=False)
-        losses, scores = objective.losses(labels, outputs), objective.scores(labels, outputs)
-        count = tf.cast(tf.shape(losses)[0], tf.float32)
-        return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(scores), count])
-
-    @tf.function(reduce_retracing=True)
-    def sums(item: Any) -> Any:
-        return strategy.reduce("SUM", strategy.run(replica, args=(item,)), axis=None)
-
-    def evaluate(batches: Iterable[Any]) -> Evaluation:
-        every = np.array([sums(item).numpy() for item in batches], np.float64)
-        loss, score, count = every.sum(0)
-        return Evaluation(loss=float(loss / count), score=float(score / count), examples=int(count))
-
-    return evaluate

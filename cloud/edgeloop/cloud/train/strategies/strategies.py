@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.cloud.train.cluster.cluster import Cluster
 from edgeloop.cloud.train.cluster.meeting import bounded_start, meet
 from edgeloop.cloud.train.cluster.preemption import watch_heartbeats
 from edgeloop.cloud.train.servers.servers import make_parameter_server_strategy
+from edgeloop.cloud.train.strategies.place import Place
 from edgeloop.errors import OptionsError, TargetError, one_line
 from edgeloop.extras import need
 
@@ -25,29 +24,6 @@ class Strategy(enum.StrEnum):
     MULTI_WORKER_MIRRORED = "multi-worker-mirrored"
     PARAMETER_SERVER = "parameter-server"
     TPU = "tpu"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a training runs.
-
-    Attributes:
-        devices: Names of this process's devices, e.g. `("CPU:0", "CPU:1")`: its GPUs, or its CPUs where it has none.
-        cluster: The tasks of TF_CONFIG; None: this process alone.
-        tpu: Name or address of a TPU for its resolver; empty: the local one.
-        start_timeout_s: For the other tasks of the cluster to start.
-        heartbeat_s: A worker of the cluster that sends no sign of life for so long is lost.
-    """
-
-    devices: tuple[str, ...]
-    cluster: Cluster | None = None
-    tpu: str = ""
-    start_timeout_s: float = 120.0
-    heartbeat_s: float = 10.0
-
-    @property
-    def workers(self) -> int:
-        return 1 if self.cluster is None else self.cluster.workers
 
 
 def make_strategy(name: Strategy, place: Place) -> Any:
@@ -68,32 +44,6 @@ def make_strategy(name: Strategy, place: Place) -> Any:
             advice="Use strategy = 'auto', or unset TF_CONFIG.",
         )
     return STRATEGIES[name](place)
-
-
-def use_virtual_cpus(count: int) -> None:
-    """Split the CPU into `count` logical devices, so that a strategy for several devices runs without GPUs.
-
-    Raises:
-        OptionsError: TensorFlow has made its devices already, with another count.
-    """
-    tf = need("tensorflow", extra="cloud")
-    (cpu,) = tf.config.list_physical_devices("CPU")[:1]
-    split = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
-    try:
-        tf.config.set_logical_device_configuration(cpu, split)
-    except RuntimeError as e:
-        if len(tf.config.list_logical_devices("CPU")) != count:
-            raise OptionsError(
-                f"the CPU cannot be split into {count} devices: TensorFlow runs in this process already",
-                advice="Train in a new process.",
-            ) from e
-
-
-def local_devices() -> tuple[str, ...]:
-    """`("GPU:0", ...)`, or `("CPU:0", ...)` where there is no GPU."""
-    tf = need("tensorflow", extra="cloud")
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tuple(one.name.removeprefix("/device:") for one in found)
 
 
 def _one_device(place: Place) -> Any:
@@ -155,4 +105,5 @@ STRATEGIES: dict[Strategy, Callable[[Place], Any]] = {
     Strategy.PARAMETER_SERVER: _parameter_server,
     Strategy.TPU: _tpu,
 }
+
 CLUSTERED = frozenset({Strategy.MULTI_WORKER_MIRRORED, Strategy.PARAMETER_SERVER})
