@@ -64,9 +64,9 @@ def main() -> None:
     from edgeloop.cloud.input.doctor.measure import both, rate, read_only
     from edgeloop.cloud.input.doctor.trial import Gain, in_turns
     from edgeloop.cloud.input.options import Cache, PipelineOptions
-    from edgeloop.cloud.train.config import DataConfig
     from edgeloop.cloud.train.config.tables import ModelConfig
     from edgeloop.cloud.train.config.train_config import TrainConfig
+    from edgeloop.cloud.train.data.data_config import DataConfig
 
     naive = PipelineOptions(batch=BATCH, parallel_map=1, parallel_reads=1, prefetch=0, vectorised_map=False)
     with tempfile.TemporaryDirectory() as folder:

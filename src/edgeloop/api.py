@@ -145,8 +145,10 @@ __all__ = [
 _PLACES = {  # where each name lies; `name:other` where its module calls it otherwise
     "edgeloop.browser.server": ("browse:serve",),
     "edgeloop.bundle": ("Bundle", "Format", "Scheme", "read_bundle"),
-    "edgeloop.cloud.train.config": ("TrainConfig", "read_train_config:read_config"),
-    "edgeloop.cloud.train.trainer": ("RunResult", "train:train_run"),
+    "edgeloop.cloud.train.config.read_config": ("read_train_config:read_config",),
+    "edgeloop.cloud.train.config.train_config": ("TrainConfig",),
+    "edgeloop.cloud.train.run.run_result": ("RunResult",),
+    "edgeloop.cloud.train.trainer": ("train:train_run",),
     "edgeloop.convert.compression.compress": ("CompressOptions",),
     "edgeloop.convert.convert": ("ConvertResult", "convert"),
     "edgeloop.convert.forms.preprocess": ("Preprocessing",),

@@ -17,6 +17,16 @@ def above_zero(value: float, option: str) -> None:
         raise OptionsError(f"{option} is {value:g}", advice="It must be a number above 0.")
 
 
+def at_least(value: int, least: int, option: str) -> None:
+    """See that a whole number is not below `least`.
+
+    Raises:
+        OptionsError: It is.
+    """
+    if value < least:
+        raise OptionsError(f"{option} is {value}", advice=f"It must be {least} or more.")
+
+
 def byte_count(megabytes: float, option: str) -> int:
     """A size in units of 10^6 bytes as bytes, 1 or more.
 

@@ -286,7 +286,7 @@ def test_the_rate_of_two_replicas_grows_linearly_to_twice_that_of_one_within_the
 
 
 def test_validation_and_saving_are_signs_of_life(toml, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgeloop.cloud.train.data.EVALUATION_BATCH", 8)
+    monkeypatch.setattr("edgeloop.cloud.train.data.training_data.EVALUATION_BATCH", 8)
     beats = []
     train(toml, tmp_path / "run", "loop.epochs=1", beat=beats.append)
     # at the last of 11 steps: after the call that did it, after all; 5 batches for 40 examples; after the model is

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.errors import OptionsError
+from edgeloop.quantities import at_least
 
 
 class DataFormat(enum.StrEnum):
@@ -123,12 +124,8 @@ class PipelineOptions:
 
     def __post_init__(self) -> None:
         for name, least in (("batch", 1), ("shuffle_buffer", 1), ("parallel_reads", 0), ("parallel_map", 0)):
-            if getattr(self, name) < least:
-                raise OptionsError(
-                    f"{name.replace('_', '-')} is {getattr(self, name)}", advice=f"It must be {least} or more."
-                )
-        if self.prefetch is not None and self.prefetch < 0:
-            raise OptionsError(f"prefetch is {self.prefetch}", advice="It must be 0 or more.")
+            at_least(getattr(self, name), least, name.replace("_", "-"))
+        at_least(self.prefetch or 0, 0, "prefetch")
         if self.half_life is not None and not 0 < self.half_life < math.inf:
             raise OptionsError(f"half-life is {self.half_life:g}", advice="It must be a number above 0.")
         if self.half_life is not None and not self.shuffle:

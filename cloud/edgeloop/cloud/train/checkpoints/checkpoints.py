@@ -15,9 +15,10 @@ from typing import Any
 from edgeloop.canonical import canonical_json, read_json
 from edgeloop.cloud.train.checkpoints.checkpoint_files import read_values, snapshot, write_values
 from edgeloop.cloud.train.checkpoints.checkpoint_place import MANIFEST, PREFIX, CheckpointPlace, open_place
-from edgeloop.errors import IntegrityError, ModelError, OptionsError, WriteError
+from edgeloop.errors import IntegrityError, ModelError, WriteError
 from edgeloop.hashes import digest
 from edgeloop.progress import Say
+from edgeloop.quantities import at_least
 
 FOLDER = "checkpoints"  # of a run folder
 FORMAT = "edgeloop-checkpoint/1"
@@ -52,8 +53,7 @@ class CheckpointOptions:
 
     def __post_init__(self) -> None:
         for name, least in (("every_steps", 0), ("keep", 1), ("shard_mb", 1)):
-            if getattr(self, name) < least:
-                raise OptionsError(f"{name} is {getattr(self, name)}", advice=f"It must be {least} or more.")
+            at_least(getattr(self, name), least, f"[checkpoints] {name.replace('_', '-')}")
 
 
 @dataclass(frozen=True, slots=True)

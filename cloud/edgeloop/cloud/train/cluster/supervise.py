@@ -20,10 +20,11 @@ from edgeloop.cloud.train.cluster.cluster import Role
 from edgeloop.cloud.train.cluster.fork_server import TaskState
 from edgeloop.cloud.train.cluster.launching import Task, addresses
 from edgeloop.cloud.train.cluster.preemption import asked_to_stop
-from edgeloop.errors import INTERRUPTED, DeviceError, EdgeloopError, OptionsError, error_from_json
+from edgeloop.errors import INTERRUPTED, DeviceError, EdgeloopError, error_from_json
 from edgeloop.processes.exit_status import ExitStatus, signal_of
 from edgeloop.processes.job import WorkerBug
 from edgeloop.progress import Progress, Say
+from edgeloop.quantities import above_zero, at_least
 
 LOOK_S = 0.02
 LONGEST_WAIT_S = 30.0
@@ -58,11 +59,9 @@ class SupervisionOptions:
     start_timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
-        if self.restarts < 0:
-            raise OptionsError(f"restarts is {self.restarts}", advice="It must be 0 or more.")
+        at_least(self.restarts, 0, "restarts")
         for name in ("wait_s", "hang_timeout_s", "start_timeout_s"):
-            if not getattr(self, name) > 0:
-                raise OptionsError(f"{name} is {getattr(self, name)}", advice="It must be above 0.")
+            above_zero(getattr(self, name), name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,5 +16,6 @@ def names_path(field: dataclasses.Field, value: Any) -> bool:
 
 
 def hints(kind: type) -> list[tuple[dataclasses.Field, Any]]:
+    """The fields of a table with the type of each, `None` left out of it."""
     hints = typing.get_type_hints(kind)
     return [(one, settings.plain(hints[one.name])) for one in dataclasses.fields(kind)]

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import OptionsError
-from edgeloop.quantities import above_zero
-
-
-def at_least(option: str, value: int, least: int) -> None:
-    if value < least:
-        raise OptionsError(f"{option} is {value}", advice=f"It must be {least} or more.")
+from edgeloop.quantities import above_zero, at_least
 
 
 class Loss(enum.StrEnum):
@@ -114,10 +109,10 @@ class LoopConfig:
     deterministic: bool = True
 
     def __post_init__(self) -> None:
-        at_least("[loop] epochs", self.epochs, 1)
-        at_least("[loop] patience", self.patience, 0)
-        at_least("[loop] seed", self.seed, 0)
-        at_least("[loop] steps-per-call", self.steps_per_call, 1)
+        at_least(self.epochs, 1, "[loop] epochs")
+        at_least(self.patience, 0, "[loop] patience")
+        at_least(self.seed, 0, "[loop] seed")
+        at_least(self.steps_per_call, 1, "[loop] steps-per-call")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +129,7 @@ class MemoryConfig:
     recompute: bool = False
 
     def __post_init__(self) -> None:
-        at_least("[memory] accumulate", self.accumulate, 1)
+        at_least(self.accumulate, 1, "[memory] accumulate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.errors import OptionsError
-from edgeloop.quantities import above_zero
+from edgeloop.quantities import above_zero, at_least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,4 @@ class DistillOptions:
         if not self.teachers:
             raise OptionsError("no teacher is given", advice="Pass a model, a bundle or a run folder.")
         for name, least in (("students", 1), ("fine_tune", 0), ("iterations", 1)):
-            if getattr(self, name) < least:
-                raise OptionsError(
-                    f"--{name.replace('_', '-')} is {getattr(self, name)}", advice=f"It must be {least} or more."
-                )
+            at_least(getattr(self, name), least, f"--{name.replace('_', '-')}")

@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeloop.errors import OptionsError
 from edgeloop.extras import need
-from edgeloop.quantities import above_zero
+from edgeloop.quantities import above_zero, at_least
 
 # gradients and a factor (float32) of the learning rate: updates the variables, and returns what they then hold
 Apply = Callable[[Sequence[Any], Any], Sequence[Any]]
@@ -61,11 +61,7 @@ class ParameterServerConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("stale_limit", 1), ("one_worker_epochs", 0), ("backup_workers", 0)):
-            if getattr(self, name) < least:
-                key = name.replace("_", "-")
-                raise OptionsError(
-                    f"[parameter-server] {key} is {getattr(self, name)}", advice=f"It must be {least} or more."
-                )
+            at_least(getattr(self, name), least, f"[parameter-server] {name.replace('_', '-')}")
         above_zero(self.rate_factor, "[parameter-server] rate-factor")
         above_zero(self.table_rate, "[parameter-server] table-rate")
         if self.updates == Updates.SYNCHRONOUS and (self.stale != Stale.KEEP or self.one_worker_epochs):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeloop.cloud.train.config.tables import at_least
 from edgeloop.cloud.train.strategies.choose import Bound, Gradients, Links, Workers
 from edgeloop.cloud.train.strategies.strategies import Strategy
-from edgeloop.quantities import above_zero
+from edgeloop.quantities import above_zero, at_least
 
 FIRST_STEP_TIMEOUT_S = 600.0  # at least
 
@@ -40,7 +39,7 @@ class StrategyConfig:
     hang_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
-        at_least("[strategy] virtual-cpus", self.virtual_cpus, 1)
+        at_least(self.virtual_cpus, 1, "[strategy] virtual-cpus")
         for name in ("start_timeout_s", "heartbeat_s", "hang_timeout_s"):
             above_zero(getattr(self, name), f"[strategy] {name.replace('_', '-')}")
 
