@@ -221,6 +221,30 @@ def _slip(name: str) -> Callable[[Path], Path]:
     return lambda folder: keras_file(folder / "m.keras", config(), {name: b"x"})
 
 
+def _h5_and_zip(folder: Path) -> Path:
+    """HDF5 to who looks at the first bytes, a zip with a Lambda to who looks at the last."""
+    code = keras_file(folder / "code.keras", config(layer("Lambda", "l")))
+    return _write(folder / "m.keras", h5_file(folder / "m.h5", config()).read_bytes() + code.read_bytes())
+
+
+def _zip_and_h5(folder: Path) -> Path:
+    """A zip to who looks at the first and last bytes; to HDF5 a file with a Lambda that begins at byte 512."""
+    start = len(_local("h5", b"", 0, 0, 0))
+    code = h5_file(folder / "code.h5", config(layer("Lambda", "l"))).read_bytes()
+    path = folder / "m.h5"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("h5", bytes(512 - start) + code)
+        archive.writestr("config.json", json.dumps(config()))
+    return path
+
+
+def _long_directory(folder: Path) -> Path:
+    """A zip that says of its directory that it has 64 MiB."""
+    data = keras_file(folder / "m.keras", config()).read_bytes()
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 9, 9, 64 << 20, 0, 0)
+    return _write(folder / "n.keras", data + bytes(64 << 20) + end)
+
+
 def _h5_external(folder: Path) -> Path:
     (folder / "secret").write_bytes(bytes(64))
     return h5_file(folder / "m.h5", config(), w={"shape": (4,), "dtype": "f4", "external": [("secret", 0, 16)]})
@@ -598,6 +622,9 @@ HOSTILE |= {
     ".tflite: a buffer that is not there": (_tflite(_set_buffer), "names the buffer 999 of"),
     ".tflite: data beyond the file": (_tflite(_set_offset), "lies at byte 1048576, beyond the file"),
     ".tflite: scales that fit no dimension": (_tflite(_add_scales, "int8.tflite"), "has 7 scales along dimension"),
+    ".keras: HDF5 and zip at once": (_h5_and_zip, "is an HDF5 file and a zip file at once"),
+    ".h5: a zip": (_zip_and_h5, "is a zip file that is not named .keras. Rename it"),
+    ".keras: a directory of 64 MiB": (_long_directory, "a zip with a directory of more than 4194304 bytes"),
     ".keras: packed as bzip2": (
         lambda f: keras_file(f / "m.keras", config(), method=zipfile.ZIP_BZIP2),
         "packs 'config.json' with method 12",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from edgeloop.leftovers import temporary_folder
 
 if TYPE_CHECKING:
     from edgeloop.console import Console
@@ -25,7 +26,7 @@ def as_bundle(path: Path, formats: Mapping[str, str | None], console: Console, k
     from edgeloop.convert.convert import convert
     from edgeloop.convert.options import ConvertOptions
 
-    folder = keep(tempfile.TemporaryDirectory(prefix="edgeloop-"))
+    folder = keep(temporary_folder())
     console.say(f"{path} is converted into a temporary bundle first.")
     wanted = formats[kind]
     options = ConvertOptions(to=None if wanted is None else (Format(wanted),))

@@ -12,12 +12,11 @@ from edgeloop.files.hdf5 import Hdf5File, read_hdf5
 from edgeloop.files.keras_config import code_layers
 from edgeloop.files.keras_shapes import output_shape
 from edgeloop.files.mapped import mapped
-from edgeloop.files.stored_zip import directory_bytes
+from edgeloop.files.stored_zip import bounded_zip
 from edgeloop.files.tensor_facts import tensor_facts
 from edgeloop.files.weights import with_weights
 
 CONFIG_LIMIT_BYTES = 64 << 20
-DIRECTORY_LIMIT_BYTES = 4 << 20  # zipfile makes an object of each entry: at least 46 bytes of it
 WEIGHTS = "model.weights.h5"
 LOCAL_HEADER_BYTES = 30
 
@@ -29,9 +28,7 @@ def read_keras(path: Path) -> dict[str, Any]:
         ValueError: Over a limit. KeyError, TypeError, zipfile.BadZipFile and others: damaged.
     """
     data = mapped(path)
-    if directory_bytes(path) > DIRECTORY_LIMIT_BYTES:
-        raise ValueError(f"a zip with a directory of more than {DIRECTORY_LIMIT_BYTES} bytes")
-    with zipfile.ZipFile(path) as archive:
+    with bounded_zip(path) as archive:
         names = archive.namelist()
         config = _json(archive, "config.json")
         metadata = _json(archive, "metadata.json") if "metadata.json" in names else {}

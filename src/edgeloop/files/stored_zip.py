@@ -19,6 +19,7 @@ ENTRY = struct.Struct("<4s6xH4xIIIHHH8xI")  # method, crc, sizes, lengths of nam
 LOCAL = struct.Struct("<4s22xHH")  # lengths of name and extra
 COMMENT_LIMIT_BYTES = 0xFFFF
 ENTRY_LIMIT, LIMIT_BYTES = 1024, 4 << 20
+DIRECTORY_LIMIT_BYTES = 4 << 20  # zipfile makes an object of each entry: at least 46 bytes of it
 
 
 def packed_files(data: bytes, wanted: Iterable[str]) -> dict[str, bytes]:
@@ -54,17 +55,21 @@ def _entries(data: bytes) -> tuple[int, dict[str, tuple[Any, ...]]]:
     return base, entries
 
 
-def directory_bytes(path: Path) -> int:
-    """How long the directory of a zip file is by the end record that zipfile reads; 0: zipfile finds none.
+def bounded_zip(path: Path) -> zipfile.ZipFile:
+    """Open a zip file whose directory is short enough for zipfile to read.
 
-    zipfile's own function finds the record: a file may hold several, and Python versions differ in the one they take.
+    zipfile's own function finds the end record: a file may hold several, and Python versions differ in the one they
+    take.
 
     Raises:
-        OSError: The file cannot be read. zipfile.BadZipFile: The end record is damaged.
+        OSError: The file cannot be read. zipfile.BadZipFile: It is no zip, or damaged.
+        ValueError: A directory of more than DIRECTORY_LIMIT_BYTES.
     """
     with path.open("rb") as file:
         record = zipfile._EndRecData(file)  # type: ignore[attr-defined]
-    return int(record[zipfile._ECD_SIZE]) if record else 0  # type: ignore[attr-defined]
+    if record and record[zipfile._ECD_SIZE] > DIRECTORY_LIMIT_BYTES:  # type: ignore[attr-defined]
+        raise ValueError(f"a zip with a directory of more than {DIRECTORY_LIMIT_BYTES} bytes")
+    return zipfile.ZipFile(path)
 
 
 def packed_names(data: bytes) -> list[str]:

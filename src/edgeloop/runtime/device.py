@@ -96,6 +96,10 @@ def parse_device(text: str) -> Device:
 
 
 def _behind_ssh(text: str) -> Device:
+    if re.match(r"ssh:[^@]*[^@/]:.*@", text, re.DOTALL):  # no message repeats it: messages are kept in logs
+        raise OptionsError(
+            "the name of a device holds a password", advice=f"Leave it out: ssh logs in with a key. {EXPECTED}"
+        )
     match = SSH.fullmatch(text)
     port = int(match["port"]) if match and match["port"] else None
     if match is None or (port is not None and not 0 < port < 65536):

@@ -6,8 +6,8 @@ Source: https://docs.python.org/3/library/zipapp.html
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
-import shutil
 import tempfile
 import zipfile
 from functools import cache
@@ -18,6 +18,7 @@ import edgeloop.errors
 from edgeloop.atomic import write_file
 from edgeloop.errors import WriteError
 from edgeloop.hashes import digest_of
+from edgeloop.leftovers import temporary_folder
 from edgeloop.processes.exit_status import OLD_PYTHON, OLDEST_PYTHON
 from edgeloop.user_cache import CacheKind, cache_folder, log_miss, mark_used
 
@@ -119,6 +120,6 @@ def _written(path: Path) -> Path:
 
 @cache
 def _scratch(parent: str) -> Path:
-    folder = tempfile.mkdtemp(prefix="edgeloop-", dir=parent)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return Path(stack.enter_context(temporary_folder(parent)))

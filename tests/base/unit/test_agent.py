@@ -1,5 +1,6 @@
 """The agent's frames and the client's bounds, without any runtime."""
 
+import importlib.metadata
 import io
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from edgeloop.processes.children import owned
 from edgeloop.processes.conversation import Conversation
 from edgeloop.processes.exit_status import NO_PACKAGE, signal_of
 from edgeloop.runtime import client, connection, ssh
+from edgeloop.runtime.agent import tflite
 from edgeloop.runtime.agent.serve_model import RUNS_LIMIT, timed
 from edgeloop.runtime.device import Device, Host, parse_device
 from edgeloop.runtime.program import local_program
@@ -71,16 +74,27 @@ def echo(tmp_path, monkeypatch):
 LOADED = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from edgeloop.runtime.agent import runtimes, serve_model, survey
+from edgeloop.runtime.agent import runtimes, serve_model
+print(sorted({"email", "importlib.metadata"} & set(sys.modules)))
+from edgeloop.runtime.agent import survey
 print(sorted({"_hashlib", "ctypes", "edgeloop.bundle"} & set(sys.modules)))
 """
 
 
-def test_an_agent_that_runs_a_model_loads_neither_openssl_nor_what_reads_bundles():
+def test_an_agent_that_runs_a_model_loads_neither_openssl_nor_what_reads_bundles_or_metadata():
     """Each takes megabytes and, compiled anew out of the packed file, a device's time."""
     command = [sys.executable, "-I", "-S", "-c", LOADED, local_program()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert (done.stdout, done.stderr) == ("[]\n[]\n", "")
+
+
+def test_a_runtime_tells_its_version_itself_and_its_metadata_is_read_only_where_it_does_not(monkeypatch):
+    kinds = SimpleNamespace(__version__="2.3.0"), SimpleNamespace()
+    for name, kind in zip(("telling", "silent"), kinds, strict=True):
+        monkeypatch.setitem(sys.modules, name, kind)
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: f"of {package}")
+    assert tflite._version("telling.interpreter", "telling") == "2.3.0"
+    assert tflite._version("silent.interpreter", "silent-package") == "of silent-package"
 
 
 def test_a_python_without_a_package_names_what_installs_it():

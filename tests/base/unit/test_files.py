@@ -49,13 +49,15 @@ def test_local_is_this_interpreter_and_local_python_another():
             "ssh://h/python;reboot",
             "ssh://h/$(reboot)",
             "ssh://u:secret@h",
+            "ssh:u:/secret@h",
             "ssh://h\n",
         ),
     ],
 )
 def test_another_form_of_device_is_refused(text):
-    with pytest.raises(OptionsError, match="Expected local, local:PYTHON or ssh://"):
+    with pytest.raises(OptionsError, match="Expected local, local:PYTHON or ssh://") as refused:
         parse_device(text)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

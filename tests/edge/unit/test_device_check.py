@@ -3,7 +3,7 @@
 import pytest
 
 from edgeloop.edge.deploy.device_check import DeviceCheck, failure
-from edgeloop.edge.deploy.device_findings import CheckState, Finding, install_lines, judge
+from edgeloop.edge.deploy.device_findings import CheckState, Finding, clock_remarks, install_lines, judge
 from edgeloop.edge.on_device.device_facts import FactsReply
 from edgeloop.errors import DeviceError, TargetError
 from edgeloop.runtime.agent.machine.sysfs import UNKNOWN, UNSUPPORTED
@@ -80,6 +80,14 @@ def test_what_a_device_lacks_is_found_and_how_to_mend_it(changes, check, state, 
     (finding,) = [finding for finding in judge(facts(**changes), NOW_S) if finding.check == check]
     assert finding.state == state and found in finding.found and advice in finding.advice
     assert (finding.state is not CheckState.OK) >= bool(finding.advice)
+
+
+def test_a_deploy_remarks_a_clock_that_is_more_than_a_day_wrong_and_no_other():
+    (remark,) = clock_remarks(1_000_000_000.0, NOW_S)  # 2001-09-09 01:46:40 UTC; 795,000,000 s are 9201.4 days
+    assert remark.startswith("the device's clock says 2001-09-09, 9201 days behind this machine's. Run there: sudo ")
+    assert "12 days ahead of" in clock_remarks(NOW_S + 12 * 86_400, NOW_S)[0]
+    assert [clock_remarks(s, NOW_S) for s in (None, NOW_S, NOW_S - 86_000, NOW_S + 86_000, float("nan"))] == [[]] * 5
+    assert "clock is inf days ahead of" in clock_remarks(float("inf"), NOW_S)[0]  # whatever a device says
 
 
 @pytest.mark.parametrize(

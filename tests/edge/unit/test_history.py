@@ -19,7 +19,7 @@ from edgeloop.edge.deploy.known_devices import FLEET, known_devices
 from edgeloop.edge.deploy.parallel import InterruptedRun
 from edgeloop.edge.deploy.present_history import of_history
 from edgeloop.edge.deploy.resume import demands
-from edgeloop.edge.on_device.releases.protocol import DeviceStatus
+from edgeloop.edge.on_device.releases.protocol import DeviceStatus, SlotStatus
 from edgeloop.edge.on_device.variants.variant_choice import DeployConstraints
 from edgeloop.errors import DataError, DeviceError, OptionsError
 from edgeloop.runtime.device import parse_device
@@ -402,6 +402,22 @@ def test_a_device_that_was_wiped_since_is_asked_again(fleet, go, monkeypatch):
     fleet.bad["d2"] = DeviceError("no route")
     go()
     device_status.read_statuses([answer.device])
+    fleet.bad, fleet.asked = {}, []
+    go(resume=True)
+    assert fleet.asked == ["d1", "d2", "d3", "d4", "d5"]
+
+
+def test_a_wiped_device_that_holds_another_release_now_has_an_empty_row_of_the_one_before(fleet, go, monkeypatch):
+    fleet.bad["d2"] = DeviceError("no route")
+    go()
+    other = DeviceStatus(False, {}, {"bells": SlotStatus("committed", current=3)})
+    answer = device_status.StatusResult(device=parse_device("ssh://d1"), status=other)
+    monkeypatch.setattr(device_status, "_ask", lambda *_: answer)
+    for _ in range(2):  # the second time it says the same, which is no news
+        device_status.read_statuses([answer.device])
+    told = [r for r in read_history([answer.device]).rows if r.action is HistoryAction.STATUS]
+    assert [(r.slot, r.result, r.version) for r in told] == [("bells", "committed", 3), ("linear", "empty", None)]
+    assert all(r.until for r in told)
     fleet.bad, fleet.asked = {}, []
     go(resume=True)
     assert fleet.asked == ["d1", "d2", "d3", "d4", "d5"]

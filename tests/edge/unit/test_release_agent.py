@@ -447,7 +447,20 @@ def test_one_deployer_at_a_time_works_on_a_slot(home, bundle):
     assert second.deploy(bundle(2))["result"] == "committed"
 
 
-def test_a_deployer_that_lets_go_is_waited_for(tmp_path):
+def test_who_is_overtaken_while_it_takes_over_says_so(tmp_path, monkeypatch):
+    """It ends the deploy that holds the slot, and a third one is there before it."""
+    monkeypatch.setattr(lock, "LOCK_S", 0.05)
+    monkeypatch.setattr(lock, "_end_holder", lambda path: True)
+    with (
+        lock.locked(str(tmp_path), NAME),
+        pytest.raises(DeviceError, match=r"another deploy took over there at the same time. Try again"),
+        lock.locked(str(tmp_path), NAME, take_over=True),
+    ):
+        pass
+
+
+def test_a_deployer_that_lets_go_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "LOCK_S", 60.0)
     held = threading.Event()
 
     def hold():
@@ -459,7 +472,7 @@ def test_a_deployer_that_lets_go_is_waited_for(tmp_path):
     holder.start()
     assert held.wait(10)
     with lock.locked(str(tmp_path), NAME):
-        holder.join(10)
+        holder.join(60)
     assert not holder.is_alive()
 
 

@@ -15,6 +15,7 @@ from edgeloop.convert.sources.float32 import distance_from
 from edgeloop.convert.sources.rewritten import replace_by_identity, rewritten
 from edgeloop.convert.sources.source_value import Source
 from edgeloop.extras import need
+from edgeloop.files.stored_zip import bounded_zip
 
 FAKE = "FakeQuantWithMinMax"
 WRAPPERS = (b"QuantizeLayer", b"QuantizeWrapper", b"PruneLowMagnitude", b"ClusterWeights")
@@ -23,7 +24,7 @@ WRAPPERS = (b"QuantizeLayer", b"QuantizeWrapper", b"PruneLowMagnitude", b"Cluste
 def is_wrapped(path: Path) -> bool:
     """Whether a .keras or .h5 file names a class of TF-MOT in its configuration."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with bounded_zip(path) as archive:
             config = archive.read("config.json")
     else:
         with need("h5py", extra="convert").File(path, "r") as file:

@@ -19,6 +19,7 @@ from edgeloop.convert.sources.identify import LIMIT_BYTES
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 from edgeloop.files.keras_config import code_in
+from edgeloop.files.stored_zip import bounded_zip
 
 CONFIG_LIMIT_BYTES = 64 << 20
 # weights hardly shrink (normal float32 noise by 7%, zlib), zeros shrink 1000 times: below this size a bomb does no harm
@@ -34,9 +35,11 @@ def scan_keras(path: Path) -> list[str]:
         ModelError: Leads out of itself, unpacks beyond the limits, or has no model in it.
     """
     with path.open("rb") as file:
-        if file.read(2) != b"PK":
-            return [f"has {what}" for what in code_in(_h5_config(path))]
-    with zipfile.ZipFile(path) as archive:
+        zipped = file.read(2) == b"PK"
+    _check_is_one_file(path, zipped)
+    if not zipped:
+        return [f"has {what}" for what in code_in(_h5_config(path))]
+    with bounded_zip(path) as archive:
         _check_entries(path, archive)
         if "config.json" not in archive.namelist():
             raise ModelError(
@@ -52,6 +55,21 @@ def scan_keras(path: Path) -> list[str]:
     if isinstance(config, dict):
         config.pop("compile_config", None)  # the loader is told not to compile
     return [f"has {what}" for what in code_in(config)]
+
+
+def _check_is_one_file(path: Path, zipped: bool) -> None:
+    """Raises ModelError where a loader of Keras may take another part of the file for the model than is looked at here.
+
+    Keras and tf_keras read a zip where one ends the file and its name ends with .keras, and else HDF5, whose first byte
+    may lie behind anything (at 512, 1024, ...).
+    """
+    if zipped and path.suffix != ".keras":
+        raise ModelError(f"{path} is a zip file that is not named .keras", advice="Rename it to NAME.keras.")
+    if not zipped and zipfile.is_zipfile(path):
+        raise ModelError(
+            f"{path} is an HDF5 file and a zip file at once, and readers differ in which one they take",
+            advice="Get the model from a source you trust.",
+        )
 
 
 def _check_entries(path: Path, archive: zipfile.ZipFile) -> None:

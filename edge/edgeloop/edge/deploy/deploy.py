@@ -6,11 +6,13 @@ see on_device/releases/release_agent.py. Files that were pushed stay there, and 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgeloop.bundle import MANIFEST, SIGNATURE, Bundle
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployResult, DeployStatus
+from edgeloop.edge.deploy.device_findings import clock_remarks
 from edgeloop.edge.deploy.parallel import Step
 from edgeloop.edge.deploy.release_client import release_client
 from edgeloop.edge.deploy.speed_cache import available_runtimes, measure_speeds
@@ -56,7 +58,9 @@ class _Deployment:
         status = client.status()
         held = status.slots.get(self.slot)
         self._answers(self.device)
-        self.result = replace(self.result, before=held.current if held else None)
+        self.result = replace(
+            self.result, before=held.current if held else None, remarks=clock_remarks(status.clock_s, time.time())
+        )
         _refuse_early(self.bundle, status, held)
         self.begin("choose")
         fit, why = self._choose(status, held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgeloop.edge.on_device.releases import protocol
@@ -59,6 +60,7 @@ class DeployResult:
         before: The release that was current before; None: none, or the device was not asked.
         runs: Of the probation; p50_ms, p90_ms of them, None where they are too few.
         sent_bytes: Size of the files that the device did not have yet.
+        remarks: What is wrong with the device although the deploy goes on; a sentence each.
         error: Of the first check that failed; None: all passed.
     """
 
@@ -76,4 +78,5 @@ class DeployResult:
     p90_ms: float | None = None
     sent_bytes: int = 0
     duration_s: float = 0.0
+    remarks: Sequence[str] = ()
     error: EdgeloopError | None = None

@@ -6,6 +6,7 @@ import enum
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from edgeloop.edge.on_device.device_facts import FactsReply
@@ -13,8 +14,10 @@ from edgeloop.runtime.agent.machine.sysfs import UNKNOWN, UNSUPPORTED
 from edgeloop.runtime_table import DEVICE_RUNTIMES, LITERT, RUNTIMES, TFLITE_RUNTIME
 
 CLOCK_REMARK_S, CLOCK_LACKS_S = 60.0, 86_400.0  # signers and certificates are valid from day to day
+YEAR_10000_S = 253_402_300_800  # past it no date can be written
 DISK_LACKS_BYTES, DISK_REMARK_BYTES = 5_000_000, 100_000_000  # the program and a small model; three releases of one
 DISK_LACKS_FILES = 50  # a release has some 10, and three lie there during a deploy
+SET_CLOCK = "sudo timedatectl set-ntp true"
 HOT_C = 80.0  # where a Raspberry Pi begins to slow down
 GLIBC = (2, 27)  # LiteRT 2.3's wheels are manylinux_2_27
 PYTHON_32 = ("3.9", "3.11")  # for which piwheels and PyPI have tflite-runtime on armv7l
@@ -142,9 +145,20 @@ def _clock(off_s: float) -> Finding:
     size_s = abs(off_s)
     if size_s < CLOCK_REMARK_S:
         return Finding("clock", "as this machine's")
-    found = f"{_duration(size_s)} {'ahead of' if off_s > 0 else 'behind'} this machine's"
-    lacks = size_s > CLOCK_LACKS_S
-    return Finding("clock", found, CheckState.LACKS if lacks else CheckState.REMARK, "sudo timedatectl set-ntp true")
+    found, lacks = _off(off_s), size_s > CLOCK_LACKS_S
+    return Finding("clock", found, CheckState.LACKS if lacks else CheckState.REMARK, SET_CLOCK)
+
+
+def clock_remarks(device_s: float | None, host_s: float) -> list[str]:
+    """What a deploy says of a device's clock that is days wrong; both in seconds since 1970, None: not known."""
+    if device_s is None or not abs(device_s - host_s) > CLOCK_LACKS_S:
+        return []
+    day = f" says {datetime.fromtimestamp(device_s, UTC):%Y-%m-%d}," if 0 <= device_s < YEAR_10000_S else " is"
+    return [f"the device's clock{day} {_off(device_s - host_s)}. Run there: {SET_CLOCK}"]
+
+
+def _off(seconds: float) -> str:
+    return f"{_duration(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'} this machine's"
 
 
 def _duration(seconds: float) -> str:

@@ -42,7 +42,11 @@ def read_statuses(
         def work(device: Device, step: Step) -> StatusResult:
             at, begun_s = now(), time.monotonic()
             result = replace(_ask(device, timeout_s, step), duration_s=time.monotonic() - begun_s)
-            history.add(_rows(at, result))
+            rows = _rows(at, result)
+            if result.status is None:
+                history.add(rows)
+            else:
+                history.add_answer(rows)
             return result
 
         return run_on_all(devices, work, lambda *step: None)

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +55,19 @@ class History:
 
         def add(db: sqlite3.Connection) -> None:
             for row in rows:
+                _add(db, row)
+
+        self._write(add)
+
+    def add_answer(self, rows: Sequence[HistoryRow]) -> None:
+        """Write down what a device answered of all its slots; a slot that it held before and no longer names is empty
+        now."""
+
+        def add(db: sqlite3.Connection) -> None:
+            named = {row.slot for row in rows}
+            slots = db.execute("SELECT DISTINCT slot FROM actions WHERE device = ?", (rows[0].device,)).fetchall()
+            gone = sorted({slot for (slot,) in slots if slot} - named) if named != {None} else []
+            for row in [*rows, *(_emptied(rows[0], slot) for slot in gone)]:
                 _add(db, row)
 
         self._write(add)
@@ -116,6 +129,19 @@ def _reason(file: Path, e: Exception) -> str:
         return str(e)
     why = e.strerror if isinstance(e, OSError) and e.strerror else e
     return f"{file}: {why}. Make it writable, or move it away and a new one begins."
+
+
+def _emptied(row: HistoryRow, slot: str) -> HistoryRow:
+    """That the device which gave the answer `row` holds nothing in `slot`."""
+    return HistoryRow(
+        at=row.at,
+        action=row.action,
+        device=row.device,
+        name=row.name,
+        duration_s=row.duration_s,
+        slot=slot,
+        result=EMPTY,
+    )
 
 
 def _insert(db: sqlite3.Connection, row: HistoryRow) -> int | None:

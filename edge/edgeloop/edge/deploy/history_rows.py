@@ -13,7 +13,7 @@ from edgeloop.runtime.device import Device
 
 STARTED = "started"  # the result of a deploy whose end nobody wrote down: it runs still, or was killed
 FAILED = "failed"
-EMPTY = "empty"  # without a slot: the answer of a device that holds no release at all
+EMPTY = "empty"  # a slot that holds no release; without a slot: a device that holds none at all
 
 
 class HistoryAction(enum.StrEnum):

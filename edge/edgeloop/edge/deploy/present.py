@@ -37,7 +37,8 @@ def of_deploy(outcomes: Sequence[DeployResult]) -> CommandResult:
     tables = [Table("", columns, [_cells(o, waves) for o in outcomes])]
     asked = [o for o in outcomes if o.result is not DeployStatus.DONE_BEFORE]
     reasons = _reasons((o.device.label, o.reason, o.error) for o in asked)
-    return CommandResult(document, tables, reasons, _first(o.error for o in outcomes))
+    remarks = [f"{o.device.label}: {remark}" for o in outcomes for remark in o.remarks]
+    return CommandResult(document, tables, [*reasons, *remarks], _first(o.error for o in outcomes))
 
 
 def of_rollback(done: Sequence[RollbackResult]) -> CommandResult:
@@ -104,6 +105,7 @@ def _outcome(o: DeployResult) -> dict[str, Any]:
         "p50_ms": o.p50_ms,
         "p90_ms": o.p90_ms,
         "sent_bytes": o.sent_bytes,
+        "remarks": list(o.remarks),
         "error": _error(o.error),
     }
 

@@ -8,7 +8,6 @@ import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from edgeloop.errors import DeviceError, last_line, one_line
 from edgeloop.federated.network.app import CONNECTION, write_app, write_connection
 from edgeloop.federated.network.processes import commands, environment, home, program
+from edgeloop.leftovers import temporary_folder
 from edgeloop.processes.children import owned
 from edgeloop.processes.command import run_command
 from edgeloop.processes.exit_status import exit_status
@@ -124,7 +124,7 @@ def network(devices: Sequence[Device], shards: Sequence[Path]) -> Iterator[Netwo
     """
     port, *ports = free_ports(1 + len(shards))
     with contextlib.ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeloop-rounds-")))
+        work = Path(stack.enter_context(temporary_folder()))
         write_connection(home(work, "flwr"), port)
         running = Network(work, port, tuple(devices), tuple(shards))
         for name, (python, command) in commands(devices, shards, port, ports).items():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.errors import MissingExtra
+from edgeloop.leftovers import temporary_folder
 
 SCENARIOS = {"single-stream": "SingleStream", "multi-stream": "MultiStream", "offline": "Offline"}
 SAMPLE = re.compile(r'"query_seq":(\d+),.*"issue_start_ns":(\d+),"complete_ns":(\d+)')
@@ -64,7 +64,7 @@ def drive(
     settings.multi_stream_samples_per_query = samples
     settings.min_query_count = settings.max_query_count = samples if scenario == "offline" else queries
     settings.min_duration_ms = 0  # as many queries as were asked for, however long they take
-    with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
+    with temporary_folder() as folder:
         _test(loadgen, answer, settings, folder)
         if failures:
             raise failures[0]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class TfliteRuntime:
 
     def __init__(self, module: str, package: str) -> None:
         self.module: Any = import_module(module)
-        self.version = version(package)
+        self.version = _version(module, package)
         self.interpreter: Any = None
         self.delegated: list[int] | None = None
         self.ends: dict[str, tuple[int, dict[str, int], dict[str, int]]] = {}
@@ -140,6 +140,16 @@ class TfliteRuntime:
         feeds, results = ({tensor: detail["index"] for tensor, detail in side.items()} for side in (inputs, outputs))
         self.ends[name] = graph, feeds, results
         return {"inputs": _specs(inputs), "outputs": _specs(outputs)}
+
+
+def _version(module: str, package: str) -> str:
+    """That of a loaded runtime, from itself: the package's metadata would load another 2 MB of the standard library."""
+    own = getattr(sys.modules[module.partition(".")[0]], "__version__", None)
+    if own is not None:
+        return str(own)
+    from importlib.metadata import version
+
+    return version(package)
 
 
 def _specs(details: Mapping[str, Any]) -> dict[str, Any]:

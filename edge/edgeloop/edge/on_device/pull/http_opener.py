@@ -57,10 +57,16 @@ class SafeRedirects(urllib.request.HTTPRedirectHandler):
         """
         if urlsplit(newurl).scheme != "https" and origin(newurl) != origin(req.full_url):
             raise DeviceError(
-                f"{req.full_url} redirects to {newurl[:200]}, which is neither the same server nor https",
+                f"{_server(req.full_url)} redirects to {_server(newurl)}, which is neither the same server nor https",
                 advice="Name the server that has the files.",
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _server(url: str) -> str:
+    """For messages: what a server redirects to may hold a token of its own."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}"[:200]
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:

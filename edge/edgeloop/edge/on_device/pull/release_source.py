@@ -6,6 +6,7 @@ Python 3.9 syntax, the standard library.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from edgeloop.errors import OptionsError
 from edgeloop.registry.versions.version_index import LATEST, PLAIN
 
 URL = ("http://", "https://")
+WITH_USER = re.compile(r"[^/]*:.*@", re.DOTALL)  # of any scheme or none; a password may hold / or # as it is
+LEAVE_OUT = "Leave it out: releases are signed, and every user of the device could read it."
 EXPECTED = (
     "Expected the folder or URL of one model in a registry, such as https://host/models/NAME or /mnt/models/NAME."
 )
@@ -58,19 +61,17 @@ class SourceAddress:
     text: str
 
     def __post_init__(self) -> None:
+        """No message repeats an address that may hold a password or a token: messages are kept in logs."""
+        if WITH_USER.match(self.text):
+            raise OptionsError("--follow has a user's name or password before its host", advice=LEAVE_OUT)
+        if self.is_url and "?" in self.text:
+            raise OptionsError("--follow has a query: what follows the question mark", advice=LEAVE_OUT)
         try:
-            parts = urlsplit(self.base if self.is_url else "")
-        except ValueError as e:
-            raise OptionsError("--follow names a URL that cannot be read", advice=EXPECTED) from e
-        if self.is_url and (not parts.hostname or parts.query):
-            raise OptionsError(f"--follow is {self.text!r}", advice=EXPECTED)
-        if self.is_url and "@" in parts.netloc:
-            raise OptionsError(
-                f"--follow has a user's name or password for {parts.hostname}",
-                advice="Leave it out: releases are signed, and every user of the device could read it.",
-            )
-        if not PLAIN.fullmatch(self.name) or not PLAIN.fullmatch(self.alias):
-            raise OptionsError(f"--follow is {self.text!r}", advice=EXPECTED)
+            host = urlsplit(self.base).hostname if self.is_url else "this machine"
+        except ValueError:  # its text quotes the address
+            raise OptionsError("--follow names a URL that cannot be read", advice=EXPECTED) from None
+        if not host or not PLAIN.fullmatch(self.name) or not PLAIN.fullmatch(self.alias):
+            raise OptionsError(f"--follow is {self.text.partition('?')[0]!r}", advice=EXPECTED)
 
     @property
     def is_url(self) -> bool:

@@ -22,7 +22,8 @@ def locked(folder: str, what: str, take_over: bool = False) -> Iterator[None]:
     `take_over`: end the process that holds it, which a folder of releases survives at every moment.
 
     Raises:
-        DeviceError: Another process holds it for LOCK_S: a program whose host has gone needs a second to notice.
+        DeviceError: Another process holds it for LOCK_S: a program whose host has gone needs a second to notice. With
+            `take_over`: who holds it cannot be ended, or another one came first.
     """
     make_folder(folder)
     path = os.path.join(folder, "lock")
@@ -36,7 +37,12 @@ def locked(folder: str, what: str, take_over: bool = False) -> Iterator[None]:
                     advice="Try again when it has ended, which takes a minute where its connection was lost; or add "
                     "--take-over, which ends it.",
                 ) from e
-            file = stack.enter_context(exclusive(path, LOCK_S))
+            try:
+                file = stack.enter_context(exclusive(path, LOCK_S))
+            except TimeoutError as again:
+                raise DeviceError(
+                    f"{what}: another deploy took over there at the same time", advice="Try again when it has ended."
+                ) from again
         with contextlib.suppress(OSError):  # a full disk must not keep a device from going back
             file.truncate(0)
             file.write(str(os.getpid()).encode())

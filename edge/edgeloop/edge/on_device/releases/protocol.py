@@ -76,6 +76,7 @@ class DeviceStatus:
     Attributes:
         ssh_keygen: Whether it can verify signatures.
         machine: Each figure a value or "unknown" (requirements.py).
+        clock_s: Seconds since 1970 by its own clock.
     """
 
     enrolled: bool
@@ -83,6 +84,7 @@ class DeviceStatus:
     slots: Mapping[str, SlotStatus] = field(metadata=by_name(SlotStatus))
     home: str | None = None
     ssh_keygen: bool | None = None
+    clock_s: float | None = None
 
 
 @dataclass(frozen=True)

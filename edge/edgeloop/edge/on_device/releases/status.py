@@ -17,7 +17,9 @@ from edgeloop.registry.signatures.verify import ssh_keygen
 def status(home: str) -> DeviceStatus:
     """Read, and nothing changed."""
     found = {slot.name: _status(slot) for slot in slots(home)}
-    return DeviceStatus(enrolled(home), machine(), found, home, ssh_keygen=ssh_keygen() is not None)
+    return DeviceStatus(
+        enrolled(home), machine(), found, home, ssh_keygen=ssh_keygen() is not None, clock_s=time.time()
+    )
 
 
 def _status(slot: Slot) -> SlotStatus:
