@@ -135,11 +135,11 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
     objective = fitting_objective(config, model, training)
     coordinator = None
     if here is None:
-        step = traced_steps(
-            strategy, gradient_step(model, optimizer, objective, config.memory, batch), host_clock(config)
-        )
+        per_call = config.loop.steps_per_call
+        replica = gradient_step(model, optimizer, objective, config.memory, batch)
+        step = traced_steps(strategy, replica, per_call, host_clock(config))
         run: Run = lambda iterator, count, epoch, told, stop: run_steps(  # noqa: E731
-            step, iterator, count, config.loop.steps_per_call, told, stop
+            step, iterator, count, per_call, told, stop
         )
     else:
         gradients = gradients_of(model, optimizer, objective, config.memory, batch, table_parts(model))

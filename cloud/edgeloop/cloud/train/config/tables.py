@@ -96,7 +96,7 @@ class LoopConfig:
         from_logits: Whether the model's outputs are logits. None: unless its last layer is a softmax or sigmoid.
         patience: Epochs without a lower validation loss after which training stops; 0: never.
         seed: Of the initial weights, of every shuffle and of every random layer.
-        steps_per_call: Steps of one call of the traced function; 8 take 0.67 to 0.74 of the time of single ones.
+        steps_per_call: Steps of one call of the traced function; 8 take 0.7 to 0.8 of the time of single ones.
         deterministic: Whether TensorFlow may use no operation whose result differs from run to run.
     """
 
