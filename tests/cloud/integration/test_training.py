@@ -12,7 +12,7 @@ from edgeloop.cloud.train.cluster.task import launch_run
 from edgeloop.cloud.train.config.read_config import read_config
 from edgeloop.cloud.train.config.tables import OptimizerConfig, Scaling, Schedule
 from edgeloop.cloud.train.model.models import open_keras
-from edgeloop.cloud.train.model.warm_start import warm_start
+from edgeloop.cloud.train.model.warm_start import sorted_by_number, warm_start
 from edgeloop.cloud.train.run.run_folder import LOCK, METRICS, MODEL, SAVED_MODEL
 from edgeloop.cloud.train.step.optimizer import learning_rate
 from edgeloop.cloud.train.trainer import train_run
@@ -201,7 +201,8 @@ def test_a_loss_that_is_not_finite_names_the_layer_and_the_step_where_it_began(t
 def test_a_warm_start_takes_weights_in_their_order_or_by_their_names(run, toml, tmp_path):
     trained = open_keras(run[0] / MODEL).get_weights()
     np.savez(tmp_path / "round.npz", **{f"w{k:03d}": array for k, array in enumerate(trained)})
-    for source in (run[0], run[0] / MODEL, tmp_path / "round.npz"):
+    by_name = {f"w{k:03d}": array for k, array in reversed(list(enumerate(trained)))}
+    for source in (run[0], run[0] / MODEL, tmp_path / "round.npz", by_name):
         model = cloud_models.normalized((6,), 3)
         assert "all 8 arrays" in warm_start(model, source)
         assert all(a.tobytes() == b.tobytes() for a, b in zip(model.get_weights(), trained, strict=True))
@@ -211,8 +212,17 @@ def test_a_warm_start_takes_weights_in_their_order_or_by_their_names(run, toml, 
     np.savez(tmp_path / "bad.npz", *trained[:-1], np.zeros(4, np.float32))
     with pytest.raises(ModelError, match=r"weight 7 .*has the shape \(4,\), and the model's has \(3,\)"):
         warm_start(cloud_models.normalized((6,), 3), tmp_path / "bad.npz")
+    with pytest.raises(ModelError, match="the averaged weights: 7 arrays, and the model has 8"):
+        warm_start(model, {name: array for name, array in by_name.items() if name != "w007"})
     with pytest.raises(ModelError, match="holds no weights to start from"):
         warm_start(model, toml)
+
+
+def test_arrays_beyond_the_ninth_or_the_thousandth_keep_their_order():
+    given = [f"w{k:03d}" for k in range(1002)]  # as federated rounds and trainable files name them
+    assert sorted_by_number(reversed(given)) == given
+    numbered = [f"arr_{k}" for k in range(12)]  # as numpy does
+    assert sorted_by_number(sorted(numbered)) == numbered
 
 
 def test_a_run_is_converted_and_its_bundle_is_a_warm_start(run, tmp_path):
