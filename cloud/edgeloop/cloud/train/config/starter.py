@@ -22,16 +22,16 @@ TEMPLATE = """\
 
 [data]
 path = {path}
-{size}# validation = "other/"        # data to decide by; without it a part of `path` is held out:
+{size}{channels}# validation = "other/"        # data to decide by; without it a part of `path` is held out:
 held-out = 0.1
 
 [pipeline]
-batch = {batch}                   # examples of one step on each device
-cache = {cache}             # "memory" or "disk": keep decoded examples after the first epoch
+batch = {batch:<22}# examples of one step on each device
+cache = {cache:<22}# "memory" or "disk": keep decoded examples after the first epoch
 # augment = ["flip"]          # change images at random in training
 
 [model]
-name = {model}        # or: {others}
+name = {model:<23}# or: {others}
 # warm-start = "run/"         # a bundle, a run, a .keras file or federated weights (.npz)
 
 [optimizer]
@@ -79,6 +79,7 @@ def write_starter(data: Path, file: Path) -> str:
         file=file.name,
         path=quoted(os.path.relpath(data.resolve(), file.resolve().parent)),
         size=f"image-size = [{size[0]}, {size[1]}]       # the images have several sizes\n" if size else "",
+        channels="# channels = 1               # read the images as grey\n" if image and _of_images(data) else "",
         batch=64 if (examples.count or 0) > 10_000 else 32,
         cache='"memory"' if image else '"none"',
         model=quoted("MobileNetV2" if large else "small-cnn" if image else "mlp"),
@@ -99,6 +100,11 @@ def _look(data: Path) -> tuple[Examples, tuple[int, int] | None]:
             return open_examples(replace(options, image_size=IMAGE_SIZE)), IMAGE_SIZE
         except DataError:
             raise refused from None
+
+
+def _of_images(data: Path) -> bool:
+    """Whether these are images in folders: no other format has folders within."""
+    return data.is_dir() and any(one.is_dir() for one in data.iterdir())
 
 
 def _found(examples: Examples, data: Path) -> str:
