@@ -230,6 +230,18 @@ def test_recent_examples_are_drawn_more_often(tmp_path):
         batches(open_examples(DataOptions(path=tmp_path / "t.csv")), PipelineOptions(batch=3, half_life=1.0))
 
 
+def test_validation_data_may_lack_the_times_that_training_draws_by(tmp_path):
+    x, y, day = np.zeros((4, 2), np.float32), np.array([0, 1, 0, 1]), np.arange(4.0)
+    np.savez(tmp_path / "timed.npz", x=x, y=y, day=day)
+    np.savez(tmp_path / "plain.npz", x=x, y=y)
+    for name in ("plain", "timed"):
+        data = DataConfig(path=tmp_path / "timed.npz", validation=tmp_path / f"{name}.npz", time="day")
+        training, validation = training_and_validation(data, PipelineOptions(half_life=1.0), seed=0)
+        assert list(training.features) == list(validation.features) == ["x"]
+    with pytest.raises(DataError, match="has no 'day'"):
+        training_and_validation(DataConfig(path=tmp_path / "plain.npz", time="day"), PipelineOptions(), seed=0)
+
+
 def test_nothing_is_overwritten_but_such_data(source, tmp_path):
     with pytest.raises(WriteError, match="holds other files"):
         write_data(DataOptions(path=source), tmp_path, WriteOptions())

@@ -9,7 +9,7 @@ from typing import Any
 from edgeloop.cloud.input.cache import cached
 from edgeloop.cloud.input.damage import named_damage
 from edgeloop.cloud.input.examples import WHOLE, Examples, LabelKind, Shard, Sharded
-from edgeloop.cloud.input.options import Cache, PipelineOptions
+from edgeloop.cloud.input.options import Cache, DataOptions, PipelineOptions
 from edgeloop.cloud.input.parts import hold_out, numbers_held_out, numbers_of_share, share_of
 from edgeloop.cloud.input.pipeline import evaluation_batches
 from edgeloop.cloud.input.readers import open_examples
@@ -39,9 +39,7 @@ def training_and_validation(
     if data.validation is None:
         training, validation = hold_out(whole, data.held_out, seed)
     else:
-        # the classes have the numbers they have in training
-        options = replace(options, path=data.validation, classes=whole.classes)
-        training, validation = whole, _checked(open_examples(options))
+        training, validation = whole, _checked(_validation_examples(options, data.validation, whole))
         if validation.class_count > whole.class_count or set(validation.features) != set(whole.features):
             raise DataError(
                 f"{data.validation} has other classes or features than {data.path}",
@@ -58,6 +56,20 @@ def training_and_validation(
             taught = taught[numbers_of_share(len(taught), data.share, seed)]
         trained = with_soft_targets(trained, taught)
     return trained, validation
+
+
+def _validation_examples(options: DataOptions, path: Path, whole: Examples) -> Examples:
+    """The classes have the numbers they have in training; times decide nothing here, so they may be missing."""
+    options = replace(options, path=path, classes=whole.classes)
+    try:
+        return open_examples(options)
+    except DataError as refused:
+        if options.time is None:
+            raise
+        try:
+            return open_examples(replace(options, time=None))
+        except DataError:
+            raise refused from None
 
 
 def uncached(pipeline: PipelineOptions, batch: int) -> PipelineOptions:
