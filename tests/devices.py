@@ -29,7 +29,7 @@ from edgeloop.runtime.device import Device, parse_device
 from edgeloop.runtime.ssh_login import CONFIG
 
 LOOPBACK = "127.0.0.1"
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 SSHD_CONFIG = """\
 ListenAddress {address}
 Port {port}
@@ -185,7 +185,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def eventually(holds: Callable[[], object], timeout_s: float = 10.0) -> bool:
+def eventually(holds: Callable[[], object], timeout_s: float = 60.0) -> bool:
     """Whether it holds within the bound."""
     deadline = time.monotonic() + timeout_s
     while not holds():

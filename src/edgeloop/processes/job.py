@@ -94,7 +94,8 @@ def _events(child: subprocess.Popen, sandbox: Sandbox) -> Iterator[dict[str, Any
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         while True:
-            if selector.select(LOOK_EVERY_S):  # first: it may say that the model is read
+            resident = sandbox.look()
+            if selector.select(LOOK_EVERY_S):  # it may say that the model is read
                 block = os.read(pipe, 1 << 20)
                 if not block:
                     return
@@ -106,7 +107,7 @@ def _events(child: subprocess.Popen, sandbox: Sandbox) -> Iterator[dict[str, Any
                     if READ in event:
                         sandbox.model_is_read()
                     yield event
-            sandbox.check()
+            sandbox.check(resident)
 
 
 def _event(line: bytes, sandbox: Sandbox) -> dict[str, Any]:

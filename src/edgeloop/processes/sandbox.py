@@ -49,7 +49,9 @@ class Limits:
 
 
 class Sandbox:
-    """The limits of one child. Whoever waits for it calls `check` every LOOK_EVERY_S.
+    """The limits of one child. Whoever waits for it calls `look`, hears what it says meanwhile, and then `check`, every
+    LOOK_EVERY_S: memory that was seen before the child said that the model is read is never judged by a stricter limit
+    than holds then.
 
     Args:
         work: What it does to the model once that is read, for messages; `doing` is what it does now.
@@ -66,9 +68,12 @@ class Sandbox:
         self.doing, self._bytes, self._s = self._work, self._limits.work_bytes, self._limits.work_s
         self._deadline = time.monotonic() + self._limits.work_s
 
-    def check(self) -> None:
-        """Raises ModelError where the child is over a limit."""
-        resident = resident_bytes(self._pid) if self.watches_memory else 0
+    def look(self) -> int:
+        """Bytes that the child and its descendants hold now; 0 where nobody can tell."""
+        return resident_bytes(self._pid) if self.watches_memory else 0
+
+    def check(self, resident: int) -> None:
+        """Raises ModelError where the child, which held `resident` bytes, is over a limit."""
         if resident > self._bytes:
             raise ModelError(
                 f"{self.doing} the model took {resident / 1e6:,.0f} MB of memory, more than "

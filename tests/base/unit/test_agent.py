@@ -3,6 +3,7 @@
 import importlib.metadata
 import io
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def echo(tmp_path, monkeypatch):
     models.mkdir()
     for name in ("good", "crash", "hang", "refuse"):
         (models / name).write_text(name)
-    return lambda timeout_s=20.0: client.agent(HERE, "echo", models, timeout_s)
+    return lambda timeout_s=60.0: client.agent(HERE, "echo", models, timeout_s)
 
 
 LOADED = """
@@ -286,12 +287,14 @@ def test_a_login_shell_that_hangs_names_the_time_that_it_was_given():
         owned(["sh", "-c", "echo Welcome; exec sleep 60"], stdout=subprocess.PIPE) as child,
         pytest.raises(DeviceError, match=r"ssh camera: its login shell ran no command in 0\.2 s .*last line: Welcome"),
     ):
+        assert select.select([child.stdout], [], [], 60)[0]  # it has greeted
         line._skip_greeting(child)
 
 
 def test_a_stopped_agent_is_ended_when_a_write_to_it_takes_too_long(echo):
-    with echo(timeout_s=1.0) as agent:
+    with echo() as agent:
         agent.prepare("good")
+        agent.timeout_s = 1.0
         os.kill(agent.child.pid, signal.SIGSTOP)
         with pytest.raises(DeviceError, match="gave no answer in 1 s"):
             agent.run({"x": np.zeros(250_000, np.float32)})  # 1 MB; a pipe holds 64 KiB
@@ -384,7 +387,7 @@ def test_a_child_and_its_own_children_end_with_the_block():
     with owned(["sh", "-c", "sleep 300 & sleep 300 & echo $!; wait"], stdout=subprocess.PIPE) as child:
         grandchild = int(child.stdout.readline())
         os.kill(grandchild, 0)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and _alive(grandchild):
         time.sleep(0.02)
     assert not _alive(grandchild)

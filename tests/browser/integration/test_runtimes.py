@@ -305,13 +305,15 @@ def test_a_runtime_that_gives_no_answer_in_time_is_a_device_error(bundle, chromi
             session.infer({"image": digits[0][:1]}, None)
 
 
+# short sleeps: a signal that comes just before a wait does not end it, and Python sees it after
 HOLD = """
-import sys
+import sys, time
 from pathlib import Path
 from edgeloop.browser.runners import LITERTJS
 with LITERTJS.open(Path(sys.argv[1]), "float32.tflite"):
     print("open", flush=True)
-    sys.stdin.read()
+    for _ in range(1200):
+        time.sleep(0.1)
 """
 
 
@@ -325,8 +327,8 @@ def marked(mark):
     return found
 
 
-def gone(mark, within_s):
-    end = time.monotonic() + within_s
+def gone(mark):
+    end = time.monotonic() + 60
     while time.monotonic() < end and marked(mark):
         time.sleep(0.1)
     return not marked(mark)
@@ -359,8 +361,8 @@ def test_no_browser_outlives_the_process_that_opened_it(bundle, chromium, number
         assert child.stdout.readline() == "open\n"
         assert len(marked(mark)) > 3, "agent, driver and Chromium should be there"
         child.send_signal(number)
-        child.wait(timeout=30)
-        assert gone(mark, within_s=15), marked(mark)
+        child.wait(timeout=90)
+        assert gone(mark), marked(mark)
 
 
 def test_browse_serves_until_ctrl_c_and_leaves_nothing(bundle, node):
@@ -370,11 +372,11 @@ def test_browse_serves_until_ctrl_c_and_leaves_nothing(bundle, node):
         line = child.stderr.readline()
         assert line.startswith("digits, release 1: http://127.0.0.1:")
         url = line.split()[3]
-        with urllib.request.urlopen(url + "bundle/manifest.json", timeout=10) as answer:
+        with urllib.request.urlopen(url + "bundle/manifest.json", timeout=60) as answer:
             assert json.load(answer)["name"] == "digits"
         child.send_signal(signal.SIGINT)
-        assert child.wait(timeout=30) == 130
-        assert gone(mark, within_s=5), marked(mark)
+        assert child.wait(timeout=90) == 130
+        assert gone(mark), marked(mark)
     with pytest.raises(OSError):
         urllib.request.urlopen(url, timeout=5)
 

@@ -74,7 +74,7 @@ def interrupted(command: list[str], environment: dict, number: signal.Signals, w
         assert eventually(lambda: handles(child.pid, signal.SIGTERM) or child.poll() is not None)
         time.sleep(wait_s)
         child.send_signal(number)
-        _, said = child.communicate(timeout=60)
+        _, said = child.communicate(timeout=120)
     return child.returncode, said.decode()
 
 
@@ -107,8 +107,8 @@ def test_what_a_killed_command_left_goes_with_the_next(root, device_python, tmp_
         (folder,) = temporary.iterdir()
         (folder / "f").touch()
         child.send_signal(ended)
-        child.wait(30)
+        child.wait(60)
     os.utime(folder, (0, 0))
     assert folder.is_dir()
-    subprocess.run([*command, f"local:{device_python}"], env=environment, capture_output=True, check=True, timeout=60)
+    subprocess.run([*command, f"local:{device_python}"], env=environment, capture_output=True, check=True, timeout=120)
     assert not list(temporary.iterdir())

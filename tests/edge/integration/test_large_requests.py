@@ -72,7 +72,7 @@ def test_what_is_at_work_ends_when_the_service_does(large):
     reader.start()
     assert eventually(lambda: descendants(os.getpid()))
     large.close()
-    reader.join(20)
+    reader.join(60)
     assert not reader.is_alive() and not descendants(os.getpid())
     assert "given up" in ended[0] or "the service is ending" in ended[0]
     with pytest.raises(DeviceError, match="the service is ending"):

@@ -6,13 +6,14 @@ import json
 import math
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edgeloop.bundle import Kind, TensorSpec
-from edgeloop.edge.on_device.serving import camera, hot_reload, images
+from edgeloop.edge.on_device.serving import camera, hot_reload, images, input_folder
 from edgeloop.edge.on_device.serving.camera import camera_frames, cameras, yuv420
 from edgeloop.edge.on_device.serving.hot_reload import HotReload
 from edgeloop.edge.on_device.serving.images import netpbm, resize, to_input
@@ -256,7 +257,7 @@ def test_where_one_program_finds_no_camera_the_next_is_asked(monkeypatch):
     assert next(taken) in ((1, b"aaaa"), (2, b"bbbb"))  # the newest, if both were there
     ended = threading.Thread(target=taken.close)
     ended.start()
-    ended.join(20)
+    ended.join(60)
     assert not ended.is_alive()  # nor does it wait for a frame
     monkeypatch.setattr(camera, "cameras", lambda which: [none])
     with pytest.raises(
@@ -271,6 +272,24 @@ def test_where_one_program_finds_no_camera_the_next_is_asked(monkeypatch):
         next(camera_frames("", lambda line: None))
 
 
+def test_a_file_that_grows_is_no_frame_before_it_rests(tmp_path, monkeypatch):
+    """Between two looks it grows by a byte, five times, while another file comes whole."""
+    said, grown = [], iter(range(5))
+
+    def between_two_looks(seconds):
+        assert seconds == input_folder.POLL_S
+        if next(grown, None) is not None:
+            with (tmp_path / "a.npy").open("ab") as file:
+                file.write(b"x")
+        (tmp_path / "b.npy").touch()
+
+    monkeypatch.setattr(input_folder, "time", SimpleNamespace(sleep=between_two_looks))
+    monkeypatch.setattr(input_folder, "_stamp", lambda path: (Path(path).stat().st_size, 0))  # not by a clock
+    frames = input_folder.frame_files(str(tmp_path), True, said.append)
+    assert [Path(next(frames)).name for _ in range(2)] == ["b.npy", "a.npy"] and said == []
+    assert (tmp_path / "a.npy").stat().st_size == 5
+
+
 class Releases:
     """What `load` finds: `now` is what the link names; each loads as `behave[name]` says: None, or an error."""
 
@@ -281,12 +300,12 @@ class Releases:
         monkeypatch.setattr(hot_reload, "release_key", lambda path: (self.now, 0))
         monkeypatch.setattr(hot_reload, "load_model", self.load)
         monkeypatch.setattr(hot_reload, "POLL_S", 0.01)
-        self.server = HotReload(ServeRequest(), 5.0, lambda line: None)
+        self.server = HotReload(ServeRequest(), 60.0, lambda line: None)
 
     def load(self, wanted, timeout_s):
         name = self.now
         self.loads.append(name)
-        self.gate.wait(5)
+        self.gate.wait(60)
         if name in self.behave:
             raise self.behave[name]
         manifest = SimpleNamespace(version=name, name="m")
@@ -327,7 +346,7 @@ def releases(monkeypatch):
 
 def eventually(holds):
     done = threading.Event()
-    for _ in range(500):
+    for _ in range(6000):
         if holds():
             return True
         done.wait(0.01)
@@ -392,7 +411,7 @@ def test_five_deaths_in_a_minute_are_the_end_but_another_release_is_tried(releas
         assert not releases.server.failed.is_set()
         with pytest.raises(DeviceError, match="SIGSEGV"):
             releases.ask("kill")
-    assert releases.server.failed.wait(5)
+    assert releases.server.failed.wait(60)
     with pytest.raises(DeviceError, match="crashed 5 times within 60 s"):
         releases.ask()
 
@@ -402,7 +421,7 @@ def test_a_death_while_it_is_loaded_again_counts_as_one(releases):
     releases.behave["one"] = TargetError("died of SIGSEGV")
     with pytest.raises(DeviceError):
         releases.ask("kill")
-    assert releases.server.failed.wait(5)
+    assert releases.server.failed.wait(60)
     assert len(releases.loads) == 5  # the first, and four more that failed
     with pytest.raises(DeviceError, match="crashed 5 times"):
         releases.ask()

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from devices import eventually
 
 from edgeloop.bundle import TensorSpec
 from edgeloop.edge.on_device.serving import hot_reload
@@ -144,7 +145,7 @@ def test_the_queue_serves_in_the_order_of_arrival():
                 time.sleep(0.001)
         assert order == [] and queue.longest_wait_s > 0
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert order == [0, 1, 2, 3, 4] and (queue.waiting, queue.longest_wait_s) == (0, 0.0)
 
 
@@ -171,12 +172,13 @@ def test_samples_are_cut_only_where_every_tensor_has_a_batch_axis():
 
 @pytest.fixture
 def doubling(monkeypatch):
-    """A service whose model doubles x, 4 ms a sample; `sizes` of its calls; `now` names the release."""
-    state = SimpleNamespace(now="one", sizes=[], before_call=lambda: None)
+    """A service whose model doubles x, 4 ms a sample; `sizes` and `firsts` of its calls; `now` names the release."""
+    state = SimpleNamespace(now="one", sizes=[], firsts=[], before_call=lambda x: None)
 
     def run(inputs):
-        state.before_call()
+        state.before_call(inputs["x"])
         state.sizes.append(len(inputs["x"]))
+        state.firsts.append(inputs["x"][0])
         time.sleep(0.004 * len(inputs["x"]))
         return {"y": inputs["x"] * 2}
 
@@ -197,7 +199,7 @@ def doubling(monkeypatch):
     monkeypatch.setattr(hot_reload, "release_key", lambda path: (state.now, 0))
     monkeypatch.setattr(hot_reload, "load_model", load)
     monkeypatch.setattr(hot_reload, "POLL_S", 0.01)
-    service = HotReload(ServeRequest(), 5.0, lambda line: None)
+    state.service = service = HotReload(ServeRequest(), 60.0, lambda line: None)
     service.start()
     state.predict = lambda count, **more: service.predict(lambda model: ({"x": np.arange(float(count))}, True), **more)
     yield state
@@ -205,33 +207,33 @@ def doubling(monkeypatch):
 
 
 def test_a_request_of_many_samples_lets_others_in_between(doubling):
-    whole = []
+    whole, waits = [], iter(range(3))
+
+    def until_another_waits(x):
+        if (len(x) > 1 or x[0]) and next(waits, None) is not None:  # it is of the large request
+            assert eventually(lambda: doubling.service.queue.waiting)
+
+    doubling.before_call = until_another_waits
     thread = threading.Thread(target=lambda: whole.append(doubling.predict(60)))
     thread.start()
-    while not doubling.sizes:
-        time.sleep(0.001)
+    assert eventually(lambda: doubling.service.busy_since_s)
     for _ in range(3):
         doubling.predict(1)
-    during = len(doubling.sizes) - doubling.sizes.count(1)
-    thread.join(20)
+    thread.join(60)
     _, outputs, batched, ms = whole[0]
     np.testing.assert_array_equal(outputs["y"], 2 * np.arange(60.0))
     assert batched and ms >= 60 * 4
     assert doubling.sizes[0] == 8 and max(doubling.sizes[1:]) <= 8
-    assert during < len([size for size in doubling.sizes if size > 1])  # the small ones did not wait for the end
+    small = [(size, first) == (1, 0) for size, first in zip(doubling.sizes, doubling.firsts, strict=True)]
+    assert small[:6] == [False, True] * 3  # each came after the turn during which it was asked
 
 
 def test_a_release_that_takes_over_computes_all_of_a_request(doubling):
-    calls = []
-
     def replace():
-        calls.append(1)
-        if len(calls) == 2:
-            doubling.now = "two"
-            time.sleep(0.1)
+        doubling.now = "two"
+        assert eventually(lambda: doubling.service.current().release.manifest.version == "two")
 
-    doubling.before_call = replace
-    model, outputs, _, _ = doubling.predict(40)
+    model, outputs, _, _ = doubling.predict(40, before_more=replace)
     assert model.release.manifest.version == "two"
     np.testing.assert_array_equal(outputs["y"], 2 * np.arange(40.0))
 

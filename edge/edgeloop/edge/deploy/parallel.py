@@ -67,6 +67,8 @@ def run_on_all(
                 else:
                     tell(*found)
         except KeyboardInterrupt as e:
+            for future in futures:  # first: a worker that sees `stop` makes room for the next device
+                future.cancel()
             stop.set()
             _end(futures)
             raise InterruptedRun([future.result() for future in futures if not future.cancelled()]) from e
@@ -95,7 +97,5 @@ def refuse_twice(devices: Sequence[Device]) -> None:
 
 def _end(futures: Sequence[Future]) -> None:
     """Until all have ended: a worker between two children starts another before it looks at `stop`."""
-    for future in futures:
-        future.cancel()
     while wait(futures, timeout=0.2).not_done:
         interrupt_children()
