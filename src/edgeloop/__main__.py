@@ -16,10 +16,13 @@ DOCUMENT = (
     b'{"error": {"type": "Interruption", "exit_code": 130, '
     b'"found": "interrupted; every process that was started has ended.", "advice": ""}}\n'
 )
+_words = 2  # standard error: the command line leads 2 elsewhere before it handles signals, and until after that
 
 
 def main() -> None:
     """Entry point of the `edgeloop` program. Ends the process."""
+    global _words
+    _words = os.dup(2)
     for number in SIGNALS:
         _signal.signal(number, _end)
     try:
@@ -45,7 +48,7 @@ def _exit_interrupted() -> None:
 
 
 def _end(number: int, frame: object) -> None:
-    os.write(2, LINE)
+    os.write(_words, LINE)
     if "--json" in sys.argv:
         os.write(1, DOCUMENT)
     os._exit(INTERRUPTED)

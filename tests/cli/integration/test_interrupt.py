@@ -85,6 +85,26 @@ def handles(pid: int, number: signal.Signals) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
+@pytest.mark.parametrize("moment", ["Console.__init__", "Console.close"], ids=["before", "after"])
+def test_a_signal_beside_the_time_in_which_the_command_line_handles_it_has_its_line_too(moment):
+    """Standard error belongs to the frameworks then."""
+    patched = f"""
+import os, sys
+from edgeloop import cli, __main__
+own = cli.{moment}
+def interrupted(*arguments, **options):
+    own(*arguments, **options)
+    for number in __main__.SIGNALS:
+        cli.signal.signal(number, __main__._end)
+    os.kill(os.getpid(), {int(signal.SIGINT)})
+cli.{moment} = interrupted
+sys.argv[1:] = ["cache"]
+__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", patched], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (INTERRUPTED, start.LINE.decode())
+
+
 def test_before_the_command_line_is_loaded_the_words_are_the_same():
     later = Interruption("interrupted; every process that was started has ended.")
     assert start.INTERRUPTED == INTERRUPTED
