@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import platform
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -53,8 +54,9 @@ def link(to: Path, name: str, page: Path) -> str:
 
 def bundle_line(bundle: Path, page: Path) -> str:
     """Where the bundle is, and the command that opens its page in a browser."""
-    command = html.escape(f"edgeloop browse {bundle}")
-    return f"<p>Bundle: {link(bundle / 'manifest.json', bundle.name, page)}. Its page: <code>{command}</code></p>"
+    command = html.escape(shlex.join(["edgeloop", "browse", str(bundle)]))
+    linked = link(bundle / "manifest.json", bundle.name, page)
+    return f"<p>Bundle: {linked}. To run it in a browser: <code>{command}</code></p>"
 
 
 def titled(shown: Table) -> str:

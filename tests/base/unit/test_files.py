@@ -271,6 +271,13 @@ def test_a_reference_that_is_not_what_it_should_be_is_refused_in_one_line(tmp_pa
     assert "\n" not in str(refused.value)
 
 
+def test_a_reference_of_more_than_2_gib_is_refused_unread(tmp_path):
+    with (tmp_path / REFERENCE).open("wb") as file:
+        file.truncate((1 << 31) + 1)  # a hole: it takes no room
+    with pytest.raises(DataError, match="has more than 2147483648 bytes"):
+        read_reference(Bundle(tmp_path, None, ""))
+
+
 def test_a_reference_is_read_by_tensor_name_and_may_be_left_out(tmp_path):
     bundle = Bundle(tmp_path, None, "")
     assert read_reference(bundle) is None

@@ -22,7 +22,8 @@ def test_points_that_are_apart_in_one_direction_stay():
 
 def test_a_link_to_a_bundle_is_relative_to_the_page(tmp_path):
     line = bundle_line(tmp_path / "out" / "digits", tmp_path / "reports" / "r.html")
-    assert "<a href='../out/digits/manifest.json'>digits</a>" in line
+    assert "<a href='../out/digits/manifest.json'>digits</a>. To run it in a browser: <code>edgeloop browse " in line
+    assert "edgeloop browse &#x27;my bundle&#x27;</code>" in bundle_line(Path("my bundle"), tmp_path / "r.html")
 
 
 def test_only_long_words_may_break_into_lines():

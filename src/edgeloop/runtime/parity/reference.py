@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeloop.bundle import REFERENCE, Bundle, Variant
 from edgeloop.errors import DataError
-from edgeloop.processes.frames import unpack
+from edgeloop.processes.frames import PAYLOAD_LIMIT_BYTES, unpack
 from edgeloop.runtime.parity.answers import is_whole
 from edgeloop.runtime.parity.compare import bounded_outputs, judged_as
 from edgeloop.runtime.parity.self_check import Reference
@@ -22,13 +22,15 @@ def read_reference(bundle: Bundle) -> tuple[Arrays, Arrays] | None:
     Of a model without a batch axis, n counts calls: the arrays have one axis more than the tensors (answers.py).
 
     Raises:
-        DataError: reference.npz is no .npz of such arrays, stored as they are (docs/bundle.md), or has no inputs or no
-            outputs.
+        DataError: reference.npz is no .npz of such arrays, stored as they are (docs/bundle.md), has more than 2 GiB, or
+            has no inputs or no outputs.
     """
     file = bundle.file(REFERENCE)
     if not file.is_file():
         return None
     again = "Convert the model again."
+    if file.stat().st_size > PAYLOAD_LIMIT_BYTES:
+        raise DataError(f"{file} has more than {PAYLOAD_LIMIT_BYTES} bytes", advice=again)
     try:
         arrays = unpack(file.read_bytes(), stored=True)
     except ValueError as e:
