@@ -22,7 +22,7 @@ def library(root, tmp_path_factory):
         pytest.skip("no C compiler. Run: sudo apt-get install gcc")
     path = tmp_path_factory.mktemp("delegate") / "dummy.so"
     source = root / "tests" / "dummy_delegate.c"
-    subprocess.run([compiler, "-Wall", "-Werror", "-fPIC", "-shared", "-o", path, source], check=True, timeout=60)
+    subprocess.run([compiler, "-Wall", "-Werror", "-fPIC", "-shared", "-o", path, source], check=True, timeout=180)
     return str(path)
 
 

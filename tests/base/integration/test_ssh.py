@@ -129,7 +129,7 @@ def test_where_nobody_listens_it_says_so(ssh_keys, refused):
 def test_the_command_line_ends_with_8_and_one_line(ssh_keys, tmp_path):
     (tmp_path / "m.tflite").write_bytes(b"\x1c\0\0\0TFL3")
     command = [sys.executable, "-m", "edgeloop", "bench", "m.tflite", "--on", f"ssh://{LOOPBACK}:{free_port()}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 8
     assert len(done.stderr.strip().splitlines()) == 1 and "Connection refused" in done.stderr
 
@@ -197,7 +197,7 @@ def test_nobody_is_ever_asked_for_a_password(
     monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
     monkeypatch.setenv("DISPLAY", ":0")
     protected = tmp_path / "protected"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a phrase", "-f", protected], check=True, timeout=60)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a phrase", "-f", protected], check=True, timeout=180)
     port = free_port()
     text = SSHD_CONFIG.format(address=LOOPBACK, port=port, keys=ssh_device.keys, home_name="X", home="x")
     (tmp_path / "sshd").write_text(text.replace("PasswordAuthentication no", "PasswordAuthentication yes"))

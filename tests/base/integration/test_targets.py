@@ -86,7 +86,7 @@ def test_inspect_needs_neither_numpy_nor_a_framework(arguments):
     code = (
         f"import sys\nsys.modules.update(dict.fromkeys({ABSENT}))\nfrom edgeloop.cli import run\nsys.exit(run({words}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
 

@@ -88,7 +88,7 @@ def tensorflow_sgd(model, x, y) -> tuple[list[float], list[np.ndarray]]:
 @pytest.mark.parametrize("n", [21, 3])  # 21: a last batch of 5 is filled up; 3: fewer than one batch
 def test_a_device_without_tensorflow_takes_the_steps_tensorflow_takes(model, folder, device_python, runtime, n):
     command = [device_python, "-I", "-c", DEVICE_SCRIPT, folder, runtime, n, LR, SEED]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     data, found = np.load(folder / "data.npz"), np.load(folder / f"{runtime}.npz")
     losses, weights = tensorflow_sgd(model, data["x"][:n], data["y"][:n])

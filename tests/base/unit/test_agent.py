@@ -85,7 +85,7 @@ print(sorted({"_hashlib", "ctypes", "edgeloop.bundle"} & set(sys.modules)))
 def test_an_agent_that_runs_a_model_loads_neither_openssl_nor_what_reads_bundles_or_metadata():
     """Each takes megabytes and, compiled anew out of the packed file, a device's time."""
     command = [sys.executable, "-I", "-S", "-c", LOADED, local_program()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert (done.stdout, done.stderr) == ("[]\n[]\n", "")
 
 
@@ -101,7 +101,7 @@ def test_a_runtime_tells_its_version_itself_and_its_metadata_is_read_only_where_
 def test_a_python_without_a_package_names_what_installs_it():
     """-S: an environment without packages."""
     command = [sys.executable, "-E", "-s", "-S", local_program(), "edge.on_device.serving.serve"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     said = f"No module named 'numpy'. Run there: {sys.executable} -m pip install numpy\n"
     assert (done.returncode, done.stdout, done.stderr) == (NO_PACKAGE, "", said)
 

@@ -33,7 +33,7 @@ def holder(tmp_path):
     yield hold
     for child in children:
         child.kill()
-        child.communicate(timeout=10)
+        child.communicate(timeout=180)
 
 
 def test_what_another_process_holds_is_waited_for_and_no_longer_than_said(tmp_path, holder):

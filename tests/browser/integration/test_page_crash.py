@@ -44,6 +44,6 @@ def test_a_killed_page_ends_its_agent():
         chromium = find_chromium()
     except MissingExtra as e:
         pytest.skip(str(e))
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(chromium)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(chromium)], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (1, "8\n")
     assert done.stderr.splitlines()[-1].startswith("Chromium's page died: ")

@@ -348,7 +348,7 @@ def started(command, mark):
         yield child
     finally:
         child.kill()
-        child.communicate(timeout=30)
+        child.communicate(timeout=180)
         for pid, _ in marked(mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -372,7 +372,7 @@ def test_browse_serves_until_ctrl_c_and_leaves_nothing(bundle, node):
         line = child.stderr.readline()
         assert line.startswith("digits, release 1: http://127.0.0.1:")
         url = line.split()[3]
-        with urllib.request.urlopen(url + "bundle/manifest.json", timeout=60) as answer:
+        with urllib.request.urlopen(url + "bundle/manifest.json", timeout=180) as answer:
             assert json.load(answer)["name"] == "digits"
         child.send_signal(signal.SIGINT)
         assert child.wait(timeout=90) == 130

@@ -45,7 +45,7 @@ def node():
 def page(node, root):
     """Calls in, the page's answers out."""
     if (
-        subprocess.run([node, "-p", "process.features.typescript"], capture_output=True, timeout=30).stdout
+        subprocess.run([node, "-p", "process.features.typescript"], capture_output=True, timeout=180).stdout
         != b"strip\n"
     ):
         pytest.skip(f"{node} does not run TypeScript: Node 22.18 or later is needed")
@@ -56,7 +56,7 @@ def page(node, root):
             [node, "--input-type=module", "-e", PROGRAM, *sources],
             input=json.dumps(calls).encode(),
             capture_output=True,
-            timeout=60,
+            timeout=180,
         )
         assert done.returncode == 0, done.stderr.decode()
         return json.loads(done.stdout)

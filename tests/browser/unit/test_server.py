@@ -40,7 +40,7 @@ def bundle(tmp_path):
 
 def ask(served, path, method="GET", host=None):
     """Status, headers, body; the path goes out as it is, with its dots."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=180)) as connection:
         connection.putrequest(method, path, skip_host=True)
         if host != "":
             connection.putheader("Host", host or f"127.0.0.1:{served.port}")
@@ -78,7 +78,7 @@ def test_the_manifest_is_served_as_it_is(bundle):
     ("path", "status", "length"), [("/bundle/float32.tflite", 200, "5"), ("/bundle/none", 404, "18")]
 )
 def test_head_says_the_length_and_sends_no_body(bundle, path, status, length):
-    with serve(bundle) as served, socket.create_connection(("127.0.0.1", served.port), timeout=10) as line:
+    with serve(bundle) as served, socket.create_connection(("127.0.0.1", served.port), timeout=180) as line:
         line.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         with line.makefile("rb") as answer:
             head, _, body = answer.read().partition(b"\r\n\r\n")

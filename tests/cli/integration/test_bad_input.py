@@ -13,7 +13,7 @@ import pytest
 
 def edgeloop(*arguments, cwd=None, **env):
     command = [sys.executable, "-m", "edgeloop", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=cwd, env={**os.environ, **env})
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=cwd, env={**os.environ, **env})
 
 
 @pytest.fixture(scope="module")

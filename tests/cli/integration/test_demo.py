@@ -17,7 +17,7 @@ from edgeloop.bundle import read_bundle
 from edgeloop.demo.files import MARK as DEMO_MARK
 from edgeloop.errors import MissingExtra
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 MARK = "EDGELOOP_TEST_MARK"
 
 
@@ -36,7 +36,7 @@ def digits(chromium, device_python, tmp_path_factory):
     """The document of one run on the digits, and its folder."""
     out = tmp_path_factory.mktemp("demo") / "out"
     command = [sys.executable, "-m", "edgeloop", "demo", "-o", str(out), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), out
 
@@ -150,7 +150,7 @@ def test_ctrl_c_ends_every_process_exits_130_and_leaves_no_half_written_file(
         time.sleep(1.5)  # somewhere in the step
         demo.send_signal(signal.SIGINT)
         rest = demo.stderr.read()
-        assert demo.wait(timeout=120) == 130, rest
+        assert demo.wait(timeout=300) == 130, rest
     assert "interrupted" in rest and "Traceback" not in rest
     assert eventually(lambda: not running(mark)), running(mark)
     assert [path.name for path in out.rglob(".*")] == [DEMO_MARK], "a temporary file was left"

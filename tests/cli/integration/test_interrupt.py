@@ -74,7 +74,7 @@ def interrupted(command: list[str], environment: dict, number: signal.Signals, w
         assert eventually(lambda: handles(child.pid, signal.SIGTERM) or child.poll() is not None)
         time.sleep(wait_s)
         child.send_signal(number)
-        _, said = child.communicate(timeout=120)
+        _, said = child.communicate(timeout=300)
     return child.returncode, said.decode()
 
 
@@ -101,7 +101,7 @@ cli.{moment} = interrupted
 sys.argv[1:] = ["cache"]
 __main__.main()
 """
-    done = subprocess.run([sys.executable, "-c", patched], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", patched], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (INTERRUPTED, start.LINE.decode())
 
 
@@ -130,5 +130,5 @@ def test_what_a_killed_command_left_goes_with_the_next(root, device_python, tmp_
         child.wait(60)
     os.utime(folder, (0, 0))
     assert folder.is_dir()
-    subprocess.run([*command, f"local:{device_python}"], env=environment, capture_output=True, check=True, timeout=120)
+    subprocess.run([*command, f"local:{device_python}"], env=environment, capture_output=True, check=True, timeout=300)
     assert not list(temporary.iterdir())

@@ -93,7 +93,7 @@ def converted(shared, digits, tmp_path_factory):
     model = shared / "models" / "mnist_conv_fc" / "conv_fc_mnist.tflite"
     data = ["--calibration", folder / "digits.npz", "--schemes", "float32,int8", "--to", "tflite"]
     command = [sys.executable, "-m", "edgeloop", "convert", model, "-o", folder / "m", *data]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return folder / "m"
 
@@ -276,7 +276,7 @@ def test_run_answers_on_the_device_as_the_source_did(devices, converted, name):
     inputs, expected = (next(iter(arrays.values())) for arrays in read_reference(read_bundle(converted)))
     command = [sys.executable, "-m", "edgeloop", "run", devices[name].device.name, "--slot", "digits", "--input", "-"]
     lines = "".join(json.dumps(x.tolist()) + "\n" for x in inputs)
-    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(a["n"], a["release"], a["variant"]) for a in answers] == [(n, 1, "float32") for n in range(1, 17)]

@@ -145,7 +145,7 @@ def test_the_device_environment_has_no_tensorflow(device_python):
         assert running.probe().tensorflow is False
     import subprocess
 
-    done = subprocess.run([device_python, "-c", "import tensorflow"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([device_python, "-c", "import tensorflow"], capture_output=True, text=True, timeout=180)
     assert "No module named 'tensorflow'" in done.stderr
 
 

@@ -35,7 +35,7 @@ def test_a_python_without_anything_is_exit_7_with_what_to_paste(tmp_path, monkey
     bare.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -I -S "$@"\n')  # -S: no site-packages
     bare.chmod(0o755)
     command = [sys.executable, "-m", "edgeloop", "check", f"local:{bare}", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 7, done.stderr
     (device,) = json.loads(done.stdout)["devices"]
     lacks = {check["check"]: check["advice"] for check in device["checks"] if check["state"] == "lacks"}

@@ -270,7 +270,7 @@ def test_a_key_that_cannot_sign_says_why_and_nothing_is_asked(tmp_path, signer):
     bundle = read_bundle(release(tmp_path, 1))
     locked = tmp_path / "locked"
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "a secret", "-f", locked]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=180)
     (tmp_path / "no-key").write_text("nothing")
     signer[0].chmod(0o644)
     reasons = {

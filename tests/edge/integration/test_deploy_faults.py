@@ -272,7 +272,7 @@ def test_a_truncated_upload_is_never_taken_for_a_whole_one(local, releases):
     bundle = releases(1)
     staged = local.home / "slots" / NAME / "staging" / "int8.tflite"
     command = [sys.executable, "-c", DEPLOYER, "6", "deploy", str(bundle), "--to", local.device.name]
-    subprocess.run([*command, "--variant", "int8", "--runtime", "litert"], capture_output=True, timeout=60)
+    subprocess.run([*command, "--variant", "int8", "--runtime", "litert"], capture_output=True, timeout=180)
     assert eventually(lambda: not local.processes()) and staged.is_file() and version_on(local.home) is None
     staged.write_bytes(staged.read_bytes()[:-1])
     (outcome,) = deploy(bundle, [local.device], OPTIONS)
@@ -309,7 +309,7 @@ def test_a_full_disk_is_exit_11_and_what_runs_there_stays(local, releases, tmp_p
     steps = "; ".join(f"{edgeloop} {bundle} {to}; echo $?" for bundle in (small, large, small, next_one))
     local.home.mkdir()
     mounted = ["unshare", "-rm", "sh", "-c", f"mount -t tmpfs -o size=2m none {local.home} && "]
-    allowed = subprocess.run([*mounted[:-1], mounted[-1] + "true"], capture_output=True, timeout=60).returncode == 0
+    allowed = subprocess.run([*mounted[:-1], mounted[-1] + "true"], capture_output=True, timeout=180).returncode == 0
     limited = ["sh", "-c", "ulimit -f 4096; "]  # POSIX: of 512 bytes
     command = mounted if allowed else limited
     with owned([*command[:-1], command[-1] + steps], stdout=subprocess.PIPE) as child:

@@ -74,7 +74,7 @@ print(json.dumps(seen))
 @pytest.fixture(scope="module")
 def namespaces():
     """Skips where nobody may mount anything."""
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, timeout=30).returncode:
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, timeout=180).returncode:
         pytest.skip("no user namespaces: a test cannot have a file system of its own")
 
 
@@ -96,13 +96,13 @@ def test_a_disk_that_refuses_is_exit_11_and_what_runs_there_stays(
     disk.mkdir()
     for version in (1, 2, 3):
         release(tmp_path / "bundles", version)
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True, timeout=60)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True, timeout=180)
     signers.write_text(f"me {(tmp_path / 'key.pub').read_text()}")
     command = ["unshare", "-rm", sys.executable, "-c", PROGRAM, how, disk, tmp_path / "bundles", signers]
     environment = {**os.environ, "EDGELOOP_HOME": str(disk / "home"), "EDGELOOP_FLEET": str(tmp_path / "fleet.json")}
     sample = subprocess.PIPE
     with owned([*command, f"local:{device_python}"], stdin=sample, stdout=sample, env=environment) as child:
-        said, _ = child.communicate(b"[0, 0, 0, 0]\n", timeout=120)
+        said, _ = child.communicate(b"[0, 0, 0, 0]\n", timeout=300)
     seen = json.loads(said.splitlines()[-1])
     codes = [(verb, code) for verb, code, _, _ in seen]
     refused = [("deploy", 11), ("enroll", 11), ("rollback", 11)]

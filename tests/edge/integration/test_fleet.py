@@ -132,7 +132,7 @@ def test_a_rollout_that_was_killed_resumes_and_deploys_nothing_twice(new_fleet, 
         bundle = release(tmp_path, version)
         words = ["deploy", bundle, "--to", file, "--waves", "canaries,3,100%", "--probation", "1"]
         command = [sys.executable, "-c", KILLED, step, when, str(n), *map(str, words)]
-        assert subprocess.run(command, capture_output=True, timeout=120).returncode == -signal.SIGKILL
+        assert subprocess.run(command, capture_output=True, timeout=300).returncode == -signal.SIGKILL
         assert eventually(lambda: not any(one.processes() for one in there.values()), 60)
         before = {name: _installed(one.home, version) for name, one in there.items()}
         kept = {row.name for row in read_history().rows if (row.version, row.result) == (version, "committed")}

@@ -78,7 +78,7 @@ class Load:
             thread.join(120)
 
     def _ask(self, own):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=180)
         with contextlib.closing(connection):
             while not self._stop.is_set():
                 try:

@@ -266,7 +266,7 @@ def test_the_packed_program_has_all_that_keeping_releases_needs():
     """-S: without this checkout, which an editable install would lend it."""
     numpy = str(Path(np.__file__).parent.parent)
     command = [sys.executable, "-I", "-S", "-c", PACKED.format(numpy=numpy), local_program()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
@@ -407,7 +407,7 @@ def test_the_keeper_of_releases_never_reads_a_reference(reference, outcome, tmp_
         raw["files"][REFERENCE] = {"bytes": len(data), "sha256": digest(bundle / REFERENCE)}
         (bundle / MANIFEST).write_bytes(canonical_json(raw))
     command = [sys.executable, "-c", KEEPER, bundle, tmp_path / "home"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found[0] == outcome[0] and outcome[1] in found[1]

@@ -71,7 +71,7 @@ def published(tmp_path, keys):
         if key:
             command = ["ssh-keygen", "-q", "-Y", "sign", "-f", keys / key, "-n", "edgeloop-bundle", bundle / MANIFEST]
             (bundle / SIGNATURE).unlink(missing_ok=True)
-            subprocess.run(command, check=True, capture_output=True, timeout=60)
+            subprocess.run(command, check=True, capture_output=True, timeout=180)
         return publish(bundle, tmp_path / "registry").folder
 
     return make
@@ -442,7 +442,9 @@ def test_a_server_must_show_a_certificate_of_the_authority_that_was_named(pullin
         file = tmp_path / name
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         command += ["-days", "2", "-subj", "/CN=registry", "-addext", f"subjectAltName={subject}"]
-        subprocess.run([*command, "-keyout", file, "-out", tmp_path / "c"], check=True, capture_output=True, timeout=60)
+        subprocess.run(
+            [*command, "-keyout", file, "-out", tmp_path / "c"], check=True, capture_output=True, timeout=180
+        )
         file.write_bytes(file.read_bytes() + (tmp_path / "c").read_bytes())
         return file
 

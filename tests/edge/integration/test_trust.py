@@ -43,7 +43,7 @@ def signer(keys: Path, name: str = "ours", options: str = "", principal: str = "
 def sign(bundle: Path, key: Path, namespace: str = "edgeloop-bundle") -> Path:
     (bundle / SIGNATURE).unlink(missing_ok=True)
     command = ["ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", namespace, bundle / MANIFEST]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=180)
     return bundle
 
 

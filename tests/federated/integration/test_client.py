@@ -42,7 +42,7 @@ def test_a_client_trains_without_tensorflow_even_where_tensorflow_is_installed(t
     (tmp_path / "t.tflite").write_bytes(to_trainable(model))
     np.savez(tmp_path / "shard.npz", x=np.zeros((5, 8), np.float32), y=np.array([0, 1, 2, 0, 1]))
     command = [sys.executable, "-I", "-c", CLIENT, str(tmp_path / "t.tflite"), str(tmp_path / "shard.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     metrics, arrays, loaded = json.loads(done.stdout.splitlines()[-1])
     assert (metrics["num-examples"], metrics["device"], arrays) == (5, 0, ["w000", "w001"])
@@ -63,7 +63,7 @@ message.metadata.__dict__["_message_id"] = "1"
 reply = app(message, Context(1, 1, {"device": 3, "shard": "a.npz"}, RecordDict(), {}))
 print(json.dumps([list(reply.content), dict(reply.content["error"])]))
 """
-    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     records, error = json.loads(done.stdout.splitlines()[-1])
     assert records == ["error"] and error["device"] == "3"
@@ -73,7 +73,7 @@ print(json.dumps([list(reply.content), dict(reply.content["error"])]))
 
 def test_the_device_environment_has_no_tensorflow(device_python):
     command = [str(device_python), "-I", "-c", "import edgeloop.federated.device.client_app, tensorflow"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert "ModuleNotFoundError: No module named 'tensorflow'" in done.stderr
 
 
