@@ -152,6 +152,11 @@ VERBS = {
         "edgeloop.federated.commands.run:run",
         "Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine.",
     ),
+    "federate join": Verb(
+        Panel.FEDERATE,
+        "edgeloop.federated.commands.join:join",
+        "Join a federation as a device: train on local data in each round, until interrupted.",
+    ),
     "browse": Verb(
         Panel.BROWSER,
         "edgeloop.browser.command:browse",

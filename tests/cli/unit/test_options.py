@@ -101,7 +101,7 @@ def test_runtimes_are_those_of_the_table():
 def test_a_summary_is_one_sentence_that_begins_with_a_verb(name):
     summary = VERBS[name].summary
     assert summary.endswith(".") and len(summary) <= 120
-    assert summary.split()[0] in BEGINNINGS | {"Create", "Forecast", "Install", "Search"}
+    assert summary.split()[0] in BEGINNINGS | {"Create", "Forecast", "Install", "Join", "Search"}
 
 
 @pytest.mark.parametrize("name", VERBS)

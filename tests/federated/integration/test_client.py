@@ -28,7 +28,7 @@ arrays = {name: Array(array) for name, array in Trainer(model).get_weights().ite
 content = RecordDict({"arrays": ArrayRecord(arrays), "config": ConfigRecord(config)})
 message = Message(content, dst_node_id=1, message_type="train")
 message.metadata.__dict__["_message_id"] = "1"
-reply = app(message, Context(1, 1, {"device": 0, "shard": sys.argv[2]}, RecordDict(), {}))
+reply = app(message, Context(1, 1, {"device": 0, "data": sys.argv[2]}, RecordDict(), {}))
 loaded = sorted({name.partition(".")[0] for name in sys.modules})
 print(json.dumps([dict(reply.content["metrics"]), sorted(reply.content["arrays"]), loaded]))
 """
@@ -60,7 +60,7 @@ from edgeloop.federated.device.client_app import app
 TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
 message = Message(RecordDict({"config": ConfigRecord({"model": b"m", "sha256": "0" * 64})}), 1, "train")
 message.metadata.__dict__["_message_id"] = "1"
-reply = app(message, Context(1, 1, {"device": 3, "shard": "a.npz"}, RecordDict(), {}))
+reply = app(message, Context(1, 1, {"device": 3, "data": "a.npz"}, RecordDict(), {}))
 print(json.dumps([list(reply.content), dict(reply.content["error"])]))
 """
     done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=180)
@@ -78,7 +78,7 @@ def test_the_device_environment_has_no_tensorflow(device_python):
 
 
 def test_a_model_that_is_not_the_servers_is_refused():
-    from edgeloop.federated.device.client_app import checked_model
+    from edgeloop.federated.device.participant import checked_model
 
     assert checked_model(b"model", hashlib.sha256(b"model").hexdigest()) == b"model"
     with pytest.raises(IntegrityError, match="the server sent 0000"):
@@ -87,7 +87,7 @@ def test_a_model_that_is_not_the_servers_is_refused():
 
 @pytest.mark.parametrize("name", ["x", "features", "in/features"])
 def test_a_lone_input_may_go_by_its_name_or_as_x(tmp_path, name):
-    from edgeloop.federated.device.client_app import read_shard
+    from edgeloop.federated.device.data.npz import read_shard
 
     np.savez(tmp_path / "shard.npz", **{name: np.ones((2, 8)), "y": np.array([0, 1])})
     inputs, y = read_shard(tmp_path / "shard.npz", ("features",))
@@ -108,7 +108,7 @@ def test_a_lone_input_may_go_by_its_name_or_as_x(tmp_path, name):
     ],
 )
 def test_a_file_that_is_no_shard_is_named(tmp_path, content, says):
-    from edgeloop.federated.device.client_app import read_shard
+    from edgeloop.federated.device.data.npz import read_shard
 
     path = tmp_path / "shard.npz"
     if isinstance(content, bytes):

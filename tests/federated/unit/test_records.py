@@ -9,8 +9,9 @@ import pytest
 
 from edgeloop.bundle import Manifest
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
+from edgeloop.federated.device.connection.stock import toml_value
 from edgeloop.federated.network import processes
-from edgeloop.federated.network.app import toml_text, write_app
+from edgeloop.federated.network.app import write_app
 from edgeloop.federated.rounds.records import (
     ROUNDS,
     ClientRecord,
@@ -108,7 +109,7 @@ def test_options_that_cannot_be_are_refused(files, wrong, error, says):
 def test_shards_run_in_the_environments_by_turns(monkeypatch):
     monkeypatch.setattr(processes, "program", lambda python, name: name)  # Flower itself may not be here
     devices = [Device(name, Path(name, "python")) for name in ("a", "b")]
-    found = processes.commands(devices, [Path(f"{k}.npz") for k in range(3)], 1, [2, 3, 4])
+    found = processes.commands(devices, [Path(f"{k}.npz") for k in range(3)], 1, Path("work"))
     assert [str(found[f"device-{k}"][0]) for k in range(3)] == ["a/python", "b/python", "a/python"]
 
 
@@ -125,7 +126,7 @@ def test_a_bundle_that_devices_cannot_train_is_refused_before_anything_starts(fi
     "path", ["/data/a.npz", "/my data/b.npz", '/o"dd/c.npz', "/o'dd/d.npz", "/back\\slash\\", "/é/日本"]
 )
 def test_any_path_reaches_flower_unchanged(path):
-    config = f"device=0 shard={toml_text(path)}"
+    config = f"device=0 shard={toml_value(path)}"
     # the pattern of flwr.common.config.parse_config_args (1.41), which is stricter than TOML
     pairs = re.findall(r"(\S+?)=(\'[^\']*\'|\"[^\"]*\"|\S+)", config)
     assert tomllib.loads("\n".join(f"{key} = {value}" for key, value in pairs)) == {"device": 0, "shard": path}

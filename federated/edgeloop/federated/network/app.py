@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from edgeloop.federated.device.connection.stock import toml_value
 
 CONNECTION = "edgeloop"  # the name of our SuperLink in Flower's config.toml
 
@@ -35,7 +36,7 @@ def write_app(work: Path) -> Path:
     """The app of a run; its ServerApp finds everything else in `work`."""
     app = work / "app"
     app.mkdir()
-    (app / "pyproject.toml").write_text(APP.format(work=toml_text(str(work))))
+    (app / "pyproject.toml").write_text(APP.format(work=toml_value(str(work))))
     return app
 
 
@@ -45,9 +46,3 @@ def write_connection(home: Path, port: int) -> None:
         f'[superlink]\ndefault = "{CONNECTION}"\n\n'
         f'[superlink.{CONNECTION}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     )
-
-
-def toml_text(text: str) -> str:
-    """A TOML string without an inner quote: Flower's --node-config ends a value at the next one, escaped or not."""
-    inner = json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', "\\u0022")
-    return f'"{inner}"'

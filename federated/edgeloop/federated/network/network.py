@@ -1,4 +1,4 @@
-"""Flower's processes on this machine: one SuperLink and one SuperNode per shard, on loopback, for one run."""
+"""Flower's processes on this machine: one SuperLink and one device per shard, on loopback, for one run."""
 
 from __future__ import annotations
 
@@ -122,12 +122,12 @@ def network(devices: Sequence[Device], shards: Sequence[Path]) -> Iterator[Netwo
     Raises:
         MissingExtra: Flower is not installed here or in the device environment.
     """
-    port, *ports = free_ports(1 + len(shards))
+    (port,) = free_ports(1)
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(temporary_folder()))
         write_connection(home(work, "flwr"), port)
         running = Network(work, port, tuple(devices), tuple(shards))
-        for name, (python, command) in commands(devices, shards, port, ports).items():
+        for name, (python, command) in commands(devices, shards, port, work).items():
             log = stack.enter_context((work / f"{name}.log").open("wb"))
             settings = environment(python, home(work, name))
             # a short grace: their state is in memory and nobody will read it again

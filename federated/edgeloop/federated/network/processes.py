@@ -2,24 +2,27 @@
 
     flower-superlink     from edgeloop's own environment; takes a run, passes messages on
     flower-superexec     beside it; starts the run's ServerApp
-    flower-supernode     from the device environment, one per shard; starts a ClientApp for every message
+    agent.pyz            a device, in the device environment, one per shard: connection and training in one process
 
 All listen on loopback, and write nothing to the user's home.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgeloop.errors import MissingExtra
-from edgeloop.federated.network.app import toml_text
 from edgeloop.runtime.device import Device
+from edgeloop.runtime.program import ISOLATED, local_program
+
+POLL_S = 0.1  # between two questions of a device whether there is work
 
 
-def commands(devices: Sequence[Device], shards: Sequence[Path], port: int, ports: Sequence[int]) -> dict[str, tuple]:
+def commands(devices: Sequence[Device], shards: Sequence[Path], port: int, work: Path) -> dict[str, tuple]:
     """Name of each process: the Python of its environment, and its command line."""
     here, address = Path(sys.executable), f"127.0.0.1:{port}"
     link = ["--insecure", "--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
@@ -30,10 +33,12 @@ def commands(devices: Sequence[Device], shards: Sequence[Path], port: int, ports
         "serverapp": (here, [program(here, "flower-superexec"), "--insecure", "--runtime-api-address", address]),
     }
     for index, shard in enumerate(shards):
-        node = ["--insecure", "--superlink", address, "--host", "127.0.0.1", "--port", str(ports[index])]
-        config = ["--node-config", f"device={index} shard={toml_text(str(shard.absolute()))}"]
         python = devices[index % len(devices)].python
-        found[f"device-{index}"] = (python, [program(python, "flower-supernode"), *node, *config])
+        program(python, "flower-supernode")  # Flower is there
+        own = {"data": str(shard.absolute()), "device": index, "state": str(work / f"device-{index}")}
+        options = json.dumps({"url": address, "insecure": True, "poll_s": POLL_S, **own})
+        module = [str(local_program()), "federated.device.join"]
+        found[f"device-{index}"] = (python, [str(python), *ISOLATED, *module, options])
     return found
 
 

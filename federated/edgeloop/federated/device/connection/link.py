@@ -1,0 +1,102 @@
+"""Where a SuperLink is and how a device proves who it is."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from edgeloop.errors import DataError, OptionsError, one_line
+
+PORT = 9092  # Flower's own
+FORM = "Expected HOST:PORT, or https://HOST:PORT."
+
+
+@dataclass(frozen=True)
+class Link:
+    """One SuperLink as a device sees it.
+
+    Attributes:
+        address: HOST:PORT.
+        insecure: Plain HTTP: nothing is encrypted, and neither side is checked.
+        certificate: The root certificates (PEM) that the server's own must lead to; None: those of the system.
+        key: File of the device's EC private key in OpenSSH's format; None: a new identity with each start.
+    """
+
+    address: str
+    insecure: bool = False
+    certificate: str | None = None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.insecure and self.certificate:
+            raise OptionsError(
+                "--insecure is given, and so is --root-certificate", advice="Pass one of them: plain HTTP has no TLS."
+            )
+
+    def root_certificates(self) -> str | None:
+        """The PEM text.
+
+        Raises:
+            DataError: No such file, or no certificate in it.
+        """
+        if self.certificate is None:
+            return None
+        try:
+            with open(self.certificate, encoding="ascii") as file:
+                text = file.read(1 << 20)
+        except (OSError, UnicodeDecodeError) as e:
+            raise DataError(
+                f"{self.certificate} cannot be read ({e})", advice="Pass the root certificates as a PEM file."
+            ) from e
+        if "-----BEGIN CERTIFICATE-----" not in text:
+            raise DataError(f"{self.certificate} holds no certificate", advice="Pass a PEM file: BEGIN CERTIFICATE.")
+        return text
+
+    def private_key(self) -> Any:
+        """The EC key of `key`.
+
+        Raises:
+            DataError: No such file, no private key, or one of another kind.
+        """
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+        from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+        advice = "Make one: ssh-keygen -t ecdsa -b 384 -N '' -f device-key"
+        try:
+            with open(str(self.key), "rb") as file:
+                found = load_ssh_private_key(file.read(1 << 16), None)
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as e:
+            raise DataError(
+                f"{self.key} is no private key of OpenSSH without passphrase ({one_line(e)})", advice=advice
+            ) from e
+        if not isinstance(found, EllipticCurvePrivateKey):
+            raise DataError(f"{self.key} is no EC key, and Flower takes no other kind", advice=advice)
+        return found
+
+
+def parse_link(url: str, *, insecure: bool, certificate: str | None, key: str | None) -> Link:
+    """The link of what a user writes.
+
+    Raises:
+        OptionsError: No address, or http:// without --insecure.
+        DataError: A file of it cannot be read.
+    """
+    match = re.fullmatch(r"(?:(https?)://)?(\[[0-9a-fA-F:.]+\]|\w[\w.-]*)(?::(\d{1,5}))?/?", url)
+    if match is None or not 0 < int(match[3] or PORT) < 65536:
+        raise OptionsError(f"{url!r} is not the address of a server", advice=FORM)
+    if match[1] == "http" and not insecure:
+        raise OptionsError(
+            f"{url} is plain HTTP: whoever is on the way can read and change the weights",
+            advice="Pass https://, or --insecure on a network that you trust.",
+        )
+    if match[1] == "https" and insecure:
+        raise OptionsError(f"{url} is given, and so is --insecure", advice="Leave out one of them.")
+    files = [None if name is None else os.path.abspath(os.path.expanduser(name)) for name in (certificate, key)]
+    link = Link(f"{match[2]}:{match[3] or PORT}", insecure, *files)
+    link.root_certificates()
+    if link.key:
+        link.private_key()
+    return link

@@ -1,0 +1,111 @@
+"""A device as one process: Flower's connection and the training in it.
+
+python agent.pyz federated.device.join '{"url": "127.0.0.1:9092", "insecure": true, "data": "a.npz", "device": 0}'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from edgeloop.atomic import make_folder
+from edgeloop.errors import EdgeloopError, MissingExtra, OptionsError
+from edgeloop.federated.device.connection.link import Link, parse_link
+from edgeloop.processes.file_lock import exclusive
+from edgeloop.progress import Say
+from edgeloop.runtime.agent.paths import resolved
+
+TESTED = ("1.41.0", "1.42.0")  # of Flower: those whose internal names connection/fleet.py was tried on
+STATE = "federated"  # the folder below EDGELOOP_HOME
+QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+
+
+@dataclass(frozen=True)
+class JoinOptions:
+    """A device's place and data.
+
+    Attributes:
+        link: The server.
+        data: Its data set; it is read here and never sent.
+        device: A number that shows in replies, for a fleet on one machine.
+        state: Folder for what the device keeps; relative to EDGELOOP_HOME.
+        poll_s: Seconds between two questions whether there is work.
+    """
+
+    link: Link
+    data: str
+    device: int = 0
+    state: str = STATE
+    poll_s: float = 1.0
+
+
+def flower_version() -> str:
+    """Of the Flower that is installed.
+
+    Raises:
+        MissingExtra: None is.
+    """
+    try:
+        return version("flwr")
+    except PackageNotFoundError as e:
+        raise MissingExtra("Flower is not installed", advice="Run: pip install 'edgeloop[federated]'") from e
+
+
+def join(options: JoinOptions, say: Say) -> None:
+    """Take part in rounds until interrupted.
+
+    Raises:
+        EdgeloopError: The server refuses the device, its data is bad, or Flower is missing.
+    """
+    os.environ.update(QUIET)
+    if flower_version() not in TESTED:
+        from edgeloop.federated.device.connection.stock import run_supernode
+
+        run_supernode(options.link, {"data": options.data, "device": options.device}, say)
+        return
+    from edgeloop.federated.device.connection.fleet import Fleet
+    from edgeloop.federated.device.connection.refusals import reason, refusal
+    from edgeloop.federated.device.connection.supervise import Waits, serve
+    from edgeloop.federated.device.participant import Participant
+
+    state = resolved(options.state)
+    make_folder(state)
+    with _held(state):
+        fleet = Fleet(options.link, os.path.join(state, "node.json"))
+        participant = Participant(options.data, options.device)
+        serve(
+            fleet,
+            participant.answer,
+            lambda error, joined: refusal(error, options.link, joined=joined),
+            reason,
+            say,
+            Waits(poll=options.poll_s),
+        )
+
+
+@contextlib.contextmanager
+def _held(state: str) -> Iterator[None]:
+    """One process a folder: two would be one node."""
+    try:
+        with exclusive(os.path.join(state, "lock"), timeout_s=0):
+            yield
+    except TimeoutError as e:
+        raise OptionsError(
+            f"another device uses {state}", advice="End it, or give each device a folder of its own: --state DIR."
+        ) from e
+
+
+def main(arguments: list[str]) -> None:
+    """The loopback device of `federate run`: options as JSON, progress on stderr."""
+    given = json.loads(arguments[0])
+    link = parse_link(given.pop("url"), insecure=given.pop("insecure"), certificate=None, key=None)
+    try:
+        join(JoinOptions(link, **given), lambda sentence: print(sentence, file=sys.stderr, flush=True))
+    except EdgeloopError as e:
+        print(e, file=sys.stderr)
+        sys.exit(e.exit_code)
