@@ -38,8 +38,8 @@ class Participant:
         try:
             content = self._trained(message.content)
         except Exception as e:  # whatever it is, the server has to know why it gets no update
-            failed = {ERROR: json.dumps(error_to_json(e)), DEVICE: str(self.device)}
-            content = RecordDict({ERROR: ConfigRecord(failed)})
+            failed = ConfigRecord({ERROR: json.dumps(error_to_json(e)), DEVICE: str(self.device)})
+            content = RecordDict({ERROR: failed})
         return Message(content, reply_to=message)
 
     def _trained(self, asked: RecordDict) -> RecordDict:
@@ -55,8 +55,10 @@ class Participant:
         except DataError as e:
             raise e if e.where or self.data in e.found else e.at(self.data) from e
         arrays = ArrayRecord({name: Array(array) for name, array in trainer.get_weights().items()})
-        metrics = {EXAMPLES: done.examples, LOSS: done.loss[-1], SECONDS: done.seconds, DEVICE: self.device}
-        return RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)})
+        metrics = MetricRecord(
+            {EXAMPLES: done.examples, LOSS: done.loss[-1], SECONDS: done.seconds, DEVICE: self.device}
+        )
+        return RecordDict({"arrays": arrays, "metrics": metrics})
 
     def _model(self, model: bytes, sha256: str) -> Trainer:
         if self._trainer is None or self._loaded != sha256:

@@ -163,7 +163,7 @@ class Fleet:
 
     @property
     def _node(self) -> Node:
-        return Node(node_id=self.node_id)
+        return Node(node_id=self.node_id or 0)
 
     def _joined(self, node_id: int) -> None:
         self.node_id = node_id
