@@ -18,7 +18,7 @@ from edgeloop.errors import EdgeloopError
 
 TFLITE = (Scheme.FLOAT32, Scheme.FLOAT16, Scheme.DYNAMIC, Scheme.INT8, Scheme.INT16X8, Scheme.INT4)
 COLUMNS = (*(scheme.value for scheme in TFLITE), "onnx", "onnx-int8", "tfjs", "trainable")
-NOT_BY_DEFAULT = ("int16x8", "int4", "trainable")  # the default writes whichever of the other forms it can
+NOT_BY_DEFAULT = ("int16x8", "int4", "onnx-int8", "trainable")  # the default writes whichever of the others it can
 YES, NO = "yes", "no"
 MARKS = "<!-- rows: written by tests/convert/integration/test_format_support.py -->", "<!-- end of rows -->"
 NETS = {net.name: net for net in layer_nets()}
@@ -31,7 +31,8 @@ def alone(column, net, inputs):
     if column == "tfjs":
         return ConvertOptions(to=(Format.TFJS,), reference=False)
     if column.startswith("onnx"):
-        return ConvertOptions(to=(Format.ONNX,), calibration=inputs if "int8" in column else None, reference=False)
+        data = {"calibration": inputs, "schemes": (Scheme.INT8,)} if "int8" in column else {}
+        return ConvertOptions(to=(Format.ONNX,), reference=False, **data)
     trainable = TrainableOptions(batch=net.batch or 16) if column == "trainable" else None
     schemes = (Scheme.FLOAT32 if trainable else Scheme(column),)
     return ConvertOptions(

@@ -24,7 +24,7 @@ def in_integers(quantized: bytes) -> bytes:
         return quantized
     tree, changed = read_tree(quantized), False
     for edit in edits(tree):
-        for rule in (_sizes, _casts, _fills, _one_hots, _sandwiches):
+        for rule in (_sizes, _casts, _fills, _float_one_hots, _one_hots, _sandwiches):
             rule(edit)
         changed = edit.tidied() or changed
     return write_tree(without_unused_codes(tree)) if changed else quantized
@@ -78,6 +78,28 @@ def _one_hots(edit: GraphEdit) -> None:
                 continue
             value = (steps.astype(np.float64) - given.quantization.zeroPoint[0]) * given.quantization.scale[0]
             edit.read_instead(op, op.inputs[place], _stored(edit, value, op.outputs[0], word))
+
+
+def _float_one_hots(edit: GraphEdit) -> None:
+    """A ONE_HOT that is quantized next, of a number and 0: of the integers 127 and 0, for its kernel has no 16 bits."""
+    for op in edit.operators("ONE_HOT"):
+        numbers = [edit.constant(i) for i in op.inputs[2:]]
+        readers = edit.readers(op.outputs[0])
+        if any(v is None for v in numbers) or not edit.is_float(op.outputs[0]) or edit.is_output(op.outputs[0]):
+            continue
+        on, off = (float(np.ravel(v)[0]) for v in numbers if v is not None)
+        if (on == 0) == (off == 0) or not readers or any(edit.kind(reader) != "QUANTIZE" for reader in readers):
+            continue
+        name = edit.tensor(op.outputs[0]).name
+        out = edit.add_like(op.outputs[0], edit.schema.TensorType.INT8, name + b"/int8")
+        edit.tensor(out).quantization = edit.schema.QuantizationParametersT(
+            scale=np.array([abs(on + off) / 127], np.float32), zeroPoint=np.zeros(1, np.int64)
+        )
+        both = [_stored(edit, np.array(value), out, word) for value, word in ((on, b"/on"), (off, b"/off"))]
+        for reader in readers:
+            edit.read_instead(reader, op.outputs[0], out)
+        edit.become(op, "ONE_HOT", [*op.inputs[:2], *both], op.builtinOptions)
+        op.outputs = [out]
 
 
 def _integers(edit: GraphEdit) -> dict[int, Any]:

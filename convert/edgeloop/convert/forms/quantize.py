@@ -20,6 +20,7 @@ from edgeloop.convert.forms.ends import with_outputs
 from edgeloop.convert.forms.float_operators import FloatOperator, float_operators, listed
 from edgeloop.convert.forms.int16_graph import LEAST, MARGIN
 from edgeloop.convert.forms.integer_kernels import in_integers
+from edgeloop.convert.forms.joins import with_joined_ranges
 from edgeloop.convert.forms.masks import Ranges, with_near_masks
 from edgeloop.convert.forms.recipes import Io, recipe
 from edgeloop.convert.forms.rewrite import for_integers
@@ -168,6 +169,8 @@ def _second(float32: bytes, scheme: Scheme, calibration: Calibration, io: Io) ->
 def _ready(float32: bytes, ranges: Ranges, scheme: Scheme) -> tuple[bytes, Ranges]:
     """What the quantizers get: rewritten by what the ranges say, and these as wide as the scheme wants them."""
     float32, ranges = with_near_masks(float32, ranges)
+    if scheme is Scheme.INT8:
+        ranges = with_joined_ranges(float32, ranges)
     if scheme is Scheme.INT16X8:
         float32, ranges = for_int16(float32, ranges)
         ranges = {name: {"min": MARGIN * r["min"], "max": MARGIN * _above(r)} for name, r in ranges.items()}
