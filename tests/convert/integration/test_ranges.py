@@ -145,3 +145,31 @@ def test_calibrating_a_residual_net_gives_int8_the_finer_steps(tmp_path):
     np.testing.assert_allclose(exact, np.maximum(x[:, :4] + x[:, 4:], 0), atol=1e-5)
     # the model's input has the wide range's step, 0.4: half of it for each of a and b, and half a step of what follows
     assert np.abs(got - exact).max() < 101 / 255 + 3 * 2 / 255
+
+
+def joined(operators, spans, **ends):
+    """The largest values that the ranges have afterwards, all from 0."""
+    from edgeloop.convert.forms.joins import with_joined_ranges
+
+    given = {n: {"min": np.float32([0]), "max": np.float32([high])} for n, high in spans.items()}
+    found = with_joined_ranges(flatbuffer(operators, **ends), given)
+    return {n: float(both["max"][0]) for n, both in found.items()}
+
+
+@pytest.mark.parametrize("kind", ["CONCATENATION", "PACK"])
+def test_what_is_joined_has_the_range_of_the_whole_unless_another_reader_would_lose_more_than_a_bit(kind):
+    operators = [*BEFORE, ("NEG", ["x"], "c", NONE), (kind, [A, B, "c", "x"], "end", NONE)]
+    operators += [("NEG", [B], "b read", NONE), ("NEG", ["c"], "c read", NONE)]
+    spans = {A: 1, B: 5, "c": 4, "x": 3, "end": 10}
+    # a has no other reader; b loses one bit, c more; x is an input of the model
+    assert joined(operators, spans) == {A: 10, B: 10, "c": 4, "x": 3, "end": 10}
+
+
+def test_a_whole_that_is_joined_again_takes_the_range_of_the_last_with_its_parts():
+    operators = [*BEFORE, ("PACK", [A], "s", NONE), ("CONCATENATION", ["s", B], "end", NONE)]
+    assert joined(operators, {A: 1, B: 2, "s": 1, "end": 2}) == {A: 2, B: 2, "s": 2, "end": 2}
+
+
+def test_an_output_that_is_joined_too_keeps_its_range():
+    operators = [*BEFORE, ("PACK", [A, B], "end", NONE)]
+    assert joined(operators, {A: 1, B: 2, "end": 2}, outputs=("end", A)) == {A: 1, B: 2, "end": 2}

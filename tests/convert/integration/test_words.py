@@ -83,6 +83,77 @@ def test_the_words_of_tf_idf_have_the_weights_that_the_layer_learned(tmp_path, k
     np.testing.assert_allclose(words["idf_weights"], [weights.mean(), *weights], rtol=1e-6)
 
 
+def exported(folder, inputs, outputs):
+    keras.utils.set_random_seed(1)
+    model = keras.Model(inputs, outputs)
+    model.export(str(folder / "m"), verbose=False)
+    return model
+
+
+def test_a_saved_model_of_text_begins_behind_its_table_and_says_what_came_before(tmp_path):
+    text, more = keras.Input((1,), dtype="string", name="text"), keras.Input((2,), name="more")
+    layer = L.TextVectorization(output_sequence_length=4, vocabulary=WORDS)
+    y = L.Flatten()(L.Embedding(5, 3)(layer(text)))
+    model = exported(tmp_path, [text, more], L.Dense(2)(L.Concatenate()([y, more])))
+    source = open_source(tmp_path / "m")
+    ends = {spec.name: (spec.shape, spec.dtype) for spec in source.inputs}
+    assert ends == {"text": ((None, 4), "int64"), "more": ((None, 2), "float32")}
+    text, more = (keras.ops.convert_to_tensor(a) for a in ([["A cat, a DOG!"], ["größe"]], [[0.5, -1.0], [2.0, 3.0]]))
+    expected = np.asarray(model([text, more]))
+    (got,) = source.call({"text": np.asarray(layer(text)), "more": np.asarray(more)}).values()
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    found = json.loads(source.files["vocabulary-text.json"])
+    assert (found["words"], found["unknown"]) == (["", "[UNK]", *WORDS], 1)
+    assert [step["operation"] for step in found["operations"]] == ["StringLower", "StaticRegexReplace", "StringSplitV2"]
+
+
+LOOKUPS = {
+    "numbers": ({}, ["[UNK]", *WORDS]),
+    "hashed": (
+        {"num_oov_indices": 2, "mask_token": ""},
+        ["", "", "", *WORDS],
+    ),  # 0 for nothing, 1 and 2 for the unknown
+    "counted": ({"output_mode": "multi_hot"}, ["[UNK]", *WORDS]),
+}
+
+
+@pytest.mark.parametrize("kind", LOOKUPS)
+def test_a_lookup_of_a_saved_model_is_done_before_the_model(tmp_path, kind):
+    options, words = LOOKUPS[kind]
+    x = keras.Input((6,), dtype="string", name="tag")
+    y = L.StringLookup(vocabulary=WORDS, **options)(x)
+    model = exported(tmp_path, x, L.Dense(2)(y if "output_mode" in options else L.Flatten()(L.Embedding(8, 3)(y))))
+    source = open_source(tmp_path / "m")
+    assert [(spec.shape, spec.dtype) for spec in source.inputs] == [((None, 6), "int64")]
+    assert json.loads(source.files["vocabulary-tag.json"])["words"] == words
+    text = keras.ops.convert_to_tensor([["cat", "dog", "größe", "bird", "cat", "zebra"]])
+    numbers = L.StringLookup(vocabulary=WORDS, **{k: v for k, v in options.items() if k != "output_mode"})(text)
+    (got,) = source.call({"tag": np.asarray(numbers)}).values()
+    np.testing.assert_allclose(got, np.asarray(model(text)), atol=1e-6)
+
+
+def test_what_is_added_to_the_numbers_of_a_table_stays_in_the_model(tmp_path):
+    """The file of words says 2 for c; the row of c is 3."""
+    tf = pytest.importorskip("tensorflow")
+    rows = np.arange(5, dtype=np.float32)
+
+    class Lookup(tf.Module):
+        def __init__(self):
+            super().__init__()
+            words = tf.lookup.KeyValueTensorInitializer(["a", "b", "c"], tf.range(3, dtype=tf.int64))
+            self.table = tf.lookup.StaticHashTable(words, 3)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="s")])
+        def serve(self, s):
+            return {"y": tf.gather(rows, self.table.lookup(s) + 1)}
+
+    module = Lookup()
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.serve})
+    source = open_source(tmp_path / "m")
+    assert json.loads(source.files["vocabulary-s.json"])["words"] == ["a", "b", "c", "[UNK]"]
+    assert source.call({"s": np.int64([2, 3, 0])})["y"].tolist() == [3, 4, 1]
+
+
 def hashed(x):
     return L.Embedding(5, 2)(L.Hashing(5)(x))
 
@@ -94,6 +165,7 @@ def twice(x):
 @pytest.mark.parametrize("layers", [hashed, twice])
 def test_text_that_goes_anywhere_else_is_refused_with_what_to_do(tmp_path, layers):
     x = keras.Input((3,), dtype="string", name="x")
-    saved(tmp_path, x, layers(x))
-    with pytest.raises(ModelError, match=r"the tensor 'x' is text, .* Look words up before the model"):
-        open_source(tmp_path / "m.keras")
+    saved(tmp_path, x, layers(x)).export(str(tmp_path / "m"), verbose=False)
+    for path in (tmp_path / "m.keras", tmp_path / "m"):
+        with pytest.raises(ModelError, match=r"the tensor 'x' is text, .* Look words up before the model"):
+            open_source(path)

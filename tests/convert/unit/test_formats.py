@@ -1,18 +1,22 @@
 """Which formats a conversion writes, by what the user named and what is installed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from edgeloop.bundle import Format
+from edgeloop.bundle import Format, Scheme
 from edgeloop.convert import plan
+from edgeloop.convert.exports import graph_variants
 from edgeloop.convert.exports.graph_variants import no_smaller
 from edgeloop.convert.form import FormLog
 from edgeloop.convert.forms import tfjs_stubs
 from edgeloop.convert.forms.float_operators import FloatOperator, listed
+from edgeloop.convert.forms.onnx_int8 import OnnxInt8
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.sources.source import SourceKind
 from edgeloop.errors import MissingExtra
+from edgeloop.progress import silent
 
 
 @pytest.fixture
@@ -65,9 +69,31 @@ def test_an_int8_file_that_is_not_smaller_says_so_in_bytes():
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "written"),
+    [({}, ["onnx"]), ({"schemes": (Scheme.INT8,)}, ["onnx", "onnx-int8"]), ({"strict": True}, ["onnx", "onnx-int8"])],
+)
+def test_an_int8_onnx_that_saves_nothing_is_left_out_where_nobody_named_int8(monkeypatch, options, written):
+    monkeypatch.setattr(graph_variants, "to_int8", lambda *_: OnnxInt8(data=bytes(9_001), left=()))
+    monkeypatch.setattr(graph_variants.onnx, "to_onnx", lambda *_: bytes(9_000))
+    options, source = (
+        ConvertOptions(calibration=Path("c.npz"), **options),
+        SimpleNamespace(inputs=(), signature="infer"),
+    )
+    plan_ = SimpleNamespace(formats={Format.ONNX}, schemes=(Scheme.INT8,), options=options, calibration=object())
+    notes: list[str] = []
+    made = graph_variants.onnx_variants(source, SimpleNamespace(functional=None), plan_, told(notes), silent)
+    assert [one.variant.id for one in made] == written
+    left_out = (
+        "onnx-int8 was not written: not smaller than the float32 file (9,001 and 9,000 bytes): the model has few "
+        "weights, and int8 adds scales and conversions. Pass --schemes int8 to have it all the same."
+    )
+    assert notes == ([left_out] if len(written) == 1 else [])
+
+
 @pytest.mark.parametrize("states", [False, True])
 def test_without_calibration_int8_is_made_of_a_model_that_states_its_ranges_and_of_no_other(states):
-    from edgeloop.bundle import Kind, Scheme, TensorSpec
+    from edgeloop.bundle import Kind, TensorSpec
     from edgeloop.convert.sources.source_value import Source
 
     x = TensorSpec("x", (None, 3), "float32", Kind.OTHER)

@@ -90,8 +90,11 @@ def at_batch(frozen: FrozenSource, batch: int) -> FrozenGraph:
     return replace(frozen.functional, graph=graph)
 
 
-def freeze(source: Source) -> FrozenSource:
+def freeze(source: Source, *, words: bool = False) -> FrozenSource:
     """The source's signature as a graph. The inputs keep their names and their free dimensions.
+
+    Args:
+        words: Keep tables of words, for what cuts them off.
 
     Raises:
         ModelError: The source is a .tflite, or holds state (a variable it writes, a table).
@@ -124,7 +127,7 @@ def freeze(source: Source) -> FrozenSource:
     inputs = tuple(t.name for t in traced.inputs[: len(specs)])
     outputs = tuple(t.name for t in traced.outputs)
     functional = _frozen(constants, data, inputs, outputs, tables)
-    if has_table(functional.graph):
+    if has_table(functional.graph) and not words:
         raise ModelError(f"{source.path} looks values up in the table {state[0]!r}", advice=LOOKUP)
     return FrozenSource(functional=functional, traced=traced, compiled=compiled, tables=tables)
 

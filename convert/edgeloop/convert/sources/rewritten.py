@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from edgeloop.bundle import TensorSpec
 from edgeloop.convert.sources.source_value import Arrays, Source
 from edgeloop.extras import need
 
 
-def rewritten(source: Source, rewrite: Callable[[Any, Any], None], floats: Collection[str] = ()) -> Source:
+def rewritten(
+    source: Source,
+    rewrite: Callable[[Any, Any], None],
+    floats: Collection[str] = (),
+    *,
+    frozen: Any = None,
+    inputs: Sequence[TensorSpec] = (),
+) -> Source:
     """The source with its frozen graph changed in place by `rewrite(tf, graph_def)`; inputs and outputs of the types
-    `floats` are float32 afterwards."""
+    `floats` are float32 afterwards.
+
+    Args:
+        frozen: The FrozenGraph; None: it is made here.
+        inputs: What the inputs are afterwards; none: the source's own.
+    """
     from edgeloop.convert.forms.freeze import freeze  # which knows Source
 
     tf = need("tensorflow", extra="convert")
-    frozen = freeze(source).functional
+    frozen = frozen or freeze(source).functional
     graph_def = type(frozen.graph)()
     graph_def.CopyFrom(frozen.graph)
     _rename_functions(graph_def)
@@ -29,7 +42,7 @@ def rewritten(source: Source, rewrite: Callable[[Any, Any], None], floats: Colle
         context.add_function_def(function)
     inputs, outputs = (
         tuple(replace(spec, dtype="float32" if spec.dtype in floats else spec.dtype) for spec in side)
-        for side in (source.inputs, source.outputs)
+        for side in (inputs or source.inputs, source.outputs)
     )
 
     def graph(**tensors: Any) -> list[Any]:

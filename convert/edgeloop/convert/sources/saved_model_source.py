@@ -13,6 +13,7 @@ from edgeloop.convert.sources.fake_quant import has_fake_quant, without_fake_qua
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.float32 import floats_of, in_float32
 from edgeloop.convert.sources.identify import SourceKind, source_digest
+from edgeloop.convert.sources.saved_words import without_tables
 from edgeloop.convert.sources.settled_writes import NOTE, WRITE, settle, writes_from_variables_alone
 from edgeloop.convert.sources.source_value import Arrays, Shape, Source, tensor_specs
 from edgeloop.errors import ModelError, one_line
@@ -76,6 +77,7 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
         if not settle(call, source.inputs, function.variables):
             raise _stateful(path, name, written)
         source = replace(source, notes=(NOTE,))
+    source = without_tables(source)
     if has_fake_quant(_nodes(function)):
         source = without_fake_quant(source)
     kinds = floats_of(_nodes(function))
