@@ -55,6 +55,7 @@ def test_an_onnx_file_becomes_every_form_each_proved_on_its_runtimes_and_is_the_
         path, inputs = saved(name, tmp_path / name)
         bundle = convert(path, tmp_path / name / "out", ConvertOptions(calibration=inputs)).bundle
         runtimes = {v.id: set(v.requires.runtimes) for v in bundle.variants}
-        assert set(runtimes) == NETS[name], name
+        useless = {out.id for out in bundle.manifest.left_out if out.reason.startswith("not smaller")}
+        assert set(runtimes) | useless == NETS[name], name
         assert runtimes["float32"] == {"litert", "tflite-runtime"}, name
         assert same(path, tmp_path / name / "out" / "float32.tflite", SameOptions(evaluation=inputs)).same, name

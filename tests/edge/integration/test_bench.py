@@ -196,7 +196,6 @@ def test_inspect_reads_keras_layers_onnx_operators_and_bundles(bundle):
         "dynamic",
         "int8",
         "onnx",
-        "onnx-int8",
         "trainable",
     ]
 
