@@ -17,6 +17,7 @@ import pytest
 from edgeloop.bundle import read_bundle
 from edgeloop.edge.deploy import deploy, known_devices, parallel, rollback, rollout, speed_cache
 from edgeloop.edge.deploy.deploy_result import DeployOptions, DeployStatus
+from edgeloop.edge.deploy.present import of_deploy
 from edgeloop.edge.deploy.waves import failures_allowed, wave_sizes
 from edgeloop.edge.on_device.releases.protocol import COMMITTED, ROLLED_BACK, ActivateReply, DeviceStatus, SlotStatus
 from edgeloop.edge.on_device.variants.variant_choice import (
@@ -539,6 +540,18 @@ def test_a_new_release_goes_through_every_step_in_order(stand_in, bundle):
     assert (outcome.result, outcome.before, outcome.variant, outcome.runtime) == ("committed", None, "int8", "litert")
     assert (outcome.p50_ms, outcome.p90_ms, outcome.sent_bytes, outcome.error) == (1.0, 2.0, 1512, None)
     assert [device.name for device in known_devices.known_devices()] == ["ssh://one"]
+
+
+def test_a_clock_that_is_years_off_is_remarked_however_the_deploy_ends(stand_in, bundle):
+    early = replace(EMPTY, clock_s=1_000_000_000.0)  # 2001-09-09
+    well = one(stand_in, bundle, StandIn(early, ["int8.tflite"], KEPT))
+    failed = one(stand_in, bundle, StandIn(early, [], KEPT, IntegrityError("no signer"), "check"))
+    assert (well.result, failed.result) == ("committed", "failed")
+    for outcome in (well, failed):
+        shown = of_deploy([outcome])
+        assert [note for note in shown.notes if "ssh:one: the device's clock says 2001-09-09, " in note]
+        assert shown.document["devices"][0]["remarks"][0].endswith("Run there: sudo timedatectl set-ntp true")
+    assert one(stand_in, bundle, StandIn(replace(EMPTY, clock_s=time.time()), ["int8.tflite"], KEPT)).remarks == []
 
 
 def test_a_release_that_is_there_already_costs_two_questions(stand_in, bundle):
