@@ -76,8 +76,9 @@ if TYPE_CHECKING:
     from edgeloop.edge.on_device.pull.release_source import SourceAddress
     from edgeloop.edge.run.options import RunOptions
     from edgeloop.edge.run.run import run
+    from edgeloop.federated.rounds.options import RoundsOptions
     from edgeloop.federated.rounds.records import RoundRecord
-    from edgeloop.federated.rounds.run_rounds import RoundsOptions, run_rounds
+    from edgeloop.federated.rounds.run_rounds import run_rounds
     from edgeloop.files.inspect import inspect
     from edgeloop.registry.publish import PublishResult, publish
     from edgeloop.registry.signatures.sign import sign_bundle
@@ -173,7 +174,8 @@ _PLACES = {  # where each name lies; `name:other` where its module calls it othe
     "edgeloop.edge.run.run": ("run",),
     "edgeloop.edge.measure.bench_records": ("Bench",),
     "edgeloop.federated.rounds.records": ("RoundRecord",),
-    "edgeloop.federated.rounds.run_rounds": ("RoundsOptions", "run_rounds"),
+    "edgeloop.federated.rounds.options": ("RoundsOptions",),
+    "edgeloop.federated.rounds.run_rounds": ("run_rounds",),
     "edgeloop.files.inspect": ("inspect",),
     "edgeloop.registry.publish": ("PublishResult", "publish"),
     "edgeloop.registry.signatures.sign": ("sign_bundle",),

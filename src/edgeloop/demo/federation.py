@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.atomic import discard
 from edgeloop.bundle import Bundle
 from edgeloop.cloud.train.train_arrays import accuracy
 from edgeloop.convert.training.trainable import weight_table
@@ -14,8 +15,9 @@ from edgeloop.demo.data import Split
 from edgeloop.demo.state import DemoRun
 from edgeloop.demo.training import fine_tune
 from edgeloop.federated.network.network import Network
+from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.records import RoundRecord
-from edgeloop.federated.rounds.run_rounds import RoundsOptions, run_rounds
+from edgeloop.federated.rounds.run_rounds import run_rounds
 
 
 def federate(
@@ -31,6 +33,7 @@ def federate(
         run.progress("federated rounds", record.round, rounds)
         run.say(f"  round {record.round}    {results[-1]['accuracy']:.1%}")
 
+    discard(run.out / "rounds")  # of an earlier demo in this folder
     run_rounds(bundle.path, _options(run, model, names, flower, rounds), evaluate, flower)
     folded = fine_tune(run, model, parts)
     after = accuracy(folded, parts.test.x, parts.test.y)

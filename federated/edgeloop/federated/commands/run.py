@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from edgeloop.federated.rounds.federation import Federation, ModelTable, read_federation
 from edgeloop.federated.rounds.records import RoundRecord
-from edgeloop.federated.rounds.run_rounds import RoundsOptions, run_rounds
+from edgeloop.federated.rounds.run_rounds import run_rounds
 from edgeloop.result import CommandResult, Table
-from edgeloop.runtime.chosen_devices import parse_devices
 
 
 def run(
     ctx: typer.Context,
-    bundle: Annotated[Path, typer.Argument(help="Train the trainable variant of this bundle.")],
-    shard: Annotated[
-        list[Path],
-        typer.Option(metavar="F.npz", help="Simulate a device that holds this data: inputs by name (or x), and y."),
+    source: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Train the trainable variant of this bundle, or run a .toml file.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Write round-N.npz and rounds.json here.")],
-    rounds: Annotated[int, typer.Option(metavar="N", help="Run N rounds.")] = 3,
-    epochs: Annotated[int, typer.Option(metavar="N", help="Train for N epochs on each device per round.")] = 1,
-    lr: Annotated[float, typer.Option(metavar="RATE", help="Train with this learning rate (SGD) in round 1.")] = 0.05,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Write the run's folder here.")],
+    shard: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="F.npz", help="Simulate a device that holds this data: inputs by name (or x), and y."),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(metavar="N", show_default="3", help="Run N rounds.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", show_default="1", help="Train for N epochs on each device per round.")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", show_default="0.05", help="Train with this learning rate (SGD) in round 1."),
+    ] = None,
     lr_decay: Annotated[
-        float, typer.Option(metavar="FACTOR", help="Multiply the learning rate by this after each round.")
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(metavar="N", help="Shuffle the data with this seed.")] = 0,
+        float | None,
+        typer.Option(metavar="FACTOR", show_default="1", help="Multiply the learning rate by this after each round."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", show_default="0", help="Shuffle the data with this seed.")
+    ] = None,
     on: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,33 +48,49 @@ def run(
             "several, the shards take turns.",
         ),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Read the journal of an interrupted run, and go on after its last round.")
+    ] = False,
 ) -> CommandResult:
-    """Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine."""
-    options = RoundsOptions(
-        shards=tuple(shard),
-        out=out,
-        devices=tuple(parse_devices(on or ())),
-        rounds=rounds,
-        epochs=epochs,
-        lr=lr,
-        lr_decay=lr_decay,
-        seed=seed,
+    """Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine.
+
+    The argument is a bundle, or a federation.toml that has the tables [model], [rounds], [strategy], [guard] and
+    [devices]. Options of the command line replace what the file says.
+    """
+    file = read_federation(source) if source.suffix == ".toml" else Federation(model=ModelTable(bundle=source))
+    given: dict[str, Any] = {
+        "count": rounds,
+        "epochs": epochs,
+        "learning_rate": lr,
+        "learning_rate_decay": lr_decay,
+        "seed": seed,
+    }
+    devices: dict[str, Any] = {"shards": tuple(shard or ()), "on": tuple(on or ())}
+    federation = replace(
+        file,
+        rounds=replace(file.rounds, **{key: value for key, value in given.items() if value is not None}),
+        devices=replace(file.devices, **{key: value for key, value in devices.items() if value}),
     )
-    records = run_rounds(bundle, options, lambda record, _: ctx.obj("rounds", record.round, rounds))
-    return CommandResult({"rounds": [r.to_json() for r in records], "out": str(out)}, [_table(records)])
+    options = federation.rounds_options(out, resume=resume)
+    records = run_rounds(
+        federation.model.bundle, options, lambda record, _: ctx.obj("rounds", record.round, options.rounds)
+    )
+    document = {"rounds": [r.to_json() for r in records], "out": str(out)}
+    return CommandResult(document, [_table(records, options.strategy.name.value)])
 
 
-def _table(records: tuple[RoundRecord, ...]) -> Table:
-    columns = ("round", "train loss", "devices", "examples", "slowest device, s", "file")
+def _table(records: tuple[RoundRecord, ...], strategy: str) -> Table:
+    columns = ("round", "train loss", "devices", "examples", "slowest device, s", "refused", "file")
     rows = [
         (
             str(r.round),
             f"{r.train_loss:.4f}",
-            str(len(r.clients)),
+            f"{len(r.clients)} of {r.selected}",
             str(r.examples),
             f"{max(c.seconds for c in r.clients):.2f}",
+            r.reasons or "none",
             r.file,
         )
         for r in records
     ]
-    return Table("rounds of federated averaging", columns, rows)
+    return Table(f"rounds of {strategy}", columns, rows)

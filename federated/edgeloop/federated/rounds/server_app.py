@@ -1,7 +1,7 @@
-"""The server of a run: Flower's ServerApp with Flower's FedAvg. It needs no TensorFlow; the parent evaluates.
+"""The server of a run as Flower's ServerApp. It needs no TensorFlow; the parent evaluates.
 
-It waits for job.json in its work folder. After each round it writes round-N.npz, then rounds.json, whole files each;
-when it cannot go on, it writes why into failure.json. `edgeloop.federated.rounds.run_rounds` is the parent and watches.
+It waits for job.json in its work folder. The run's own folder gets the journal, each round's weights and rounds.json;
+when the server cannot go on, it writes why into failure.json. `edgeloop.federated.rounds.run_rounds` is the parent.
 """
 
 from __future__ import annotations
@@ -9,31 +9,27 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import FedAvg
 
+from edgeloop import settings
 from edgeloop.atomic import write_file
-from edgeloop.errors import error_to_json
-from edgeloop.federated.rounds.grid import CheckedGrid
-from edgeloop.federated.rounds.records import (
-    ALIVE,
-    FAILURE,
-    INITIAL,
-    JOB,
-    ROUNDS,
-    RoundRecord,
-    read_weights,
-    rounds_bytes,
-    weights_bytes,
-)
+from edgeloop.errors import DeviceError, error_to_json
+from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.quorum_options import QuorumOptions
+from edgeloop.federated.rounds.records import ALIVE, FAILURE, INITIAL, JOB, read_weights
+from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
+from edgeloop.federated.rounds.strategies import StrategyOptions
 from edgeloop.hashes import digest_of
 from edgeloop.processes.file_lock import exclusive
+
+SERVER_LOCK = ".server-lock"  # in the run's folder: a server that outlives its parent for a moment is waited for
+SERVER_WAIT_S = 30.0
 
 app = ServerApp()
 
@@ -53,32 +49,26 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> None:
-    model, devices = Path(job["trainable"]).read_bytes(), job["devices"]
-    checked = CheckedGrid(grid, {name: array.shape for name, array in initial.items()}, devices)
-    strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=devices, min_available_nodes=devices)
-    how = {key: job[key] for key in ("epochs", "lr", "lr_decay", "seed")}
-    strategy.start(
-        grid=checked,
-        initial_arrays=ArrayRecord({name: Array(array) for name, array in initial.items()}),
-        num_rounds=job["rounds"],
-        timeout=job["round_timeout_s"],
-        train_config=ConfigRecord({"model": model, "sha256": digest_of(model), **how}),
-        evaluate_fn=_journal(checked, Path(job["out"])),
+    model, out = Path(job["trainable"]).read_bytes(), Path(job["out"])
+    options = LoopOptions(
+        rounds=job["rounds"],
+        devices=job["devices"],
+        seed=job["seed"],
+        learning_rate=job["lr"],
+        learning_rate_decay=job["lr_decay"],
+        train={"model": model, "sha256": digest_of(model), "epochs": job["epochs"], "run-name": out.name},
+        quorum=settings.build(QuorumOptions, job["quorum"]),
+        guard=settings.build(GuardOptions, job["guard"]),
+        strategy=settings.build(StrategyOptions, job["strategy"]),
+        max_memory_bytes=job["max_memory_bytes"],
     )
-
-
-def _journal(grid: CheckedGrid, out: Path) -> Callable[[int, ArrayRecord], None]:
-    """What Flower calls with the average of every round, and as round 0 with the initial weights."""
-    done: list[RoundRecord] = []
-
-    def commit(number: int, arrays: ArrayRecord) -> None:
-        if number == 0:
-            return
-        done.append(RoundRecord(number, f"round-{number}.npz", grid.clients))
-        write_file(out / done[-1].file, weights_bytes({name: array.numpy() for name, array in arrays.items()}))
-        write_file(out / ROUNDS, rounds_bytes(done))
-
-    return commit
+    try:
+        with exclusive(out / SERVER_LOCK, SERVER_WAIT_S):
+            RoundLoop(grid, options, out, initial).run()
+    except TimeoutError as e:
+        raise DeviceError(
+            f"another server still writes to {out}", advice="Wait until it ends, then continue with --resume."
+        ) from e
 
 
 @contextlib.contextmanager

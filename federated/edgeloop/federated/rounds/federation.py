@@ -1,0 +1,137 @@
+"""What `federation.toml` says, as frozen dataclasses: one table each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from edgeloop import settings
+from edgeloop.errors import OptionsError
+from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.options import RoundsOptions
+from edgeloop.federated.rounds.quorum_options import QuorumOptions
+from edgeloop.federated.rounds.strategies import StrategyOptions
+from edgeloop.runtime.chosen_devices import parse_devices
+
+START_S = 300.0  # of Flower's processes and the devices, at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTable:
+    """`[model]`. `bundle`: a bundle folder with a trainable variant."""
+
+    bundle: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundsTable:
+    """`[rounds]`: how often, how long, and how the devices train.
+
+    Attributes:
+        count: Rounds of the run.
+        fraction, quorum, over_select, deadline_s, attempts: As `QuorumOptions` has them.
+        epochs: Passes over a device's data per round.
+        learning_rate: Of round 1; times `learning_rate_decay` after each round.
+        seed: Of every shuffle and of the choice of devices.
+        max_memory_mb: For strategies that need all replies of a round at once.
+    """
+
+    count: int = 3
+    fraction: float = 1.0
+    quorum: float = 1.0
+    over_select: float = 1.3
+    deadline_s: float = 120.0
+    attempts: int = 3
+    epochs: int = 1
+    learning_rate: float = 0.05
+    learning_rate_decay: float = 1.0
+    seed: int = 0
+    max_memory_mb: float = 2000.0
+
+    def __post_init__(self) -> None:
+        self.quorum_options()
+        if self.count < 1:
+            raise OptionsError(f"[rounds] count is {self.count}", advice="It must be 1 or more.")
+
+    def quorum_options(self) -> QuorumOptions:
+        """The part that says how many devices a round needs."""
+        return QuorumOptions(
+            fraction=self.fraction,
+            quorum=self.quorum,
+            over_select=self.over_select,
+            deadline_s=self.deadline_s,
+            attempts=self.attempts,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicesTable:
+    """`[devices]`: simulated as processes of this machine.
+
+    Attributes:
+        shards: One .npz a device: the inputs by name (or x), and y.
+        on: Environments of the devices: local:PYTHON, or those of a fleet file. Empty: the device environment.
+    """
+
+    shards: tuple[Path, ...] = ()
+    on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Federation:
+    """A run of rounds, as its file describes it."""
+
+    model: ModelTable
+    rounds: RoundsTable = field(default_factory=RoundsTable)
+    strategy: StrategyOptions = field(default_factory=StrategyOptions)
+    guard: GuardOptions = field(default_factory=GuardOptions)
+    devices: DevicesTable = field(default_factory=DevicesTable)
+
+    def rounds_options(self, out: Path, *, resume: bool = False) -> RoundsOptions:
+        """The same for `run_rounds`.
+
+        Raises:
+            OptionsError: No shards, or a number out of range.
+        """
+        rounds = self.rounds
+        if not self.devices.shards:
+            raise OptionsError("there are no devices", advice="Add --shard F.npz, or [devices] shards, once a device.")
+        return RoundsOptions(
+            shards=self.devices.shards,
+            out=out,
+            resume=resume,
+            devices=tuple(parse_devices(self.devices.on)),
+            rounds=rounds.count,
+            epochs=rounds.epochs,
+            lr=rounds.learning_rate,
+            lr_decay=rounds.learning_rate_decay,
+            seed=rounds.seed,
+            round_timeout_s=rounds.deadline_s,
+            timeout_s=START_S + rounds.count * rounds.attempts * (rounds.deadline_s + START_S),
+            fraction=rounds.fraction,
+            quorum=rounds.quorum,
+            over_select=rounds.over_select,
+            attempts=rounds.attempts,
+            guard=self.guard,
+            strategy=self.strategy,
+            max_memory_mb=rounds.max_memory_mb,
+        )
+
+
+def read_federation(path: Path) -> Federation:
+    """The run that a TOML file describes; relative paths in it are relative to its folder.
+
+    Raises:
+        DataError: The file cannot be read, or is no TOML.
+        OptionsError: An unknown key (the nearest known one is named), a wrong value, or a contradiction.
+    """
+    found = settings.build(Federation, settings.read_toml(path), str(path))
+    base = path.resolve().parent
+    devices = {**asdict(found.devices), "shards": tuple(base / shard for shard in found.devices.shards)}
+    return Federation(
+        model=ModelTable(bundle=base / found.model.bundle),
+        rounds=found.rounds,
+        strategy=found.strategy,
+        guard=found.guard,
+        devices=DevicesTable(**devices),
+    )

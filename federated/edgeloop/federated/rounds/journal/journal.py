@@ -1,0 +1,158 @@
+"""What a run has done, one line an event, so that a killed run goes on after the last round that was committed.
+
+`journal.jsonl` only grows. A line is {"crc": CRC-32 of the entry's canonical JSON, "entry": {...}}. It is in the file
+before the call that wrote it returns, so it outlives a kill; the line of a round is on the disk (fsync), and with it
+all lines before it, so they outlive a power cut. The last line of a killed process may be torn: it is cut off, so what
+is read is always a whole prefix. Entries, by `kind`:
+
+    update   an update that was accepted: round, attempt, node, device, examples, norm, sha256 of its arrays
+    round    a committed round: its record, the sha256 of its weights and of the strategy's moments, refusals by node
+
+A round exists when its `round` entry is whole and its files have those hashes. An update counts only by the `round`
+entry of its round and attempt; those of an attempt that was not committed are void.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeloop.atomic import sync, write_file
+from edgeloop.canonical import canonical_json
+from edgeloop.disk_errors import writing
+from edgeloop.errors import IntegrityError
+from edgeloop.federated.rounds.guard.update import Update
+from edgeloop.federated.rounds.records import RoundRecord, npz_bytes, read_weights, round_from_json, weights_bytes
+from edgeloop.hashes import digest_of
+
+FILE = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on: after its last committed round.
+
+    Attributes:
+        records: Of all committed rounds.
+        weights: Of the last one, by name; None before the first.
+        moments: What the strategy kept.
+        faults: Refused replies by node.
+        seen: The round of each update that counted, by its hash.
+    """
+
+    records: tuple[RoundRecord, ...] = ()
+    weights: Mapping[str, np.ndarray] | None = None
+    moments: Mapping[str, np.ndarray] | None = None
+    faults: Mapping[int, int] | None = None
+    seen: Mapping[str, int] | None = None
+
+
+class Journal:
+    """The journal in `folder`, beside which `rounds/` holds the weights. One process writes at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / FILE
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.entries = self._read()
+
+    def add_update(self, number: int, attempt: int, update: Update) -> None:
+        self._append(
+            {
+                "kind": "update",
+                "round": number,
+                "attempt": attempt,
+                "node": str(update.node),
+                "device": update.device,
+                "examples": update.examples,
+                "norm": update.norm,
+                "sha256": update.sha256,
+            }
+        )
+
+    def commit(
+        self,
+        record: RoundRecord,
+        weights: Mapping[str, np.ndarray],
+        moments: Mapping[str, np.ndarray],
+        faults: Mapping[int, int],
+    ) -> None:
+        """Write the files of a round, then its entry: the round exists from then on."""
+        packed, kept = weights_bytes(weights), npz_bytes(moments)
+        write_file(self.folder.parent / record.file, packed)
+        write_file(self._moments(record.round), kept)
+        self._append(
+            {
+                "kind": "round",
+                "record": record.to_json(),
+                "weights": digest_of(packed),
+                "moments": digest_of(kept),
+                "faults": {str(node): count for node, count in faults.items()},
+            }
+        )
+        with writing(self.path):
+            sync(self.path)
+
+    def resumed(self) -> Resumed:
+        """The state after the last committed round.
+
+        Raises:
+            IntegrityError: Files of that round are missing or changed.
+        """
+        rounds = [entry for entry in self.entries if entry["kind"] == "round"]
+        if not rounds:
+            return Resumed()
+        last, records = rounds[-1], tuple(round_from_json(entry["record"]) for entry in rounds)
+        files = self.folder.parent / records[-1].file, self._moments(records[-1].round)
+        for path, expected in zip(files, (last["weights"], last["moments"]), strict=True):
+            if not path.is_file() or digest_of(path.read_bytes()) != expected:
+                raise IntegrityError(
+                    f"{path} is not the file that round {records[-1].round} wrote",
+                    advice="Restore the file, or start a new run in another folder.",
+                )
+        counted = {(record.round, record.attempt) for record in records}
+        updates = [entry for entry in self.entries if entry["kind"] == "update"]
+        seen = {entry["sha256"]: entry["round"] for entry in updates if (entry["round"], entry["attempt"]) in counted}
+        faults = {int(node): count for node, count in last["faults"].items()}
+        return Resumed(records, read_weights(files[0]), read_weights(files[1]), faults, seen)
+
+    def _moments(self, number: int) -> Path:
+        return self.folder / f"moments-{number}.npz"
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        line = canonical_json({"crc": zlib.crc32(canonical_json(entry)), "entry": entry}) + b"\n"
+        with writing(self.path), self.path.open("ab") as file:
+            file.write(line)
+        self.entries.append(entry)
+
+    def _read(self) -> list[dict[str, Any]]:
+        entries, good = list[dict[str, Any]](), 0
+        data = self.path.read_bytes() if self.path.is_file() else b""
+        for line in data.splitlines(keepends=True):
+            entry = _entry(line)
+            if entry is None:
+                break
+            entries.append(entry)
+            good += len(line)
+        if good < len(data):
+            with writing(self.path):
+                os.truncate(self.path, good)
+                sync(self.path)
+        return entries
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a whole line holds; None for a torn or damaged one."""
+    try:
+        document = json.loads(line) if line.endswith(b"\n") else {}
+        entry = document["entry"]
+        return dict(entry) if zlib.crc32(canonical_json(entry)) == document["crc"] else None
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,94 @@
+"""What a run of rounds is to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.errors import OptionsError
+from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.quorum_options import QuorumOptions
+from edgeloop.federated.rounds.strategies import StrategyOptions
+from edgeloop.quantities import above_zero, byte_count
+from edgeloop.runtime.device import Device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundsOptions:
+    """Where to train, on which data, for how long.
+
+    Attributes:
+        shards: One .npz per device: the inputs by name (or `x`) and `y`. A device reads its own only.
+        out: Folder of the run: run.json, rounds.json, rounds/round-N.npz, journal/. It must hold no other run.
+        resume: Go on with the run in `out` after its last committed round; the options must be those of the run.
+        devices: The environments of this machine that the devices run in, by turns; they need no TensorFlow. Empty:
+            the device environment.
+        initial: Weights before round 1 by name (w000, w001, ...), float32. None: those in the bundle.
+        epochs: Passes over a shard per round.
+        lr: Learning rate of plain SGD in round 1.
+        lr_decay: The learning rate is multiplied by this after each round. Devices that hold different labels pull
+            apart by as much as they step; smaller last steps let their average settle.
+        seed: With round and device it fixes every shuffle, so equal options give equal weights.
+        round_timeout_s: From sending a round's weights to the last reply that counts.
+        timeout_s: The whole run, start included.
+        fraction, quorum, over_select, attempts: As `quorum.QuorumOptions` has them; with the defaults every device must
+            answer in every round.
+        guard: What a reply may be.
+        strategy: How the server makes new weights of a round's updates.
+        max_memory_mb: For strategies that need all replies of a round at once.
+    """
+
+    shards: tuple[Path, ...]
+    out: Path
+    resume: bool = False
+    devices: tuple[Device, ...] = ()
+    initial: Mapping[str, np.ndarray] | None = None
+    rounds: int = 3
+    epochs: int = 1
+    lr: float = 0.05
+    lr_decay: float = 1.0
+    seed: int = 0
+    round_timeout_s: float = 120.0
+    timeout_s: float = 900.0
+    fraction: float = 1.0
+    quorum: float = 1.0
+    over_select: float = 1.3
+    attempts: int = 3
+    guard: GuardOptions = field(default_factory=GuardOptions)
+    strategy: StrategyOptions = field(default_factory=StrategyOptions)
+    max_memory_mb: float = 2000.0
+
+    def __post_init__(self) -> None:
+        counts = {"the number of shards": len(self.shards), "--rounds": self.rounds, "--epochs": self.epochs}
+        if self.initial is not None:
+            counts["the number of initial weights"] = len(self.initial)
+        for name, count in counts.items():
+            if count < 1:
+                raise OptionsError(f"{name} is {count}", advice="It must be 1 or more.")
+        above_zero(self.lr, "--lr")
+        above_zero(self.lr_decay, "--lr-decay")
+        above_zero(self.round_timeout_s, "round_timeout_s")
+        self.replies_options()
+        byte_count(self.max_memory_mb, "--max-memory-mb")
+        above_zero(self.timeout_s, "timeout_s")
+        if self.seed < 0:
+            raise OptionsError(f"--seed is {self.seed}", advice="It must be 0 or more.")
+        for device in self.devices:
+            if device.ssh is not None:
+                raise OptionsError(
+                    f"{device.name} is another machine, and devices are simulated on this one",
+                    advice="Pass local:PYTHON.",
+                )
+
+    def replies_options(self) -> QuorumOptions:
+        """How many devices a round needs, and how long it waits for them."""
+        return QuorumOptions(
+            fraction=self.fraction,
+            quorum=self.quorum,
+            over_select=self.over_select,
+            deadline_s=self.round_timeout_s,
+            attempts=self.attempts,
+        )

@@ -1,0 +1,195 @@
+"""The rounds of a run: Flower's strategy between our Grid and our journal.
+
+`Strategy.start` of Flower always begins at round 1 and takes what comes. This loop calls the same two hooks of the
+strategy, `configure_train` and `aggregate_train`, for the rounds that are still to do, each repeated until it has its
+quorum, and commits each round before the next one begins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord
+from flwr.serverapp import Grid
+
+from edgeloop.atomic import write_file
+from edgeloop.errors import DeviceError
+from edgeloop.federated.rounds.aggregation.collect import AllReplies, Collector, StreamedMean, as_float32
+from edgeloop.federated.rounds.collect_round import POLL_S, collect_round
+from edgeloop.federated.rounds.guard.guarded_grid import GuardedGrid
+from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.guard.update import Update
+from edgeloop.federated.rounds.journal.journal import Journal
+from edgeloop.federated.rounds.plan import RoundPlan, check_memory, needed_replies, plan_round
+from edgeloop.federated.rounds.quorum_options import QuorumOptions
+from edgeloop.federated.rounds.records import (
+    FINISHED,
+    ROUNDS,
+    ClientRecord,
+    RefusedReply,
+    RoundRecord,
+    rounds_bytes,
+)
+from edgeloop.federated.rounds.strategies import (
+    STRATEGIES,
+    StrategyOptions,
+    make_strategy,
+    moments_of,
+    restore_moments,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+    """What the server of a run needs to know.
+
+    Attributes:
+        devices: How many devices the run is for; the fraction of a round is one of these.
+        train: What devices are told in every round: the model, epochs and so on.
+        learning_rate: In round 1; times `learning_rate_decay` after each round.
+        max_memory_bytes: For strategies that need all replies of a round at once.
+    """
+
+    rounds: int
+    devices: int
+    seed: int = 0
+    learning_rate: float = 0.05
+    learning_rate_decay: float = 1.0
+    train: Mapping[str, Any] = field(default_factory=dict)
+    quorum: QuorumOptions = field(default_factory=QuorumOptions)
+    guard: GuardOptions = field(default_factory=GuardOptions)
+    strategy: StrategyOptions = field(default_factory=StrategyOptions)
+    max_memory_bytes: int = 2_000_000_000
+
+
+class RoundLoop:
+    """One server of a run. `out` is the run's folder, `initial` the weights before round 1."""
+
+    def __init__(self, grid: Grid, options: LoopOptions, out: Path, initial: Mapping[str, np.ndarray]) -> None:
+        self.options, self.out = options, out
+        self.journal = Journal(out / "journal")
+        self.grid = GuardedGrid(grid, options.guard)
+        target, _ = needed_replies(options.devices, options.quorum)
+        self.strategy = make_strategy(options.strategy, target)
+        if not STRATEGIES[options.strategy.name].streams:
+            shapes = [array.shape for array in initial.values()]
+            check_memory(shapes, target, options.max_memory_bytes, options.strategy.name.value)
+        resumed = self.journal.resumed()
+        self.records = list(resumed.records)
+        self.weights = {name: np.asarray(array, np.float32) for name, array in (resumed.weights or initial).items()}
+        restore_moments(self.strategy, options.strategy, dict(resumed.moments or {}))
+        self.grid.faults = Counter(resumed.faults or {})
+        self.grid.seen = dict(resumed.seen or {})
+
+    def run(self) -> None:
+        """All rounds that are still to do.
+
+        Raises:
+            DeviceError: A round did not get its quorum in all its attempts; committed rounds stay.
+            WriteError: The disk refuses.
+        """
+        self._report()
+        for number in range(len(self.records) + 1, self.options.rounds + 1):
+            record = self._round(number)
+            moments = moments_of(self.strategy, self.options.strategy)
+            self.journal.commit(record, self.weights, moments, self.grid.faults)
+            self.records.append(record)
+            self._report()
+
+    def _report(self) -> None:
+        done = len(self.records) >= self.options.rounds
+        write_file(self.out / ROUNDS, rounds_bytes(self.records, *([FINISHED] if done else [])))
+
+    def _round(self, number: int) -> RoundRecord:
+        came: list[Update] = []
+        for attempt in range(1, self.options.quorum.attempts + 1):
+            plan = self._plan(number, attempt)
+            self.grid.open_round(number, self.weights, plan.chosen)
+            collector = self._collector(number, attempt)
+            if len(plan.chosen) >= plan.needed:
+                came = self._attempt(number, plan, collector)
+                if len(came) >= plan.needed:
+                    self._step(number, collector)
+                    return self._record(number, attempt, plan, came)
+        raise DeviceError(self._no_quorum(number, plan, came), advice=self._advice())
+
+    def _attempt(self, number: int, plan: RoundPlan, collector: Collector) -> list[Update]:
+        options = self.options
+        rate = options.learning_rate * options.learning_rate_decay ** (number - 1)
+        config = ConfigRecord({**options.train, "lr": rate, "lr_decay": 1.0, "seed": options.seed})
+        arrays = ArrayRecord({name: Array(array) for name, array in self.weights.items()})
+        messages = self.strategy.configure_train(number, arrays, config, self.grid)
+        return collect_round(self.grid, messages, plan, collector, options.quorum.deadline_s)
+
+    def _step(self, number: int, collector: Collector) -> None:
+        arrays, _ = self.strategy.aggregate_train(number, collector.replies())
+        if arrays is None:
+            raise DeviceError(f"the strategy made nothing of the replies of round {number}", advice="Choose another.")
+        self.weights = as_float32(arrays)
+        if not all(np.isfinite(array).all() for array in self.weights.values()):
+            raise DeviceError(
+                f"the weights after round {number} hold NaN or infinity",
+                advice="Lower the learning rates; the rounds before are kept.",
+            )
+
+    def _plan(self, number: int, attempt: int) -> RoundPlan:
+        """Wait for devices, for a limited time, and choose."""
+        options, deadline = self.options.quorum, time.monotonic() + self.options.quorum.wait_s
+        while True:
+            nodes = list(self.grid.inner.get_node_ids())
+            devices = max(len(nodes), self.options.devices)
+            plan = plan_round(nodes, self.grid.benched, devices, options, (self.options.seed, number, attempt))
+            connected = len(set(nodes) - self.grid.benched)
+            wanted = self.options.devices - len(self.grid.benched)
+            if connected >= wanted or (len(plan.chosen) >= plan.needed and attempt > 1):
+                return plan
+            if time.monotonic() > deadline:
+                return plan
+            time.sleep(POLL_S)
+
+    def _collector(self, number: int, attempt: int) -> Collector:
+        if STRATEGIES[self.options.strategy.name].streams:
+            inner: Collector = StreamedMean({name: array.shape for name, array in self.weights.items()})
+        else:
+            inner = AllReplies()
+        return _Journaled(inner, lambda update: self.journal.add_update(number, attempt, update))
+
+    def _record(self, number: int, attempt: int, plan: RoundPlan, came: list[Update]) -> RoundRecord:
+        clients = tuple(
+            ClientRecord(u.device, u.examples, u.train_loss, u.seconds, u.norm, str(u.node))
+            for u in sorted(came, key=lambda u: (u.device, u.node))
+        )
+        refused = tuple(RefusedReply(str(node), why.reason.value, why.detail) for node, why in self.grid.refused)
+        return RoundRecord(number, f"rounds/round-{number}.npz", clients, refused, len(plan.chosen), attempt)
+
+    def _no_quorum(self, number: int, plan: RoundPlan, came: list[Update]) -> str:
+        refused = Counter(why.reason.value for _, why in self.grid.refused)
+        why = f"; refused replies: {', '.join(f'{n} {name}' for name, n in sorted(refused.items()))}" if refused else ""
+        last = f" ({self.grid.refused[-1][1].detail})" if refused else ""
+        return (
+            f"round {number} has no quorum after {self.options.quorum.attempts} attempts: {len(came)} of "
+            f"{len(plan.chosen)} devices gave a good reply in the last one, and {plan.needed} are needed{why}{last}"
+        )
+
+    def _advice(self) -> str:
+        return f"Look at the devices, then continue the run with --resume. Rounds committed: {len(self.records)}."
+
+
+class _Journaled:
+    """A collector whose updates are in the journal before they count."""
+
+    def __init__(self, inner: Collector, write: Callable[[Update], None]) -> None:
+        self.inner, self.write = inner, write
+
+    def add(self, reply: Any, update: Update) -> None:
+        self.write(update)
+        self.inner.add(reply, update)
+
+    def replies(self) -> Any:
+        return self.inner.replies()

@@ -1,0 +1,96 @@
+"""The folder of one run of rounds: locked while the run lives, never overwritten by another run.
+
+run.json          the resolved options, and hashes of the bundle, the shards and the first weights
+rounds.json       what each round was made of, and the state of the run
+rounds/           round-N.npz: the weights after each round
+journal/          every update that was accepted; what --resume continues
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeloop.atomic import discard, write_file
+from edgeloop.disk_errors import writing
+from edgeloop.errors import DataError, OptionsError, WriteError
+from edgeloop.federated.rounds.records import ROUNDS
+from edgeloop.processes.file_lock import exclusive
+
+FORMAT = "edgeloop-federation/1"
+RUN, LOCK, JOURNAL, WEIGHTS = "run.json", ".lock", "journal", "rounds"
+MAY_CHANGE = {"rounds", "deadline-s", "timeout-s", "wait-s", "attempts", "max-memory-mb", "evaluation"}
+
+
+@contextlib.contextmanager
+def open_run(out: Path, document: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+    """Hold the folder of a run while the block runs, with `document` as its run.json.
+
+    Args:
+        document: {"options": {...}, ...}, JSON values.
+
+    Raises:
+        OptionsError: Without `resume` it holds a run that has committed a round, or rounds that no run of ours wrote;
+            with it, the run was started with other options, or on other files.
+        DataError: `resume`, and it holds no run, or a run.json that cannot be read.
+        WriteError: Another process runs in it, or it cannot be written.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with writing(out):
+            try:
+                stack.enter_context(exclusive(out / LOCK, 0))
+            except TimeoutError as e:
+                raise WriteError(
+                    f"another process runs rounds in {out}",
+                    advice="Wait until it ends, or choose a new folder with -o.",
+                ) from e
+        if resume:
+            _check_same(out, document)
+        else:
+            _check_new(out)
+            for name in (JOURNAL, ROUNDS):  # of a run without any committed round
+                discard(out / name)
+        write_file(out / RUN, json.dumps({"format": FORMAT, **document}, indent=1, allow_nan=False).encode() + b"\n")
+        yield
+
+
+def _check_new(out: Path) -> None:
+    held = [path.name for path in [*sorted((out / WEIGHTS).glob("round-*.npz")), *sorted(out.glob("round-*.npz"))]]
+    if held:
+        raise OptionsError(
+            f"{out} holds {len(held)} rounds of an earlier run, which are not overwritten",
+            advice="Continue that run with --resume, or choose a new folder with -o.",
+        )
+
+
+def _check_same(out: Path, document: Mapping[str, Any]) -> None:
+    try:
+        earlier = json.loads((out / RUN).read_bytes())
+    except FileNotFoundError as e:
+        raise DataError(f"{out} holds no run to resume", advice="Leave --resume out to begin one.") from e
+    except (OSError, ValueError) as e:
+        raise DataError(f"{out / RUN} cannot be read ({e})", advice="Choose a new folder with -o.") from e
+    if earlier.get("format") != FORMAT:
+        raise DataError(
+            f"{out / RUN} has the format {earlier.get('format')!r}, expected {FORMAT!r}",
+            advice="Choose a new folder with -o.",
+        )
+    before, now = _flat(earlier), _flat(document)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and key.rpartition(".")[2] not in MAY_CHANGE and key != "format":
+            raise OptionsError(
+                f"{out} was started with {key} = {before.get(key)!r}, and this is {now.get(key)!r}",
+                advice="Resume with the options of the run, or choose a new folder with -o.",
+            )
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        found.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return found

@@ -1,0 +1,118 @@
+"""Shards of simulated devices, read and checked before any process starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.bundle import INFERENCE, Bundle, Signature, TensorSpec
+from edgeloop.errors import DataError
+from edgeloop.federated.device.data.npz import read_shard
+from edgeloop.hashes import digest
+
+# A device's data may reach beyond the few samples that the conversion saw. A wrong scale is a factor of 127 or 255.
+BEYOND = 16.0  # spans of the manifest's range
+
+
+@dataclass(frozen=True)
+class CheckedShard:
+    """What a shard was when the run began."""
+
+    path: Path
+    examples: int
+    sha256: str
+
+
+def check_shards(paths: Sequence[Path], bundle: Bundle, what: str = "shard") -> tuple[CheckedShard, ...]:
+    """Read every file and compare it with the signature of the bundle's inference and its weights.
+
+    Raises:
+        DataError: Unreadable, no samples, other names, shapes or dtypes than the model's inputs, NaN, labels out of
+            range, or values far outside the range that the manifest states.
+    """
+    specs = _signature(bundle).inputs
+    return tuple(_checked(path, specs, _output(bundle), what) for path in paths)
+
+
+def _checked(path: Path, specs: Sequence[TensorSpec], output: TensorSpec | None, what: str) -> CheckedShard:
+    if not path.is_file():
+        raise DataError(f"the {what} {path} does not exist", advice="Expected an .npz file with the inputs and y.")
+    names = [spec.name for spec in specs]
+    inputs, y = read_shard(path, names or ["x"])
+    if y.ndim < 1 or not len(y):
+        raise DataError(f"the {what} {path} holds no samples", advice="Leave that device out.")
+    if specs:
+        _check_inputs(path, inputs, specs, len(y))
+    _check_labels(path, y, output)
+    return CheckedShard(path, len(y), digest(path))
+
+
+def _check_inputs(path: Path, inputs: Mapping[str, np.ndarray], specs: Sequence[TensorSpec], n: int) -> None:
+    if set(inputs) != {spec.name for spec in specs}:
+        raise DataError(
+            f"{path} has the inputs {sorted(inputs)}, the model takes {sorted(spec.name for spec in specs)}",
+            advice="Rename the arrays.",
+        )
+    for spec in specs:
+        array = inputs[spec.name]
+        expected = (n, *spec.shape[1:])
+        fits = len(array.shape) == len(expected) and all(
+            b is None or a == b for a, b in zip(array.shape, expected, strict=True)
+        )
+        if not fits:
+            shape = [n, *("any" if size is None else size for size in spec.shape[1:])]
+            raise DataError(
+                f"{path}: {spec.name} has the shape {list(array.shape)}, expected {shape} for {n} labels",
+                advice="Give one sample for each label, each as large as the model's input.",
+            )
+        if not np.can_cast(array.dtype, np.dtype(spec.dtype), "same_kind"):
+            raise DataError(
+                f"{path}: {spec.name} holds {array.dtype}, the model takes {spec.dtype}", advice="Convert the array."
+            )
+        _check_range(path, array, spec)
+
+
+def _check_range(path: Path, array: np.ndarray, spec: TensorSpec) -> None:
+    low, high = float(array.min()), float(array.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise DataError(f"{path}: {spec.name} holds NaN or infinity", advice="Clean the data first.")
+    if spec.range is None or spec.range[0] >= spec.range[1]:
+        return
+    least, most = spec.range
+    room = BEYOND * (most - least)
+    # Values within 1 for a model of bytes are scaled by 255 the other way (as convert/proof/input_range.py has it).
+    small = 0 < max(-low, high) <= 1.05 and least >= -1 and 32 < most <= 256
+    if low < least - room or high > most + room or small:
+        raise DataError(
+            f"{path}: {spec.name} spans {low:.4g} to {high:.4g}, and the model was calibrated and evaluated on "
+            f"{least:.4g} to {most:.4g}",
+            advice="Scale the values as the model was trained.",
+        )
+
+
+def _check_labels(path: Path, y: np.ndarray, output: TensorSpec | None) -> None:
+    if y.dtype.kind not in "iuf" or (y.dtype.kind == "f" and not np.isfinite(y).all()):
+        raise DataError(f"{path}: the labels are {y.dtype}, or hold NaN", advice="Use finite numbers.")
+    if output is None or not output.shape or y.dtype.kind == "f" or y.ndim != len(output.shape) - 1:
+        return  # numbers, or yes and no for each unit
+    classes = output.shape[-1]
+    if classes is not None and classes > 1 and (int(y.min()) < 0 or int(y.max()) >= classes):
+        raise DataError(
+            f"{path}: labels run from {y.min()} to {y.max()}; the model has the classes 0 to {classes - 1}",
+            advice="Number the classes from 0, as the model does.",
+        )
+
+
+def _signature(bundle: Bundle) -> Signature:
+    """Empty where the bundle names no signature of inference."""
+    named = [bundle.manifest.signatures[name] for name in INFERENCE if name in bundle.manifest.signatures]
+    return named[0] if named else Signature((), ())
+
+
+def _output(bundle: Bundle) -> TensorSpec | None:
+    outputs = _signature(bundle).outputs
+    return outputs[0] if len(outputs) == 1 else None

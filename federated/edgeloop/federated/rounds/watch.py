@@ -1,0 +1,111 @@
+"""A run from the outside: its rounds as they are committed, and what ends it too early."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from edgeloop.atomic import discard
+from edgeloop.errors import DeviceError, error_from_json
+from edgeloop.federated.network.network import AGAIN, Network
+from edgeloop.federated.rounds.options import RoundsOptions
+from edgeloop.federated.rounds.plan import needed_replies
+from edgeloop.federated.rounds.records import ALIVE, FAILURE, RoundRecord, read_rounds, read_weights
+from edgeloop.processes.file_lock import exclusive
+
+LOOK_S = 0.1  # between two looks at the folder and the processes
+QUIET_S = 10.0  # without a ServerApp, before Flower is asked what became of the run
+RESTARTS = 3  # of a ServerApp that ended without a word
+DEVICE = "device-"  # begins the names of the SuperNodes
+OnRound: TypeAlias = Callable[[RoundRecord, Mapping[str, np.ndarray]], None]
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Watches one run. `done`: the rounds that were committed and told of."""
+
+    def __init__(self, options: RoundsOptions, flower: Network, on_round: OnRound) -> None:
+        self.options, self.flower, self.on_round = options, flower, on_round
+        self.done, self.restarts, self.asked = 0, 0, time.monotonic()
+        self.deadline = time.monotonic() + options.timeout_s
+
+    def until_the_end(self) -> tuple[RoundRecord, ...]:
+        """All records, once the last round is there.
+
+        Raises:
+            DeviceError: A process or the time failed, or a round had no quorum.
+            EdgeloopError: What the server says ended the run.
+        """
+        while True:
+            alive = server_alive(self.flower.work)  # before the rounds are read: what it wrote before its end counts
+            records = read_rounds(self.options.out)
+            for record in records[self.done :]:
+                self.on_round(record, read_weights(self.options.out / record.file))
+            self.done = len(records)
+            if self.done >= self.options.rounds:
+                return records
+            self._check(alive)
+            time.sleep(LOOK_S)
+
+    @property
+    def where(self) -> str:
+        return f"round {self.done + 1} of {self.options.rounds}"
+
+    def _check(self, alive: bool | None) -> None:
+        failure = self.flower.work / FAILURE
+        if failure.is_file():
+            raise error_from_json(json.loads(failure.read_bytes()), where=self.where, doing="the ServerApp")
+        self._check_processes()
+        if alive is False:
+            self._restart(f"the ServerApp ended; {self.flower.last_log_line('serverapp')}")
+        elif alive is None and time.monotonic() - self.asked > QUIET_S:
+            status, self.asked = self.flower.status(), time.monotonic()
+            if status.startswith("finished"):
+                self._restart(f"Flower ended the run ({status}); {self.flower.last_log_line('serverapp')}")
+        if time.monotonic() > self.deadline:
+            raise DeviceError(
+                f"{self.where} was not finished within {self.options.timeout_s:g} s",
+                advice="Allow more time, or train for fewer rounds or epochs; --resume goes on after the last round.",
+            )
+
+    def _check_processes(self) -> None:
+        """A device may end as long as enough are left for a quorum; anything else may not."""
+        ended = [name for name, child in self.flower.children.items() if child.poll() is not None]
+        devices = len(self.options.shards)
+        _, needed = needed_replies(devices, self.options.replies_options())
+        lost = sum(name.startswith(DEVICE) for name in ended)
+        if len(ended) > lost or (lost and devices - lost < needed):
+            self.flower.check()
+
+    def _restart(self, why: str) -> None:
+        """Submit the run again: its server goes on after the last committed round."""
+        if self.restarts == RESTARTS:
+            raise DeviceError(why, advice=AGAIN, where=self.where)
+        self.restarts, self.asked = self.restarts + 1, time.monotonic()
+        log.warning("%s: %s. The run is submitted again, for the %d. time.", self.where, why, self.restarts)
+        for name in (ALIVE, "app"):
+            discard(self.flower.work / name)
+        self.flower.run_id = None
+        self.flower.submit()
+
+
+def ignore(record: RoundRecord, weights: Mapping[str, np.ndarray]) -> None:
+    """The listener of a caller who waits for the end."""
+
+
+def server_alive(work: Path) -> bool | None:
+    """None before the ServerApp has started. It holds a lock while it lives; a zombie's pid would still look alive."""
+    path = work / ALIVE
+    if not path.is_file() or not path.read_bytes():
+        return None
+    try:
+        with exclusive(path, timeout_s=0):
+            return False
+    except TimeoutError:
+        return True

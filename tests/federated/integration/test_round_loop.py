@@ -1,0 +1,322 @@
+"""Rounds over a played network: who is counted, what is refused, when a run ends, and what a resumed one computes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from played_grid import PlayedGrid, honest, reply_of, zeros
+
+from edgeloop.errors import DataError, DeviceError, IntegrityError, OptionsError
+from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.quorum_options import QuorumOptions
+from edgeloop.federated.rounds.records import read_rounds, read_weights
+from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
+
+pytest.importorskip("flwr")
+
+QUICK = {"deadline_s": 0.2, "wait_s": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def _of_a_run(monkeypatch):
+    """Flower's messages are made inside a task of a run."""
+    from flwr.supercore.task_identity import TaskIdentity
+
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+def loop(grid, out, *, rounds=3, devices=None, **more):
+    from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
+
+    quorum = QuorumOptions(**{**QUICK, **more.pop("quorum", {})})
+    guard = GuardOptions(**more.pop("guard", {}))
+    options = LoopOptions(rounds=rounds, devices=devices or len(grid.nodes), quorum=quorum, guard=guard, **more)
+    return RoundLoop(grid, options, out, zeros())
+
+
+def run(grid, out, **more):
+    loop(grid, out, **more).run()
+    return read_rounds(out)
+
+
+def weights(out, number):
+    return read_weights(out / "rounds" / f"round-{number}.npz")
+
+
+def same(a, b):
+    return sorted(a) == sorted(b) and all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+def nine(bad=None, **more):
+    """Nine nodes, of which the first two are `bad`."""
+    return {n: bad if bad is not None and n <= 2 else honest(n, **more) for n in range(1, 10)}
+
+
+def test_a_round_is_the_mean_weighted_by_examples(tmp_path):
+    nodes = {n: honest(n, examples=n) for n in (1, 2, 3)}
+    (record,) = run(PlayedGrid(nodes), tmp_path, rounds=1)
+    for name, shape in (("w000", (4, 3)), ("w001", (3,))):
+        total = np.zeros(shape)
+        for n in nodes:
+            noise = np.random.default_rng((n, 1))
+            drawn = {key: noise.normal(size=size) for key, size in (("w000", (4, 3)), ("w001", (3,)))}
+            total += n * (0.1 * drawn[name]).astype(np.float32).astype(np.float64)
+        # a float64 sum of three terms is exact to 2^-51, then one rounding to float32
+        np.testing.assert_array_equal(weights(tmp_path, 1)[name], (total / 6).astype(np.float32))
+    assert [(c.node, c.examples) for c in record.clients] == [("1", 1), ("2", 2), ("3", 3)]
+
+
+@pytest.mark.parametrize("name", StrategyName)
+def test_the_order_of_arrival_changes_no_bit(tmp_path, name):
+    own = {"malicious": 2} if "krum" in name.value else {}
+    found = []
+    for seed in range(3):
+        grid = PlayedGrid(nine(), seed)
+        run(grid, tmp_path / str(seed), rounds=2, strategy=StrategyOptions(name=name, **own))
+        found.append(weights(tmp_path / str(seed), 2))
+    assert same(found[0], found[1]) and same(found[0], found[2])
+    assert all(array.dtype == np.float32 for array in found[0].values())
+
+
+BAD = {
+    "not-finite": lambda m: reply_of({**zeros(), "w000": np.full((4, 3), np.nan, np.float32)}),
+    "not-finite, inf": lambda m: reply_of({**zeros(), "w000": np.full((4, 3), np.inf, np.float32)}),
+    "norm": lambda m: reply_of({**zeros(), "w000": np.full((4, 3), 1e6, np.float32)}),
+    "shape, (3, 4)": lambda m: reply_of({**zeros(), "w000": np.ones((3, 4), np.float32)}),
+    "shape, (1, 3)": lambda m: reply_of({**zeros(), "w000": np.full((1, 3), 5, np.float32)}),
+    "shape, scalar": lambda m: reply_of({**zeros(), "w000": np.float32(7)}),
+    "shape, float64": lambda m: reply_of({**zeros(), "w000": np.ones((4, 3))}),
+    "shape, int8": lambda m: reply_of({**zeros(), "w000": np.ones((4, 3), np.int8)}),
+    "examples, 1e12": lambda m: reply_of(zeros(), examples=10**12),
+    "examples, -80": lambda m: reply_of(zeros(), examples=-80),
+    "examples, nan": lambda m: reply_of(zeros(), examples=float("nan")),
+    "metrics, one more": lambda m: reply_of(zeros(), z=1.0),
+    "metrics, loss": lambda m: reply_of(zeros(), loss=float("inf")),
+    "names": lambda m: reply_of({"w000": np.zeros((4, 3), np.float32)}),
+    "names, one more": lambda m: reply_of({**zeros(), "w002": np.zeros(1, np.float32)}),
+    "records": lambda m: __import__("flwr.app").app.RecordDict(),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        *((what, "fed-avg") for what in BAD),
+        ("not-finite", "fed-adam"),
+        ("shape, (1, 3)", "fed-adam"),
+        ("norm", "median"),
+    ],
+)
+def test_bad_updates_are_dropped_with_a_reason_and_change_nothing(tmp_path, what, name):
+    strategy = StrategyOptions(name=StrategyName(name))
+    without = {n: node for n, node in nine().items() if n > 2}
+    run(PlayedGrid(without), tmp_path / "without", rounds=1, devices=7, strategy=strategy)
+    quorum = {"quorum": 0.7}
+    (record,) = run(PlayedGrid(nine(BAD[what])), tmp_path / "with", rounds=1, quorum=quorum, strategy=strategy)
+    assert [(r.node, r.reason) for r in sorted(record.refused, key=lambda r: r.node)] == [
+        (node, what.partition(",")[0]) for node in "12"
+    ]
+    assert all(r.detail for r in record.refused)
+    assert same(weights(tmp_path / "without", 1), weights(tmp_path / "with", 1))
+
+
+def replaying(message, kept={}):  # noqa: B006  (what the node remembers)
+    if "first" not in kept:
+        kept["first"] = honest(1)(message)
+    return kept["first"]
+
+
+def flipped(message):
+    base = {name: array.numpy() for name, array in message.content["arrays"].items()}
+    moved = {name: array.numpy() for name, array in honest(1)(message)["arrays"].items()}
+    return reply_of({name: base[name] - 5 * (moved[name] - base[name]) for name in base})
+
+
+def test_a_replay_is_refused_in_the_second_round(tmp_path):
+    first, second = run(PlayedGrid({1: replaying, 2: honest(2)}), tmp_path, rounds=2, quorum={"quorum": 0.5})
+    assert (len(first.clients), len(second.clients)) == (2, 1)
+    assert [(r.node, r.reason) for r in second.refused] == [("1", "replay")]
+
+
+@pytest.mark.parametrize("name", ["multi-krum", "trimmed-mean", "median"])
+def test_sign_flips_move_a_robust_mean_by_less_than_the_mean(tmp_path, name):
+    """Two of nine devices go five steps the other way; the honest mean is what all nine honest ones give."""
+    own = {"multi-krum": {"malicious": 2}, "trimmed-mean": {"trim": 0.23}}.get(name, {})
+    pull = {n: toward(n) for n in range(1, 10)}
+    grids = {"honest": pull, "mean": {**pull, 1: against, 2: against}, "robust": {**pull, 1: against, 2: against}}
+    for key, nodes in grids.items():
+        strategy = StrategyOptions(name=StrategyName(name), **own) if key == "robust" else StrategyOptions()
+        run(PlayedGrid(nodes), tmp_path / key, rounds=1, strategy=strategy, guard={"max_norm_ratio": 100.0})
+    found = {key: np.concatenate([a.ravel() for a in weights(tmp_path / key, 1).values()]) for key in grids}
+    off = {key: float(np.abs(found[key] - found["honest"]).max()) for key in grids}
+    # the mean moves by 2 of 9 times six steps of 1; the robust ones stay among honest updates, 0.1 apart
+    assert off["robust"] < 0.2 < 1.0 < off["mean"]
+
+
+def toward(node):
+    return lambda message: reply_of({k: a + np.float32(1 + 0.01 * node) for k, a in zeros().items()}, device=node)
+
+
+def against(message):
+    return reply_of({k: a - np.float32(5) for k, a in zeros().items()})
+
+
+def test_a_repeated_reply_counts_once(tmp_path):
+    twice = {1: lambda m: [honest(1)(m), honest(1)(m)], 2: honest(2)}
+    (record,) = run(PlayedGrid(twice), tmp_path, rounds=1)
+    assert [c.node for c in record.clients] == ["1", "2"]
+
+
+def test_a_repeat_offender_is_asked_no_more(tmp_path):
+    grid = PlayedGrid(nine(BAD["norm"]))
+    records = run(grid, tmp_path, rounds=5, quorum={"quorum": 0.7}, guard={"bench_after": 2})
+    assert [len(r.refused) for r in records] == [2, 2, 0, 0, 0]
+    assert (grid.pushed[1], grid.pushed[9]) == (2, 5)
+
+
+def test_twenty_percent_hostile_devices_abort_no_run(tmp_path):
+    """Each of the bad updates, replay and sign flip among them, by two of ten devices, over three rounds."""
+    kinds = [*BAD.values(), replaying, flipped, lambda m: None]
+    for index, bad in enumerate(kinds):
+        nodes = {n: bad if n <= 2 else honest(n) for n in range(1, 11)}
+        records = run(PlayedGrid(nodes), tmp_path / str(index), quorum={"quorum": 0.8}, guard={"bench_after": 9})
+        assert len(records) == 3 and all(len(r.clients) >= 8 for r in records)
+
+
+def test_a_round_ends_with_the_wanted_replies_and_later_ones_are_discarded(tmp_path):
+    nodes = {n: honest(n) for n in range(1, 11)}
+    records = run(PlayedGrid(nodes), tmp_path, quorum={"fraction": 0.5, "over_select": 1.3})
+    assert [(r.selected, len(r.clients)) for r in records] == [(7, 5)] * 3  # 130% of 5 of 10
+    assert len({tuple(c.node for c in r.clients) for r in records}) > 1  # other devices in other rounds
+
+
+def test_a_round_without_quorum_is_repeated_then_the_run_ends_and_can_be_resumed(tmp_path):
+    silent = {"on": False}
+    nodes = {
+        1: honest(1),
+        2: lambda m: None if silent["on"] and m.content["config"]["server-round"] == 2 else honest(2)(m),
+    }
+    grid = PlayedGrid(nodes)
+    silent["on"] = True
+    with pytest.raises(DeviceError, match=r"round 2 has no quorum after 3 attempts: 1 of 2 .* 2 are needed") as raised:
+        run(grid, tmp_path)
+    assert "--resume" in raised.value.advice and raised.value.exit_code == 8
+    assert grid.pushed[2] == 1 + 3
+    assert len(read_rounds(tmp_path)) == 1
+    silent["on"] = False
+    records = run(PlayedGrid(nodes), tmp_path)
+    run(PlayedGrid({1: honest(1), 2: honest(2)}), tmp_path / "unbroken")
+    assert len(records) == 3 and same(weights(tmp_path, 3), weights(tmp_path / "unbroken", 3))
+
+
+def test_a_device_whose_data_is_refused_ends_the_run_at_once_with_its_own_error(tmp_path):
+    from flwr.app import ConfigRecord, RecordDict
+
+    document = DataError("labels run from 0 to 3", advice="Use labels 0 to 2.", where="a.npz").to_json()
+    failed = RecordDict({"error": ConfigRecord({"error": json.dumps(document), "device": "1"})})
+    grid = PlayedGrid({1: honest(1), 2: lambda m: failed})
+    with pytest.raises(DataError, match=r"^device 1: a\.npz: labels run from 0 to 3\. Use labels 0 to 2\.$"):
+        run(grid, tmp_path)
+    assert grid.pushed[2] == 1
+
+
+@pytest.mark.parametrize("document", ["", "[" * 100_000, "5", 5, "{}", json.dumps({"type": "__class__"}), b"\xff"])
+def test_an_error_that_is_none_of_ours_is_counted(tmp_path, document):
+    from flwr.app import ConfigRecord, RecordDict
+
+    failed = RecordDict({"error": ConfigRecord({"error": document, "device": "1"})})
+    (record,) = run(PlayedGrid({1: honest(1), 2: lambda m: failed}), tmp_path, rounds=1, quorum={"quorum": 0.5})
+    assert record.refused[0].reason == "failed"
+    assert record.refused[0].detail.startswith("device 1: the training failed with")
+
+
+def test_flowers_own_error_is_counted_for_the_node_that_was_asked(tmp_path):
+    from flwr.app import Error
+
+    grid = PlayedGrid({1: honest(1), 2: lambda m: Error(code=3, reason="the node is gone")})
+    (record,) = run(grid, tmp_path, rounds=1, quorum={"quorum": 0.5})
+    assert [(r.node, r.detail) for r in record.refused] == [("2", "a device failed: the node is gone")]
+
+
+class Steps:
+    """So many calls go through, then the process "dies"."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def dying(self, real):
+        def call(*arguments):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return real(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize("name", ["fed-avg", "fed-yogi"])
+def test_a_run_killed_at_any_write_goes_on_to_the_same_weights(tmp_path, monkeypatch, name):
+    """The process dies before each write of the second round; a new one continues in the same folder."""
+    from edgeloop.federated.rounds.journal import journal
+
+    strategy, nodes = StrategyOptions(name=StrategyName(name)), {n: honest(n) for n in (1, 2, 3)}
+    run(PlayedGrid(nodes), tmp_path / "unbroken", strategy=strategy)
+    writes = 5  # of a round in the journal: three updates, two files; then the entry
+    for step in range(writes + 1):
+        out = tmp_path / str(step)
+        run(PlayedGrid(nodes), out, rounds=1, strategy=strategy)
+        steps = Steps(step)
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.Journal, "_append", steps.dying(journal.Journal._append))
+            patch.setattr(journal, "write_file", steps.dying(journal.write_file))
+            with pytest.raises(KeyboardInterrupt):
+                run(PlayedGrid(nodes), out, strategy=strategy)
+        assert len(loop(PlayedGrid(nodes), out, strategy=strategy).records) == 1
+        records = run(PlayedGrid(nodes), out, strategy=strategy)
+        assert [[c.node for c in r.clients] for r in records] == [["1", "2", "3"]] * 3
+        assert same(weights(out, 3), weights(tmp_path / "unbroken", 3))
+
+
+def test_a_journal_cut_at_any_byte_is_a_whole_prefix(tmp_path):
+    nodes = {n: honest(n) for n in (1, 2)}
+    run(PlayedGrid(nodes), tmp_path / "whole", rounds=2)
+    data = (tmp_path / "whole" / "journal" / "journal.jsonl").read_bytes()
+    ends = [i for i, byte in enumerate(data) if byte == 10]
+    for cut in {*range(0, len(data), 97), *ends, *(end + 1 for end in ends)}:
+        shutil.rmtree(tmp_path / "cut", ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+        (tmp_path / "cut" / "journal" / "journal.jsonl").write_bytes(data[:cut])
+        whole = data[:cut].count(b"\n")
+        # per round: two updates, then the round itself
+        assert len(loop(PlayedGrid(nodes), tmp_path / "cut").records) == whole // 3
+
+
+def test_a_changed_file_of_the_last_round_is_refused(tmp_path):
+    run(PlayedGrid({1: honest(1), 2: honest(2)}), tmp_path, rounds=1)
+    (tmp_path / "rounds" / "round-1.npz").write_bytes(b"")
+    with pytest.raises(IntegrityError, match=r"round-1.npz is not the file that round 1 wrote"):
+        loop(PlayedGrid({1: honest(1)}), tmp_path)
+
+
+def test_a_strategy_that_needs_all_replies_says_what_it_lacks(tmp_path):
+    strategy = StrategyOptions(name=StrategyName.MEDIAN)
+    # 2 replies of 15 numbers of 4 bytes, in 3 copies: 360 bytes
+    loop(PlayedGrid({1: honest(1), 2: honest(2)}), tmp_path, strategy=strategy, max_memory_bytes=360)
+    with pytest.raises(OptionsError, match="median needs all 2 replies"):
+        loop(PlayedGrid({1: honest(1), 2: honest(2)}), tmp_path, strategy=strategy, max_memory_bytes=359)
+
+
+def test_fed_adam_is_flowers_own_on_the_exact_mean(tmp_path):
+    """Reddi et al. 2020, algorithm 2, with the bias correction of Kingma and Ba, by hand."""
+    run(PlayedGrid({1: honest(1)}), tmp_path, rounds=2, strategy=StrategyOptions(name=StrategyName.FED_ADAM))
+    x, m, v = (np.zeros((4, 3)) for _ in range(3))
+    for number in (1, 2):
+        drawn = np.random.default_rng((1, number)).normal(size=(4, 3))
+        delta = (x.astype(np.float32) + 0.1 * drawn).astype(np.float32) - x
+        m, v = 0.9 * m + 0.1 * delta, 0.99 * v + 0.01 * delta**2
+        rate = 0.1 * np.sqrt(1 - 0.99 ** (number + 1)) / (1 - 0.9 ** (number + 1))
+        x = (x + rate * m / (np.sqrt(v) + 1e-3)).astype(np.float32).astype(np.float64)
+    # Flower keeps the moments in float32: a few roundings of 2^-24 of numbers up to 0.2
+    np.testing.assert_allclose(weights(tmp_path, 2)["w000"], x, atol=8 * 2**-24)
