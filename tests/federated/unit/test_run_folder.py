@@ -101,13 +101,13 @@ BYTES = np.random.default_rng(0).integers(0, 256, (5, 4, 4)).astype(np.uint8)
     ("arrays", "says"),
     [
         ({"x": BYTES}, "image spans 0 to 25., and the model was calibrated and evaluated on -1 to 1. Scale the values"),
-        ({"x": np.full((5, 4, 4), np.nan, "f4")}, "image holds NaN or infinity"),
+        ({"x": np.full((5, 4, 4), np.nan, "f4")}, "x holds NaN or Infinity"),
         ({"x": np.zeros((5, 4, 5), "f4")}, r"image has the shape \[5, 4, 5\], expected \[5, 4, 4\] for 5 labels"),
-        ({"x": np.zeros((4, 4, 4), "f4")}, r"image has the shape \[4, 4, 4\]"),
+        ({"x": np.zeros((4, 4, 4), "f4")}, "holds 4 of x, 5 of y"),
         ({"x": np.zeros((5, 4, 4), complex)}, "image holds complex128, the model takes float32"),
         ({"y": np.array([0, 1, 2, 3, 0])}, "labels run from 0 to 3; the model has the classes 0 to 2"),
         ({"y": np.array([-1, 1, 2, 2, 0])}, "labels run from -1 to 2"),
-        ({"x": np.zeros((0, 4, 4), "f4"), "y": np.zeros(0, int)}, "no sample"),
+        ({"x": np.zeros((0, 4, 4), "f4"), "y": np.zeros(0, int)}, "at least one sample"),
         ({"other": np.zeros(5, "f4")}, r"has the inputs \['other', 'x'\], the model takes \['image'\]"),
     ],
 )

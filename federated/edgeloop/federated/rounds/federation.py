@@ -50,8 +50,6 @@ class RoundsTable:
 
     def __post_init__(self) -> None:
         self.quorum_options()
-        if self.count < 1:
-            raise OptionsError(f"[rounds] count is {self.count}", advice="It must be 1 or more.")
 
     def quorum_options(self) -> QuorumOptions:
         """The part that says how many devices a round needs."""
@@ -126,6 +124,8 @@ def read_federation(path: Path) -> Federation:
         OptionsError: An unknown key (the nearest known one is named), a wrong value, or a contradiction.
     """
     found = settings.build(Federation, settings.read_toml(path), str(path))
+    if found.rounds.count < 1:
+        raise OptionsError(f"{path}: rounds: count is {found.rounds.count}", advice="It must be 1 or more.")
     base = path.resolve().parent
     devices = {**asdict(found.devices), "shards": tuple(base / shard for shard in found.devices.shards)}
     return Federation(

@@ -122,7 +122,7 @@ class RoundLoop:
     def _attempt(self, number: int, plan: RoundPlan, collector: Collector) -> list[Update]:
         options = self.options
         rate = options.learning_rate * options.learning_rate_decay ** (number - 1)
-        config = ConfigRecord({**options.train, "lr": rate, "lr_decay": 1.0, "seed": options.seed})
+        config = ConfigRecord({**options.train, "lr": rate, "seed": options.seed})
         arrays = ArrayRecord({name: Array(array) for name, array in self.weights.items()})
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
         return collect_round(self.grid, messages, plan, collector, options.quorum.deadline_s)
