@@ -23,7 +23,6 @@ class StrategyName(enum.StrEnum):
     """How the server makes new weights of a round's updates."""
 
     FED_AVG = "fed-avg"  # the mean, weighted by examples: McMahan et al. 2017
-    FED_PROX = "fed-prox"  # the same; devices stay near the round's weights: Li et al. 2018
     FED_ADAM = "fed-adam"  # Adam on the mean: Reddi et al. 2020
     FED_YOGI = "fed-yogi"  # Yogi on the mean: the same
     KRUM = "krum"  # the update that is nearest to the others: Blanchard et al. 2017
@@ -41,7 +40,6 @@ class StrategyOptions:
         server_learning_rate: Step of fed-adam and fed-yogi on the mean update. None: 0.1 and 0.01, as Flower has it.
         beta_1, beta_2: Decay of their two moments. None: 0.9 and 0.99.
         tau: Added to the root of the second moment. None: 0.001.
-        proximal_mu: Of fed-prox: weight of the squared distance to the round's weights in a device's loss.
         malicious: Of krum and multi-krum: how many devices of a round may be hostile.
         select: Of multi-krum: how many updates are averaged. None: all but the hostile ones.
         trim: Of trimmed-mean: share of the updates that is left out at each end, below 0.5.
@@ -52,7 +50,6 @@ class StrategyOptions:
     beta_1: float | None = None
     beta_2: float | None = None
     tau: float | None = None
-    proximal_mu: float | None = None
     malicious: int | None = None
     select: int | None = None
     trim: float | None = None
@@ -66,7 +63,7 @@ class StrategyOptions:
                 f"[strategy] {foreign[0].replace('_', '-')} is not a key of {self.name.value}",
                 advice=f"{self.name.value} takes {own}.",
             )
-        for field in given & {"server_learning_rate", "tau", "proximal_mu"}:
+        for field in given & {"server_learning_rate", "tau"}:
             above_zero(getattr(self, field), f"[strategy] {field.replace('_', '-')}")
         for field in given & {"beta_1", "beta_2", "trim"}:
             most = 0.5 if field == "trim" else 1.0
@@ -82,7 +79,6 @@ class StrategyOptions:
 
 _ADAPTIVE = ("server_learning_rate", "beta_1", "beta_2", "tau")
 OWN = {
-    StrategyName.FED_PROX: ("proximal_mu",),
     StrategyName.FED_ADAM: _ADAPTIVE,
     StrategyName.FED_YOGI: _ADAPTIVE,
     StrategyName.KRUM: ("malicious",),
@@ -150,7 +146,6 @@ def _flower(kind: str) -> Callable[[StrategyOptions, int], Any]:
 
 STRATEGIES = {
     StrategyName.FED_AVG: StrategyKind(_flower("FedAvg")),
-    StrategyName.FED_PROX: StrategyKind(_flower("FedProx")),
     StrategyName.FED_ADAM: StrategyKind(_flower("FedAdam"), moments=("m_t", "v_t")),
     StrategyName.FED_YOGI: StrategyKind(_flower("FedYogi"), moments=("m_t", "v_t")),
     StrategyName.KRUM: StrategyKind(_flower("Krum"), streams=False),

@@ -1,6 +1,6 @@
 """Updates of a round, one at a time, as the replies that a Flower strategy aggregates.
 
-A strategy of the mean (FedAvg, FedProx, and FedAdam and FedYogi, which step from the mean) gets ONE reply: the exact
+A strategy of the mean (FedAvg, and FedAdam and FedYogi, which step from the mean) gets ONE reply: the exact
 mean, with the sum of the examples as its weight. Flower's own weighted mean of one reply is that reply, to the bit, so
 the strategy goes on from there unchanged. Memory is that of the model. Other strategies get every reply.
 """
