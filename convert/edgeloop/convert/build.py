@@ -19,7 +19,6 @@ from edgeloop.bundle import (
     Format,
     LeftOut,
     Manifest,
-    Scheme,
     Signature,
     TensorSpec,
     Variant,
@@ -179,7 +178,7 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
 
 def _origin(origin: Mapping[str, str], source: Source) -> dict[str, str]:
     """What the manifest says of the source: also what its proof is judged by."""
-    rounds = {"rounds": Scheme.INT8.value} if source.states_ranges else {}
+    rounds = {"rounds": source.rounds.value} if source.rounds else {}
     return {**origin, **rounds, **({"bounded": ",".join(source.bounded)} if source.bounded else {})}
 
 

@@ -202,3 +202,6 @@ def test_float32_of_an_original_that_rounds_to_8_bits_may_differ_by_steps():
     assert judged_as(Scheme.FLOAT32, rounds) is Scheme.FLOAT16
     assert judged_as(Scheme.FLOAT32, plain) is Scheme.FLOAT32
     assert judged_as(Scheme.INT8, rounds) is Scheme.INT8
+    dynamic = {"file": "m.onnx", "rounds": "dynamic"}
+    assert {judged_as(scheme, dynamic) for scheme in (Scheme.FLOAT32, Scheme.FLOAT16)} == {Scheme.DYNAMIC}
+    assert judged_as(Scheme.INT4, dynamic) is Scheme.INT4

@@ -151,6 +151,7 @@ def test_the_page_reads_what_the_manifest_says_of_the_source_as_edge_does(page):
     quiet = np.full((3, 2), 3e-5, "float32")  # an error of 1e-7 is 50 dB, one of 6e-7 34
     loud = np.eye(50, dtype="float64")  # one value off by 4e-5: 105 dB
     sources = ({}, {"bounded": "y"}, {"bounded": "other,y"}, {"bounded": "other"}, {"rounds": "int8"})
+    sources += ({"rounds": "dynamic"},)
     given = [
         (source, scheme, quiet + np.float32(error))
         for source in sources

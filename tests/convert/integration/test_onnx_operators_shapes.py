@@ -127,6 +127,55 @@ def test_as_many_of_some_constants_as_a_free_dimension_has_are_cut_when_the_mode
     check(model, {"x": floats(1, 5)})
 
 
+def test_a_convolution_behind_widths_that_are_computed_from_a_free_size_keeps_its_channels():
+    """PyTorch's F.pad: the widths of the last axis come first, so that they are turned round as pairs."""
+    nodes = [
+        N("Shape", ["x"], ["shape"]),
+        N("Gather", ["shape", "two"], ["height"]),
+        N("Mod", ["height", "eight"], ["over"]),
+        N("Sub", ["eight", "over"], ["more"]),
+        N("Concat", ["one", "one", "none", "more", "none", "none", "none", "none"], ["widths"], axis=0),
+        N("Reshape", ["widths", "pairs"], ["turned"]),
+        N("Slice", ["turned", "last", "before", "none", "last"], ["right"]),
+        N("Transpose", ["right"], ["sides"], perm=[1, 0]),
+        N("Reshape", ["sides", "last"], ["flat"]),
+        N("Pad", ["x", "flat"], ["padded"]),
+        N("Conv", ["padded", "w"], ["y"], strides=[2, 2]),
+        N("Slice", ["shape", "none", "two_of"], ["front"]),
+        N("Concat", ["front", "five", "four"], ["size"], axis=0),
+        N("AffineGrid", ["theta", "size"], ["grid"]),
+    ]
+    constants = {
+        **{name: whole(value) for name, value in {"eight": 8, "one": 1, "none": 0, "last": -1, "before": -9}.items()},
+        "two": whole(2),
+        "two_of": whole(2),
+        "five": whole(5),
+        "four": whole(4),
+        "pairs": whole(-1, 2),
+    }
+    ends = {"x": ["n", 3, "height", 6], "theta": ["n", 2, 3]}
+    model = make_model(nodes, ends, dict.fromkeys(["y", "grid"]), {**constants, "w": floats(4, 3, 3, 3)}, opset=20)
+    check(model, {"x": floats(2, 3, 13, 6), "theta": floats(2, 2, 3)})
+
+
+def test_what_a_computed_size_is_as_a_bool_or_without_its_fraction_is_not_known_before():
+    nodes = [
+        N("Shape", ["x"], ["length"]),
+        N("Mod", ["length", "three"], ["rest"]),
+        N("Cast", ["rest"], ["some"], to=BOOL),
+        N("Cast", ["length"], ["long"], to=FLOAT),
+        N("Mul", ["long", "part"], ["few"]),
+        N("Cast", ["few"], ["none"], to=INT64),
+    ]
+    model = make_model(
+        nodes, {"x": ["length"]}, {"some": None, "none": None}, {"three": whole(3), "part": np.float32(1e-6)}
+    )
+    check(model, {"x": floats(6)})
+    data = to_tflite(model)
+    assert [v.tolist() for v in run_tflite(data, [floats(7)])] == [[True], [0]]
+    assert [v.tolist() for v in run_tflite(data, [np.zeros(2_000_000, np.float32)])] == [[True], [2]]
+
+
 def test_unique_slices_along_an_axis_come_in_order():
     rows = np.float32([[1, 0], [0, 1], [1, 0], [0, 0]])
     model = make_model([N("Unique", ["x"], list("abcd"), axis=0)], {"x": ["n", 2]}, dict.fromkeys("abcd"))

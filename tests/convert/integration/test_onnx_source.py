@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx_models import answers, difference, make_model, run_tflite, to_tflite
 
+from edgeloop.bundle import Scheme
 from edgeloop.convert.sources.onnx_sizes import InputSettings
 from edgeloop.convert.sources.source import open_source
 from edgeloop.errors import ModelError, OptionsError
@@ -296,6 +297,52 @@ def test_a_refusal_for_a_free_size_names_the_smallest_shape_that_would_pass(save
         open_source(path)
     source = open_source(path, settings=InputSettings(shapes={"x": (1, None, None)}))
     assert described(source.outputs) == {"y": ((3, 4), "float32")}
+
+
+def test_a_batch_that_onnx_runtime_runs_with_one_sample_alone_is_one(save):
+    nodes = [N("Reshape", ["x", "shape"], ["y"], name="view")]  # an exporter traced one sample
+    path = save(nodes, {"x": ["n", "time", 4]}, {"y": None}, {"shape": np.array([1, -1, 2, 2])})
+    source = open_source(path)  # two samples become one of twice the length: nothing to say against that
+    assert described(source.inputs) == {"x": ((None, None, 4), "float32")}
+    nodes = [
+        *nodes,
+        N("Add", ["x", "x"], ["twice"]),
+        N("Reshape", ["twice", "same"], ["z"]),
+        N("Add", ["y", "z"], ["s"]),
+    ]
+    path = save(
+        nodes, {"x": ["n", 3, 4]}, {"s": None}, {"shape": np.array([1, 3, 2, 2]), "same": np.array([-1, 3, 2, 2])}
+    )
+    source = open_source(path)
+    assert described(source.inputs) == {"x": ((1, 3, 4), "float32")}
+    assert source.notes == ("ONNX Runtime runs the model with a batch of 1 alone, so the batch is fixed to 1.",)
+
+
+def test_answers_that_rounding_alone_changes_are_refused_as_that(save, monkeypatch):
+    from edgeloop.convert.onnx.operators import OPS
+
+    path = save([N("Mul", ["x", "k"], ["t"]), N("Sin", ["t"], ["y"])], {"x": [64]}, {"y": None}, {"k": np.float32(1e8)})
+    monkeypatch.setitem(OPS, "Sin", lambda n, x: type(x)(tf.cos(x.raw()), x.dtype, x.perm))
+    with pytest.raises(ModelError, match=r"own answers change by \d\d% of their span .* 1e-06 .* with --eval\.$"):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "rounds"),
+    [
+        ([], None),
+        ([N("QuantizeLinear", ["x", "s"], ["q"]), N("DequantizeLinear", ["q", "s"], ["d"])], Scheme.INT8),
+        (
+            [N("DynamicQuantizeLinear", ["x"], ["q", "k", "z"]), N("DequantizeLinear", ["q", "k", "z"], ["d"])],
+            Scheme.DYNAMIC,
+        ),
+    ],
+)
+def test_a_source_tells_how_it_rounds_itself(save, kinds, rounds):
+    path = save(
+        [*kinds, N("Relu", ["d" if kinds else "x"], ["y"])], {"x": ["n", 4]}, {"y": None}, {"s": np.float32(0.1)}
+    )
+    assert open_source(path).rounds is rounds
 
 
 def two_rates(save):

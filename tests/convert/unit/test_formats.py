@@ -91,15 +91,15 @@ def test_an_int8_onnx_that_saves_nothing_is_left_out_where_nobody_named_int8(mon
     assert notes == ([left_out] if len(written) == 1 else [])
 
 
-@pytest.mark.parametrize("states", [False, True])
-def test_without_calibration_int8_is_made_of_a_model_that_states_its_ranges_and_of_no_other(states):
+@pytest.mark.parametrize(("rounds", "states"), [(None, False), ("dynamic", False), ("int8", True)])
+def test_without_calibration_int8_is_made_of_a_model_that_states_its_ranges_and_of_no_other(rounds, states):
     from edgeloop.bundle import Kind, TensorSpec
     from edgeloop.convert.sources.source_value import Source
 
     x = TensorSpec("x", (None, 3), "float32", Kind.OTHER)
     source = Source(
         path=Path("m.onnx"), kind=SourceKind.ONNX, sha256="", signature="infer", inputs=(x,), outputs=(x,), call=dict,
-        states_ranges=states,
+        rounds=rounds and Scheme(rounds),
     )  # fmt: skip
     notes: list[str] = []
     _, schemes = plan.choose_formats_and_schemes(source, frozenset({Format.TFLITE}), ConvertOptions(), notes.append)

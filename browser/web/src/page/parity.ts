@@ -29,9 +29,14 @@ export const FLOORS: Readonly<Record<string, Floor>> = {
   mixed: { snr_db: 10, max_abs: null, top1: 0.85 },
 };
 
-/** The scheme whose floor a variant is held to. A source that rounds values to 8 bits itself gives float32 float16's. */
+/** The scheme whose floor a variant is held to. A source that rounds values to 8 bits itself gives float32 float16's;
+ * in the ranges of every call, both floats that of dynamic. */
 export const judgedAs = (scheme: string, source: Origin): string =>
-  scheme === "float32" && source.rounds !== undefined ? "float16" : scheme;
+  source.rounds === "dynamic" && (scheme === "float32" || scheme === "float16")
+    ? "dynamic"
+    : scheme === "float32" && source.rounds !== undefined
+      ? "float16"
+      : scheme;
 
 /** One output. `error`: why there was nothing to compare. */
 export interface Parity {

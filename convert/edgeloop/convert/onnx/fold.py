@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.convert.onnx.prepare import STANDARD
-from edgeloop.convert.onnx.value import Unsupported, Value
+from edgeloop.convert.onnx.value import Pair, Unsupported, Value
 from edgeloop.extras import need
 
 onnx: Any = need("onnx", extra="convert")
@@ -26,7 +26,8 @@ shape_inference: Any = need("onnx.shape_inference", extra="convert")
 LIMIT_ELEMENTS = 2**27  # of one tensor with fixed sizes: 512 MB of float32
 SMALL = 64  # elements of an input that may be a shape
 POLYNOMIAL = frozenset(
-    {"Add", "Cast", "Concat", "Gather", "Identity", "Mul", "Neg", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze"}
+    {"Add", "Cast", "Concat", "Gather", "Identity", "Mul", "Neg", "Reshape", "Slice", "Squeeze", "Sub"}
+    | {"Transpose", "Unsqueeze"}
 )
 # polynomials in their first input alone: the others say where, and a place beyond the end is cut to it
 PLACED = frozenset({"Gather", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
@@ -61,8 +62,10 @@ def folded(proto: Any, inputs: Sequence[Value | None], opsets: Sequence[Any]) ->
 
 def followed(proto: Any, inputs: Sequence[Value | None], result: Value, opsets: Sequence[Any]) -> Value:
     """The result of a polynomial with its `pair`, or a constant where both are equal; unchanged if they are unknown."""
+    if result.rank > 2 or result.dtype.kind == "b":  # of bool: any two sizes but 0 are equal
+        return result
     pairs = [None if v is None else v.symbol() for v in inputs]
-    if result.rank > 1 or any(p is None and v is not None for p, v in zip(pairs, inputs, strict=True)):
+    if any(p is None and v is not None for p, v in zip(pairs, inputs, strict=True)):
         return result
     if proto.op_type in PLACED and any(p is not None and not np.array_equal(*p) for p in pairs[1:]):
         return result
@@ -70,11 +73,16 @@ def followed(proto: Any, inputs: Sequence[Value | None], result: Value, opsets: 
         a, b = (np.asarray(evaluate(proto, [p and p[i] for p in pairs], opsets)[0]) for i in (0, 1))
     except Exception:  # any type; without a pair the tensor is computed on the device
         return result
-    if a.shape != b.shape:
+    if a.shape != b.shape or (proto.op_type == "Cast" and _rounds(pairs[0], (a, b))):
         return result
     if (a == b).all():
         return Value(const=a.astype(result.dtype))
     return Value(result.raw(), result.dtype, result.perm, pair=(a, b))
+
+
+def _rounds(before: Pair, after: Pair) -> bool:
+    """Whether a Cast changed one of the numbers: the fraction that it cuts off is no polynomial."""
+    return any(bool((b != a).any()) for a, b in zip(before, after, strict=True))
 
 
 def evaluate(proto: Any, arrays: Sequence[np.ndarray | None], opsets: Sequence[Any]) -> list[Any]:

@@ -79,21 +79,34 @@ class Judge:
 
     def _is_rounding(self, trial: Trial, found: Sequence[np.ndarray]) -> bool:
         """Whether ONNX Runtime's answers change as much when its inputs are rounded anew."""
-        rng, nudge = np.random.default_rng(1), NUDGE_OF_STEPS if self._original.is_quantized else NUDGE
-        nudged = {
-            name: (array * (1 + nudge * rng.choice((-1, 1), array.shape))).astype(array.dtype)
-            if array.dtype.kind == "f"
-            else array
-            for name, array in trial.fed.items()
-        }
-        own = self._original.run(nudged)
+        own = self._nudged(trial, NUDGE_OF_STEPS if self._original.is_quantized else NUDGE)
         for e, o, f in zip(trial.answers, own, found, strict=True):
             off = self._excess(e, f)
             if off > 1.0 and (off * SPAN > LARGEST_NUDGE or off > ALLOWED_NUDGES * self._excess(e, o)):
                 return False
         return True
 
+    def _nudged(self, trial: Trial, nudge: float) -> list[np.ndarray]:
+        """ONNX Runtime's answers to inputs of which every float is that part of itself larger or smaller."""
+        rng = np.random.default_rng(1)
+        nudged = {
+            name: (array * (1 + nudge * rng.choice((-1, 1), array.shape))).astype(array.dtype)
+            if array.dtype.kind == "f"
+            else array
+            for name, array in trial.fed.items()
+        }
+        return self._original.run(nudged)
+
     def _refusal(self, trial: Trial, found: Sequence[np.ndarray]) -> ModelError:
+        moved = max(map(self._excess, trial.answers, self._nudged(trial, NUDGE))) * SPAN
+        if LARGEST_NUDGE < moved < np.inf:
+            return ModelError(
+                f"ONNX Runtime's own answers change by {moved:.0%} of their span when the inputs change by {NUDGE:g} "
+                "of themselves, so that no conversion can be compared with them",
+                advice="Convert the model as it was before it was quantized."
+                if self._original.is_quantized
+                else "Pass inputs that it is meant for with --eval.",
+            )
         outputs = zip(self._function.outputs, trial.answers, found, strict=True)
         wrong = [name for name, e, f in outputs if self._excess(e, f) > 1.0]
         node = self.first_difference(trial.fed) or self._function.made().get(wrong[0], "")

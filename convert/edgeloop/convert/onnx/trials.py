@@ -140,6 +140,16 @@ def batch_names(inputs: Sequence[Tensor]) -> set[str]:
     return {t.names[0] for t in inputs if t.shape and t.shape[0] is None}
 
 
+def with_batch_of_one(inputs: Sequence[Tensor]) -> dict[str, tuple[int | None, ...]]:
+    """The shapes of those inputs that have a free batch, with one sample in it."""
+    names = batch_names(inputs)
+    return {
+        t.name: tuple(1 if d is None and meaning(t, axis, names) == "batch" else d for axis, d in enumerate(t.shape))
+        for t in inputs
+        if any(d is None and meaning(t, axis, names) == "batch" for axis, d in enumerate(t.shape))
+    }
+
+
 def _may_be_sound(t: Tensor) -> bool:
     """[samples], [batch, samples] or [batch, 1, samples], in floats."""
     return t.dtype.kind not in "iub" and t.shape[-1:] == (None,) and t.shape[1:-1] in ((), (1,))

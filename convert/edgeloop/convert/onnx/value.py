@@ -9,6 +9,7 @@ axes, MatMul, outputs). ONNX's Transpose is a new label on the same memory.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -135,12 +136,19 @@ class Value:
         return found
 
     def symbol(self) -> Pair | None:
-        """Its elements under both assignments, where they are followed."""
+        """Its elements under both assignments, where they are followed; of a few whole numbers that come from what is
+        not followed, numbers like no other."""
         if self.const is not None and self.dtype.kind in "iu":
             return self.const, self.const
+        if self.pair is None and self.const is None and self.dtype.name in ("int32", "int64") and self.rank <= 2:
+            count = math.prod(FOLLOWED + 1 if d is None else d for d in self.dims)
+            if 0 < count <= FOLLOWED:
+                sizes = np.array([two_sizes("") for _ in range(count)], self.dtype)
+                self.pair = sizes[:, 0].reshape(self.dims), sizes[:, 1].reshape(self.dims)
         return self.pair
 
 
+FOLLOWED = 16  # elements of a shape, or of the widths of a Pad
 # the two made-up sizes of the first free dimension; the next ones lie above, in two different progressions
 FREE = (100_003, 200_017)
 _sizes: dict[str, tuple[int, int]] = {}

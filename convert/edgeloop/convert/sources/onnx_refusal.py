@@ -46,19 +46,14 @@ def refusal(found: Exception, file: OnnxFile) -> ModelError:
 def _candidates(file: OnnxFile) -> Iterator[tuple[Shapes, Values]]:
     """A batch of one, fixed values, fixed sizes, fixed sizes and values: the fewest first, all from inputs that ONNX
     Runtime accepts."""
-    from edgeloop.convert.onnx.trials import batch_names, make_trials, meaning
+    from edgeloop.convert.onnx.trials import make_trials, with_batch_of_one
 
     inputs = file.function().inputs
     try:
         trials, recipe = make_trials(file.original, inputs)
     except ModelError:
         return
-    names, fed = batch_names(inputs), _alone(file, inputs, recipe) or trials[0].fed
-    batch = {
-        t.name: tuple(1 if d is None and meaning(t, axis, names) == "batch" else d for axis, d in enumerate(t.shape))
-        for t in inputs
-    }
-    batch = {t.name: batch[t.name] for t in inputs if batch[t.name] != t.shape}
+    fed, batch = _alone(file, inputs, recipe) or trials[0].fed, with_batch_of_one(inputs)
     shapes = {t.name: fed[t.name].shape for t in inputs if None in t.shape}
     values = {t.name: fed[t.name] for t in inputs if None not in t.shape and fed[t.name].size <= FEW}
     if len(values) == len(inputs):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeloop.bundle import Scheme
 from edgeloop.convert.sources.float32 import with_distance
 from edgeloop.convert.sources.identify import SourceKind, source_digest
 from edgeloop.convert.sources.names import arguments, identifiers
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from edgeloop.convert.onnx.judge import Judge
     from edgeloop.convert.onnx.trials import Trial
 
-# operators whose results have 8 bits and a scale
-QUANTIZED = ("QuantizeLinear", "QLinear", "QGemm")
+ONE_SAMPLE = "ONNX Runtime runs the model with a batch of 1 alone, so the batch is fixed to 1."
+# operators whose results have 8 bits and a scale, which the model has or computes of every call's values
+QUANTIZED, DYNAMIC = ("QuantizeLinear", "QLinear", "QGemm"), ("DynamicQuantize",)
 
 
 def open_onnx(path: Path, settings: InputSettings) -> Source:
@@ -110,26 +112,35 @@ class OnnxFile:
     def source(self) -> Source:
         """The source, once ONNX Runtime has agreed."""
         from edgeloop.convert.onnx.judge import Judge
-        from edgeloop.convert.onnx.trials import make_trials
+        from edgeloop.convert.onnx.trials import make_trials, with_batch_of_one
+
+        function, traced = self._traced({})
+        trials: list[Trial] = []
+        undecided, below = None, 2
+        notes: tuple[str, ...] = ()
+        try:
+            trials, recipe = make_trials(self.original, function.inputs)
+        except ModelError as e:  # the user's data has to judge
+            undecided = e
+        else:
+            below, alone = recipe.below, with_batch_of_one(function.inputs)
+            if alone and max(recipe.batches) == 1:  # an exporter called it free, and wrote a 1 into some Reshape
+                (function, traced), notes = self._traced(alone), (ONE_SAMPLE,)
+        judge = Judge(self.original, function, traced)
+        judge.check(trials)
+        sizes = {new: trials[0].fed[old].shape for old, new in self.inputs.items()} if trials else {}
+        source = self._source(function, traced, trials, sizes)
+        source = replace(source, below=below, notes=(*source.notes, *notes))
+        return replace(source, judge=self._judged_by_samples(judge, undecided))
+
+    def _traced(self, shapes: Mapping[str, Shape]) -> tuple[OnnxFunction, Any]:
         from edgeloop.convert.onnx.value import Unsupported
 
         try:
-            function = self.function()
-            traced = function.traced()
+            function = self.function(shapes)
+            return function, function.traced()
         except Unsupported as e:
             raise refusal(e, self) from e
-        judge = Judge(self.original, function, traced)
-        trials: list[Trial] = []
-        undecided, below = None, 2
-        try:
-            trials, recipe = make_trials(self.original, function.inputs)
-            below = recipe.below
-        except ModelError as e:  # the user's data has to judge
-            undecided = e
-        judge.check(trials)
-        sizes = {new: trials[0].fed[old].shape for old, new in self.inputs.items()} if trials else {}
-        source = replace(self._source(function, traced, trials, sizes), below=below)
-        return replace(source, judge=self._judged_by_samples(judge, undecided))
 
     def _source(
         self, function: OnnxFunction, traced: Any, trials: Sequence[Trial], sizes: Mapping[str, tuple[int, ...]]
@@ -161,7 +172,7 @@ class OnnxFile:
             layers=cache(partial(layered, function, in_names, out_names[0])),
             sizes=sizes,
             bounded=tuple(self.outputs[name] for name in bounded_outputs(self.model.graph)),
-            states_ranges=any(node.op_type.startswith(QUANTIZED) for node in self.model.graph.node),
+            rounds=_rounds(self.model.graph),
         )
         types = {t.name: t.dtype for t in function.inputs}
         original = replace(source, call=self._answers(types))
@@ -220,3 +231,11 @@ class OnnxFile:
                 judge.check([Trial(fed, self.original.run(fed))])
 
         return check
+
+
+def _rounds(graph: Any) -> Scheme | None:
+    """How the main graph rounds to 8 bits; dynamic where both ways are in it, for then some ranges are not stated."""
+    kinds = [node.op_type for node in graph.node]
+    if any(kind.startswith(DYNAMIC) for kind in kinds):
+        return Scheme.DYNAMIC
+    return Scheme.INT8 if any(kind.startswith(QUANTIZED) for kind in kinds) else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.bundle import Kind, TensorSpec
+from edgeloop.bundle import Kind, Scheme, TensorSpec
 from edgeloop.convert.sources.identify import SourceKind
 
 INFER = "infer"  # the signature of a model that has no name for it
@@ -33,7 +33,8 @@ class Source:
         judge: Of an imported ONNX model: raises ModelError where it computes something else than the original on one of
             these calls.
         bounded: Outputs that end in a sigmoid or softmax.
-        states_ranges: It rounds its values to 8 bits itself, so int8 needs no real inputs to measure ranges with.
+        rounds: It rounds its values to 8 bits itself: in the ranges that it states (int8), which therefore needs no
+            real inputs to measure them with; or in those of every call (dynamic).
         below: Whole numbers that are made up for it are smaller: 2 where nothing is known, an index into any table.
         sizes: Of an imported ONNX model: shapes of its inputs that the original accepts, for made-up samples.
         notes: What a user should know of how it was read: what was allowed, which Keras read it.
@@ -52,12 +53,16 @@ class Source:
     layers: Callable[[], Any] | None = None
     flatbuffer: bytes | None = None
     judge: Callable[[Sequence[Arrays]], None] | None = None
-    states_ranges: bool = False
+    rounds: Scheme | None = None
     bounded: tuple[str, ...] = ()
     below: int = 2
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def states_ranges(self) -> bool:
+        return self.rounds is Scheme.INT8
 
 
 def layered(source: Source) -> Source:

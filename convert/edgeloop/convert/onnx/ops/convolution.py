@@ -24,8 +24,8 @@ def conv(n: Node, x: Value, w: Value, b: Value | None = None) -> Value:
         t, filters, window = tf.expand_dims(t, 1), filters[None], window.with_height()
     if window.how == "VALID":
         t = padded(t, window.around_image())
-    if w.dims[1] is not None:
-        t.set_shape([*[None] * (t.shape.rank - 1), groups * w.dims[1]])
+    if w.dims[1] is not None and t.shape[-1] is None:  # set_shape alone is forgotten by TensorFlow's converter
+        t = tf.reshape(t, shape_of([*(size(t, axis) for axis in range(t.shape.rank - 1)), groups * w.dims[1]]))
     y = convolved(t, filters, window, groups)
     if b is not None:
         y = tf.nn.bias_add(y, b.onnx())

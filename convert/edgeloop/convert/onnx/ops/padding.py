@@ -58,10 +58,10 @@ def padded(t: Any, pads: Pads, mode: str = "constant", value: Any = 0.0) -> Any:
     if mode == "constant":
         fill = tf.get_static_value(value)
         if fill is not None and not fill:  # PAD has more kernels than PADV2
-            return tf.pad(t, widths)
-        return tf.pad(t, widths, constant_values=tf.cast(value, t.dtype))
+            return _sized(tf.pad(t, widths), t, pads)
+        return _sized(tf.pad(t, widths, constant_values=tf.cast(value, t.dtype)), t, pads)
     if mode in ("reflect", "symmetric"):
-        return tf.pad(t, widths, mode.upper())
+        return _sized(tf.pad(t, widths, mode.upper()), t, pads)
     for axis, (a, b) in enumerate(pads):  # edge, wrap: places to take elements from
         if not isinstance(a, int) or not isinstance(b, int) or a or b:
             count = size(t, axis)
@@ -69,6 +69,18 @@ def padded(t: Any, pads: Pads, mode: str = "constant", value: Any = 0.0) -> Any:
             places = tf.clip_by_value(places, 0, count - 1) if mode == "edge" else tf.math.floormod(places, count)
             t = tf.gather(t, places, axis=axis)
     return t
+
+
+def _sized(made: Any, t: Any, pads: Pads) -> Any:
+    """What `t` became. TensorFlow's converter forgets all sizes where one width is computed, also the channels, without
+    which a convolution is none of LiteRT's; RESHAPE says them again."""
+    known = [isinstance(a, int) and isinstance(b, int) for a, b in pads]
+    sizes = [
+        d + sum(both) if fits and d is not None else None for d, both, fits in zip(t.shape, pads, known, strict=True)
+    ]
+    if all(known) or all(d is None for d in sizes):
+        return made
+    return tf.reshape(made, shape_of([size(made, axis) if d is None else d for axis, d in enumerate(sizes)]))
 
 
 def cut_off(t: Any, pads: Pads) -> Any:

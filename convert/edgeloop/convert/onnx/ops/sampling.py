@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeloop.convert.onnx.fold import refuse_large
 from edgeloop.convert.onnx.node import Node
+from edgeloop.convert.onnx.ops.reshape import targets
 from edgeloop.convert.onnx.value import AtRunTime, Unsupported, Value, channels_last, shape_of, size
 from edgeloop.extras import need
 
@@ -110,11 +111,11 @@ def affine_grid(n: Node, theta: Value, dims: Value) -> Value:
     """AffineGrid (ONNX 20): for every element of an image of a known size, where `theta` [batch, axes, axes + 1] reads.
 
     Raises:
-        AtRunTime: The size is computed.
+        AtRunTime: Height or width is computed. The batch is that of `theta`.
     """
-    if dims.const is None:
+    inner = targets(dims)[2:]
+    if _free(inner):
         raise AtRunTime("AffineGrid of a size that is computed at run time")
-    inner = [int(d) for d in dims.const.ravel()[2:]]
     refuse_large([*inner, len(inner) + 1])
     steps = [_middles(d, bool(n.attr("align_corners", 0))) for d in inner]
     grid = np.meshgrid(*steps, indexing="ij")[::-1]  # the last axis comes first
