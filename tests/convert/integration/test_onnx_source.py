@@ -221,6 +221,18 @@ def test_an_import_that_computes_something_else_is_refused_and_the_node_is_named
         open_source(path)
 
 
+def test_a_small_number_of_a_sigmoid_may_be_off_by_what_float32_rounds_at_1_and_no_more(save, monkeypatch):
+    from edgeloop.convert.onnx.operators import OPS
+
+    nodes = [N("Sub", ["x", "far"], ["t"]), N("Sigmoid", ["t"], ["y"], name="p")]
+    path = save(nodes, {"x": [1, 1]}, {"y": None}, {"far": np.float32(9)})
+    monkeypatch.setitem(OPS, "Sigmoid", lambda n, x: type(x)(tf.sigmoid(x.raw()) + 2.0**-22, x.dtype, x.perm))
+    open_source(path)  # off by 2.4e-7: one number of about 1e-4, so its span is 0
+    monkeypatch.setitem(OPS, "Sigmoid", lambda n, x: type(x)(tf.sigmoid(x.raw()) + 2.0**-19, x.dtype, x.perm))
+    with pytest.raises(ModelError, match="at Sigmoid 'p'"):
+        open_source(path)
+
+
 def test_a_users_inputs_judge_too(save, monkeypatch):
     from edgeloop.convert.onnx.operators import OPS
 

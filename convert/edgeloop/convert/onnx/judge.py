@@ -5,7 +5,7 @@ LiteRT's and TF.js's files are proved later; here only the import is judged, on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ import numpy as np
 from edgeloop.convert.onnx.importer import OnnxFunction
 from edgeloop.convert.onnx.original import OriginalModel
 from edgeloop.convert.onnx.trials import Trial
+from edgeloop.convert.onnx.value import INT32, SENTINEL
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
+from edgeloop.runtime.parity.compare import ROUNDING
 
 tf: Any = need("tensorflow", extra="convert")
 
@@ -42,9 +44,13 @@ class Judge:
         inputs: What the function takes.
     """
 
-    def __init__(self, original: OriginalModel, function: OnnxFunction, traced: Any):
-        """`traced` is the concrete function of `function`, which takes its inputs by position."""
+    def __init__(
+        self, original: OriginalModel, function: OnnxFunction, traced: Any, bounded: Collection[str] = frozenset()
+    ):
+        """`traced` is the concrete function of `function`, which takes its inputs by position; `bounded` are names of
+        outputs that end in a sigmoid or softmax."""
         self._original, self._function, self._traced = original, function, traced
+        self._floors = [ROUNDING if name in bounded else 0.0 for name in function.outputs]
         self.inputs = function.inputs
 
     def check(self, trials: Sequence[Trial]) -> None:
@@ -55,13 +61,15 @@ class Judge:
         """
         for trial in trials:
             found = self._run(self._traced, trial.fed)
-            if any(off > 1.0 for off in map(self._excess, trial.answers, found)) and not self._is_rounding(
-                trial, found
-            ):
+            if max(self._excesses(trial, found)) > 1.0 and not self._is_rounding(trial, found):
                 raise self._refusal(trial, found)
 
-    def _excess(self, expected: np.ndarray, found: np.ndarray) -> float:
-        return excess(expected, found, HALF_FLOATS if self._function.floats & {"float16", "bfloat16"} else SPAN)
+    def _excesses(self, trial: Trial, found: Sequence[np.ndarray]) -> list[float]:
+        return list(map(self._excess, trial.answers, found, self._floors))
+
+    def _excess(self, expected: np.ndarray, found: np.ndarray, floor: float = 0.0) -> float:
+        span = HALF_FLOATS if self._function.floats & {"float16", "bfloat16"} else SPAN
+        return excess(expected, found, span, floor)
 
     def _run(self, traced: Any, fed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         pairs = zip(self._function.inputs, self._function.specs(), strict=True)
@@ -80,11 +88,10 @@ class Judge:
     def _is_rounding(self, trial: Trial, found: Sequence[np.ndarray]) -> bool:
         """Whether ONNX Runtime's answers change as much when its inputs are rounded anew."""
         own = self._nudged(trial, NUDGE_OF_STEPS if self._original.is_quantized else NUDGE)
-        for e, o, f in zip(trial.answers, own, found, strict=True):
-            off = self._excess(e, f)
-            if off > 1.0 and (off * SPAN > LARGEST_NUDGE or off > ALLOWED_NUDGES * self._excess(e, o)):
-                return False
-        return True
+        pairs = zip(self._excesses(trial, found), self._excesses(trial, own), strict=True)
+        return all(
+            off <= 1.0 or (off * SPAN <= LARGEST_NUDGE and off <= ALLOWED_NUDGES * moved) for off, moved in pairs
+        )
 
     def _nudged(self, trial: Trial, nudge: float) -> list[np.ndarray]:
         """ONNX Runtime's answers to inputs of which every float is that part of itself larger or smaller."""
@@ -98,7 +105,7 @@ class Judge:
         return self._original.run(nudged)
 
     def _refusal(self, trial: Trial, found: Sequence[np.ndarray]) -> ModelError:
-        moved = max(map(self._excess, trial.answers, self._nudged(trial, NUDGE))) * SPAN
+        moved = max(self._excesses(trial, self._nudged(trial, NUDGE))) * SPAN
         if LARGEST_NUDGE < moved < np.inf:
             return ModelError(
                 f"ONNX Runtime's own answers change by {moved:.0%} of their span when the inputs change by {NUDGE:g} "
@@ -107,8 +114,8 @@ class Judge:
                 if self._original.is_quantized
                 else "Pass inputs that it is meant for with --eval.",
             )
-        outputs = zip(self._function.outputs, trial.answers, found, strict=True)
-        wrong = [name for name, e, f in outputs if self._excess(e, f) > 1.0]
+        pairs = zip(self._function.outputs, self._excesses(trial, found), strict=True)
+        wrong = [name for name, off in pairs if off > 1.0]
         node = self.first_difference(trial.fed) or self._function.made().get(wrong[0], "")
         at = f"; the first difference is at {node}" if node else ""
         return ModelError(
@@ -124,7 +131,7 @@ class Judge:
             names = inner[start : start + CHUNK]
             expected = dict(zip(names, self._original.with_outputs(names).run(fed)[-len(names) :], strict=True))
             for name, value in self._inside(names, fed).items():
-                if self._excess(expected[name], value) > 1.0:
+                if self._excess(_in_32_bits(expected[name]), value) > 1.0:
                     return made[name]
         return ""
 
@@ -141,8 +148,16 @@ class Judge:
         return dict(zip(there, self._run(traced, fed), strict=True))
 
 
-def excess(expected: np.ndarray, found: np.ndarray, span: float = SPAN) -> float:
-    """How far `found` is off, in parts of what rounding alone is allowed: above 1 it computes something else."""
+def _in_32_bits(array: np.ndarray) -> np.ndarray:
+    """Whole numbers that stand for "to the end", as an import has them."""
+    if array.dtype != np.int64:
+        return array
+    return np.where((array >= SENTINEL) | (array <= -SENTINEL), np.clip(array, INT32.min, INT32.max), array)
+
+
+def excess(expected: np.ndarray, found: np.ndarray, span: float = SPAN, floor: float = 0.0) -> float:
+    """How far `found` is off, in parts of what rounding alone is allowed, at least `floor`: above 1 it computes
+    something else."""
     if expected.shape != found.shape:
         return float("inf")
     if not expected.size:
@@ -156,6 +171,6 @@ def excess(expected: np.ndarray, found: np.ndarray, span: float = SPAN) -> float
     e, f = e[usual], f[usual]
     if not e.size:
         return 0.0
-    allowed = span * np.ptp(e) + span / 10 * np.abs(e).max()
+    allowed = max(floor, span * np.ptp(e) + span / 10 * np.abs(e).max())
     off = float(np.abs(e - f).max())
     return off / allowed if allowed else float("inf") if off else 0.0

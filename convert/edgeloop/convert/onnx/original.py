@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeloop.convert.onnx.external import input_names, load
-from edgeloop.convert.onnx.prepare import replace
+from edgeloop.convert.onnx.prepare import largest_tensor, replace
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 
@@ -53,6 +53,10 @@ class OriginalModel:
     def with_outputs(self, names: Sequence[str]) -> OriginalModel:
         """The same model, which returns these tensors after its outputs."""
         return OriginalModel(self._path, self._model, self._fixed, names)
+
+    def largest_tensor(self, fed: Mapping[str, np.ndarray]) -> tuple[str, int]:
+        """As `prepare.largest_tensor`, at the sizes of these inputs."""
+        return largest_tensor(self._model, {name: array.shape for name, array in fed.items()})
 
     def run(self, fed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Its answers, in the order of `outputs`.

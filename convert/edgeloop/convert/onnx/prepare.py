@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -121,11 +121,31 @@ def graphs(graph: Any) -> Iterator[Any]:
             yield from graphs(attribute.g)
 
 
-def dimension_names(model: Any, shapes: dict[str, list[int | None]]) -> dict[str, list[str]]:
+def dimension_names(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> dict[str, list[str]]:
     """What onnx's inference calls the free dimensions of every tensor, in ONNX's order: equal names, equal sizes.
 
     `shapes`: sizes of the inputs. The names are a help, no more: without any every dimension is like no other.
     """
+    found = _inferred(model, shapes)
+    return {
+        v.name: [d.dim_param for d in v.type.tensor_type.shape.dim] for v in found if v.type.HasField("tensor_type")
+    }
+
+
+def largest_tensor(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> tuple[str, int]:
+    """Name and number of elements of the largest tensor of the main graph whose sizes follow from those of the inputs.
+
+    With `shapes` of all inputs; ("", 0) where onnx's inference fails.
+    """
+    sizes = {
+        v.name: math.prod(d.dim_value if d.HasField("dim_value") else 1 for d in v.type.tensor_type.shape.dim)
+        for v in _inferred(model, shapes)
+    }
+    return max(sizes.items(), key=lambda pair: pair[1], default=("", 0))
+
+
+def _inferred(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> list[Any]:
+    """The ValueInfoProtos of the main graph's inputs and of what its nodes make."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     declared = {v.name for v in copy.graph.output}
@@ -141,9 +161,5 @@ def dimension_names(model: Any, shapes: dict[str, list[int | None]]) -> dict[str
     try:
         copy = shape_inference.infer_shapes(copy, data_prop=True)
     except Exception:  # any type
-        return {}
-    return {
-        v.name: [d.dim_param for d in v.type.tensor_type.shape.dim]
-        for v in (*copy.graph.input, *copy.graph.value_info)
-        if v.type.HasField("tensor_type")
-    }
+        return []
+    return [*copy.graph.input, *copy.graph.value_info]

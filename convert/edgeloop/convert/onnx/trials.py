@@ -25,6 +25,7 @@ WAVES: tuple[Two, ...] = ((4000, 6000), (16000, 24000))  # of sound alone: a tra
 BELOW = (100, 10, 2)  # whole numbers; 2: indices into any table are in range
 RATE_HZ = 16_000  # of a scalar input that is a sample rate
 LIMIT_VALUES = 1 << 24  # of all inputs of a trial
+LIMIT_TENSOR = 1 << 26  # elements: 268 MB, of which ONNX Runtime and TensorFlow hold a few at a time
 LIMIT_S = 20.0  # for trying
 
 
@@ -63,10 +64,14 @@ def make_trials(original: OriginalModel, inputs: Sequence[Tensor]) -> tuple[list
             fed = made_up(rng, inputs, recipe, k)
             if sum(array.size for array in fed.values()) > LIMIT_VALUES or time.monotonic() > deadline:
                 break
+            name, elements = original.largest_tensor(fed)
+            if elements > LIMIT_TENSOR and count > 1:
+                reason = f"at the sizes {_sizes(fed)} the tensor {name!r} has {elements} elements"
+                break
             try:
                 answers = original.run(fed)
             except ModelError as e:
-                reason = e.found
+                reason = f"{e.found}, at the sizes {_sizes(fed)}"
                 break
             if not all(np.isfinite(a).all() for a in answers if a.dtype.kind == "f"):
                 break
@@ -77,6 +82,10 @@ def make_trials(original: OriginalModel, inputs: Sequence[Tensor]) -> tuple[list
         f"no generated input can be used to check the conversion ({reason})",
         advice="Pass sizes with --shape NAME=SIZES, or convert the model that the .onnx was exported from.",
     )
+
+
+def _sizes(fed: Mapping[str, np.ndarray]) -> str:
+    return ", ".join(f"{name} {list(array.shape)}" for name, array in fed.items())
 
 
 def made_up(rng: np.random.Generator, inputs: Sequence[Tensor], recipe: Recipe, trial: int) -> dict[str, np.ndarray]:

@@ -126,7 +126,7 @@ class OnnxFile:
             below, alone = recipe.below, with_batch_of_one(function.inputs)
             if alone and max(recipe.batches) == 1:  # an exporter called it free, and wrote a 1 into some Reshape
                 (function, traced), notes = self._traced(alone), (ONE_SAMPLE,)
-        judge = Judge(self.original, function, traced)
+        judge = Judge(self.original, function, traced, bounded_outputs(self.model.graph))
         judge.check(trials)
         sizes = {new: trials[0].fed[old].shape for old, new in self.inputs.items()} if trials else {}
         source = self._source(function, traced, trials, sizes)
