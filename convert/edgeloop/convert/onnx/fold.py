@@ -73,7 +73,7 @@ def followed(proto: Any, inputs: Sequence[Value | None], result: Value, opsets: 
         a, b = (np.asarray(evaluate(proto, [p and p[i] for p in pairs], opsets)[0]) for i in (0, 1))
     except Exception:  # any type; without a pair the tensor is computed on the device
         return result
-    if a.shape != b.shape or (proto.op_type == "Cast" and _rounds(pairs[0], (a, b))):
+    if a.shape != b.shape or (proto.op_type == "Cast" and _rounds(pairs[0] or (a, b), (a, b))):
         return result
     if (a == b).all():
         return Value(const=a.astype(result.dtype))

@@ -141,10 +141,10 @@ class Value:
         if self.const is not None and self.dtype.kind in "iu":
             return self.const, self.const
         if self.pair is None and self.const is None and self.dtype.name in ("int32", "int64") and self.rank <= 2:
-            count = math.prod(FOLLOWED + 1 if d is None else d for d in self.dims)
-            if 0 < count <= FOLLOWED:
-                sizes = np.array([two_sizes("") for _ in range(count)], self.dtype)
-                self.pair = sizes[:, 0].reshape(self.dims), sizes[:, 1].reshape(self.dims)
+            dims = [FOLLOWED + 1 if d is None else d for d in self.dims]
+            if 0 < math.prod(dims) <= FOLLOWED:
+                sizes = np.array([two_sizes("") for _ in range(math.prod(dims))], self.dtype)
+                self.pair = sizes[:, 0].reshape(dims), sizes[:, 1].reshape(dims)
         return self.pair
 
 
