@@ -13,7 +13,7 @@ from edgeloop.processes.sandbox import Limits, resident_bytes
 
 MB = 1_000_000
 # the interpreter itself is some 10 MB resident
-SMALL = Limits(read_bytes=100 * MB, work_bytes=300 * MB, read_s=20, work_s=20)
+SMALL = Limits(read_bytes=100 * MB, work_bytes=300 * MB, read_s=120, work_s=120)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_bug_in_the_child_is_a_bug_here_with_its_traceback(program):
         run_job(program("send(bug='line 7')"), None, SMALL)
 
 
-HOG = "block = bytearray({size}); time.sleep(20)"
+HOG = "block = bytearray({size}); time.sleep(120)"
 
 
 def test_reading_that_takes_too_much_memory_is_ended(program):

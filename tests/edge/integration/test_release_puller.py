@@ -397,7 +397,7 @@ def test_a_release_that_the_disk_has_damaged_is_fetched_again(pulling, published
     (Path(slot(home).current) / ENTRY).write_bytes(bytes(16))
     device = pulling()
     device.start()
-    assert eventually(lambda: read_state(slot(home)).current.folder == "1.1", 30)
+    assert eventually(lambda: read_state(slot(home)).current.folder == "1.1")
     device.close()
     assert running(home) == 1
     assert Deployer(home).told()["previous"] is None  # what was damaged is nothing to go back to

@@ -424,7 +424,7 @@ def test_two_at_once_lose_no_device(own_fleet):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert sorted(device.name for device in known_devices.known_devices()) == sorted(names)
 
 
