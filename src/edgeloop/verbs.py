@@ -152,6 +152,11 @@ VERBS = {
         "edgeloop.federated.commands.run:run",
         "Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine.",
     ),
+    "federate init": Verb(
+        Panel.FEDERATE,
+        "edgeloop.federated.commands.init:init",
+        "Write a Flower app that trains a bundle, for flwr run and your own changes.",
+    ),
     "federate join": Verb(
         Panel.FEDERATE,
         "edgeloop.federated.commands.join:join",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeloop.cloud.input.formats.idx import read_pair
 from edgeloop.demo.files import write_npz
 from edgeloop.errors import DataError
 from edgeloop.extras import need
 from edgeloop.federated.simulation.partition import by_dirichlet
+from edgeloop.idx import read_pair
 
 IMAGES, LABELS = "images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"
 TEST, CLOUD = 0.2, 0.1  # the rest stays on the devices

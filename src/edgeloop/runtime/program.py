@@ -33,6 +33,7 @@ GROUND_FLOOR = (
     "errors",
     "formats",
     "hashes",
+    "idx",
     "leftovers",
     "progress",
     "quantities",

@@ -124,7 +124,7 @@ class Joined:
         if not data.is_file():
             np.savez(data, x=np.zeros((4, 8), np.float32), y=np.arange(4) % 3)
         command = [sys.executable, "-m", "edgeloop", "federate", "join", f"127.0.0.1:{port}", "--data", data]
-        command += ["--state", folder / name, *options]
+        command += ["--state", folder / name, "--unsigned", *options]
         self.process = subprocess.Popen(
             list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ
         )

@@ -11,6 +11,7 @@ from edgeloop.federated.device import join as joining
 from edgeloop.federated.device.connection import stock
 from edgeloop.federated.device.connection.link import Link, parse_link
 from edgeloop.federated.device.connection.node_file import read_node, write_node
+from edgeloop.federated.device.options import DeviceOptions, from_node_config
 
 httpx = pytest.importorskip("httpx")
 from edgeloop.federated.device.connection.refusals import reason, refusal  # noqa: E402
@@ -134,8 +135,10 @@ def test_an_untried_flower_is_run_by_its_own_supernode(monkeypatch, tmp_path):
     ran = []
     monkeypatch.setattr(joining, "flower_version", lambda: "9.9.9")
     monkeypatch.setattr(stock, "run_supernode", lambda *arguments: ran.append(arguments))
-    joining.join(joining.JoinOptions(KEYED, "a.npz", state=str(tmp_path / "state")), print)
-    assert ran == [(KEYED, {"data": "a.npz", "device": 0}, print)]
+    options = DeviceOptions("a.npz", str(tmp_path / "state"), keep_local=("head", "w0*"), signers="/s")
+    joining.join(joining.JoinOptions(KEYED, options), print)
+    ((link, config, say),) = ran
+    assert (link, from_node_config(config), say) == (KEYED, options, print)
     assert not (tmp_path / "state").exists()
 
 

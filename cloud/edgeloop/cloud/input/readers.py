@@ -8,13 +8,14 @@ from pathlib import Path
 
 from edgeloop.cloud.input.examples import Examples
 from edgeloop.cloud.input.formats.csv import open_csv
-from edgeloop.cloud.input.formats.idx import IMAGES, open_idx
+from edgeloop.cloud.input.formats.idx import open_idx
 from edgeloop.cloud.input.formats.images import SUFFIXES, open_images
 from edgeloop.cloud.input.formats.npz import open_npz
 from edgeloop.cloud.input.formats.parquet import open_parquet
 from edgeloop.cloud.input.formats.tfrecord import open_tfrecord
 from edgeloop.cloud.input.options import DataFormat, DataOptions
 from edgeloop.errors import DataError
+from edgeloop.idx import IMAGES
 
 
 @dataclass(frozen=True, slots=True)

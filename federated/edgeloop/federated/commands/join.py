@@ -9,17 +9,23 @@ import typer
 
 from edgeloop.errors import OptionsError
 from edgeloop.federated.device.connection.link import parse_link
-from edgeloop.federated.device.data.npz import read_arrays
-from edgeloop.federated.device.join import STATE, JoinOptions
+from edgeloop.federated.device.data.readers import read_samples
+from edgeloop.federated.device.join import JoinOptions
 from edgeloop.federated.device.join import join as take_part
+from edgeloop.federated.device.options import STATE, DeviceOptions
+from edgeloop.registry.signatures.signers import read_signers
 
 
 def join(
     ctx: typer.Context,
     url: Annotated[str, typer.Argument(help="Use the server at this address: HOST:PORT or https://HOST:PORT.")],
     data: Annotated[
-        Path,
-        typer.Option(metavar="F.npz", help="Train on this data (inputs by name, or x, and y), which stays here."),
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="Train on this data, which stays here: .npz, .csv, a folder of IDX files or of pictures by class, or "
+            "module:function.",
+        ),
     ],
     root_certificate: Annotated[
         Path | None,
@@ -43,6 +49,27 @@ def join(
             help="Use plain HTTP: whoever is on the way can read and change the weights and the model.",
         ),
     ] = False,
+    signers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Train only models that one of these keys signed (an allowed_signers file of OpenSSH).",
+        ),
+    ] = None,
+    unsigned: Annotated[
+        bool,
+        typer.Option(
+            "--unsigned",
+            help="Train models that nobody signed: whoever runs the server decides which files this device loads.",
+        ),
+    ] = False,
+    keep_local: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Store these weights here instead of sending them: head (the last layer), w006 or a pattern.",
+        ),
+    ] = None,
     state: Annotated[
         str,
         typer.Option(
@@ -57,7 +84,20 @@ def join(
     """
     if ctx.obj.json:
         raise OptionsError("join runs until it is interrupted, and --json wants one result", advice="Leave out --json.")
-    certificate, own = (None if file is None else str(file) for file in (root_certificate, key))
-    link = parse_link(url, insecure=insecure, certificate=certificate, key=own)
-    read_arrays(data)  # bad data is found here, not in the first round
-    take_part(JoinOptions(link, str(data.absolute()), state=state), ctx.obj.say)
+    if (signers is not None) == (unsigned or insecure):
+        raise OptionsError(
+            "--signers is given, and so is --unsigned or --insecure" if signers else "neither --signers nor --unsigned",
+            advice="Pass --signers FILE to train signed models alone, else --unsigned (--insecure includes it).",
+        )
+    files = [None if file is None else str(file) for file in (root_certificate, key)]
+    link = parse_link(url, insecure=insecure, certificate=files[0], key=files[1])
+    if signers is not None:
+        read_signers(signers)
+    read_samples(data)  # bad data is found here, not in the first round
+    device = DeviceOptions(
+        data=str(Path(data).absolute()) if Path(data).exists() else data,
+        state=state,
+        keep_local=tuple(keep_local or ()),
+        signers=None if signers is None else str(signers.absolute()),
+    )
+    take_part(JoinOptions(link, device), ctx.obj.say)

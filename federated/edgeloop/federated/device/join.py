@@ -1,6 +1,6 @@
 """A device as one process: Flower's connection and the training in it.
 
-python agent.pyz federated.device.join '{"url": "127.0.0.1:9092", "insecure": true, "data": "a.npz", "device": 0}'
+python agent.pyz federated.device.join '{"url": "127.0.0.1:9092", "insecure": true, "poll_s": 0.1, "device": {...}}'
 """
 
 from __future__ import annotations
@@ -16,31 +16,25 @@ from importlib.metadata import PackageNotFoundError, version
 from edgeloop.atomic import make_folder
 from edgeloop.errors import EdgeloopError, MissingExtra, OptionsError
 from edgeloop.federated.device.connection.link import Link, parse_link
+from edgeloop.federated.device.freed_memory import return_freed_memory
+from edgeloop.federated.device.options import DeviceOptions, to_node_config
 from edgeloop.processes.file_lock import exclusive
 from edgeloop.progress import Say
-from edgeloop.runtime.agent.paths import resolved
 
 TESTED = ("1.41.0", "1.42.0")  # of Flower: those whose internal names connection/fleet.py was tried on
-STATE = "federated"  # the folder below EDGELOOP_HOME
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 
 
 @dataclass(frozen=True)
 class JoinOptions:
-    """A device's place and data.
+    """A device and its server.
 
     Attributes:
-        link: The server.
-        data: Its data set; it is read here and never sent.
-        device: A number that shows in replies, for a fleet on one machine.
-        state: Folder for what the device keeps; relative to EDGELOOP_HOME.
         poll_s: Seconds between two questions whether there is work.
     """
 
     link: Link
-    data: str
-    device: int = 0
-    state: str = STATE
+    device: DeviceOptions
     poll_s: float = 1.0
 
 
@@ -66,18 +60,19 @@ def join(options: JoinOptions, say: Say) -> None:
     if flower_version() not in TESTED:
         from edgeloop.federated.device.connection.stock import run_supernode
 
-        run_supernode(options.link, {"data": options.data, "device": options.device}, say)
+        run_supernode(options.link, to_node_config(options.device), say)
         return
     from edgeloop.federated.device.connection.fleet import Fleet
     from edgeloop.federated.device.connection.refusals import reason, refusal
     from edgeloop.federated.device.connection.supervise import Waits, serve
     from edgeloop.federated.device.participant import Participant
 
-    state = resolved(options.state)
+    state = options.device.folder()
     make_folder(state)
+    return_freed_memory()
     with _held(state):
         fleet = Fleet(options.link, os.path.join(state, "node.json"))
-        participant = Participant(options.data, options.device)
+        participant = Participant(options.device)
         serve(
             fleet,
             participant.answer,
@@ -103,9 +98,10 @@ def _held(state: str) -> Iterator[None]:
 def main(arguments: list[str]) -> None:
     """The loopback device of `federate run`: options as JSON, progress on stderr."""
     given = json.loads(arguments[0])
-    link = parse_link(given.pop("url"), insecure=given.pop("insecure"), certificate=None, key=None)
+    link = parse_link(given["url"], insecure=given["insecure"], certificate=None, key=None)
+    options = JoinOptions(link, DeviceOptions(**given["device"]), given["poll_s"])
     try:
-        join(JoinOptions(link, **given), lambda sentence: print(sentence, file=sys.stderr, flush=True))
+        join(options, lambda sentence: print(sentence, file=sys.stderr, flush=True))
     except EdgeloopError as e:
         print(e, file=sys.stderr)
         sys.exit(e.exit_code)

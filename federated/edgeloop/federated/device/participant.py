@@ -1,88 +1,154 @@
 """What a device answers: train and evaluate on its own data, and say what kind of device it is. Never the data.
 
-The protocol is docs/federated-protocol.md. A model and the data stay loaded between two rounds.
+The messages are those of docs/federated-protocol.md. A model and the data stay loaded between two rounds.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from edgeloop.errors import DataError, IntegrityError, error_to_json
-from edgeloop.federated.device.data.npz import read_shard
+from edgeloop.bundle import INFERENCE, MANIFEST, SIGNATURE, Manifest
+from edgeloop.errors import DataError, EdgeloopError, error_to_json
+from edgeloop.federated.device.data.readers import read_samples
+from edgeloop.federated.device.data.samples import InputSpec
+from edgeloop.federated.device.device_class import device_class
 from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LOSS, SECONDS
-from edgeloop.hashes import digest_of
-from edgeloop.runtime.agent.trainer import Trainer
+from edgeloop.federated.device.models import MODEL, ModelStore
+from edgeloop.federated.device.options import DeviceOptions
+from edgeloop.federated.device.personal import PersonalLayers
+from edgeloop.runtime.agent.trainer import EvaluateRecord, Trainer
+
+SENT = {MODEL: "model", MANIFEST: "manifest", SIGNATURE: "signature"}  # files of the store by key of `config`
+LACKS = "lacks"  # of an error reply: the hash of the model that the device would need
 
 
 @dataclass
+class _Loaded:
+    """One model in a runtime, with this device's samples for it."""
+
+    sha256: str
+    trainer: Trainer
+    manifest: Manifest | None
+    kept: tuple[str, ...]
+    samples: Any = None
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name if self.manifest else self.sha256
+
+
 class Participant:
-    """One device. Not thread-safe.
+    """One device. Not thread-safe."""
 
-    Attributes:
-        data: Its data set.
-        device: Its label in replies and messages; loopback devices are numbered from 0.
-    """
-
-    data: str
-    device: int = 0
-    _trainer: Trainer | None = field(default=None, repr=False)
-    _loaded: str = ""
-    _samples: Any = field(default=None, repr=False)
+    def __init__(self, options: DeviceOptions) -> None:
+        self.options = options
+        self.models = ModelStore(os.path.join(options.folder(), "models"), options.signers)
+        self.personal = PersonalLayers(os.path.join(options.folder(), "personal"), options.keep_local)
+        self._loaded: _Loaded | None = None
 
     def answer(self, message: Message) -> Message:
         """The reply: what was asked for, or the error, as `errors.error_to_json` writes it."""
+        asked = message.metadata.message_type.partition(".")[0]
         try:
-            content = self._trained(message.content)
+            answers = {"train": self._train, "evaluate": self._evaluate, "query": self._query}
+            content = answers[asked](message.content)
         except Exception as e:  # whatever it is, the server has to know why it gets no update
-            failed = ConfigRecord({ERROR: json.dumps(error_to_json(e)), DEVICE: str(self.device)})
-            content = RecordDict({ERROR: failed})
+            content = RecordDict({ERROR: ConfigRecord(self._error(e, message))})
         return Message(content, reply_to=message)
 
-    def _trained(self, asked: RecordDict) -> RecordDict:
+    def _train(self, asked: RecordDict) -> RecordDict:
         config: dict[str, Any] = dict(asked.config_records["config"])
-        trainer = self._model(config["model"], config["sha256"])
-        trainer.set_weights({name: array.numpy() for name, array in asked.array_records["arrays"].items()})
+        loaded, given = self._model(config), _arrays(asked)
+        loaded.trainer.set_weights(self._own(loaded, given))
+        theirs = {name: given[name] for name in loaded.kept}
+        del given, asked["arrays"]  # the training needs the memory
         number = config["server-round"]
         lr = config["lr"] * config.get("lr_decay", 1.0) ** (number - 1)
-        seed = (config["seed"], number, self.device)
+        seed = (config["seed"], number, self.options.device)
+        inputs, y = self._samples(loaded)
         try:
-            inputs, y = self._shard(trainer)
-            done = trainer.train(inputs, y, epochs=config["epochs"], lr=lr, seed=seed)
+            done = loaded.trainer.train(inputs, y, epochs=config["epochs"], lr=lr, seed=seed)
         except DataError as e:
-            raise e if e.where or self.data in e.found else e.at(self.data) from e
-        arrays = ArrayRecord({name: Array(array) for name, array in trainer.get_weights().items()})
+            raise e.at(self.options.data) from e
+        trained = loaded.trainer.get_weights()
+        if loaded.kept:
+            self.personal.write(loaded.name, {name: trained[name] for name in loaded.kept})
+        # the server gets back its own values of what stays here: a mean is then unchanged by them
+        sent = {**trained, **theirs}
         metrics = MetricRecord(
-            {EXAMPLES: done.examples, LOSS: done.loss[-1], SECONDS: done.seconds, DEVICE: self.device}
+            {EXAMPLES: done.examples, LOSS: done.loss[-1], SECONDS: done.seconds, DEVICE: self.options.device}
         )
+        arrays = ArrayRecord({name: Array(array) for name, array in sent.items()})
         return RecordDict({"arrays": arrays, "metrics": metrics})
 
-    def _model(self, model: bytes, sha256: str) -> Trainer:
-        if self._trainer is None or self._loaded != sha256:
-            self._trainer = None  # first: two models need twice the memory
-            self._trainer = Trainer(checked_model(model, sha256))
-            self._loaded, self._samples = sha256, None
-        return self._trainer
+    def _evaluate(self, asked: RecordDict) -> RecordDict:
+        """The server's weights on this device's data; with personal layers also those of this device."""
+        loaded, given = self._model(dict(asked.config_records["config"])), _arrays(asked)
+        inputs, y = self._samples(loaded)
+        loaded.trainer.set_weights(given)
+        found = loaded.trainer.evaluate(inputs, y)
+        metrics: dict[str, Any] = {EXAMPLES: found.examples, DEVICE: self.options.device, **_numbers(found)}
+        if loaded.kept:
+            loaded.trainer.set_weights(self._own(loaded, given))
+            own = _numbers(loaded.trainer.evaluate(inputs, y))
+            metrics.update({f"personal-{name}": value for name, value in own.items()})
+        return RecordDict({"metrics": MetricRecord(metrics)})
 
-    def _shard(self, trainer: Trainer) -> Any:
-        if self._samples is None:
-            self._samples = read_shard(self.data, trainer.inputs)
-        return self._samples
+    def _query(self, asked: RecordDict) -> RecordDict:
+        described = {**device_class(), "models": self.models.hashes(), DEVICE: str(self.options.device)}
+        return RecordDict({"device": ConfigRecord(described)})
+
+    def _model(self, config: Mapping[str, Any]) -> _Loaded:
+        sha256 = str(config["sha256"])
+        if self._loaded is None or self._loaded.sha256 != sha256:
+            self._loaded = None  # first: two models need twice the memory
+            sent = {file: bytes(config[key]) for file, key in SENT.items() if key in config}
+            model, manifest = self.models.take(sha256, sent)
+            trainer = Trainer(model)
+            kept = self.personal.names(tuple(trainer.weights), manifest)
+            self._loaded = _Loaded(sha256, trainer, manifest, kept)
+        return self._loaded
+
+    def _samples(self, loaded: _Loaded) -> Any:
+        if loaded.samples is None:
+            loaded.samples = read_samples(self.options.data).for_model(_inputs(loaded))
+        return loaded.samples
+
+    def _own(self, loaded: _Loaded, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The server's weights with this device's own where some stay here."""
+        own = self.personal.read(loaded.name) if loaded.kept else {}
+        fits = {name: own[name] for name in loaded.kept if name in own and own[name].shape == given[name].shape}
+        return {**given, **fits}
+
+    def _error(self, error: Exception, message: Message) -> dict[str, Any]:
+        failed = {ERROR: json.dumps(error_to_json(error)), DEVICE: str(self.options.device)}
+        asked = message.content.config_records.get("config") if message.has_content() else None
+        sha256 = str(asked["sha256"]) if asked is not None and "sha256" in asked else ""
+        if isinstance(error, EdgeloopError) and sha256 and sha256 not in self.models.hashes():
+            failed[LACKS] = sha256
+        return failed
 
 
-def checked_model(model: bytes, sha256: str) -> bytes:
-    """The model, whose bytes are those the server hashed.
+def _inputs(loaded: _Loaded) -> dict[str, InputSpec]:
+    """The model's inputs with the ranges of its manifest, if it has one."""
+    signatures = loaded.manifest.signatures if loaded.manifest else {}
+    named = next((signatures[name] for name in INFERENCE if name in signatures), None)
+    ranges = {spec.name: spec.range for spec in named.inputs} if named else {}
+    trainer = loaded.trainer
+    return {name: InputSpec(trainer.shapes[name], ranges.get(name), trainer.dtypes[name]) for name in trainer.inputs}
 
-    Raises:
-        IntegrityError: They are not.
-    """
-    found = digest_of(model)
-    if found != sha256:
-        raise IntegrityError(
-            f"the model arrived with sha256 {found[:12]}…, and the server sent {sha256[:12]}…",
-            advice="Run the round again.",
-        )
-    return model
+
+def _arrays(asked: RecordDict) -> dict[str, np.ndarray]:
+    return {name: array.numpy() for name, array in asked.array_records["arrays"].items()}
+
+
+def _numbers(found: EvaluateRecord) -> dict[str, float]:
+    known = {"loss": found.loss, "accuracy": found.accuracy, "mae": found.mae}
+    return {name: value for name, value in known.items() if value is not None}

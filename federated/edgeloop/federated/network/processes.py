@@ -36,7 +36,7 @@ def commands(devices: Sequence[Device], shards: Sequence[Path], port: int, work:
         python = devices[index % len(devices)].python
         program(python, "flower-supernode")  # Flower is there
         own = {"data": str(shard.absolute()), "device": index, "state": str(work / f"device-{index}")}
-        options = json.dumps({"url": address, "insecure": True, "poll_s": POLL_S, **own})
+        options = json.dumps({"url": address, "insecure": True, "poll_s": POLL_S, "device": own})
         module = [str(local_program()), "federated.device.join"]
         found[f"device-{index}"] = (python, [str(python), *ISOLATED, *module, options])
     return found

@@ -39,6 +39,21 @@ class TrainRecord:
     seconds: float
 
 
+@dataclass(frozen=True)
+class EvaluateRecord:
+    """What `Trainer.evaluate` found over all samples.
+
+    Attributes:
+        accuracy: Share of correct labels; None where labels are numbers.
+        mae: Mean absolute error; None where labels are classes.
+    """
+
+    loss: float
+    examples: int
+    accuracy: float | None
+    mae: float | None
+
+
 def choose_runtime() -> str:
     """The best of those that train and are installed.
 
@@ -60,6 +75,8 @@ class Trainer:
     Attributes:
         batch: Samples of one step, static in the file.
         inputs: Names of the model's inputs.
+        shapes: Sizes of each input without the batch.
+        dtypes: Type of each input.
         classes: Labels are 0 <= y < classes; None where they are numbers (mean squared error).
         weights: Shape of every weight by name, in `get_weights` order.
     """
@@ -87,6 +104,8 @@ class Trainer:
         self.batch = int(self._labels["shape"][0])
         self._inputs = {name: d for name, d in details.items() if name not in ("y", "lr")}
         self.inputs = tuple(sorted(self._inputs))
+        self.shapes = {name: tuple(int(n) for n in self._inputs[name]["shape"][1:]) for name in self.inputs}
+        self.dtypes = {name: np.dtype(self._inputs[name]["dtype"]).name for name in self.inputs}
         (output,) = self._call["infer"].get_output_details().values()
         self.classes = _classes(self._labels, output)
         details = self._call["set_weights"].get_input_details()
@@ -148,6 +167,35 @@ class Trainer:
                 epoch.append(loss)
             losses.append(float(np.mean(epoch)))
         return TrainRecord(tuple(losses), step, len(labels), time.perf_counter() - started)
+
+    def evaluate(self, inputs: Mapping[str, np.ndarray], y: np.ndarray) -> EvaluateRecord:
+        """Loss and accuracy, or mean absolute error, of the weights as they are; changes nothing.
+
+        The batch is static: the last one is filled with copies of its first sample, and their share is taken off.
+
+        Raises:
+            DataError: As `train`.
+        """
+        arrays, labels = self._checked(inputs, y)
+        count, batch, totals = len(labels), self.batch, np.zeros(2)
+        for start in range(0, count, batch):
+            rows = np.arange(start, min(start + batch, count))
+            filled = np.full(batch, start)
+            filled[: len(rows)] = rows
+            totals += self._sums(arrays, labels, filled)
+            if len(rows) < batch:
+                copies = self._sums(arrays, labels, np.full(batch, start))
+                totals -= copies * ((batch - len(rows)) / batch)
+        loss, other = float(totals[0] / count), float(totals[1] / count)
+        if self.classes is None:
+            return EvaluateRecord(loss, count, None, other)
+        return EvaluateRecord(loss, count, other / max(1, int(np.prod(labels.shape[1:]))), None)
+
+    def _sums(self, arrays: Mapping[str, np.ndarray], labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Over one batch: the sum of its samples' losses, and of correct labels or of absolute errors."""
+        found = self._call["evaluate"](**{name: array[rows] for name, array in arrays.items()}, y=labels[rows])
+        other = float(found["mae"]) * len(rows) if self.classes is None else float(found["correct"])
+        return np.array([float(found["loss"]) * len(rows), other])
 
     def _checked(self, inputs: Mapping[str, np.ndarray], y: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         if sorted(inputs) != sorted(self._inputs):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,10 +26,10 @@ def read_shard(path: str | os.PathLike[str], names: Sequence[str]) -> tuple[dict
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """All arrays, `y` among them, which is [N, ...] as every other one.
+    """All arrays, `y` among them.
 
     Raises:
-        DataError: As `read_shard`; no sample, unequal numbers of samples, NaN.
+        DataError: As `read_shard`.
     """
     try:
         loaded = np.load(path, allow_pickle=False)
@@ -42,18 +42,4 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise DataError(f"{path} is not a shard ({reason})", advice="Pass an .npz file with the inputs and y.") from e
     if "y" not in shard:
         raise DataError(f"{path} holds {sorted(shard)} and no labels", advice="Add an array named y.")
-    counts = {name: len(array) if array.ndim else 0 for name, array in shard.items()}
-    if len(set(counts.values())) > 1 or not counts["y"] or len(shard) == 1:
-        raise DataError(
-            f"{path} holds {_listed(counts)}", advice="Expected at least one sample, and one label for each."
-        )
-    for name, array in shard.items():
-        if not np.issubdtype(array.dtype, np.number):
-            raise DataError(f"{path}: {name} holds {array.dtype}", advice="Expected numbers.")
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise DataError(f"{path}: {name} holds NaN or Infinity", advice="Clean the data first.")
     return shard
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))

@@ -1,0 +1,56 @@
+"""What a device is given to take part with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgeloop.runtime.agent.paths import resolved
+
+STATE = "federated"  # the folder below EDGELOOP_HOME
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """One device.
+
+    Attributes:
+        data: Its data set: a file, a folder, or module:function.
+        state: The folder that it keeps, relative to EDGELOOP_HOME; no two devices share one.
+        device: A label in replies; devices on loopback are numbered from 0.
+        keep_local: Weights that stay here: `head`, names or patterns (personal.py).
+        signers: An allowed_signers file; None: train models of anybody.
+    """
+
+    data: str
+    state: str = STATE
+    device: int = 0
+    keep_local: tuple[str, ...] = ()
+    signers: str | None = None
+
+    def folder(self) -> str:
+        """`state`, absolute."""
+        return resolved(self.state)
+
+
+def to_node_config(options: DeviceOptions) -> dict[str, object]:
+    """For the processes that Flower's own SuperNode starts."""
+    found: dict[str, object] = {"data": options.data, "state": options.folder(), "device": options.device}
+    if options.keep_local:
+        found["keep-local"] = " ".join(options.keep_local)
+    if options.signers:
+        found["signers"] = options.signers
+    return found
+
+
+def from_node_config(config: Mapping[str, object]) -> DeviceOptions:
+    """The options that `to_node_config` wrote, or a person: `data` is needed, the rest is not."""
+    device = int(str(config.get("device", 0)))
+    signers = config.get("signers")
+    return DeviceOptions(
+        data=str(config["data"]),
+        state=str(config.get("state", f"{STATE}-{device}")),
+        device=device,
+        keep_local=tuple(str(config.get("keep-local", "")).split()),
+        signers=None if signers is None else str(signers),
+    )

@@ -1,0 +1,117 @@
+"""What a device answers, computed by hand beside it: personal layers, evaluation, and a model that is sent once."""
+
+import json
+
+import numpy as np
+import pytest
+
+from edgeloop.hashes import digest_of
+from edgeloop.runtime.agent.trainer import Trainer
+
+pytest.importorskip("flwr")
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from edgeloop.federated.device.options import DeviceOptions
+from edgeloop.federated.device.participant import Participant
+
+BATCH, COUNT = 4, 6  # the last batch is half full
+X = np.random.default_rng(3).normal(size=(COUNT, 5)).astype("f4")
+Y = np.array([0, 1, 2, 0, 1, 2])
+HEAD = ("w002", "w003")
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
+
+    keras.utils.set_random_seed(1)
+    layers = [keras.layers.Dense(4, activation="relu"), keras.layers.Dense(3)]
+    return to_trainable(keras.Sequential([keras.Input((5,), name="features"), *layers]), TrainableOptions(batch=BATCH))
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    """Ask a device of its own folder; the reply's content."""
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    np.savez(tmp_path / "d.npz", x=X, y=Y)
+
+    def asked(kind, weights=None, keep_local=(), participant=None, **config):
+        options = DeviceOptions(str(tmp_path / "d.npz"), str(tmp_path / "state"), 5, keep_local)
+        content = RecordDict({"config": ConfigRecord({"lr": 0.1, "epochs": 2, "seed": 0, "server-round": 1, **config})})
+        if weights is not None:
+            content["arrays"] = ArrayRecord({name: Array(array) for name, array in weights.items()})
+        message = Message(content, dst_node_id=1, message_type=kind)
+        message.metadata.__dict__["_message_id"] = "1"
+        return (participant or Participant(options)).answer(message).content
+
+    return asked
+
+
+def arrays(content) -> dict[str, np.ndarray]:
+    return {name: array.numpy() for name, array in content["arrays"].items()}
+
+
+def losses(weights) -> tuple[float, float]:
+    """Mean cross entropy and accuracy of the net, by hand."""
+    w = {name: array.astype(np.float64) for name, array in weights.items()}
+    z = np.maximum(X @ w["w000"] + w["w001"], 0) @ w["w002"] + w["w003"]
+    shares = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    return float(-np.log(shares[np.arange(COUNT), Y]).mean()), float((z.argmax(axis=1) == Y).mean())
+
+
+def test_evaluation_counts_each_sample_once(ask, model):
+    weights = Trainer(model).get_weights()
+    metrics = dict(ask("evaluate", weights, model=model, sha256=digest_of(model))["metrics"])
+    loss, accuracy = losses(weights)
+    # four float32 sums of at most 32 numbers below 8: 32 * 8 * 2**-24 = 1.6e-5
+    assert metrics["loss"] == pytest.approx(loss, abs=2e-5) and metrics["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert (metrics["num-examples"], metrics["device"]) == (COUNT, 5)
+
+
+def test_a_personal_head_stays_on_the_device_and_returns_in_the_next_round(ask, model):
+    trainer = Trainer(model)
+    given, how = trainer.get_weights(), {"sha256": digest_of(model)}
+    first = arrays(ask("train", given, ("head",), model=model, **how))
+    trainer.set_weights(given)
+    trainer.train({"features": X}, Y, epochs=2, lr=0.1, seed=(0, 1, 5))
+    trained = trainer.get_weights()
+    for name in given:  # the server sees its own head, and the body as it was trained
+        np.testing.assert_array_equal(first[name], (given if name in HEAD else trained)[name], err_msg=name)
+    moved = {name: array + np.float32(0.01) for name, array in given.items()}  # what other devices made of it
+    second = arrays(ask("train", moved, ("head",), **how))
+    own = {**moved, **{name: trained[name] for name in HEAD}}
+    trainer.set_weights(own)
+    trainer.train({"features": X}, Y, epochs=2, lr=0.1, seed=(0, 1, 5))
+    for name, array in trainer.get_weights().items():
+        np.testing.assert_array_equal(second[name], moved[name] if name in HEAD else array, err_msg=name)
+    metrics = dict(ask("evaluate", moved, ("head",), **how)["metrics"])
+    personal = {**moved, **{name: trainer.get_weights()[name] for name in HEAD}}
+    assert metrics["loss"] == pytest.approx(losses(moved)[0], abs=2e-5)
+    assert metrics["personal-loss"] == pytest.approx(losses(personal)[0], abs=2e-5)
+
+
+def test_a_model_that_was_not_sent_and_is_not_there_is_asked_for_by_its_hash(ask, model):
+    weights, sha256 = Trainer(model).get_weights(), digest_of(model)
+    error = dict(ask("train", weights, sha256=sha256)["error"])
+    assert error["lacks"] == sha256 and json.loads(error["error"])["type"] == "ModelError"
+    assert list(dict(ask("query")["device"])["models"]) == []
+    assert "arrays" in ask("train", weights, model=model, sha256=sha256)
+    assert list(dict(ask("query")["device"])["models"]) == [sha256]
+    assert "arrays" in ask("train", weights, sha256=sha256), "by a device that was started anew"
+
+
+def test_a_device_tells_its_class_and_nothing_of_its_data(ask):
+    told = dict(ask("query")["device"])
+    assert set(told) <= {"machine", "cores", "runtime", "ram-bytes", "battery", "on-battery", "models", "device"}
+    assert told["cores"] >= 1 and told["runtime"] in {"litert", "tflite-runtime"} and told["device"] == "5"
+
+
+def test_data_that_do_not_fit_the_model_are_named(ask, model, tmp_path):
+    np.savez(tmp_path / "d.npz", x=X[:, :4], y=Y)
+    error = dict(ask("train", Trainer(model).get_weights(), model=model, sha256=digest_of(model))["error"])
+    said = json.loads(error["error"])
+    assert said["exit_code"] == 10 and f"{tmp_path}/d.npz: features has samples of shape [4]" in said["found"]
+    assert "lacks" not in error
