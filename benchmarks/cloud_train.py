@@ -104,7 +104,7 @@ def ours(prepared: Any) -> Callable[[int], None]:
     batches = prepared.epoch_batches(1)
 
     def run(steps: int) -> None:
-        prepared.run(batches, steps, 1, untold, never)
+        prepared.engine.run(batches, steps, 1, untold, never)
 
     return run
 

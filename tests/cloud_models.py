@@ -37,7 +37,8 @@ def bursting(shape: tuple[int, ...], outputs: int) -> Any:
     import keras
 
     zero = {"use_bias": False, "kernel_initializer": "zeros"}
-    return keras.Sequential([keras.Input(shape, name="x"), keras.layers.Dense(1, "exponential", name="burst", **zero)])
+    burst = keras.layers.Dense(1, "exponential", name="burst", **zero)
+    return keras.Sequential([keras.Input(shape, name="x"), keras.layers.Flatten(), burst])
 
 
 def rooted(shape: tuple[int, ...], outputs: int) -> Any:

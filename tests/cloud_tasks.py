@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgeloop.atomic import replace_file
+from edgeloop.cloud.train.run.beat import beating
 from edgeloop.errors import DataError, DeviceError
 
 
@@ -22,18 +24,37 @@ def count(arguments: dict[str, Any], told: Any, beat: Any) -> dict[str, Any]:
     lost = Path(f"{state}.lost-{arguments['attempt']}")
     begin = int(state.read_text()) if state.exists() else 0
     told.say(f"begins at {begin}")
-    ends = arguments.get("sudden", {}).get(name, {}).get(str(arguments["attempt"]))
+    sudden = {task: when.get(str(arguments["attempt"])) for task, when in arguments.get("sudden", {}).items()}
+    ends = sudden.pop(name, None)
     for step in range(begin + 1, arguments["total"] + 1):
         time.sleep(0.005)
         beat(step)
-        if ends and step >= ends[0]:
-            lost.touch()
+        if ends and step >= ends[0] and _within(10, lambda: state.exists() or ends[0] < 5):
+            replace_file(lost, str(os.getpid()).encode())
             _end(ends[1])
+        if any(sudden.values()) and step == 15:
+            _within(10, lost.exists)
         if lost.exists():
+            _within(10, lambda: not Path(f"/proc/{lost.read_text()}/exe").exists())  # a zombie has none
             raise DeviceError("the connection to another task was lost", advice="Start all tasks again.")
         if step % 5 == 0 and task["index"] == 0 and task["type"] in ("chief", "worker"):
             replace_file(state, str(step).encode())
     return {"task": name, "begin": begin, "cluster": json.loads(os.environ["TF_CONFIG"])["cluster"]}
+
+
+def _within(timeout_s: float, holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return holds()
+
+
+def pause(arguments: dict[str, Any], told: Any, beat: Any) -> dict[str, Any]:
+    """One step, then a checkpoint or a callback that takes 2.5 s, for which `sudden` allows so many."""
+    beat(1)
+    with beating(beat, 1, arguments["sudden"]):
+        time.sleep(2.5)
+    return {}
 
 
 def _end(how: int | str) -> None:

@@ -18,7 +18,8 @@ from edgeloop.cloud.train.cluster import task
 from edgeloop.cloud.train.cluster.cluster import Role
 from edgeloop.cloud.train.cluster.evaluator import read_evaluations
 from edgeloop.cloud.train.cluster.launching import FRAMEWORKS, fork_server, parse_tasks
-from edgeloop.cloud.train.cluster.supervise import SupervisionOptions, Supervisor
+from edgeloop.cloud.train.cluster.losses import SupervisionOptions
+from edgeloop.cloud.train.cluster.supervise import Supervisor
 from edgeloop.cloud.train.cluster.task import launch_run
 from edgeloop.cloud.train.config.read_config import read_config
 from edgeloop.cloud.train.config.write_config import to_toml

@@ -11,7 +11,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
 
-from edgeloop.cloud.train.parallel.pipeline import Pipeline, PipelineOptions  # noqa: E402
+from edgeloop.cloud.train.parallel.pipeline import GPipeOptions, Pipeline  # noqa: E402
 from edgeloop.errors import OptionsError  # noqa: E402
 
 layers = keras.layers
@@ -71,7 +71,7 @@ def data(model):
 
 
 def whole_step(model, optimizer, features, labels):
-    """One step without stages; returns the loss without penalties, as `Pipeline.step` does, and the gradients of it."""
+    """One step without stages; returns the loss with penalties, and the gradients of it without them."""
     with tf.GradientTape(persistent=True) as tape:
         answers = model(features if len(features) > 1 else features[0], training=True)
         mean = tf.reduce_mean(loss(labels, answers))
@@ -79,11 +79,18 @@ def whole_step(model, optimizer, features, labels):
     weights = [v.value for v in model.trainable_variables]
     plain = tape.gradient(mean, weights)
     optimizer.apply(tape.gradient(everything, weights), model.trainable_variables)
-    return float(mean), plain
+    return float(everything), plain
 
 
 def divided(model, options, features, optimizer=lambda: keras.optimizers.SGD(0.1)):
     return Pipeline(model, optimizer, loss, options, ["CPU:0"] * options.stages * options.replicas, features)
+
+
+def collect(pipeline):
+    """The values of the stages in the layers of the model that was divided."""
+    for stage in pipeline.replicas[0]:
+        for whole, part in stage.pairs:
+            whole.assign(part.value)
 
 
 @pytest.mark.parametrize(
@@ -98,11 +105,11 @@ def test_gradients_and_the_step_are_those_of_the_undivided_model(net, options):
     features, labels = data(model)
     stages, micro_batches, replicas = options
     with divided(
-        model, PipelineOptions(stages=stages, micro_batches=micro_batches, replicas=replicas), features
+        model, GPipeOptions(stages=stages, micro_batches=micro_batches, replicas=replicas), features
     ) as pipeline:
         gradients = pipeline.gradients(features, labels)
         step = pipeline.step(features, labels)
-        pipeline.pull()
+    collect(pipeline)
     mean, expected = whole_step(twin, keras.optimizers.SGD(0.1), features, labels)
     assert step.loss == pytest.approx(mean, abs=CLOSE)
     by_size = lambda tensors: sorted(np.sort(np.ravel(tf.convert_to_tensor(g))).tolist() for g in tensors)  # noqa: E731
@@ -124,8 +131,8 @@ def test_dropout_drops_the_same_units_forward_and_backward():
         ]
     )
     features, labels = data(model)
-    with divided(model, PipelineOptions(stages=4, micro_batches=2), features) as pipeline:
-        stages = pipeline._replicas[0]
+    with divided(model, GPipeOptions(stages=4, micro_batches=2), features) as pipeline:
+        stages = pipeline.replicas[0]
         kept = [stages[1].forward([tf.ones((12, 6))], tf.constant(i))[0].numpy() for i in (0, 1, 0)]
         incoming = stages[1].backward([tf.ones((12, 6))], [tf.ones((12, 6))], tf.constant(0))[0][0].numpy()
         pipeline.step(features, labels)
@@ -139,9 +146,9 @@ def test_dropout_drops_the_same_units_forward_and_backward():
 def test_moving_statistics_of_batch_normalization_move_once_a_step():
     model = keras.Sequential([keras.Input((3,)), layers.BatchNormalization(momentum=0.9), layers.Dense(5)])
     features = [tf.constant(np.arange(24 * 3, dtype=np.float32).reshape(24, 3))]
-    with divided(model, PipelineOptions(stages=2, micro_batches=4), features) as pipeline:
+    with divided(model, GPipeOptions(stages=2, micro_batches=4), features) as pipeline:
         pipeline.step(features, tf.zeros(24, tf.int32))
-        pipeline.pull()
+    collect(pipeline)
     mean = model.layers[0].moving_mean.numpy()
     np.testing.assert_allclose(mean, 0.1 * np.mean(features[0], axis=0), rtol=1e-6)  # 0.9 * 0 + 0.1 * mean
 
@@ -151,12 +158,12 @@ def test_an_activity_loss_and_a_global_clip_are_refused_and_too_few_devices_name
         [keras.Input((6,)), layers.Dense(6, activity_regularizer="l2", name="held"), layers.Dense(5)]
     )
     features, labels = data(model)
-    with divided(model, PipelineOptions(), features) as pipeline, pytest.raises(OptionsError, match="held adds a loss"):
+    with divided(model, GPipeOptions(), features) as pipeline, pytest.raises(OptionsError, match="held adds a loss"):
         pipeline.step(features, labels)
     with pytest.raises(OptionsError, match="global_clipnorm"):
-        divided(model, PipelineOptions(), features, lambda: keras.optimizers.SGD(0.1, global_clipnorm=1.0))
+        divided(model, GPipeOptions(), features, lambda: keras.optimizers.SGD(0.1, global_clipnorm=1.0))
     with pytest.raises(OptionsError, match="2 stages of 1 replicas need 2 devices, and there are 1"):
-        Pipeline(model, keras.optimizers.SGD, loss, PipelineOptions(), ["CPU:0"], features)
+        Pipeline(model, keras.optimizers.SGD, loss, GPipeOptions(), ["CPU:0"], features)
 
 
 CHILD = """
@@ -169,10 +176,10 @@ keras.utils.set_random_seed(0)
 model = t.residual()
 features, labels = t.data(model)
 devices = [f"CPU:{i}" for i in range(4)]
-options = t.PipelineOptions(stages=2, micro_batches=3, replicas=2)
+options = t.GPipeOptions(stages=2, micro_batches=3, replicas=2)
 with t.Pipeline(model, lambda: keras.optimizers.Adam(0.01), t.loss, options, devices, features) as pipeline:
     losses = [pipeline.step(features, labels).loss for _ in range(8)]
-    where = [[{v.value.device[-5:] for v in s.model.variables} for s in r] for r in pipeline._replicas]
+    where = [[{v.value.device[-5:] for v in s.model.variables} for s in r] for r in pipeline.replicas]
 print(json.dumps([losses, [[sorted(s) for s in r] for r in where]]))
 """
 

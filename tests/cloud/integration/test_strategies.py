@@ -1,10 +1,14 @@
 """Every synchronous strategy trains for real, each in processes of its own, to the weights of one device."""
 
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 from forked_trainings import Forked, run_forked
+
+from edgeloop.cloud.train.cluster.evaluator import read_evaluations
+from edgeloop.errors import INTERRUPTED
 
 TOML = """
 model = "mlp"
@@ -51,8 +55,10 @@ def ended(data, tmp_path_factory):
     def case(name, *changes, **more):
         return Forked(data / "train.toml", out / name, changes, **more)
 
+    adam = ("optimizer.name=adam", "optimizer.options={}", "optimizer.learning-rate=0.01")
     halves = ("data.batch=16", "strategy.virtual-cpus=2")
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    ports = free_ports(5)
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports[:2]]}
     cases = {
         "one": case("one"),
         "again": case("again"),
@@ -65,6 +71,16 @@ def ended(data, tmp_path_factory):
         ),
         "half": case("half", "strategy.name=mirrored", "memory.precision=float16", *halves),
         "central-half": case("ch", "strategy.name=central-storage", "memory.precision=float16", *halves),
+        "pipeline": case(
+            "pipeline",
+            "strategy.name=pipeline",
+            "strategy.virtual-cpus=4",
+            "strategy.replicas=2",
+            "strategy.micro-batches=3",
+            "data.batch=16",
+        ),
+        "adam": case("adam", *adam),
+        "tensor-split": case("split", "strategy.name=tensor-split", "strategy.virtual-cpus=2", *adam),
         "tpu": case("tpu", "strategy.name=tpu"),
         "alone": case("alone", "strategy.name=mirrored"),
         "no-cluster": case("no-cluster", "strategy.name=multi-worker-mirrored"),
@@ -72,6 +88,11 @@ def ended(data, tmp_path_factory):
     for k in (0, 1):
         task = {"cluster": cluster, "task": {"type": "worker", "index": k}}
         cases[f"worker-{k}"] = case(f"worker-{k}", "data.batch=16", tf_config=task)
+    task = {"cluster": cluster, "task": {"type": "evaluator", "index": 0}}
+    cases["evaluator"] = Forked(data / "train.toml", out / "worker-0", tf_config=task)
+    servers = {"chief": [f"127.0.0.1:{ports[2]}"], "worker": [f"127.0.0.1:{ports[3]}"], "ps": [f"127.0.0.1:{ports[4]}"]}
+    task = {"cluster": servers, "task": {"type": "ps", "index": 0}}
+    cases["ps"] = Forked(data / "train.toml", out / "ps", tf_config=task)
     return run_forked(cases, tmp_path_factory.mktemp("scratch"))
 
 
@@ -87,7 +108,12 @@ def test_eight_steps_of_one_call_are_the_same_as_one_at_a_time(ended):
 
 @pytest.mark.parametrize(
     ("name", "strategy"),
-    [("mirrored", "mirrored"), ("central", "central-storage"), ("worker-0", "multi-worker-mirrored")],
+    [
+        ("mirrored", "mirrored"),
+        ("central", "central-storage"),
+        ("worker-0", "multi-worker-mirrored"),
+        ("pipeline", "pipeline"),  # and each replica's model in two stages
+    ],
 )
 def test_two_replicas_come_to_the_weights_of_one_device(ended, name, strategy):
     assert ended[name].error == ()
@@ -97,6 +123,20 @@ def test_two_replicas_come_to_the_weights_of_one_device(ended, name, strategy):
         np.testing.assert_allclose(a, b, rtol=0, atol=ANOTHER_ORDER)
     losses = [[epoch["validation_loss"] for epoch in ended[k].result["epochs"]] for k in ("one", name)]
     np.testing.assert_allclose(*losses, rtol=0, atol=1e-5)  # of all 57 examples, once each
+
+
+def test_the_partition_and_the_bubble_of_a_pipeline_are_named(ended):
+    notes = " ".join(ended["pipeline"].result["notes"])
+    assert "divided into 2 stages" in notes and "A step has 2 replicas with 3 micro-batches each." in notes
+    assert "(bubble); equal ones would wait 25%." in notes  # (2 - 1) / (3 + 2 - 1)
+
+
+def test_layers_split_over_two_devices_come_to_the_losses_of_one(ended):
+    assert ended["tensor-split"].error == ()
+    assert "Split over 2 devices: hidden_0 (" in " ".join(ended["tensor-split"].result["notes"])
+    # Adam reads its moments after it has written them; a step that read the old ones ended at a loss 40 times as high
+    losses = [[e["validation_loss"] for e in ended[k].result["epochs"]] for k in ("adam", "tensor-split")]
+    np.testing.assert_allclose(*losses, rtol=1e-3)  # the same bits were seen
 
 
 def test_moving_statistics_are_those_of_all_replicas_and_random_layers_run_under_every_strategy(ended):
@@ -117,6 +157,18 @@ def test_a_worker_that_does_not_save_reports_the_same_and_leaves_no_folder(ended
     one, other = ended["worker-0"].result, ended["worker-1"].result
     assert [e["validation_loss"] for e in one["epochs"]] == [e["validation_loss"] for e in other["epochs"]]
     assert ended["worker-1"].weights == []
+
+
+def test_an_evaluator_of_tf_config_measures_the_last_checkpoint_and_ends_with_the_run(ended):
+    assert ended["evaluator"].result == {"exit": 0}
+    result = ended["worker-0"].result
+    records = read_evaluations(Path(result["out"]))
+    assert records[-1].step == result["epochs"][-1]["step"] == 32
+    assert records[-1].loss == pytest.approx(result["epochs"][-1]["validation_loss"], abs=1e-5)  # float32 means of 57
+
+
+def test_a_parameter_server_of_tf_config_ends_when_it_is_asked_to(ended):
+    assert ended["ps"].result == {"exit": INTERRUPTED}
 
 
 def test_a_cluster_is_recognized_and_the_rule_is_named(ended):

@@ -1,6 +1,7 @@
 """One training after the other on one device: its run folder, its resumption, what it refuses, and where it ends."""
 
 import json
+import resource
 from pathlib import Path
 
 import cloud_models
@@ -13,7 +14,7 @@ from edgeloop.cloud.train.config.read_config import read_config
 from edgeloop.cloud.train.config.tables import OptimizerConfig, Scaling, Schedule
 from edgeloop.cloud.train.model.models import open_keras
 from edgeloop.cloud.train.model.warm_start import sorted_by_number, warm_start
-from edgeloop.cloud.train.run.run_folder import LOCK, METRICS, MODEL, SAVED_MODEL
+from edgeloop.cloud.train.run.run_folder import LOCK, METRICS, MODEL, SAVED_MODEL, RunFolder
 from edgeloop.cloud.train.step.optimizer import learning_rate
 from edgeloop.cloud.train.trainer import train_run
 from edgeloop.errors import DataError, ModelError, OptionsError, TargetError, WriteError
@@ -189,13 +190,58 @@ ORIGINS = {
 }
 
 
+STAGES = ("strategy.name=pipeline", "strategy.micro-batches=2")
+
+
+@pytest.fixture
+def three_devices(monkeypatch):
+    """Three times the one that this process has: stages need not know."""
+    monkeypatch.setattr("edgeloop.cloud.train.strategies.where.local_devices", lambda: ("CPU:0", "CPU:0", "CPU:0"))
+
+
+def test_a_divided_model_goes_on_from_its_checkpoint_with_other_cuts(toml, tmp_path, three_devices):
+    sgd = ("optimizer.name=sgd", "optimizer.options.momentum=0.9", "optimizer.learning-rate=0.1")
+    unbroken = train(toml, tmp_path / "unbroken", *STAGES, *sgd, "strategy.stages=2")
+    train(toml, tmp_path / "run", *STAGES, *sgd, "strategy.stages=2", "loop.epochs=2")
+    resumed = train(toml, tmp_path / "run", *STAGES, *sgd, "strategy.stages=3", resume=True)
+    assert [record.epoch for record in resumed.epochs] == [1, 2, 3, 4]
+    assert "divided into 3 stages" in " ".join(resumed.notes)
+    for a, b in zip(open_keras(unbroken.model).get_weights(), open_keras(resumed.model).get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=5e-6)  # 44 steps of float32 roundings (6e-8) times the rate 1
+
+
 @pytest.mark.parametrize("name", ORIGINS)
-def test_a_loss_that_is_not_finite_names_the_layer_and_the_step_where_it_began(tmp_path, name):
+def test_a_loss_that_is_not_finite_names_the_layer_and_the_step_where_it_began(tmp_path, name, changes=()):
     np.savez(tmp_path / "ones.npz", x=np.ones((40, 1), np.float32), y=np.full(40, 1000.0, np.float32))
     (tmp_path / "train.toml").write_text("[data]\npath = 'ones.npz'\n[pipeline]\nbatch = 4\n")
-    changes = [f"model.name=cloud_models:{name}", "optimizer.name=sgd", "optimizer.learning-rate=1.0"]
+    changes = [f"model.name=cloud_models:{name}", "optimizer.name=sgd", "optimizer.learning-rate=1.0", *changes]
     with pytest.raises(ModelError, match=ORIGINS[name]):
         train(tmp_path / "train.toml", tmp_path / "run", *changes)
+
+
+def test_a_loss_that_is_not_finite_in_a_divided_model_names_the_same_layer_and_step(tmp_path, three_devices):
+    test_a_loss_that_is_not_finite_names_the_layer_and_the_step_where_it_began(
+        tmp_path, "bursting", (*STAGES, "strategy.stages=2")
+    )
+
+
+def test_a_full_disk_is_one_line_whatever_was_to_be_written(run, tmp_path):
+    model, folder = open_keras(run[0] / MODEL), RunFolder(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writes = [
+        lambda: folder.append_metrics({"step": 1, "loss": 0.5, "note": "x" * 200}),
+        lambda: folder.save_model(model),
+        lambda: folder.export(model),
+    ]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # EFBIG, as a full disk's ENOSPC
+    try:
+        for write in writes:
+            with pytest.raises(WriteError, match=f"cannot write {tmp_path}/") as raised:
+                write()
+            assert "\n" not in str(raised.value)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / MODEL).exists() and not (tmp_path / "saved_model").exists()
 
 
 def test_a_warm_start_takes_weights_in_their_order_or_by_their_names(run, toml, tmp_path):

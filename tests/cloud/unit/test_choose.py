@@ -2,7 +2,16 @@
 
 import pytest
 
-from edgeloop.cloud.train.strategies.choose import RULES, Bound, Gradients, Links, Situation, Workers, choose
+from edgeloop.cloud.train.strategies.choose import (
+    RULES,
+    Bound,
+    Gradients,
+    Links,
+    ModelSize,
+    Situation,
+    Workers,
+    choose,
+)
 from edgeloop.cloud.train.strategies.strategies import STRATEGIES, Strategy
 
 CASES = [
@@ -11,6 +20,8 @@ CASES = [
     (Situation(accelerators=4), Strategy.MIRRORED, "fast links"),
     (Situation(accelerators=4, links=Links.SLOW), Strategy.CENTRAL_STORAGE, "slow links"),
     (Situation(accelerators=4, bound=Bound.INPUT), Strategy.ONE_DEVICE, "waits for its input"),
+    (Situation(devices=2, model_size=ModelSize.TOO_LARGE), Strategy.PIPELINE, "holds a part of it"),
+    (Situation(model_size=ModelSize.TOO_LARGE), Strategy.ONE_DEVICE, "no second one to divide it"),
     (Situation(devices=2), Strategy.MIRRORED, "split into several"),
     (Situation(hosts=2), Strategy.MULTI_WORKER_MIRRORED, "reliable hosts and a dense model"),
     (Situation(hosts=2, gradients=Gradients.SPARSE), Strategy.MULTI_WORKER_MIRRORED, "mostly embeddings"),

@@ -1,6 +1,7 @@
 """The evaluator waits for the end of the run, however long that takes, and sees an end that comes while it loads."""
 
 import dataclasses
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from edgeloop.cloud.train.cluster import evaluator
 from edgeloop.cloud.train.config.train_config import TrainConfig
 from edgeloop.cloud.train.data.data_config import DataConfig
 from edgeloop.cloud.train.run.run_folder import RESULT
+from edgeloop.errors import DeviceError
 
 CONFIG = TrainConfig(data=DataConfig(path=Path("x.npz")))
 
@@ -45,3 +47,18 @@ def test_an_epoch_longer_than_the_hang_timeout_ends_no_evaluator(evaluate, tmp_p
     strategy = dataclasses.replace(CONFIG.strategy, hang_timeout_s=1e-6)
     assert evaluate(dataclasses.replace(CONFIG, strategy=strategy), looks=looks) == []
     assert len(looked) > 5  # the run had its result at the fifth look
+
+
+def test_a_result_that_was_there_before_is_an_end_once_the_others_would_have_removed_it(evaluate, tmp_path):
+    (tmp_path / RESULT).write_text("{}")
+    os.utime(tmp_path / RESULT, (1, 1))
+    looked = []
+    soon = dataclasses.replace(CONFIG, strategy=dataclasses.replace(CONFIG.strategy, start_timeout_s=0.1))
+    assert evaluate(soon, looks=lambda: looked.append(1)) == []
+    assert len(looked) > 1  # 10 ms apart: not at the first look
+
+
+def test_a_run_of_which_nothing_comes_is_not_waited_for_without_end(evaluate, monkeypatch):
+    monkeypatch.setattr(evaluator, "LONGEST_WAIT_S", 0.05)
+    with pytest.raises(DeviceError, match="no checkpoint came to"):
+        evaluate()

@@ -1,6 +1,7 @@
 """train.toml: what is read, what is refused, and that what is written is read again."""
 
 import dataclasses
+import datetime
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,8 @@ def test_a_text_is_short_for_the_first_key_of_its_table(write):
         (SMALL + "batch = 'many'\n", "pipeline: batch is 'many'. It must be a whole number"),
         ("[model]\n", "data is missing"),
         (SMALL + "batch = 10\n[memory]\naccumulate = 4\n", "batch is 10, which 4 equal parts cannot make up"),
+        (SMALL + "[strategy]\nname = 'mirrored'\nstages = 2\n", "stages and replicas are of the strategy pipeline"),
+        (SMALL + "[strategy]\nstages = 1\n", "stages is 1. It must be 2 or more"),
         (SMALL + "[loop]\nepochs = 0\n", "epochs is 0. It must be 1 or more"),
         (SMALL + "[optimizer]\nlearning-rate = -1.0\n", "learning-rate is -1. It must be a number above 0"),
     ],
@@ -91,6 +94,17 @@ def test_what_is_written_is_read_as_the_same_config(write):
     again = read_config(write(to_toml(config)))
     assert again == dataclasses.replace(config, model=dataclasses.replace(model, options=again.model.options))
     assert again.model.options == model.options
+
+
+def test_options_of_any_shape_are_read_again(write):
+    options = {
+        "blocks": [{"filters": 3, 'a "b" c': [1.5, {"same": True}]}, {}, [[], ["x"]]],
+        "nested": {"deep": {"empty": {}, "d.e": -1}, "more": [{}]},
+        "since": datetime.date(2026, 11, 30),
+    }
+    config = read_config(write(SMALL))
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, options=options))
+    assert read_config(write(to_toml(config))).model.options == options
 
 
 def test_what_is_written_names_the_same_files_from_every_folder(write, tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def subject_of(prepared: Prepared, seconds: float) -> Subject:
     """The training's own step, to be measured in runs of about so many seconds; its weights change."""
 
     def take_steps(iterator: Any, count: int) -> None:
-        taken = prepared.run(iterator, count, 1, untold, never)
+        taken = prepared.engine.run(iterator, count, 1, untold, never)
         if len(taken.losses) < count:
             raise ModelError("the loss is not finite after some steps", advice="Lower [optimizer] learning-rate.")
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgeloop.cloud.commands.changes import Changes
+from edgeloop.cloud.train.cluster.cluster import Role, read_cluster
+from edgeloop.cloud.train.cluster.evaluator import EvaluationRecord, evaluate_checkpoints
 from edgeloop.cloud.train.cluster.task import launch_run
 from edgeloop.cloud.train.config.read_config import read_config
 from edgeloop.cloud.train.config.starter import write_starter
+from edgeloop.cloud.train.run.beat import no_beat
 from edgeloop.cloud.train.run.epoch_record import EpochRecord
 from edgeloop.cloud.train.run.run_result import RunResult
 from edgeloop.cloud.train.trainer import train_run
@@ -78,6 +83,9 @@ def train(
     if out is None:
         raise OptionsError("edgeloop train lacks -o DIR", advice=f"Write {_next(training)}")
     config = read_config(training, [*(changes or ()), *limits])
+    cluster = read_cluster() if launch is None else None
+    if cluster is not None and cluster.role == Role.EVALUATOR:
+        return _evaluations(evaluate_checkpoints(config, out, console.say, no_beat))
     if launch is None:
         result = train_run(config, out, resume=resume, progress=console, say=console.say)
     else:
@@ -85,6 +93,13 @@ def train(
     return CommandResult(
         result.to_json(), [_table(result)], [*result.notes, result.stopped, _bound(result), _best(result)]
     )
+
+
+def _evaluations(records: Sequence[EvaluationRecord]) -> CommandResult:
+    """What the evaluator of a cluster, one of the tasks of TF_CONFIG, came to."""
+    rows = [(str(one.step), f"{one.loss:.4f}", f"{one.score:.4g}", one.metric.replace("_", " ")) for one in records]
+    table = Table("evaluations", ("step", "validation loss", "score", "metric"), rows)
+    return CommandResult({"evaluations": [asdict(one) for one in records]}, [table])
 
 
 def _next(training: Path) -> str:

@@ -37,7 +37,7 @@ def steps_per_epoch(examples: Examples, batch: int, workers: int = 1) -> int | N
         if shards < workers:
             raise DataError(
                 f"{examples.name} has {shards} {'shard' if shards == 1 else 'shards'} for {workers} workers",
-                advice="Write at least one shard for each worker, or start fewer workers.",
+                advice="Write at least one shard for each worker beside those held out, or start fewer workers.",
             )
         if source.counts is None:
             return None

@@ -39,8 +39,9 @@ def train_run(
 ) -> RunResult:
     """Train what `config` says into the run folder `out`; the same config gives the same weights on one device.
 
-    Under TF_CONFIG every task calls it; the one that saves writes `out`, the others write to temporary folders. All of
-    them see `out`, where the checkpoints are. A parameter server and its workers serve until their process is ended.
+    Under TF_CONFIG every task but the evaluator calls it (that one: `evaluate_checkpoints`). The one that saves writes
+    `out`, the others write to temporary folders; all of them see `out`, where the checkpoints are. A parameter server
+    and its workers serve until their process is ended.
 
     Args:
         resume: Continue the run in `out` after its last checkpoint; under TF_CONFIG, where there is none, begin it.
@@ -74,12 +75,13 @@ def train_run(
         saves = cluster is None or cluster.saves
         if saves and not resume:
             check_empty(config.checkpoints, out)
+        folder.remove_result()
         prepared = prepare(config, cluster)
         asked.listen()
         name = prepared.choice.strategy.value
         say(f"Strategy {name}: {prepared.choice.reason}")
         rule = rate_rule(config.optimizer, prepared.replicas)
-        for line in filter(None, (*prepared.notes, rule)):
+        for line in filter(None, (*prepared.notes, *prepared.engine.plan, rule)):
             say(line)
         with open_checkpoints(config.checkpoints, out, say if saves else silence, saves) as checkpoints:
             folder.write_config(
@@ -91,10 +93,10 @@ def train_run(
                 training.restore()
             with named_damage(prepared.validation), named_damage(prepared.training):
                 training.run()
-        model = training.best_model()
-        folder.export(model)
+        with training.paused():
+            folder.export(training.best_model())
         folder.write_labels(prepared.training.classes)
-        notes = () if prepared.coordinator is None else prepared.coordinator.notes()
+        notes = (*prepared.engine.plan, *prepared.engine.notes())
         result = _result(training, out, notes=(*([rule] if rule else []), *notes, *_as_good(training)))
         folder.write_result(result.to_json())
         leave_together(prepared.strategy, cluster)

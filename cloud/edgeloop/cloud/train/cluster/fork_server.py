@@ -18,10 +18,11 @@ import signal
 import struct
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from edgeloop.cloud.train.run.beat import Beat
 from edgeloop.errors import INTERRUPTED, EdgeloopError
 from edgeloop.processes.children import end_with_parent
 from edgeloop.processes.frames import serve
@@ -30,8 +31,6 @@ from edgeloop.processes.messages import EmptyReply, Request, answering, by_name
 
 SLOT = struct.Struct("qq")  # the last step of one task, and how often it told of one
 TASKS = 256  # of one server in all
-
-Beat = Callable[[int], None]  # told how many steps are done, after each call of the step function
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,17 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgeloop.cloud.train.cluster.cluster import Role
 from edgeloop.cloud.train.cluster.fork_server import TaskState
 from edgeloop.cloud.train.cluster.launching import Task, addresses
+from edgeloop.cloud.train.cluster.losses import Loss, SupervisionOptions, find_loss
 from edgeloop.cloud.train.cluster.preemption import asked_to_stop
-from edgeloop.errors import INTERRUPTED, DeviceError, EdgeloopError, error_from_json
-from edgeloop.processes.exit_status import ExitStatus, signal_of
+from edgeloop.errors import DeviceError, EdgeloopError, error_from_json
 from edgeloop.processes.job import WorkerBug
 from edgeloop.progress import Progress, Say
-from edgeloop.quantities import above_zero, at_least
 
 LOOK_S = 0.02
 LONGEST_WAIT_S = 30.0
@@ -39,41 +37,6 @@ class Starter(Protocol):
     def signal(self, task: Task, number: int) -> None: ...
 
     def poll(self) -> Mapping[str, TaskState]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisionOptions:
-    """When tasks count as lost, and how often they start again.
-
-    Attributes:
-        restarts: How often in all; the next loss after that ends the training. The evaluator's are counted apart: after
-            as many it stays away.
-        wait_s: Before the first restart; twice as long before each further one, at most 30 s.
-        hang_timeout_s: Without a step of any task for so long, all of them start again.
-        start_timeout_s: The same before the first step, which takes longer: TensorFlow traces and compiles it.
-    """
-
-    restarts: int = 10
-    wait_s: float = 0.2
-    hang_timeout_s: float = 300.0
-    start_timeout_s: float = 600.0
-
-    def __post_init__(self) -> None:
-        at_least(self.restarts, 0, "restarts")
-        for name in ("wait_s", "hang_timeout_s", "start_timeout_s"):
-            above_zero(getattr(self, name), name)
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """What was lost, and why: `worker 1 was ended by signal SIGKILL at step 57`.
-
-    Attributes:
-        task: None: it is not known which one hangs.
-    """
-
-    task: Task | None
-    what: str
 
 
 class Supervisor:
@@ -92,6 +55,7 @@ class Supervisor:
         self.tasks = [Task(role, index) for role, count in tasks.items() for index in range(count)]
         self.leader = Task(Role.CHIEF if Role.CHIEF in tasks else Role.WORKER, 0)
         self.parameter_servers = Role.PS in tasks
+        self._coordinator = self.leader if self.parameter_servers else None
         self._tasks_by_role = dict(tasks)
         self._cluster: dict[Role, list[str]] = {}
         self._attempts = itertools.count(1)
@@ -118,7 +82,9 @@ class Supervisor:
                         self._wait([t for t in self.tasks if t.role == Role.EVALUATOR], self.options.hang_timeout_s)
                         self._end(self.tasks, grace_s=END_S)
                         return self._result
-                    lost = self._lost(states)
+                    current = {task: state for task, state in states.items() if task not in self._given_up}
+                    quiet_s = time.monotonic() - self._quiet_since
+                    lost = find_loss(current, self._failures, quiet_s, self.options, self._coordinator)
                     if lost is not None:
                         self._recover(lost)
                     time.sleep(LOOK_S)
@@ -164,35 +130,6 @@ class Supervisor:
                 self.say(event["say"])
             elif "progress" in event:
                 self.progress(*event["progress"])
-
-    def _lost(self, states: Mapping[Task, TaskState]) -> Loss | None:
-        """The task that is to blame, where one ended badly or none takes a step any more."""
-        step = max(state.step for state in states.values())
-        at = f" at step {step}" if step >= 0 else " before its first step"
-        lost = (task for task, state in states.items() if state.code not in (None, 0))
-        ended = {task: states[task] for task in lost if task not in self._given_up}
-        for task, state in ended.items():
-            if state.code == INTERRUPTED:
-                return Loss(task, f"{task.name} was asked to end{at}")
-        for task, state in ended.items():
-            if signal_of(state.code):
-                return Loss(task, f"{task.name} was ended by {_how(state)}{at}")
-        for task in ended:
-            failure = self._failures.get(task)
-            if failure is not None and not _another_attempt_helps(failure):
-                raise failure
-        for task, state in ended.items():
-            failure = self._failures.get(task)
-            why = failure.found if isinstance(failure, EdgeloopError) else _how(state)
-            # a coordinator that is well itself tells of a task that hangs: which one, nobody knows
-            hangs = self.parameter_servers and task == self.leader and isinstance(failure, DeviceError)
-            known = None if hangs else task
-            return Loss(known, f"{task.name} failed{at}: {why}")
-        quiet_s = time.monotonic() - self._quiet_since
-        limit_s = self.options.hang_timeout_s if step >= 0 else self.options.start_timeout_s
-        if quiet_s > limit_s:
-            return Loss(None, f"no task took a step for {limit_s:g} s{at}")
-        return None
 
     def _recover(self, lost: Loss) -> None:
         measures = lost.task is not None and lost.task.role == Role.EVALUATOR
@@ -263,15 +200,6 @@ def is_stopped(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
     except OSError:  # it is gone, or this is no Linux
         return False
-
-
-def _another_attempt_helps(failure: EdgeloopError | WorkerBug) -> bool:
-    """Lost processes, servers and connections may come back; wrong options, data and code do not change."""
-    return isinstance(failure, DeviceError)
-
-
-def _how(state: TaskState) -> str:
-    return ExitStatus(state.code, signal_of(state.code)).how
 
 
 def _names(tasks: list[Task]) -> str:

@@ -12,7 +12,8 @@ from edgeloop.cloud.train.checkpoints.checkpoints import check_empty
 from edgeloop.cloud.train.cluster.cluster import Role, read_cluster
 from edgeloop.cloud.train.cluster.evaluator import evaluate_checkpoints
 from edgeloop.cloud.train.cluster.launching import FRAMEWORKS, fork_server, parse_tasks
-from edgeloop.cloud.train.cluster.supervise import SupervisionOptions, Supervisor
+from edgeloop.cloud.train.cluster.losses import SupervisionOptions
+from edgeloop.cloud.train.cluster.supervise import Supervisor
 from edgeloop.cloud.train.config.train_config import TrainConfig
 from edgeloop.cloud.train.config.write_config import to_toml
 from edgeloop.cloud.train.run.beat import Beat

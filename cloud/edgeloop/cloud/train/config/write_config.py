@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import enum
 import re
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ def to_toml(config: Any) -> str:
 def _lines(config: Any, path: tuple[str, ...]) -> list[str]:
     values, tables = [], []
     for key, value in _pairs(config):
-        if isinstance(value, Mapping) or dataclasses.is_dataclass(value):
+        if (isinstance(value, Mapping) and (value or not path[1:])) or dataclasses.is_dataclass(value):
             tables.append((key, value))
         elif value is not None:
             values.append(f"{key} = {_toml(value)}")
@@ -51,6 +52,10 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, (int, float)):
         return repr(value)
+    if isinstance(value, Mapping):  # in a list, or in another one: an inline table
+        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in _pairs(value)) + "}"
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
     if isinstance(value, Path):
         value = value.absolute()
     return quoted(str(value.value if isinstance(value, enum.Enum) else value))

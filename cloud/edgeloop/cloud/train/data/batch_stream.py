@@ -32,9 +32,12 @@ class BatchStream:
         return self._iterator
 
 
-def stream_of(strategy: Any, training: Examples, config: TrainConfig) -> Callable[[int], Any]:
-    """Makes the endless iterator over the batches from a step on, on the devices; the same for the same seed."""
-    per_step = config.pipeline.batch * strategy.num_replicas_in_sync
+def stream_of(strategy: Any, training: Examples, config: TrainConfig, per_step: int) -> Callable[[int], Any]:
+    """Makes the endless iterator over the batches from a step on, on the devices; the same for the same seed.
+
+    Args:
+        per_step: Examples of one step over all replicas.
+    """
 
     def begin(step: int) -> Any:
         def of_worker(shard: Shard, each: int) -> Any:

@@ -14,10 +14,11 @@ from edgeloop.cloud.train.parallel.schedule import StageRun, run_pipeline
 from edgeloop.cloud.train.parallel.stage import Stage
 from edgeloop.errors import OptionsError
 from edgeloop.extras import need
+from edgeloop.quantities import at_least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineOptions:
+class GPipeOptions:
     """How a model is divided.
 
     Attributes:
@@ -32,10 +33,9 @@ class PipelineOptions:
 
     def __post_init__(self) -> None:
         for name in ("stages", "micro_batches", "replicas"):
-            if getattr(self, name) < 1:
-                raise OptionsError(f"{name} is {getattr(self, name)}", advice="It must be at least 1.")
-        if self.stages * self.replicas < 2:
-            raise OptionsError("one stage and one replica are no pipeline", advice="Ask for at least two stages.")
+            at_least(getattr(self, name), 1, f"[strategy] {name.replace('_', '-')}")
+        if self.stages < 2:
+            raise OptionsError("one stage is no pipeline", advice="Ask for at least two stages, or another strategy.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class PipelineStep:
     """One batch.
 
     Attributes:
-        loss: Mean over its examples, without penalties of weights.
+        loss: Mean over its examples, and the penalties of weights.
         bubble: Share of the stages' time, 0 to 1, in which they waited.
     """
 
@@ -52,9 +52,13 @@ class PipelineStep:
 
 
 class Pipeline:
-    """A model, divided over devices and trained there; `pull` brings the weights back into the model.
+    """A model, divided over devices and trained there.
 
-    A context manager: its threads end with the block.
+    A context manager, also several times: the threads of its stages live in the block.
+
+    Attributes:
+        cost_ms: Measured time of each stage on one micro-batch, forward and backward.
+        replicas: The stages of each replica; all replicas hold the same values.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class Pipeline:
         model: Any,
         optimizer: Callable[[], Any],
         loss: Callable[[Any, Any], Any],
-        options: PipelineOptions,
+        options: GPipeOptions,
         devices: Sequence[str],
         features: Sequence[Any],
     ) -> None:
@@ -83,7 +87,7 @@ class Pipeline:
             raise OptionsError(
                 f"{options.stages} stages of {options.replicas} replicas need {options.stages * options.replicas} "
                 f"devices, and there are {len(devices)}",
-                advice="Choose fewer stages or replicas.",
+                advice="Choose fewer stages or replicas, or set [strategy] virtual-cpus to try it on the CPU.",
             )
         if getattr(optimizer(), "global_clipnorm", None):
             raise OptionsError(
@@ -93,20 +97,23 @@ class Pipeline:
         size = -(-int(features[0].shape[0]) // (options.micro_batches * options.replicas))
         parts = split_model(model, options.stages, [tensor[:size] for tensor in features])
         self.cost_ms = tuple(part.cost_ms for part in parts)
-        self._replicas = [
+        self.replicas = [
             [
                 Stage(part, devices[r * options.stages + k], optimizer(), loss if k == options.stages - 1 else None)
                 for k, part in enumerate(parts)
             ]
             for r in range(options.replicas)
         ]
-        self._pool = ThreadPoolExecutor(options.stages * options.replicas + options.replicas)
+        self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Pipeline:
+        self._pool = ThreadPoolExecutor((self.options.stages + 1) * self.options.replicas)
         return self
 
     def __exit__(self, *_: object) -> None:
+        assert self._pool is not None  # `__enter__` made it
         self._pool.shutdown(cancel_futures=True)
+        self._pool = None
 
     @property
     def bubble_in_theory(self) -> float:
@@ -118,22 +125,24 @@ class Pipeline:
 
         Args:
             features: A tensor [n, ...] for each of the model's inputs.
-            labels: [n, ...]; n is at least micro_batches × replicas.
+            labels: [n, ...], one tensor or several in one structure; n is at least micro_batches × replicas.
         """
         runs, gradients, statistics = self._run(features, labels)
-        self._update(gradients, statistics)
+        penalty = self._update(gradients, statistics)
         stage_runs = [run for replica, _ in runs for run in replica]
         waited = 1 - sum(run.busy_s for run in stage_runs) / sum(self.options.stages * wall_s for _, wall_s in runs)
-        return PipelineStep(loss=sum(run.loss for run in stage_runs), bubble=waited)
+        return PipelineStep(loss=sum(run.loss for run in stage_runs) + penalty, bubble=waited)
 
     def gradients(self, features: Sequence[Any], labels: Any) -> list[Any]:
         """Of the mean loss, stage after stage, for the trainable weights of each; nothing is updated."""
         return [gradient for stage in self._run(features, labels)[1] for gradient in stage]
 
-    def pull(self) -> None:
-        """Copy the weights into the model that was divided; the replicas hold the same."""
-        for stage in self._replicas[0]:
-            stage.pull()
+    def predict(self, features: Sequence[Any]) -> Any:
+        """The model's output for some features, as after training: through the stages of the first replica."""
+        values = list(features)
+        for stage in self.replicas[0]:
+            values = stage.predict(values)
+        return values[0]
 
     def _run(self, features: Sequence[Any], labels: Any) -> tuple[list[Any], list[list[Any]], list[list[Any]]]:
         """What each replica made, and for each stage the gradients summed and the statistics averaged over replicas."""
@@ -146,30 +155,39 @@ class Pipeline:
             )
         borders = [count * i // pieces for i in range(pieces + 1)]
         parts = [
-            ([tensor[a:b] for tensor in features], (labels[a:b], tf.constant(count))) for a, b in pairwise(borders)
+            ([tensor[a:b] for tensor in features], (_piece(labels, a, b), tf.constant(count)))
+            for a, b in pairwise(borders)
         ]
-        futures = [
-            self._pool.submit(self._run_replica, stages, parts[r * self.options.micro_batches :])
-            for r, stages in enumerate(self._replicas)
-        ]
+        assert self._pool is not None, "a pipeline runs within its `with` block"
+        futures = [self._pool.submit(self._run_replica, r, parts) for r in range(self.options.replicas)]
         runs = [future.result() for future in futures]
         stages = [[replica[k] for replica, _ in runs] for k in range(self.options.stages)]
         gradients = [_sums([run.gradients for run in stage]) for stage in stages]
         statistics = [[total / pieces for total in _sums([run.statistics for run in stage])] for stage in stages]
         return runs, gradients, statistics
 
-    def _run_replica(self, stages: Sequence[Stage], parts: Sequence[Any]) -> tuple[list[StageRun], float]:
+    def _run_replica(self, r: int, parts: Sequence[Any]) -> tuple[list[StageRun], float]:
         tf = need("tensorflow", extra="cloud")
-        own = parts[: self.options.micro_batches]
+        assert self._pool is not None  # `_run` looked
+        first = r * self.options.micro_batches  # random numbers are those of the micro-batch among all replicas'
+        own = parts[first : first + self.options.micro_batches]
         inputs, labels = [p[0] for p in own], [p[1] for p in own]
-        return run_pipeline(stages, inputs, labels, tf.constant, self._pool)
+        return run_pipeline(self.replicas[r], inputs, labels, lambda i: tf.constant(first + i), self._pool)
 
-    def _update(self, gradients: Sequence[list[Any]], statistics: Sequence[list[Any]]) -> None:
+    def _update(self, gradients: Sequence[list[Any]], statistics: Sequence[list[Any]]) -> float:
+        """Returns the penalties of the weights, which all replicas have in common."""
         tf = need("tensorflow", extra="cloud")
-        micro = tf.constant(self.options.micro_batches)
-        for stages in self._replicas:
+        micro = tf.constant(self.options.micro_batches * self.options.replicas)
+        penalty = 0.0
+        for r, stages in enumerate(self.replicas):
             for stage, summed, mean in zip(stages, gradients, statistics, strict=True):
-                stage.update(summed, mean, micro)
+                found = stage.update(summed, mean, micro)
+                penalty += float(found) if r == 0 else 0.0
+        return penalty
+
+
+def _piece(labels: Any, begin: int, end: int) -> Any:
+    return need("tensorflow", extra="cloud").nest.map_structure(lambda tensor: tensor[begin:end], labels)
 
 
 def _sums(lists: Sequence[list[Any]]) -> list[Any]:

@@ -36,10 +36,10 @@ class Stage:
         self.backward = tf.function(self._backward, autograph=False)
         self.update = tf.function(self._update, autograph=False)
 
-    def pull(self) -> None:
-        """Copy the weights back into the layers of the model that was divided."""
-        for layer, copy in self._copies:
-            layer.set_weights(copy.get_weights())
+    @property
+    def pairs(self) -> list[tuple[Any, Any]]:
+        """Each variable of the layers of the model that was divided, states of random layers too, and its copy here."""
+        return [pair for layer, copy in self._copies for pair in zip(layer.variables, copy.variables, strict=True)]
 
     def _forward(self, inputs: Sequence[Any], micro: Any) -> list[Any]:
         tf = need("tensorflow", extra="cloud")
@@ -78,8 +78,9 @@ class Stage:
             statistics = [tf.convert_to_tensor(_value(scope, v)) for v in self._statistics]
             return dense[: len(floats)], dense[len(floats) :], statistics, total
 
-    def _update(self, gradients: Sequence[Any], statistics: Sequence[Any], micro_batches: Any) -> None:
-        """Apply the sum of gradients, penalties of weights included, and take over the statistics' mean."""
+    def _update(self, gradients: Sequence[Any], statistics: Sequence[Any], micro_batches: Any) -> Any:
+        """Apply the sum of gradients, penalties of weights included, and take over the statistics' mean. Returns the
+        penalties of before."""
         tf = need("tensorflow", extra="cloud")
         variables = self.model.trainable_variables
         with tf.device(self.device):
@@ -94,10 +95,16 @@ class Stage:
                 variable.assign(tf.cast(value, variable.dtype))
             for seed in self._seeds:
                 seed.assign(_moved(seed, micro_batches))
+        return penalty
 
-    def _outputs(self, inputs: Sequence[Any]) -> list[Any]:
+    def predict(self, inputs: Sequence[Any]) -> list[Any]:
+        """The outputs of the stage for some inputs, as after training."""
+        with need("tensorflow", extra="cloud").device(self.device):
+            return self._outputs(inputs, training=False)
+
+    def _outputs(self, inputs: Sequence[Any], training: bool = True) -> list[Any]:
         tf = need("tensorflow", extra="cloud")
-        return tf.nest.flatten(self.model(list(inputs) if len(inputs) > 1 else inputs[0], training=True))
+        return tf.nest.flatten(self.model(list(inputs) if len(inputs) > 1 else inputs[0], training=training))
 
     def _scope(self, micro: Any) -> Any:
         """Nothing that a layer assigns takes effect within; random numbers are those of the micro-batch."""

@@ -7,6 +7,7 @@ and the steps since are repeated, which come to the same numbers, for data and r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from edgeloop.cloud.train.config.tables import Precision
 from edgeloop.cloud.train.parallel.partition import nodes_in_order
 from edgeloop.cloud.train.step.memory import computing_in
 from edgeloop.convert.sources.keras_source import functional
+from edgeloop.errors import ModelError
 from edgeloop.extras import need
 
 if TYPE_CHECKING:
@@ -45,6 +47,18 @@ def all_finite(variables: Mapping[str, Any]) -> bool:
     return all(bool(tf.reduce_all(tf.math.is_finite(one))) for one in floats)
 
 
+def not_finite(prepared: Prepared, what: str, good: int, step: int, out: Path) -> ModelError:
+    """`what` was found at `step`; the values are those of step `good`, from which on the steps are looked at."""
+    origin = find_origin(prepared, good, step) if prepared.engine.repeatable else None
+    place = f" at step {step} (epoch {(step - 1) // prepared.steps + 1})"
+    began = "" if origin is None else f", and it began at step {origin.step} in {origin.what}"
+    kept = f" The state of step {good} and the model of the best epoch are kept in {out}." if good else ""
+    return ModelError(
+        what + place + began,
+        advice=f"Lower [optimizer] learning-rate, or set its options.clipnorm = 1.0, in a new run.{kept}",
+    )
+
+
 def find_origin(prepared: Prepared, done: int, last: int) -> Origin | None:
     """Repeat the steps after `done` up to and including `last`; the first value of them that is not finite.
 
@@ -53,7 +67,7 @@ def find_origin(prepared: Prepared, done: int, last: int) -> Origin | None:
     tf = need("tensorflow", extra="cloud")
     names, look = _watched(prepared)
     counts = tf.function(lambda item: prepared.strategy.reduce("SUM", prepared.strategy.run(look, args=(item,)), None))
-    batches = prepared.stream.at(done, last - done)
+    batches = prepared.engine.batches(done, last - done)
     for step in range(done + 1, last + 1):
         found = np.flatnonzero(counts(next(batches)).numpy())
         if len(found):

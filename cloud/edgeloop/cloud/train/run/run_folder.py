@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.atomic import new_folder, write_file
-from edgeloop.errors import DataError, WriteError
+from edgeloop.disk_errors import writing
+from edgeloop.errors import DataError, WriteError, one_line
 from edgeloop.extras import need
 from edgeloop.processes.file_lock import exclusive
 
@@ -46,10 +47,11 @@ class RunFolder:
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl, and the same for TensorBoard."""
-        with (self.path / METRICS).open("a") as file:
+        with _writing(self.path / METRICS), (self.path / METRICS).open("a") as file:
             file.write(json.dumps(record) + "\n")
         numbers = {name: value for name, value in record.items() if isinstance(value, float)}
-        write_scalars(self.path / LOGS, record["step"], numbers)
+        with _writing(self.path / LOGS):
+            write_scalars(self.path / LOGS, record["step"], numbers)
 
     def metrics(self) -> list[dict[str, Any]]:
         file = self.path / METRICS
@@ -61,11 +63,12 @@ class RunFolder:
         write_file(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
     def save_model(self, model: Any) -> None:
-        save_keras(model, self.path / MODEL)
+        with _writing(self.path / MODEL):
+            save_keras(model, self.path / MODEL)
 
     def export(self, model: Any) -> None:
         """The SavedModel, with what Keras prints on the way sent to standard error."""
-        with new_folder(self.path / SAVED_MODEL) as folder:
+        with _writing(self.path / SAVED_MODEL), new_folder(self.path / SAVED_MODEL) as folder:
             model.export(str(folder), verbose=False)
 
     def write_labels(self, classes: Sequence[str]) -> None:
@@ -75,6 +78,10 @@ class RunFolder:
 
     def write_result(self, document: Mapping[str, Any]) -> None:
         write_file(self.path / RESULT, _json(document))
+
+    def remove_result(self) -> None:
+        """The run goes on: an evaluator that finds a result ends."""
+        (self.path / RESULT).unlink(missing_ok=True)
 
 
 def holds_run(out: Path) -> bool:
@@ -157,6 +164,20 @@ def save_keras(model: Any, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / MODEL)
         write_file(path, (Path(folder) / MODEL).read_bytes())
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raises WriteError where the disk refuses what Python or TensorFlow, whose errors are no OSError, writes."""
+    errors = need("tensorflow", extra="cloud").errors
+    try:
+        with writing(path, "choose another folder with -o"):
+            yield
+    except errors.OpError as e:
+        raise WriteError(
+            f"cannot write {path}: {one_line(e.message, 160)}",
+            advice="Free some space there, or choose another folder with -o.",
+        ) from e
 
 
 def _cannot_write(out: Path, e: OSError) -> WriteError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +16,16 @@ from edgeloop.cloud.train.checkpoints.checkpoints import Checkpoints
 from edgeloop.cloud.train.cluster.preemption import Stop
 from edgeloop.cloud.train.config.train_config import TrainConfig
 from edgeloop.cloud.train.prepare import Prepared
-from edgeloop.cloud.train.run.beat import Beat
+from edgeloop.cloud.train.run.beat import Beat, beating
 from edgeloop.cloud.train.run.budget import agreed, reason_to_stop, tasks_of
 from edgeloop.cloud.train.run.epoch_record import EpochRecord, epoch_line
-from edgeloop.cloud.train.run.nonfinite import all_finite, find_origin, host_copy, put_back
+from edgeloop.cloud.train.run.nonfinite import all_finite, host_copy, not_finite, put_back
 from edgeloop.cloud.train.run.run_folder import MODEL, RunFolder
+from edgeloop.cloud.train.run.state import State
 from edgeloop.cloud.train.step.optimizer import current_rate
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 from edgeloop.progress import Progress, Say
-
-
-@dataclass(slots=True)
-class State:
-    """How far a training came; a checkpoint holds it.
-
-    Attributes:
-        epoch: Epochs that are done.
-        best_loss: None: there is no best epoch yet.
-        done: Steps of the epoch that is under way; loss (their sum), seconds and waited_s are of these.
-        spent_s: By the clock, of all attempts: validation and saving too.
-        longest_s: The same of the longest epoch.
-    """
-
-    epoch: int = 0
-    best_epoch: int = 0
-    best_loss: float | None = None
-    done: int = 0
-    loss: float = 0.0
-    seconds: float = 0.0
-    waited_s: float = 0.0
-    spent_s: float = 0.0
-    longest_s: float = 0.0
 
 
 class Training:
@@ -74,12 +53,14 @@ class Training:
         self.checkpoints, self.stop, self.progress, self.say, self.beat = checkpoints, stop, progress, say, beat
         self.state, self.records = State(), list[EpochRecord]()
         self.looked = began  # when the clock of `spent_s` was last read
-        self.values = prepared.state()
-        self.best = prepared.model_here().get_weights()
+        self.values = prepared.engine.state()
+        self.best = prepared.engine.model_here().get_weights()
         self.stopped = f"All {config.loop.epochs} epochs are done."
         self.callbacks = [function_of(name) for name in config.callbacks.epoch]
         self.interval = config.checkpoints.spacing
-        self.begin = {} if prepared.coordinator else host_copy(self.values)  # what is good before the first checkpoint
+        self.begin = (
+            host_copy(self.values) if prepared.engine.repeatable else {}
+        )  # what is good before the first checkpoint
 
     @property
     def step(self) -> int:
@@ -92,10 +73,12 @@ class Training:
         Raises:
             IntegrityError: None is whole, or they are of another model or optimizer.
         """
-        restored = self.checkpoints.restore(self.values)
+        with self.paused():
+            restored = self.checkpoints.restore(self.values)
         if restored is None:
             self.folder.cut_metrics(0)
             return
+        self.prepared.engine.spread()
         self.state, self.begin = State(**restored.state), {}
         lines = RunFolder(self.out).metrics()
         self.folder.cut_metrics(self.state.epoch)
@@ -119,32 +102,26 @@ class Training:
             self.folder.append_metrics(asdict(record))
             better = self.state.best_loss is None or record.validation_loss < self.state.best_loss
             if better:
-                model = self.prepared.model_here()
-                self.best = model.get_weights()
-                self.folder.save_model(model)
-                self.beat(self.step)
-            best = (record.epoch, record.validation_loss) if better else (self.state.best_epoch, self.state.best_loss)
-            self.state = replace(
-                self.state,
-                epoch=record.epoch,
-                best_epoch=best[0],
-                best_loss=best[1],
-                done=0,
-                loss=0.0,
-                seconds=0.0,
-                waited_s=0.0,
-            )
+                with self.paused():
+                    model = self.prepared.engine.model_here()
+                    self.best = model.get_weights()
+                    self.folder.save_model(model)
+            self.state = self.state.epoch_done(better, record.validation_loss)
             self._save()
             self.say(epoch_line(record, self.config.loop.epochs, self.prepared.objective.metric))
             for callback in self.callbacks:
-                callback(record, self.prepared.model)
-                self.beat(self.step)
+                with self.paused():
+                    callback(record, self.prepared.model)
             self._read_clock()
             self.state.longest_s = max(self.state.longest_s, self.state.spent_s - before_s)
 
+    def paused(self) -> AbstractContextManager[None]:
+        """A block that takes no step: whoever supervises the training waits `pause_timeout_s` for it."""
+        return beating(self.beat, self.step, self.config.strategy.pause_timeout_s)
+
     def best_model(self) -> Any:
         """The model of this process, with the weights of the best epoch."""
-        model = self.prepared.model_here()
+        model = self.prepared.engine.model_here()
         model.set_weights(self.best)
         return model
 
@@ -156,11 +133,12 @@ class Training:
             return True
         if not self.config.budget.limits or not self.records:
             return False
-        cluster, hang_timeout_s = self.prepared.place.cluster, self.config.strategy.hang_timeout_s
+        cluster, strategy = self.prepared.place.cluster, self.config.strategy
+        wait_s = strategy.hang_timeout_s + strategy.pause_timeout_s  # the task that saves may still do so
         reason = reason_to_stop(
             self.config.budget,
             tasks_of(cluster),
-            agreed(cluster, self.state.epoch, (self.state.spent_s, self.state.longest_s), hang_timeout_s),
+            agreed(cluster, self.state.epoch, (self.state.spent_s, self.state.longest_s), wait_s),
             [record.validation_loss for record in self.records],
             [record.score for record in self.records],
             self.prepared.objective.metric,
@@ -177,8 +155,8 @@ class Training:
             if state.done < prepared.steps and self.interval and self.step % self.interval == 0:
                 self._save()
         self.beat(self.step)
-        prepared.share_statistics()
-        found = prepared.evaluate(self._beating(prepared.validation_batches()))
+        prepared.engine.collect()
+        found = prepared.engine.evaluate(self._beating(prepared.engine.validation_batches()))
         if not np.isfinite(found.loss):
             raise self._not_finite(f"the validation loss is {found.loss}", self.step)
         return EpochRecord(
@@ -211,7 +189,7 @@ class Training:
             self.progress("train", before + done, total)
             self.beat(before + done)
 
-        figures = self.prepared.run(batches, count, epoch, told, lambda done: self.stop.after(before + done))
+        figures = self.prepared.engine.run(batches, count, epoch, told, lambda done: self.stop.after(before + done))
         if not np.isfinite(figures.losses).all():
             step = before + int(np.flatnonzero(~np.isfinite(figures.losses))[0]) + 1
             raise self._not_finite(f"the loss is {figures.losses[step - before - 1]}", step)
@@ -221,26 +199,21 @@ class Training:
         state.waited_s += figures.waited_s
         if self.stop.after(self.step):
             self._save()
-            self.checkpoints.wait()
+            with self.paused():
+                self.checkpoints.wait()
             self.say(f"Training was asked to end: the checkpoint of step {self.step} is kept. --resume goes on.")
             raise KeyboardInterrupt
 
     def _not_finite(self, what: str, step: int) -> ModelError:
         """`what` was found at `step`. The last good values are put back, and the steps since are looked at."""
-        good = 0
-        if self.begin:
-            put_back(self.values, self.begin)
-        else:
-            restored = self.checkpoints.restore(self.values)
-            good = restored.step if restored else 0
-        origin = None if self.prepared.coordinator else find_origin(self.prepared, good, step)
-        place = f" at step {step} (epoch {(step - 1) // self.prepared.steps + 1})"
-        began = "" if origin is None else f", and it began at step {origin.step} in {origin.what}"
-        kept = f" The state of step {good} and the model of the best epoch are kept in {self.out}." if good else ""
-        return ModelError(
-            what + place + began,
-            advice=f"Lower [optimizer] learning-rate, or set its options.clipnorm = 1.0, in a new run.{kept}",
-        )
+        with self.paused():
+            good = 0
+            if self.begin:
+                put_back(self.values, self.begin)
+            else:
+                restored = self.checkpoints.restore(self.values)
+                good = restored.step if restored else 0
+            return not_finite(self.prepared, what, good, step, self.out)
 
     def _read_clock(self) -> None:
         now = time.monotonic()
@@ -248,12 +221,11 @@ class Training:
 
     def _save(self) -> None:
         self._read_clock()
-        self.prepared.share_statistics()
-        if self.prepared.coordinator is None and not all_finite(self.values):
+        self.prepared.engine.collect()
+        if self.prepared.engine.repeatable and not all_finite(self.values):
             raise self._not_finite("a weight is not finite", self.step)
         self.begin = {}
-        self.beat(self.step)
-        self.checkpoints.save(self.step, self.values, asdict(self.state))
-        if not self.interval:
-            self.checkpoints.wait()
-        self.beat(self.step)
+        with self.paused():
+            self.checkpoints.save(self.step, self.values, asdict(self.state))
+            if not self.interval:
+                self.checkpoints.wait()

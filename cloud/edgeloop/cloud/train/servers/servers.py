@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from edgeloop.cloud.train.cluster.cluster import Cluster
@@ -19,13 +20,15 @@ def serve_cluster(cluster: Cluster) -> None:
     tf = need("tensorflow", extra="cloud")
     check_own_port(cluster)
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    tf.distribute.Server(
+    _server = tf.distribute.Server(
         resolver.cluster_spec(),
         job_name=cluster.role.value,
         task_index=cluster.index,
         protocol="grpc",
         start=True,
-    ).join()
+    )
+    while True:  # its own `join` lets no signal but SIGKILL end it
+        signal.pause()
 
 
 def make_parameter_server_strategy(cluster: Cluster, timeout_s: float) -> Any:

@@ -12,7 +12,7 @@ from edgeloop.errors import OptionsError, one_line
 from edgeloop.extras import need
 from edgeloop.settings import suggestion
 
-NOT_ALONE = {"Optimizer", "LossScaleOptimizer"}  # the base class, and what wraps another one
+NOT_ALONE = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}  # the base class, and what wraps others
 
 
 def make_optimizer(
@@ -82,3 +82,8 @@ def rate_rule(config: OptimizerConfig, replicas: int) -> str:
         return f"The learning rate is {scaled} instead of {config.learning_rate:g}, {why}"
     epochs = f"{config.warmup_epochs:g} epochs"
     return f"The learning rate grows from {config.learning_rate:g} to {scaled} within {epochs}, {why}"
+
+
+def slots(optimizer: Any) -> dict[str, Any]:
+    """Names to variables of what a built optimizer keeps, for a checkpoint."""
+    return {f"optimizer/{k:04d}": variable.value for k, variable in enumerate(optimizer.variables)}

@@ -40,6 +40,13 @@ class Gradients(enum.StrEnum):
     SPARSE = "sparse"  # most weights are embeddings: a step touches few of their rows, and all-reduce would send all
 
 
+class ModelSize(enum.StrEnum):
+    """Whether one device has the memory for the model, its gradients and the optimizer's state."""
+
+    FITS = "fits"
+    TOO_LARGE = "too-large"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """What the rules ask.
@@ -60,6 +67,7 @@ class Situation:
     workers: Workers = Workers.RELIABLE
     bound: Bound = Bound.UNKNOWN
     gradients: Gradients = Gradients.DENSE
+    model_size: ModelSize = ModelSize.FITS
 
 
 class Rule(NamedTuple):
@@ -117,6 +125,16 @@ RULES = (
         Strategy.MULTI_WORKER_MIRRORED,
         lambda s: s.hosts > 1,
         "Several reliable hosts and a dense model, so all of them average their gradients in every step (all-reduce).",
+    ),
+    Rule(
+        Strategy.PIPELINE,
+        lambda s: s.devices > 1 and s.model_size == ModelSize.TOO_LARGE,
+        "The model is too large for one device, so each device holds a part of it (pipeline parallelism).",
+    ),
+    Rule(
+        Strategy.ONE_DEVICE,
+        lambda s: s.model_size == ModelSize.TOO_LARGE,
+        "The model is too large for one device, and there is no second one to divide it: see [memory].",
     ),
     Rule(
         Strategy.ONE_DEVICE,

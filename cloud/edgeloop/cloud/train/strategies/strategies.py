@@ -23,6 +23,8 @@ class Strategy(enum.StrEnum):
     CENTRAL_STORAGE = "central-storage"
     MULTI_WORKER_MIRRORED = "multi-worker-mirrored"
     PARAMETER_SERVER = "parameter-server"
+    PIPELINE = "pipeline"
+    TENSOR_SPLIT = "tensor-split"
     TPU = "tpu"
 
 
@@ -48,6 +50,11 @@ def make_strategy(name: Strategy, place: Place) -> Any:
 
 def _one_device(place: Place) -> Any:
     return need("tensorflow", extra="cloud").distribute.OneDeviceStrategy(f"/{place.devices[0].lower()}")
+
+
+def _host(place: Place) -> Any:
+    """The whole model lies in the host's memory; its stages or parts lie on the devices."""
+    return need("tensorflow", extra="cloud").distribute.OneDeviceStrategy("/cpu:0")
 
 
 def _mirrored(place: Place) -> Any:
@@ -103,6 +110,8 @@ STRATEGIES: dict[Strategy, Callable[[Place], Any]] = {
     Strategy.CENTRAL_STORAGE: _central_storage,
     Strategy.MULTI_WORKER_MIRRORED: _multi_worker,
     Strategy.PARAMETER_SERVER: _parameter_server,
+    Strategy.PIPELINE: _host,
+    Strategy.TENSOR_SPLIT: _host,
     Strategy.TPU: _tpu,
 }
 

@@ -36,5 +36,6 @@ def where(config: StrategyConfig, cluster: Cluster | None) -> tuple[Choice, Plac
         workers=config.workers,
         gradients=config.gradients,
         bound=config.bound,
+        model_size=config.model_size,
     )
     return choose(situation), place
