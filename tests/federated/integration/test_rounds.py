@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_entries
+from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_entries, read_bundle
 from edgeloop.errors import DataError, DeviceError, OptionsError
 from edgeloop.federated.network.network import network
+from edgeloop.federated.rounds.evaluation import evaluator, read_evaluation
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.run_rounds import run_rounds
+from edgeloop.federated.rounds.trained_bundle import write_trained_bundle
 from edgeloop.runtime.agent.trainer import SIGNATURES, Trainer
 from edgeloop.runtime.device import Device
 
@@ -105,6 +107,8 @@ def fedavg_by_hand(bundle, shards, rounds: int) -> list[dict[str, np.ndarray]]:
 def test_two_rounds_on_two_devices_give_the_average_computed_by_hand(bundle, shards, device_python, temporary):
     arguments = ["run", bundle, "--shard", shards[0], "--shard", shards[1], "--on", f"local:{device_python}"]
     numbers = [
+        "--eval",
+        shards[1],
         "--rounds",
         2,
         "--epochs",
@@ -124,7 +128,15 @@ def test_two_rounds_on_two_devices_give_the_average_computed_by_hand(bundle, sha
     assert done.returncode == 0, done.stderr
     assert nothing_is_left(temporary)
     document, written = json.loads(done.stdout), json.loads((temporary / "out" / "rounds.json").read_text())
-    assert document == {"rounds": written["rounds"], "out": str(temporary / "out")}
+    out = temporary / "out"
+    evaluation = document.pop("evaluation")
+    assert document == {"rounds": written["rounds"], "out": str(out), "bundle": str(out / "bundle")}
+    assert sorted(evaluation["values"]) == ["0", "1", "2"] and evaluation["metric"] == "accuracy"
+    best = evaluation["best"]
+    assert best, "two rounds of training on these very samples help"
+    started = Trainer(read_bundle(out / "bundle").file("trainable.tflite").read_bytes()).get_weights()
+    with np.load(out / "rounds" / f"round-{best}.npz") as kept:
+        assert all(np.array_equal(kept[name], array) for name, array in started.items())
     for record in document["rounds"]:
         assert (record["replies"], record["examples"]) == (2, sum(EXAMPLES))
         assert [(c["device"], c["examples"]) for c in record["clients"]] == [(0, EXAMPLES[0]), (1, EXAMPLES[1])]
@@ -142,6 +154,46 @@ def test_two_rounds_on_two_devices_give_the_average_computed_by_hand(bundle, sha
                 # carried through at most ten more steps.
                 np.testing.assert_allclose(found[name], array, atol=10 * 2**-24 * 2, err_msg=name)
                 assert found[name].dtype == np.float32
+
+
+def test_a_bundle_starts_from_new_weights(bundle, tmp_path):
+    old = Trainer((bundle / "trainable.tflite").read_bytes())
+    generator = np.random.default_rng(3)
+    new = {name: generator.normal(size=array.shape).astype("f4") for name, array in old.get_weights().items()}
+    written = write_trained_bundle(read_bundle(bundle), new, tmp_path / "out")
+    assert (written.manifest.version, [v.id for v in written.variants]) == (2, ["trainable"])
+    trainer = Trainer(written.file("trainable.tflite").read_bytes())
+    assert {name: array.tobytes() for name, array in trainer.get_weights().items()} == {
+        name: array.tobytes() for name, array in new.items()
+    }
+    x, y = generator.normal(size=(20, 8)).astype("f4"), np.arange(20) % CLASSES
+    old.set_weights(new)
+    losses = [one.train({"features": x}, y, lr=LR, seed=1).loss for one in (old, trainer)]
+    assert losses[0] == losses[1]  # it trains from them as well
+
+
+@pytest.mark.parametrize("columns", [False, True], ids=["labels [n]", "labels [n, 1]"])
+def test_rounds_are_measured_and_the_best_one_is_kept(bundle, tmp_path, device_python, columns):
+    x = np.random.default_rng(4).normal(size=(21, 8)).astype("f4")  # 2 batches of 8, and 5
+    right = np.zeros((8, CLASSES), np.float32)
+    right[:CLASSES] = np.eye(CLASSES)
+    y = np.argmax(x @ right, axis=1)
+    np.savez(tmp_path / "test.npz", x=x, y=y[:, None] if columns else y)
+    weights = {
+        n: {"w000": matrix, "w001": np.zeros(CLASSES, np.float32)}
+        for n, matrix in enumerate((np.zeros_like(right), right, -right))
+    }
+    read = read_bundle(bundle)
+    device, model = Device("local:device", device_python), bundle / "trainable.tflite"
+    with evaluator(read, model, tmp_path / "test.npz", device, tmp_path) as measured:
+        for number, arrays in weights.items():
+            found = measured.measure(number, arrays)
+    share = {n: float(np.mean(np.argmax(x @ w["w000"], axis=1) == y)) for n, w in weights.items()}
+    assert {n: found.value(n) for n in weights} == pytest.approx(share, abs=1e-12) and share[1] == 1.0
+    assert (found.metric, found.best) == ("accuracy", 1) and read_evaluation(tmp_path) == found
+    assert found.told().startswith("Round 1 is the best: accuracy 1; accuracy ")
+    with np.load(tmp_path / "best.npz") as best:
+        assert np.array_equal(best["w000"], right)
 
 
 def test_a_killed_supernode_ends_the_run_at_once(bundle, shards, device_python, temporary):

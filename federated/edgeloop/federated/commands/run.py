@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from edgeloop.federated.rounds.evaluation import read_evaluation
 from edgeloop.federated.rounds.federation import Federation, ModelTable, read_federation
 from edgeloop.federated.rounds.records import RoundRecord
 from edgeloop.federated.rounds.run_rounds import run_rounds
+from edgeloop.federated.rounds.trained_bundle import RESULT
 from edgeloop.result import CommandResult, Table
 
 
@@ -48,6 +50,9 @@ def run(
             "several, the shards take turns.",
         ),
     ] = None,
+    eval: Annotated[
+        Path | None, typer.Option(metavar="F.npz", help="Measure every round on these samples, and keep the best one.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Read the journal of an interrupted run, and go on after its last round.")
     ] = False,
@@ -70,13 +75,25 @@ def run(
         file,
         rounds=replace(file.rounds, **{key: value for key, value in given.items() if value is not None}),
         devices=replace(file.devices, **{key: value for key, value in devices.items() if value}),
+        evaluation=replace(file.evaluation, data=eval or file.evaluation.data),
     )
     options = federation.rounds_options(out, resume=resume)
     records = run_rounds(
         federation.model.bundle, options, lambda record, _: ctx.obj("rounds", record.round, options.rounds)
     )
-    document = {"rounds": [r.to_json() for r in records], "out": str(out)}
-    return CommandResult(document, [_table(records, options.strategy.name.value)])
+    document: dict[str, Any] = {"rounds": [r.to_json() for r in records], "out": str(out), "bundle": str(out / RESULT)}
+    table = _table(records, options.strategy.name.value)
+    if options.evaluation is None:
+        return CommandResult(document, [table])
+    found = read_evaluation(out)
+    document["evaluation"] = {
+        "metric": found.metric,
+        "best": found.best,
+        "values": {str(number): found.value(number) for number in found.scores},
+    }
+    columns = [*table.columns[:-1], found.metric, table.columns[-1]]
+    rows = [[*row[:-1], f"{found.value(r.round):.4g}", row[-1]] for r, row in zip(records, table.rows, strict=True)]
+    return CommandResult(document, [Table(table.title, columns, rows)], [found.told()])
 
 
 def _table(records: tuple[RoundRecord, ...], strategy: str) -> Table:

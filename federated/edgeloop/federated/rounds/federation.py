@@ -76,6 +76,13 @@ class DevicesTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationTable:
+    """`[evaluation]`. `data`: an .npz of the server, as a shard, that every round is measured on."""
+
+    data: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Federation:
     """A run of rounds, as its file describes it."""
 
@@ -84,6 +91,7 @@ class Federation:
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     guard: GuardOptions = field(default_factory=GuardOptions)
     devices: DevicesTable = field(default_factory=DevicesTable)
+    evaluation: EvaluationTable = field(default_factory=EvaluationTable)
 
     def rounds_options(self, out: Path, *, resume: bool = False) -> RoundsOptions:
         """The same for `run_rounds`.
@@ -112,6 +120,7 @@ class Federation:
             attempts=rounds.attempts,
             guard=self.guard,
             strategy=self.strategy,
+            evaluation=self.evaluation.data,
             max_memory_mb=rounds.max_memory_mb,
         )
 
@@ -128,10 +137,12 @@ def read_federation(path: Path) -> Federation:
         raise OptionsError(f"{path}: rounds: count is {found.rounds.count}", advice="It must be 1 or more.")
     base = path.resolve().parent
     devices = {**asdict(found.devices), "shards": tuple(base / shard for shard in found.devices.shards)}
+    data = found.evaluation.data
     return Federation(
         model=ModelTable(bundle=base / found.model.bundle),
         rounds=found.rounds,
         strategy=found.strategy,
         guard=found.guard,
         devices=DevicesTable(**devices),
+        evaluation=EvaluationTable(data=None if data is None else base / data),
     )

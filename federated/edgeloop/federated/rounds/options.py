@@ -38,6 +38,7 @@ class RoundsOptions:
             answer in every round.
         guard: What a reply may be.
         strategy: How the server makes new weights of a round's updates.
+        evaluation: Data of the server (.npz, as a shard) that every round is measured on. The best round is kept.
         max_memory_mb: For strategies that need all replies of a round at once.
     """
 
@@ -59,6 +60,7 @@ class RoundsOptions:
     attempts: int = 3
     guard: GuardOptions = field(default_factory=GuardOptions)
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
+    evaluation: Path | None = None
     max_memory_mb: float = 2000.0
 
     def __post_init__(self) -> None:

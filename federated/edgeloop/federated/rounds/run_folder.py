@@ -4,6 +4,8 @@ run.json          the resolved options, and hashes of the bundle, the shards and
 rounds.json       what each round was made of, and the state of the run
 rounds/           round-N.npz: the weights after each round
 journal/          every update that was accepted; what --resume continues
+evaluation.json   with --eval: how good each round is; best.npz: the weights of the best one
+bundle/           the trainable variant with the weights of the best or the last round
 """
 
 from __future__ import annotations

@@ -15,12 +15,14 @@ from edgeloop.atomic import write_file
 from edgeloop.bundle import TRAINABLE, Bundle, read_bundle
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.federated.network.network import Network, network
+from edgeloop.federated.rounds.evaluation import BEST, evaluator
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.plan import check_memory, needed_replies
-from edgeloop.federated.rounds.records import INITIAL, JOB, RoundRecord, weights_bytes
+from edgeloop.federated.rounds.records import INITIAL, JOB, RoundRecord, read_weights, weights_bytes
 from edgeloop.federated.rounds.run_folder import open_run
 from edgeloop.federated.rounds.shards import CheckedShard, check_shards
 from edgeloop.federated.rounds.strategies import STRATEGIES
+from edgeloop.federated.rounds.trained_bundle import RESULT, write_trained_bundle
 from edgeloop.federated.rounds.watch import OnRound, Watch, ignore
 from edgeloop.hashes import digest, digest_of
 from edgeloop.quantities import byte_count
@@ -42,7 +44,8 @@ def run_rounds(
 
     Returns:
         One record a round: examples, mean training loss, and per device its loss and seconds. The weights lie in
-        `options.out`.
+        `options.out`, and in its folder `bundle` a bundle that starts from those of the last round, or of the best one
+        where `options.evaluation` says which that is.
 
     Raises:
         ModelError, IntegrityError: The bundle is none, was changed, or has no trainable variant.
@@ -65,6 +68,8 @@ def run_rounds(
     read = read_bundle(bundle)
     model = _trainable(read)
     shards = check_shards(options.shards, read)
+    if options.evaluation is not None:
+        check_shards([options.evaluation], read, "evaluation data")
     _check_fits(options, read)
     initial = initial_weights(model, options.devices[0]) if options.initial is None else options.initial
     document = _document(read, model, options, shards, initial)
@@ -74,7 +79,15 @@ def run_rounds(
         write_file(flower.work / INITIAL, weights_bytes(initial))
         write_file(flower.work / JOB, _job(model, options, shards))
         flower.submit()
-        return Watch(options, flower, on_round).until_the_end()
+        if options.evaluation is not None:
+            device = options.devices[0]
+            measured = stack.enter_context(evaluator(read, model, options.evaluation, device, options.out))
+            measured.measure(0, initial)
+            on_round = measured.before(on_round)
+        records = Watch(options, flower, on_round).until_the_end()
+    last = options.out / (records[-1].file if options.evaluation is None else BEST)
+    write_trained_bundle(read, read_weights(last), options.out / RESULT)
+    return records
 
 
 def _trainable(bundle: Bundle) -> Path:

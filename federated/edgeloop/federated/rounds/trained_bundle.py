@@ -1,0 +1,115 @@
+"""A bundle and new weights in; a bundle whose trainable variant starts from those weights out. No TensorFlow.
+
+The file of the variant gives each of its variables a constant when it is first called. Those constants are replaced,
+and the rest of the file stays. Equal constants share one place in a file, so each weight gets a place of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeloop.atomic import new_folder
+from edgeloop.bundle import MANIFEST, TRAINABLE, Bundle, file_entries, read_bundle
+from edgeloop.convert.forms.flatbuffer_tree import clear_unused, read_tree, write_tree
+from edgeloop.errors import ModelError
+from edgeloop.files.schema import OPERATORS
+
+VARIABLES = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
+VAR_HANDLE, READ_VARIABLE, ASSIGN_VARIABLE = map(OPERATORS.index, VARIABLES)
+RESULT = "bundle"  # in the folder of a run
+AGAIN = "Convert the model again with --trainable."
+
+
+def write_trained_bundle(bundle: Bundle, weights: Mapping[str, np.ndarray], out: Path) -> Bundle:
+    """Write the next release of a bundle to `out`: its trainable variant alone, with these weights.
+
+    Other variants hold the old weights, and so do the reference outputs: they are left out.
+
+    Raises:
+        ModelError: The file does not tell which constant belongs to which weight.
+        WriteError: `out` cannot be written.
+    """
+    variant = bundle.variant(TRAINABLE)
+    with new_folder(out) as folder:
+        for name in variant.files:
+            data = bundle.file(name).read_bytes()
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(with_weights(data, weights) if name == variant.entry else data)
+        manifest = replace(
+            bundle.manifest,
+            version=bundle.manifest.version + 1,
+            variants=(variant,),
+            files=file_entries(folder),
+            left_out=(),
+            proof_sha256=None,
+        )
+        (folder / MANIFEST).write_bytes(manifest.to_bytes())
+    return read_bundle(out)
+
+
+def with_weights(model: bytes, weights: Mapping[str, np.ndarray]) -> bytes:
+    """A trainable .tflite that starts from `weights` {w000: array of the same shape, float32}.
+
+    Raises:
+        ModelError: A weight has no constant of its size.
+    """
+    tree = read_tree(model)
+    for name, variable in _variables(tree).items():
+        array = np.ascontiguousarray(weights[name], np.float32) if name in weights else None
+        places = list(_constants(tree, variable))
+        sizes = {len(tree.buffers[graph.tensors[op.inputs[1]].buffer].data) for graph, op in places}
+        if array is None or sizes != {array.nbytes}:
+            raise ModelError(f"the trainable file has no constant for the weight {name}", advice=AGAIN)
+        for graph, op in places:
+            tensor = copy.copy(graph.tensors[op.inputs[1]])
+            buffer = copy.copy(tree.buffers[tensor.buffer])
+            buffer.data = np.frombuffer(array.tobytes(), np.uint8)
+            tree.buffers.append(buffer)
+            tensor.buffer = len(tree.buffers) - 1
+            graph.tensors.append(tensor)
+            op.inputs[1] = len(graph.tensors) - 1
+    clear_unused(tree)
+    return write_tree(tree)
+
+
+def _variables(tree: Any) -> dict[str, bytes]:
+    """The variable behind each weight that `get_weights` returns."""
+    signature = next((s for s in tree.signatureDefs or () if s.signatureKey == b"get_weights"), None)
+    if signature is None:
+        raise ModelError("the trainable file has no signature get_weights", advice=AGAIN)
+    graph = tree.subgraphs[signature.subgraphIndex]
+    read = {int(op.outputs[0]): int(op.inputs[0]) for op in _operators(tree, graph, READ_VARIABLE)}
+    handles = _handles(tree, graph)
+    return {
+        output.name.decode(): handles[read[output.tensorIndex]]
+        for output in signature.outputs
+        if read.get(output.tensorIndex) in handles
+    }
+
+
+def _constants(tree: Any, variable: bytes) -> Iterator[tuple[Any, Any]]:
+    """The operators, with their graph, that give a variable its constant."""
+    for graph in tree.subgraphs:
+        handles = _handles(tree, graph)
+        for op in _operators(tree, graph, ASSIGN_VARIABLE):
+            constant = tree.buffers[graph.tensors[op.inputs[1]].buffer].data
+            if handles.get(int(op.inputs[0])) == variable and constant is not None and len(constant):
+                yield graph, op
+
+
+def _handles(tree: Any, graph: Any) -> dict[int, bytes]:
+    return {int(op.outputs[0]): op.builtinOptions.sharedName for op in _operators(tree, graph, VAR_HANDLE)}
+
+
+def _operators(tree: Any, graph: Any, code: int) -> Iterator[Any]:
+    for op in graph.operators:
+        kind = tree.operatorCodes[op.opcodeIndex]
+        if max(kind.builtinCode, kind.deprecatedBuiltinCode) == code:
+            yield op

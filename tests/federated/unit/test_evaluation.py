@@ -1,0 +1,24 @@
+"""What is said of rounds that were measured."""
+
+import pytest
+
+from edgeloop.federated.rounds.evaluation import Evaluation
+from edgeloop.runtime.parity.metrics import Scores
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "best", "says"),
+    [
+        ("accuracy", [0.9, 0.92, 0.95], 2, "Round 2 is the best: accuracy 0.95; accuracy 0.9 before the first round."),
+        ("accuracy", [0.9, 0.95, 0.92], 1, "Round 1 is the best: accuracy 0.95; .* round, 0.92 after the last."),
+        ("accuracy", [0.9, 0.95, 0.95], 1, "Round 1 is the best"),
+        ("accuracy", [0.9, 0.5, 0.7], 0, "Federation made the model worse: accuracy 0.9 before .* 0.7 after round 2."),
+        ("rmse", [3.0, 2.0, 1.0], 2, "Round 2 is the best: rmse 1;"),
+        ("rmse", [1.0, 2.0, 3.0], 0, "Federation made the model worse: rmse 1 before the first round, 3 after"),
+    ],
+)
+def test_the_best_round_is_named_and_a_model_that_became_worse(metric, values, best, says):
+    found = Evaluation(metric, {number: Scores(**{metric: value}) for number, value in enumerate(values)})
+    assert found.best == best
+    with pytest.raises(ValueError, match=says):
+        raise ValueError(found.told())
