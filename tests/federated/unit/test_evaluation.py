@@ -1,5 +1,7 @@
 """What is said of rounds that were measured."""
 
+import re
+
 import pytest
 
 from edgeloop.federated.rounds.evaluation import Evaluation
@@ -20,5 +22,4 @@ from edgeloop.runtime.parity.metrics import Scores
 def test_the_best_round_is_named_and_a_model_that_became_worse(metric, values, best, says):
     found = Evaluation(metric, {number: Scores(**{metric: value}) for number, value in enumerate(values)})
     assert found.best == best
-    with pytest.raises(ValueError, match=says):
-        raise ValueError(found.told())
+    assert re.match(says, found.told())
