@@ -211,6 +211,17 @@ def test_a_round_without_quorum_is_repeated_then_the_run_ends_and_can_be_resumed
     assert len(records) == 3 and same(weights(tmp_path, 3), weights(tmp_path / "unbroken", 3))
 
 
+def test_later_rounds_do_not_wait_for_a_device_that_has_gone(tmp_path):
+    def last_words(message):
+        del grid.nodes[2]
+        return honest(2)(message)
+
+    grid = PlayedGrid({1: honest(1), 2: last_words})
+    patience = {"wait_s": 10_000.0, "quorum": 0.5}  # the test would end by its own time limit
+    records = run(grid, tmp_path, devices=2, quorum=patience)
+    assert [len(record.clients) for record in records] == [2, 1, 1]
+
+
 def test_a_device_whose_data_is_refused_ends_the_run_at_once_with_its_own_error(tmp_path):
     from flwr.app import ConfigRecord, RecordDict
 

@@ -86,6 +86,7 @@ class RoundLoop:
         restore_moments(self.strategy, options.strategy, dict(resumed.moments or {}))
         self.grid.faults = Counter(resumed.faults or {})
         self.grid.seen = dict(resumed.seen or {})
+        self._gathered = False
 
     def run(self) -> None:
         """All rounds that are still to do.
@@ -139,7 +140,8 @@ class RoundLoop:
             )
 
     def _plan(self, number: int, attempt: int) -> RoundPlan:
-        """Wait for devices, for a limited time, and choose."""
+        """Wait for devices, for a limited time, and choose. Only the first plan of a server waits for every device: a
+        later one is content with a quorum, for a device that has gone may not come back."""
         options, deadline = self.options.quorum, time.monotonic() + self.options.quorum.wait_s
         while True:
             nodes = list(self.grid.inner.get_node_ids())
@@ -147,9 +149,9 @@ class RoundLoop:
             plan = plan_round(nodes, self.grid.benched, devices, options, (self.options.seed, number, attempt))
             connected = len(set(nodes) - self.grid.benched)
             wanted = self.options.devices - len(self.grid.benched)
-            if connected >= wanted or (len(plan.chosen) >= plan.needed and attempt > 1):
-                return plan
-            if time.monotonic() > deadline:
+            enough = self._gathered and len(plan.chosen) >= plan.needed
+            if connected >= wanted or enough or time.monotonic() > deadline:
+                self._gathered = True
                 return plan
             time.sleep(POLL_S)
 
