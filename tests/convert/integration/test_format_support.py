@@ -31,8 +31,7 @@ def alone(column, net, inputs):
     if column == "tfjs":
         return ConvertOptions(to=(Format.TFJS,), reference=False)
     if column.startswith("onnx"):
-        data = {"calibration": inputs, "schemes": (Scheme.INT8,)} if "int8" in column else {}
-        return ConvertOptions(to=(Format.ONNX,), reference=False, **data)
+        return ConvertOptions(to=(Format.ONNX,), calibration=inputs if "int8" in column else None, reference=False)
     trainable = TrainableOptions(batch=net.batch or 16) if column == "trainable" else None
     schemes = (Scheme.FLOAT32 if trainable else Scheme(column),)
     return ConvertOptions(

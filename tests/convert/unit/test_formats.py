@@ -71,22 +71,28 @@ def test_an_int8_file_that_is_not_smaller_says_so_in_bytes():
 
 @pytest.mark.parametrize(
     ("options", "written"),
-    [({}, ["onnx"]), ({"schemes": (Scheme.INT8,)}, ["onnx", "onnx-int8"]), ({"strict": True}, ["onnx", "onnx-int8"])],
+    [
+        ({}, ["onnx"]),
+        ({"schemes": (Scheme.INT8,)}, ["onnx", "onnx-int8"]),
+        ({"strict": True}, ["onnx", "onnx-int8"]),
+        ({"to": (Format.ONNX,)}, ["onnx", "onnx-int8"]),
+    ],
 )
-def test_an_int8_onnx_that_saves_nothing_is_left_out_where_nobody_named_int8(monkeypatch, options, written):
+def test_an_int8_onnx_that_saves_nothing_is_left_out_where_nobody_asked_for_it(monkeypatch, options, written):
     monkeypatch.setattr(graph_variants, "to_int8", lambda *_: OnnxInt8(data=bytes(9_001), left=()))
     monkeypatch.setattr(graph_variants.onnx, "to_onnx", lambda *_: bytes(9_000))
     options, source = (
         ConvertOptions(calibration=Path("c.npz"), **options),
         SimpleNamespace(inputs=(), signature="infer"),
     )
-    plan_ = SimpleNamespace(formats={Format.ONNX}, schemes=(Scheme.INT8,), options=options, calibration=object())
+    formats = {*(options.to or plan.WRITABLE)}
+    plan_ = SimpleNamespace(formats=formats, schemes=(Scheme.INT8,), options=options, calibration=object())
     notes: list[str] = []
     made = graph_variants.onnx_variants(source, SimpleNamespace(functional=None), plan_, told(notes), silent)
     assert [one.variant.id for one in made] == written
     left_out = (
         "onnx-int8 was not written: not smaller than the float32 file (9,001 and 9,000 bytes): the model has few "
-        "weights, and int8 adds scales and conversions. Pass --schemes int8 to have it all the same."
+        "weights, and int8 adds scales and conversions. Pass --to onnx to have it all the same."
     )
     assert notes == ([left_out] if len(written) == 1 else [])
 

@@ -46,26 +46,27 @@ def onnx_variants(
         for form in int8:
             assert plan.calibration is not None  # onnx_forms sees to it
             with log.leave_out([form]):
-                int8_named = form.named or plan.options.schemes is not None
-                made.append(_onnx_int8(data, source, plan.calibration, form, log, int8_named=int8_named))
+                # calibration data given for ONNX alone are for this one
+                asked = form.named or plan.options.schemes is not None or Format.TFLITE not in plan.formats
+                made.append(_onnx_int8(data, source, plan.calibration, form, log, asked=asked))
     return made
 
 
 def _onnx_int8(
-    data: bytes, source: Source, calibration: Samples, form: Form, log: FormLog, *, int8_named: bool = True
+    data: bytes, source: Source, calibration: Samples, form: Form, log: FormLog, *, asked: bool = True
 ) -> ExportedVariant:
     """In int8, or in int8 and float, and then its scheme says so.
 
     Raises:
         ModelError: As `to_int8`; or a part stayed in float, and the form was named.
-        OptionsError: It saves nothing, and nobody named int8.
+        OptionsError: It saves nothing, and nobody asked for int8.
     """
     give_back()
     made = to_int8(data, calibration, fixed_batch(source.inputs))
     files: dict[str, bytes] = {"model-int8.onnx": made.data}
     notes = no_smaller(len(made.data), len(data))
-    if notes and not int8_named:
-        raise OptionsError(notes[0].removesuffix("."), advice="Pass --schemes int8 to have it all the same.")
+    if notes and not asked:
+        raise OptionsError(notes[0].removesuffix("."), advice="Pass --to onnx to have it all the same.")
     if not made.left:
         return export_variant(form.id, Format.ONNX, form.scheme, (source.signature,), files, *notes)
     kept = listed(tuple(replace(operator, advice="") for operator in made.left))
