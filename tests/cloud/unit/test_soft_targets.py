@@ -25,6 +25,13 @@ def test_a_probability_of_zero_gives_a_finite_logit():
     assert logits_of(np.array([[0.0, 1.0]])).tolist() == [[np.log(1e-7), 0.0]]
 
 
+def test_a_teacher_that_is_sure_still_tells_wrong_classes_apart():
+    sure = np.array([[1.0, 1e-12, 1e-20], [1.0, 0.0, 1e-8]])
+    softened = soft_targets([sure], 4)
+    assert softened[0, 1] / softened[0, 2] == pytest.approx(1e8**0.25, rel=1e-5)  # 100
+    assert softened[1, 2] / softened[1, 1] == pytest.approx(1e12**0.25, rel=1e-5)  # 0 counts as the smallest: 1e-20
+
+
 @pytest.mark.parametrize(
     ("outputs", "words"),
     [

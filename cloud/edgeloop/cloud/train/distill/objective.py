@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from edgeloop.cloud.train.distill.options import DistillConfig
-from edgeloop.cloud.train.distill.targets import LEAST
 from edgeloop.cloud.train.step.objective import Objective
 from edgeloop.extras import need
+
+LEAST = 1e-30  # of a probability in float32, before its logarithm: a clip that is met has no gradient
 
 
 def distillation_objective(hard: Objective, config: DistillConfig, from_logits: bool) -> Objective:

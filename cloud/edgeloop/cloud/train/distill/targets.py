@@ -12,14 +12,15 @@ import numpy as np
 
 from edgeloop.errors import DataError
 
-LEAST = 1e-7  # of a probability, as Keras clips it before it takes the logarithm
+LEAST = 1e-7  # what a probability of 0 counts as, unless the teacher gives a smaller one
 SUMS_TO_ONE = 1e-2  # probabilities of an int8 model are steps of 1/256
 
 
 def logits_of(outputs: np.ndarray) -> np.ndarray:
     """Logits [n, classes], float64, up to a number that is the same for all classes of a row.
 
-    Outputs that are probabilities (0 or more, rows that sum to 1) become their logarithms, whose softmax they are.
+    Outputs that are probabilities (0 or more, rows that sum to 1) become their logarithms, whose softmax they are. A
+    teacher that is sure of an example tells wrong classes apart by probabilities far below 1e-7: these are kept.
 
     Raises:
         DataError: Not one row of at least two numbers for each sample, or numbers that are not finite.
@@ -33,7 +34,7 @@ def logits_of(outputs: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         raise DataError("the teacher answers with NaN or infinity", advice="Choose another teacher.")
     probabilities = (values >= 0).all() and np.abs(values.sum(1) - 1).max() <= SUMS_TO_ONE
-    return np.log(np.maximum(values, LEAST)) if probabilities else values
+    return np.log(np.maximum(values, min(LEAST, values[values > 0].min()))) if probabilities else values
 
 
 def soft_targets(teachers: Sequence[np.ndarray], temperature: float) -> np.ndarray:

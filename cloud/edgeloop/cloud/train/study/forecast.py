@@ -59,12 +59,20 @@ def forecast_data(
 ) -> DataForecast:
     """Train on each share of the data, the smaller parts of the larger, and judge all by the same held-out examples.
 
+    Each part may take as many steps as the whole, unless `[loop] patience` ends it: with as many epochs instead, a
+    small part would be trained too little, and its error would bend the curve to a floor that is not there.
+
     Raises:
         DataError: The labels are no classes, or the smallest part has no batch.
     """
     sizes, errors, judged_on = [], [], 0
     for share in options.shares:
-        run = train(replace(config, data=replace(config.data, share=share)), out / f"share-{share:g}")
+        part = replace(
+            config,
+            data=replace(config.data, share=share),
+            loop=replace(config.loop, epochs=math.ceil(config.loop.epochs / share)),
+        )
+        run = train(part, out / f"share-{share:g}")
         if run.metric != "accuracy":
             raise DataError(
                 f"the training is judged by {run.metric.replace('_', ' ')}",
