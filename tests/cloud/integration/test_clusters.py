@@ -225,6 +225,18 @@ def test_a_worker_of_parameter_servers_that_is_stopped_is_lost_and_all_start_aga
     assert result["epochs"][-1]["step"] == 45 and resumed(said)[0] >= 15
 
 
+def test_two_workers_train_on_images_that_each_of_them_decodes_first(imported, toml, tmp_path):
+    """Decoding wakes TensorFlow, and synchronous workers can only be connected before."""
+    for k in range(40):
+        file = tmp_path / f"images/{k % 2}/{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(tf.io.encode_png(np.full((4, 4, 1), 200 * (k % 2), np.uint8)).numpy())
+    changes = (f"data.path={tmp_path / 'images'}", "pipeline.cache=memory", "model.name=mlp", "loop.epochs=1")
+    result, said, _ = train(imported, toml, tmp_path / "out", "2", *changes)
+    assert (result["replicas"], result["epochs"][-1]["step"]) == (2, 2)  # 36 images // 16
+    assert [line for line in said if line.startswith("Lost")] == []
+
+
 def test_one_worker_at_a_time_leaves_no_gradient_stale(imported, toml, tmp_path):
     changes = ("loop.epochs=1", "parameter-server.one-worker-epochs=1")
     result, _, _ = train(imported, toml, tmp_path, "ps=1,worker=2", *changes)

@@ -108,7 +108,9 @@ def forecast(
     measured = [(f"{n:,}", f"{error:.2%}", "measured") for n, error in zip(found.sizes, found.errors, strict=True)]
     expected = [(f"{f.size:,}", f"{f.error:.2%}", f"{f.low:.2%} to {f.high:.2%}") for f in found.expected]
     table = Table("error by examples trained on", ("examples", "error", "95% interval"), [*measured, *expected])
-    return CommandResult(found.to_json(), [table], [f"Errors are measured on {found.judged_on:,} examples held out."])
+    judged = f"Errors are measured on {found.judged_on:,} examples held out."
+    limits = "An interval holds what that number of examples leaves open, not whether the curve goes on as it began."
+    return CommandResult(found.to_json(), [table], [f"{judged} {limits}"])
 
 
 def _trainer(ctx: typer.Context) -> Callable[[TrainConfig, Path], RunResult]:

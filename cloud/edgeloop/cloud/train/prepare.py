@@ -77,16 +77,16 @@ def prepare(config: TrainConfig, cluster: Cluster | None = None) -> Prepared:
         TargetError: No TPU.
     """
     set_seeds(config.loop.seed, config.loop.deterministic)
-    training, validation = training_and_validation(
-        config.data, config.pipeline, config.loop.seed, config.distill.targets
-    )
     choice, place = where(config.strategy, cluster)
     if choice.strategy == Strategy.CENTRAL_STORAGE and config.memory.precision == Precision.FLOAT16:
         raise OptionsError(
             "float16 scales the loss, and central-storage cannot change that scale within a step",
             advice='Use [memory] precision = "bfloat16", or the strategy mirrored.',
         )
-    strategy = make_strategy(choice.strategy, place)
+    strategy = make_strategy(choice.strategy, place)  # first of all: synchronous workers must be what wakes TensorFlow
+    training, validation = training_and_validation(
+        config.data, config.pipeline, config.loop.seed, config.distill.targets
+    )
     replicas = strategy.num_replicas_in_sync
     if choice.strategy == Strategy.PIPELINE:  # to tf.distribute it is one device
         replicas = config.strategy.replicas
