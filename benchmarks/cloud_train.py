@@ -279,7 +279,6 @@ def child_worker(kind: str, data: Path) -> None:
     if kind == "ours":
         run = ours(prepare(config(data), cluster))
     else:
-        # with the dataset of one device: a strategy would have to be the first that wakes TensorFlow
         several = cluster.workers > 1
         strategy = tf.distribute.MultiWorkerMirroredStrategy() if several else tf.distribute.OneDeviceStrategy("/cpu:0")
         run = by_hand(_plain_dataset(data, cluster), strategy, distribute=several)
@@ -439,9 +438,8 @@ def main() -> None:
 
     from edgeloop.leftovers import temporary_folder
 
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    result = results.setdefault("cloud_train", {})
-    result["host"] = {
+    found: dict[str, Any] = {}
+    found["host"] = {
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
@@ -451,9 +449,11 @@ def main() -> None:
         data = write_data(Path(folder))
         for name in given.only.split(","):
             busy = os.getloadavg()[0]
-            result[name] = {**SECTIONS[name](data), "load_before": round(busy, 1)}
+            found[name] = {**SECTIONS[name](data), "load_before": round(busy, 1)}
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    results["cloud_train"] = {**results.get("cloud_train", {}), **found}
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-    json.dump(result, sys.stdout, indent=1)
+    json.dump(found, sys.stdout, indent=1)
     print()
 
 
