@@ -93,7 +93,7 @@ def traced_steps(
         return strategy.reduce("SUM", strategy.run(replica, args=(item,)), axis=None), waited
 
     @tf.function
-    def single(iterator: Any, _: Any) -> tuple[Any, Any]:
+    def single(iterator: Any, count: Any) -> tuple[Any, Any]:
         loss, waited = one(iterator)
         return loss[None], waited
 
