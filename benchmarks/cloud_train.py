@@ -122,14 +122,14 @@ def by_hand(dataset: Any, strategy: Any = None, distribute: bool = False) -> Cal
         model = net((SIDE, SIDE, 1), CLASSES)
         optimizer = keras.optimizers.SGD(RATE)
         optimizer.build(model.trainable_variables)
+    entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
     every = BATCH * (strategy.num_replicas_in_sync if strategy else 1)
     iterator = iter(strategy.experimental_distribute_dataset(dataset) if distribute else dataset)
 
     def replica(item: tuple[Any, Any]) -> Any:
         x, y = item
         with tf.GradientTape() as tape:
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(y, tf.int32), model(x, training=True))
-            loss = tf.nn.compute_average_loss(losses, global_batch_size=every)
+            loss = tf.nn.compute_average_loss(entropy(y, model(x, training=True)), global_batch_size=every)
         gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss

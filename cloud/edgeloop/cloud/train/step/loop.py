@@ -52,10 +52,10 @@ def run_steps(
     """
     tf = need("tensorflow", extra="cloud")
     began, waited, losses = time.perf_counter(), 0.0, [np.zeros(0, np.float32)]
-    done = 0
+    done, whole = 0, tf.constant(per_call)
     while done < count:
         now = min(per_call, count - done)
-        values, seconds = step(iterator, tf.constant(now))
+        values, seconds = step(iterator, whole if now == per_call else tf.constant(now))
         losses.append(values.numpy())
         waited, done = waited + float(seconds), done + now
         told(done, float(losses[-1][-1]))
