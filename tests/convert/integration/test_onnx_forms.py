@@ -3,6 +3,11 @@
 make soak ARGS='-k onnx_forms -s'      every net; `make test` takes one
 """
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sweeps import swept
@@ -14,6 +19,7 @@ pytest.importorskip("tensorflow")
 import onnx
 from onnx_exports import EXPORTS
 
+from edgeloop.bundle import MANIFEST
 from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.same.same import SameOptions, same
@@ -59,3 +65,22 @@ def test_an_onnx_file_becomes_every_form_each_proved_on_its_runtimes_and_is_the_
         assert set(runtimes) | useless == NETS[name], name
         assert runtimes["float32"] == {"litert", "tflite-runtime"}, name
         assert same(path, tmp_path / name / "out" / "float32.tflite", SameOptions(evaluation=inputs)).same, name
+
+
+def test_two_processes_write_the_same_bytes_of_every_form_of_a_detector(tmp_path):
+    """Hashes of names differ in the parents, addresses of objects in the workers too; both order sets."""
+    path, inputs = saved("head_of_a_yolo", tmp_path)
+    found = []
+    for seed in "12":
+        line = ["convert", path, "-o", tmp_path / seed, "--calibration", inputs, "--no-cache"]
+        subprocess.run(
+            [sys.executable, "-m", "edgeloop.cli", *map(str, line)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=300,
+        )
+        found.append((tmp_path / seed / MANIFEST).read_bytes())
+    assert found[0] == found[1]
+    manifest = json.loads(found[0])
+    assert {one["id"] for one in (*manifest["variants"], *manifest.get("left_out", ()))} == FORMS
