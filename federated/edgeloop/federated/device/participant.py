@@ -56,11 +56,12 @@ class Participant:
     def answer(self, message: Message) -> Message:
         """The reply: what was asked for, or the error, as `errors.error_to_json` writes it."""
         asked = message.metadata.message_type.partition(".")[0]
+        wanted = _wanted_model(message)
         try:
             answers = {"train": self._train, "evaluate": self._evaluate, "query": self._query}
             content = answers[asked](message.content)
         except Exception as e:  # whatever it is, the server has to know why it gets no update
-            content = RecordDict({ERROR: ConfigRecord(self._error(e, message))})
+            content = RecordDict({ERROR: ConfigRecord(self._error(e, wanted))})
         return Message(content, reply_to=message)
 
     def _train(self, asked: RecordDict) -> RecordDict:
@@ -68,7 +69,8 @@ class Participant:
         loaded, given = self._model(config), _arrays(asked)
         loaded.trainer.set_weights(self._own(loaded, given))
         theirs = {name: given[name] for name in loaded.kept}
-        del given, asked["arrays"]  # the training needs the memory
+        config.pop("model", None)
+        del given, asked["arrays"], asked["config"]  # the training needs the memory
         number = config["server-round"]
         lr = config["lr"] * config.get("lr_decay", 1.0) ** (number - 1)
         seed = (config["seed"], number, self.options.device)
@@ -127,13 +129,17 @@ class Participant:
         fits = {name: own[name] for name in loaded.kept if name in own and own[name].shape == given[name].shape}
         return {**given, **fits}
 
-    def _error(self, error: Exception, message: Message) -> dict[str, Any]:
+    def _error(self, error: Exception, wanted: str) -> dict[str, Any]:
         failed = {ERROR: json.dumps(error_to_json(error)), DEVICE: str(self.options.device)}
-        asked = message.content.config_records.get("config") if message.has_content() else None
-        sha256 = str(asked["sha256"]) if asked is not None and "sha256" in asked else ""
-        if isinstance(error, EdgeloopError) and sha256 and sha256 not in self.models.hashes():
-            failed[LACKS] = sha256
+        if isinstance(error, EdgeloopError) and wanted and wanted not in self.models.hashes():
+            failed[LACKS] = wanted
         return failed
+
+
+def _wanted_model(message: Message) -> str:
+    """The hash of the model that a message is about; empty: of none."""
+    asked = message.content.config_records.get("config") if message.has_content() else None
+    return str(asked["sha256"]) if asked is not None and "sha256" in asked else ""
 
 
 def _inputs(loaded: _Loaded) -> dict[str, InputSpec]:

@@ -20,12 +20,12 @@ from flwr.serverapp import Grid, ServerApp
 from edgeloop import settings
 from edgeloop.atomic import write_file
 from edgeloop.errors import DeviceError, error_to_json
+from edgeloop.federated.network.model_record import model_record
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import ALIVE, FAILURE, INITIAL, JOB, read_weights
 from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
 from edgeloop.federated.rounds.strategies import StrategyOptions
-from edgeloop.hashes import digest_of
 from edgeloop.processes.file_lock import exclusive
 
 SERVER_LOCK = ".server-lock"  # in the run's folder: a server that outlives its parent for a moment is waited for
@@ -49,14 +49,14 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> None:
-    model, out = Path(job["trainable"]).read_bytes(), Path(job["out"])
+    out = Path(job["out"])
     options = LoopOptions(
         rounds=job["rounds"],
         devices=job["devices"],
         seed=job["seed"],
         learning_rate=job["lr"],
         learning_rate_decay=job["lr_decay"],
-        train={"model": model, "sha256": digest_of(model), "epochs": job["epochs"], "run-name": out.name},
+        train={**model_record(Path(job["trainable"])), "epochs": job["epochs"], "run-name": out.name},
         quorum=settings.build(QuorumOptions, job["quorum"]),
         guard=settings.build(GuardOptions, job["guard"]),
         strategy=settings.build(StrategyOptions, job["strategy"]),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeloop.errors import DataError, one_line
+from edgeloop.federated.device.data.samples import Samples
 
 
 def read_shard(path: str | os.PathLike[str], names: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -16,10 +17,11 @@ def read_shard(path: str | os.PathLike[str], names: Sequence[str]) -> tuple[dict
     may be called `x`.
 
     Raises:
-        DataError: No such file, no .npz, pickled objects in it, or no `y`.
+        DataError: No such file, no .npz, pickled objects in it, no `y`, or samples that `Samples` refuses.
     """
     shard = read_arrays(path)
     y = shard.pop("y")
+    Samples(os.fspath(path), shard, y)  # numbers, one label for each sample
     if len(names) == 1 and list(shard) == ["x"]:
         return {names[0]: shard["x"]}, y
     return shard, y
