@@ -237,10 +237,11 @@ def loop(data: Path) -> dict[str, Any]:
 
 
 def dataset_of(prepared: Any) -> Any:
+    from edgeloop.cloud.input.options import PipelineOptions
     from edgeloop.cloud.input.pipeline import batches
     from edgeloop.cloud.train.data.training_data import uncached
 
-    return batches(prepared.training, uncached(prepared.pipeline, BATCH))
+    return batches(prepared.training, uncached(PipelineOptions(), BATCH))
 
 
 def beside_fit(data: Path) -> dict[str, Any]:
@@ -381,7 +382,8 @@ def kills(data: Path) -> dict[str, Any]:
     """Trainings of two workers, each killed several times, and what each kill lost."""
     from edgeloop.cloud.train.checkpoints.checkpoints import CheckpointOptions
     from edgeloop.cloud.train.cluster.launching import FRAMEWORKS, fork_server, parse_tasks
-    from edgeloop.cloud.train.cluster.supervise import SupervisionOptions, Supervisor
+    from edgeloop.cloud.train.cluster.losses import SupervisionOptions
+    from edgeloop.cloud.train.cluster.supervise import Supervisor
     from edgeloop.cloud.train.config.write_config import to_toml
     from edgeloop.progress import silent
 
