@@ -15,6 +15,7 @@ from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_e
 from edgeloop.errors import DataError, DeviceError, OptionsError
 from edgeloop.federated.network.network import network
 from edgeloop.federated.rounds.evaluation import evaluator, read_evaluation
+from edgeloop.federated.rounds.keras_result import write_keras
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.run_rounds import run_rounds
 from edgeloop.federated.rounds.trained_bundle import write_trained_bundle
@@ -194,6 +195,17 @@ def test_rounds_are_measured_and_the_best_one_is_kept(bundle, tmp_path, device_p
     assert found.told().startswith("Round 1 is the best: accuracy 1; accuracy ")
     with np.load(tmp_path / "best.npz") as best:
         assert np.array_equal(best["w000"], right)
+
+
+def test_the_keras_model_is_written_with_the_new_weights(tmp_path):
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((8,), name="features"), keras.layers.Dense(CLASSES)])
+    model.save(tmp_path / "source.keras")
+    new = [np.full(array.shape, k + 0.5, np.float32) for k, array in enumerate(model.get_weights())]
+    np.savez(tmp_path / "best.npz", **{f"w{k:03}": array for k, array in enumerate(new)})
+    write_keras(tmp_path / "source.keras", tmp_path / "best.npz", tmp_path / "out" / "model.keras")
+    found = keras.saving.load_model(tmp_path / "out" / "model.keras").get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(found, new, strict=True))
 
 
 def test_a_killed_supernode_ends_the_run_at_once(bundle, shards, device_python, temporary):

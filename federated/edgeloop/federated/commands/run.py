@@ -10,6 +10,7 @@ import typer
 
 from edgeloop.federated.rounds.evaluation import read_evaluation
 from edgeloop.federated.rounds.federation import Federation, ModelTable, read_federation
+from edgeloop.federated.rounds.keras_result import KERAS
 from edgeloop.federated.rounds.records import RoundRecord
 from edgeloop.federated.rounds.run_rounds import run_rounds
 from edgeloop.federated.rounds.trained_bundle import RESULT
@@ -53,6 +54,10 @@ def run(
     eval: Annotated[
         Path | None, typer.Option(metavar="F.npz", help="Measure every round on these samples, and keep the best one.")
     ] = None,
+    keras: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write this .keras file, which was converted, with the new weights as well."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Read the journal of an interrupted run, and go on after its last round.")
     ] = False,
@@ -73,6 +78,7 @@ def run(
     devices: dict[str, Any] = {"shards": tuple(shard or ()), "on": tuple(on or ())}
     federation = replace(
         file,
+        model=replace(file.model, keras=keras or file.model.keras),
         rounds=replace(file.rounds, **{key: value for key, value in given.items() if value is not None}),
         devices=replace(file.devices, **{key: value for key, value in devices.items() if value}),
         evaluation=replace(file.evaluation, data=eval or file.evaluation.data),
@@ -82,6 +88,8 @@ def run(
         federation.model.bundle, options, lambda record, _: ctx.obj("rounds", record.round, options.rounds)
     )
     document: dict[str, Any] = {"rounds": [r.to_json() for r in records], "out": str(out), "bundle": str(out / RESULT)}
+    if options.keras is not None:
+        document["keras"] = str(out / KERAS)
     table = _table(records, options.strategy.name.value)
     if options.evaluation is None:
         return CommandResult(document, [table])

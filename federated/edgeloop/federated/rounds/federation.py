@@ -18,9 +18,15 @@ START_S = 300.0  # of Flower's processes and the devices, at most
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTable:
-    """`[model]`. `bundle`: a bundle folder with a trainable variant."""
+    """`[model]`.
+
+    Attributes:
+        bundle: A bundle folder with a trainable variant.
+        keras: The .keras file that was converted, to be written with the new weights.
+    """
 
     bundle: Path
+    keras: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +127,7 @@ class Federation:
             guard=self.guard,
             strategy=self.strategy,
             evaluation=self.evaluation.data,
+            keras=self.model.keras,
             max_memory_mb=rounds.max_memory_mb,
         )
 
@@ -137,9 +144,9 @@ def read_federation(path: Path) -> Federation:
         raise OptionsError(f"{path}: rounds: count is {found.rounds.count}", advice="It must be 1 or more.")
     base = path.resolve().parent
     devices = {**asdict(found.devices), "shards": tuple(base / shard for shard in found.devices.shards)}
-    data = found.evaluation.data
+    data, keras = found.evaluation.data, found.model.keras
     return Federation(
-        model=ModelTable(bundle=base / found.model.bundle),
+        model=ModelTable(bundle=base / found.model.bundle, keras=keras and base / keras),
         rounds=found.rounds,
         strategy=found.strategy,
         guard=found.guard,

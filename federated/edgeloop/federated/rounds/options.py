@@ -39,6 +39,7 @@ class RoundsOptions:
         guard: What a reply may be.
         strategy: How the server makes new weights of a round's updates.
         evaluation: Data of the server (.npz, as a shard) that every round is measured on. The best round is kept.
+        keras: The .keras file that was converted. It is written with the new weights to `model.keras` in `out`.
         max_memory_mb: For strategies that need all replies of a round at once.
     """
 
@@ -61,6 +62,7 @@ class RoundsOptions:
     guard: GuardOptions = field(default_factory=GuardOptions)
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     evaluation: Path | None = None
+    keras: Path | None = None
     max_memory_mb: float = 2000.0
 
     def __post_init__(self) -> None:
@@ -74,6 +76,8 @@ class RoundsOptions:
         above_zero(self.lr_decay, "--lr-decay")
         above_zero(self.round_timeout_s, "round_timeout_s")
         self.replies_options()
+        if self.keras is not None and not self.keras.is_file():
+            raise OptionsError(f"--keras {self.keras} does not exist", advice="Pass the .keras file of the bundle.")
         byte_count(self.max_memory_mb, "--max-memory-mb")
         above_zero(self.timeout_s, "timeout_s")
         if self.seed < 0:

@@ -5,6 +5,7 @@ rounds.json       what each round was made of, and the state of the run
 rounds/           round-N.npz: the weights after each round
 journal/          every update that was accepted; what --resume continues
 evaluation.json   with --eval: how good each round is; best.npz: the weights of the best one
+model.keras       with --keras: the Keras model with the same weights as bundle/
 bundle/           the trainable variant with the weights of the best or the last round
 """
 

@@ -16,6 +16,7 @@ from edgeloop.bundle import TRAINABLE, Bundle, read_bundle
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.federated.network.network import Network, network
 from edgeloop.federated.rounds.evaluation import BEST, evaluator
+from edgeloop.federated.rounds.keras_result import KERAS, write_keras
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.plan import check_memory, needed_replies
 from edgeloop.federated.rounds.records import INITIAL, JOB, RoundRecord, read_weights, weights_bytes
@@ -87,6 +88,8 @@ def run_rounds(
         records = Watch(options, flower, on_round).until_the_end()
     last = options.out / (records[-1].file if options.evaluation is None else BEST)
     write_trained_bundle(read, read_weights(last), options.out / RESULT)
+    if options.keras is not None:
+        write_keras(options.keras, last, options.out / KERAS)
     return records
 
 
