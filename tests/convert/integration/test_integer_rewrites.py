@@ -63,6 +63,15 @@ def test_softplus_keeps_small_values_beside_large_ones(tmp_path):
     assert found > 35  # 0.5 otherwise
 
 
+def test_selu_keeps_small_values_beside_large_ones(tmp_path):
+    """The exp of an x above 0 is not used, but took the range: of 20 steps of 0.4 the ones below zero had two."""
+    found, _, left = made(
+        lambda keras, x: keras.layers.Dense(8)(keras.layers.Dense(16, "selu")(x)), Scheme.INT8, tmp_path
+    )
+    assert not left
+    assert found > 28  # half a step of 1/255 of a range is -59 dB; some eight operators in series
+
+
 @pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16X8])
 def test_a_one_hot_has_its_numbers_in_the_steps_of_its_result(tmp_path, scheme):
     """Scores times 1 and 0; with steps of their own, the 127 that stand for 1 are read as another number: 9.7 dB."""

@@ -24,7 +24,7 @@ from edgeloop.convert.forms.joins import with_joined_ranges
 from edgeloop.convert.forms.masks import Ranges, with_near_masks
 from edgeloop.convert.forms.recipes import Io, recipe
 from edgeloop.convert.forms.rewrite import for_integers
-from edgeloop.convert.forms.rewrite_int16 import for_int16
+from edgeloop.convert.forms.rewrite_int16 import for_int16, with_small_powers
 from edgeloop.convert.forms.rounding import round_weights
 from edgeloop.convert.forms.second_quantizer import NAME, quantize_otherwise
 from edgeloop.convert.forms.tables import with_small_tables
@@ -170,6 +170,7 @@ def _ready(float32: bytes, ranges: Ranges, scheme: Scheme) -> tuple[bytes, Range
     """What the quantizers get: rewritten by what the ranges say, and these as wide as the scheme wants them."""
     float32, ranges = with_near_masks(float32, ranges)
     if scheme is Scheme.INT8:
+        float32, ranges = with_small_powers(float32, ranges)
         ranges = with_joined_ranges(float32, ranges)
     if scheme is Scheme.INT16X8:
         float32, ranges = for_int16(float32, ranges)

@@ -6,6 +6,7 @@ int8 has kernels for all of these, and rounds a single time in them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgeloop.convert.forms.int16_graph import LEAST, MARGIN, Int16Graph
 from edgeloop.convert.forms.masks import Ranges
 from edgeloop.files.flatbuffer import read_tflite
 
+Rule = Callable[[Int16Graph, Any], None]
 SPREAD = 16.0  # of the input of RSQRT, the largest over the least value: below it, 256 steps are enough
 ROOM = 1.5  # times the largest value, where steps are dear
 
@@ -26,12 +28,25 @@ def for_int16(float32: bytes, ranges: Ranges) -> tuple[bytes, Ranges]:
     Raises:
         ModelError: The flatbuffer is damaged.
     """
-    if not RULES.keys() & {op.name for graph in read_tflite(float32).graphs for op in graph.operators}:
+    return _rewritten(float32, ranges, RULES)
+
+
+def with_small_powers(float32: bytes, ranges: Ranges) -> tuple[bytes, Ranges]:
+    """As `for_int16`, of what int8 needs too: a SELU whose exp(x) of large x would leave no steps below 1.
+
+    Raises:
+        ModelError: The flatbuffer is damaged.
+    """
+    return _rewritten(float32, ranges, SMALL_POWERS)
+
+
+def _rewritten(float32: bytes, ranges: Ranges, rules: Mapping[str, Rule]) -> tuple[bytes, Ranges]:
+    if not rules.keys() & {op.name for graph in read_tflite(float32).graphs for op in graph.operators}:
         return float32, ranges
     tree, found, changed = read_tree(float32), dict(ranges), False
     for edit in edits(tree):
         graph = Int16Graph(edit, found)
-        for kind, rule in RULES.items():
+        for kind, rule in rules.items():
             for op in edit.operators(kind):
                 if edit.is_float(op.outputs[0]):  # the limit of an index holds for what no sample has, too
                     rule(graph, op)
@@ -123,9 +138,12 @@ def selu(graph: Int16Graph, op: Any) -> None:
         return
     x, scaled, power, chain = found
     low, high = graph.span(x) or (0.0, 0.0)
-    above = graph.before(scaled, "RELU", [x], (0.0, max(high, LEAST)), "above")
+    first = next(one for one in graph.edit.graph.operators if one is scaled or one is power)
+    above = graph.before(first, "RELU", [x], (0.0, max(high, LEAST)), "above")
+    # not as a MINIMUM: one quantizer gives it and x one range, and x has other readers
+    below = graph.before(first, "SUB", [x, above], (min(low, -LEAST), 0.0), "below")
     graph.edit.read_instead(scaled, x, above)
-    graph.edit.read_instead(power, x, graph.negative_part(power, x, low))
+    graph.edit.read_instead(power, x, below)
     graph.set(power.outputs[0], 0.0, 1.0)
     least = -1.0
     for step in chain:  # less 1, then times a number
@@ -170,3 +188,4 @@ RULES = {
     "SELECT": selu,
     "SELECT_V2": selu,
 }
+SMALL_POWERS = {kind: RULES[kind] for kind in ("SELECT", "SELECT_V2")}
