@@ -28,3 +28,11 @@ def test_an_if_is_bounded_where_both_of_its_branches_are():
     for other, found in ((sigmoid, ["z"]), (relu, [])):
         made = graph(("If", ["c"], "z", {"then_branch": sigmoid, "else_branch": other}), outputs=["z"])
         assert bounded_outputs(made) == found
+
+
+def test_a_branch_may_move_what_is_bounded_outside_of_it():
+    moved, kept = (graph((op, ["p"], "y", {}), outputs=["y"]) for op in ("Squeeze", "Identity"))  # PyTorch's squeeze
+    made = graph(
+        ("Sigmoid", ["x"], "p", {}), ("If", ["c"], "z", {"then_branch": moved, "else_branch": kept}), outputs=["z"]
+    )
+    assert bounded_outputs(made) == ["z"]
