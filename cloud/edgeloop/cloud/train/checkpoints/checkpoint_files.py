@@ -10,6 +10,7 @@ Source: https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/ut
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from edgeloop.errors import IntegrityError, WriteError, one_line
 from edgeloop.extras import need
 
 FILES = "variables"  # the prefix of the files
+
+NODE = re.compile(r"\{\{.*?\}\}\s*")  # TensorFlow's name of the place in a graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,14 @@ def write_values(taken: Sequence[tuple[Part, Any]], folder: Path, shard_bytes: i
             )
     except tf.errors.OpError as e:  # a full disk is one of several classes of it
         raise WriteError(
-            f"a checkpoint cannot be written to {folder.parent}: {one_line(e.message)}",
+            f"a checkpoint cannot be written to {folder.parent}: {reason_of(e)}",
             advice="Free space there, or choose another folder; the checkpoints that are there stay.",
         ) from e
+
+
+def reason_of(error: Any) -> str:
+    """What an error of TensorFlow says, in one line and without the place in a graph."""
+    return one_line(NODE.sub("", error.message), 160)
 
 
 def read_values(values: Mapping[str, Any], folder: Path, partial: bool = False) -> None:

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.atomic import new_folder, write_file
+from edgeloop.cloud.train.checkpoints.checkpoint_files import reason_of
 from edgeloop.disk_errors import writing
-from edgeloop.errors import DataError, WriteError, one_line
+from edgeloop.errors import DataError, WriteError
 from edgeloop.extras import need
 from edgeloop.processes.file_lock import exclusive
 
@@ -175,7 +176,7 @@ def _writing(path: Path) -> Iterator[None]:
             yield
     except errors.OpError as e:
         raise WriteError(
-            f"cannot write {path}: {one_line(e.message, 160)}",
+            f"cannot write {path}: {reason_of(e)}",
             advice="Free some space there, or choose another folder with -o.",
         ) from e
 

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from edgeloop.cloud.train.checkpoints.checkpoint_files import reason_of
 from edgeloop.cloud.train.config.tables import MemoryConfig, Precision
 from edgeloop.cloud.train.parallel.partition import crossing_tensors, nodes_in_order
 from edgeloop.convert.sources.keras_source import functional
-from edgeloop.errors import OptionsError, TargetError, one_line
+from edgeloop.errors import OptionsError, TargetError
 from edgeloop.extras import need
-
-NODE = re.compile(r"\{\{.*?\}\}\s*")  # TensorFlow's name of the place in a graph
 
 
 @contextlib.contextmanager
@@ -55,7 +53,7 @@ def lack_named() -> Iterator[None]:
         yield
     except errors.ResourceExhaustedError as e:
         raise TargetError(
-            f"there is not enough memory for this training ({one_line(NODE.sub('', e.message), 120)})",
+            f"there is not enough memory for this training ({reason_of(e)})",
             advice="Choose a smaller [pipeline] batch, or [memory] accumulate = 4, recompute = true or precision = "
             '"bfloat16", or a smaller model; with several devices [strategy] name = "pipeline".',
         ) from e
