@@ -70,7 +70,7 @@ def files(tmp_path):
         ({"quorum": 1.5}, OptionsError, "quorum is 1.5"),
         ({"over_select": 0.5}, OptionsError, "over-select is 0.5"),
         ({"attempts": 0}, OptionsError, "attempts is 0"),
-        ({"max_memory_mb": 0.0}, OptionsError, "--max-memory-mb is 0"),
+        ({"max_memory_mb": 0.0}, OptionsError, "max-memory-mb is 0"),
     ],
 )
 def test_options_that_cannot_be_are_refused(files, wrong, error, says):

@@ -78,7 +78,7 @@ class RoundsOptions:
         self.replies_options()
         if self.keras is not None and not self.keras.is_file():
             raise OptionsError(f"--keras {self.keras} does not exist", advice="Pass the .keras file of the bundle.")
-        byte_count(self.max_memory_mb, "--max-memory-mb")
+        byte_count(self.max_memory_mb, "max-memory-mb")
         above_zero(self.timeout_s, "timeout_s")
         if self.seed < 0:
             raise OptionsError(f"--seed is {self.seed}", advice="It must be 0 or more.")

@@ -55,6 +55,6 @@ def check_memory(shapes: Sequence[tuple[int, ...]], replies: int, limit_bytes: i
     if needed > limit_bytes:
         raise OptionsError(
             f"the strategy {strategy} needs all {replies} replies of {one / 1e6:.1f} MB at once, in {COPIES} copies: "
-            f"{needed / 1e6:.0f} MB, and --max-memory-mb allows {limit_bytes / 1e6:.0f}",
+            f"{needed / 1e6:.0f} MB, and max-memory-mb allows {limit_bytes / 1e6:.0f}",
             advice="Select fewer devices, allow more memory, or choose fed-avg, which needs that of one model.",
         )

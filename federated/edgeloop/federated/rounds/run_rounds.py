@@ -107,7 +107,7 @@ def _check_fits(options: RoundsOptions, bundle: Bundle) -> None:
     name = options.strategy.name
     if not STRATEGIES[name].streams:
         target, _ = needed_replies(len(options.shards), options.replies_options())
-        limit = byte_count(options.max_memory_mb, "--max-memory-mb")
+        limit = byte_count(options.max_memory_mb, "max-memory-mb")
         check_memory([weight.shape for weight in bundle.manifest.weights], target, limit, name.value)
 
 
@@ -163,6 +163,6 @@ def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard]) ->
         "quorum": _toml_names(options.replies_options()),
         "guard": _toml_names(replace(options.guard, max_examples=most)),
         "strategy": _toml_names(options.strategy),
-        "max_memory_bytes": byte_count(options.max_memory_mb, "--max-memory-mb"),
+        "max_memory_bytes": byte_count(options.max_memory_mb, "max-memory-mb"),
     }
     return json.dumps(job).encode()
