@@ -15,8 +15,18 @@ Tensor = Any
 
 
 def above(x: Tensor, bound: float = 0.0) -> Tensor:
-    """1 where x > `bound`, else 0; no gradient passes it. SELECT, ABS and MAXIMUM have gradients that need Flex."""
-    return tf.stop_gradient(tf.cast(x > bound, x.dtype))
+    """1 where x > `bound`, else 0; no gradient passes it. Between 0 and 6e-38 above it, a number between them.
+
+    A product and its clamp are one operator that XNNPACK takes. GREATER and CAST are not among those; SELECT, ABS and
+    MAXIMUM have gradients that need Flex.
+    """
+    beyond = x + (-bound) if bound else x
+    return tf.stop_gradient(tf.nn.relu6(beyond * 1e38) * (1.0 / 6.0))  # 6 times the float of 1/6 is exactly 1
+
+
+def positive(x: Tensor) -> Tensor:
+    """As `above`, of x >= 0 alone: one operator less."""
+    return tf.stop_gradient(tf.minimum(tf.maximum(x * 1e38, -1.0), 1.0))  # becomes RELU_N1_TO_1, part of the product
 
 
 def clip(x: Tensor, low: float, high: float) -> Tensor:

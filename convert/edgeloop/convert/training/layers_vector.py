@@ -6,9 +6,10 @@ from functools import reduce
 from typing import Any
 
 from edgeloop.convert.training.activations import above, elu, leaky_relu, relu, relu6
-from edgeloop.convert.training.convolutions import dense
+from edgeloop.convert.training.batch_norm import normalized
 from edgeloop.convert.training.layer_refusal import layer_refusal, only_last_channels
 from edgeloop.convert.training.operations import larger, smaller
+from edgeloop.convert.training.products import dense, dense_of_parts, split_rows
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -17,8 +18,19 @@ L: Any = keras.layers
 
 
 class Dense(L.Dense):
+    """Large kernels are spread over several variables by their rows, once `split` was called."""
+
+    parts: Any = ()
+
+    def split(self) -> list[Any]:
+        """The variables that now hold the kernel; none if its own does still."""
+        parts = split_rows(self.kernel.value) if len(self.input_spec.axes) == 1 else []
+        self.parts = tuple(parts) if len(parts) > 1 else ()
+        return list(self.parts)
+
     def call(self, x: Any, training: bool = False) -> Any:
-        y = dense(x, tf.convert_to_tensor(self.kernel))
+        split = self.parts and len(x.shape) == 2
+        y = dense_of_parts(x, self.parts) if split else dense(x, tf.convert_to_tensor(self.kernel))
         return self.activation(y + self.bias if self.use_bias else y)
 
 
@@ -45,14 +57,12 @@ class BatchNormalization(L.BatchNormalization):
 
     def call(self, x: Any, training: bool = False, mask: Any = None) -> Any:
         if training and self.trainable:
-            axes = list(range(len(x.shape) - 1))
-            mean = tf.reduce_mean(x, axes)
-            variance = tf.reduce_mean(tf.square(x - mean), axes)
+            y, mean, variance = normalized(x, self.epsilon)
             for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 moving.assign(moving.value * self.momentum + batch * (1.0 - self.momentum))
         else:
             mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
-        y = (x - mean) * tf.math.rsqrt(variance + self.epsilon)
+            y = (x - mean) * tf.math.rsqrt(variance + self.epsilon)
         y = y * self.gamma if self.scale else y
         return y + self.beta if self.center else y
 

@@ -64,9 +64,16 @@ def _sparse(shape: tuple[int, ...]) -> Objective:
     tf = need("tensorflow", extra="convert")
     classes, labels = shape[-1], _count(shape[:-1])
 
-    def value(z: Tensor, y: Tensor) -> Tensor:
-        entropies = tf.reduce_sum(tf.one_hot(y, classes) * tf.nn.log_softmax(z), -1)
-        return -tf.reduce_mean(entropies)
+    @tf.custom_gradient
+    def value(z: Tensor, y: Tensor) -> Any:
+        chosen = tf.one_hot(y, classes)
+        entropies = tf.reduce_sum(chosen * tf.nn.log_softmax(z), -1)
+
+        def gradient(d: Tensor) -> tuple[Tensor, None]:
+            known = tf.reduce_sum(chosen, -1, keepdims=True)  # 0 for a label of no class, which counts for nothing
+            return (tf.nn.softmax(z) * known - chosen) * (d / labels), None
+
+        return -tf.reduce_mean(entropies), gradient
 
     def correct(z: Tensor, y: Tensor) -> Tensor:
         return tf.reduce_sum(tf.cast(tf.equal(tf.argmax(z, -1, output_type=tf.int32), y), tf.float32))

@@ -31,18 +31,21 @@ class UpdateRule:
     Attributes:
         state: Variables that start at zero, and are zero again after set_weights.
         apply: Gradients, in the order of the weights, and the learning rate in; assigns weights and state.
+        scaled: Whether `apply` takes gradients that the learning rate has multiplied already. That of the loss is where
+            it costs least.
     """
 
     state: list[Any]
     apply: Callable[[Sequence[Any], Any], None]
+    scaled: bool
 
 
 def sgd(weights: Variables) -> UpdateRule:
     def apply(gradients: Sequence[Any], lr: Any) -> None:
         for w, g in zip(weights, gradients, strict=True):
-            w.assign(w - lr * g)
+            w.assign(w - g)
 
-    return UpdateRule([], apply)
+    return UpdateRule([], apply, scaled=True)
 
 
 def momentum(weights: Variables) -> UpdateRule:
@@ -51,11 +54,11 @@ def momentum(weights: Variables) -> UpdateRule:
 
     def apply(gradients: Sequence[Any], lr: Any) -> None:
         for w, g, velocity in zip(weights, gradients, velocities, strict=True):
-            moved = MOMENTUM * velocity - lr * g
+            moved = MOMENTUM * velocity - g
             velocity.assign(moved)
             w.assign(w + moved)
 
-    return UpdateRule(velocities, apply)
+    return UpdateRule(velocities, apply, scaled=True)
 
 
 def adam(weights: Variables) -> UpdateRule:
@@ -74,7 +77,7 @@ def adam(weights: Variables) -> UpdateRule:
             square.assign(v)
             w.assign(w - m * rate / (tf.sqrt(v) + EPSILON))
 
-    return UpdateRule([*means, *squares, steps], apply)
+    return UpdateRule([*means, *squares, steps], apply, scaled=False)
 
 
 RULES: dict[Optimizer, Callable[[Variables], UpdateRule]] = {

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.training.windows import WindowAxis, axis, insert_zeros, interleave, pad, scatter, taps
+from edgeloop.convert.training.activations import positive
+from edgeloop.convert.training.windows import WindowAxis, axis, scatter, taps
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -30,13 +31,11 @@ def max_pool(x: Tensor, window: Pair, stride: Pair, padding: str) -> Tensor:
 
         def gradient(dy: Tensor) -> Tensor:
             left, parts = dy, []
-            for tap in taps(pad(x, rows.pads, cols.pads, LOWEST), rows, cols):
-                part = left * tf.cast(tf.equal(tap, y), x.dtype)
-                left = left - part
-                parts.append(part)
-            if _tiled(rows, cols):
-                return interleave(parts, rows, cols)
-            return scatter([insert_zeros(part, rows, cols) for part in parts], rows, cols)
+            for tap in taps(x, rows, cols, LOWEST)[:-1]:
+                rest = left * positive(y - tap)
+                parts.append(left - rest)
+                left = rest
+            return scatter([*parts, left], rows, cols)  # the last tap has what none before it took
 
         return y, gradient
 
@@ -51,24 +50,13 @@ def average_pool(x: Tensor, window: Pair, stride: Pair, padding: str) -> Tensor:
     @tf.custom_gradient
     def pool(x: Tensor) -> Any:
         y = tf.nn.avg_pool2d(x, window, stride, padding.upper())
-
-        def gradient(dy: Tensor) -> Tensor:
-            if _tiled(rows, cols):
-                return interleave([dy / counts] * (window[0] * window[1]), rows, cols)
-            return scatter([insert_zeros(dy / counts, rows, cols)] * (window[0] * window[1]), rows, cols)
-
-        return y, gradient
+        return y, lambda dy: scatter([dy / counts] * (window[0] * window[1]), rows, cols)
 
     return pool(x)
 
 
 def _axes(x: Tensor, window: Pair, stride: Pair, padding: str) -> tuple[WindowAxis, WindowAxis]:
     return axis(x.shape[1], window[0], stride[0], padding), axis(x.shape[2], window[1], stride[1], padding)
-
-
-def _tiled(rows: WindowAxis, cols: WindowAxis) -> bool:
-    """Whether the windows neither overlap nor leave a rest."""
-    return all(a.window == a.stride and a.out * a.stride == a.size for a in (rows, cols))
 
 
 def _counts(a: WindowAxis) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edgeloop.convert.training.convolutions import dense
+from edgeloop.convert.training.products import dense
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")

@@ -16,6 +16,7 @@ from edgeloop.convert.sources.source import functional
 from edgeloop.convert.training.frozen import trained_ids
 from edgeloop.convert.training.losses import Loss, objective
 from edgeloop.convert.training.optimizers import RULES, Optimizer
+from edgeloop.convert.training.update_order import in_training_order
 from edgeloop.errors import ModelError, OptionsError, one_line
 from edgeloop.extras import need
 
@@ -100,7 +101,7 @@ def to_trainable(
         converter.experimental_enable_resource_variables = True
         converter.target_spec.supported_ops = [tensorflow.lite.OpsSet.TFLITE_BUILTINS]
         try:
-            return converter.convert()
+            return in_training_order(converter.convert())
         except Exception as e:  # the converter's own error type is private to it
             reason = one_line(e)
             raise ModelError(
@@ -145,11 +146,13 @@ def _module(
     tf: Any, model: Any, copy: TrainableModel, options: TrainableOptions, given: Tensors, preprocess: Callable
 ) -> tuple[Any, dict[str, Any]]:
     """A tf.Module that owns the weights, and its five concrete functions by name."""
+    from edgeloop.convert.training.windows import joined
+
     names, table = arguments([t.name for t in model.inputs]), weight_table(model)
     (output,) = identifiers(model.output_names)
     answer = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, "": tf.identity}[copy.end]
     goal = objective(copy.loss, (options.batch, *model.outputs[0].shape[1:]))
-    weights, trained = copy.weights, copy.trained
+    trained = copy.trained
     rule = RULES[options.optimizer](trained)
 
     def outcome(x: Tensors, training: bool) -> Any:
@@ -162,7 +165,8 @@ def _module(
             z = outcome(x, training=True)
             value = goal.value(z, y)
         # zero: a recurrent kernel that sees a single time step has no part in the loss
-        rule.apply(tape.gradient(value, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO), lr)
+        zero, scale = tf.UnconnectedGradients.ZERO, lr if rule.scaled else None
+        rule.apply(tape.gradient(value, trained, output_gradients=scale, unconnected_gradients=zero), lr)
         return {"loss": value, **goal.trained(z, y)}
 
     def evaluate(y: Any, **x: Any) -> Tensors:
@@ -173,11 +177,13 @@ def _module(
         return {output: answer(outcome(x, training=False))}
 
     def get_weights(dummy: Any) -> Tensors:  # some runtimes cannot call a signature without an input
-        return {w.name: tf.cast(value, tf.float32) + 0.0 * dummy for w, value in zip(table, weights, strict=True)}
+        arrays = [joined([part.read_value() for part in parts], 0) for parts in copy.weights]
+        return {w.name: tf.cast(value, tf.float32) + 0.0 * dummy for w, value in zip(table, arrays, strict=True)}
 
     def set_weights(**w: Any) -> Tensors:
-        for entry, variable in zip(table, weights, strict=True):
-            variable.assign(tf.cast(w[entry.name], variable.dtype))
+        for entry, parts in zip(table, copy.weights, strict=True):
+            for part, rows in zip(parts, _rows(tf, w[entry.name], parts), strict=True):
+                part.assign(tf.cast(rows, part.dtype))
         total = tf.reduce_sum(w[table[0].name])
         zero = tf.cast(total > float("inf"), tf.float32)  # known only to the device: constants would double the file
         for slot in rule.state:
@@ -186,7 +192,7 @@ def _module(
 
     module = tf.Module()
     # Keras 3 variables are invisible to tf.saved_model.save: without this the weights are NaN
-    module.kept = [*weights, *copy.kept, *rule.state]
+    module.kept = [*(part for parts in copy.weights for part in parts), *copy.kept, *rule.state]
 
     def concrete(f: Any, **specs: Any) -> Any:
         return tf.function(f, autograph=False).get_concrete_function(**specs)
@@ -199,3 +205,8 @@ def _module(
         "get_weights": concrete(get_weights, dummy=number),
         "set_weights": concrete(set_weights, **{w.name: tf.TensorSpec(w.shape, tf.float32) for w in table}),
     }
+
+
+def _rows(tf: Any, array: Any, parts: Sequence[Any]) -> list[Any]:
+    """The rows of an array that each of the variables holds."""
+    return [array] if len(parts) == 1 else tf.split(array, [int(part.shape[0]) for part in parts], 0)

@@ -25,14 +25,15 @@ class TrainableModel:
     """
     Attributes:
         run: The source's inputs in order, and whether it trains, to what `loss` takes.
-        weights: TensorFlow's variables in the order of the source's `get_weights`.
+        weights: TensorFlow's variables in the order of the source's `get_weights`; several for an array whose rows are
+            spread over them.
         trained: Those of them that the optimizer moves.
         kept: Every other variable that `run` reads.
         end: The activation that turns what `run` gives into the source's answer: "softmax", "sigmoid", "" for none.
     """
 
     run: Callable[[Sequence[Tensor], bool], Tensor]
-    weights: list[Any]
+    weights: list[list[Any]]
     trained: list[Any]
     kept: list[Any]
     loss: Loss
@@ -89,11 +90,14 @@ def trainable_copy(model: Any, loss: Loss | None, train_last: int | None, batch:
 
         return walk(model, inputs, visit)[0]
 
+    spread = {id(twin.kernel): twin.split() for twin in twins.values() if getattr(twin, "split", None)}
+    spread = {key: parts for key, parts in spread.items() if parts}
+    weights = {id(v): spread.get(id(ours[id(v)]), [ours[id(v)].value]) for v in model.weights}
     return TrainableModel(
         run=run,
-        weights=[ours[id(v)].value for v in model.weights],
-        trained=[ours[id(v)].value for v in model.weights if id(v) in trained],
-        kept=[v.value for twin in twins.values() for v in getattr(twin, "variables", ())],
+        weights=[weights[id(v)] for v in model.weights],
+        trained=[part for v in model.weights if id(v) in trained for part in weights[id(v)]],
+        kept=[v.value for twin in twins.values() for v in getattr(twin, "variables", ()) if id(v) not in spread],
         loss=loss,
         end=end,
     )
