@@ -60,7 +60,10 @@ def trained(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("trainable")
     model = small_net()
-    (folder / "t.tflite").write_bytes(to_trainable(model, TrainableOptions(batch=BATCH)))
+    with pytest.MonkeyPatch.context() as patch:  # of a small cache: kernels spread over variables, groups of images
+        patch.setattr("edgeloop.convert.training.products.CACHED", 50)
+        patch.setattr("edgeloop.convert.training.convolution_forms.CACHED", 50)
+        (folder / "t.tflite").write_bytes(to_trainable(model, TrainableOptions(batch=BATCH)))
     rng = np.random.default_rng(5)
     x = rng.random((STEPS, BATCH, 9, 8, 2), np.float32)
     y = rng.integers(0, 3, (STEPS, BATCH), np.int32)
@@ -112,40 +115,66 @@ def test_set_weights_then_get_weights_returns_them_to_the_bit(trained):
         np.testing.assert_array_equal(back[name], value)
 
 
-def shapes():
-    for size, window, stride in ((5, 3, 1), (6, 3, 2), (7, 2, 3), (4, 1, 2), (8, 5, 3)):
-        for padding in ("same", "valid"):
-            yield size, window, stride, padding
+# size, window, stride, dilation, channels: each form of convolution_forms.py and convolution_tiles.py, with rests
+SHAPES = [
+    *((5, 3, 1, 1, 3, "same"), (6, 3, 2, 1, 3, "same"), (6, 3, 2, 1, 3, "valid"), (7, 2, 3, 1, 3, "valid")),
+    *((4, 1, 2, 1, 3, "same"), (8, 5, 3, 1, 3, "valid"), (9, 3, 1, 2, 2, "same")),
+    *((6, 2, 1, 1, 5, "same"), (7, 3, 1, 1, 5, "same"), (7, 3, 1, 1, 5, "valid"), (7, 4, 1, 1, 5, "valid")),
+    *((8, 5, 1, 1, 5, "same"), (9, 5, 1, 1, 5, "valid"), (5, 1, 1, 1, 5, "valid")),
+    *((8, 3, 2, 1, 5, "same"), (4, 1, 3, 1, 5, "same"), (7, 6, 1, 1, 5, "valid"), (9, 3, 1, 2, 5, "same")),
+]
 
 
-@pytest.mark.parametrize(("size", "window", "stride", "padding"), shapes())
-def test_convolution_gradients_equal_tensorflows_for_every_window_stride_and_padding(size, window, stride, padding):
+@pytest.mark.parametrize(("size", "window", "stride", "dilation", "channels", "padding"), SHAPES)
+def test_convolution_gradients_equal_tensorflows_for_every_form(
+    monkeypatch, size, window, stride, dilation, channels, padding
+):
     tf = pytest.importorskip("tensorflow")
     from edgeloop.convert.training import convolutions
 
+    monkeypatch.setattr("edgeloop.convert.training.convolution_forms.CACHED", 100)  # groups of images
     rng = np.random.default_rng(size * 100 + window * 10 + stride)
-    x = tf.constant(rng.normal(size=(2, size, size + 1, 3)), tf.float32)
-    full = tf.constant(rng.normal(size=(window, window, 3, 4)), tf.float32)
-    thin = tf.constant(rng.normal(size=(window, window, 3, 1)), tf.float32)
+    image, named = (size, size + 1), padding.upper()
+
+    def random(*shape):
+        return tf.constant(rng.normal(size=shape), tf.float32)
+
+    x, full, thin = (
+        random(3, *image, channels),
+        random(window, window, channels, 4),
+        random(window, window, channels, 1),
+    )
+    y = tf.nn.conv2d(x, full, stride, named, dilations=dilation)
     pairs = [
-        (full, convolutions.conv2d, lambda x, w: tf.nn.conv2d(x, w, stride, padding.upper())),
         (
-            thin,
-            convolutions.depthwise_conv2d,
-            lambda x, w: tf.nn.depthwise_conv2d(x, w, [1, stride, stride, 1], padding.upper()),
+            [x, full],
+            lambda x, w: convolutions.conv2d(x, w, (stride,) * 2, padding, (dilation,) * 2),
+            lambda x, w: tf.nn.conv2d(x, w, stride, named, dilations=dilation),
+        ),
+        (
+            [random(*y.shape), full],
+            lambda x, w: convolutions.conv2d_transpose(x, w, image, (stride,) * 2, padding, (dilation,) * 2),
+            lambda x, w: tf.nn.conv2d_transpose(x, w, (3, *image, channels), stride, named, dilations=dilation),
+        ),
+        (
+            [x, thin],
+            lambda x, w: convolutions.depthwise_conv2d(x, w, (stride,) * 2, padding, (dilation,) * 2),
+            lambda x, w: tf.nn.depthwise_conv2d(x, w, [1, stride, stride, 1], named, dilations=[dilation] * 2),
         ),
     ]
-    for w, ours, theirs in pairs:
+    for given, ours, theirs in pairs:
+        if theirs is pairs[1][2] and dilation > 1:
+            continue  # TensorFlow's own has no dilation on a CPU
         results = []
-        for f in (lambda x, w, f=ours: f(x, w, (stride, stride), padding), theirs):
+        for f in (ours, theirs):
             with tf.GradientTape() as tape:
-                tape.watch([x, w])
-                y = f(x, w)
+                tape.watch(given)
+                y = f(*given)
                 total = tf.reduce_sum(y * tf.cos(y))  # another slope for every output
-            results.append((y, *tape.gradient(total, [x, w])))
+            results.append((y, *tape.gradient(total, given)))
         for mine, real in zip(*results, strict=True):
-            # sums of at most 75 terms of size up to 10: 75 * 10 * 2^-24 = 5e-5
-            np.testing.assert_allclose(mine, real, atol=1e-4, rtol=1e-4)
+            # sums of at most 216 terms of size 1, some of which toom_cook.py makes ten times larger: 2160 * 2^-24
+            np.testing.assert_allclose(mine, real, atol=1.3e-4, rtol=1.3e-4)
 
 
 @pytest.mark.parametrize(

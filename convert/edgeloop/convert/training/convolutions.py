@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgeloop.convert.training.convolution_forms import FEW_CHANNELS, InGroups, Lowering, OfPatches, OfPlanes, Pointwise
-from edgeloop.convert.training.toom_cook import OUTPUTS, ToomCook
+from edgeloop.convert.training.convolution_tiles import OUTPUTS, OfTiles
 from edgeloop.convert.training.windows import added, axis, scatter, taps
 from edgeloop.extras import need
 
@@ -60,7 +60,7 @@ def _lowering(shape: Any, w: Tensor, stride: Pair, padding: str, dilation: Pair)
     if channels <= FEW_CHANNELS:
         return OfPlanes(rows, cols, channels, filters)
     if stride == (1, 1) and dilation[0] == 1 and rows.out >= OUTPUTS.get(kh, rows.out + 1):
-        return InGroups.of(ToomCook(rows, cols, channels, filters), batch)
+        return InGroups.of(OfTiles(rows, cols, channels, filters), batch)
     return OfPatches(rows, cols, channels, filters)
 
 

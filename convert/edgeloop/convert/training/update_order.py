@@ -39,16 +39,16 @@ def update_order(operators: Sequence[Operator], outputs: Collection[int]) -> lis
         for j in before:
             users[j].append(i)
     goals = _goals(operators, users, frozenset(outputs))
+    lazy = {i for i, op in enumerate(operators) if op.name in LAZY}
+    postponed = {i for i, g in enumerate(goals) if len(g) == 1 and -1 not in g} - lazy  # they serve one update alone
     waiting = {}
-    for goal in (i for i, op in enumerate(operators) if op.name == ASSIGN):
-        own = {i for i, g in enumerate(goals) if g == {goal} and operators[i].name not in LAZY}
-        before = {j for i in own for j in needs[i]}
+    for goal in reversed([i for i, op in enumerate(operators) if op.name == ASSIGN]):  # gradients come from the end
+        before = {j for i in postponed if goal in goals[i] for j in needs[i]}
         before |= {u for j in before if operators[j].name == READ for u in users[j]}
-        waiting[goal] = {j for j in before - own if operators[j].name not in LAZY}
-    postponed = {i for i, g in enumerate(goals) if len(g) == 1 and -1 not in g}
+        waiting[goal] = before - postponed - lazy
     order: dict[int, None] = {}
-    for i, op in enumerate(operators):
-        if op.name in LAZY or i in postponed:
+    for i in range(len(operators)):
+        if i in postponed or i in lazy:
             continue
         _run(i, needs, order)
         for goal in [g for g, before in waiting.items() if before <= order.keys()]:
@@ -63,22 +63,24 @@ def _needs(operators: Sequence[Operator]) -> list[set[int]]:
     """What must have run before each operator: what it reads, and what has the same variable or state."""
     made = {t: i for i, op in enumerate(operators) for t in op.outputs}
     needs = [{made[t] for t in op.inputs if t in made} for op in operators]
-    last: dict[str, int] = {}
+    once: set[int] = set()  # the last operator that made the variables, and the last one with a state of its own
+    state: set[int] = set()
     assigned: dict[int, int] = {}
     readers: dict[int, set[int]] = {}
     for i, op in enumerate(operators):
-        if op.name == HANDLE and ONCE in last:
-            needs[i].add(last[ONCE])
-        elif op.name == READ:
-            needs[i] |= {assigned[v] for v in op.inputs if v in assigned}
-            readers.setdefault(op.inputs[0], set()).add(i)
-        elif op.name == ASSIGN:
+        if op.name == HANDLE:
+            needs[i] |= once
+        elif op.name in (READ, ASSIGN):
             variable = op.inputs[0]
-            needs[i] |= readers.pop(variable, set()) | {assigned[v] for v in (variable,) if v in assigned}
-            assigned[variable] = i
+            needs[i] |= {assigned[variable]} if variable in assigned else set()
+            if op.name == READ:
+                readers.setdefault(variable, set()).add(i)
+            else:
+                needs[i] |= readers.pop(variable, set())
+                assigned[variable] = i
         elif op.name in STATEFUL:
-            needs[i] |= set(last.values())
-            last = {"": i, **({ONCE: i} if op.name == ONCE else {k: v for k, v in last.items() if k == ONCE})}
+            needs[i] |= state
+            state, once = {i}, {i} if op.name == ONCE else once
     return needs
 
 

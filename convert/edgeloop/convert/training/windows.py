@@ -163,7 +163,7 @@ def _moved(part: Tensor, *moves: tuple[int, int]) -> Tensor:
         first, last = max(0, -q), max(max(0, -q), min(out, size - q))
         kept.append((first, last))
         pads.append((first + q, size - last - q))
-    return pad(cut(part, (0, part.shape[0]), *kept), *pads)
+    return pad(cut(part, (0, part.shape[0]), *kept), pads[0], pads[1])
 
 
 def _interleaved(parts: Sequence[Tensor | None], width: int) -> Tensor | None:
@@ -171,8 +171,9 @@ def _interleaved(parts: Sequence[Tensor | None], width: int) -> Tensor | None:
     known = [i for i, part in enumerate(parts) if part is not None]
     if not known:
         return None
-    found = []
+    found: list[Tensor] = []
     for i, after in zip(known, [*known[1:], len(parts)], strict=True):
-        part, gap = parts[i], (i * width if not found else 0, (after - i - 1) * width)
+        part: Tensor = parts[i]
+        gap = (0 if found else i * width, (after - i - 1) * width)
         found.append(tf.pad(part, [*[[0, 0]] * (len(part.shape) - 1), gap]) if any(gap) else part)
     return joined(found, -1)
