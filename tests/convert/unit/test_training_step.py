@@ -8,7 +8,7 @@ from edgeloop.convert.training.update_order import update_order
 from edgeloop.files.flatbuffer import Operator
 
 
-@pytest.mark.parametrize(("m", "r"), [(3, 2), (2, 3), (3, 4), (2, 5)])
+@pytest.mark.parametrize(("m", "r"), [(3, 2), (2, 3), (2, 4), (2, 5)])
 def test_m_outputs_of_r_taps_take_m_plus_r_minus_1_products(m, r):
     rng = np.random.default_rng(0)
     x, w = rng.random(m + r - 1), rng.random(r)
@@ -27,7 +27,7 @@ def test_two_outputs_of_three_taps_have_the_matrices_of_the_paper():
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_sums_by_a_matrix_equal_its_product(transposed):
-    for matrix in (*matrices(2, 5), *matrices(3, 4), np.array([[0.0, -2.0, -2.0], [-1.0, 3.0, 0.0]])):
+    for matrix in (*matrices(2, 5), *matrices(2, 4), np.array([[0.0, -2.0, -2.0], [-1.0, 3.0, 0.0]])):
         matrix = matrix.T if transposed else matrix
         parts = list(np.random.default_rng(1).random((matrix.shape[1], 4)))
         np.testing.assert_allclose(transform(matrix, parts), matrix @ np.stack(parts), atol=1e-12)

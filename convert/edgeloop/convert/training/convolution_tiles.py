@@ -20,7 +20,7 @@ from edgeloop.extras import need
 tf: Any = need("tensorflow", extra="convert")
 
 Tensor = Any
-OUTPUTS = {2: 3, 3: 2, 4: 3, 5: 2}  # rows of taps: rows of the output at a time
+OUTPUTS = {2: 3, 3: 2, 4: 2, 5: 2}  # rows of taps: rows of the output at a time
 
 
 @dataclass(frozen=True, slots=True)
