@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-RESULTS = Path(os.environ.get("RES") or Path(__file__).with_name("results.json"))
+RESULTS = Path(__file__).with_name("results.json")
 DEVICE_PYTHON = Path(__file__).parent.parent / ".venv-device/bin/python"
 PAIRS, BLOCK_S, RATE, STEPS = 30, 0.15, 0.05, 20
 NETS = {  # network, image, batch
