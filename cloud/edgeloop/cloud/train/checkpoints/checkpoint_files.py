@@ -88,7 +88,7 @@ def write_values(taken: Sequence[tuple[Part, Any]], folder: Path, shard_bytes: i
 
 def reason_of(error: Any) -> str:
     """What an error of TensorFlow says, in one line and without the place in a graph."""
-    return one_line(NODE.sub("", error.message), 160)
+    return one_line(NODE.sub("", error.message))
 
 
 def read_values(values: Mapping[str, Any], folder: Path, partial: bool = False) -> None:
