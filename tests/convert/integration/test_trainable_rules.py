@@ -211,6 +211,15 @@ def test_a_model_within_a_model_trains_and_its_softmax_is_found(tmp_path, device
     compare(found, *keras_run(model, data, keras.optimizers.SGD(RATE), loss))
 
 
+def test_an_input_may_have_any_name_that_the_signatures_leave():
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
+    from edgeloop.runtime.agent.trainer import Trainer
+
+    model = keras.Sequential([keras.Input((5,), name="f"), keras.layers.Dense(2, activation="softmax")])
+    assert Trainer(to_trainable(model, TrainableOptions(batch=BATCH)), "litert").inputs == ("f",)
+
+
 def test_preprocessing_comes_first_in_every_signature(tmp_path, device_python):
     keras = pytest.importorskip("keras")
     from edgeloop.bundle import TensorSpec

@@ -194,7 +194,7 @@ def _module(
     # Keras 3 variables are invisible to tf.saved_model.save: without this the weights are NaN
     module.kept = [*(part for parts in copy.weights for part in parts), *copy.kept, *rule.state]
 
-    def concrete(f: Any, **specs: Any) -> Any:
+    def concrete(f: Any, /, **specs: Any) -> Any:  # a model's input may be named f
         return tf.function(f, autograph=False).get_concrete_function(**specs)
 
     number = tf.TensorSpec([], tf.float32)
