@@ -180,6 +180,10 @@ MORE = {
     "Bidirectional, batch 1": (lambda: layers((5, 4), L.Bidirectional(L.GRU(3)), batch=1), ALL),
     "SimpleRNN": (lambda: layers((5, 4), L.SimpleRNN(3)), FREE),
     "ConvLSTM": (lambda: layers((3, 5, 5, 2), L.ConvLSTM2D(2, 3)), FREE),
+    "ConvLSTM behind another": (
+        lambda: layers((3, 5, 5, 2), L.ConvLSTM2D(2, 3, padding="same", return_sequences=True), L.ConvLSTM2D(2, 3)),
+        FREE,
+    ),
     "ConvLSTM, batch 1": (lambda: layers((3, 5, 5, 2), L.ConvLSTM2D(2, 3), batch=1), ALL),
     "TimeDistributed": (lambda: layers((3, 5, 5, 2), L.TimeDistributed(L.Conv2D(2, 3)), batch=1), ALL),
     "Masking": (lambda: layers((5, 4), L.Masking(), L.LSTM(3)), FREE),

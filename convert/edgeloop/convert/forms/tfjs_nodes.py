@@ -35,8 +35,8 @@ def write_grouped_convolutions(graph: Any, shapes: Mapping[str, Any]) -> None:
     """
     for node in [node for node in graph.node if node.op == "Conv2D"]:
         weights, channels = shapes[_tensor(node.input[1])], shapes[_tensor(node.input[0])][-1:]
-        if not weights or None in (*weights, *channels) or channels == weights[2:3]:
-            continue
+        if not weights or not channels or None in (*weights, *channels) or channels == weights[2:3]:
+            continue  # of an unknown rank too, as what a loop reads from a list
         kind = node.attr["T"].type
         options = {
             "strides": list(node.attr["strides"].list.i),
