@@ -151,7 +151,7 @@ def test_the_page_reads_what_the_manifest_says_of_the_source_as_edge_does(page):
     quiet = np.full((3, 2), 3e-5, "float32")  # an error of 1e-7 is 50 dB, one of 6e-7 34
     loud = np.eye(50, dtype="float64")  # one value off by 4e-5: 105 dB
     sources = ({}, {"bounded": "y"}, {"bounded": "other,y"}, {"bounded": "other"}, {"rounds": "int8"})
-    sources += ({"rounds": "dynamic"},)
+    sources = (*sources, {"rounds": "dynamic"})
     given = [
         (source, scheme, quiet + np.float32(error))
         for source in sources
@@ -171,12 +171,12 @@ def test_the_page_reads_what_the_manifest_says_of_the_source_as_edge_does(page):
         [expected] = compare(RunContext("v", "r"), floor, {"y": reference}, {"y": value})
         assert row["passed"] == expected.passed, (source, scheme)
     verdicts = [row["passed"] for [row] in judged]
-    #           float32, float16 of: nothing, y, other and y, other, a source that rounds
-    verdicts, unit = verdicts[:-30], verdicts[-30:]
+    #           float32, float16 of: nothing, y, other and y, other, sources that round in int8 and by every call
+    verdicts, unit = verdicts[:-36], verdicts[-36:]
     for i, undecided in enumerate((True, False, True, True, False, False)):
-        assert unit[5 * i : 5 * i + 5] == [False, undecided, undecided, False, True]
-    assert verdicts[::2] == [False, True] + [True, True] * 2 + [False, True] + [True, True]
-    assert verdicts[1::2] == [False, False] * 5
+        assert unit[6 * i : 6 * i + 6] == [False, undecided, undecided, False, True, True]
+    assert verdicts[::2] == [False, True] + [True, True] * 2 + [False, True] + [True, True] * 2
+    assert verdicts[1::2] == [False, False] * 5 + [True, True]  # 34 dB, and 12 are asked of the last
 
 
 def test_two_outputs_are_judged_each_and_are_no_classifier(page):

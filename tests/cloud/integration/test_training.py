@@ -343,11 +343,12 @@ def test_the_rate_of_two_replicas_grows_linearly_to_twice_that_of_one_within_the
 
 def test_validation_and_saving_are_signs_of_life(toml, tmp_path, monkeypatch):
     monkeypatch.setattr("edgeloop.cloud.train.data.training_data.EVALUATION_BATCH", 8)
+    monkeypatch.setattr("edgeloop.cloud.train.run.beat.EVERY_S", 600)  # of each pause only its begin and its end
     beats = []
     train(toml, tmp_path / "run", "loop.epochs=1", beat=beats.append)
-    # at the last of 11 steps: after the call that did it, after all; 5 batches for 40 examples; after the model is
-    # saved; before and after the checkpoint
-    assert beats.count(11) == 2 + 5 + 1 + 2
+    # at the last of 11 steps: after the call that did it, after all; 5 batches for 40 examples; before and after the
+    # model is saved, the checkpoint, and the export
+    assert beats.count(11) == 2 + 5 + 3 * 2
 
 
 def test_a_new_run_refuses_the_checkpoints_of_another_before_it_begins(toml, tmp_path):

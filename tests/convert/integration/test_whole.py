@@ -530,7 +530,7 @@ def test_an_onnx_file_with_data_beside_it_becomes_everything_and_that_data_count
     said = document(capfd, *line)
     tfjs = ["tfjs"] if find_spec("tensorflowjs") else []
     ids = [row["id"] for row in said["variants"]]
-    assert ids == ["float32", "float16", "dynamic", "int8", "onnx", "onnx-int8", *tfjs]
+    assert ids == ["float32", "float16", "dynamic", "int8", "onnx", *tfjs]  # onnx-int8 would not be smaller
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     got = litert(tmp_path / "b" / "float32.tflite", image=image)["y"]
     np.testing.assert_allclose(got, session.run(None, {"image": image})[0], rtol=1e-4, atol=1e-4)
