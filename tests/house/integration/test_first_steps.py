@@ -45,7 +45,7 @@ def test_a_newcomer_gets_from_a_model_to_a_pi_a_page_and_devices_that_train(bloc
         "convert", "inspect", "verify", "bench", "bench", "deploy", "devices", "-c", "run", "browse", "federate",
         "convert", "deploy", "rollback",
     ]  # fmt: skip
-    assert json.loads((tmp_path / "rounds/rounds.json").read_text())["rounds"][-1]["replies"] == 2
+    assert json.loads((tmp_path / "run/rounds.json").read_text())["rounds"][-1]["replies"] == 2
 
 
 def test_the_page_installs_litert_on_a_64_bit_pi_and_tflite_runtime_on_a_32_bit_one(blocks):
