@@ -408,16 +408,26 @@ def kills(data: Path) -> dict[str, Any]:
             said: list[str] = []
             options = SupervisionOptions(restarts=each, wait_s=0.05)
             Supervisor(killer, parse_tasks("2"), options, said.append, silent).run()
-            before = [int(line.partition("at step ")[2].partition(".")[0]) for line in said if line.startswith("Lost")]
-            after = [int(line.split()[-1][:-1]) for line in said if line.startswith("Training goes on after")]
-            assert len(before) == len(after) == killer.killed == each, said
-            lost += [a - b for a, b in zip(before, after, strict=True)]
+            found = _lost_steps(said)
+            assert len(found) == killer.killed == each, said
+            lost += found
     return {
         "kills": len(lost),
         "checkpoint_interval_steps": INTERVAL,
         "lost_steps": {"p50": float(np.median(lost)), "max": max(lost)},
         "at_most_one_interval": sum(steps <= INTERVAL for steps in lost),
     }
+
+
+def _lost_steps(said: Sequence[str]) -> list[int]:
+    """What each kill lost; where it came before the first checkpoint, the training began anew."""
+    lost: list[int] = []
+    for line in said:
+        if line.startswith("Lost"):
+            lost.append(int(line.partition("at step ")[2].partition(".")[0]))
+        elif line.startswith("Training goes on after"):
+            lost[-1] -= int(line.split()[-1][:-1])
+    return lost
 
 
 SECTIONS: dict[str, Callable[[Path], dict[str, Any]]] = {
