@@ -440,7 +440,9 @@ SECTIONS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", default=",".join(SECTIONS), metavar="NAMES", help="Measure these (commas).")
+    parser.add_argument(
+        "--only", default=",".join(SECTIONS), metavar="NAMES", help="Measure these sections, separated by commas."
+    )
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:

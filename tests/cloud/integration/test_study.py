@@ -110,7 +110,7 @@ def test_a_budget_ends_a_training_after_the_epoch_that_reached_its_target_or_spe
 
 def test_a_search_whose_trials_all_fail_says_why(folder):
     space = {"data.held-out": (0.0001, 0.0002)}  # of 640 examples none
-    with pytest.raises(OptionsError, match=r"no trial trained; the first one: .*too few to hold out"):
+    with pytest.raises(OptionsError, match=r"every trial failed; the first one: .*too few to hold out"):
         search(
             partial(read_config, folder / "train.toml"), train_run, space, folder / "failed", SearchOptions(trials=1)
         )

@@ -23,5 +23,7 @@ def function_of(name: str) -> Callable[..., Any]:
             f"{name} cannot be imported ({one_line(e)})", advice="Write package.module:function, found on PYTHONPATH."
         ) from e
     if not callable(found):
-        raise OptionsError(f"{name} is no function", advice="Name a function.")
+        raise OptionsError(
+            f"{name} is of type {type(found).__name__}, expected a function", advice="Write package.module:function."
+        )
     return found

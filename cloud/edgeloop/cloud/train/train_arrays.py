@@ -19,6 +19,7 @@ from edgeloop.cloud.train.strategies.where import where
 from edgeloop.errors import DataError, OptionsError
 from edgeloop.extras import need
 from edgeloop.progress import Progress, silent
+from edgeloop.quantities import above_zero
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +44,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "patience", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise OptionsError(f"{name} is {getattr(self, name)}", advice="It must be above 0.")
+            above_zero(getattr(self, name), name)
         if not 0 < self.validation < 1:
             raise OptionsError(f"validation is {self.validation}", advice="It must be above 0 and below 1.")
 

@@ -28,7 +28,9 @@ def read_targets(path: Path, examples: Examples) -> np.ndarray:
     try:
         targets = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as e:
-        raise DataError(f"{path} cannot be read as .npy ({e})", advice="Let edgeloop distill write it again.") from e
+        raise DataError(
+            f"{path} cannot be read as .npy ({e})", advice="Run edgeloop distill again: it writes this file."
+        ) from e
     if len(targets) != examples.source.count:
         raise DataError(
             f"{examples.name} has {examples.source.count} examples, and there are {len(targets)} soft targets",

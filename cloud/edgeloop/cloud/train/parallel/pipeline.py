@@ -35,7 +35,9 @@ class GPipeOptions:
         for name in ("stages", "micro_batches", "replicas"):
             at_least(getattr(self, name), 1, f"[strategy] {name.replace('_', '-')}")
         if self.stages < 2:
-            raise OptionsError("one stage is no pipeline", advice="Ask for at least two stages, or another strategy.")
+            raise OptionsError(
+                f"[strategy] stages is {self.stages}", advice="It must be 2 or more, or choose another strategy."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from edgeloop.errors import EdgeloopError, OptionsError, one_line
 from edgeloop.extras import need
 
 RUNS, OBJECTIVE = "trials", "validation_loss"
+CHANGE = "Change the values to try in the file of --space."
 
 
 class Method(enum.StrEnum):
@@ -95,12 +96,12 @@ def search(
         tuner.search(verbose=0)
     except RuntimeError as e:  # KerasTuner ends after three failures in a row
         reason = next(reversed(errors.values()), one_line(e))
-        raise OptionsError(f"three trials in a row failed; the last one: {reason}", advice="Change the space.") from e
+        raise OptionsError(f"three trials in a row failed; the last one: {reason}", advice=CHANGE) from e
     found = [_trial(trial, errors, out) for trial in tuner.oracle.trials.values()]
     ranked = sorted(found, key=lambda trial: (trial.loss is None, trial.loss or 0.0))
     if not ranked or ranked[0].loss is None:
         reason = ranked[0].error if ranked else "there was none"
-        raise OptionsError(f"no trial trained; the first one: {reason}", advice="Change the space.")
+        raise OptionsError(f"every trial failed; the first one: {reason}", advice=CHANGE)
     return tuple(ranked)
 
 
