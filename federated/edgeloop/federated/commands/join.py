@@ -39,7 +39,7 @@ def join(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Show the server this EC key (ssh-keygen -t ecdsa), which its owner has registered.",
+            help="Show the server this EC key (ssh-keygen -t ecdsa), which the server's owner registered.",
         ),
     ] = None,
     insecure: Annotated[
