@@ -13,8 +13,9 @@ from edgeloop.cloud.commands.changes import Changes
 from edgeloop.cloud.input.readers import open_examples
 from edgeloop.cloud.train.config.read_config import read_config
 from edgeloop.cloud.train.config.train_config import TrainConfig, with_own_place
+from edgeloop.cloud.train.config.write_config import to_toml
 from edgeloop.cloud.train.data.data_config import plain_options
-from edgeloop.cloud.train.run.run_folder import holds_run
+from edgeloop.cloud.train.run.run_folder import check_same, holds_run
 from edgeloop.cloud.train.run.run_result import RunResult
 from edgeloop.cloud.train.study.ablation import ablate as ablate_features
 from edgeloop.cloud.train.study.forecast import ForecastOptions, forecast_data
@@ -118,7 +119,10 @@ def _trainer(ctx: typer.Context) -> Callable[[TrainConfig, Path], RunResult]:
 
     def train(config: TrainConfig, out: Path) -> RunResult:
         own = with_own_place(config, out.name)
-        return train_run(own, out, resume=holds_run(out), progress=ctx.obj, say=ctx.obj.say)
+        begun = holds_run(out)
+        if begun:
+            check_same(out, to_toml(own))
+        return train_run(own, out, resume=begun, progress=ctx.obj, say=ctx.obj.say)
 
     return train
 

@@ -90,6 +90,16 @@ def holds_run(out: Path) -> bool:
     return (out / CONFIG).is_file()
 
 
+def check_same(out: Path, toml: str) -> None:
+    """Whether the run in `out` is of the config that `toml` is the text of.
+
+    Raises:
+        WriteError: It has other settings.
+    """
+    if (out / CONFIG).read_text() != toml:
+        raise WriteError(f"{out} holds a training with other settings", advice="Choose a new folder with -o.")
+
+
 @contextlib.contextmanager
 def open_run(out: Path, *, resume: bool) -> Iterator[RunFolder]:
     """Hold the run folder while the block runs.
