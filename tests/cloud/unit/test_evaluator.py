@@ -11,22 +11,22 @@ from edgeloop.cloud.train.cluster import evaluator
 from edgeloop.cloud.train.config.train_config import TrainConfig
 from edgeloop.cloud.train.data.data_config import DataConfig
 from edgeloop.cloud.train.run.run_folder import RESULT
-from edgeloop.errors import DeviceError
+from edgeloop.errors import DeviceError, IntegrityError
 
 CONFIG = TrainConfig(data=DataConfig(path=Path("x.npz")))
 
 
 @pytest.fixture
 def evaluate(tmp_path, monkeypatch):
-    """`evaluate(loads, looks)`: without a framework; the two are called when data is loaded and at each look."""
+    """`evaluate(loads, looks, restore)`: called as data is loaded, at each look and for values."""
     for name in ("fitting_model", "fitting_objective", "evaluation_here", "model_values"):
         monkeypatch.setattr(evaluator, name, lambda *given: None)
     monkeypatch.setattr(evaluator, "LOOK_S", 0.01)
 
-    def evaluate(config=CONFIG, loads=lambda: None, looks=lambda: None):
+    def evaluate(config=CONFIG, loads=lambda: None, looks=lambda: None, restore=None):
         monkeypatch.setattr(evaluator, "training_and_validation", lambda *given: (loads(), None))
-        place = SimpleNamespace(latest=lambda: looks() or "")
-        monkeypatch.setattr(evaluator, "open_checkpoints", lambda *given, **more: SimpleNamespace(place=place))
+        found = SimpleNamespace(place=SimpleNamespace(latest=lambda: looks() or ""), restore=restore)
+        monkeypatch.setattr(evaluator, "open_checkpoints", lambda *given, **more: found)
         return evaluator.evaluate_checkpoints(config, tmp_path, lambda line: None, lambda step: None)
 
     return evaluate
@@ -62,3 +62,26 @@ def test_a_run_of_which_nothing_comes_is_not_waited_for_without_end(evaluate, mo
     monkeypatch.setattr(evaluator, "LONGEST_WAIT_S", 0.05)
     with pytest.raises(DeviceError, match="no checkpoint came to"):
         evaluate()
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("gone"), IntegrityError("gone", advice="-")], ids=["file", "hash"])
+def test_a_checkpoint_that_is_removed_while_it_is_read_is_left_out(evaluate, tmp_path, error):
+    names = iter(["step-1", "step-2", "step-2", "step-2"])  # of the first look, after the error, and two looks more
+    tried = []
+
+    def restore(values, partial):
+        tried.append(1)
+        if len(tried) == 1:
+            raise error
+        (tmp_path / RESULT).write_text("{}")
+
+    assert evaluate(looks=lambda: next(names), restore=restore) == []
+    assert len(tried) == 2
+
+
+def test_a_newest_checkpoint_that_cannot_be_read_is_an_error(evaluate):
+    def restore(values, partial):
+        raise IntegrityError("no sound checkpoint is left", advice="-")
+
+    with pytest.raises(IntegrityError):
+        evaluate(looks=lambda: "step-1", restore=restore)

@@ -16,7 +16,7 @@ from edgeloop.cloud.train.run.run_folder import RESULT
 from edgeloop.cloud.train.servers.partitioned import model_values
 from edgeloop.cloud.train.step.evaluation import evaluation_here
 from edgeloop.disk_errors import writing
-from edgeloop.errors import DeviceError
+from edgeloop.errors import DeviceError, IntegrityError
 from edgeloop.progress import Say
 
 EVALUATIONS = "evaluations.jsonl"
@@ -58,7 +58,12 @@ def evaluate_checkpoints(config: TrainConfig, out: Path, say: Say, beat: Beat) -
         name = checkpoints.place.latest()
         if name not in ("", seen):
             seen, changed = name, time.monotonic()
-            restored = checkpoints.restore(values, partial=True)
+            try:
+                restored = checkpoints.restore(values, partial=True)
+            except (IntegrityError, OSError):
+                if checkpoints.place.latest() == name:
+                    raise
+                continue  # it was removed meanwhile, for there are newer ones
             if restored is not None and restored.step not in {record.step for record in records}:
                 found = evaluate(validation_batches(validation, config.pipeline))
                 records.append(EvaluationRecord(step=restored.step, metric=objective.metric, **asdict(found)))

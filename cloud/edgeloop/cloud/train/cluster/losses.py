@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgeloop.cloud.train.cluster.cluster import Role
 from edgeloop.cloud.train.cluster.fork_server import TaskState
 from edgeloop.cloud.train.cluster.launching import Task
 from edgeloop.errors import INTERRUPTED, DeviceError, EdgeloopError
@@ -63,7 +64,8 @@ def find_loss(
         coordinator: Of parameter servers; None: there are none.
 
     Raises:
-        EdgeloopError, WorkerBug: A task raised it, and another attempt would raise it again.
+        EdgeloopError, WorkerBug: A task raised it, and another attempt would raise it again. Without its evaluator a
+            training goes on.
     """
     step = max((state.step for state in states.values()), default=-1)
     at = f" at step {step}" if step >= 0 else " before its first step"
@@ -76,7 +78,7 @@ def find_loss(
             return Loss(task, f"{task.name} was ended by {_how(state)}{at}")
     for task in ended:
         failure = failures.get(task)
-        if failure is not None and not _another_attempt_helps(failure):
+        if failure is not None and task.role != Role.EVALUATOR and not _another_attempt_helps(failure):
             raise failure
     for task, state in ended.items():
         failure = failures.get(task)
