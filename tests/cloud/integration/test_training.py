@@ -118,6 +118,14 @@ def test_a_resumed_run_comes_to_the_weights_of_an_unbroken_one(run, toml, tmp_pa
         assert a.tobytes() == b.tobytes()
 
 
+def test_a_model_with_code_that_keras_does_not_load_goes_on_too(toml, tmp_path):
+    doubled = "model.name=cloud_models:doubled"
+    unbroken = train(toml, tmp_path / "unbroken", doubled, "loop.epochs=2")
+    train(toml, tmp_path / "run", doubled, "loop.epochs=1")
+    resumed = train(toml, tmp_path / "run", doubled, "loop.epochs=2", resume=True)
+    assert [record.loss for record in resumed.epochs] == [record.loss for record in unbroken.epochs]
+
+
 def test_a_run_is_neither_overwritten_nor_trained_into_by_two(run, toml, tmp_path):
     with pytest.raises(WriteError, match="holds a run, which is not overwritten"):
         train(toml, run[0])

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from edgeloop.cloud.input.user_function import function_of
+from edgeloop.cloud.train.checkpoints.checkpoint_files import snapshot
 from edgeloop.cloud.train.checkpoints.checkpoints import Checkpoints
 from edgeloop.cloud.train.cluster.preemption import Stop
 from edgeloop.cloud.train.config.train_config import TrainConfig
+from edgeloop.cloud.train.model.models import load_weights
 from edgeloop.cloud.train.prepare import Prepared
 from edgeloop.cloud.train.run.beat import Beat, beating
 from edgeloop.cloud.train.run.budget import agreed, reason_to_stop, tasks_of
@@ -24,7 +26,6 @@ from edgeloop.cloud.train.run.run_folder import MODEL, RunFolder
 from edgeloop.cloud.train.run.state import State
 from edgeloop.cloud.train.step.optimizer import current_rate
 from edgeloop.errors import ModelError
-from edgeloop.extras import need
 from edgeloop.progress import Progress, Say
 
 
@@ -84,8 +85,8 @@ class Training:
         self.folder.cut_metrics(self.state.epoch)
         self.records = [EpochRecord(**line) for line in lines if line["epoch"] <= self.state.epoch]
         if self.state.best_epoch:
-            load = need("keras", extra="cloud").saving.load_model
-            self.best = load(self.out / MODEL, compile=False).get_weights()
+            with self.paused():
+                self.best = self._weights_of_best()
         self.say(f"Training goes on after step {restored.step}.")
 
     def run(self) -> None:
@@ -124,6 +125,16 @@ class Training:
         model = self.prepared.engine.model_here()
         model.set_weights(self.best)
         return model
+
+    def _weights_of_best(self) -> list[np.ndarray]:
+        """Read into the model of this process: its architecture may have code of the user, which no file holds."""
+        kept = snapshot(self.values)
+        model = self.prepared.engine.model_here()
+        load_weights(model, self.out / MODEL)
+        found = model.get_weights()
+        for part, value in kept:
+            part.variable.assign(value)
+        return found
 
     def _ends_early(self) -> bool:
         """Whether training ends before its last epoch; `stopped` then says why."""
