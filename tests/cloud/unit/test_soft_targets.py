@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from edgeloop.cloud.train.distill.soft_labels import check_width
 from edgeloop.cloud.train.distill.targets import logits_of, soft_targets
 from edgeloop.errors import DataError
 
@@ -48,3 +49,12 @@ def test_answers_that_are_no_classes_are_refused(outputs, words):
 def test_teachers_of_different_classes_are_refused():
     with pytest.raises(DataError, match="know 2 and 3 classes"):
         soft_targets([np.zeros((1, 2)), np.zeros((1, 3))], 1)
+
+
+@pytest.mark.parametrize(("classes", "outputs"), [(10, 5), (2, 1), (1, 1)])
+def test_soft_targets_of_other_classes_than_the_student_tells_apart_are_refused(tmp_path, classes, outputs):
+    np.save(tmp_path / "targets.npy", np.zeros((3, classes), np.float32))
+    with pytest.raises(DataError, match=rf"shape \[3, {classes}\], and the student has {outputs} output"):
+        check_width(tmp_path / "targets.npy", outputs)
+    np.save(tmp_path / "fit.npy", np.zeros((3, 5), np.float32))
+    check_width(tmp_path / "fit.npy", 5)

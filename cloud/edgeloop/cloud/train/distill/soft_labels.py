@@ -39,6 +39,20 @@ def read_targets(path: Path, examples: Examples) -> np.ndarray:
     return targets
 
 
+def check_width(path: Path, outputs: int) -> None:
+    """Whether a student with so many outputs can learn the soft targets in a .npy file.
+
+    Raises:
+        DataError: They are of another number of classes.
+    """
+    shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    if outputs < 2 or shape[1:] != (outputs,):
+        raise DataError(
+            f"the soft targets have the shape {list(shape)}, and the student has {outputs} output{'s'[: outputs != 1]}",
+            advice="Give the student one output for each class of the teachers, two or more.",
+        )
+
+
 def with_soft_targets(examples: Examples, targets: np.ndarray) -> Examples:
     """The same examples, each label a pair (label, soft target [classes]).
 

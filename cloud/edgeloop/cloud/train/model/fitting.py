@@ -10,6 +10,7 @@ from edgeloop.cloud.input.examples import Examples, LabelKind
 from edgeloop.cloud.train.config.train_config import TrainConfig
 from edgeloop.cloud.train.data.training_data import training_and_validation, validation_batches
 from edgeloop.cloud.train.distill.objective import distillation_objective
+from edgeloop.cloud.train.distill.soft_labels import check_width
 from edgeloop.cloud.train.model.models import build_model
 from edgeloop.cloud.train.step.evaluation import evaluation_here
 from edgeloop.cloud.train.step.objective import Objective, gives_probabilities, make_objective, resolve_loss
@@ -24,12 +25,16 @@ def label_width(examples: Examples) -> int:
 
 
 def fitting_objective(config: TrainConfig, model: Any, examples: Examples) -> Objective:
-    """The loss of the config for this model and these examples. Raises as `resolve_loss`."""
+    """The loss of the config for this model and these examples. Raises as `resolve_loss` and `check_width`."""
+    outputs = int(model.outputs[0].shape[-1])
     classes = examples.class_count if examples.label_kind is LabelKind.CLASSES else None
-    loss = resolve_loss(config.loop.loss, classes, int(model.outputs[0].shape[-1]))
+    loss = resolve_loss(config.loop.loss, classes, outputs)
     logits = not gives_probabilities(model) if config.loop.from_logits is None else config.loop.from_logits
     objective = make_objective(loss, logits)
-    return objective if config.distill.targets is None else distillation_objective(objective, config.distill, logits)
+    if config.distill.targets is None:
+        return objective
+    check_width(config.distill.targets, outputs)
+    return distillation_objective(objective, config.distill, logits)
 
 
 def score_of(model: Any, config: TrainConfig) -> float:
