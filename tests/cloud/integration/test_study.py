@@ -12,7 +12,7 @@ from edgeloop.cloud.train.study.forecast import ForecastOptions, forecast_data
 from edgeloop.cloud.train.study.search import Method, SearchOptions, search
 from edgeloop.cloud.train.study.space import Between, Scale
 from edgeloop.cloud.train.trainer import train_run
-from edgeloop.errors import OptionsError
+from edgeloop.errors import OptionsError, WriteError
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("keras")
@@ -114,3 +114,13 @@ def test_a_search_whose_trials_all_fail_says_why(folder):
         search(
             partial(read_config, folder / "train.toml"), train_run, space, folder / "failed", SearchOptions(trials=1)
         )
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), WriteError("the disk is full", advice="-")], ids=repr)
+def test_what_is_no_fault_of_a_setting_ends_a_search_as_it_is(folder, tmp_path, error):
+    def train(config, out):
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        search(partial(read_config, folder / "train.toml"), train, {"loop.epochs": (1, 2)}, tmp_path)
+    assert raised.value is error

@@ -14,10 +14,11 @@ from typing import Any
 from edgeloop.cloud.train.config.train_config import TrainConfig
 from edgeloop.cloud.train.run.run_result import RunResult
 from edgeloop.cloud.train.study.space import Between, Space, Value
-from edgeloop.errors import EdgeloopError, OptionsError, one_line
+from edgeloop.errors import DataError, ModelError, OptionsError, TargetError, one_line
 from edgeloop.extras import need
 
 RUNS, OBJECTIVE = "trials", "validation_loss"
+SETTINGS_TO_BLAME = (OptionsError, DataError, ModelError, TargetError)
 CHANGE = "Change the values to try in the file of --space."
 
 
@@ -77,6 +78,7 @@ def search(
 
     Raises:
         OptionsError: A key or value that no training takes, or every trial failed.
+        Exception: What a training raised, unless its settings are to blame, which is the answer of that trial.
         MissingExtra: KerasTuner is not installed.
     """
     configure(changes({key: first_value(values) for key, values in space.items()}))  # an unknown key ends here
@@ -86,17 +88,23 @@ def search(
     def run_trial(trial: Any, **_: Any) -> dict[str, float]:
         try:
             run = train(configure(changes(trial.hyperparameters.values)), out / RUNS / trial.trial_id)
-        except EdgeloopError as e:  # a setting that does not train is an answer, not the end of the search
+        except SETTINGS_TO_BLAME as e:  # an answer, not the end of the search
             errors[trial.trial_id] = one_line(e)
             raise
+        except Exception as e:  # KerasTuner takes every other class for a failed trial
+            raise fatal() from e
         return {OBJECTIVE: run.best.validation_loss}
 
     tuner.run_trial = run_trial
+    fatal = need("keras_tuner", extra="cloud").errors.FatalError
     try:
         tuner.search(verbose=0)
     except RuntimeError as e:  # KerasTuner ends after three failures in a row
         reason = next(reversed(errors.values()), one_line(e))
         raise OptionsError(f"three trials in a row failed; the last one: {reason}", advice=CHANGE) from e
+    except fatal as e:
+        assert e.__cause__ is not None
+        raise e.__cause__ from None
     found = [_trial(trial, errors, out) for trial in tuner.oracle.trials.values()]
     ranked = sorted(found, key=lambda trial: (trial.loss is None, trial.loss or 0.0))
     if not ranked or ranked[0].loss is None:
