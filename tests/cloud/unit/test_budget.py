@@ -2,7 +2,8 @@
 
 import pytest
 
-from edgeloop.cloud.train.run.budget import BudgetConfig, reason_to_stop
+from edgeloop.cloud.train.cluster.cluster import Cluster, Role
+from edgeloop.cloud.train.run.budget import BudgetConfig, reason_to_stop, tasks_of
 from edgeloop.errors import OptionsError
 
 TASKS = {"chief": 1, "worker": 2, "ps": 2}
@@ -23,6 +24,12 @@ def test_every_task_costs_its_price_and_a_chief_what_a_worker_does():
     # 3.6 an hour is 0.001 a second: 110 s cost 0.11
     assert stop(budget) == ""
     assert "max-cost (0.11): 0.101 is spent" in stop(budget, seconds=101.0)
+
+
+def test_an_evaluator_costs_nothing():
+    addresses = {Role.WORKER: ("a:1", "b:1"), Role.EVALUATOR: ("c:1",)}
+    tasks = tasks_of(Cluster(addresses=addresses, role=Role.WORKER, index=0))
+    assert BudgetConfig(prices={"worker": 1.0}).price_per_hour(tasks) == 2.0
 
 
 def test_a_target_ends_the_training_that_reaches_it():
@@ -52,7 +59,8 @@ def test_a_curve_that_is_flat_ends_the_training_and_a_steep_one_does_not():
         ({"max_cost": float("nan"), "prices": {"worker": 1.0}}, "max-cost is nan"),
         ({"max_cost": 1.0}, "max-cost is given without prices"),
         ({"prices": {"ps": -1.0}}, "ps is -1"),
-        ({"prices": {"wroker": 1.0}}, "wroker is no task"),
+        ({"prices": {"wroker": 1.0}}, "unknown task wroker"),
+        ({"prices": {"evaluator": 1.0}}, "unknown task evaluator"),
         ({"min_gain": 1.0}, "min-gain is 1"),
     ],
     ids=lambda value: str(value)[:20],

@@ -14,6 +14,7 @@ from edgeloop.extras import need
 from edgeloop.quantities import above_zero
 
 HOUR_S = 3600.0
+PRICED = tuple(role.value for role in Role if role != Role.EVALUATOR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +43,10 @@ class BudgetConfig:
             if value is not None:
                 above_zero(value, f"[budget] {name.replace('_', '-')}")
         for task, price in self.prices.items():
-            if task not in {role.value for role in Role}:
+            if task not in PRICED:
                 raise OptionsError(
-                    f"[budget.prices] {task} is no task", advice=f"Tasks are {', '.join(role.value for role in Role)}."
+                    f"[budget.prices] has the unknown task {task}",
+                    advice=f"Use {', '.join(PRICED[:-1])} or {PRICED[-1]}.",
                 )
             above_zero(price, f"[budget.prices] {task}")
         if self.max_cost is not None and not self.prices:
@@ -74,10 +76,10 @@ class BudgetConfig:
 
 
 def tasks_of(cluster: Cluster | None) -> dict[str, int]:
-    """How many tasks of each type a training has."""
+    """How many tasks of each type a training has, without the evaluator."""
     if cluster is None:
         return {Role.WORKER.value: 1}
-    return {role.value: len(addresses) for role, addresses in cluster.addresses.items()}
+    return {role.value: len(found) for role, found in cluster.addresses.items() if role != Role.EVALUATOR}
 
 
 def agreed(cluster: Cluster | None, epoch: int, seconds: tuple[float, float], timeout_s: float) -> tuple[float, float]:
