@@ -13,14 +13,18 @@ def function_of(name: str) -> Callable[..., Any]:
     """What `package.module:function` names.
 
     Raises:
-        OptionsError: There is no such module or function.
+        OptionsError: There is no such module or function, or the module raises when it is imported.
     """
     module, _, function = name.partition(":")
+    if not module or not function:
+        missing = "function" if module else "module"
+        raise OptionsError(f"{name!r} names no {missing}", advice="Write package.module:function.")
     try:
         found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as e:
+    except Exception as e:  # whatever the code of the user raises
         raise OptionsError(
-            f"{name} cannot be imported ({one_line(e)})", advice="Write package.module:function, found on PYTHONPATH."
+            f"{name} cannot be imported ({type(e).__name__}: {one_line(e)})",
+            advice="Write package.module:function, found on PYTHONPATH, of a module that can be imported.",
         ) from e
     if not callable(found):
         raise OptionsError(
