@@ -134,6 +134,12 @@ class Checkpoints:
         if writing is not None:
             writing.result()
 
+    def newest_step(self) -> int:
+        """Steps before the newest complete checkpoint; 0: there is none."""
+        self.wait()
+        names = self.place.names()
+        return int(names[-1].removeprefix(PREFIX)) if names else 0
+
     def restore(self, values: Mapping[str, Any], *, partial: bool = False) -> Restored | None:
         """Give the values what the newest sound checkpoint holds; None: there is none yet.
 

@@ -47,12 +47,19 @@ def all_finite(variables: Mapping[str, Any]) -> bool:
     return all(bool(tf.reduce_all(tf.math.is_finite(one))) for one in floats)
 
 
-def not_finite(prepared: Prepared, what: str, good: int, step: int, out: Path) -> ModelError:
-    """`what` was found at `step`; the values are those of step `good`, from which on the steps are looked at."""
+def not_finite(prepared: Prepared, what: str, good: int, step: int, out: Path, best: bool) -> ModelError:
+    """`what` was found at `step`; the values are those of step `good`, from which on the steps are looked at.
+
+    Args:
+        good: 0: there is no checkpoint.
+        best: Whether there is a best epoch.
+    """
     origin = find_origin(prepared, good, step) if prepared.engine.repeatable else None
     place = f" at step {step} (epoch {(step - 1) // prepared.steps + 1})"
     began = "" if origin is None else f", and it began at step {origin.step} in {origin.what}"
-    kept = f" The state of step {good} and the model of the best epoch are kept in {out}." if good else ""
+    state = f"The state of step {good}"
+    states = f"{state} and the model of the best epoch are" if best else f"{state} is"
+    kept = f" {states} kept in {out}." if good else ""
     return ModelError(
         what + place + began,
         advice=f"Lower [optimizer] learning-rate, or set its options.clipnorm = 1.0, in a new run.{kept}",

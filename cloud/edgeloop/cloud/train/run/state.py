@@ -15,6 +15,7 @@ class State:
         done: Steps of the epoch that is under way; loss (their sum), seconds and waited_s are of these.
         spent_s: By the clock, of all attempts: validation and saving too.
         longest_s: The same of the longest epoch.
+        epoch_began_s: `spent_s` at the beginning of the epoch that is under way, or was last.
     """
 
     epoch: int = 0
@@ -26,6 +27,7 @@ class State:
     waited_s: float = 0.0
     spent_s: float = 0.0
     longest_s: float = 0.0
+    epoch_began_s: float = 0.0
 
     def epoch_done(self, best: bool, loss: float) -> State:
         """The state after one epoch more; `loss` is that of the validation data, `best` whether it is the lowest."""
@@ -36,5 +38,6 @@ class State:
             best_epoch=epoch if best else self.best_epoch,
             best_loss=loss if best else self.best_loss,
             spent_s=self.spent_s,
-            longest_s=self.longest_s,
+            longest_s=max(self.longest_s, self.spent_s - self.epoch_began_s),
+            epoch_began_s=self.epoch_began_s,
         )

@@ -25,6 +25,7 @@ from edgeloop.cloud.train.run.nonfinite import all_finite, host_copy, not_finite
 from edgeloop.cloud.train.run.run_folder import MODEL, RunFolder
 from edgeloop.cloud.train.run.state import State
 from edgeloop.cloud.train.step.optimizer import current_rate
+from edgeloop.cloud.train.strategies.strategies import Strategy
 from edgeloop.errors import ModelError
 from edgeloop.progress import Progress, Say
 
@@ -97,7 +98,8 @@ class Training:
         """
         while self.state.epoch < self.config.loop.epochs and not self._ends_early():
             self._read_clock()
-            before_s = self.state.spent_s
+            if not self.state.done:
+                self.state.epoch_began_s = self.state.spent_s
             record = self._epoch(self.state.epoch + 1)
             self.records.append(record)
             self.folder.append_metrics(asdict(record))
@@ -107,6 +109,7 @@ class Training:
                     model = self.prepared.engine.model_here()
                     self.best = model.get_weights()
                     self.folder.save_model(model)
+            self._read_clock()
             self.state = self.state.epoch_done(better, record.validation_loss)
             self._save()
             self.say(epoch_line(record, self.config.loop.epochs, self.prepared.objective.metric))
@@ -114,7 +117,7 @@ class Training:
                 with self.paused():
                     callback(record, self.prepared.model)
             self._read_clock()
-            self.state.longest_s = max(self.state.longest_s, self.state.spent_s - before_s)
+            self.state.longest_s = max(self.state.longest_s, self.state.spent_s - self.state.epoch_began_s)
 
     def paused(self) -> AbstractContextManager[None]:
         """A block that takes no step: whoever supervises the training waits `pause_timeout_s` for it."""
@@ -216,15 +219,17 @@ class Training:
             raise KeyboardInterrupt
 
     def _not_finite(self, what: str, step: int) -> ModelError:
-        """`what` was found at `step`. The last good values are put back, and the steps since are looked at."""
+        """`what` was found at `step`. Steps that repeat are looked at, from the last good values on."""
         with self.paused():
             good = 0
             if self.begin:
                 put_back(self.values, self.begin)
-            else:
+            elif self.prepared.engine.repeatable:
                 restored = self.checkpoints.restore(self.values)
                 good = restored.step if restored else 0
-            return not_finite(self.prepared, what, good, step, self.out)
+            else:
+                good = self.checkpoints.newest_step()
+            return not_finite(self.prepared, what, good, step, self.out, self.state.best_epoch > 0)
 
     def _read_clock(self) -> None:
         now = time.monotonic()
@@ -233,7 +238,7 @@ class Training:
     def _save(self) -> None:
         self._read_clock()
         self.prepared.engine.collect()
-        if self.prepared.engine.repeatable and not all_finite(self.values):
+        if self.prepared.choice.strategy != Strategy.PARAMETER_SERVER and not all_finite(self.values):
             raise self._not_finite("a weight is not finite", self.step)
         self.begin = {}
         with self.paused():

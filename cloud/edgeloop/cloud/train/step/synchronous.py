@@ -20,11 +20,12 @@ from edgeloop.cloud.train.step.step import gradient_step, traced_steps
 class Synchronous:
     """See `Engine`."""
 
-    repeatable = True
     plan: tuple[str, ...] = ()
 
     def __init__(self, setup: Setup) -> None:
         self.setup, config = setup, setup.config
+        # several workers may not put the same state back, and steps of which they take unlike numbers hang
+        self.repeatable = setup.place.workers == 1
         replica = gradient_step(setup.model, setup.optimizer, setup.objective, config.memory, setup.batch)
         self._step = traced_steps(setup.strategy, replica, config.loop.steps_per_call, host_clock(config))
         self._evaluate = evaluation(setup.strategy, setup.model, setup.objective)
