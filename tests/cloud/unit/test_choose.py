@@ -4,11 +4,11 @@ import pytest
 
 from edgeloop.cloud.train.strategies.choose import (
     RULES,
-    Bound,
     Gradients,
     Links,
     ModelSize,
     Situation,
+    StepBound,
     Workers,
     choose,
 )
@@ -19,7 +19,7 @@ CASES = [
     (Situation(accelerators=1), Strategy.ONE_DEVICE, "one device"),
     (Situation(accelerators=4), Strategy.MIRRORED, "fast links"),
     (Situation(accelerators=4, links=Links.SLOW), Strategy.CENTRAL_STORAGE, "slow links"),
-    (Situation(accelerators=4, bound=Bound.INPUT), Strategy.ONE_DEVICE, "waits for its input"),
+    (Situation(accelerators=4, bound=StepBound.INPUT), Strategy.ONE_DEVICE, "waits for its input"),
     (Situation(devices=2, model_size=ModelSize.TOO_LARGE), Strategy.PIPELINE, "holds a part of it"),
     (Situation(model_size=ModelSize.TOO_LARGE), Strategy.ONE_DEVICE, "no second one to divide it"),
     (Situation(devices=2), Strategy.MIRRORED, "split into several"),
@@ -31,7 +31,7 @@ CASES = [
     (Situation(hosts=2, parameter_servers=2, workers=Workers.UNRELIABLE), Strategy.PARAMETER_SERVER, "unreliable"),
     (Situation(hosts=2, parameter_servers=2, workers=Workers.LOW_POWERED), Strategy.PARAMETER_SERVER, "slowest"),
     (
-        Situation(hosts=2, parameter_servers=2, links=Links.SLOW, bound=Bound.INPUT),
+        Situation(hosts=2, parameter_servers=2, links=Links.SLOW, bound=StepBound.INPUT),
         Strategy.PARAMETER_SERVER,
         "hide both",
     ),

@@ -59,7 +59,10 @@ def test_a_text_is_short_for_the_first_key_of_its_table(write):
         (SMALL + "batch = 'many'\n", "pipeline: batch is 'many'. It must be a whole number"),
         ("[model]\n", "data is missing"),
         (SMALL + "batch = 10\n[memory]\naccumulate = 4\n", "batch is 10, which 4 equal parts cannot make up"),
-        (SMALL + "[strategy]\nname = 'mirrored'\nstages = 2\n", "stages and replicas are of the strategy pipeline"),
+        (
+            SMALL + "[strategy]\nname = 'mirrored'\nstages = 2\n",
+            "replicas and micro-batches are of the strategy pipeline",
+        ),
         (SMALL + "[strategy]\nstages = 1\n", "stages is 1. It must be 2 or more"),
         (SMALL + "[loop]\nepochs = 0\n", "epochs is 0. It must be 1 or more"),
         (SMALL + "[optimizer]\nlearning-rate = -1.0\n", "learning-rate is -1. It must be a number above 0"),

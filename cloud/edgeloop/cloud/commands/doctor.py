@@ -19,7 +19,8 @@ from edgeloop.cloud.train.config.train_config import TrainConfig
 from edgeloop.cloud.train.config.write_config import to_toml
 from edgeloop.cloud.train.prepare import Prepared, prepare
 from edgeloop.cloud.train.step.loop import distributed, never, untold
-from edgeloop.errors import ModelError
+from edgeloop.cloud.train.strategies.strategies import CLUSTERED
+from edgeloop.errors import ModelError, OptionsError
 from edgeloop.quantities import above_zero
 from edgeloop.result import CommandResult, Table
 
@@ -50,9 +51,14 @@ def examine(config: TrainConfig, timeout_s: float, progress: Any) -> tuple[Diagn
     """The diagnosis of a training with its own step; caches are filled by the doctor, so that it can do without.
 
     Raises:
-        OptionsError: The strategy is of several hosts.
+        OptionsError: The strategy is of several processes.
         ModelError: The loss is not finite after some steps.
     """
+    if config.strategy.name in CLUSTERED:
+        raise OptionsError(
+            f"edgeloop doctor measures one process, and the strategy {config.strategy.name.value} needs several",
+            advice="Measure the input and the step of one worker: add --set strategy.name=one-device.",
+        )
     plain = replace(config, pipeline=replace(config.pipeline, cache=Cache.NONE, cache_folder=None))
     prepared = prepare(plain)
     began = time.monotonic()

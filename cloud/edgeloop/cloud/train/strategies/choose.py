@@ -25,8 +25,8 @@ class Workers(enum.StrEnum):
     LOW_POWERED = "low-powered"  # or of different speeds: the slowest would set the pace
 
 
-class Bound(enum.StrEnum):
-    """What a step waits for, as `edgeloop doctor` measures it."""
+class StepBound(enum.StrEnum):
+    """What a step waits for, as `edgeloop train` says at its end."""
 
     UNKNOWN = "unknown"
     INPUT = "input"
@@ -65,7 +65,7 @@ class Situation:
     parameter_servers: int = 0
     links: Links = Links.FAST
     workers: Workers = Workers.RELIABLE
-    bound: Bound = Bound.UNKNOWN
+    bound: StepBound = StepBound.UNKNOWN
     gradients: Gradients = Gradients.DENSE
     model_size: ModelSize = ModelSize.FITS
 
@@ -84,7 +84,7 @@ class Choice(NamedTuple):
 
 
 RULES = (
-    Rule(Strategy.TPU, lambda s: s.tpu, "A TPU was named or found, so its own strategy trains on its cores."),
+    Rule(Strategy.TPU, lambda s: s.tpu, "A TPU was named, so its own strategy trains on its cores."),
     Rule(
         Strategy.PARAMETER_SERVER,
         lambda s: s.parameter_servers > 0 and s.workers == Workers.UNRELIABLE,
@@ -102,7 +102,7 @@ RULES = (
     ),
     Rule(
         Strategy.PARAMETER_SERVER,
-        lambda s: s.parameter_servers > 0 and s.links == Links.SLOW and s.bound == Bound.INPUT,
+        lambda s: s.parameter_servers > 0 and s.links == Links.SLOW and s.bound == StepBound.INPUT,
         "The links are slow and the workers wait for their input, so asynchronous steps hide both.",
     ),
     Rule(
@@ -138,7 +138,7 @@ RULES = (
     ),
     Rule(
         Strategy.ONE_DEVICE,
-        lambda s: s.accelerators > 1 and s.bound == Bound.INPUT,
+        lambda s: s.accelerators > 1 and s.bound == StepBound.INPUT,
         "The training waits for its input, so a second GPU would wait too. See edgeloop doctor.",
     ),
     Rule(

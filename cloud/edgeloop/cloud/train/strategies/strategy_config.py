@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeloop.cloud.train.strategies.choose import Bound, Gradients, Links, ModelSize, Workers
+from edgeloop.cloud.train.strategies.choose import Gradients, Links, ModelSize, StepBound, Workers
 from edgeloop.cloud.train.strategies.strategies import Strategy
 from edgeloop.errors import OptionsError
 from edgeloop.quantities import above_zero, at_least
 
+MICRO_BATCHES = 8
 FIRST_STEP_TIMEOUT_S = 600.0  # at least
 
 
@@ -26,7 +27,7 @@ class StrategyConfig:
         workers: What the hosts are like.
         gradients: How much of the weights a step changes.
         model_size: Whether one device has the memory for the model.
-        bound: What a step waits for, as edgeloop doctor says.
+        bound: What a step waits for, as edgeloop train says at its end.
         start_timeout_s: For the other tasks of TF_CONFIG to start.
         heartbeat_s: A worker that sends no sign of life for so long is lost (multi-worker-mirrored).
         hang_timeout_s: Without a finished step or batch of validation for so long, the training counts as lost.
@@ -35,7 +36,7 @@ class StrategyConfig:
 
     name: Strategy = Strategy.AUTO
     stages: int | None = None
-    micro_batches: int = 8
+    micro_batches: int = MICRO_BATCHES
     replicas: int = 1
     virtual_cpus: int = 1
     tpu: str = ""
@@ -43,7 +44,7 @@ class StrategyConfig:
     workers: Workers = Workers.RELIABLE
     gradients: Gradients = Gradients.DENSE
     model_size: ModelSize = ModelSize.FITS
-    bound: Bound = Bound.UNKNOWN
+    bound: StepBound = StepBound.UNKNOWN
     start_timeout_s: float = 120.0
     heartbeat_s: float = 10.0
     hang_timeout_s: float = 300.0
@@ -54,11 +55,8 @@ class StrategyConfig:
             at_least(getattr(self, name), 1, f"[strategy] {name.replace('_', '-')}")
         if self.stages is not None:
             at_least(self.stages, 2, "[strategy] stages")
-        if self.name not in (Strategy.AUTO, Strategy.PIPELINE) and (self.stages is not None or self.replicas > 1):
-            raise OptionsError(
-                f"[strategy] stages and replicas are of the strategy pipeline, and name is {self.name.value}",
-                advice="Leave them out: the other strategies have a replica on each device.",
-            )
+        if self.name != Strategy.AUTO:
+            check_pipeline_keys(self, self.name)
         at_least(self.virtual_cpus, 1, "[strategy] virtual-cpus")
         for name in ("start_timeout_s", "heartbeat_s", "hang_timeout_s", "pause_timeout_s"):
             above_zero(getattr(self, name), f"[strategy] {name.replace('_', '-')}")
@@ -67,3 +65,17 @@ class StrategyConfig:
     def first_step_timeout_s(self) -> float:
         """As `hang_timeout_s`, before the first step, which takes longer: TensorFlow traces and compiles it."""
         return max(FIRST_STEP_TIMEOUT_S, 2 * self.hang_timeout_s)
+
+
+def check_pipeline_keys(config: StrategyConfig, chosen: Strategy) -> None:
+    """Whether the strategy that trains takes the keys of a pipeline that are given.
+
+    Raises:
+        OptionsError: Some are given, and it is another one.
+    """
+    given = config.stages is not None or config.replicas > 1 or config.micro_batches != MICRO_BATCHES
+    if given and chosen != Strategy.PIPELINE:
+        raise OptionsError(
+            f"[strategy] stages, replicas and micro-batches are of the strategy pipeline, and this is {chosen.value}",
+            advice='Leave them out, or set [strategy] name = "pipeline".',
+        )

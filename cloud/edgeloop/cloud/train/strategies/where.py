@@ -6,11 +6,15 @@ from edgeloop.cloud.train.cluster.cluster import Cluster
 from edgeloop.cloud.train.strategies.choose import Choice, Situation, choose
 from edgeloop.cloud.train.strategies.place import Place, local_devices, use_virtual_cpus
 from edgeloop.cloud.train.strategies.strategies import Strategy
-from edgeloop.cloud.train.strategies.strategy_config import StrategyConfig
+from edgeloop.cloud.train.strategies.strategy_config import StrategyConfig, check_pipeline_keys
 
 
 def where(config: StrategyConfig, cluster: Cluster | None) -> tuple[Choice, Place]:
-    """The strategy that is named, or that the rules choose, and the devices it gets."""
+    """The strategy that is named, or that the rules choose, and the devices it gets.
+
+    Raises:
+        OptionsError: The rules choose a strategy that does not take the keys of [strategy] that are given.
+    """
     if config.virtual_cpus > 1:
         use_virtual_cpus(config.virtual_cpus)
     if cluster is not None and (cluster.workers > 1 or cluster.parameter_servers):
@@ -38,4 +42,6 @@ def where(config: StrategyConfig, cluster: Cluster | None) -> tuple[Choice, Plac
         bound=config.bound,
         model_size=config.model_size,
     )
-    return choose(situation), place
+    choice = choose(situation)
+    check_pipeline_keys(config, choice.strategy)
+    return choice, place
