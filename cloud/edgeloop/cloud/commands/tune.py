@@ -69,11 +69,11 @@ def search(
             for t in found
         ]
     }
-    again = " ".join(f"--set {shlex.quote(change)}" for change in setting_texts(best.changes))
+    again = " ".join(f"--set {shlex.quote(change)}" for change in [*(changes or ()), *setting_texts(best.changes)])
     return CommandResult(
         document,
         [Table("trials, the best first", ("trial", *names, "validation loss", "run"), rows)],
-        [f"Train with the best values: edgeloop train {training} {again}"],
+        [f"Train with the best values: edgeloop train {shlex.quote(str(training))} -o DIR {again}"],
     )
 
 

@@ -11,6 +11,7 @@ from edgeloop.cloud.input.examples import Examples, LabelKind
 from edgeloop.cloud.input.options import DataOptions
 from edgeloop.cloud.input.readers import open_examples
 from edgeloop.cloud.train.config.write_config import quoted
+from edgeloop.cloud.train.strategies.strategies import Strategy
 from edgeloop.errors import DataError, WriteError
 
 IMAGE_SIZE = (96, 96)  # of images whose sizes differ
@@ -46,7 +47,7 @@ loss = "auto"                 # {loss}
 seed = 0                      # the same file gives the same weights on one device
 
 [strategy]
-name = "auto"                 # or one-device, mirrored, central-storage, multi-worker-mirrored, parameter-server, tpu
+name = "auto"                 # or {strategies}
 
 [memory]
 accumulate = 1                # compute a batch in so many parts
@@ -84,6 +85,7 @@ def write_starter(data: Path, file: Path) -> str:
         cache='"memory"' if image else '"none"',
         model=quoted("MobileNetV2" if large else "small-cnn" if image else "mlp"),
         others="mcmahan-cnn, any class of keras.applications, a .keras file, package.module:function",
+        strategies=", ".join(one.value for one in Strategy if one != Strategy.AUTO),
         loss="sparse-categorical-crossentropy here" if classify else "mean-squared-error here",
     )
     write_file(file, text.encode())
