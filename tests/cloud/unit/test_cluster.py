@@ -40,8 +40,8 @@ def test_an_index_may_be_a_text_and_a_chief_may_be_called_master():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is no JSON"),
-        ("[]", "no JSON object"),
+        ("{", "is not valid JSON"),
+        ("[]", "is not a JSON object"),
         (config({"wroker": TWO}), "type 'wroker'. Did you mean worker"),
         (config({"worker": []}), "lists no addresses for worker"),
         (config({"worker": ["a"]}), "address 'a' for worker. It must be host:port"),

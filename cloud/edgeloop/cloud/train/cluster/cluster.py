@@ -76,7 +76,7 @@ def read_cluster(text: str | None = None) -> Cluster | None:
         text: The value of TF_CONFIG. None: that of the environment.
 
     Raises:
-        OptionsError: It is no JSON, or contradicts itself; what contradicts what is named.
+        OptionsError: It is not valid JSON, or contradicts itself; what contradicts what is named.
     """
     text = os.environ.get(TF_CONFIG, "") if text is None else text
     if not text.strip():
@@ -84,9 +84,9 @@ def read_cluster(text: str | None = None) -> Cluster | None:
     try:
         given = json.loads(text)
     except ValueError as e:
-        raise OptionsError(f"TF_CONFIG is no JSON: {e}", advice=ADVICE) from e
+        raise OptionsError(f"TF_CONFIG is not valid JSON: {e}", advice=ADVICE) from e
     if not isinstance(given, dict):
-        raise OptionsError(f"TF_CONFIG is {text[:80]!r}, no JSON object", advice=ADVICE)
+        raise OptionsError(f"TF_CONFIG is {text[:80]!r}, which is not a JSON object", advice=ADVICE)
     if not given.get("cluster"):
         return None  # Vertex AI sets it so for one machine
     addresses = _addresses(given["cluster"])
@@ -97,7 +97,7 @@ def read_cluster(text: str | None = None) -> Cluster | None:
 
 def _addresses(given: Any) -> dict[Role, tuple[str, ...]]:
     if not isinstance(given, dict):
-        raise OptionsError("TF_CONFIG's cluster is no JSON object", advice=ADVICE)
+        raise OptionsError("TF_CONFIG's cluster is not a JSON object", advice=ADVICE)
     found: dict[Role, tuple[str, ...]] = {}
     for name, listed in given.items():
         role = _role(name, "cluster")

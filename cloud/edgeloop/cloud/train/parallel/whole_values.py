@@ -1,4 +1,4 @@
-"""Which variable of a model and its optimizer each variable of its stages stands for.
+"""Which variable of a model and its optimizer each variable of its parts (stages, split tensors) stands for.
 
 A checkpoint holds the values of the whole, so that it does not depend on where the model was cut, which measured times
 decide: a training goes on with other cuts, another number of stages, or none.
@@ -37,7 +37,7 @@ def slot_pairs(whole: Any, part: Any, own: Sequence[int]) -> list[tuple[Any, Any
     alone, alone_in_part = _for_all(whole, lists), _for_all(part, parts)
     if lists.keys() != parts.keys() or len(alone) != len(alone_in_part):
         raise OptionsError(
-            f"the optimizer {type(whole).__name__} keeps a state that stages cannot share",
+            f"the optimizer {type(whole).__name__} keeps a state that cannot be divided over devices",
             advice="Choose adam or sgd, or another strategy.",
         )
     pairs = [(lists[name][place], found[k]) for name, found in parts.items() for k, place in enumerate(own)]

@@ -1,4 +1,4 @@
-"""The synchronous loop: epochs of traced steps, and who hands the batches to which device."""
+"""The synchronous loop: traced steps one after the other, and how their batches come to the devices of a strategy."""
 
 from __future__ import annotations
 

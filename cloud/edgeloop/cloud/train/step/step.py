@@ -1,4 +1,4 @@
-"""ONE training step under `strategy.run`, for every synchronous strategy, and the evaluation beside it.
+"""One training step under `strategy.run`, for every synchronous strategy.
 
 The step is our own because `fit` of Keras 3 fails under MultiWorkerMirrored and ParameterServer (TensorFlow 2.21).
 """

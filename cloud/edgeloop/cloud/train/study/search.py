@@ -16,6 +16,7 @@ from edgeloop.cloud.train.run.run_result import RunResult
 from edgeloop.cloud.train.study.space import Between, Space, Value
 from edgeloop.errors import DataError, ModelError, OptionsError, TargetError, one_line
 from edgeloop.extras import need
+from edgeloop.quantities import at_least
 
 RUNS, OBJECTIVE = "trials", "validation_loss"
 SETTINGS_TO_BLAME = (OptionsError, DataError, ModelError, TargetError)
@@ -41,8 +42,7 @@ class SearchOptions:
     method: Method = Method.BAYESIAN
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise OptionsError(f"--trials is {self.trials}", advice="It must be 1 or more.")
+        at_least(self.trials, 1, "--trials")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
