@@ -1,6 +1,6 @@
-"""What the training loop of cloud/ costs beside Keras's `fit` and a bare `tf.distribute` loop; what a kill costs.
+"""What the training loop of cloud/ costs beside Keras's `fit` and a bare `tf.distribute` loop.
 
-    python benchmarks/cloud_train.py [--only loop,fit,scaling,kills]      writes benchmarks/results.json
+    python benchmarks/cloud_train.py [--only loop,fit,scaling]      writes benchmarks/results.json
 
 A small CNN (two strided convolutions, two dense layers) on 28x28 images that lie in memory, batch 64, SGD; the raw
 loops and `fit` read the very dataset that edgeloop's loop reads. One thread for operations, one more for the input. In
@@ -13,7 +13,6 @@ loop      one step a call, and 8 (the default) and 32, over `strategy.run` writt
 fit       the same over `fit` of Keras with as many steps a call: one epoch of 544 steps less one of 32, so that neither
           side's start counts
 scaling   examples/s of two workers over twice those of one, a core each, beside the same of a loop written by hand
-kills     a worker of two is killed with SIGKILL at random steps: how many steps each kill lost
 """
 
 from __future__ import annotations
@@ -22,15 +21,12 @@ import argparse
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +40,6 @@ LOOP_STEPS, LOOP_ROUNDS = 96, 15
 FIT_STEPS, FIT_ROUNDS = 512, 11
 SCALING_STEPS, SCALING_ROUNDS = 64, 15
 FIRST_STEPS = 32
-KILLS, TRAININGS, INTERVAL, STEPS_BETWEEN = 20, 4, 20, 60
 TIMEOUT_S = 300.0
 Block = Callable[[int], tuple[float, float]]  # steps -> (elapsed s, processor s)
 
@@ -359,82 +354,10 @@ def scaling(data: Path) -> dict[str, Any]:
     }
 
 
-# Kills
-
-
-class Killer:
-    """Tells a server's tasks apart and kills one of them once the first has come to a step."""
-
-    def __init__(self, server: Any, points: Sequence[int]) -> None:
-        self.server, self.start, self.signal = server, server.start, server.signal
-        self.points, self.killed = list(points), 0
-
-    def poll(self) -> Mapping[str, Any]:
-        states = self.server.poll()
-        if self.points and all(state.code is None and state.step >= self.points[0] for state in states.values()):
-            os.kill(states[f"worker {self.killed % len(states)}"].pid, signal.SIGKILL)
-            self.points.pop(0)
-            self.killed += 1
-        return states
-
-
-def kills(data: Path) -> dict[str, Any]:
-    """Trainings of two workers, each killed several times, and what each kill lost."""
-    from edgeloop.cloud.train.checkpoints.checkpoints import CheckpointOptions
-    from edgeloop.cloud.train.cluster.launching import FRAMEWORKS, fork_server, parse_tasks
-    from edgeloop.cloud.train.cluster.losses import SupervisionOptions
-    from edgeloop.cloud.train.cluster.supervise import Supervisor
-    from edgeloop.cloud.train.config.write_config import to_toml
-    from edgeloop.progress import silent
-
-    each = KILLS // TRAININGS
-    steps = EXAMPLES * 99 // 100 // (2 * BATCH)
-    epochs = -(-(each + 1) * STEPS_BETWEEN // steps)
-    start = config(data, per_call=1)
-    start = replace(
-        start,
-        loop=replace(start.loop, epochs=epochs, patience=0),
-        checkpoints=CheckpointOptions(every_steps=INTERVAL),
-    )
-    rng = np.random.default_rng(13)
-    lost: list[int] = []
-    module = "edgeloop.cloud.train.cluster.task"
-    with tempfile.TemporaryDirectory() as folder, fork_server("", {}, Path(folder), (*FRAMEWORKS, module)) as server:
-        for number in range(TRAININGS):
-            out = Path(folder) / f"run-{number}"
-            points = [k * STEPS_BETWEEN + int(rng.integers(5, STEPS_BETWEEN - 5)) for k in range(each)]
-            arguments = {"config": to_toml(start), "out": str(out), "resume": False}
-            killer = Killer(server.running(f"{module}:run_task", arguments, out / "tasks"), points)
-            said: list[str] = []
-            options = SupervisionOptions(restarts=each, wait_s=0.05)
-            Supervisor(killer, parse_tasks("2"), options, said.append, silent).run()
-            found = _lost_steps(said)
-            assert len(found) == killer.killed == each, said
-            lost += found
-    return {
-        "kills": len(lost),
-        "checkpoint_interval_steps": INTERVAL,
-        "lost_steps": {"p50": float(np.median(lost)), "max": max(lost)},
-        "at_most_one_interval": sum(steps <= INTERVAL for steps in lost),
-    }
-
-
-def _lost_steps(said: Sequence[str]) -> list[int]:
-    """What each kill lost; where it came before the first checkpoint, the training began anew."""
-    lost: list[int] = []
-    for line in said:
-        if line.startswith("Lost"):
-            lost.append(int(line.partition("at step ")[2].partition(".")[0]))
-        elif line.startswith("Training goes on after"):
-            lost[-1] -= int(line.split()[-1][:-1])
-    return lost
-
-
 SECTIONS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "loop": loop,
     "fit": beside_fit,
     "scaling": scaling,
-    "kills": kills,
 }
 
 
@@ -448,6 +371,15 @@ def main() -> None:
     if given.child:
         child_worker(given.child[0], Path(given.child[1]))
         return
+    names = given.only.split(",")
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        parser.error(f"--only has the unknown section {unknown[0]!r}. Use {', '.join(SECTIONS)}.")
+    measure({name: SECTIONS[name] for name in names})
+
+
+def measure(sections: Mapping[str, Callable[[Path], dict[str, Any]]]) -> None:
+    """Measure these, write them into results.json and print them."""
     from importlib.metadata import version
 
     from edgeloop.leftovers import temporary_folder
@@ -461,9 +393,9 @@ def main() -> None:
     }
     with temporary_folder() as folder:
         data = write_data(Path(folder))
-        for name in given.only.split(","):
+        for name, section in sections.items():
             busy = os.getloadavg()[0]
-            found[name] = {**SECTIONS[name](data), "load_before": round(busy, 1)}
+            found[name] = {**section(data), "load_before": round(busy, 1)}
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     results["cloud_train"] = {**results.get("cloud_train", {}), **found}
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
