@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,22 @@ def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{images.name} has {len(x)} images and {labels.name} has {len(y)} labels, expected equal numbers",
             advice="Fetch both again.",
         )
+    return x, y
+
+
+def read_pairs(folder: Path, images: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of these files of `folder` end to end, as `read_pair`.
+
+    Raises:
+        DataError: As `read_pair`, or images of several sizes.
+    """
+    pairs = [read_pair(file) for file in images]
+    sizes = {x.shape[1:] for x, _ in pairs}
+    if len(sizes) > 1:
+        raise DataError(
+            f"{folder} holds images of sizes {sorted(sizes)}, expected one size", advice="Use a folder for each size."
+        )
+    x, y = (np.concatenate(column) if len(pairs) > 1 else column[0] for column in zip(*pairs))
     return x, y
 
 

@@ -11,7 +11,7 @@ from edgeloop.demo.files import write_npz
 from edgeloop.errors import DataError
 from edgeloop.extras import need
 from edgeloop.federated.simulation.partition import by_dirichlet
-from edgeloop.idx import read_pair
+from edgeloop.idx import read_pairs
 
 IMAGES, LABELS = "images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"
 TEST, CLOUD = 0.2, 0.1  # the rest stays on the devices
@@ -97,11 +97,5 @@ def _idx_folder(folder: Path) -> Dataset:
     files = sorted(folder.glob(f"*{IMAGES}"))
     if not files:
         raise DataError(f"{folder} has no *{IMAGES} file", advice="Put MNIST-style .idx.gz files there.")
-    parts = [read_pair(file) for file in files]
-    sizes = {x.shape[1:] for x, _ in parts}
-    if len(sizes) > 1:
-        raise DataError(
-            f"{folder} holds images of sizes {sorted(sizes)}, expected one size", advice="Use a folder for each size."
-        )
-    x, y = (np.concatenate(column) for column in zip(*parts, strict=True))
+    x, y = read_pairs(folder, files)
     return Dataset(name=folder.name, x=(x / np.float32(255))[..., None], y=y.astype(np.int32))

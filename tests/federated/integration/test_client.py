@@ -22,7 +22,7 @@ from edgeloop.runtime.agent.trainer import Trainer
 from edgeloop.federated.device.client_app import app
 TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
 model = Path(sys.argv[1]).read_bytes()
-how = {"epochs": 1, "lr": 0.1, "lr_decay": 1.0, "seed": 0, "server-round": 1}
+how = {"epochs": 1, "lr": 0.1, "seed": 0, "server-round": 1}
 config = {"model": model, "sha256": hashlib.sha256(model).hexdigest(), **how}
 arrays = {name: Array(array) for name, array in Trainer(model).get_weights().items()}
 content = RecordDict({"arrays": ArrayRecord(arrays), "config": ConfigRecord(config)})
@@ -68,7 +68,9 @@ print(json.dumps([list(reply.content), dict(reply.content["error"])]))
     records, error = json.loads(done.stdout.splitlines()[-1])
     assert records == ["error"] and error["device"] == "3"
     said = json.loads(error["error"])
-    assert (said["type"], said["exit_code"], said["advice"]) == ("IntegrityError", 9, "Run the round again.")
+    assert (said["type"], said["exit_code"]) == ("IntegrityError", 9)
+    assert said["found"] == "it failed, and the device tells the reason to its owner alone"
+    assert "edgeloop: train failed: the model arrived with sha256" in done.stderr
 
 
 def test_the_device_environment_has_no_tensorflow(device_python):

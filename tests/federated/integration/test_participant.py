@@ -38,14 +38,15 @@ def ask(tmp_path, monkeypatch):
         monkeypatch.setattr(TaskIdentity, name, 1)
     np.savez(tmp_path / "d.npz", x=X, y=Y)
 
-    def asked(kind, weights=None, keep_local=(), participant=None, **config):
-        options = DeviceOptions(str(tmp_path / "d.npz"), str(tmp_path / "state"), 5, keep_local)
+    def asked(kind, weights=None, keep_local=(), participant=None, tell_details=False, **config):
+        state = str(tmp_path / "state")
+        options = DeviceOptions(str(tmp_path / "d.npz"), state, 5, keep_local, tell_details=tell_details)
         content = RecordDict({"config": ConfigRecord({"lr": 0.1, "epochs": 2, "seed": 0, "server-round": 1, **config})})
         if weights is not None:
             content["arrays"] = ArrayRecord({name: Array(array) for name, array in weights.items()})
         message = Message(content, dst_node_id=1, message_type=kind)
         message.metadata.__dict__["_message_id"] = "1"
-        return (participant or Participant(options)).answer(message).content
+        return (participant or Participant(options, print)).answer(message).content
 
     return asked
 
@@ -109,9 +110,17 @@ def test_a_device_tells_its_class_and_nothing_of_its_data(ask):
     assert told["cores"] >= 1 and told["runtime"] in {"litert", "tflite-runtime"} and told["device"] == "5"
 
 
-def test_data_that_do_not_fit_the_model_are_named(ask, model, tmp_path):
+def test_data_that_do_not_fit_the_model_are_named_to_the_owner_alone(ask, model, tmp_path):
     np.savez(tmp_path / "d.npz", x=X[:, :4], y=Y)
-    error = dict(ask("train", Trainer(model).get_weights(), model=model, sha256=digest_of(model))["error"])
+    weights, how = Trainer(model).get_weights(), {"model": model, "sha256": digest_of(model)}
+    heard = []
+    participant = Participant(DeviceOptions(str(tmp_path / "d.npz"), str(tmp_path / "state"), 5), heard.append)
+    for _ in range(2):  # the same again is not said again
+        error = dict(ask("train", weights, participant=participant, **how)["error"])
     said = json.loads(error["error"])
-    assert said["exit_code"] == 10 and f"{tmp_path}/d.npz: features has samples of shape [4]" in said["found"]
-    assert "lacks" not in error
+    assert (said["type"], said["exit_code"], "lacks" in error) == ("DataError", 10, False)
+    assert str(tmp_path) not in str(error) and "shape" not in str(error), "the text stays on the device"
+    detail = f"{tmp_path}/d.npz: features has samples of shape [4]"
+    assert len(heard) == 1 and heard[0].startswith(f"train failed: {detail}")
+    told = json.loads(dict(ask("train", weights, tell_details=True, **how)["error"])["error"])
+    assert detail in told["found"], "a server on the same machine hears it"

@@ -1,13 +1,13 @@
 """What a device keeps: models by their hash, its personal layers; and what it says of itself."""
 
 import os
-import platform
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgeloop.bundle import MANIFEST, FileEntry, Manifest, Weight
-from edgeloop.errors import IntegrityError, ModelError, OptionsError
+from edgeloop.bundle import MANIFEST, SIGNATURE, FileEntry, Manifest, Weight
+from edgeloop.errors import DataError, IntegrityError, ModelError, OptionsError
 from edgeloop.federated.device import models
 from edgeloop.federated.device.device_class import power
 from edgeloop.federated.device.models import MODEL, ModelStore
@@ -57,18 +57,37 @@ def test_the_folder_is_bounded_and_the_oldest_goes_first(tmp_path):
 
 def test_a_signed_manifest_has_to_list_the_model(tmp_path, monkeypatch):
     verified = []
-    monkeypatch.setattr(models, "verify", lambda signers, folder, data: verified.append((signers, folder, data)))
+
+    def played(signers, folder, data):
+        verified.append((signers, Path(folder, SIGNATURE).read_bytes(), data))
+
+    monkeypatch.setattr(models, "verify", played)
     store, sha256 = ModelStore(str(tmp_path), signers="/signers"), digest_of(b"model")
     with pytest.raises(IntegrityError, match="without a signed manifest"):
         store.take(sha256, {MODEL: b"model"})
     with pytest.raises(IntegrityError, match="does not list the model"):
-        store.take(sha256, {MODEL: b"model", MANIFEST: manifest(b"another").to_bytes()})
+        store.take(sha256, {MODEL: b"model", MANIFEST: manifest(b"another").to_bytes(), SIGNATURE: b"signed"})
+    assert list(tmp_path.iterdir()) == [], "what is refused is not stored"
     good = manifest(b"another", b"model").to_bytes()
-    _, found = store.take(sha256, {MODEL: b"model", MANIFEST: good})
+    _, found = store.take(sha256, {MODEL: b"model", MANIFEST: good, SIGNATURE: b"signed"})
     assert found.name == "m"
-    assert verified[-1] == ("/signers", str(tmp_path / sha256), good)
+    assert verified[-1] == ("/signers", b"signed", good)
     store.take(sha256, {})
     assert len(verified) == 3, "what lies in the folder is verified too, each time that it is loaded"
+
+
+def test_a_model_that_nobody_signed_pushes_none_out_of_the_folder(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise IntegrityError("not signed", advice="Sign it.")
+
+    kept = [bytes([number]) for number in range(models.KEPT)]
+    for model in kept:
+        ModelStore(str(tmp_path)).take(digest_of(model), {MODEL: model})
+    monkeypatch.setattr(models, "verify", refuse)
+    store, given = ModelStore(str(tmp_path), signers="/signers"), {MANIFEST: manifest(b"new").to_bytes()}
+    with pytest.raises(IntegrityError, match="not signed"):
+        store.take(digest_of(b"new"), {MODEL: b"new", SIGNATURE: b"", **given})
+    assert set(store.hashes()) == {digest_of(model) for model in kept}
 
 
 def test_the_head_is_the_last_layer():
@@ -94,8 +113,10 @@ def test_personal_weights_return_for_their_own_model_alone(tmp_path):
     layers.write("m", {"w003": np.array([1.5], np.float32)})
     assert PersonalLayers(str(tmp_path / "personal")).read("m")["w003"].tolist() == [1.5]
     assert layers.read("other") == {}
+    # damage was once read as "nothing stored": the next round then overwrote what the device had learned
     next((tmp_path / "personal").iterdir()).write_bytes(b"cut")
-    assert layers.read("m") == {}
+    with pytest.raises(DataError, match=r"personal weights in .*\.npz cannot be read"):
+        layers.read("m")
 
 
 def supply(root, name, **words):
@@ -114,4 +135,3 @@ def test_a_device_says_whether_it_runs_on_a_battery(tmp_path):
     assert power(str(tmp_path)) == {"battery": True, "on-battery": False}
     supply(tmp_path, "BAT1", type="Battery", status="Discharging")
     assert power(str(tmp_path)) == {"battery": True, "on-battery": True}
-    assert platform.machine()

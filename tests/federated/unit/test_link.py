@@ -1,11 +1,13 @@
 """Where a server is, which keys and certificates a device takes, and what a server's refusal means."""
 
 import ssl
+import sys
 import time
 from email.utils import formatdate
 
 import pytest
 
+from edgeloop import cli
 from edgeloop.errors import DataError, DeviceError, IntegrityError, OptionsError
 from edgeloop.federated.device import join as joining
 from edgeloop.federated.device.connection import stock
@@ -43,6 +45,7 @@ def test_an_address_is_read_as_people_write_it(url, insecure, address):
         ("h/path", False, "not the address"),
         ("", False, "not the address"),
         ("--insecure", False, "not the address"),
+        ("https://me:secret@h:1", False, "^the address of the server holds a user name or a password"),
     ],
 )
 def test_an_address_that_is_none_is_refused(url, insecure, says):
@@ -55,6 +58,13 @@ def test_a_file_that_is_no_certificate_or_no_key_is_named_before_anything_starts
     file.write_text("hello")
     with pytest.raises(DataError, match=f"{file} holds no certificate"):
         parse_link("h", insecure=False, certificate=str(file), key=None)
+    file.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with pytest.raises(DataError, match=f"{file} holds a damaged certificate"):
+        parse_link("h", insecure=False, certificate=str(file), key=None)
+    file.write_text("-----BEGIN CERTIFICATE-----" + "\n" * (1 << 20))
+    with pytest.raises(DataError, match=f"{file} has more than 1048576 bytes"):
+        parse_link("h", insecure=False, certificate=str(file), key=None)
+    file.write_text("hello")
     with pytest.raises(DataError, match=f"{file} is no private key"):
         parse_link("h", insecure=False, certificate=None, key=str(file))
     with pytest.raises(DataError, match=r"missing cannot be read"):
@@ -94,6 +104,8 @@ def test_a_refusal_is_named(error, link, joined, says):
     [
         (httpx.ConnectError("refused"), KEYED, False),  # the server is not up
         (answer(503), KEYED, False),
+        (answer(408), KEYED, False),
+        (answer(429), PLAIN, False),
         (answer(404), PLAIN, True),  # a proxy whose server is away
         (answer(401, {"detail": "Invalid"}), PLAIN, True),  # started anew: this node registers itself again
     ],
@@ -152,6 +164,27 @@ def test_the_supernode_gets_the_link_and_the_data(monkeypatch, tmp_path):
         "--auth-supernode-private-key", "/k", "--node-config", 'data="a \\u0022b\\u0022.npz" device=0',
     ]  # fmt: skip
     assert "--insecure" in stock.supernode(PLAIN, {}, 5)
+
+
+def test_a_supernode_is_heard_and_its_end_kept(tmp_path):
+    talk = "print('x' * 10_000); print('edgeloop: train failed: no disk'); print('  bye now.')"
+    heard = []
+    assert stock._run_once([sys.executable, "-c", talk], heard.append) == "exit code 0: bye now"
+    assert heard == ["train failed: no disk"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([], "neither --signers nor --unsigned is given"),
+        (["--insecure"], "neither --signers nor --unsigned is given"),
+        (["--signers", "s", "--unsigned"], "--signers is given, and so is --unsigned"),
+        (["--insecure", "--signers", "no-such-file"], "no-such-file"),  # plain HTTP, and signed models alone
+    ],
+)
+def test_which_models_a_device_trains_is_said_once_however_it_is_connected(capfd, given, says):
+    assert cli.run(["federate", "join", "127.0.0.1:1", "--data", "a.npz", *given]) == (10 if "file" in says else 2)
+    assert says in capfd.readouterr().err
 
 
 def test_two_devices_do_not_share_a_folder(tmp_path):

@@ -49,6 +49,18 @@ def test_idx_files_are_scaled_to_the_values_that_the_model_was_made_for(tmp_path
     assert inputs["image"].dtype == np.float32 and y.tolist() == [1, 0]
 
 
+def test_test_data_beside_training_data_are_left_out(tmp_path):
+    folder = write_idx(tmp_path / "mnist")
+    for kind in ("images-idx3", "labels-idx1"):
+        (tmp_path / "mnist" / f"t10k-{kind}-ubyte").write_bytes(
+            (tmp_path / "mnist" / f"train-{kind}-ubyte").read_bytes()
+        )
+    assert len(read_samples(folder).y) == 2
+    for path in (tmp_path / "mnist").glob("train-*"):
+        path.unlink()
+    assert len(read_samples(folder).y) == 2, "a folder of these alone is somebody's choice"
+
+
 def test_a_model_of_bytes_gets_bytes_and_one_without_manifest_0_to_1(tmp_path):
     samples = read_samples(write_idx(tmp_path / "mnist"))
     inputs, _ = samples.for_model({"image": InputSpec((2, 2, 1), (0.0, 255.0), "uint8")})
@@ -69,6 +81,53 @@ def test_a_folder_of_pictures_has_its_classes_in_the_order_of_their_names(tmp_pa
     (tmp_path / "p" / "cat" / "2.png").write_bytes(b"none")
     with pytest.raises(DataError, match=r"2\.png is no picture"):
         read_samples(str(tmp_path / "p"))
+
+
+@pytest.fixture
+def pets(tmp_path) -> str:
+    """A device that has a picture of a cat and of a zebra, and none of a dog."""
+    image = pytest.importorskip("PIL.Image")
+    for kind in ("cat", "dog", "zebra"):
+        (tmp_path / "pets" / kind).mkdir(parents=True)
+    for label, kind in enumerate(("cat", "zebra")):
+        image.fromarray(BYTES[label]).save(tmp_path / "pets" / kind / "1.png")
+    return str(tmp_path / "pets")
+
+
+def test_classes_are_numbered_as_the_model_numbers_them(pets, tmp_path):
+    _, y = read_samples(pets).for_model({"image": IMAGE}, ("zebra", "dog", "cat"))
+    assert y.tolist() == [2, 0] and y.dtype == np.int32
+    with pytest.raises(DataError, match=r"pets has the class 'zebra', which the model does not know\. .*: cat, dog"):
+        read_samples(pets).for_model({"image": IMAGE}, ("cat", "dog"))
+    _, y = read_samples(pets).for_model({"image": IMAGE})
+    assert y.tolist() == [0, 2], "the folder of the class that this device lacks counts, though it is empty"
+
+
+def test_pictures_of_several_colour_modes_are_told_what_to_do(pets, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(f"{pets}/dog/1.png")
+    with pytest.raises(DataError, match=r"has \[2, 2, 3\]\. Convert all to one colour mode"):
+        read_samples(pets)
+
+
+@pytest.mark.parametrize(
+    ("observed", "black", "white"),
+    [
+        ((0.0, 0.93), 0.0, 1.0),  # a calibration without a white pixel
+        ((-0.98, 0.5), -1.0, 1.0),
+        ((-1.0, 1.0), -1.0, 1.0),
+        ((3.0, 250.0), 0.0, 255.0),
+    ],
+)
+def test_pixels_are_scaled_to_the_usual_range_that_holds_what_the_conversion_saw(tmp_path, observed, black, white):
+    inputs, _ = read_samples(write_idx(tmp_path / "mnist")).for_model({"image": InputSpec((2, 2, 1), observed)})
+    assert (float(inputs["image"].min()), float(inputs["image"].max())) == (black, white)
+
+
+@pytest.mark.parametrize("observed", [(-2.1, 2.6), (0.0, 2.0), (0.0, 300.0)])
+def test_pixels_for_a_model_of_an_unusual_range_are_refused(tmp_path, observed):
+    with pytest.raises(DataError, match=r"image holds pixels, .* none of 0..1, -1..1 and 0..255\. Scale them"):
+        read_samples(write_idx(tmp_path / "mnist")).for_model({"image": InputSpec((2, 2, 1), observed)})
 
 
 def test_a_function_gives_samples(tmp_path, monkeypatch):
@@ -92,6 +151,7 @@ def test_a_function_gives_samples(tmp_path, monkeypatch):
     ("name", "text", "says"),
     [
         ("t.csv", "a,b\n1,2\n", r"has the columns \['a', 'b'\], none of labels"),
+        ("t.csv", "a, a,y\n1,2,3\n", "has two columns 'a'"),
         ("t.csv", "a,y\n1\n", "row 2, has 1 values, its header 2"),
         ("t.csv", "a,y\nx,2\n", "column 'a' holds could not convert"),
         ("t.csv", "a,y\n", "holds 0 of a, 0 of y"),
@@ -128,8 +188,12 @@ def test_samples_that_cannot_be_trained_on_are_refused(tmp_path, arrays, says):
     ("array", "spec", "says"),
     [
         (X, InputSpec((2, 2)), r"samples of shape \[4\], the model takes \[2, 2\]"),  # arrays mean their shape
-        (X * 32, InputSpec((4,), (-1.0, 1.0)), "spans 0 to 240, and the model was made for -1 to 1"),
-        (X / 8, InputSpec((4,), (0.0, 255.0)), "spans 0 to 0.9375, and the model was made for 0 to 255"),
+        (X * 32, InputSpec((4,), (-1.0, 1.0)), "spans 0 to 240, and the model was calibrated and evaluated on -1 to 1"),
+        (
+            X / 8,
+            InputSpec((4,), (0.0, 255.0)),
+            "spans 0 to 0.9375, and the model was calibrated and evaluated on 0 to 255",
+        ),
     ],
 )
 def test_data_that_the_model_was_not_made_for_are_refused(array, spec, says):

@@ -9,7 +9,6 @@ import pytest
 
 from edgeloop.bundle import Manifest
 from edgeloop.errors import ModelError, OptionsError
-from edgeloop.federated.device.connection.stock import toml_value
 from edgeloop.federated.network import processes
 from edgeloop.federated.network.app import write_app
 from edgeloop.federated.rounds.options import RoundsOptions
@@ -24,6 +23,7 @@ from edgeloop.federated.rounds.records import (
 )
 from edgeloop.federated.rounds.run_rounds import run_rounds
 from edgeloop.runtime.device import Device, parse_device
+from edgeloop.toml_value import toml_value
 
 ARRAYS = {"w000": np.ones((2, 2), np.float32), "w001": np.zeros(2, np.float32)}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeloop.errors import DeviceError
+from edgeloop.errors import DeviceError, WriteError
 from edgeloop.federated.device.connection.supervise import Waits, serve
 
 
@@ -102,6 +102,11 @@ def test_a_refused_device_ends_with_the_reason(calls, joined):
     error, _, slept = run(Script(**calls), refuses=lambda error: error.response.status_code == 412)
     assert isinstance(error, DeviceError) and error.found == f"refused, joined {joined}"
     assert slept == []
+
+
+def test_a_device_that_cannot_write_its_own_folder_ends():
+    with pytest.raises(WriteError, match="full"):
+        serve(Script(connect=[WriteError("the disk is full")]), str, lambda *_: None, str, print, sleep=lambda _: None)
 
 
 def test_waits_never_exceed_the_longest():

@@ -79,15 +79,16 @@ def join(
 ) -> None:
     """Join a federation as a device: train on local data in each round, until interrupted.
 
-    Only weights, counts and losses leave the device, which has the data. When the server or the network is away, the
-    device waits and connects again; it ends only if the server refuses it.
+    What leaves the device is weights, counts, losses, the class of machine and the kind of an error; its data and the
+    text of an error are kept. When the server or the network is away, the device waits and connects again; it ends
+    only if the server refuses it, or if its own folder cannot be written.
     """
     if ctx.obj.json:
         raise OptionsError("join runs until it is interrupted, and --json wants one result", advice="Leave out --json.")
-    if (signers is not None) == (unsigned or insecure):
+    if (signers is not None) == unsigned:
         raise OptionsError(
-            "--signers is given, and so is --unsigned or --insecure" if signers else "neither --signers nor --unsigned",
-            advice="Pass --signers FILE to train signed models alone, else --unsigned (--insecure includes it).",
+            "--signers is given, and so is --unsigned" if unsigned else "neither --signers nor --unsigned is given",
+            advice="Pass --signers FILE to train signed models alone, else --unsigned.",
         )
     files = [None if file is None else str(file) for file in (root_certificate, key)]
     link = parse_link(url, insecure=insecure, certificate=files[0], key=files[1])

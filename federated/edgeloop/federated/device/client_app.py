@@ -8,6 +8,7 @@ from __future__ import annotations
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from edgeloop.federated.device.connection.stock import say_on_stderr
 from edgeloop.federated.device.options import from_node_config
 from edgeloop.federated.device.participant import Participant
 
@@ -33,4 +34,4 @@ def query(message: Message, context: Context) -> Message:
 
 
 def _participant(context: Context) -> Participant:
-    return Participant(from_node_config(context.node_config))
+    return Participant(from_node_config(context.node_config), say_on_stderr)

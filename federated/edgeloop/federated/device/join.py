@@ -72,10 +72,9 @@ def join(options: JoinOptions, say: Say) -> None:
     return_freed_memory()
     with _held(state):
         fleet = Fleet(options.link, os.path.join(state, "node.json"))
-        participant = Participant(options.device)
         serve(
             fleet,
-            participant.answer,
+            Participant(options.device, say).answer,
             lambda error, joined: refusal(error, options.link, joined=joined),
             reason,
             say,
@@ -86,13 +85,14 @@ def join(options: JoinOptions, say: Say) -> None:
 @contextlib.contextmanager
 def _held(state: str) -> Iterator[None]:
     """One process a folder: two would be one node."""
-    try:
-        with exclusive(os.path.join(state, "lock"), timeout_s=0):
-            yield
-    except TimeoutError as e:
-        raise OptionsError(
-            f"another device uses {state}", advice="End it, or give each device a folder of its own: --state DIR."
-        ) from e
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(os.path.join(state, "lock"), timeout_s=0))
+        except TimeoutError as e:
+            raise OptionsError(
+                f"another device uses {state}", advice="End it, or give each device a folder of its own: --state DIR."
+            ) from e
+        yield
 
 
 def main(arguments: list[str]) -> None:

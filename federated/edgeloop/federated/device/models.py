@@ -14,6 +14,7 @@ from edgeloop.atomic import write_file
 from edgeloop.bundle import MANIFEST, SIGNATURE, Manifest, parse_manifest
 from edgeloop.errors import IntegrityError, ModelError
 from edgeloop.hashes import digest_of
+from edgeloop.leftovers import temporary_folder
 from edgeloop.registry.signatures.verify import verify
 
 MODEL = "model.tflite"
@@ -50,29 +51,33 @@ class ModelStore:
             IntegrityError: Another hash; no signature of a signer, or a manifest that does not list the model.
             WriteError: The folder cannot be written.
         """
-        if MODEL in sent:
-            check_hash(sent[MODEL], sha256)
-            for name in (SIGNATURE, MANIFEST, MODEL):  # the model last: it says that the others are there
-                if name in sent:
-                    write_file(self._path(sha256, name), sent[name])
-            self._prune(sha256)
-        model = self._read(sha256, MODEL)
+        new = sent if MODEL in sent else {}
+        model = new.get(MODEL) or self._read(sha256, MODEL)
         if model is None:
             raise ModelError(
                 f"this device does not hold the model {sha256[:12]}…", advice="Send the model with the message."
             )
         check_hash(model, sha256)
+        data, signature = (new.get(name) or self._read(sha256, name) for name in (MANIFEST, SIGNATURE))
+        manifest = self._manifest(sha256, data, signature)
+        if new:  # what is refused above takes no place, and the place of nothing
+            for name in (SIGNATURE, MANIFEST, MODEL):  # the model last: it says that the others are there
+                if name in new:
+                    write_file(self._path(sha256, name), new[name])
+            self._prune(sha256)
         os.utime(self._path(sha256, MODEL))
-        return model, self._manifest(sha256)
+        return model, manifest
 
-    def _manifest(self, sha256: str) -> Manifest | None:
-        data = self._read(sha256, MANIFEST)
+    def _manifest(self, sha256: str, data: bytes | None, signature: bytes | None) -> Manifest | None:
         if self.signers is not None:
             if data is None:
                 raise IntegrityError(
                     "the model arrived without a signed manifest", advice="Sign the bundle that the rounds train."
                 )
-            verify(self.signers, self._path(sha256), data)
+            with temporary_folder() as folder:  # OpenSSH reads a file
+                if signature is not None:
+                    write_file(os.path.join(folder, SIGNATURE), signature)
+                verify(self.signers, folder, data)
         if data is None:
             return None
         manifest = parse_manifest(data)

@@ -20,6 +20,8 @@ class DeviceOptions:
         device: A label in replies; devices on loopback are numbered from 0.
         keep_local: Weights that stay here: `head`, names or patterns (personal.py).
         signers: An allowed_signers file; None: train models of anybody.
+        tell_details: Send the server the text of an error, which may quote paths and values of the data: for a server
+            on the same machine. False: the kind of the error alone.
     """
 
     data: str
@@ -27,6 +29,7 @@ class DeviceOptions:
     device: int = 0
     keep_local: tuple[str, ...] = ()
     signers: str | None = None
+    tell_details: bool = False
 
     def folder(self) -> str:
         """`state`, absolute."""
@@ -40,6 +43,8 @@ def to_node_config(options: DeviceOptions) -> dict[str, object]:
         found["keep-local"] = " ".join(options.keep_local)
     if options.signers:
         found["signers"] = options.signers
+    if options.tell_details:
+        found["tell-details"] = True
     return found
 
 
@@ -53,4 +58,5 @@ def from_node_config(config: Mapping[str, object]) -> DeviceOptions:
         device=device,
         keep_local=tuple(str(config.get("keep-local", "")).split()),
         signers=None if signers is None else str(signers),
+        tell_details=config.get("tell-details") is True,
     )

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from edgeloop.bundle import INFERENCE, MANIFEST, SIGNATURE, Manifest
-from edgeloop.errors import DataError, EdgeloopError, error_to_json
+from edgeloop.bundle import INFERENCE, MANIFEST, SIGNATURE, Manifest, Signature
+from edgeloop.errors import DataError, EdgeloopError, error_to_json, one_line
 from edgeloop.federated.device.data.readers import read_samples
 from edgeloop.federated.device.data.samples import InputSpec
 from edgeloop.federated.device.device_class import device_class
@@ -23,9 +23,14 @@ from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LOSS, SEC
 from edgeloop.federated.device.models import MODEL, ModelStore
 from edgeloop.federated.device.options import DeviceOptions
 from edgeloop.federated.device.personal import PersonalLayers
+from edgeloop.progress import Say
 from edgeloop.runtime.agent.trainer import EvaluateRecord, Trainer
 
 SENT = {MODEL: "model", MANIFEST: "manifest", SIGNATURE: "signature"}  # files of the store by key of `config`
+WITHHELD = {
+    "found": "it failed, and the device tells the reason to its owner alone",
+    "advice": "Ask the owner of the device for its output.",
+}
 LACKS = "lacks"  # of an error reply: the hash of the model that the device would need
 
 
@@ -45,22 +50,30 @@ class _Loaded:
 
 
 class Participant:
-    """One device. Not thread-safe."""
+    """One device. Not thread-safe.
 
-    def __init__(self, options: DeviceOptions) -> None:
-        self.options = options
+    Args:
+        say: Tells the owner of the device what failed.
+    """
+
+    def __init__(self, options: DeviceOptions, say: Say) -> None:
+        self.options, self.say = options, say
         self.models = ModelStore(os.path.join(options.folder(), "models"), options.signers)
         self.personal = PersonalLayers(os.path.join(options.folder(), "personal"), options.keep_local)
         self._loaded: _Loaded | None = None
+        self._said = ""
 
     def answer(self, message: Message) -> Message:
-        """The reply: what was asked for, or the error, as `errors.error_to_json` writes it."""
+        """The reply: what was asked for, or the error. Its text may quote the data, so it is said here, and goes to the
+        server only with `tell_details`."""
         asked = message.metadata.message_type.partition(".")[0]
         wanted = _wanted_model(message)
         try:
             answers = {"train": self._train, "evaluate": self._evaluate, "query": self._query}
             content = answers[asked](message.content)
-        except Exception as e:  # whatever it is, the server has to know why it gets no update
+            self._said = ""
+        except Exception as e:  # whatever it is, the server has to know that it gets no update
+            self._tell_owner(asked, e)
             content = RecordDict({ERROR: ConfigRecord(self._error(e, wanted))})
         return Message(content, reply_to=message)
 
@@ -72,11 +85,10 @@ class Participant:
         config.pop("model", None)
         del given, asked["arrays"], asked["config"]  # the training needs the memory
         number = config["server-round"]
-        lr = config["lr"] * config.get("lr_decay", 1.0) ** (number - 1)
         seed = (config["seed"], number, self.options.device)
         inputs, y = self._samples(loaded)
         try:
-            done = loaded.trainer.train(inputs, y, epochs=config["epochs"], lr=lr, seed=seed)
+            done = loaded.trainer.train(inputs, y, epochs=config["epochs"], lr=config["lr"], seed=seed)
         except DataError as e:
             raise e.at(self.options.data) from e
         trained = loaded.trainer.get_weights()
@@ -120,7 +132,7 @@ class Participant:
 
     def _samples(self, loaded: _Loaded) -> Any:
         if loaded.samples is None:
-            loaded.samples = read_samples(self.options.data).for_model(_inputs(loaded))
+            loaded.samples = read_samples(self.options.data).for_model(_inputs(loaded), _labels(loaded))
         return loaded.samples
 
     def _own(self, loaded: _Loaded, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -129,8 +141,18 @@ class Participant:
         fits = {name: own[name] for name in loaded.kept if name in own and own[name].shape == given[name].shape}
         return {**given, **fits}
 
+    def _tell_owner(self, asked: str, error: Exception) -> None:
+        """Once, until it changes: a server asks in every round."""
+        said = str(error) if isinstance(error, EdgeloopError) else one_line(f"{type(error).__name__}: {error}")
+        if said != self._said:
+            self.say(f"{one_line(asked, 40)} failed: {said}")
+        self._said = said
+
     def _error(self, error: Exception, wanted: str) -> dict[str, Any]:
-        failed = {ERROR: json.dumps(error_to_json(error)), DEVICE: str(self.options.device)}
+        document = error_to_json(error)
+        if not self.options.tell_details:
+            document = {**document, **WITHHELD}
+        failed = {ERROR: json.dumps(document), DEVICE: str(self.options.device)}
         if isinstance(error, EdgeloopError) and wanted and wanted not in self.models.hashes():
             failed[LACKS] = wanted
         return failed
@@ -144,11 +166,21 @@ def _wanted_model(message: Message) -> str:
 
 def _inputs(loaded: _Loaded) -> dict[str, InputSpec]:
     """The model's inputs with the ranges of its manifest, if it has one."""
-    signatures = loaded.manifest.signatures if loaded.manifest else {}
-    named = next((signatures[name] for name in INFERENCE if name in signatures), None)
+    named = _inference(loaded)
     ranges = {spec.name: spec.range for spec in named.inputs} if named else {}
     trainer = loaded.trainer
     return {name: InputSpec(trainer.shapes[name], ranges.get(name), trainer.dtypes[name]) for name in trainer.inputs}
+
+
+def _labels(loaded: _Loaded) -> tuple[str, ...]:
+    """Names of the model's classes, from 0; empty where its manifest has none."""
+    named = _inference(loaded)
+    return named.outputs[0].labels if named and len(named.outputs) == 1 else ()
+
+
+def _inference(loaded: _Loaded) -> Signature | None:
+    signatures = loaded.manifest.signatures if loaded.manifest else {}
+    return next((signatures[name] for name in INFERENCE if name in signatures), None)
 
 
 def _arrays(asked: RecordDict) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeloop.atomic import write_file
 from edgeloop.bundle import Manifest
-from edgeloop.errors import OptionsError
+from edgeloop.errors import DataError, OptionsError, one_line
 from edgeloop.hashes import digest_of
 
 HEAD = "head"  # the last layer
@@ -55,12 +55,22 @@ class PersonalLayers:
         return tuple(name for name in weights if name in found)
 
     def read(self, model: str) -> dict[str, np.ndarray]:
-        """What is stored for the model of that name; nothing before its first round."""
+        """What is stored for the model of that name; nothing before its first round.
+
+        Raises:
+            DataError: What is stored is damaged: training from the server's values instead would lose it for good.
+        """
+        path = self._file(model)
         try:
-            with np.load(self._file(model), allow_pickle=False) as stored:
+            with np.load(path, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        except FileNotFoundError:
             return {}
+        except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as e:
+            raise DataError(
+                f"the personal weights in {path} cannot be read ({one_line(e, 100)})",
+                advice="Restore the file, or delete it to begin anew with the server's weights.",
+            ) from e
 
     def write(self, model: str, weights: Mapping[str, np.ndarray]) -> None:
         """Store them.

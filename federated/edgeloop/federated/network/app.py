@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeloop.federated.device.connection.stock import toml_value
+from edgeloop.toml_value import toml_value
 
 CONNECTION = "edgeloop"  # the name of our SuperLink in Flower's config.toml
 
-APP = """\
+HEAD = """\
 [build-system]
 requires = ["hatchling"]
 build-backend = "hatchling.build"
 
 [project]
-name = "edgeloop-rounds"
+name = "{name}"
 version = "1.0.0"
-description = "Rounds of FedAvg over a trainable .tflite"
+description = "Federated averaging of a trainable .tflite"
 license = "Apache-2.0"
-dependencies = []
+dependencies = [{dependencies}]
+"""  # of every app's pyproject.toml
 
+APP = """
 [tool.flwr.app]
 publisher = "edgeloop"
 
@@ -36,7 +38,8 @@ def write_app(work: Path) -> Path:
     """The app of a run; its ServerApp finds everything else in `work`."""
     app = work / "app"
     app.mkdir()
-    (app / "pyproject.toml").write_text(APP.format(work=toml_value(str(work))))
+    head = HEAD.format(name="edgeloop-rounds", dependencies="")
+    (app / "pyproject.toml").write_text(head + APP.format(work=toml_value(str(work))))
     return app
 
 

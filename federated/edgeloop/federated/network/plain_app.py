@@ -8,20 +8,10 @@ from pathlib import Path
 from edgeloop.atomic import new_folder
 from edgeloop.bundle import TRAINABLE, read_bundle
 from edgeloop.errors import ModelError, OptionsError
-from edgeloop.federated.device.connection.stock import toml_value
+from edgeloop.federated.network.app import HEAD
+from edgeloop.toml_value import toml_value
 
-PYPROJECT = """\
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-
-[project]
-name = "{name}"
-version = "1.0.0"
-description = "Federated averaging of a trainable .tflite"
-license = "Apache-2.0"
-dependencies = ["edgeloop[federated]"]
-
+APP = """
 [tool.hatch.build.targets.wheel]
 packages = ["app"]
 
@@ -104,7 +94,8 @@ def write_plain_app(folder: Path, bundle: Path) -> tuple[Path, ...]:
         )
     model = read.file(read.variant(TRAINABLE).entry).resolve()
     files = {
-        "pyproject.toml": PYPROJECT.format(name=name, model=toml_value(str(model))),
+        "pyproject.toml": HEAD.format(name=name, dependencies='"edgeloop[federated]"')
+        + APP.format(model=toml_value(str(model))),
         "app/__init__.py": "",
         "app/client_app.py": CLIENT,
         "app/server_app.py": SERVER,

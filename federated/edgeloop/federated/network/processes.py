@@ -35,7 +35,8 @@ def commands(devices: Sequence[Device], shards: Sequence[Path], port: int, work:
     for index, shard in enumerate(shards):
         python = devices[index % len(devices)].python
         program(python, "flower-supernode")  # Flower is there
-        own = {"data": str(shard.absolute()), "device": index, "state": str(work / f"device-{index}")}
+        state = str(work / f"device-{index}")
+        own = {"data": str(shard.absolute()), "device": index, "state": state, "tell_details": True}
         options = json.dumps({"url": address, "insecure": True, "poll_s": POLL_S, "device": own})
         module = [str(local_program()), "federated.device.join"]
         found[f"device-{index}"] = (python, [str(python), *ISOLATED, *module, options])

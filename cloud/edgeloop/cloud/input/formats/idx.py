@@ -9,13 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from edgeloop.cloud.input.arrays import from_arrays
 from edgeloop.cloud.input.examples import Examples
 from edgeloop.cloud.input.options import DataOptions
-from edgeloop.errors import DataError
-from edgeloop.idx import read_pair
+from edgeloop.idx import read_pairs
 
 
 def open_idx(options: DataOptions, files: Sequence[Path]) -> Examples:
@@ -24,13 +21,6 @@ def open_idx(options: DataOptions, files: Sequence[Path]) -> Examples:
     Raises:
         DataError: A damaged file, images without labels, or of several sizes.
     """
-    pairs = [read_pair(file) for file in files]
-    sizes = {x.shape[1:] for x, _ in pairs}
-    if len(sizes) > 1:
-        raise DataError(
-            f"{options.path} holds images of sizes {sorted(sizes)}, expected one size",
-            advice="Use a folder for each size.",
-        )
-    x, y = (np.concatenate(column) if len(pairs) > 1 else column[0] for column in zip(*pairs, strict=True))
+    x, y = read_pairs(options.path, files)
     ranged = replace(options, value_range=options.value_range or (0.0, 1.0))
     return from_arrays(str(options.path), {"x": x[..., None], "y": y}, ranged, options.label or "y")

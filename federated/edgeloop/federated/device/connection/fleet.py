@@ -13,7 +13,6 @@ import base64
 import contextlib
 import logging
 import random
-import ssl
 import threading
 from typing import Any
 
@@ -31,6 +30,7 @@ from flwr.proto.fleet_pb2 import (
     UnregisterNodeFleetRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.date import now
@@ -55,6 +55,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from edgeloop.federated.device.connection.link import Link
 from edgeloop.federated.device.connection.node_file import read_node, write_node
+from edgeloop.federated.device.connection.refusals import TRANSIENT
 
 log = logging.getLogger(__name__)
 PULL_S = 600.0  # for all parts of a message
@@ -75,6 +76,7 @@ class Fleet:
         self._key = generate_key_pairs()[0] if link.key is None else link.private_key()
         self.public_key = public_key_to_bytes(self._key.public_key())
         self.node_id: int | None = None
+        self._coming: tuple[ObjectTree, int] | None = None  # a message that is being pulled, and its run
         self._client = self._new_client()
         self._stop = threading.Event()
 
@@ -102,17 +104,18 @@ class Fleet:
         self._joined(self._client.ActivateNode(request).node_id)
 
     def receive(self) -> Message | None:
-        """The next message for this node; None: there is none now, or its run has ended meanwhile.
+        """The next message for this node; None: there is none now, or its run has ended meanwhile. One whose parts did
+        not all come through is continued by the next call.
 
         Raises:
             httpx.HTTPError: As `connect`.
         """
-        found = self._client.PullMessages(PullMessagesRequest(node=self._node))
-        if not found.messages_list:
-            return None
-        tree = found.message_object_trees[0]
-        run_id = message_from_proto(found.messages_list[0]).metadata.run_id
-        node, client = self._node, self._client
+        if self._coming is None:
+            found = self._client.PullMessages(PullMessagesRequest(node=self._node))
+            if not found.messages_list:
+                return None
+            self._coming = found.message_object_trees[0], message_from_proto(found.messages_list[0]).metadata.run_id
+        (tree, run_id), node, client, later = self._coming, self._node, self._client, False
         try:
             message = pull_and_inflate_object_from_tree(
                 tree,
@@ -125,9 +128,15 @@ class Fleet:
             log.info("a message is gone before it was received: %s", e)
             return None
         except httpx.HTTPStatusError as e:
+            later = e.response.is_server_error or e.response.status_code in TRANSIENT
             if e.response.status_code != httpx.codes.FORBIDDEN:
                 raise
             return None
+        except httpx.TransportError:
+            later = True
+            raise
+        finally:  # the server counts the message as delivered and never offers it again
+            self._coming = self._coming if later else None
         message.metadata.__dict__["_message_id"] = tree.object_id
         return message
 
@@ -166,9 +175,9 @@ class Fleet:
         return Node(node_id=self.node_id or 0)
 
     def _joined(self, node_id: int) -> None:
-        self.node_id = node_id
         if not self.registers_itself:
             write_node(self.node_file, self.link.address, self.public_key, node_id)
+        self.node_id = node_id  # from here on nothing fails: a node without heartbeats would be lost after a minute
         self._stop.set()
         self._stop = threading.Event()
         threading.Thread(target=self._beat, args=(self._stop, node_id), name="heartbeat", daemon=True).start()
@@ -187,10 +196,7 @@ class Fleet:
                 self._client.UnregisterNode(UnregisterNodeFleetRequest(node_id=node_id))
 
     def _new_client(self) -> FleetHttpClient:
-        verify: ssl.SSLContext | bool = True
-        if (text := self.link.root_certificates()) is not None:
-            verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            verify.load_verify_locations(cadata=text)
+        verify = self.link.root_certificates() or True
         scheme = "http" if self.link.insecure else "https"
         signed = _Signed(self._key, self.public_key)
         return FleetHttpClient(f"{scheme}://{self.link.address}", interceptors=[signed], verify=verify)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.errors import DataError, OptionsError, one_line
 
 PORT = 9092  # Flower's own
+LIMIT_BYTES = 1 << 20  # of a file of root certificates; those of a system have a fifth of it
 FORM = "Expected HOST:PORT, or https://HOST:PORT."
 
 
@@ -35,24 +37,30 @@ class Link:
                 "--insecure is given, and so is --root-certificate", advice="Pass one of them: plain HTTP has no TLS."
             )
 
-    def root_certificates(self) -> str | None:
-        """The PEM text.
+    def root_certificates(self) -> ssl.SSLContext | None:
+        """What checks a server by `certificate`.
 
         Raises:
-            DataError: No such file, or no certificate in it.
+            DataError: No such file, larger than 1 MiB, no certificate in it, or a damaged one.
         """
         if self.certificate is None:
             return None
+        advice = "Pass the root certificates as a PEM file."
         try:
             with open(self.certificate, encoding="ascii") as file:
-                text = file.read(1 << 20)
+                text = file.read(LIMIT_BYTES + 1)
         except (OSError, UnicodeDecodeError) as e:
-            raise DataError(
-                f"{self.certificate} cannot be read ({e})", advice="Pass the root certificates as a PEM file."
-            ) from e
+            raise DataError(f"{self.certificate} cannot be read ({e})", advice=advice) from e
+        if len(text) > LIMIT_BYTES:
+            raise DataError(f"{self.certificate} has more than {LIMIT_BYTES} bytes", advice=advice)
         if "-----BEGIN CERTIFICATE-----" not in text:
             raise DataError(f"{self.certificate} holds no certificate", advice="Pass a PEM file: BEGIN CERTIFICATE.")
-        return text
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(cadata=text)
+        except (ssl.SSLError, ValueError) as e:
+            raise DataError(f"{self.certificate} holds a damaged certificate ({one_line(e)})", advice=advice) from e
+        return context
 
     def private_key(self) -> Any:
         """The EC key of `key`.
@@ -84,6 +92,8 @@ def parse_link(url: str, *, insecure: bool, certificate: str | None, key: str | 
         OptionsError: No address, or http:// without --insecure.
         DataError: A file of it cannot be read.
     """
+    if "@" in url:  # no message repeats it: messages are kept in logs
+        raise OptionsError("the address of the server holds a user name or a password", advice=f"Leave it out. {FORM}")
     match = re.fullmatch(r"(?:(https?)://)?(\[[0-9a-fA-F:.]+\]|\w[\w.-]*)(?::(\d{1,5}))?/?", url)
     if match is None or not 0 < int(match[3] or PORT) < 65536:
         raise OptionsError(f"{url!r} is not the address of a server", advice=FORM)

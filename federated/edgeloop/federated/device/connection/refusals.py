@@ -14,6 +14,7 @@ from edgeloop.errors import DeviceError, EdgeloopError, IntegrityError, one_line
 from edgeloop.federated.device.connection.link import Link
 
 VERSION, NO_KEY, NOT_ACTIVATED = 1001, 2001, 2004  # Flower's ApiErrorCode
+TRANSIENT = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)  # of a proxy, say: a later try may pass
 SKEW_S = 10.0  # by which two clocks may differ; Flower takes a signature of the last 10 s
 
 
@@ -60,7 +61,7 @@ def _by_status(response: httpx.Response, link: Link, joined: bool) -> EdgeloopEr
         return DeviceError(f"{link.address} has another Flower: {said}", advice="Install the server's version here.")
     if response.status_code == httpx.codes.UNAUTHORIZED:
         return _unauthorized(response, link, joined)
-    if response.is_server_error or joined:
+    if response.is_server_error or response.status_code in TRANSIENT or joined:
         return None
     return DeviceError(
         f"{link.address} answers HTTP {response.status_code}: {said}", advice="Expected the address of a SuperLink."

@@ -57,7 +57,7 @@ def serve(
         reason: An exception in a person's words.
 
     Raises:
-        EdgeloopError: The server refuses this device.
+        EdgeloopError: The server refuses this device, or its own folder does.
     """
     failures, joined, pending = 0, False, None
     try:
@@ -77,6 +77,8 @@ def serve(
                 failures, idle, pending = 0, pending is None, None
                 if idle:
                     sleep(waits.poll)
+            except EdgeloopError:  # of this device itself: it cannot write its folder, say
+                raise
             except Exception as e:  # whatever it is, a device that nobody looks after has to go on
                 final = refusal(e, joined)
                 if final is not None:

@@ -16,9 +16,10 @@ import numpy as np
 from edgeloop.errors import DataError, MissingExtra, one_line
 from edgeloop.federated.device.data.npz import read_arrays
 from edgeloop.federated.device.data.samples import Samples
-from edgeloop.idx import IMAGES, read_pair
+from edgeloop.idx import IMAGES, read_pairs
 
 LABELS = ("y", "label")  # a column of one of these names holds the labels
+TEST = "t10k-"  # begins the names of MNIST's test data, which no device trains on beside others
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 FORMS = (
     "Expected an .npz or .csv file, a folder of IDX files, a folder with a folder of pictures for each class, or "
@@ -48,10 +49,8 @@ def _read_npz(source: str) -> Samples:
 
 def _read_idx(source: str) -> Samples:
     files = sorted(Path(source, name) for name in os.listdir(source) if IMAGES in name)
-    pairs = [read_pair(file) for file in files]
-    if len({x.shape[1:] for x, _ in pairs}) > 1:
-        raise DataError(f"{source} holds images of several sizes", advice="Use a folder for each size.")
-    x, y = (np.concatenate(column) for column in zip(*pairs))
+    to_train = [file for file in files if not file.name.startswith(TEST)]
+    x, y = read_pairs(Path(source), to_train or files)
     return Samples(source, {"x": x}, y.astype(np.int32), pixels=True, shaped=False)
 
 
@@ -66,6 +65,10 @@ def _read_csv(source: str) -> Samples:
             raise DataError(
                 f"{source}, row {number}, has {len(row)} values, its header {len(header)}", advice="Correct the file."
             )
+    names = [name.strip() for name in header]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{source} has two columns {twice!r}", advice="Give each column a name of its own.")
     columns = {name.strip(): _column(source, name, [row[i] for row in rows]) for i, name in enumerate(header)}
     label = next((name for name in LABELS if name in columns), None)
     if label is None:
@@ -92,7 +95,8 @@ def _read_pictures(source: str) -> Samples:
     x: list[np.ndarray] = []
     y: list[int] = []
     sizes: dict[tuple[int, ...], str] = {}
-    for label, kind in enumerate(_classes(source)):
+    classes = _classes(source)
+    for label, kind in enumerate(classes):
         folder = os.path.join(source, kind)
         for name in sorted(name for name in os.listdir(folder) if name.lower().endswith(PICTURES)):
             path = os.path.join(folder, name)
@@ -107,15 +111,26 @@ def _read_pictures(source: str) -> Samples:
         (first, a), (second, b), *_ = sizes.items()
         raise DataError(
             f"{a} has the shape {list(first)}, {b} has {list(second)}",
-            advice="Resize all pictures to the model's input.",
+            advice=(
+                "Convert all to one colour mode."
+                if len(first) != len(second) and first[:2] == second[:2]
+                else "Resize all pictures to the model's input."
+            ),
         )
-    return Samples(source, {"x": np.array(x)}, np.array(y, np.int32), pixels=True, shaped=False)
+    labels = np.array(y, np.int32)
+    return Samples(source, {"x": np.array(x)}, labels, pixels=True, shaped=False, classes=tuple(classes))
 
 
 def _classes(source: str) -> list[str]:
-    """Folders that hold pictures, in the order of their names: the classes from 0."""
-    found = sorted(entry.name for entry in os.scandir(source) if entry.is_dir())
-    return [name for name in found if any(n.lower().endswith(PICTURES) for n in os.listdir(os.path.join(source, name)))]
+    """Folders in the order of their names, the classes from 0. One without pictures counts: a device that lacks a class
+    would otherwise number those after it as no other device does."""
+    return sorted(entry.name for entry in os.scandir(source) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _holds_pictures(source: str) -> bool:
+    return os.path.isdir(source) and any(
+        name.lower().endswith(PICTURES) for kind in _classes(source) for name in os.listdir(os.path.join(source, kind))
+    )
 
 
 def _call_function(source: str) -> Samples:
@@ -145,7 +160,7 @@ READERS: dict[str, tuple[Callable[[str], bool], Callable[[str], Samples]]] = {
     "npz": (lambda source: source.endswith(".npz") and os.path.isfile(source), _read_npz),
     "csv": (lambda source: source.endswith(".csv") and os.path.isfile(source), _read_csv),
     "idx": (_holds_idx, _read_idx),
-    "pictures": (lambda source: os.path.isdir(source) and bool(_classes(source)), _read_pictures),
+    "pictures": (_holds_pictures, _read_pictures),
     "function": (
         lambda source: not os.path.exists(source) and bool(re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", source)),
         _call_function,

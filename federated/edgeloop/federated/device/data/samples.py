@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeloop.errors import DataError
+from edgeloop.errors import DataError, one_line
 
-BEYOND = (
-    16.0  # spans of the manifest's range: local data may differ from the conversion's, a wrong scale is a factor 255
-)
+# Spans of the manifest's range: local data may reach beyond the few samples that the conversion saw. A wrong scale is a
+# factor of 127 or 255.
+BEYOND = 16.0
+# What pixels are scaled to, narrowest first, and the least span of the conversion's samples: 0..2 says nothing of bytes
+PIXEL_RANGES = (((0.0, 1.0), 0.0), ((-1.0, 1.0), 0.0), ((0.0, 255.0), 32.0))
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class Samples:
         source: Its name for messages.
         columns: Arrays [N, ...] by name, as long as `y`.
         y: Labels [N, ...].
-        pixels: Bytes of images: 0..255 stand for the least and the largest value that the model takes.
+        pixels: Bytes of images: 0..255 stand for 0..1, -1..1 or 0..255, whichever the model was made for.
         shaped: Whether the shapes are meant; if not (a table, a file of images without channels), any shape of as many
             values per sample will do.
+        classes: Names of the classes, where `y` numbers them in an order of the device's own.
     """
 
     source: str
@@ -42,6 +45,7 @@ class Samples:
     y: np.ndarray
     pixels: bool = False
     shaped: bool = True
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {name: len(a) if a.ndim else 0 for name, a in {**self.columns, "y": self.y}.items()}
@@ -56,13 +60,33 @@ class Samples:
             if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
                 raise DataError(f"{self.source}: {name} holds NaN or Infinity", advice="Clean the data first.")
 
-    def for_model(self, inputs: Mapping[str, InputSpec]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The arrays by the names of the model's inputs, and the labels.
+    def for_model(
+        self, inputs: Mapping[str, InputSpec], labels: Sequence[str] = ()
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The arrays by the names of the model's inputs, and the labels as it numbers them.
+
+        Args:
+            labels: The model's own names of its classes, from 0; empty: it has none.
 
         Raises:
-            DataError: Other names or shapes, or values far outside the range that the model was made for.
+            DataError: Other names or shapes, values far outside the range that the model was made for, or a class that
+                is none of `labels`.
         """
-        return {name: self._input(name, array, inputs[name]) for name, array in self._named(inputs).items()}, self.y
+        arrays = {name: self._input(name, array, inputs[name]) for name, array in self._named(inputs).items()}
+        return arrays, self._numbered(labels)
+
+    def _numbered(self, labels: Sequence[str]) -> np.ndarray:
+        if not (self.classes and labels):
+            return self.y
+        used = sorted({self.classes[number] for number in self.y})
+        strange = [name for name in used if name not in labels]
+        if strange:
+            raise DataError(
+                f"{self.source} has the class {strange[0]!r}, which the model does not know",
+                advice=f"Name the folders as the model's classes: {one_line(', '.join(labels), 200)}.",
+            )
+        numbers = {name: labels.index(name) for name in used}
+        return np.array([numbers[self.classes[number]] for number in self.y], np.int32)
 
     def _named(self, inputs: Mapping[str, InputSpec]) -> Mapping[str, np.ndarray]:
         if set(self.columns) == set(inputs):
@@ -88,20 +112,41 @@ class Samples:
                 )
             array = array.reshape(len(array), *spec.shape)
         if self.pixels and spec.dtype == "float32":
-            low, high = spec.range or (0.0, 1.0)
+            low, high = (0.0, 1.0) if spec.range is None else _pixel_range(f"{self.source}: {name}", spec.range)
             return np.asarray(low + array * np.float32((high - low) / 255), np.float32)
-        _check_range(f"{self.source}: {name}", array, spec.range)
+        check_range(f"{self.source}: {name}", array, spec.range)
         return array
 
 
-def _check_range(what: str, array: np.ndarray, expected: Sequence[float] | None) -> None:
+def check_range(what: str, array: np.ndarray, expected: Sequence[float] | None) -> None:
+    """See that values are not far outside the range (low, high) that the manifest states for them, where it does.
+
+    Raises:
+        DataError: They are; `what` they are is named.
+    """
     if expected is None or not expected[0] < expected[1]:
         return
     low, high, least, most = float(array.min()), float(array.max()), *expected
     room = BEYOND * (most - least)
-    bytes_wanted = 0 < max(-low, high) <= 1.05 and least >= -1 and 32 < most <= 256  # 0..1 for a model of 0..255
-    if low < least - room or high > most + room or bytes_wanted:
+    # Values within 1 for a model of bytes are scaled by 255 the other way (as convert/proof/input_range.py has it).
+    small = 0 < max(-low, high) <= 1.05 and least >= -1 and 32 < most <= 256
+    if low < least - room or high > most + room or small:
         raise DataError(
-            f"{what} spans {low:.4g} to {high:.4g}, and the model was made for {least:.4g} to {most:.4g}",
+            f"{what} spans {low:.4g} to {high:.4g}, and the model was calibrated and evaluated on {least:.4g} to "
+            f"{most:.4g}",
             advice="Scale the values as the model was trained.",
         )
+
+
+def _pixel_range(what: str, observed: tuple[float, float]) -> tuple[float, float]:
+    """The usual range of pixels that holds what the conversion's few samples spanned."""
+    least, most = observed
+    for (low, high), span in PIXEL_RANGES:
+        rounding = (high - low) / 1000
+        if low - rounding <= least and most <= high + rounding and most - least >= span:
+            return low, high
+    raise DataError(
+        f"{what} holds pixels, and the model was calibrated and evaluated on {least:.4g} to {most:.4g}, which "
+        "is none of 0..1, -1..1 and 0..255",
+        advice="Scale them as the model was trained, and pass the arrays as an .npz file.",
+    )
