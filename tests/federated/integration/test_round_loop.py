@@ -80,6 +80,24 @@ def test_the_order_of_arrival_changes_no_bit(tmp_path, name):
     assert all(array.dtype == np.float32 for array in found[0].values())
 
 
+HEAD = 128  # bytes
+
+
+def npy(shape) -> bytes:
+    """An .npy file of float32 [4, 3] whose header says another shape."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape},), }}"
+    return b"\x93NUMPY\1\0" + (HEAD - 10).to_bytes(2, "little") + text.encode().ljust(HEAD - 11) + b"\n" + bytes(48)
+
+
+def with_file(data: bytes):
+    """A reply whose w000 says of itself what is right, around this file."""
+    from flwr.app import Array
+
+    reply = reply_of(zeros())
+    reply["arrays"]["w000"] = Array("float32", (4, 3), "numpy.ndarray", data)
+    return reply
+
+
 BAD = {
     "not-finite": lambda m: reply_of({**zeros(), "w000": np.full((4, 3), np.nan, np.float32)}),
     "not-finite, inf": lambda m: reply_of({**zeros(), "w000": np.full((4, 3), np.inf, np.float32)}),
@@ -94,6 +112,15 @@ BAD = {
     "examples, nan": lambda m: reply_of(zeros(), examples=float("nan")),
     "metrics, one more": lambda m: reply_of(zeros(), z=1.0),
     "metrics, loss": lambda m: reply_of(zeros(), loss=float("inf")),
+    "metrics, 1.7e308": lambda m: reply_of(zeros(), loss=1.7e308),
+    "metrics, seconds": lambda m: reply_of(zeros(), seconds=1e300),
+    "metrics, 2**60": lambda m: reply_of(zeros(), device=2**60),
+    "metrics, -1": lambda m: reply_of(zeros(), device=-1),
+    "shape, a short one": lambda m: with_file(b"\x93NUMPY"),
+    "shape, a long one": lambda m: with_file(b"\0" * 10_000),
+    "records, 10**15": lambda m: with_file(npy(10**15)),
+    "records, no header": lambda m: with_file(npy("(((").ljust(HEAD + 48, b" ")),
+    "records, no .npy": lambda m: with_file(b"\0" * (HEAD + 48)),
     "names": lambda m: reply_of({"w000": np.zeros((4, 3), np.float32)}),
     "names, one more": lambda m: reply_of({**zeros(), "w002": np.zeros(1, np.float32)}),
     "records": lambda m: __import__("flwr.app").app.RecordDict(),
@@ -153,6 +180,17 @@ def test_sign_flips_move_a_robust_mean_by_less_than_the_mean(tmp_path, name):
     off = {key: float(np.abs(found[key] - found["honest"]).max()) for key in grids}
     # the mean moves by 2 of 9 times six steps of 1; the robust ones stay among honest updates, 0.1 apart
     assert off["robust"] < 0.2 < 1.0 < off["mean"]
+
+
+def test_multi_krum_leaves_hostile_updates_out_where_fewer_than_wanted_come(tmp_path):
+    """Two of ten are silent and two hostile: of the eight that come six are averaged, not eight."""
+    nodes = {n: toward(n) for n in range(1, 11)} | {1: against, 2: against, 3: lambda m: None, 4: lambda m: None}
+    strategy = StrategyOptions(name=StrategyName.MULTI_KRUM, malicious=2)
+    wide = {"max_norm_ratio": 100.0}
+    (record,) = run(PlayedGrid(nodes), tmp_path, rounds=1, strategy=strategy, guard=wide, quorum={"quorum": 0.8})
+    assert len(record.clients) == 8
+    # six updates of 1.05 to 1.10; with a hostile one of -5 among seven their mean would be below 0.3
+    assert all(array.min() >= 1.05 and array.max() <= 1.1 for array in weights(tmp_path, 1).values())
 
 
 def toward(node):
@@ -302,6 +340,17 @@ def test_a_journal_cut_at_any_byte_is_a_whole_prefix(tmp_path):
         whole = data[:cut].count(b"\n")
         # per round: two updates, then the round itself
         assert len(loop(PlayedGrid(nodes), tmp_path / "cut").records) == whole // 3
+
+
+def test_a_damaged_line_before_whole_ones_is_refused_and_nothing_is_cut_off(tmp_path):
+    run(PlayedGrid({1: honest(1), 2: honest(2)}), tmp_path, rounds=2)
+    journal = tmp_path / "journal" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b"norm", b"form")
+    journal.write_bytes(b"".join(lines))
+    with pytest.raises(IntegrityError, match=r"journal\.jsonl: line 2 is damaged, and whole lines follow it"):
+        loop(PlayedGrid({1: honest(1)}), tmp_path)
+    assert journal.read_bytes() == b"".join(lines)
 
 
 def test_a_changed_file_of_the_last_round_is_refused(tmp_path):

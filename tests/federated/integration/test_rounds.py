@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_entries, read_bundle
-from edgeloop.errors import DataError, DeviceError, OptionsError
+from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
 from edgeloop.federated.network.network import network
 from edgeloop.federated.rounds.evaluation import evaluator, read_evaluation
 from edgeloop.federated.rounds.keras_result import write_keras
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.run_rounds import run_rounds
-from edgeloop.federated.rounds.trained_bundle import write_trained_bundle
+from edgeloop.federated.rounds.trained_bundle import with_weights, write_trained_bundle
+from edgeloop.leftovers import PREFIX
 from edgeloop.runtime.agent.trainer import SIGNATURES, Trainer
 from edgeloop.runtime.device import Device
 
@@ -78,7 +79,7 @@ def living(folder: Path) -> list[str]:
 
 
 def nothing_is_left(folder: Path) -> bool:
-    return living(folder) == [] and not list(folder.glob("edgeloop-rounds-*"))
+    return living(folder) == [] and not list(folder.glob(f"{PREFIX}*"))
 
 
 def options(shards, device_python, out, **more) -> RoundsOptions:
@@ -171,6 +172,8 @@ def test_a_bundle_starts_from_new_weights(bundle, tmp_path):
     old.set_weights(new)
     losses = [one.train({"features": x}, y, lr=LR, seed=1).loss for one in (old, trainer)]
     assert losses[0] == losses[1]  # it trains from them as well
+    with pytest.raises(ModelError, match="no variable for the weight w002"):
+        with_weights((bundle / "trainable.tflite").read_bytes(), {**new, "w002": new["w001"]})
 
 
 @pytest.mark.parametrize("columns", [False, True], ids=["labels [n]", "labels [n, 1]"])

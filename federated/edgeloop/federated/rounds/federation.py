@@ -11,6 +11,7 @@ from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.strategies import StrategyOptions
+from edgeloop.quantities import at_least
 from edgeloop.runtime.chosen_devices import parse_devices
 
 START_S = 300.0  # of Flower's processes and the devices, at most
@@ -38,7 +39,8 @@ class RoundsTable:
         fraction, quorum, over_select, deadline_s, attempts: As `QuorumOptions` has them.
         epochs: Passes over a device's data per round.
         learning_rate: Of round 1; times `learning_rate_decay` after each round.
-        seed: Of every shuffle and of the choice of devices.
+        seed: Of every shuffle and of the choice of devices: equal options give equal weights where every device answers
+            every round.
         max_memory_mb: For strategies that need all replies of a round at once.
     """
 
@@ -140,8 +142,7 @@ def read_federation(path: Path) -> Federation:
         OptionsError: An unknown key (the nearest known one is named), a wrong value, or a contradiction.
     """
     found = settings.build(Federation, settings.read_toml(path), str(path))
-    if found.rounds.count < 1:
-        raise OptionsError(f"{path}: rounds: count is {found.rounds.count}", advice="It must be 1 or more.")
+    at_least(found.rounds.count, 1, f"{path}: rounds: count")
     base = path.resolve().parent
     devices = {**asdict(found.devices), "shards": tuple(base / shard for shard in found.devices.shards)}
     data, keras = found.evaluation.data, found.model.keras

@@ -12,7 +12,7 @@ from edgeloop.errors import OptionsError
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.strategies import StrategyOptions
-from edgeloop.quantities import above_zero, byte_count
+from edgeloop.quantities import above_zero, at_least, byte_count
 from edgeloop.runtime.device import Device
 
 
@@ -31,7 +31,8 @@ class RoundsOptions:
         lr: Learning rate of plain SGD in round 1.
         lr_decay: The learning rate is multiplied by this after each round. Devices that hold different labels pull
             apart by as much as they step; smaller last steps let their average settle.
-        seed: With round and device it fixes every shuffle, so equal options give equal weights.
+        seed: With round and device it fixes every shuffle, so equal options give equal weights
+            where every device answers every round.
         round_timeout_s: From sending a round's weights to the last reply that counts.
         timeout_s: The whole run, start included.
         fraction, quorum, over_select, attempts: As `quorum.QuorumOptions` has them; with the defaults every device must
@@ -70,8 +71,7 @@ class RoundsOptions:
         if self.initial is not None:
             counts["the number of initial weights"] = len(self.initial)
         for name, count in counts.items():
-            if count < 1:
-                raise OptionsError(f"{name} is {count}", advice="It must be 1 or more.")
+            at_least(count, 1, name)
         above_zero(self.lr, "--lr")
         above_zero(self.lr_decay, "--lr-decay")
         above_zero(self.round_timeout_s, "round_timeout_s")
@@ -80,8 +80,7 @@ class RoundsOptions:
             raise OptionsError(f"--keras {self.keras} does not exist", advice="Pass the .keras file of the bundle.")
         byte_count(self.max_memory_mb, "max-memory-mb")
         above_zero(self.timeout_s, "timeout_s")
-        if self.seed < 0:
-            raise OptionsError(f"--seed is {self.seed}", advice="It must be 0 or more.")
+        at_least(self.seed, 0, "--seed")
         for device in self.devices:
             if device.ssh is not None:
                 raise OptionsError(

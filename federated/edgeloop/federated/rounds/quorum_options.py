@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from edgeloop.errors import OptionsError
-from edgeloop.quantities import above_zero
+from edgeloop.quantities import above_zero, at_least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,5 +37,4 @@ class QuorumOptions:
             raise OptionsError(f"over-select is {self.over_select:g}", advice="It must be 1 or more, e.g. 1.3.")
         above_zero(self.deadline_s, "deadline-s")
         above_zero(self.wait_s, "wait-s")
-        if self.attempts < 1:
-            raise OptionsError(f"attempts is {self.attempts}", advice="It must be 1 or more.")
+        at_least(self.attempts, 1, "attempts")

@@ -1,7 +1,7 @@
 """What a round leaves behind.
 
 `rounds.json` is {"format": "edgeloop-rounds/1", "state", "rounds": [...]}; each round names its `rounds/round-N.npz`
-(w000, w001, ...). `state` is `running`, `finished`, or why the run stopped.
+(w000, w001, ...). `state` is `running` or `finished`; what ended a run too early is the exit of its command.
 """
 
 from __future__ import annotations

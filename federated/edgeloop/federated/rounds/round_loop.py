@@ -75,8 +75,8 @@ class RoundLoop:
         self.options, self.out = options, out
         self.journal = Journal(out / "journal")
         self.grid = GuardedGrid(grid, options.guard)
-        target, _ = needed_replies(options.devices, options.quorum)
-        self.strategy = make_strategy(options.strategy, target)
+        target, needed = needed_replies(options.devices, options.quorum)
+        self.strategy = make_strategy(options.strategy, needed)  # no more may come, and some of them be hostile
         if not STRATEGIES[options.strategy.name].streams:
             shapes = [array.shape for array in initial.values()]
             check_memory(shapes, target, options.max_memory_bytes, options.strategy.name.value)
@@ -148,7 +148,7 @@ class RoundLoop:
             devices = max(len(nodes), self.options.devices)
             plan = plan_round(nodes, self.grid.benched, devices, options, (self.options.seed, number, attempt))
             connected = len(set(nodes) - self.grid.benched)
-            wanted = self.options.devices - len(self.grid.benched)
+            wanted = self.options.devices - len(self.grid.benched & set(nodes))
             enough = self._gathered and len(plan.chosen) >= plan.needed
             if connected >= wanted or enough or time.monotonic() > deadline:
                 self._gathered = True

@@ -25,7 +25,7 @@ from edgeloop.processes.file_lock import exclusive
 
 FORMAT = "edgeloop-federation/1"
 RUN, LOCK, JOURNAL, WEIGHTS = "run.json", ".lock", "journal", "rounds"
-MAY_CHANGE = {"rounds", "deadline-s", "timeout-s", "wait-s", "attempts", "max-memory-mb", "evaluation"}
+MAY_CHANGE = {"rounds", "deadline-s", "timeout-s", "wait-s", "attempts", "max-memory-mb"}
 
 
 @contextlib.contextmanager

@@ -62,13 +62,14 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
         strategy=settings.build(StrategyOptions, job["strategy"]),
         max_memory_bytes=job["max_memory_bytes"],
     )
-    try:
-        with exclusive(out / SERVER_LOCK, SERVER_WAIT_S):
-            RoundLoop(grid, options, out, initial).run()
-    except TimeoutError as e:
-        raise DeviceError(
-            f"another server still writes to {out}", advice="Wait until it ends, then continue with --resume."
-        ) from e
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(out / SERVER_LOCK, SERVER_WAIT_S))
+        except TimeoutError as e:
+            raise DeviceError(
+                f"another server still writes to {out}", advice="Wait until it ends, then continue with --resume."
+            ) from e
+        RoundLoop(grid, options, out, initial).run()
 
 
 @contextlib.contextmanager

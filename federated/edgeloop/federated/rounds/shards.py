@@ -11,10 +11,8 @@ import numpy as np
 from edgeloop.bundle import INFERENCE, Bundle, Signature, TensorSpec
 from edgeloop.errors import DataError
 from edgeloop.federated.device.data.npz import read_shard
+from edgeloop.federated.device.data.samples import check_range
 from edgeloop.hashes import digest
-
-# A device's data may reach beyond the few samples that the conversion saw. A wrong scale is a factor of 127 or 255.
-BEYOND = 16.0  # spans of the manifest's range
 
 
 @dataclass(frozen=True)
@@ -70,23 +68,7 @@ def _check_inputs(path: Path, inputs: Mapping[str, np.ndarray], specs: Sequence[
             raise DataError(
                 f"{path}: {spec.name} holds {array.dtype}, the model takes {spec.dtype}", advice="Convert the array."
             )
-        _check_range(path, array, spec)
-
-
-def _check_range(path: Path, array: np.ndarray, spec: TensorSpec) -> None:
-    low, high = float(array.min()), float(array.max())
-    if spec.range is None or spec.range[0] >= spec.range[1]:
-        return
-    least, most = spec.range
-    room = BEYOND * (most - least)
-    # Values within 1 for a model of bytes are scaled by 255 the other way (as convert/proof/input_range.py has it).
-    small = 0 < max(-low, high) <= 1.05 and least >= -1 and 32 < most <= 256
-    if low < least - room or high > most + room or small:
-        raise DataError(
-            f"{path}: {spec.name} spans {low:.4g} to {high:.4g}, and the model was calibrated and evaluated on "
-            f"{least:.4g} to {most:.4g}",
-            advice="Scale the values as the model was trained.",
-        )
+        check_range(f"{path}: {spec.name}", array, spec.range)
 
 
 def _check_labels(path: Path, y: np.ndarray, output: TensorSpec | None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeloop.errors import OptionsError
-from edgeloop.quantities import above_zero
+from edgeloop.quantities import above_zero, at_least
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import FedAvg
@@ -72,9 +72,9 @@ class StrategyOptions:
                     f"[strategy] {field.replace('_', '-')} is {getattr(self, field):g}",
                     advice=f"It must be 0 or more, and below {most:g}.",
                 )
-        for field in given & {"malicious", "select"}:
-            if getattr(self, field) < (1 if field == "select" else 0):
-                raise OptionsError(f"[strategy] {field} is {getattr(self, field)}", advice="It must be above 0.")
+        for field, least in {"malicious": 0, "select": 1}.items():
+            if field in given:
+                at_least(getattr(self, field), least, f"[strategy] {field}")
 
 
 _ADAPTIVE = ("server_learning_rate", "beta_1", "beta_2", "tau")

@@ -58,10 +58,14 @@ def with_weights(model: bytes, weights: Mapping[str, np.ndarray]) -> bytes:
     """A trainable .tflite that starts from `weights` {w000: array of the same shape, float32}.
 
     Raises:
-        ModelError: A weight has no constant of its size.
+        ModelError: A weight has no variable, or no constant of its size.
     """
     tree = read_tree(model)
-    for name, variable in _variables(tree).items():
+    variables = _variables(tree)
+    unknown = sorted(set(weights) - set(variables))
+    if unknown:
+        raise ModelError(f"the trainable file has no variable for the weight {unknown[0]}", advice=AGAIN)
+    for name, variable in variables.items():
         array = np.ascontiguousarray(weights[name], np.float32) if name in weights else None
         places = list(_constants(tree, variable))
         sizes = {len(tree.buffers[graph.tensors[op.inputs[1]].buffer].data) for graph, op in places}

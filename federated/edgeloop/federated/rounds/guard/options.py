@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgeloop.errors import OptionsError
 from edgeloop.federated.rounds.aggregation.exact_sum import LARGEST_WEIGHT
-from edgeloop.quantities import above_zero
+from edgeloop.quantities import above_zero, at_least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,5 +31,4 @@ class GuardOptions:
         above_zero(self.max_norm_ratio, "max-norm-ratio")
         if not 1 <= self.max_examples <= LARGEST_WEIGHT:
             raise OptionsError(f"max-examples is {self.max_examples}", advice=f"It must be 1 to {LARGEST_WEIGHT}.")
-        if self.bench_after < 1:
-            raise OptionsError(f"bench-after is {self.bench_after}", advice="It must be 1 or more.")
+        at_least(self.bench_after, 1, "bench-after")

@@ -18,6 +18,9 @@ from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LOSS, SEC
 from edgeloop.federated.rounds.guard.options import GuardOptions
 
 METRICS = {EXAMPLES, LOSS, SECONDS, DEVICE}
+LARGEST = 1e30  # of a loss and of seconds: sums over all examples of all devices stay finite
+DEVICES = 1 << 31  # labels of devices are below it: JSON readers keep such a number
+HEADER_BYTES = 4096  # of an .npy file, at most: NumPy writes 128 for a few dimensions
 
 
 class Reason(enum.StrEnum):
@@ -92,10 +95,14 @@ def judge(reply: Message, base: Base, options: GuardOptions) -> Update | Refusal
     wrong = _wrong_metrics(metrics, options)
     if wrong is not None:
         return wrong
+    sent: dict[str, Any] = dict(content.array_records["arrays"])
+    wrong = _wrong_names(sent, base) or _wrong_sizes(sent, base)  # before NumPy makes room for what a header says
+    if wrong is not None:
+        return wrong
     try:
-        arrays = {name: array.numpy() for name, array in content.array_records["arrays"].items()}
-    except (ValueError, TypeError, OSError, EOFError) as e:
-        return Refusal(Reason.RECORDS, f"an array cannot be read: {one_line(e, 100)}")
+        arrays = {name: array.numpy() for name, array in sent.items()}
+    except Exception as e:  # a hostile header raises what it likes in NumPy: MemoryError, tokenize.TokenError
+        return Refusal(Reason.RECORDS, f"an array cannot be read: {one_line(f'{type(e).__name__}: {e}', 100)}")
     wrong = _wrong_arrays(arrays, base)
     if wrong is not None:
         return wrong
@@ -118,19 +125,37 @@ def _wrong_metrics(metrics: Mapping[str, Any], options: GuardOptions) -> Refusal
         return Refusal(Reason.EXAMPLES, f"it reports {one_line(examples, 40)} examples, expected 1 or more")
     if examples > options.max_examples:
         return Refusal(Reason.EXAMPLES, f"it reports {examples} examples, and {options.max_examples} are allowed")
-    if type(metrics[DEVICE]) is not int:
-        return Refusal(Reason.METRICS, f"its device is {one_line(metrics[DEVICE], 40)}, expected a whole number")
+    if type(metrics[DEVICE]) is not int or not 0 <= metrics[DEVICE] < DEVICES:
+        found = one_line(metrics[DEVICE], 40)
+        return Refusal(Reason.METRICS, f"its device is {found}, expected a whole number of 0 to {DEVICES - 1}")
     for name in (LOSS, SECONDS):
-        if not isinstance(metrics[name], (int, float)) or not math.isfinite(metrics[name]):
-            return Refusal(Reason.METRICS, f"its {name} is {one_line(metrics[name], 40)}, expected a finite number")
+        if not isinstance(metrics[name], (int, float)) or not abs(metrics[name]) <= LARGEST:
+            found = one_line(metrics[name], 40)
+            return Refusal(Reason.METRICS, f"its {name} is {found}, expected a number of at most {LARGEST:g}")
+    return None
+
+
+def _wrong_names(sent: Mapping[str, Any], base: Base) -> Refusal | None:
+    if set(sent) == set(base.arrays):
+        return None
+    odd = sorted(set(sent) ^ set(base.arrays))[0]
+    how = "has an unknown" if odd in sent else "lacks the"
+    return Refusal(Reason.NAMES, f"it {how} weight {one_line(odd, 40)!r}")
+
+
+def _wrong_sizes(sent: Mapping[str, Any], base: Base) -> Refusal | None:
+    """What Flower's arrays say of themselves, and how long they are."""
+    for name, array in sent.items():
+        expected = base.arrays[name]
+        if array.dtype != "float32" or array.shape != expected.shape:
+            found = one_line(f"{array.dtype} {array.shape}", 80)
+            return Refusal(Reason.SHAPE, f"{name} is {found}, expected float32 {expected.shape}")
+        if not 0 <= len(array.data) - expected.nbytes <= HEADER_BYTES:
+            return Refusal(Reason.SHAPE, f"{name} has {len(array.data)} bytes, expected {expected.nbytes} and a header")
     return None
 
 
 def _wrong_arrays(arrays: Mapping[str, np.ndarray], base: Base) -> Refusal | None:
-    if set(arrays) != set(base.arrays):
-        odd = sorted(set(arrays) ^ set(base.arrays))[0]
-        how = "has an unknown" if odd in arrays else "lacks the"
-        return Refusal(Reason.NAMES, f"it {how} weight {one_line(odd, 40)!r}")
     for name, array in arrays.items():
         shape = base.arrays[name].shape
         if array.shape != shape or array.dtype != np.float32:

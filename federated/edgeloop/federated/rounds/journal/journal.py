@@ -2,8 +2,8 @@
 
 `journal.jsonl` only grows. A line is {"crc": CRC-32 of the entry's canonical JSON, "entry": {...}}. It is in the file
 before the call that wrote it returns, so it outlives a kill; the line of a round is on the disk (fsync), and with it
-all lines before it, so they outlive a power cut. The last line of a killed process may be torn: it is cut off, so what
-is read is always a whole prefix. Entries, by `kind`:
+all lines before it, so they outlive a power cut. A killed process may leave a torn end: it is cut off, so what is read
+is always a whole prefix. A damaged line before a whole one is refused. Entries, by `kind`:
 
     update   an update that was accepted: round, attempt, node, device, examples, norm, sha256 of its arrays
     round    a committed round: its record, the sha256 of its weights and of the strategy's moments, refusals by node
@@ -135,12 +135,18 @@ class Journal:
     def _read(self) -> list[dict[str, Any]]:
         entries, good = list[dict[str, Any]](), 0
         data = self.path.read_bytes() if self.path.is_file() else b""
-        for line in data.splitlines(keepends=True):
-            entry = _entry(line)
+        lines = data.split(b"\n")  # canonical JSON holds no line feed
+        found = [_entry(line) for line in lines[:-1]]
+        for number, entry in enumerate(found):
             if entry is None:
+                if any(found[number:]):
+                    raise IntegrityError(
+                        f"{self.path}: line {number + 1} is damaged, and whole lines follow it",
+                        advice="Restore the file, or start a new run in another folder.",
+                    )
                 break
             entries.append(entry)
-            good += len(line)
+            good += len(lines[number]) + 1
         if good < len(data):
             with writing(self.path):
                 os.truncate(self.path, good)
@@ -149,9 +155,9 @@ class Journal:
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
-    """What a whole line holds; None for a torn or damaged one."""
+    """What a line holds; None for a torn or damaged one."""
     try:
-        document = json.loads(line) if line.endswith(b"\n") else {}
+        document = json.loads(line)
         entry = document["entry"]
         return dict(entry) if zlib.crc32(canonical_json(entry)) == document["crc"] else None
     except (ValueError, KeyError, TypeError):
