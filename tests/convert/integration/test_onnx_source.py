@@ -441,6 +441,17 @@ def test_functions_of_the_model_are_inlined_and_old_files_name_their_constants_a
     assert_as_onnx_runtime(path, source, x=floats(2, 3))
 
 
+def test_a_lone_nan_that_where_puts_in_place_of_others_is_no_weight(save):
+    nodes = [
+        N("Less", ["x", "zero"], ["below"]),
+        N("Where", ["below", "nan", "x"], ["marked"]),
+        N("IsNaN", ["marked"], ["is"]),
+        N("Where", ["is", "zero", "marked"], ["y"]),
+    ]
+    path = save(nodes, {"x": ["n"]}, {"y": ["n"]}, {"zero": np.float32(0), "nan": np.float32(np.nan)})
+    assert_answers(open_source(path), {"x": np.array([-1, 2], np.float32)}, [0, 2])
+
+
 def test_a_newer_format_than_onnx_runtimes_is_read(save):
     path = save([N("Relu", ["x"], ["y"])], {"x": ["n", 3]}, {"y": ["n", 3]})
     model = onnx.load(path)

@@ -213,6 +213,7 @@ def test_a_forbidden_op_is_in_one_table():
         ([1, np.nan], "holds 1 NaN among 2"),
         ([1, np.inf], "holds 1 infinite"),
         ([[-np.inf, 2], [0, 0]], "holds 1 infinite numbers among 4"),
+        ([[np.inf, np.inf], [1, 2]], "holds 2 infinite numbers among 4"),
         ([np.nan], "holds 1 NaN among 1"),
     ],
 )
@@ -222,8 +223,8 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, values, message):
             refuse_not_finite(tmp_path, "w", np.array(values, dtype))
 
 
-@pytest.mark.parametrize("values", [[-np.inf], [[0, -np.inf], [0, 0]], [1, 2], []])
-def test_a_bound_and_a_mask_may_be_infinite(tmp_path, values):
+@pytest.mark.parametrize("values", [[-np.inf], [[0, -np.inf], [0, 0]], [[1, 2], [-np.inf] * 2], [1, 2], []])
+def test_a_bound_a_mask_and_rows_of_a_table_may_be_infinite(tmp_path, values):
     refuse_not_finite(tmp_path, "mask", np.array(values, np.float32))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,10 @@ from edgeloop.extras import need
 FAILED = re.compile(r"^.*?\bfailed: ?", re.DOTALL)  # what stands before the reason: codes and the path
 NEWEST_IR = re.compile(r"max supported IR version: (\d+)")
 QUANTIZED = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})
+TOO_LARGE = re.compile(r"Available memory of \d+ is smaller than requested bytes of (\d+)")
+# what its tensors may take together in a trial whose sizes only show as it runs, beside its weights and TensorFlow, in
+# a child that may have 2 GB. NonZero and a product of all pairs of 32,000: 4.2 GB resident without it, 0.07 with
+LIMIT_BYTES = 1_000_000_000
 FOLDER = "session.model_external_initializers_file_folder_path"  # of external data, for a model that is no file
 
 
@@ -31,13 +37,22 @@ class OriginalModel:
         is_quantized: It computes some layers in whole numbers.
     """
 
-    def __init__(self, path: Path, model: Any, fixed: Mapping[str, np.ndarray], also: Sequence[str] = ()):
+    def __init__(
+        self,
+        path: Path,
+        model: Any,
+        fixed: Mapping[str, np.ndarray],
+        also: Sequence[str] = (),
+        *,
+        limited: bool = False,
+    ):
         """Load it.
 
         Args:
             model: Its ModelProto, which may lack weights.
             fixed: Inputs that are constants, by ONNX's names.
             also: Tensors inside that are returned as further outputs.
+            limited: Its tensors may take LIMIT_BYTES.
 
         Raises:
             ModelError: ONNX Runtime refuses it.
@@ -48,27 +63,38 @@ class OriginalModel:
         made = {name for node in model.graph.node for name in node.output if name}
         self.inner = frozenset(made.difference(self.outputs))
         self.is_quantized = any(node.op_type in QUANTIZED for node in model.graph.node)
+        self._limited = limited
         self._session = self._load(self._changed(also) if fixed or also else None)
 
     def with_outputs(self, names: Sequence[str]) -> OriginalModel:
         """The same model, which returns these tensors after its outputs."""
         return OriginalModel(self._path, self._model, self._fixed, names)
 
-    def largest_tensor(self, fed: Mapping[str, np.ndarray]) -> tuple[str, int]:
+    def limited(self) -> OriginalModel:
+        """The same model, which refuses inputs of which its tensors would take more than LIMIT_BYTES."""
+        return OriginalModel(self._path, self._model, self._fixed, limited=True)
+
+    def largest_tensor(self, fed: Mapping[str, np.ndarray]) -> tuple[str, int, bool]:
         """As `prepare.largest_tensor`, at the sizes of these inputs."""
         return largest_tensor(self._model, {name: array.shape for name, array in fed.items()})
 
-    def run(self, fed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def run(self, fed: Mapping[str, np.ndarray], limit_s: float | None = None) -> list[np.ndarray]:
         """Its answers, in the order of `outputs`.
 
         Raises:
-            ModelError: ONNX Runtime cannot run it on these inputs.
+            ModelError: ONNX Runtime cannot run it on these inputs, or not in that time.
         """
+        options = need("onnxruntime", extra="convert").RunOptions()
+        if self._limited:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         try:
-            return self._session.run(self.outputs, {name: fed[name] for name in self.inputs})
+            with _ended_after(limit_s, options):
+                return self._session.run(self.outputs, {name: fed[name] for name in self.inputs}, options)
         except Exception as e:  # a family of types of its own
+            asked = TOO_LARGE.search(str(e)) if self._limited else None
+            reason = f"a tensor of {int(asked[1]) / 1e6:,.0f} MB is too large for a trial" if asked else _reason(e)
             raise ModelError(
-                f"ONNX Runtime cannot run it ({_reason(e)})",
+                f"ONNX Runtime cannot run it ({'it takes too long' if options.terminate else reason})",
                 advice="Pass inputs of the sizes it was exported for.",
             ) from e
 
@@ -90,6 +116,8 @@ class OriginalModel:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if content is not None:
             options.add_session_config_entry(FOLDER, str(self._path.parent.resolve()))
+        if self._limited:
+            _limit_memory(ort, options)
 
         def session(source: bytes | str) -> Any:
             return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -108,6 +136,33 @@ class OriginalModel:
                 f"ONNX Runtime cannot load it ({_reason(e)})",
                 advice="Check the file with onnx.checker, or export it again for an older opset.",
             ) from e
+
+
+@contextlib.contextmanager
+def _ended_after(limit_s: float | None, options: Any) -> Iterator[None]:
+    """A run with these options ends after that time, between two nodes."""
+    if limit_s is None:
+        yield
+        return
+    timer = threading.Timer(limit_s, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _limit_memory(ort: Any, options: Any) -> None:
+    """Let a session's tensors lie in an arena of LIMIT_BYTES, which all such sessions of the process share."""
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    exactly = 1  # what is asked for, not the next power of two
+    arena = {"max_mem": LIMIT_BYTES, "arena_extend_strategy": exactly}
+    ort.create_and_register_allocator(
+        memory, ort.OrtArenaCfg({**arena, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1})
+    )
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")  # weights lie outside
 
 
 def fix_inputs(model: Any, fixed: Mapping[str, np.ndarray]) -> None:

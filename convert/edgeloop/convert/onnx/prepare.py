@@ -132,16 +132,23 @@ def dimension_names(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> d
     }
 
 
-def largest_tensor(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> tuple[str, int]:
-    """Name and number of elements of the largest tensor of the main graph whose sizes follow from those of the inputs.
+def largest_tensor(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> tuple[str, int, bool]:
+    """Name and number of elements of the largest tensor of the main graph whose sizes follow from those of the inputs,
+    and whether there are tensors whose sizes do not.
 
-    With `shapes` of all inputs; ("", 0) where onnx's inference fails.
+    With `shapes` of all inputs; ("", 0, True) where onnx's inference fails.
     """
-    sizes = {
-        v.name: math.prod(d.dim_value if d.HasField("dim_value") else 1 for d in v.type.tensor_type.shape.dim)
-        for v in _inferred(model, shapes)
-    }
-    return max(sizes.items(), key=lambda pair: pair[1], default=("", 0))
+    sizes, unknown = (
+        {},
+        any(a.HasField("g") for node in model.graph.node for a in node.attribute),
+    )  # bodies may be large
+    for v in _inferred(model, shapes):
+        dims = v.type.tensor_type.shape.dim
+        unknown |= not v.type.tensor_type.HasField("shape") or not all(d.HasField("dim_value") for d in dims)
+        sizes[v.name] = math.prod(d.dim_value if d.HasField("dim_value") else 1 for d in dims)
+    made = {name for node in model.graph.node for name in node.output if name}
+    made -= {value.name for value in model.graph.output}
+    return *max(sizes.items(), key=lambda pair: pair[1], default=("", 0)), unknown or not made <= sizes.keys()
 
 
 def _inferred(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> list[Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -56,24 +57,28 @@ def make_trials(original: OriginalModel, inputs: Sequence[Tensor]) -> tuple[list
         ModelError: It fails on everything that could be made up.
     """
     count = 2 if any(None in t.shape for t in inputs) else 1
-    reason, deadline = "its answers are not finite", time.monotonic() + LIMIT_S
+    reason, deadline = "", time.monotonic() + LIMIT_S
+    limited = cache(original.limited)  # loads it, once
     for recipe in _recipes(inputs):
+        if time.monotonic() > deadline:
+            break
         rng = np.random.default_rng(0)
         trials: list[Trial] = []
         for k in range(count):
             fed = made_up(rng, inputs, recipe, k)
-            if sum(array.size for array in fed.values()) > LIMIT_VALUES or time.monotonic() > deadline:
-                break
-            name, elements = original.largest_tensor(fed)
-            if elements > LIMIT_TENSOR and count > 1:
-                reason = f"at the sizes {_sizes(fed)} the tensor {name!r} has {elements} elements"
+            if sum(array.size for array in fed.values()) > LIMIT_VALUES:
+                reason = reason or f"its inputs are too large, at the sizes {_sizes(fed)}"
                 break
             try:
-                answers = original.run(fed)
+                if count == 1:  # there are no smaller sizes to try
+                    answers = original.run(fed)
+                else:
+                    answers = _answers(original, limited, fed, deadline - time.monotonic())
             except ModelError as e:
                 reason = f"{e.found}, at the sizes {_sizes(fed)}"
                 break
             if not all(np.isfinite(a).all() for a in answers if a.dtype.kind == "f"):
+                reason = reason or "its answers are not finite"
                 break
             trials.append(Trial(fed, answers))
         if len(trials) == count:
@@ -82,6 +87,20 @@ def make_trials(original: OriginalModel, inputs: Sequence[Tensor]) -> tuple[list
         f"no generated input can be used to check the conversion ({reason})",
         advice="Pass sizes with --shape NAME=SIZES, or convert the model that the .onnx was exported from.",
     )
+
+
+def _answers(
+    original: OriginalModel, limited: Callable[[], OriginalModel], fed: Mapping[str, np.ndarray], limit_s: float
+) -> list[np.ndarray]:
+    """Those of the model, or of the limited one where not all sizes of its tensors can be told before.
+
+    Raises:
+        ModelError: It cannot run, takes too long, or a tensor is too large.
+    """
+    name, elements, unknown = original.largest_tensor(fed)
+    if elements > LIMIT_TENSOR:
+        raise ModelError(f"the tensor {name!r} has {elements} elements", advice="Pass smaller sizes with --shape.")
+    return (limited() if unknown else original).run(fed, limit_s)
 
 
 def _sizes(fed: Mapping[str, np.ndarray]) -> str:

@@ -12,7 +12,8 @@ CHUNK = 1 << 22  # elements looked at at a time: a mask of a whole tensor would 
 
 
 def refuse_not_finite(path: Path, name: str, values: np.ndarray) -> None:
-    """Infinity passes where it is a bound (a lone number) or a mask (beside nothing but zeros), NaN nowhere.
+    """Infinity passes where it is a bound (a lone number), a mask (beside nothing but zeros) or, below zero, whole rows
+    of a table, whose index then shuts something out of a softmax; NaN nowhere.
 
     Raises:
         ModelError: `values`, of a float dtype, holds NaN or infinity; names the tensor.
@@ -24,9 +25,17 @@ def refuse_not_finite(path: Path, name: str, values: np.ndarray) -> None:
         nans += int(np.count_nonzero(np.isnan(part)))
         infinite += int(np.count_nonzero(np.isinf(part)))
         other += int(np.count_nonzero(np.isfinite(part) & (part != 0)))
-    if nans or (infinite and other):
+    if nans or (infinite and other and not _rows_shut_out(values)):
         what = f"{nans} NaN" if nans else f"{infinite} infinite numbers"
         raise ModelError(
             f"{path}: the weight {name!r} holds {what} among {flat.size} values",
             advice="Save the model at a step before training diverged, or fetch the file again.",
         )
+
+
+def _rows_shut_out(values: np.ndarray) -> bool:
+    """Whether all numbers of a row, along the last axis, are minus infinity wherever one of them is infinite."""
+    if values.ndim < 2:
+        return False
+    infinite = np.isinf(values)
+    return bool((np.isneginf(values) == infinite).all() and (infinite.all(-1) == infinite.any(-1)).all())
