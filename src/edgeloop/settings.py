@@ -151,6 +151,20 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"Did you mean {near[0]}?" + (f" {everything}" if len(names) <= LISTED else "")
 
 
+def anchored(value: Any, base: Path) -> Any:
+    """The same with its relative paths taken from the folder `base`; looks into dataclasses, tuples and mappings."""
+    if isinstance(value, Path):
+        return base / value
+    if isinstance(value, tuple):
+        return tuple(anchored(part, base) for part in value)
+    if isinstance(value, Mapping):
+        return {key: anchored(part, base) for key, part in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [field.name for field in dataclasses.fields(value) if field.init]
+        return dataclasses.replace(value, **{name: anchored(getattr(value, name), base) for name in fields})
+    return value
+
+
 def _in(where: str) -> str:
     return f"{where}: " if where else ""
 

@@ -1,0 +1,63 @@
+"""What a bundle was converted into, as the options that convert new weights of its model into the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeloop.bundle import REFERENCE, TRAINABLE, Bundle, Format, Scheme, Variant
+from edgeloop.convert.form import form_of
+from edgeloop.convert.forms.recipes import Io
+from edgeloop.convert.options import MEASURED, ConvertOptions
+from edgeloop.convert.plan import WRITABLE
+from edgeloop.convert.training.trainable import TrainableOptions
+from edgeloop.errors import OptionsError
+from edgeloop.federated.fold_back.options import CloudOptions
+
+
+def release_options(cloud: CloudOptions, bundle: Bundle, version: int) -> ConvertOptions:
+    """How to convert a release: as `[cloud.convert]` says, and in all that it does not say as the bundle was.
+
+    Raises:
+        OptionsError: The bundle has a variant whose ranges are measured on real inputs, and none are named.
+    """
+    own, manifest = cloud.convert, bundle.manifest
+    files = [v for v in manifest.variants if v.format is Format.TFLITE and v.id != TRAINABLE]
+    schemes = own.schemes or tuple(dict.fromkeys(v.scheme for v in files))
+    if own.search is not None:
+        schemes = tuple(scheme for scheme in schemes if scheme is not Scheme.MIXED)  # the search finds one itself
+    measured = [scheme.value for scheme in schemes if scheme in MEASURED]
+    if measured and own.calibration is None:
+        raise OptionsError(
+            f"{bundle.path} has the scheme {measured[0]}, whose ranges are measured on real inputs",
+            advice='Add [cloud.convert] calibration = "F.npz".',
+        )
+    return replace(
+        own,
+        to=own.to or tuple(f for f in dict.fromkeys(v.format for v in manifest.variants) if f in WRITABLE),
+        schemes=schemes or None,
+        io=own.io if own.io != (Io.FLOAT32,) else _io(files),
+        trainable=own.trainable or _trainable(bundle),
+        labels=own.labels or _labels(bundle),
+        reference=own.reference and REFERENCE in manifest.files,
+        evaluation=cloud.eval,
+        name=manifest.name,
+        release=version,
+    )
+
+
+def _io(files: list[Variant]) -> tuple[Io, ...]:
+    found = tuple(dict.fromkeys(form_of(variant).io for variant in files if variant.scheme is Scheme.INT8))
+    return found or (Io.FLOAT32,)
+
+
+def _trainable(bundle: Bundle) -> TrainableOptions | None:
+    if TRAINABLE not in [variant.id for variant in bundle.manifest.variants]:
+        return None
+    signature = bundle.manifest.signatures.get("train")
+    batch = signature.inputs[0].shape[0] if signature is not None and signature.inputs else None
+    return TrainableOptions() if batch is None else TrainableOptions(batch=batch)
+
+
+def _labels(bundle: Bundle) -> tuple[str, ...]:
+    outputs = [tensor for signature in bundle.manifest.signatures.values() for tensor in signature.outputs]
+    return next((tensor.labels for tensor in outputs if tensor.labels), ())

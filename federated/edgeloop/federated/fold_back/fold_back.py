@@ -1,0 +1,143 @@
+"""Weights of a round in, a release that devices take out, or why there is none. The round itself stays as it is.
+
+weights -> Keras model, trained further or not, in a process of its own -> every form of the bundle -> each variant
+        answers the data of `[cloud] eval` -> none is much worse than the Keras model -> published in releases/
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.atomic import discard, make_folder
+from edgeloop.bundle import Bundle
+from edgeloop.convert.convert import convert
+from edgeloop.disk_errors import writing
+from edgeloop.errors import BudgetError, EdgeloopError, OptionsError, ParityError
+from edgeloop.federated.fold_back.conversion import release_options
+from edgeloop.federated.fold_back.gate import check_replaces, verdict_of
+from edgeloop.federated.fold_back.jobs import TrainingJob, run_training
+from edgeloop.federated.fold_back.options import CloudOptions
+from edgeloop.federated.fold_back.records import (
+    RELEASES,
+    WORK,
+    FoldBackRecord,
+    Outcome,
+    is_open,
+    read_records,
+    write_record,
+)
+from edgeloop.federated.rounds.records import RoundRecord
+from edgeloop.federated.rounds.watch import OnRound
+from edgeloop.processes.job import WorkerBug
+from edgeloop.registry.publish import publish, read_index
+from edgeloop.registry.signatures.sign import sign_bundle
+from edgeloop.registry.versions.version_index import PLAIN
+
+log = logging.getLogger(__name__)
+
+
+class FoldBack:
+    """Folds rounds of one run back. `keras` was converted to `bundle`; `out` is the folder of the run."""
+
+    def __init__(self, options: CloudOptions, keras: Path, bundle: Bundle, out: Path, rounds: int) -> None:
+        self.options, self.keras, self.bundle, self.out, self.rounds = options, keras, bundle, out, rounds
+        self.name = bundle.manifest.name
+
+    def check(self) -> None:
+        """See, before any round, whether a round could be folded back.
+
+        Raises:
+            OptionsError, DataError, MissingExtra: What the training or the conversion would refuse.
+        """
+        if not PLAIN.fullmatch(self.name):
+            raise OptionsError(
+                f"the bundle's name is {self.name!r}, which cannot be a part of a URL",
+                advice="Convert it with --name, of letters, digits, dots, dashes and underscores.",
+            )
+        convert = release_options(self.options, self.bundle, self.bundle.manifest.version)
+        for what, path in (
+            ("eval", self.options.eval),
+            ("train", self.options.train),
+            ("sign", self.options.sign),
+            ("convert.calibration", convert.calibration),
+            ("convert.train-data", convert.train_data),
+        ):
+            if path is not None and not path.exists():
+                raise OptionsError(f"[cloud] {what} {path} does not exist", advice="Pass the path of a file.")
+        run_training(self._job(), log.info)
+
+    def after(self, listener: OnRound) -> OnRound:
+        """A listener that tells `listener` of each round, then folds it back where it is due."""
+
+        def folded(record: RoundRecord, weights: Mapping[str, np.ndarray]) -> None:
+            listener(record, weights)
+            if self.options.due(record.round, self.rounds) and is_open(record.round, read_records(self.out)):
+                found = self.fold(record)
+                write_record(self.out, found)
+                log.log(logging.INFO if found.outcome is Outcome.RELEASED else logging.WARNING, found.sentence())
+
+        return folded
+
+    def fold(self, round_: RoundRecord) -> FoldBackRecord:
+        """What became of a round. An error is a record too: the rounds go on."""
+        place = self.out / WORK / f"round-{round_.round}"
+        blank = FoldBackRecord(round=round_.round, outcome=Outcome.FAILED)
+        try:
+            return self._released(round_, place, blank)
+        except (ParityError, BudgetError) as e:
+            return replace(blank, outcome=Outcome.BLOCKED, reason=str(e))
+        except (EdgeloopError, OSError) as e:
+            return replace(blank, reason=str(e))
+        except WorkerBug as e:
+            log.exception("a bug in the process that trains")
+            return replace(blank, reason=f"a bug: {str(e).strip().splitlines()[-1]}")
+
+    def _released(self, round_: RoundRecord, place: Path, blank: FoldBackRecord) -> FoldBackRecord:
+        discard(place)
+        with writing(place):
+            make_folder(str(place))
+        weights = self.out / round_.file
+        made = run_training(replace(self._job(), weights=weights.absolute(), place=place.absolute()), log.info)
+        options = release_options(self.options, self.bundle, self.next_version())
+        converted = convert(made["model"], place / "bundle", options)
+        check_replaces(self.bundle, converted.bundle)
+        verdict = verdict_of(converted.bundle, converted.parity)
+        measured = replace(
+            blank,
+            metric=verdict.metric,
+            source=verdict.source,
+            variants=dict(verdict.variants),
+            told=tuple(made["told"]),
+        )
+        try:
+            verdict.check(self.options.max_drop)
+        except BudgetError as e:
+            return replace(measured, outcome=Outcome.BLOCKED, reason=str(e))
+        return self._published(converted.bundle, place, measured)
+
+    def _published(self, bundle: Bundle, place: Path, measured: FoldBackRecord) -> FoldBackRecord:
+        if self.options.sign is not None:
+            sign_bundle(bundle, self.options.sign)
+        found = publish(bundle.path, self.out / RELEASES)
+        discard(place)  # the release has it all
+        return replace(
+            measured,
+            outcome=Outcome.RELEASED,
+            version=found.version,
+            release=str(found.folder.relative_to(self.out)),
+            signed=found.signed,
+        )
+
+    def next_version(self) -> int:
+        """The number after that of the newest release; of the bundle, where there is none."""
+        index = read_index(self.out / RELEASES / self.name, self.name)
+        return max((self.bundle.manifest.version, *index.versions)) + 1
+
+    def _job(self) -> TrainingJob:
+        return TrainingJob(options=self.options, keras=self.keras.absolute(), python_path=tuple(filter(None, sys.path)))

@@ -1,0 +1,251 @@
+"""Rounds that become releases: what is refused, what blocks one, and that nothing of it ends a run. No framework."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from releases import GOLDEN, NAME, release
+
+from edgeloop import settings
+from edgeloop.bundle import (
+    TRAINABLE,
+    Format,
+    Manifest,
+    Scheme,
+    Signature,
+    TensorSpec,
+    Variant,
+    Weight,
+    read_bundle,
+)
+from edgeloop.convert.forms.recipes import Io
+from edgeloop.edge.on_device.pull.folder_source import FolderSource
+from edgeloop.errors import BudgetError, DataError, ModelError, OptionsError, ParityError
+from edgeloop.federated.fold_back import fold_back
+from edgeloop.federated.fold_back.conversion import release_options
+from edgeloop.federated.fold_back.fold_back import FoldBack
+from edgeloop.federated.fold_back.gate import Verdict, check_replaces
+from edgeloop.federated.fold_back.options import CloudOptions
+from edgeloop.federated.fold_back.records import FoldBackRecord, Outcome, is_open, read_records, write_record
+from edgeloop.federated.rounds.records import RoundRecord
+from edgeloop.processes.job import WorkerBug
+from edgeloop.registry.versions.version_index import parse_index
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({}, "eval is missing"),
+        ({"every": 0}, r"\[cloud\] every is 0. It must be 1 or more"),
+        ({"max-drop": -1.0}, "max-drop is -1. It must be 0 or more"),
+        ({"max-drop": float("nan")}, "max-drop is nan"),
+        ({"launch": "2"}, r'launch needs data to train on. Add train = "train.toml"'),
+        ({"distill": 3}, "distill needs data to train on"),
+        ({"train": "t.toml", "launch": "2", "distill": 3}, "distill trains in one process, and launch starts several"),
+        ({"convert": {"release": 3}}, r"\[cloud.convert\] has release, which the run sets itself"),
+        ({"convert": {"evaluation": "e.npz"}}, "has evaluation, which the run sets itself. Use .cloud. eval"),
+        ({"convert": {"schemes": ["int7"]}}, "int7' is not known. Did you mean int4|int8"),
+        ({"evry": 2}, "evry is not known. Did you mean every"),
+    ],
+    ids=str,
+)
+def test_a_table_that_contradicts_itself_is_refused(table, said):
+    given = {"eval": "test.npz", **table} if table else {}
+    with pytest.raises(OptionsError, match=said):
+        settings.build(CloudOptions, given)
+
+
+def test_every_nth_round_is_due_and_the_last_one():
+    options = CloudOptions(eval=Path("e.npz"), every=3)
+    assert [n for n in range(1, 9) if options.due(n, 8)] == [3, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("metric", "source", "value", "drop"),
+    [
+        ("accuracy", 0.925, 0.92, 0.5),
+        ("accuracy", 0.9, 0.91, -1.0),
+        ("auc", 0.8, 0.77, 3.0),
+        ("rmse", 2.0, 2.05, 2.5),  # per cent: 0.05 / 2
+    ],
+)
+def test_a_drop_is_in_points_or_in_per_cent_of_an_error(metric, source, value, drop):
+    verdict = Verdict(metric=metric, source=source, variants={"int8": value})
+    assert verdict.drop("int8") == pytest.approx(drop, abs=1e-12)
+    verdict.check(drop)  # exactly as much as allowed, whatever the subtraction rounds
+    with pytest.raises(BudgetError, match="int8 has"):
+        verdict.check(drop - 0.01)
+
+
+def test_the_worst_variant_blocks_a_release():
+    verdict = Verdict(metric="accuracy", source=0.95, variants={"float16": 0.95, "int8": 0.93, "dynamic": 0.945})
+    with pytest.raises(BudgetError) as error:
+        verdict.check(1.0)
+    assert error.value.found == (
+        "int8 has accuracy 93.00%, 2.00 points below the source's 95.00%, and 1 points of accuracy may be lost"
+    )
+
+
+def test_rounds_are_folded_back_once_and_failed_ones_again_until_a_later_one_ended():
+    records = [
+        FoldBackRecord(round=2, outcome=Outcome.RELEASED),
+        FoldBackRecord(round=4, outcome=Outcome.FAILED),
+    ]
+    assert [n for n in (2, 4, 6) if is_open(n, records)] == [4, 6]
+    records.append(FoldBackRecord(round=6, outcome=Outcome.BLOCKED))
+    assert [n for n in (2, 4, 6, 8) if is_open(n, records)] == [8]
+
+
+def test_a_row_takes_the_place_of_an_earlier_one_of_its_round(tmp_path):
+    assert read_records(tmp_path) == ()
+    good = FoldBackRecord(round=2, outcome=Outcome.RELEASED, version=2, source=0.5, variants={"int8": 0.5}, told=("a",))
+    for record in (FoldBackRecord(round=4, outcome=Outcome.FAILED, reason="full"), replace(good, told=()), good):
+        write_record(tmp_path, record)
+    assert [record.round for record in read_records(tmp_path)] == [2, 4] and read_records(tmp_path)[0] == good
+    (tmp_path / "cloud.json").write_text("{}")
+    with pytest.raises(DataError, match="expected edgeloop-cloud/1"):
+        read_records(tmp_path)
+
+
+def manifest(*schemes: Scheme, trainable: int | None = None, labels=(), batch=8) -> Manifest:
+    x, y = TensorSpec("x", (None, 4), "float32"), TensorSpec("y", (None, 2), "float32", labels=labels)
+    variants = [Variant(s.value, f"{s.value}.tflite", (), Format.TFLITE, s, ("infer",)) for s in schemes]
+    signatures = {"infer": Signature((x,), (y,))}
+    weights = ()
+    if trainable is not None:
+        variants.append(Variant(TRAINABLE, "t.tflite", (), Format.TFLITE, Scheme.FLOAT32, ("train",)))
+        signatures["train"] = Signature((TensorSpec("x", (batch, 4), "float32"),), ())
+        weights = tuple(Weight(f"w{k:03}", f"w{k}", (4,), "float32", k >= trainable) for k in range(2))
+    return Manifest("net", 1, {}, {}, signatures, tuple(variants), weights)
+
+
+def holding(one: Manifest):
+    return SimpleNamespace(path=Path("net"), manifest=one)
+
+
+def test_a_release_is_converted_as_the_bundle_was():
+    options = CloudOptions(eval=Path("e.npz"), convert=settings.build(CloudOptions, CALIBRATED).convert)
+    both = manifest(Scheme.FLOAT32, Scheme.INT8, trainable=0, labels=("no", "yes"))
+    int8_io = Variant("int8-io", "i.tflite", (), Format.TFLITE, Scheme.INT8, ("infer",))
+    onnx = Variant("onnx", "m.onnx", (), Format.ONNX, Scheme.FLOAT32, ("infer",))
+    found = release_options(options, holding(replace(both, variants=(*both.variants, int8_io, onnx))), 7)
+    assert (found.schemes, found.to) == ((Scheme.FLOAT32, Scheme.INT8), (Format.TFLITE, Format.ONNX))
+    assert found.io == (Io.FLOAT32, Io.INT8)
+    assert (found.trainable.batch, found.labels) == (8, ("no", "yes"))
+    assert (found.release, found.name, found.evaluation, found.calibration.name) == (7, "net", Path("e.npz"), "c.npz")
+    assert not found.reference  # the bundle has none
+    plain = release_options(options, holding(manifest(Scheme.FLOAT32)), 2)
+    assert plain.trainable is None and plain.schemes == (Scheme.FLOAT32,)
+
+
+CALIBRATED = {"eval": "e.npz", "convert": {"calibration": "c.npz"}}
+
+
+def test_int8_asks_for_real_inputs_before_the_first_round():
+    with pytest.raises(OptionsError, match=r'scheme int8, whose ranges.*Add \[cloud.convert\] calibration = "F.npz"'):
+        release_options(CloudOptions(eval=Path("e.npz")), holding(manifest(Scheme.INT8)), 2)
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        (manifest(Scheme.FLOAT32, trainable=0), "would lack the variant int8"),
+        (manifest(Scheme.FLOAT32, Scheme.INT8), "would lack the variant trainable"),
+        (manifest(Scheme.FLOAT32, Scheme.INT8, trainable=1), "would not train the same weights"),
+        (manifest(Scheme.FLOAT32, Scheme.INT8, trainable=0, batch=16), "the signature train of the release"),
+        (manifest(Scheme.FLOAT32, Scheme.INT8, trainable=0, labels=("a", "b")), "the signature infer of the release"),
+    ],
+)
+def test_a_release_that_cannot_take_the_place_of_the_bundle_is_refused(new, said):
+    old = manifest(Scheme.FLOAT32, Scheme.INT8, trainable=0)
+    check_replaces(holding(old), holding(old))
+    with pytest.raises(ModelError, match=said):
+        check_replaces(holding(old), holding(new))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """`run(K, outcome)`: round K of a run whose training and conversion are played; what is published is real."""
+    folder = FoldBack(CloudOptions(eval=Path("e.npz")), Path("m.keras"), read_bundle(GOLDEN), tmp_path / "run", 9)
+    played = SimpleNamespace(error=None, values={"int8": 0.9})
+
+    def converted(model, out, options):
+        if played.error is not None:
+            raise played.error
+        shutil.copytree(release(tmp_path / out.parent.name, options.release), out)
+        return SimpleNamespace(bundle=read_bundle(out), parity=())
+
+    monkeypatch.setattr(fold_back, "run_training", lambda job, say: {"model": "m.keras", "told": ["as it is"]})
+    monkeypatch.setattr(fold_back, "release_options", lambda *given: SimpleNamespace(release=given[2]))
+    monkeypatch.setattr(fold_back, "convert", converted)
+    monkeypatch.setattr(
+        fold_back, "verdict_of", lambda *given: Verdict(metric="accuracy", source=0.9, variants=played.values)
+    )
+    heard = []
+
+    def run(number, error=None, **values):
+        played.error, played.values = error, values or {"int8": 0.9}
+        record = RoundRecord(number, f"rounds/round-{number}.npz", ())
+        folder.after(lambda record, weights: heard.append(record.round))(record, {})
+        return {record.round: record for record in read_records(tmp_path / "run")}.get(number)
+
+    run.heard, run.out = heard, tmp_path / "run"
+    return run
+
+
+def test_what_passes_is_a_new_version_in_a_registry_that_devices_read(run):
+    first, second = run(1), run(2)
+    assert (first.outcome, first.version, first.release) == (Outcome.RELEASED, 2, f"releases/{NAME}/0002")
+    assert (second.version, second.signed, run.heard) == (3, False, [1, 2])
+    raw, _ = FolderSource(str(run.out / "releases" / NAME)).index(None)
+    assert (index := parse_index(raw)).find().version == 3 and sorted(index.versions) == [2, 3]
+    assert read_bundle(run.out / first.release).manifest.version == 2
+    assert list((run.out / "cloud").iterdir()) == []  # the release has it all
+
+
+def test_a_blocked_release_is_kept_beside_and_not_offered(run):
+    blocked = run(1, int8=0.88)
+    assert blocked.outcome is Outcome.BLOCKED and "2.00 points below" in blocked.reason
+    assert not (run.out / "releases").exists()
+    assert read_bundle(run.out / "cloud" / "round-1" / "bundle").manifest.version == 2
+    assert run(2).version == 2  # the number was not given away
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (ParityError("int8 does not agree", advice="Do."), Outcome.BLOCKED),
+        (ModelError("the converter crashed", advice="Do."), Outcome.FAILED),
+        (OSError(28, "No space left on device"), Outcome.FAILED),
+        (WorkerBug("Traceback\nZeroDivisionError: division by zero"), Outcome.FAILED),
+    ],
+    ids=["parity", "model", "disk", "bug"],
+)
+def test_no_failure_ends_the_run(run, error, outcome):
+    found = run(1, error)
+    assert found.outcome is outcome and str(error).splitlines()[-1] in found.reason and run.heard == [1]
+    assert json.loads((run.out / "cloud.json").read_text())["rounds"][0]["outcome"] == outcome.value
+    assert run(2).version == 2
+
+
+def test_a_round_is_not_released_twice(run):
+    assert run(1).version == 2
+    assert run(1).version == 2  # as --resume tells of it again
+    assert sorted(path.name for path in (run.out / "releases" / NAME).glob("0*")) == ["0002"]
+
+
+def test_what_would_fail_later_is_refused_before_the_first_round(tmp_path):
+    np.savez(tmp_path / "e.npz", x=np.zeros(3))
+    for table, said in (
+        ({"eval": "none.npz"}, "eval .*none.npz does not exist"),
+        ({"eval": "e.npz", "train": "none.toml"}, "train .*none.toml does not exist"),
+        ({"eval": "e.npz", "sign": "key"}, "sign .*key does not exist"),
+    ):
+        given = {**table, "convert": {"calibration": str(tmp_path / "e.npz")}}
+        options = settings.anchored(settings.build(CloudOptions, given), tmp_path)
+        with pytest.raises(OptionsError, match=said):
+            FoldBack(options, Path("m.keras"), read_bundle(GOLDEN), tmp_path, 3).check()
