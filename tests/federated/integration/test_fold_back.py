@@ -5,7 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop.bundle import TRAINABLE, Bundle, Format, Manifest, Scheme, Variant, Weight, read_bundle
+from edgeloop.bundle import (
+    TRAINABLE,
+    Bundle,
+    Format,
+    Manifest,
+    Scheme,
+    Signature,
+    TensorSpec,
+    Variant,
+    Weight,
+    read_bundle,
+)
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.errors import OptionsError
 from edgeloop.federated.fold_back import training
@@ -61,7 +72,10 @@ def bundle(run) -> Bundle:
     schemes = (Scheme.FLOAT32, Scheme.INT8)
     files = [Variant(s.value, f"{s.value}.tflite", (), Format.TFLITE, s, ()) for s in schemes]
     files.append(Variant(TRAINABLE, "trainable.tflite", (), Format.TFLITE, Scheme.FLOAT32, ()))
-    return Bundle(run / "net", Manifest("net", 3, {}, {}, {}, tuple(files), weights), "0" * 64)
+    infer = Signature(
+        (TensorSpec("features", (None, FEATURES), "float32"),), (TensorSpec("head", (None, CLASSES), "float32"),)
+    )
+    return Bundle(run / "net", Manifest("net", 3, {}, {}, {"infer": infer}, tuple(files), weights), "0" * 64)
 
 
 def weights_of(run: Path) -> dict[str, np.ndarray]:

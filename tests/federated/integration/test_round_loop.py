@@ -161,6 +161,27 @@ def flipped(message):
     return reply_of({name: base[name] - 5 * (moved[name] - base[name]) for name in base})
 
 
+def test_models_of_devices_are_kept_of_the_rounds_that_are_folded_back(tmp_path):
+    heard = {}
+
+    def answer(node):
+        def own(message):
+            reply = honest(node)(message)
+            number = message.content["config"]["server-round"]
+            heard[number, node] = {name: array.numpy() for name, array in reply["arrays"].items()}
+            return reply
+
+        return own
+
+    run(PlayedGrid({n: answer(n) for n in (5, 2, 9, 4)}), tmp_path, rounds=3, kept_updates=2, kept_every=2)
+    folders = sorted(path.name for path in (tmp_path / "device-models").iterdir())
+    assert folders == ["round-2-attempt-1", "round-3-attempt-1"]  # every second one, and the last
+    for number in (2, 3):
+        files = sorted((tmp_path / "device-models" / f"round-{number}-attempt-1").iterdir())
+        assert [path.stem for path in files] == ["2", "4"]  # the smallest ids, whoever came first
+        assert all(same(read_weights(path), heard[number, int(path.stem)]) for path in files)
+
+
 def test_a_replay_is_refused_in_the_second_round(tmp_path):
     first, second = run(PlayedGrid({1: replaying, 2: honest(2)}), tmp_path, rounds=2, quorum={"quorum": 0.5})
     assert (len(first.clients), len(second.clients)) == (2, 1)

@@ -24,14 +24,15 @@ from edgeloop.bundle import (
 )
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.edge.on_device.pull.folder_source import FolderSource
-from edgeloop.errors import BudgetError, DataError, ModelError, OptionsError, ParityError
+from edgeloop.errors import BudgetError, DataError, ModelError, OptionsError, ParityError, error_to_json
 from edgeloop.federated.fold_back import fold_back
 from edgeloop.federated.fold_back.conversion import release_options
 from edgeloop.federated.fold_back.fold_back import FoldBack
 from edgeloop.federated.fold_back.gate import Verdict, check_replaces
 from edgeloop.federated.fold_back.options import CloudOptions
+from edgeloop.federated.fold_back.present import FoldBackTold
 from edgeloop.federated.fold_back.records import FoldBackRecord, Outcome, is_open, read_records, write_record
-from edgeloop.federated.rounds.records import RoundRecord
+from edgeloop.federated.rounds.records import RoundRecord, is_due, models_folder
 from edgeloop.processes.job import WorkerBug
 from edgeloop.registry.versions.version_index import parse_index
 
@@ -60,8 +61,7 @@ def test_a_table_that_contradicts_itself_is_refused(table, said):
 
 
 def test_every_nth_round_is_due_and_the_last_one():
-    options = CloudOptions(eval=Path("e.npz"), every=3)
-    assert [n for n in range(1, 9) if options.due(n, 8)] == [3, 6, 8]
+    assert [n for n in range(1, 9) if is_due(n, 3, 8)] == [3, 6, 8]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,11 @@ def test_rounds_are_folded_back_once_and_failed_ones_again_until_a_later_one_end
 def test_a_row_takes_the_place_of_an_earlier_one_of_its_round(tmp_path):
     assert read_records(tmp_path) == ()
     good = FoldBackRecord(round=2, outcome=Outcome.RELEASED, version=2, source=0.5, variants={"int8": 0.5}, told=("a",))
-    for record in (FoldBackRecord(round=4, outcome=Outcome.FAILED, reason="full"), replace(good, told=()), good):
+    for record in (
+        FoldBackRecord(round=4, outcome=Outcome.FAILED, error=error_to_json(OSError(28, "full"))),
+        replace(good, told=()),
+        good,
+    ):
         write_record(tmp_path, record)
     assert [record.round for record in read_records(tmp_path)] == [2, 4] and read_records(tmp_path)[0] == good
     (tmp_path / "cloud.json").write_text("{}")
@@ -179,7 +183,13 @@ def run(tmp_path, monkeypatch):
         shutil.copytree(release(tmp_path / out.parent.name, options.release), out)
         return SimpleNamespace(bundle=read_bundle(out), parity=())
 
-    monkeypatch.setattr(fold_back, "run_training", lambda job, say: {"model": "m.keras", "told": ["as it is"]})
+    jobs = []
+
+    def trained(job, say):
+        jobs.append(job)
+        return {"model": "m.keras", "told": ["as it is"]}
+
+    monkeypatch.setattr(fold_back, "run_training", trained)
     monkeypatch.setattr(fold_back, "release_options", lambda *given: SimpleNamespace(release=given[2]))
     monkeypatch.setattr(fold_back, "convert", converted)
     monkeypatch.setattr(
@@ -187,13 +197,13 @@ def run(tmp_path, monkeypatch):
     )
     heard = []
 
-    def run(number, error=None, **values):
+    def run(number, error=None, attempt=1, **values):
         played.error, played.values = error, values or {"int8": 0.9}
-        record = RoundRecord(number, f"rounds/round-{number}.npz", ())
+        record = RoundRecord(number, f"rounds/round-{number}.npz", (), attempt=attempt)
         folder.after(lambda record, weights: heard.append(record.round))(record, {})
         return {record.round: record for record in read_records(tmp_path / "run")}.get(number)
 
-    run.heard, run.out = heard, tmp_path / "run"
+    run.heard, run.out, run.jobs, run.folder = heard, tmp_path / "run", jobs, folder
     return run
 
 
@@ -212,7 +222,11 @@ def test_a_blocked_release_is_kept_beside_and_not_offered(run):
     assert blocked.outcome is Outcome.BLOCKED and "2.00 points below" in blocked.reason
     assert not (run.out / "releases").exists()
     assert read_bundle(run.out / "cloud" / "round-1" / "bundle").manifest.version == 2
+    told = FoldBackTold(read_records(run.out))
+    assert told.tables()[0].rows == [("1", "blocked", "accuracy", "0.9", "int8 0.88", "none")]
+    assert (told.error().exit_code, told.error().where) == (6, "round 1 is not released")
     assert run(2).version == 2  # the number was not given away
+    assert FoldBackTold(read_records(run.out)).error() is None  # a later round is released
 
 
 @pytest.mark.parametrize(
@@ -230,6 +244,19 @@ def test_no_failure_ends_the_run(run, error, outcome):
     assert found.outcome is outcome and str(error).splitlines()[-1] in found.reason and run.heard == [1]
     assert json.loads((run.out / "cloud.json").read_text())["rounds"][0]["outcome"] == outcome.value
     assert run(2).version == 2
+
+
+def test_device_models_are_the_teachers_until_their_round_has_ended(run):
+    run.folder.options = replace(run.folder.options, train=Path("t.toml"), distill=2)
+    names = [models_folder(run.out, number, attempt) for number, attempt in ((1, 1), (1, 2), (2, 1))]
+    for folder in names:
+        folder.mkdir(parents=True)
+        (folder / "7.npz").write_bytes(b"weights")
+    assert run(1, attempt=2).outcome is Outcome.RELEASED
+    assert run.jobs[-1].teachers == (names[1] / "7.npz",)
+    assert [folder.exists() for folder in names] == [False, False, True]
+    lost = run(3)
+    assert lost.outcome is Outcome.FAILED and "holds no device models of round 3 any more" in lost.reason
 
 
 def test_a_round_is_not_released_twice(run):

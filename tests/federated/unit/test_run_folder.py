@@ -1,5 +1,6 @@
 """The folder of a run, the shards it starts from, and the file that describes it. No Flower process, no framework."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -168,6 +169,7 @@ def test_a_federation_is_read_relative_to_its_file(tmp_path):
         ("[guard]\nmax-examples = 1000000000", OptionsError, "max-examples is 1000000000"),
         ("[rounds]\ncount = 0", OptionsError, "count is 0"),
         ("[rounds", DataError, "is not valid TOML"),
+        ("[cloud]\nevery = 2", OptionsError, "cloud: eval is missing"),
     ],
 )
 def test_a_federation_that_makes_no_sense_is_refused(tmp_path, line, error, says):
@@ -175,6 +177,23 @@ def test_a_federation_that_makes_no_sense_is_refused(tmp_path, line, error, says
     path.write_text('[model]\nbundle = "m"\n' + line)
     with pytest.raises(error, match=says):
         read_federation(path)
+
+
+def test_releases_are_of_the_keras_model_and_their_options_are_those_of_the_whole_run(tmp_path):
+    cloud = '[cloud]\nevery = 2\neval = "e.npz"\n[cloud.convert]\ncalibration = "c.npz"\nschemes = ["int8"]\n'
+    path = tmp_path / "federation.toml"
+    path.write_text(TOML + cloud)
+    with pytest.raises(OptionsError, match=r"Add \[model\] keras"):
+        read_federation(path).rounds_options(tmp_path / "out")
+    path.write_text(TOML.replace('bundle = "m"', 'bundle = "m"\nkeras = "m.keras"') + cloud)
+    for name in ("m.keras", "e.npz", "c.npz"):
+        (tmp_path / name).write_bytes(name.encode())
+    found = read_federation(path).rounds_options(tmp_path / "out").cloud
+    assert (found.eval, found.convert.calibration) == (tmp_path / "e.npz", tmp_path / "c.npz")
+    digest = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("e.npz", "c.npz")}
+    convert = {"schemes": ["int8"], "calibration": digest["c.npz"]}
+    expected = {"every": 2, "distill": 0, "max-drop": 1.0, "eval": digest["e.npz"], "convert": convert}
+    assert json.loads(json.dumps(found.resolved())) == expected
 
 
 def test_a_federation_needs_devices(tmp_path):

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from edgeloop.federated.fold_back.present import FoldBackTold
+from edgeloop.federated.fold_back.records import read_records
 from edgeloop.federated.rounds.evaluation import read_evaluation
 from edgeloop.federated.rounds.federation import Federation, ModelTable, read_federation
 from edgeloop.federated.rounds.keras_result import KERAS
@@ -91,8 +93,10 @@ def run(
     if options.keras is not None:
         document["keras"] = str(out / KERAS)
     table = _table(records, options.strategy.name.value)
+    told = FoldBackTold(read_records(out)) if options.cloud else FoldBackTold(())
+    document |= told.document()
     if options.evaluation is None:
-        return CommandResult(document, [table])
+        return CommandResult(document, [table, *told.tables()], told.notes(), told.error())
     found = read_evaluation(out)
     document["evaluation"] = {
         "metric": found.metric,
@@ -101,7 +105,8 @@ def run(
     }
     columns = [*table.columns[:-1], found.metric, table.columns[-1]]
     rows = [[*row[:-1], f"{found.value(r.round):.4g}", row[-1]] for r, row in zip(records, table.rows, strict=True)]
-    return CommandResult(document, [Table(table.title, columns, rows)], [found.told()])
+    tables = [Table(table.title, columns, rows), *told.tables()]
+    return CommandResult(document, tables, [found.told(), *told.notes()], told.error())
 
 
 def _table(records: tuple[RoundRecord, ...], strategy: str) -> Table:

@@ -18,7 +18,7 @@ from edgeloop.atomic import discard, make_folder
 from edgeloop.bundle import Bundle
 from edgeloop.convert.convert import convert
 from edgeloop.disk_errors import writing
-from edgeloop.errors import BudgetError, EdgeloopError, OptionsError, ParityError
+from edgeloop.errors import BudgetError, DataError, EdgeloopError, OptionsError, ParityError, error_to_json
 from edgeloop.federated.fold_back.conversion import release_options
 from edgeloop.federated.fold_back.gate import check_replaces, verdict_of
 from edgeloop.federated.fold_back.jobs import TrainingJob, run_training
@@ -32,7 +32,9 @@ from edgeloop.federated.fold_back.records import (
     read_records,
     write_record,
 )
-from edgeloop.federated.rounds.records import RoundRecord
+from edgeloop.federated.rounds.options import RoundsOptions
+from edgeloop.federated.rounds.records import DEVICE_MODELS, RoundRecord, is_due, models_folder
+from edgeloop.federated.rounds.shards import check_shards
 from edgeloop.federated.rounds.watch import OnRound
 from edgeloop.processes.job import WorkerBug
 from edgeloop.registry.publish import publish, read_index
@@ -48,6 +50,13 @@ class FoldBack:
     def __init__(self, options: CloudOptions, keras: Path, bundle: Bundle, out: Path, rounds: int) -> None:
         self.options, self.keras, self.bundle, self.out, self.rounds = options, keras, bundle, out, rounds
         self.name = bundle.manifest.name
+
+    @classmethod
+    def of(cls, options: RoundsOptions, bundle: Bundle) -> FoldBack | None:
+        """That of a run; None: its rounds stay rounds."""
+        if options.cloud is None or options.keras is None:
+            return None
+        return cls(options.cloud, options.keras, bundle, options.out, options.rounds)
 
     def check(self) -> None:
         """See, before any round, whether a round could be folded back.
@@ -70,6 +79,7 @@ class FoldBack:
         ):
             if path is not None and not path.exists():
                 raise OptionsError(f"[cloud] {what} {path} does not exist", advice="Pass the path of a file.")
+        check_shards([self.options.eval], self.bundle, "[cloud] eval")
         run_training(self._job(), log.info)
 
     def after(self, listener: OnRound) -> OnRound:
@@ -77,9 +87,11 @@ class FoldBack:
 
         def folded(record: RoundRecord, weights: Mapping[str, np.ndarray]) -> None:
             listener(record, weights)
-            if self.options.due(record.round, self.rounds) and is_open(record.round, read_records(self.out)):
+            if is_due(record.round, self.options.every, self.rounds) and is_open(record.round, read_records(self.out)):
                 found = self.fold(record)
                 write_record(self.out, found)
+                if found.outcome is not Outcome.FAILED:
+                    self._discard_models(record.round)
                 log.log(logging.INFO if found.outcome is Outcome.RELEASED else logging.WARNING, found.sentence())
 
         return folded
@@ -91,19 +103,20 @@ class FoldBack:
         try:
             return self._released(round_, place, blank)
         except (ParityError, BudgetError) as e:
-            return replace(blank, outcome=Outcome.BLOCKED, reason=str(e))
+            return replace(blank, outcome=Outcome.BLOCKED, error=error_to_json(e))
         except (EdgeloopError, OSError) as e:
-            return replace(blank, reason=str(e))
+            return replace(blank, error=error_to_json(e))
         except WorkerBug as e:
             log.exception("a bug in the process that trains")
-            return replace(blank, reason=f"a bug: {str(e).strip().splitlines()[-1]}")
+            return replace(blank, error=error_to_json(RuntimeError(str(e).strip().splitlines()[-1])))
 
     def _released(self, round_: RoundRecord, place: Path, blank: FoldBackRecord) -> FoldBackRecord:
         discard(place)
         with writing(place):
             make_folder(str(place))
         weights = self.out / round_.file
-        made = run_training(replace(self._job(), weights=weights.absolute(), place=place.absolute()), log.info)
+        job = replace(self._job(), weights=weights.absolute(), place=place.absolute(), teachers=self._teachers(round_))
+        made = run_training(job, log.info)
         options = release_options(self.options, self.bundle, self.next_version())
         converted = convert(made["model"], place / "bundle", options)
         check_replaces(self.bundle, converted.bundle)
@@ -118,7 +131,7 @@ class FoldBack:
         try:
             verdict.check(self.options.max_drop)
         except BudgetError as e:
-            return replace(measured, outcome=Outcome.BLOCKED, reason=str(e))
+            return replace(measured, outcome=Outcome.BLOCKED, error=error_to_json(e))
         return self._published(converted.bundle, place, measured)
 
     def _published(self, bundle: Bundle, place: Path, measured: FoldBackRecord) -> FoldBackRecord:
@@ -133,6 +146,24 @@ class FoldBack:
             release=str(found.folder.relative_to(self.out)),
             signed=found.signed,
         )
+
+    def _teachers(self, round_: RoundRecord) -> tuple[Path, ...]:
+        if not self.options.distill:
+            return ()
+        folder = models_folder(self.out, round_.round, round_.attempt)
+        found = tuple(sorted(path.absolute() for path in folder.glob("*.npz")))
+        if not found:
+            raise DataError(
+                f"{folder} holds no device models of round {round_.round} any more",
+                advice="Go on: the next round that is folded back has its own.",
+            )
+        return found
+
+    def _discard_models(self, number: int) -> None:
+        """Those of this round and of earlier ones, of all attempts."""
+        for folder in (self.out / DEVICE_MODELS).glob("round-*"):
+            if int(folder.name.split("-")[1]) <= number:
+                discard(folder)
 
     def next_version(self) -> int:
         """The number after that of the newest release; of the bundle, where there is none."""

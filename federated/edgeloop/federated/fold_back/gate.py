@@ -36,9 +36,14 @@ class Verdict:
         unit = max(self.source, float(np.finfo(np.float32).tiny)) if METRICS[self.metric] is Metric.RMSE else 1.0
         return SourceScore(metric=METRICS[self.metric], value=self.source, unit=unit).drop(self.variants[variant])
 
+    @property
+    def worst(self) -> str:
+        """The variant that loses most."""
+        return max(self.variants, key=self.drop)
+
     def check(self, max_drop: float) -> None:
         """Raises BudgetError where a variant loses more than `max_drop`: the worst one is named."""
-        worst = max(self.variants, key=self.drop)
+        worst = self.worst
         metric, drop = METRICS[self.metric], self.drop(worst)
         if drop > max_drop + ROUNDING:
             raise BudgetError(

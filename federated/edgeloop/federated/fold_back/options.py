@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeloop.convert.options import ConvertOptions
 from edgeloop.errors import OptionsError
+from edgeloop.hashes import digest
 from edgeloop.quantities import above_zero, at_least
 
 DEFAULTS = ConvertOptions()
@@ -67,6 +70,23 @@ class CloudOptions:
             if getattr(self.convert, name) != getattr(DEFAULTS, name):
                 raise OptionsError(f"[cloud.convert] has {name}, which the run sets itself", advice=instead)
 
-    def due(self, number: int, rounds: int) -> bool:
-        """Whether the weights of round `number` of `rounds` are folded back."""
-        return number % self.every == 0 or number == rounds
+    def resolved(self) -> dict[str, Any]:
+        """JSON values of what may not change while a run lives; files by the hash of their content."""
+        own = {key: _json(getattr(self.convert, key)) for key in _changed(self.convert)}
+        names = ("every", "launch", "distill", "max_drop", "train", "eval")
+        found = {name.replace("_", "-"): _json(getattr(self, name)) for name in names}
+        return {**{name: value for name, value in found.items() if value is not None}, "convert": own}
+
+
+def _changed(options: ConvertOptions) -> list[str]:
+    return [one.name for one in fields(options) if getattr(options, one.name) != getattr(DEFAULTS, one.name)]
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return digest(value) if value.is_file() else value.name
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: _json(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, (tuple, frozenset)):
+        return [_json(part) for part in (sorted(value) if isinstance(value, frozenset) else value)]
+    return value.value if isinstance(value, enum.Enum) else value

@@ -35,7 +35,7 @@ class FoldBackRecord:
     """One round that was folded back.
 
     Attributes:
-        reason: Why there is no release; empty where there is one.
+        error: Why there is no release, as `error_to_json` has it; empty where there is one.
         version: Of the release, whose folder is `release` below that of the run; 0 and empty: there is none.
         signed: Whether enrolled devices take it.
         metric: `accuracy`, `auc` or `rmse`; empty where nothing was measured.
@@ -46,7 +46,7 @@ class FoldBackRecord:
 
     round: int
     outcome: Outcome
-    reason: str = ""
+    error: Mapping[str, Any] = field(default_factory=dict)
     version: int = 0
     release: str = ""
     signed: bool = False
@@ -54,6 +54,11 @@ class FoldBackRecord:
     source: float | None = None
     variants: Mapping[str, float] = field(default_factory=dict)
     told: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why there is no release, and what to do."""
+        return f"{self.error['found']} {self.error['advice']}".strip() if self.error else ""
 
     def sentence(self) -> str:
         """`Round 3 is release 2: accuracy 0.9712, int8 0.97.` or why it is none."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeloop import settings
 from edgeloop.errors import OptionsError
+from edgeloop.federated.fold_back.options import CloudOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
@@ -100,6 +101,7 @@ class Federation:
     guard: GuardOptions = field(default_factory=GuardOptions)
     devices: DevicesTable = field(default_factory=DevicesTable)
     evaluation: EvaluationTable = field(default_factory=EvaluationTable)
+    cloud: CloudOptions | None = None
 
     def rounds_options(self, out: Path, *, resume: bool = False) -> RoundsOptions:
         """The same for `run_rounds`.
@@ -130,6 +132,7 @@ class Federation:
             strategy=self.strategy,
             evaluation=self.evaluation.data,
             keras=self.model.keras,
+            cloud=self.cloud,
             max_memory_mb=rounds.max_memory_mb,
         )
 
@@ -153,4 +156,5 @@ def read_federation(path: Path) -> Federation:
         guard=found.guard,
         devices=DevicesTable(**devices),
         evaluation=EvaluationTable(data=None if data is None else base / data),
+        cloud=settings.anchored(found.cloud, base),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.errors import OptionsError
+from edgeloop.federated.fold_back.options import CloudOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.strategies import StrategyOptions
@@ -41,6 +42,7 @@ class RoundsOptions:
         strategy: How the server makes new weights of a round's updates.
         evaluation: Data of the server (.npz, as a shard) that every round is measured on. The best round is kept.
         keras: The .keras file that was converted. It is written with the new weights to `model.keras` in `out`.
+        cloud: Make releases of the weights of rounds. Needs `keras`. None: the rounds alone.
         max_memory_mb: For strategies that need all replies of a round at once.
     """
 
@@ -64,6 +66,7 @@ class RoundsOptions:
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     evaluation: Path | None = None
     keras: Path | None = None
+    cloud: CloudOptions | None = None
     max_memory_mb: float = 2000.0
 
     def __post_init__(self) -> None:
@@ -78,6 +81,11 @@ class RoundsOptions:
         self.replies_options()
         if self.keras is not None and not self.keras.is_file():
             raise OptionsError(f"--keras {self.keras} does not exist", advice="Pass the .keras file of the bundle.")
+        if self.cloud is not None and self.keras is None:
+            raise OptionsError(
+                "[cloud] makes releases of the Keras model, and none is named",
+                advice="Add [model] keras, the .keras file that was converted.",
+            )
         byte_count(self.max_memory_mb, "max-memory-mb")
         above_zero(self.timeout_s, "timeout_s")
         at_least(self.seed, 0, "--seed")

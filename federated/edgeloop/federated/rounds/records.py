@@ -18,6 +18,7 @@ import numpy as np
 
 FORMAT = "edgeloop-rounds/1"
 ROUNDS = "rounds.json"
+DEVICE_MODELS = "device-models"
 RUNNING, FINISHED = "running", "finished"
 INITIAL, JOB, FAILURE, ALIVE = "initial.npz", "job.json", "failure.json", "serverapp.lock"  # in a work folder
 
@@ -116,6 +117,16 @@ def read_rounds(folder: Path) -> tuple[RoundRecord, ...]:
     except FileNotFoundError:
         return ()
     return tuple(map(round_from_json, document["rounds"]))
+
+
+def is_due(number: int, every: int, rounds: int) -> bool:
+    """Whether round `number` of `rounds` is one of every so many, or the last."""
+    return number % every == 0 or number == rounds
+
+
+def models_folder(out: Path, number: int, attempt: int) -> Path:
+    """Where models of single devices lie until they have taught the model of that round."""
+    return out / DEVICE_MODELS / f"round-{number}-attempt-{attempt}"
 
 
 def weights_bytes(weights: Mapping[str, np.ndarray]) -> bytes:

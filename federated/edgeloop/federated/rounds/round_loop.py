@@ -26,6 +26,7 @@ from edgeloop.federated.rounds.guard.guarded_grid import GuardedGrid
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.guard.update import Update
 from edgeloop.federated.rounds.journal.journal import Journal
+from edgeloop.federated.rounds.kept_models import KeptModels
 from edgeloop.federated.rounds.plan import RoundPlan, check_memory, needed_replies, plan_round
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import (
@@ -34,6 +35,8 @@ from edgeloop.federated.rounds.records import (
     ClientRecord,
     RefusedReply,
     RoundRecord,
+    is_due,
+    models_folder,
     rounds_bytes,
 )
 from edgeloop.federated.rounds.strategies import (
@@ -54,6 +57,7 @@ class LoopOptions:
         train: What devices are told in every round: the model, epochs and so on.
         learning_rate: In round 1; times `learning_rate_decay` after each round.
         max_memory_bytes: For strategies that need all replies of a round at once.
+        kept_updates, kept_every: So many device models stay as files, of every so many rounds and of the last one.
     """
 
     rounds: int
@@ -66,6 +70,8 @@ class LoopOptions:
     guard: GuardOptions = field(default_factory=GuardOptions)
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     max_memory_bytes: int = 2_000_000_000
+    kept_updates: int = 0
+    kept_every: int = 1
 
 
 class RoundLoop:
@@ -160,6 +166,9 @@ class RoundLoop:
             inner: Collector = StreamedMean({name: array.shape for name, array in self.weights.items()})
         else:
             inner = AllReplies()
+        options = self.options
+        if options.kept_updates and is_due(number, options.kept_every, options.rounds):
+            inner = KeptModels(inner, models_folder(self.out, number, attempt), options.kept_updates)
         return _Journaled(inner, lambda update: self.journal.add_update(number, attempt, update))
 
     def _record(self, number: int, attempt: int, plan: RoundPlan, came: list[Update]) -> RoundRecord:

@@ -6,6 +6,8 @@ rounds/           round-N.npz: the weights after each round
 journal/          every update that was accepted; what --resume continues
 evaluation.json   with --eval: how good each round is; best.npz: the weights of the best one
 model.keras       with --keras: the Keras model with the same weights as bundle/
+cloud.json        with [cloud]: which rounds became releases; cloud/: what those left that did not
+releases/         with [cloud]: the releases, as a registry that devices follow
 bundle/           the trainable variant with the weights of the best or the last round
 """
 

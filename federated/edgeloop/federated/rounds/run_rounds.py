@@ -14,6 +14,7 @@ import numpy as np
 from edgeloop.atomic import write_file
 from edgeloop.bundle import TRAINABLE, Bundle, read_bundle
 from edgeloop.errors import ModelError, OptionsError
+from edgeloop.federated.fold_back.fold_back import FoldBack
 from edgeloop.federated.network.network import Network, network
 from edgeloop.federated.rounds.evaluation import BEST, evaluator
 from edgeloop.federated.rounds.keras_result import KERAS, write_keras
@@ -72,6 +73,10 @@ def run_rounds(
     if options.evaluation is not None:
         check_shards([options.evaluation], read, "evaluation data")
     _check_fits(options, read)
+    folding = FoldBack.of(options, read)
+    if folding is not None:
+        folding.check()
+        on_round = folding.after(on_round)
     initial = initial_weights(model, options.devices[0]) if options.initial is None else options.initial
     document = _document(read, model, options, shards, initial)
     with contextlib.ExitStack() as stack:
@@ -87,7 +92,8 @@ def run_rounds(
             on_round = measured.before(on_round)
         records = Watch(options, flower, on_round).until_the_end()
     last = options.out / (records[-1].file if options.evaluation is None else BEST)
-    write_trained_bundle(read, read_weights(last), options.out / RESULT)
+    version = read.manifest.version + 1 if folding is None else folding.next_version()
+    write_trained_bundle(read, read_weights(last), options.out / RESULT, version)
     if options.keras is not None:
         write_keras(options.keras, last, options.out / KERAS)
     return records
@@ -131,6 +137,7 @@ def _document(
             "quorum": _toml_names(options.replies_options()),
             "guard": _toml_names(options.guard),
             "strategy": _toml_names(options.strategy),
+            **({} if options.cloud is None else {"cloud": options.cloud.resolved()}),
         },
         "bundle": {
             "name": bundle.manifest.name,
@@ -163,6 +170,8 @@ def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard]) ->
         "quorum": _toml_names(options.replies_options()),
         "guard": _toml_names(replace(options.guard, max_examples=most)),
         "strategy": _toml_names(options.strategy),
+        "kept_updates": options.cloud.distill if options.cloud else 0,
+        "kept_every": options.cloud.every if options.cloud else 1,
         "max_memory_bytes": byte_count(options.max_memory_mb, "max-memory-mb"),
     }
     return json.dumps(job).encode()

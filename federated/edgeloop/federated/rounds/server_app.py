@@ -61,6 +61,8 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
         guard=settings.build(GuardOptions, job["guard"]),
         strategy=settings.build(StrategyOptions, job["strategy"]),
         max_memory_bytes=job["max_memory_bytes"],
+        kept_updates=job["kept_updates"],
+        kept_every=job["kept_every"],
     )
     with contextlib.ExitStack() as stack:
         try:

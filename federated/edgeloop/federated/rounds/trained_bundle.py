@@ -26,8 +26,10 @@ RESULT = "bundle"  # in the folder of a run
 AGAIN = "Convert the model again with --trainable."
 
 
-def write_trained_bundle(bundle: Bundle, weights: Mapping[str, np.ndarray], out: Path) -> Bundle:
-    """Write the next release of a bundle to `out`: its trainable variant alone, with these weights.
+def write_trained_bundle(
+    bundle: Bundle, weights: Mapping[str, np.ndarray], out: Path, version: int | None = None
+) -> Bundle:
+    """Write a bundle's next release, or release `version`, to `out`: its trainable variant alone, with these weights.
 
     Other variants hold the old weights, and so do the reference outputs: they are left out.
 
@@ -44,7 +46,7 @@ def write_trained_bundle(bundle: Bundle, weights: Mapping[str, np.ndarray], out:
             target.write_bytes(with_weights(data, weights) if name == variant.entry else data)
         manifest = replace(
             bundle.manifest,
-            version=bundle.manifest.version + 1,
+            version=version or bundle.manifest.version + 1,
             variants=(variant,),
             files=file_entries(folder),
             left_out=(),

@@ -46,7 +46,9 @@ class Watch:
             alive = server_alive(self.flower.work)  # before the rounds are read: what it wrote before its end counts
             records = read_rounds(self.options.out)
             for record in records[self.done :]:
+                began = time.monotonic()
                 self.on_round(record, read_weights(self.options.out / record.file))
+                self.deadline += time.monotonic() - began  # devices may train meanwhile, but need not
             self.done = len(records)
             if self.done >= self.options.rounds:
                 return records
