@@ -18,7 +18,7 @@ from edgeloop.atomic import discard, make_folder
 from edgeloop.bundle import Bundle
 from edgeloop.convert.convert import convert
 from edgeloop.disk_errors import writing
-from edgeloop.errors import BudgetError, DataError, EdgeloopError, OptionsError, ParityError, error_to_json
+from edgeloop.errors import BudgetError, DataError, EdgeloopError, OptionsError, ParityError, error_to_json, last_line
 from edgeloop.federated.fold_back.conversion import release_options
 from edgeloop.federated.fold_back.gate import check_replaces, verdict_of
 from edgeloop.federated.fold_back.jobs import TrainingJob, run_training
@@ -108,7 +108,7 @@ class FoldBack:
             return replace(blank, error=error_to_json(e))
         except WorkerBug as e:
             log.exception("a bug in the process that trains")
-            return replace(blank, error=error_to_json(RuntimeError(str(e).strip().splitlines()[-1])))
+            return replace(blank, error=error_to_json(RuntimeError(last_line(str(e)))))
 
     def _released(self, round_: RoundRecord, place: Path, blank: FoldBackRecord) -> FoldBackRecord:
         discard(place)
