@@ -76,6 +76,7 @@ def test_an_int8_file_that_is_not_smaller_says_so_in_bytes():
         ({"schemes": (Scheme.INT8,)}, ["onnx", "onnx-int8"]),
         ({"strict": True}, ["onnx", "onnx-int8"]),
         ({"to": (Format.ONNX,)}, ["onnx", "onnx-int8"]),
+        ({"to": (Format.TFLITE, Format.ONNX)}, ["onnx"]),
     ],
 )
 def test_an_int8_onnx_that_saves_nothing_is_left_out_where_nobody_asked_for_it(monkeypatch, options, written):
@@ -92,7 +93,8 @@ def test_an_int8_onnx_that_saves_nothing_is_left_out_where_nobody_asked_for_it(m
     assert [one.variant.id for one in made] == written
     left_out = (
         "onnx-int8 was not written: not smaller than the float32 file (9,001 and 9,000 bytes): the model has few "
-        "weights, and int8 adds scales and conversions. Pass --to onnx to have it all the same."
+        "weights, and int8 adds scales and conversions. Use the float32 ONNX file. "
+        "To ask for it: edgeloop convert m.keras -o b --to onnx --calibration F.npz --strict"
     )
     assert notes == ([left_out] if len(written) == 1 else [])
 

@@ -19,7 +19,7 @@ from edgeloop.convert.memory import give_back
 from edgeloop.convert.plan import ConversionPlan
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import Source
-from edgeloop.errors import ModelError, OptionsError
+from edgeloop.errors import ModelError
 from edgeloop.progress import Progress
 
 TFJS_SCHEMES = {"float32": Scheme.FLOAT32, "float16": Scheme.FLOAT16, "uint8": Scheme.DYNAMIC}
@@ -58,15 +58,15 @@ def _onnx_int8(
     """In int8, or in int8 and float, and then its scheme says so.
 
     Raises:
-        ModelError: As `to_int8`; or a part stayed in float, and the form was named.
-        OptionsError: It saves nothing, and nobody asked for int8.
+        ModelError: As `to_int8`; a part stayed in float, and the form was named; it saves nothing, and nobody asked
+            for int8.
     """
     give_back()
     made = to_int8(data, calibration, fixed_batch(source.inputs))
     files: dict[str, bytes] = {"model-int8.onnx": made.data}
     notes = no_smaller(len(made.data), len(data))
     if notes and not asked:
-        raise OptionsError(notes[0].removesuffix("."), advice="Pass --to onnx to have it all the same.")
+        raise ModelError(notes[0].removesuffix("."), advice="Use the float32 ONNX file.")
     if not made.left:
         return export_variant(form.id, Format.ONNX, form.scheme, (source.signature,), files, *notes)
     kept = listed(tuple(replace(operator, advice="") for operator in made.left))
