@@ -330,6 +330,17 @@ def test_a_batch_that_onnx_runtime_runs_with_one_sample_alone_is_one(save):
     assert source.notes == ("ONNX Runtime runs the model with a batch of 1 alone, so the batch is fixed to 1.",)
 
 
+def test_a_batch_is_free_where_only_the_trials_of_one_sample_are_small_enough(save, monkeypatch):
+    monkeypatch.setattr("edgeloop.convert.onnx.trials.LIMIT_TENSOR", 12)
+    source = open_source(save([N("Neg", ["x"], ["y"])], {"x": ["n", 3, 4]}, {"y": None}))
+    assert described(source.inputs) == {"x": ((None, 3, 4), "float32")} and source.notes == ()
+
+
+def test_the_tensors_of_a_model_of_fixed_sizes_are_not_counted(save, monkeypatch):
+    monkeypatch.delattr("edgeloop.convert.onnx.original.OriginalModel.largest_tensor")
+    assert open_source(save([N("Neg", ["x"], ["y"])], {"x": [2, 3]}, {"y": None})).notes == ()
+
+
 def test_answers_that_rounding_alone_changes_are_refused_as_that(save, monkeypatch):
     from edgeloop.convert.onnx.operators import OPS
 
@@ -337,6 +348,34 @@ def test_answers_that_rounding_alone_changes_are_refused_as_that(save, monkeypat
     monkeypatch.setitem(OPS, "Sin", lambda n, x: type(x)(tf.cos(x.raw()), x.dtype, x.perm))
     with pytest.raises(ModelError, match=r"own answers change by \d\d% of their span .* 1e-06 .* with --eval\.$"):
         open_source(path)
+
+
+def judged(off, moved, floats=frozenset()):
+    """What a judge says of outputs from 0 to 1 that are off by `off`; ONNX Runtime's own move by `moved`."""
+    from types import SimpleNamespace
+
+    from edgeloop.convert.onnx.judge import Judge
+    from edgeloop.convert.onnx.trials import Trial
+
+    answers = [np.array([0.0, 1.0], np.float32) for _ in off]
+    original = SimpleNamespace(
+        is_quantized=False, inner=(), run=lambda fed: [a + m for a, m in zip(answers, moved, strict=True)]
+    )
+    function = SimpleNamespace(floats=floats, inputs=(), outputs=["y", "z"][: len(off)], specs=lambda: (), made=dict)
+    judge = Judge(original, function, lambda: [a + o for a, o in zip(answers, off, strict=True)])
+    judge.check([Trial({}, answers)])
+
+
+@pytest.mark.parametrize("floats", [set(), {"float16"}])
+def test_more_than_a_fiftieth_of_the_span_is_no_rounding_whatever_onnx_runtime_computes_in(floats):
+    judged([0.018], [0.018], floats)
+    with pytest.raises(ModelError, match=r"own answers change by 9% of their span"):  # 0.1 / 1.1
+        judged([0.1], [0.1], floats)
+
+
+def test_only_what_rounding_moves_of_an_output_that_differs_excuses_a_refusal():
+    with pytest.raises(ModelError, match="it computes y differently from ONNX Runtime"):
+        judged([0.1, 0.0], [0.0, 0.1])
 
 
 @pytest.mark.parametrize(

@@ -63,16 +63,22 @@ class Judge:
             ModelError: It computes something else than ONNX Runtime, at which node; or cannot run.
         """
         for trial in trials:
-            found = self._run(self._traced, trial.fed)
-            if max(self._excesses(trial, found)) > 1.0 and not self._is_rounding(trial, found):
-                raise self._refusal(trial, found)
+            off = self._excesses(trial, self._run(self._traced, trial.fed))
+            if max(off) > 1.0:
+                moved = self._excesses(trial, self._nudged(trial))
+                if not self._is_rounding(trial, off, moved):
+                    raise self._refusal(trial, off, moved)
 
     def _excesses(self, trial: Trial, found: Sequence[np.ndarray]) -> list[float]:
         return list(map(self._excess, trial.answers, found, self._floors))
 
     def _excess(self, expected: np.ndarray, found: np.ndarray, floor: float = 0.0) -> float:
-        span = HALF_FLOATS if self._function.floats & {"float16", "bfloat16"} else SPAN
-        return excess(expected, found, span, floor)
+        return excess(expected, found, self._span(expected), floor)
+
+    def _span(self, expected: np.ndarray) -> float:
+        """The part of an output's span that is an excess of 1; of whole numbers, which have none, the smaller one."""
+        half = expected.dtype.kind not in "biu" and self._function.floats & {"float16", "bfloat16"}
+        return HALF_FLOATS if half else SPAN
 
     def _run(self, traced: Any, fed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         pairs = zip(self._function.inputs, self._function.specs(), strict=True)
@@ -88,12 +94,11 @@ class Judge:
                 advice="Fix its sizes with --shape NAME=SIZES.",
             ) from e
 
-    def _is_rounding(self, trial: Trial, found: Sequence[np.ndarray]) -> bool:
+    def _is_rounding(self, trial: Trial, off: Sequence[float], moved: Sequence[float]) -> bool:
         """Whether ONNX Runtime's answers change as much when its inputs are rounded anew."""
-        own = self._nudged(trial)
-        pairs = zip(self._excesses(trial, found), self._excesses(trial, own), strict=True)
         return all(
-            off <= 1.0 or (off * SPAN <= LARGEST_NUDGE and off <= ALLOWED_NUDGES * moved) for off, moved in pairs
+            one <= 1.0 or (one * self._span(answer) <= LARGEST_NUDGE and one <= ALLOWED_NUDGES * own)
+            for one, own, answer in zip(off, moved, trial.answers, strict=True)
         )
 
     @property
@@ -111,22 +116,22 @@ class Judge:
         }
         return self._original.run(nudged)
 
-    def _refusal(self, trial: Trial, found: Sequence[np.ndarray]) -> ModelError:
-        moved = max(self._excesses(trial, self._nudged(trial))) * SPAN
-        if LARGEST_NUDGE < moved < np.inf:
+    def _refusal(self, trial: Trial, off: Sequence[float], moved: Sequence[float]) -> ModelError:
+        wrong = [i for i, one in enumerate(off) if one > 1.0]
+        change = max(moved[i] * self._span(trial.answers[i]) for i in wrong)
+        if LARGEST_NUDGE < change < np.inf:
             return ModelError(
-                f"ONNX Runtime's own answers change by {moved:.0%} of their span when the inputs change by "
+                f"ONNX Runtime's own answers change by {change:.0%} of their span when the inputs change by "
                 f"{self._nudge:g} of themselves, so that no conversion can be compared with them",
                 advice="Convert the model as it was before it was quantized."
                 if self._original.is_quantized
                 else "Pass inputs that it is meant for with --eval.",
             )
-        pairs = zip(self._function.outputs, self._excesses(trial, found), strict=True)
-        wrong = [name for name, off in pairs if off > 1.0]
-        node = self.first_difference(trial.fed) or self._function.made().get(wrong[0], "")
+        names = [self._function.outputs[i] for i in wrong]
+        node = self.first_difference(trial.fed) or self._function.made().get(names[0], "")
         at = f"; the first difference is at {node}" if node else ""
         return ModelError(
-            f"once imported, it computes {', '.join(wrong)} differently from ONNX Runtime{at}",
+            f"once imported, it computes {', '.join(names)} differently from ONNX Runtime{at}",
             advice="Convert the model that the .onnx was exported from, or export it without that operator.",
         )
 

@@ -27,6 +27,10 @@ LIMIT_BYTES = 1_000_000_000
 FOLDER = "session.model_external_initializers_file_folder_path"  # of external data, for a model that is no file
 
 
+class TrialLimitError(ModelError):
+    """Generated inputs would take it too long, or too much memory."""
+
+
 class OriginalModel:
     """An .onnx file loaded by ONNX Runtime, with some of its inputs fixed.
 
@@ -82,7 +86,8 @@ class OriginalModel:
         """Its answers, in the order of `outputs`.
 
         Raises:
-            ModelError: ONNX Runtime cannot run it on these inputs, or not in that time.
+            TrialLimitError: Not in that time, or not in the memory that a limited one may take.
+            ModelError: ONNX Runtime cannot run it on these inputs.
         """
         options = need("onnxruntime", extra="convert").RunOptions()
         if self._limited:
@@ -93,7 +98,7 @@ class OriginalModel:
         except Exception as e:  # a family of types of its own
             asked = TOO_LARGE.search(str(e)) if self._limited else None
             reason = f"a tensor of {int(asked[1]) / 1e6:,.0f} MB is too large for a trial" if asked else _reason(e)
-            raise ModelError(
+            raise (TrialLimitError if asked or options.terminate else ModelError)(
                 f"ONNX Runtime cannot run it ({'it takes too long' if options.terminate else reason})",
                 advice="Pass inputs of the sizes it was exported for.",
             ) from e

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from edgeloop.convert.onnx.importer import Tensor
-from edgeloop.convert.onnx.original import OriginalModel
+from edgeloop.convert.onnx.original import OriginalModel, TrialLimitError
 from edgeloop.errors import ModelError
 
 Two = tuple[int, int]  # a size for each of two trials; the same one twice for graphs that only call it free
@@ -33,13 +33,15 @@ LIMIT_S = 20.0  # for trying
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How inputs are made up: sizes of a free batch, of free heights of images, and of other free dimensions; whole
-    numbers below `below`, floats of a normal distribution or between 0 and 1."""
+    numbers below `below`, floats of a normal distribution or between 0 and 1. `alone`: ONNX Runtime failed on more
+    samples than one, all else equal."""
 
     batches: Two
     heights: Two
     sizes: Two
     below: int
     normal: bool
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ def make_trials(original: OriginalModel, inputs: Sequence[Tensor]) -> tuple[list
     count = 2 if any(None in t.shape for t in inputs) else 1
     reason, deadline = "", time.monotonic() + LIMIT_S
     limited = cache(original.limited)  # loads it, once
+    refused: set[Recipe] = set()
     for recipe in _recipes(inputs):
         if time.monotonic() > deadline:
             break
@@ -76,13 +79,16 @@ def make_trials(original: OriginalModel, inputs: Sequence[Tensor]) -> tuple[list
                     answers = _answers(original, limited, fed, deadline - time.monotonic())
             except ModelError as e:
                 reason = f"{e.found}, at the sizes {_sizes(fed)}"
+                if not isinstance(e, TrialLimitError):
+                    refused.add(recipe)
                 break
             if not all(np.isfinite(a).all() for a in answers if a.dtype.kind == "f"):
                 reason = reason or "its answers are not finite"
                 break
             trials.append(Trial(fed, answers))
         if len(trials) == count:
-            return trials, recipe
+            larger = {replace(recipe, batches=batches) for batches in BATCHES}
+            return trials, replace(recipe, alone=max(recipe.batches) == 1 and bool(larger & refused))
     raise ModelError(
         f"no generated input can be used to check the conversion ({reason})",
         advice="Pass sizes with --shape NAME=SIZES, or convert the model that the .onnx was exported from.",
@@ -95,11 +101,12 @@ def _answers(
     """Those of the model, or of the limited one where not all sizes of its tensors can be told before.
 
     Raises:
-        ModelError: It cannot run, takes too long, or a tensor is too large.
+        TrialLimitError: It takes too long, or a tensor is too large.
+        ModelError: It cannot run.
     """
     name, elements, unknown = original.largest_tensor(fed)
     if elements > LIMIT_TENSOR:
-        raise ModelError(f"the tensor {name!r} has {elements} elements", advice="Pass smaller sizes with --shape.")
+        raise TrialLimitError(f"the tensor {name!r} has {elements} elements", advice="Pass smaller sizes with --shape.")
     return (limited() if unknown else original).run(fed, limit_s)
 
 

@@ -124,7 +124,7 @@ class OnnxFile:
             undecided = e
         else:
             below, alone = recipe.below, with_batch_of_one(function.inputs)
-            if alone and max(recipe.batches) == 1:  # an exporter called it free, and wrote a 1 into some Reshape
+            if alone and recipe.alone:  # an exporter called it free, and wrote a 1 into some Reshape
                 (function, traced), notes = self._traced(alone), (ONE_SAMPLE,)
         judge = Judge(self.original, function, traced, bounded_outputs(self.model.graph))
         judge.check(trials)
