@@ -51,11 +51,22 @@ def small_net():
     )
 
 
+def one_step(model, x, y):
+    """One step of SGD in Keras: its loss; the weights are the model's."""
+    import keras
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = keras.losses.SparseCategoricalCrossentropy()(y, model(x, training=True))
+    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    keras.optimizers.SGD(RATE).apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    return float(loss)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder with the .tflite and the batches, Keras's own losses, and its weights after the last step."""
-    keras = pytest.importorskip("keras")
-    tf = pytest.importorskip("tensorflow")
+    pytest.importorskip("keras")
     from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
     folder = tmp_path_factory.mktemp("trainable")
@@ -68,14 +79,7 @@ def trained(tmp_path_factory):
     x = rng.random((STEPS, BATCH, 9, 8, 2), np.float32)
     y = rng.integers(0, 3, (STEPS, BATCH), np.int32)
     np.savez(folder / "data.npz", x=x, y=y, rate=np.float32(RATE))
-    optimizer, entropy = keras.optimizers.SGD(RATE), keras.losses.SparseCategoricalCrossentropy()
-    losses = []
-    for xs, ys in zip(x, y, strict=True):
-        with tf.GradientTape() as tape:
-            loss = entropy(ys, model(xs, training=True))
-        gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        losses.append(float(loss))
+    losses = [one_step(model, *batch) for batch in zip(x, y, strict=True)]
     return folder, losses, model.get_weights()
 
 
@@ -115,6 +119,56 @@ def test_set_weights_then_get_weights_returns_them_to_the_bit(trained):
         np.testing.assert_array_equal(back[name], value)
 
 
+def on_device_and_in_keras(model, x, y):
+    """The answer before one step, and all weights after it: LiteRT's, and Keras's."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
+
+    run = Interpreter(model_content=to_trainable(model, TrainableOptions(batch=len(x))))
+    weights = {f"w{i:03d}": w for i, w in enumerate(model.get_weights())}
+    run.get_signature_runner("set_weights")(**weights)
+    (answer,) = run.get_signature_runner("infer")(x=x).values()
+    run.get_signature_runner("train")(x=x, y=y, lr=np.float32(RATE))
+    moved = run.get_signature_runner("get_weights")(dummy=np.float32(0))
+    own = model(x).numpy()
+    one_step(model, x, y)
+    return [answer, *(moved[name] for name in weights)], [own, *model.get_weights()]
+
+
+def test_large_dense_kernels_train_as_in_keras_at_rank_3_and_rank_4(monkeypatch):
+    keras = pytest.importorskip("keras")
+    L, rng = keras.layers, np.random.default_rng(0)
+    monkeypatch.setattr("edgeloop.convert.training.products.CACHED", 8)  # every kernel is spread over variables
+    keras.utils.set_random_seed(0)
+    four, three = L.Dense(6, activation="tanh"), L.Dense(5, use_bias=False)
+    last = [L.Flatten(), L.Dense(3, activation="softmax")]
+    model = keras.Sequential([keras.Input((2, 3, 4), name="x"), four, L.Reshape((6, 6)), three, *last])
+    pairs = on_device_and_in_keras(model, rng.random((4, 2, 3, 4), np.float32), np.array([0, 1, 2, 1], np.int32))
+    for found, want in zip(*pairs, strict=True):
+        np.testing.assert_allclose(found, want, atol=WEIGHT)
+
+
+def test_windows_wider_than_the_image_train_as_in_keras():
+    keras = pytest.importorskip("keras")
+    L, rng = keras.layers, np.random.default_rng(0)
+    keras.utils.set_random_seed(0)
+    x = keras.Input((10, 4), name="x")
+    image = L.Reshape((4, 4, 1))(L.Dense(16)(L.Flatten()(L.Conv1D(4, 3, dilation_rate=16, padding="same")(x))))
+    pools = [
+        kind(13, padding="same", strides=strides)(image)
+        for kind in (L.MaxPooling2D, L.AveragePooling2D)
+        for strides in (1, 2)
+    ]
+    pixel = L.Conv2D(3, 5, padding="same")(L.GlobalAveragePooling2D(keepdims=True)(image))
+    y = L.Dense(3, activation="softmax")(L.Concatenate()([L.Flatten()(part) for part in (*pools, pixel)]))
+    pairs = on_device_and_in_keras(
+        keras.Model(x, y), rng.random((4, 10, 4), np.float32), np.array([0, 1, 2, 1], np.int32)
+    )
+    for found, want in zip(*pairs, strict=True):
+        np.testing.assert_allclose(found, want, atol=WEIGHT)
+
+
 # size, window, stride, dilation, channels: each form of convolution_forms.py and convolution_tiles.py, with rests
 SHAPES = [
     *((5, 3, 1, 1, 3, "same"), (6, 3, 2, 1, 3, "same"), (6, 3, 2, 1, 3, "valid"), (7, 2, 3, 1, 3, "valid")),
@@ -122,6 +176,8 @@ SHAPES = [
     *((6, 2, 1, 1, 5, "same"), (7, 3, 1, 1, 5, "same"), (7, 3, 1, 1, 5, "valid"), (7, 4, 1, 1, 5, "valid")),
     *((8, 5, 1, 1, 5, "same"), (9, 5, 1, 1, 5, "valid"), (5, 1, 1, 1, 5, "valid")),
     *((8, 3, 2, 1, 5, "same"), (4, 1, 3, 1, 5, "same"), (7, 6, 1, 1, 5, "valid"), (9, 3, 1, 2, 5, "same")),
+    # taps farther outside than the image is long
+    *((3, 3, 1, 4, 3, "same"), (3, 3, 1, 4, 5, "same"), (1, 5, 1, 1, 1, "same"), (1, 5, 1, 1, 5, "same")),
 ]
 
 
@@ -302,6 +358,18 @@ def test_a_free_dimension_beside_the_batch_is_refused():
     layers = [keras.Input((None, None, 1), name="image"), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
     with pytest.raises(ModelError, match=r"input 'image' has the shape \[None, None, None, 1\]"):
         to_trainable(keras.Sequential(layers))
+
+
+def test_only_what_the_converter_raises_is_called_a_failed_lowering(monkeypatch):
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training.trainable import to_trainable
+
+    def broken(blob):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("edgeloop.convert.training.trainable.in_training_order", broken)
+    with pytest.raises(ZeroDivisionError):
+        to_trainable(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
 
 
 def test_a_batch_below_one_is_refused():

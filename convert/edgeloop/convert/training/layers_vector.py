@@ -9,7 +9,7 @@ from edgeloop.convert.training.activations import above, elu, leaky_relu, relu, 
 from edgeloop.convert.training.batch_norm import normalized
 from edgeloop.convert.training.layer_refusal import layer_refusal, only_last_channels
 from edgeloop.convert.training.operations import larger, smaller
-from edgeloop.convert.training.products import dense, dense_of_parts, split_rows
+from edgeloop.convert.training.products import dense, split_rows
 from edgeloop.extras import need
 
 tf: Any = need("tensorflow", extra="convert")
@@ -24,13 +24,12 @@ class Dense(L.Dense):
 
     def split(self) -> list[Any]:
         """The variables that now hold the kernel; none if its own does still."""
-        parts = split_rows(self.kernel.value) if len(self.input_spec.axes) == 1 else []
+        parts = split_rows(self.kernel.value)
         self.parts = tuple(parts) if len(parts) > 1 else ()
         return list(self.parts)
 
     def call(self, x: Any, training: bool = False) -> Any:
-        split = self.parts and len(x.shape) == 2
-        y = dense_of_parts(x, self.parts) if split else dense(x, tf.convert_to_tensor(self.kernel))
+        y = dense(x, *([part.read_value() for part in self.parts] or [tf.convert_to_tensor(self.kernel)]))
         return self.activation(y + self.bias if self.use_bias else y)
 
 

@@ -24,16 +24,11 @@ def matmul(a: Tensor, b: Tensor, *, transpose_a: bool = False, transpose_b: bool
     return tf.raw_ops.BatchMatMulV2(x=a, y=b, adj_x=transpose_a, adj_y=transpose_b)
 
 
-def dense(x: Tensor, w: Tensor) -> Tensor:
-    """[..., k] @ [k, n]."""
+def dense(x: Tensor, *rows: Tensor) -> Tensor:
+    """[..., k] @ [k, n], of which `rows` are the rows in order, in one tensor or in several."""
     if len(x.shape) == 2:
-        return _product(x, [w])
-    return tf.reshape(_product(tf.reshape(x, [-1, x.shape[-1]]), [w]), [-1, *x.shape[1:-1], w.shape[-1]])
-
-
-def dense_of_parts(x: Tensor, parts: Sequence[Any]) -> Tensor:
-    """[batch, k] @ [k, n], whose rows lie in the variables `parts`, in order."""
-    return _product(x, [part.read_value() for part in parts])
+        return _product(x, rows)
+    return tf.reshape(_product(tf.reshape(x, [-1, x.shape[-1]]), rows), [-1, *x.shape[1:-1], rows[0].shape[-1]])
 
 
 def split_rows(kernel: Any) -> list[Any]:
@@ -42,7 +37,7 @@ def split_rows(kernel: Any) -> list[Any]:
     return [tf.Variable(kernel[i : i + rows]) for i in range(0, kernel.shape[0], rows)]
 
 
-def _product(x: Tensor, ws: list[Tensor]) -> Tensor:
+def _product(x: Tensor, ws: Sequence[Tensor]) -> Tensor:
     @tf.custom_gradient
     def product(x: Tensor, *ws: Tensor) -> Any:
         places = pairwise(accumulate([0, *(int(w.shape[0]) for w in ws)]))

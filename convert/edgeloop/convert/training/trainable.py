@@ -101,13 +101,14 @@ def to_trainable(
         converter.experimental_enable_resource_variables = True
         converter.target_spec.supported_ops = [tensorflow.lite.OpsSet.TFLITE_BUILTINS]
         try:
-            return in_training_order(converter.convert())
+            blob = converter.convert()
         except Exception as e:  # the converter's own error type is private to it
             reason = one_line(e)
             raise ModelError(
                 f"the training step cannot be lowered to builtin operators: {reason}",
                 advice="Train fewer layers with --train-last N, or leave --trainable out.",
             ) from e
+    return in_training_order(blob)
 
 
 def check_options(model: Any, options: TrainableOptions, inputs: Sequence[TensorSpec]) -> tuple[str, ...]:

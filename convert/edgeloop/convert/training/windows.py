@@ -160,7 +160,8 @@ def _moved(part: Tensor, *moves: tuple[int, int]) -> Tensor:
     """An image moved by (pixels, to a size of) along both axes; what leaves it goes, what enters is zero."""
     kept, pads = [], []
     for (q, size), out in zip(moves, part.shape[1:3], strict=True):
-        first, last = max(0, -q), max(max(0, -q), min(out, size - q))
+        q = max(-out, min(q, size))  # a tap may lie farther outside than the image is long: nothing of its part stays
+        first, last = max(0, -q), min(out, size - q)
         kept.append((first, last))
         pads.append((first + q, size - last - q))
     return pad(cut(part, (0, part.shape[0]), *kept), pads[0], pads[1])
