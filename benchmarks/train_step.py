@@ -1,6 +1,6 @@
 """One step of SGD on a device: `trainable.tflite` in LiteRT against Keras under `tf.function`.
 
-    python benchmarks/train_step.py        writes benchmarks/results.json
+    python benchmarks/train_step.py [NET...]        writes benchmarks/results.json: every net, or the named ones
 
 Both do the same arithmetic on the same batch, one thread each, in blocks that alternate within one process. `ratio` is
 that of the blocks' CPU times: median and quartiles over pairs. `apart` is how far the weights of LiteRT lie from those
@@ -169,6 +169,7 @@ def main() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     results["train_step"] = {
+        **results.get("train_step", {}),
         "what": "one SGD step: trainable.tflite in LiteRT over Keras under tf.function, one thread",
         "host": {"machine": platform.machine(), "python": platform.python_version(), "tensorflow": tf.__version__},
         **{name: measure(*net) for name, net in NETS.items() if name in (sys.argv[1:] or NETS)},

@@ -185,12 +185,13 @@ def synthetic(
     arithmetic, not accuracy.
 
     Args:
-        sizes: The whole shape of inputs by name; of others, free dimensions are FREE_SIZE or less.
+        sizes: The whole shape of inputs by name, where that makes no more than MADE_UP_VALUES; of others, free
+            dimensions are FREE_SIZE or less.
     """
     rng, (low, high) = np.random.default_rng(seed), SPANS[span]
     first = 0 if whole else 1
-    shapes = {spec.name: sized(spec.shape, sizes.get(spec.name, ()))[first:] for spec in specs}
-    for size in (FREE_SIZE, FREE_SIZE // 4, 1):
+    for given, size in ((sizes, FREE_SIZE), ({}, FREE_SIZE), ({}, FREE_SIZE // 4), ({}, 1)):
+        shapes = {spec.name: sized(spec.shape, given.get(spec.name, ()))[first:] for spec in specs}
         made = {name: [count, *(size if d is None else d for d in shape)] for name, shape in shapes.items()}
         if sum(math.prod(shape) for shape in made.values()) <= MADE_UP_VALUES:
             break

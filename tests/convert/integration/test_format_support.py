@@ -18,7 +18,7 @@ from edgeloop.errors import EdgeloopError
 
 TFLITE = (Scheme.FLOAT32, Scheme.FLOAT16, Scheme.DYNAMIC, Scheme.INT8, Scheme.INT16X8, Scheme.INT4)
 COLUMNS = (*(scheme.value for scheme in TFLITE), "onnx", "onnx-int8", "tfjs", "trainable")
-NOT_BY_DEFAULT = ("int16x8", "int4", "onnx-int8", "trainable")  # the default writes whichever of the others it can
+NOT_BY_DEFAULT = ("int16x8", "int4", "trainable")  # the default writes whichever of the others it can
 YES, NO = "yes", "no"
 MARKS = "<!-- rows: written by tests/convert/integration/test_format_support.py -->", "<!-- end of rows -->"
 NETS = {net.name: net for net in layer_nets()}
@@ -40,25 +40,27 @@ def alone(column, net, inputs):
 
 
 def written(model, out, options):
-    """The ids of the variants that were written and agreed with the model on a runtime."""
+    """The ids of the variants that were written and agreed with the model on a runtime; those that save nothing."""
     try:
-        return {v.id for v in convert(model, out, options).bundle.variants if v.requires.runtimes}
+        bundle = convert(model, out, options).bundle
     except EdgeloopError as e:
         print(f"  {out.name}: {e}", flush=True)
-        return set()
+        return set(), set()
+    useless = {one.id for one in bundle.manifest.left_out if one.reason.startswith("not smaller")}
+    return {v.id for v in bundle.variants if v.requires.runtimes}, useless
 
 
 def every_form(net, folder):
     """{column: yes or no}"""
     model, inputs = net.save(folder), net.save_inputs(folder)
     common = {"calibration": inputs, "reference": False}
-    found = written(model, folder / "together", ConvertOptions(schemes=TFLITE, **common))
-    asked = ("trainable",)
+    found, _ = written(model, folder / "together", ConvertOptions(schemes=TFLITE, **common))
+    asked = ["trainable"]
     if not found:  # one named form that fails fails all
-        found = written(model, folder / "default", ConvertOptions(**common))
-        asked = NOT_BY_DEFAULT if found else COLUMNS
+        found, useless = written(model, folder / "default", ConvertOptions(**common))
+        asked = [*NOT_BY_DEFAULT, *useless.intersection(COLUMNS)] if found else list(COLUMNS)
     for column in asked:
-        found |= written(model, folder / column, alone(column, net, inputs))
+        found |= written(model, folder / column, alone(column, net, inputs))[0]
     print(f"{net.name}: {' '.join(column for column in COLUMNS if column in found)}", flush=True)
     return {column: YES if column in found else NO for column in COLUMNS}
 

@@ -154,6 +154,25 @@ def test_what_is_added_to_the_numbers_of_a_table_stays_in_the_model(tmp_path):
     assert source.call({"s": np.int64([2, 3, 0])})["y"].tolist() == [3, 4, 1]
 
 
+def test_a_table_of_words_with_other_values_than_whole_numbers_is_refused_as_text(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+
+    class Lookup(tf.Module):
+        def __init__(self):
+            super().__init__()
+            words = tf.lookup.KeyValueTensorInitializer(["a", "b"], tf.constant([0.5, 1.5]))
+            self.table = tf.lookup.StaticHashTable(words, -1.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="s")])
+        def serve(self, s):
+            return {"y": tf.cast(tf.cast(self.table.lookup(s), tf.int64), tf.float32) * 2.0}
+
+    module = Lookup()
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.serve})
+    with pytest.raises(ModelError, match=r"the tensor 's' is text"):
+        open_source(tmp_path / "m")
+
+
 def hashed(x):
     return L.Embedding(5, 2)(L.Hashing(5)(x))
 

@@ -72,6 +72,12 @@ def test_made_up_samples_are_the_same_every_time_and_say_that_they_are_not_real(
     np.testing.assert_array_equal(first.inputs["x"], again.inputs["x"])
 
 
+def test_made_up_samples_have_the_given_sizes_unless_these_make_too_many_values():
+    free = (TensorSpec("x", (None, None, 2), "float32"),)
+    assert synthetic(free, sizes={"x": (1, 3, 2)}, count=4).inputs["x"].shape == (4, 3, 2)
+    assert synthetic(free, sizes={"x": (1, 1 << 24, 2)}, count=4).inputs["x"].shape == (4, 32, 2)
+
+
 def test_a_full_disk_while_a_folder_is_filled_is_a_write_error_and_another_error_is_not(tmp_path):
     with pytest.raises(WriteError, match="No space left"), new_folder(tmp_path / "b"):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -18,6 +18,7 @@ import pytest
 from devices import descendants, eventually
 from serving import LABELS, RELEASES, deployed, golden, program, tiny  # noqa: F401  a fixture
 
+from edgeloop.edge.on_device.serving.serve import LAST_S
 from edgeloop.runtime.agent.paths import HOME
 
 WAIT_S = 60
@@ -319,18 +320,36 @@ def test_thirty_megabytes_of_one_request_hold_up_neither_others_nor_the_end(serv
         small = {"instances": server.images[:1].tolist()}
         sample = json.dumps(server.images[0].round(3).tolist()) if fits else "1"
         body = '{"instances": [' + ",".join([sample] * (30_000_000 // (len(sample) + 1))) + "]}"
-        big = threading.Thread(target=send_only, args=(server.port, body.encode()))
-        big.start()
-        asked(server, small)  # each is answered within WAIT_S: before, they waited for minutes
+        big, reader = held(server, body.encode())
+        for _ in range(5):
+            asked(server, small)
+        assert big.is_alive()  # it cannot be answered
+        os.kill(reader, signal.SIGCONT)
         while big.is_alive():
             asked(server, small)
         assert server.ask("GET", "/healthz").status == 200
-        big = threading.Thread(target=send_only, args=(server.port, body.encode()))
-        big.start()
-        time.sleep(0.3)
+        big, reader = held(server, body.encode())
         server.child.send_signal(signal.SIGTERM)
-        assert server.child.wait(WAIT_S) == 0  # 2 s on a quiet machine
+        assert server.child.wait(LAST_S) == 0  # what still waits then ends with 8
+        assert eventually(lambda: not Path(f"/proc/{reader}/exe").exists(), WAIT_S)  # a zombie has none
         big.join(WAIT_S)
+
+
+def held(server, body):
+    """A large request whose reader is stopped in the middle: the thread that waits for it, and the process."""
+    big = threading.Thread(target=send_only, args=(server.port, body))
+    big.start()
+    while not (readers := [pid for pid in models(server) if is_reader(pid)]):
+        assert big.is_alive()
+    (reader,) = readers
+    os.kill(reader, signal.SIGSTOP)
+    return big, reader
+
+
+def is_reader(pid):
+    with contextlib.suppress(OSError):
+        return b"large_requests" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def send_only(port, body):

@@ -64,6 +64,9 @@ def test_retry_after_is_seconds_or_a_date():
         ("HTTPS://host/models/ti%6Ey", "HTTPS://host/models/ti%6Ey", "tiny", "latest"),
         ("/mnt/models/tiny#stable", "/mnt/models/tiny", "tiny", "stable"),
         ("models/tiny/", "models/tiny", "tiny", "latest"),
+        ("https://host/@team/tiny", "https://host/@team/tiny", "tiny", "latest"),
+        ("https://host:8443/%40team/tiny", "https://host:8443/%40team/tiny", "tiny", "latest"),
+        ("/mnt/a:b@c/tiny", "/mnt/a:b@c/tiny", "tiny", "latest"),
     ],
 )
 def test_an_address_names_a_model_and_an_alias(text, base, name, alias):

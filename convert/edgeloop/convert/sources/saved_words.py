@@ -6,7 +6,7 @@ what only brings those numbers into their shape.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -194,15 +194,16 @@ def _words(tf: Any, graph: _Graph, cut: _Cut | None, tables: Mapping[str, Any]) 
         return None
     table, default = (graph.origin(cut.find.input[place]) for place in (0, 2))
     kinds = [cut.find.attr[key].type for key in ("Tin", "Tout")]
-    if table.name not in tables or default.op != "Const" or kinds[0] != tf.string.as_datatype_enum:
+    if table.name not in tables or default.op != "Const" or not _is_words_to_numbers(tf, kinds):
         return None
     content = tf.raw_ops.LookupTableExportV2(table_handle=tables[table.name], Tkeys=kinds[0], Tvalues=kinds[1])
     words, places = (part.numpy().tolist() for part in content)
-    if not words or min(places) < 0 or max(places) > 2 * len(words) + 16 or len({*places}) < len(places):
+    last = 2 * len(words) + 16
+    if not words or min(places) < 0 or max(places) > last or len({*places}) < len(places):
         return None
     found = {place: word.decode("utf-8", "replace") for word, place in zip(words, places, strict=True)}
     unknown = int(tf.make_ndarray(default.attr["value"].tensor).ravel()[0])
-    found = {unknown: UNKNOWN, **found}  # what no word has is the number of nothing
+    found = {**({unknown: UNKNOWN} if unknown <= last else {}), **found}  # what no word has is the number of nothing
     steps = [
         {"operation": node.op, **{key: _setting(node.attr[key]) for key in SETTINGS if key in node.attr}}
         for node in cut.steps
@@ -211,6 +212,10 @@ def _words(tf: Any, graph: _Graph, cut: _Cut | None, tables: Mapping[str, Any]) 
     # as of a Keras layer: a word's place is its number
     listed = [found.get(place, "") for place in range(max(found) + 1)]
     return {"layer": cut.find.op, "words": listed, "unknown": unknown, "operations": steps}
+
+
+def _is_words_to_numbers(tf: Any, kinds: Sequence[int]) -> bool:
+    return tf.as_dtype(kinds[0]) == tf.string and bool(tf.as_dtype(kinds[1]).is_integer)
 
 
 def _setting(attribute: Any) -> Any:

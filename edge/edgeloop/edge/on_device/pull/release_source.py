@@ -17,8 +17,10 @@ from edgeloop.errors import OptionsError
 from edgeloop.registry.versions.version_index import LATEST, PLAIN
 
 URL = ("http://", "https://")
-WITH_USER = re.compile(r"[^/]*:.*@", re.DOTALL)  # of any scheme or none; a password may hold / or # as it is
+# of any scheme or none; behind a colon an @ may end a password, which may hold / or # as it is
+WITH_USER = re.compile(r"[^/]*://[^/]*(:.*)?@|(?![^/]*://)[^/]*:.*@", re.DOTALL)
 LEAVE_OUT = "Leave it out: releases are signed, and every user of the device could read it."
+ENCODE = f"{LEAVE_OUT} If the @ belongs to the path, write it as %40."
 EXPECTED = (
     "Expected the folder or URL of one model in a registry, such as https://host/models/NAME or /mnt/models/NAME."
 )
@@ -63,7 +65,7 @@ class SourceAddress:
     def __post_init__(self) -> None:
         """No message repeats an address that may hold a password or a token: messages are kept in logs."""
         if WITH_USER.match(self.text):
-            raise OptionsError("--follow has a user's name or password before its host", advice=LEAVE_OUT)
+            raise OptionsError("--follow has a user's name or password before its host", advice=ENCODE)
         if self.is_url and "?" in self.text:
             raise OptionsError("--follow has a query: what follows the question mark", advice=LEAVE_OUT)
         try:
