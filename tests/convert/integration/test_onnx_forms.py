@@ -25,7 +25,6 @@ from edgeloop.convert.options import ConvertOptions
 from edgeloop.convert.same.same import SameOptions, same
 
 SAMPLES = 32
-SMALL_BYTES = 25_000  # of an .onnx whose int8 form may save nothing
 FORMS = {"float32", "float16", "dynamic", "int8", "onnx", "onnx-int8", "tfjs"}
 # what a net has instead of all of FORMS
 NETS = {
@@ -38,6 +37,10 @@ NETS = {
     "embedding_with_the_mask_of_bert": FORMS - {"float16", "dynamic", "int8"} | {"mixed"},  # no weights but a table
     "head_of_a_yolo": FORMS,
 }
+FEW_WEIGHTS = (  # whose onnx-int8 is no smaller than its float32
+    *("residual_of_equal_sizes", "lstm_of_10_steps", "gru_of_free_length", "embedding_with_the_mask_of_bert"),
+    "head_of_a_yolo",
+)
 
 
 def saved(name, folder):
@@ -64,7 +67,7 @@ def test_an_onnx_file_becomes_every_form_each_proved_on_its_runtimes_and_is_the_
         runtimes = {v.id: set(v.requires.runtimes) for v in bundle.variants}
         useless = {out.id for out in bundle.manifest.left_out if out.reason.startswith("not smaller")}
         assert set(runtimes) | useless == NETS[name], name
-        assert not useless or path.stat().st_size < SMALL_BYTES, name
+        assert useless == ({"onnx-int8"} if name in FEW_WEIGHTS else set()), name
         assert runtimes["float32"] == {"litert", "tflite-runtime"}, name
         assert same(path, tmp_path / name / "out" / "float32.tflite", SameOptions(evaluation=inputs)).same, name
 
