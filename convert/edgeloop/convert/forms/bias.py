@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.forms.weighted import CONV, DEPTHWISE, constant, floats, read, weighted
+from edgeloop.convert.forms.weighted import CONV, DEPTHWISE, constant, floats, quantized_pairs, read, same_shape, weighted
 from edgeloop.extras import need
 
 Means = Mapping[str, np.ndarray]
@@ -42,11 +42,13 @@ def correct_biases(quantized: bytes, float32: bytes, means: Means) -> bytes:
     exact, before = read(float32)
     data = bytearray(quantized)
     model, after = read(data)
-    tensors = {after.Tensors(i).Name(): after.Tensors(i) for i in range(after.TensorsLength())}
+    pairs = quantized_pairs(after)
     for op in weighted(exact, before):
         mean = means.get(before.Tensors(op.input).Name().decode())
-        weights, bias = tensors.get(op.weights.Name()), tensors.get(op.bias.Name())
-        if mean is None or weights is None or bias is None:
+        if mean is None or op.weights.Name() not in pairs:
+            continue
+        weights, bias = pairs[op.weights.Name()]
+        if not (same_shape(weights, op.weights) and same_shape(bias, op.bias)):
             continue
         rounded = _rounded(model, data, weights)
         if rounded is None:

@@ -23,7 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.forms.weighted import CONV, DENSE, DEPTHWISE, WeightedOperator, constant, floats, read, weighted
+from edgeloop.convert.forms.weighted import (
+    CONV,
+    DENSE,
+    DEPTHWISE,
+    WeightedOperator,
+    constant,
+    floats,
+    read,
+    same_shape,
+    weighted,
+)
 from edgeloop.extras import need
 
 ROWS = 64  # patches of an operator's input from each sample: 2,048 in all
@@ -100,6 +110,8 @@ def round_weights(quantized: bytes, float32: bytes, factors: Factors, steps: Map
     for op in weighted(exact, before):
         tensor = tensors.get(op.weights.Name())
         if op.name not in factors or tensor is None or tensor.Type() not in (types.INT8, types.INT4):
+            continue
+        if not same_shape(tensor, op.weights):  # another constant, under a name that was free
             continue
         columns = _columns(op.kind, floats(exact, float32, op.weights))
         scales = np.broadcast_to(tensor.Quantization().ScaleAsNumpy(), columns.shape[1])

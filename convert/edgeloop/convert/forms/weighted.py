@@ -59,6 +59,25 @@ def weighted(model: Any, graph: Any) -> Iterator[WeightedOperator]:
             yield WeightedOperator(kind, op.Inputs(0), weights, bias, options)
 
 
+def quantized_pairs(graph: Any) -> dict[bytes, tuple[Any, Any]]:
+    """Weights and bias of a quantized file's operators, by the weights' name, where no other operator has that bias.
+
+    TFLiteConverter's quantizer gives biases the names of one another: only the operator tells whose they are.
+    """
+    found = [
+        (graph.Tensors(op.Inputs(1)), graph.Tensors(op.Inputs(2)))
+        for op in map(graph.Operators, range(graph.OperatorsLength()))
+        if op.InputsLength() > 2 and op.Inputs(1) >= 0 and op.Inputs(2) >= 0
+    ]
+    readers = Counter(bias.Buffer() for _, bias in found)
+    return {weights.Name(): (weights, bias) for weights, bias in found if readers[bias.Buffer()] == 1}
+
+
+def same_shape(one: Any, other: Any) -> bool:
+    """Of two tensors of the schema; a scalar's is no array."""
+    return np.ravel(one.ShapeAsNumpy()).tolist() == np.ravel(other.ShapeAsNumpy()).tolist()
+
+
 def inputs_of(
     float32: bytes, tensors: set[int], signature: str, samples: Samples, size: int, *, fill: bool = False
 ) -> Iterator[tuple[int, dict[int, np.ndarray]]]:
