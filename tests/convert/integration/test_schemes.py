@@ -165,6 +165,24 @@ def test_a_bias_takes_back_what_rounded_weights_shift(net):
     assert snr_db(reference, corrected) > snr_db(reference, plain) + 3
 
 
+def test_biases_that_a_quantizer_named_after_one_another_are_told_by_their_operators(net):
+    """The names of two biases swapped, of 8 and of 5 values: TFLiteConverter's quantizer deals out such names."""
+    from dataclasses import replace
+
+    from edgeloop.convert.forms import tflite
+    from edgeloop.convert.forms.bias import correct_biases
+    from edgeloop.convert.forms.flatbuffer_tree import read_tree, write_tree
+
+    tree = read_tree(tflite.quantize(net[2], Scheme.INT16X8, replace(net[3], factors={}, means={})))
+    graph = tree.subgraphs[0]
+    plain = write_tree(tree)
+    first, *_, last = (graph.tensors[op.inputs[2]] for op in graph.operators if len(op.inputs) > 2)
+    assert [list(first.shape), list(last.shape)] == [[8], [5]]
+    first.name, last.name = last.name, first.name
+    swapped = correct_biases(write_tree(tree), net[2], net[3].means)
+    np.testing.assert_array_equal(answers(swapped), answers(correct_biases(plain, net[2], net[3].means)))
+
+
 def test_weights_rounded_together_answer_closer_than_the_nearest(net):
     """On images that are not those calibrated with; smooth ones, where an operator's inputs go together."""
     from dataclasses import replace
