@@ -18,7 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.forms.weighted import CONV, DEPTHWISE, constant, floats, quantized_pairs, read, same_shape, weighted
+from edgeloop.convert.forms.weighted import (
+    CONV,
+    DEPTHWISE,
+    constant,
+    floats,
+    quantized_pairs,
+    read,
+    same_shape,
+    weighted,
+)
 from edgeloop.extras import need
 
 Means = Mapping[str, np.ndarray]

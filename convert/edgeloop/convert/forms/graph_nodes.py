@@ -188,3 +188,17 @@ def become(node: Any, op: str, inputs: list[str], **types: int) -> None:
     node.attr.clear()
     for key, value in types.items():
         node.attr[key].type = value
+
+
+def shapes_of(graph: Any) -> dict[str, list[int | None]]:
+    """By the name of a tensor; no sizes where the rank is unknown."""
+    tf = need("tensorflow", extra="convert")
+    with tf.Graph().as_default() as made:
+        tf.import_graph_def(graph, name="")
+    tensors = [tensor for operation in made.get_operations() for tensor in operation.outputs]
+    return {tensor.name: tensor.shape.as_list() if tensor.shape.rank else [] for tensor in tensors}
+
+
+def tensor_name(name: str) -> str:
+    """Of an input of a node, with the number of the result."""
+    return name if ":" in name else f"{name}:0"

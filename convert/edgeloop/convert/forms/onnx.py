@@ -12,12 +12,14 @@ from typing import Any
 from edgeloop.convert.forms.freeze import FrozenGraph
 from edgeloop.convert.forms.graph_nodes import without_erfc
 from edgeloop.convert.forms.node_functions import write_buckets, write_one_hots
+from edgeloop.convert.forms.node_substitutes import write_substitutes
 from edgeloop.convert.sources.source import Source
 from edgeloop.errors import ModelError, one_line
 from edgeloop.extras import need
 from edgeloop.files.flatbuffer import read_tflite
 
 OPSET = 18
+LACKING = ("Expm1", "Log1p", "Xdivy", "Xlog1py", "Xlogy")
 CHANGE = "Change that part of the model."
 
 
@@ -132,8 +134,9 @@ def _optimized(graph: Any) -> Any:
 def _for_onnx(graph: Any) -> Any:
     """The graph with what ONNX lacks, or has with another meaning, in other operations."""
     made = without_erfc(graph)
-    if any(node.op in ("Bucketize", "OneHot") for node in graph.node):
+    if any(node.op in ("Bucketize", "OneHot", *LACKING) for node in graph.node):
         made = type(graph).FromString(graph.SerializeToString()) if made is graph else made
+        write_substitutes(made, LACKING)
         write_buckets(made)
         write_one_hots(made)
     return made

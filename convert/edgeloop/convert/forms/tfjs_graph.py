@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeloop.convert.forms.freeze import FrozenGraph
-from edgeloop.convert.forms.graph_nodes import without_erfc
+from edgeloop.convert.forms.graph_nodes import shapes_of, without_erfc
 from edgeloop.convert.forms.node_functions import (
     write_as,
     write_bands,
@@ -15,15 +15,16 @@ from edgeloop.convert.forms.node_functions import (
     write_buckets,
     write_one_hots,
 )
+from edgeloop.convert.forms.node_substitutes import write_rolls, write_substitutes
 from edgeloop.convert.forms.tfjs_nodes import (
     needs_shapes,
-    shapes_of,
     write_grouped_convolutions,
     write_reversed_sequences,
 )
 
 Json = dict[str, Any]
-REWRITTEN = frozenset({"OneHot", "MatrixBandPart", "Bucketize", "GatherV2"})
+LACKING = ("Rint", "Softsign", "Xdivy", "Xlog1py", "Xlogy")
+REWRITTEN = frozenset({"OneHot", "MatrixBandPart", "Bucketize", "GatherV2", "Roll", *LACKING})
 FUSED = {
     "_FusedConv2D": "Conv2D",
     "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative",
@@ -33,8 +34,8 @@ FUSIBLE = frozenset({"Relu", "Relu6", "Prelu", "LeakyRelu", "Sigmoid", "Elu"})  
 
 
 def for_tfjs(frozen: FrozenGraph) -> Any:
-    """The graph with what TF.js computes wrong (OneHot, MatrixBandPart, GatherV2) or lacks (Erfc, Bucketize, groups of
-    a convolution, ReverseSequence) in others.
+    """The graph with what TF.js computes wrong (OneHot, MatrixBandPart, GatherV2) or lacks (LACKING, Erfc, Bucketize,
+    Roll, groups of a convolution, ReverseSequence) in others.
 
     Its WebAssembly kernel of OneHot answers 1.4e-45 for 1, its MatrixBandPart, as in a causal mask, other elements.
     """
@@ -50,7 +51,8 @@ def for_tfjs(frozen: FrozenGraph) -> Any:
         write_reversed_sequences(graph, shapes)
     for node in [node for node in graph.node if node.name in swishes]:
         write_as(graph, node, _clip, [(node.input[0], node.attr["T"].type)])
-    for write in (write_one_hots, write_bands, write_buckets, write_batched_gathers):
+    write_substitutes(graph, LACKING)
+    for write in (write_one_hots, write_bands, write_buckets, write_rolls, write_batched_gathers):
         write(graph)
     return graph
 

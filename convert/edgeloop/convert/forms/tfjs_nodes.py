@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from edgeloop.convert.forms.graph_nodes import data_inputs
+from edgeloop.convert.forms.graph_nodes import data_inputs, tensor_name
 from edgeloop.convert.forms.node_functions import write_as
-from edgeloop.extras import need
 
 REVERSED = "ReverseSequence"
 MAKERS = {"Conv2D": (3,), "DepthwiseConv2dNative": (2, 3)}  # axes of the weights whose product is the channels made
@@ -34,7 +33,7 @@ def write_grouped_convolutions(graph: Any, shapes: Mapping[str, Any]) -> None:
     TF.js refuses weights whose depth is not that of the input (4.22); its depthwise one takes unequal strides.
     """
     for node in [node for node in graph.node if node.op == "Conv2D"]:
-        weights, channels = shapes[_tensor(node.input[1])], shapes[_tensor(node.input[0])][-1:]
+        weights, channels = shapes[tensor_name(node.input[1])], shapes[tensor_name(node.input[0])][-1:]
         if not weights or not channels or None in (*weights, *channels) or channels == weights[2:3]:
             continue  # of an unknown rank too, as what a loop reads from a list
         kind = node.attr["T"].type
@@ -51,24 +50,11 @@ def write_grouped_convolutions(graph: Any, shapes: Mapping[str, Any]) -> None:
 def write_reversed_sequences(graph: Any, shapes: Mapping[str, Any]) -> None:
     """ReverseSequence as a gather of the steps of each row."""
     for node in [node for node in graph.node if node.op == REVERSED]:
-        rank = len(shapes[_tensor(node.input[0])])
+        rank = len(shapes[tensor_name(node.input[0])])
         given = list(zip(data_inputs(node), (node.attr["T"].type, node.attr["Tlen"].type), strict=True))
         where = {"time": node.attr["seq_dim"].i, "batch": node.attr["batch_dim"].i}
         if rank:
             write_as(graph, node, partial(_reversed, rank=rank, **where), given)
-
-
-def shapes_of(graph: Any) -> dict[str, list[int | None]]:
-    """By the name of a tensor; no sizes where the rank is unknown."""
-    tf = need("tensorflow", extra="convert")
-    with tf.Graph().as_default() as made:
-        tf.import_graph_def(graph, name="")
-    tensors = [tensor for operation in made.get_operations() for tensor in operation.outputs]
-    return {tensor.name: tensor.shape.as_list() if tensor.shape.rank else [] for tensor in tensors}
-
-
-def _tensor(name: str) -> str:
-    return name if ":" in name else f"{name}:0"
 
 
 def _weights(nodes: Mapping[str, Any], node: Any) -> list[int]:

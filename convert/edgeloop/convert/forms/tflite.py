@@ -8,8 +8,10 @@ from typing import Any
 
 from edgeloop.convert.forms.calibration import Calibration, calibrate
 from edgeloop.convert.forms.freeze import FrozenGraph
+from edgeloop.convert.forms.graph_nodes import shapes_of
 from edgeloop.convert.forms.nms_shape import with_batch_axis
 from edgeloop.convert.forms.node_functions import ERFS, write_erfs
+from edgeloop.convert.forms.node_substitutes import POOLS, write_pools
 from edgeloop.convert.forms.quantize import IntegerFile, kept_in_float, not_in_integers, quantize, to_integers
 from edgeloop.convert.forms.recipes import Io
 from edgeloop.convert.sources.source import Source
@@ -54,12 +56,13 @@ def lower(frozen: FrozenGraph, source: Source) -> bytes:
         )
 
     try:
+        graph = _without_pools(frozen.graph)
         try:
-            data = converted(frozen.graph)
+            data = converted(graph)
         except Exception:
-            if not any(node.op in ERFS for node in frozen.graph.node):
+            if not any(node.op in ERFS for node in graph.node):
                 raise
-            data = _without_erf(frozen.graph, converted)
+            data = _without_erf(graph, converted)
     except Exception as e:  # the converter's own error type is private to it
         raise ModelError(
             f"it cannot be lowered to builtin TFLite operators: {_ops(str(e))}",
@@ -70,6 +73,15 @@ def lower(frozen: FrozenGraph, source: Source) -> bytes:
         data = with_batch_axis(data)
     names = [t.name for t in source.inputs], [t.name for t in source.outputs]
     return add_signature(data, source.signature, source.path, names)
+
+
+def _without_pools(graph: Any) -> Any:
+    """The graph with poolings of images for those of volumes, which TFLite lacks."""
+    if not any(node.op in POOLS for node in graph.node):
+        return graph
+    made = type(graph).FromString(graph.SerializeToString())
+    write_pools(made, shapes_of(made))
+    return made
 
 
 def _without_erf(graph: Any, converted: Callable[[Any], bytes]) -> bytes:
