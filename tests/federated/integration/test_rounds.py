@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_entries, read_bundle
+from edgeloop.convert.forms.flatbuffer_tree import read_tree
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
 from edgeloop.federated.network.network import network
 from edgeloop.federated.rounds.evaluation import evaluator, read_evaluation
 from edgeloop.federated.rounds.keras_result import write_keras
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.run_rounds import run_rounds
-from edgeloop.federated.rounds.trained_bundle import with_weights, write_trained_bundle
+from edgeloop.federated.rounds.trained_bundle import weight_variables, with_weights, write_trained_bundle
 from edgeloop.leftovers import PREFIX
 from edgeloop.runtime.agent.trainer import SIGNATURES, Trainer
 from edgeloop.runtime.device import Device
@@ -174,6 +175,21 @@ def test_a_bundle_starts_from_new_weights(bundle, tmp_path):
     assert losses[0] == losses[1]  # it trains from them as well
     with pytest.raises(ModelError, match="no variable for the weight w002"):
         with_weights((bundle / "trainable.tflite").read_bytes(), {**new, "w002": new["w001"]})
+
+
+def test_a_kernel_that_lies_in_several_variables_is_replaced_row_by_row(monkeypatch):
+    keras = pytest.importorskip("keras")
+    from edgeloop.convert.training import products
+    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
+
+    monkeypatch.setattr(products, "CACHED", 9)  # numbers: three rows of the kernel
+    model = keras.Sequential([keras.Input((8,), name="features"), keras.layers.Dense(CLASSES)])
+    data = to_trainable(model, TrainableOptions(batch=BATCH))
+    tree = read_tree(data)
+    assert [len(variables) for variables in weight_variables(tree).values()] == [3, 1]
+    new = {"w000": np.arange(24, dtype=np.float32).reshape(8, 3), "w001": np.ones(3, np.float32)}
+    found = Trainer(with_weights(data, new)).get_weights()
+    assert all(np.array_equal(found[name], array) for name, array in new.items())
 
 
 @pytest.mark.parametrize("columns", [False, True], ids=["labels [n]", "labels [n, 1]"])

@@ -1,13 +1,14 @@
 """A bundle and new weights in; a bundle whose trainable variant starts from those weights out. No TensorFlow.
 
 The file of the variant gives each of its variables a constant when it is first called. Those constants are replaced,
-and the rest of the file stays. Equal constants share one place in a file, so each weight gets a place of its own.
+and the rest of the file stays. A large kernel lies in several variables, some rows in each. Equal constants share one
+place in a file, so each gets a place of its own.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from edgeloop.convert.forms.flatbuffer_tree import clear_unused, read_tree, writ
 from edgeloop.errors import ModelError
 from edgeloop.files.schema import OPERATORS
 
-VARIABLES = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
-VAR_HANDLE, READ_VARIABLE, ASSIGN_VARIABLE = map(OPERATORS.index, VARIABLES)
+KINDS = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CONCATENATION")
+VAR_HANDLE, READ_VARIABLE, ASSIGN_VARIABLE, CONCATENATION = map(OPERATORS.index, KINDS)
 RESULT = "bundle"  # in the folder of a run
 AGAIN = "Convert the model again with --trainable."
 
@@ -60,44 +61,53 @@ def with_weights(model: bytes, weights: Mapping[str, np.ndarray]) -> bytes:
     """A trainable .tflite that starts from `weights` {w000: array of the same shape, float32}.
 
     Raises:
-        ModelError: A weight has no variable, or no constant of its size.
+        ModelError: A weight has no variable, or no constants of its size.
     """
     tree = read_tree(model)
-    variables = _variables(tree)
+    variables = weight_variables(tree)
     unknown = sorted(set(weights) - set(variables))
     if unknown:
         raise ModelError(f"the trainable file has no variable for the weight {unknown[0]}", advice=AGAIN)
-    for name, variable in variables.items():
-        array = np.ascontiguousarray(weights[name], np.float32) if name in weights else None
-        places = list(_constants(tree, variable))
-        sizes = {len(tree.buffers[graph.tensors[op.inputs[1]].buffer].data) for graph, op in places}
-        if array is None or sizes != {array.nbytes}:
+    for name, parts in variables.items():
+        data = np.ascontiguousarray(weights[name], np.float32).tobytes() if name in weights else b""
+        places = [list(_constants(tree, variable)) for variable in parts]
+        sizes = [{len(_constant(tree, graph, op)) for graph, op in part} for part in places]
+        if any(len(size) != 1 for size in sizes) or sum(map(sum, sizes)) != len(data):
             raise ModelError(f"the trainable file has no constant for the weight {name}", advice=AGAIN)
-        for graph, op in places:
-            tensor = copy.copy(graph.tensors[op.inputs[1]])
-            buffer = copy.copy(tree.buffers[tensor.buffer])
-            buffer.data = np.frombuffer(array.tobytes(), np.uint8)
-            tree.buffers.append(buffer)
-            tensor.buffer = len(tree.buffers) - 1
-            graph.tensors.append(tensor)
-            op.inputs[1] = len(graph.tensors) - 1
+        start = 0
+        for part, (size,) in zip(places, sizes, strict=True):
+            _replace(tree, part, data[start : start + size])
+            start += size
     clear_unused(tree)
     return write_tree(tree)
 
 
-def _variables(tree: Any) -> dict[str, bytes]:
-    """The variable behind each weight that `get_weights` returns."""
+def weight_variables(tree: Any) -> dict[str, list[bytes]]:
+    """The variables behind each weight that `get_weights` returns: one, or those that hold its rows, in order.
+
+    Raises:
+        ModelError: There is no such signature.
+    """
     signature = next((s for s in tree.signatureDefs or () if s.signatureKey == b"get_weights"), None)
     if signature is None:
         raise ModelError("the trainable file has no signature get_weights", advice=AGAIN)
     graph = tree.subgraphs[signature.subgraphIndex]
-    read = {int(op.outputs[0]): int(op.inputs[0]) for op in _operators(tree, graph, READ_VARIABLE)}
     handles = _handles(tree, graph)
-    return {
-        output.name.decode(): handles[read[output.tensorIndex]]
-        for output in signature.outputs
-        if read.get(output.tensorIndex) in handles
-    }
+    read = {int(op.outputs[0]): handles[int(op.inputs[0])] for op in _operators(tree, graph, READ_VARIABLE)}
+    joined = {int(op.outputs[0]): list(map(int, op.inputs)) for op in _operators(tree, graph, CONCATENATION)}
+
+    def behind(tensor: int) -> list[bytes]:
+        if tensor in joined:
+            return [variable for part in joined[tensor] for variable in behind(part)]
+        return [read[tensor]] if tensor in read else []
+
+    found = {output.name.decode(): behind(output.tensorIndex) for output in signature.outputs}
+    return {name: parts for name, parts in found.items() if parts}
+
+
+def all_variables(tree: Any) -> set[bytes]:
+    """Names of all variables of a file, those of its optimizer among them."""
+    return {name for graph in tree.subgraphs for name in _handles(tree, graph).values()}
 
 
 def _constants(tree: Any, variable: bytes) -> Iterator[tuple[Any, Any]]:
@@ -105,9 +115,25 @@ def _constants(tree: Any, variable: bytes) -> Iterator[tuple[Any, Any]]:
     for graph in tree.subgraphs:
         handles = _handles(tree, graph)
         for op in _operators(tree, graph, ASSIGN_VARIABLE):
-            constant = tree.buffers[graph.tensors[op.inputs[1]].buffer].data
-            if handles.get(int(op.inputs[0])) == variable and constant is not None and len(constant):
+            if handles.get(int(op.inputs[0])) == variable and len(_constant(tree, graph, op)):
                 yield graph, op
+
+
+def _constant(tree: Any, graph: Any, op: Any) -> Any:
+    """The bytes that an operator assigns; none where it computes them."""
+    data = tree.buffers[graph.tensors[op.inputs[1]].buffer].data
+    return b"" if data is None else data
+
+
+def _replace(tree: Any, places: Iterable[tuple[Any, Any]], data: bytes) -> None:
+    for graph, op in places:
+        tensor = copy.copy(graph.tensors[op.inputs[1]])
+        buffer = copy.copy(tree.buffers[tensor.buffer])
+        buffer.data = np.frombuffer(data, np.uint8)
+        tree.buffers.append(buffer)
+        tensor.buffer = len(tree.buffers) - 1
+        graph.tensors.append(tensor)
+        op.inputs[1] = len(graph.tensors) - 1
 
 
 def _handles(tree: Any, graph: Any) -> dict[int, bytes]:
