@@ -16,6 +16,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 
 from edgeloop.bundle import INFERENCE, MANIFEST, SIGNATURE, Manifest, Signature
 from edgeloop.errors import DataError, EdgeloopError, error_to_json, one_line
+from edgeloop.federated.device.control_variate import ControlVariate
+from edgeloop.federated.device.corrections import CONTROL, correction_of
 from edgeloop.federated.device.data.readers import read_samples
 from edgeloop.federated.device.data.samples import InputSpec
 from edgeloop.federated.device.device_class import device_class
@@ -60,6 +62,7 @@ class Participant:
         self.options, self.say = options, say
         self.models = ModelStore(os.path.join(options.folder(), "models"), options.signers)
         self.personal = PersonalLayers(os.path.join(options.folder(), "personal"), options.keep_local)
+        self.variate = ControlVariate(os.path.join(options.folder(), "control-variate.npz"))
         self._loaded: _Loaded | None = None
         self._said = ""
 
@@ -82,13 +85,18 @@ class Participant:
         loaded, given = self._model(config), _arrays(asked)
         loaded.trainer.set_weights(self._own(loaded, given))
         theirs = {name: given[name] for name in loaded.kept}
+        names = [name for name in _trained(loaded) if name not in theirs]
+        control = _arrays(asked, CONTROL) if CONTROL in asked.array_records else {}
+        correction = correction_of(config, control, given, names, self.options.device, self.variate)
         config.pop("model", None)
         del given, asked["arrays"], asked["config"]  # the training needs the memory
         number = config["server-round"]
         seed = (config["seed"], number, self.options.device)
         inputs, y = self._samples(loaded)
         try:
-            done = loaded.trainer.train(inputs, y, epochs=config["epochs"], lr=config["lr"], seed=seed)
+            done = loaded.trainer.train(
+                inputs, y, epochs=config["epochs"], lr=config["lr"], seed=seed, correct=correction.step
+            )
         except DataError as e:
             raise e.at(self.options.data) from e
         trained = loaded.trainer.get_weights()
@@ -96,6 +104,7 @@ class Participant:
             self.personal.write(loaded.name, {name: trained[name] for name in loaded.kept})
         # the server gets back its own values of what stays here: a mean is then unchanged by them
         sent = {**trained, **theirs}
+        correction.finish(sent, done.steps)
         metrics = MetricRecord(
             {EXAMPLES: done.examples, LOSS: done.loss[-1], SECONDS: done.seconds, DEVICE: self.options.device}
         )
@@ -183,8 +192,14 @@ def _inference(loaded: _Loaded) -> Signature | None:
     return next((signatures[name] for name in INFERENCE if name in signatures), None)
 
 
-def _arrays(asked: RecordDict) -> dict[str, np.ndarray]:
-    return {name: array.numpy() for name, array in asked.array_records["arrays"].items()}
+def _trained(loaded: _Loaded) -> list[str]:
+    """Names of the weights that steps move; batch-norm statistics are none. All, where a manifest does not say."""
+    known = loaded.manifest.weights if loaded.manifest else ()
+    return [weight.name for weight in known if weight.trainable] or list(loaded.trainer.weights)
+
+
+def _arrays(asked: RecordDict, record: str = "arrays") -> dict[str, np.ndarray]:
+    return {name: array.numpy() for name, array in asked.array_records[record].items()}
 
 
 def _numbers(found: EvaluateRecord) -> dict[str, float]:

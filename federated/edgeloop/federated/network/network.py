@@ -111,10 +111,11 @@ def _last_log_line(log: bytes) -> str:
 
 
 @contextlib.contextmanager
-def network(devices: Sequence[Device], shards: Sequence[Path]) -> Iterator[Network]:
+def network(devices: Sequence[Device], shards: Sequence[Path], kept: Path | None = None) -> Iterator[Network]:
     """Start everything at once and return without waiting. A device reads its shard when it is first asked to train.
 
-    `devices`: the environments that the devices run in, one or more, which take turns.
+    `devices`: the environments that the devices run in, one or more, which take turns. `kept`: where each
+    device has a folder of its own, which outlives it; None: in the work folder.
 
     Coming up takes about ten seconds of two cores, so begin before the data is ready, and from a thread that lives as
     long as the block: Linux ends the processes with the thread that started them.
@@ -127,7 +128,7 @@ def network(devices: Sequence[Device], shards: Sequence[Path]) -> Iterator[Netwo
         work = Path(stack.enter_context(temporary_folder()))
         write_connection(home(work, "flwr"), port)
         running = Network(work, port, tuple(devices), tuple(shards))
-        for name, (python, command) in commands(devices, shards, port, work).items():
+        for name, (python, command) in commands(devices, shards, port, kept or work).items():
             log = stack.enter_context((work / f"{name}.log").open("wb"))
             settings = environment(python, home(work, name))
             # a short grace: their state is in memory and nobody will read it again

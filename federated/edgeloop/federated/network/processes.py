@@ -22,8 +22,9 @@ from edgeloop.runtime.program import ISOLATED, local_program
 POLL_S = 0.1  # between two questions of a device whether there is work
 
 
-def commands(devices: Sequence[Device], shards: Sequence[Path], port: int, work: Path) -> dict[str, tuple]:
-    """Name of each process: the Python of its environment, and its command line."""
+def commands(devices: Sequence[Device], shards: Sequence[Path], port: int, folder: Path) -> dict[str, tuple]:
+    """Name of each process: the Python of its environment, and its command line. Devices keep what they have in
+    `folder`."""
     here, address = Path(sys.executable), f"127.0.0.1:{port}"
     link = ["--insecure", "--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
     found = {
@@ -35,7 +36,7 @@ def commands(devices: Sequence[Device], shards: Sequence[Path], port: int, work:
     for index, shard in enumerate(shards):
         python = devices[index % len(devices)].python
         program(python, "flower-supernode")  # Flower is there
-        state = str(work / f"device-{index}")
+        state = str(folder.absolute() / f"device-{index}")
         own = {"data": str(shard.absolute()), "device": index, "state": state, "tell_details": True}
         options = json.dumps({"url": address, "insecure": True, "poll_s": POLL_S, "device": own})
         module = [str(local_program()), "federated.device.join"]

@@ -79,6 +79,7 @@ class RoundsOptions:
         above_zero(self.lr_decay, "--lr-decay")
         above_zero(self.round_timeout_s, "round_timeout_s")
         self.replies_options()
+        self.strategy.check_rate(self.lr)
         if self.keras is not None and not self.keras.is_file():
             raise OptionsError(f"--keras {self.keras} does not exist", advice="Pass the .keras file of the bundle.")
         if self.cloud is not None and self.keras is None:

@@ -39,8 +39,10 @@ from edgeloop.federated.rounds.records import (
     models_folder,
     rounds_bytes,
 )
+from edgeloop.federated.rounds.scaffold import Scaffold, StepCount
 from edgeloop.federated.rounds.strategies import (
     STRATEGIES,
+    StrategyName,
     StrategyOptions,
     make_strategy,
     moments_of,
@@ -58,6 +60,8 @@ class LoopOptions:
         learning_rate: In round 1; times `learning_rate_decay` after each round.
         max_memory_bytes: For strategies that need all replies of a round at once.
         kept_updates, kept_every: So many device models stay as files, of every so many rounds and of the last one.
+        trained: Names of the weights that steps move; empty: all.
+        batch: Samples of a step of a device.
     """
 
     rounds: int
@@ -72,6 +76,8 @@ class LoopOptions:
     max_memory_bytes: int = 2_000_000_000
     kept_updates: int = 0
     kept_every: int = 1
+    trained: tuple[str, ...] = ()
+    batch: int = 1
 
 
 class RoundLoop:
@@ -90,6 +96,7 @@ class RoundLoop:
         self.records = list(resumed.records)
         self.weights = {name: np.asarray(array, np.float32) for name, array in (resumed.weights or initial).items()}
         restore_moments(self.strategy, options.strategy, dict(resumed.moments or {}))
+        self.scaffold = self._scaffold(resumed.moments or {})
         self.grid.faults = Counter(resumed.faults or {})
         self.grid.seen = dict(resumed.seen or {})
         self._gathered = False
@@ -105,9 +112,21 @@ class RoundLoop:
         for number in range(len(self.records) + 1, self.options.rounds + 1):
             record = self._round(number)
             moments = moments_of(self.strategy, self.options.strategy)
+            if self.scaffold is not None:
+                moments.update(self.scaffold.moments())
             self.journal.commit(record, self.weights, moments, self.grid.faults)
             self.records.append(record)
             self._report()
+
+    def _scaffold(self, moments: Mapping[str, np.ndarray]) -> Scaffold | None:
+        options = self.options
+        if options.strategy.name is not StrategyName.SCAFFOLD:
+            return None
+        shapes = {name: self.weights[name].shape for name in options.trained or self.weights}
+        return Scaffold(shapes, options.devices, StepCount(options.train.get("epochs", 1), options.batch), moments)
+
+    def _rate(self, number: int) -> float:
+        return self.options.learning_rate * self.options.learning_rate_decay ** (number - 1)
 
     def _report(self) -> None:
         done = len(self.records) >= self.options.rounds
@@ -123,15 +142,18 @@ class RoundLoop:
                 came = self._attempt(number, plan, collector)
                 if len(came) >= plan.needed:
                     self._step(number, collector)
+                    if self.scaffold is not None:
+                        self.scaffold.step()
                     return self._record(number, attempt, plan, came)
         raise DeviceError(self._no_quorum(number, plan, came), advice=self._advice())
 
     def _attempt(self, number: int, plan: RoundPlan, collector: Collector) -> list[Update]:
         options = self.options
-        rate = options.learning_rate * options.learning_rate_decay ** (number - 1)
-        config = ConfigRecord({**options.train, "lr": rate, "seed": options.seed})
+        config = ConfigRecord({**options.train, "lr": self._rate(number), "seed": options.seed})
         arrays = ArrayRecord({name: Array(array) for name, array in self.weights.items()})
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
+        if self.scaffold is not None:
+            messages = self.scaffold.add_to(messages, self.records)
         return collect_round(self.grid, messages, plan, collector, options.quorum.deadline_s)
 
     def _step(self, number: int, collector: Collector) -> None:
@@ -166,6 +188,8 @@ class RoundLoop:
             inner: Collector = StreamedMean({name: array.shape for name, array in self.weights.items()})
         else:
             inner = AllReplies()
+        if self.scaffold is not None:
+            inner = self.scaffold.collector(inner, self.weights, self._rate(number))
         options = self.options
         if options.kept_updates and is_due(number, options.kept_every, options.rounds):
             inner = KeptModels(inner, models_folder(self.out, number, attempt), options.kept_updates)

@@ -8,6 +8,7 @@ evaluation.json   with --eval: how good each round is; best.npz: the weights of 
 model.keras       with --keras: the Keras model with the same weights as bundle/
 cloud.json        with [cloud]: which rounds became releases; cloud/: what those left that did not
 releases/         with [cloud]: the releases, as a registry that devices follow
+devices/          what the devices of scaffold keep between rounds
 bundle/           the trainable variant with the weights of the best or the last round
 """
 
@@ -26,7 +27,7 @@ from edgeloop.federated.rounds.records import ROUNDS
 from edgeloop.processes.file_lock import exclusive
 
 FORMAT = "edgeloop-federation/1"
-RUN, LOCK, JOURNAL, WEIGHTS = "run.json", ".lock", "journal", "rounds"
+RUN, LOCK, JOURNAL, WEIGHTS, DEVICES = "run.json", ".lock", "journal", "rounds", "devices"
 MAY_CHANGE = {"rounds", "deadline-s", "timeout-s", "wait-s", "attempts", "max-memory-mb"}
 
 
@@ -58,7 +59,7 @@ def open_run(out: Path, document: Mapping[str, Any], *, resume: bool) -> Iterato
             _check_same(out, document)
         else:
             _check_new(out)
-            for name in (JOURNAL, ROUNDS):  # of a run without any committed round
+            for name in (JOURNAL, ROUNDS, DEVICES):  # of a run without any committed round
                 discard(out / name)
         write_file(out / RUN, json.dumps({"format": FORMAT, **document}, indent=1, allow_nan=False).encode() + b"\n")
         yield

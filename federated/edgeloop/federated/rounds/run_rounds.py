@@ -21,9 +21,10 @@ from edgeloop.federated.rounds.keras_result import KERAS, write_keras
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.plan import check_memory, needed_replies
 from edgeloop.federated.rounds.records import INITIAL, JOB, RoundRecord, read_weights, weights_bytes
-from edgeloop.federated.rounds.run_folder import open_run
+from edgeloop.federated.rounds.run_folder import DEVICES, open_run
 from edgeloop.federated.rounds.shards import CheckedShard, check_shards
-from edgeloop.federated.rounds.strategies import STRATEGIES
+from edgeloop.federated.rounds.strategies import STRATEGIES, StrategyName
+from edgeloop.federated.rounds.trainable_file import read_trainable
 from edgeloop.federated.rounds.trained_bundle import RESULT, write_trained_bundle
 from edgeloop.federated.rounds.watch import OnRound, Watch, ignore
 from edgeloop.hashes import digest, digest_of
@@ -72,7 +73,7 @@ def run_rounds(
     shards = check_shards(options.shards, read)
     if options.evaluation is not None:
         check_shards([options.evaluation], read, "evaluation data")
-    _check_fits(options, read)
+    facts = _check_fits(options, read, model)
     folding = FoldBack.of(options, read)
     if folding is not None:
         folding.check()
@@ -81,9 +82,9 @@ def run_rounds(
     document = _document(read, model, options, shards, initial)
     with contextlib.ExitStack() as stack:
         stack.enter_context(open_run(options.out, document, resume=options.resume))
-        flower = running or stack.enter_context(network(options.devices, options.shards))
+        flower = running or stack.enter_context(network(options.devices, options.shards, _kept(options)))
         write_file(flower.work / INITIAL, weights_bytes(initial))
-        write_file(flower.work / JOB, _job(model, options, shards))
+        write_file(flower.work / JOB, _job(model, options, shards, facts))
         flower.submit()
         if options.evaluation is not None:
             device = options.devices[0]
@@ -108,13 +109,28 @@ def _trainable(bundle: Bundle) -> Path:
     return bundle.file(bundle.variant(TRAINABLE).entry)
 
 
-def _check_fits(options: RoundsOptions, bundle: Bundle) -> None:
-    """A strategy that keeps every reply has the memory for them."""
+def _check_fits(options: RoundsOptions, bundle: Bundle, model: Path) -> dict[str, Any]:
+    """A strategy that keeps every reply has the memory for them; one that corrects steps has steps of plain SGD. What
+    the server of such a strategy has to know of the file."""
     name = options.strategy.name
     if not STRATEGIES[name].streams:
         target, _ = needed_replies(len(options.shards), options.replies_options())
         limit = byte_count(options.max_memory_mb, "max-memory-mb")
         check_memory([weight.shape for weight in bundle.manifest.weights], target, limit, name.value)
+    if not options.strategy.corrects_steps:
+        return {"trained": [], "batch": 1}
+    file = read_trainable(model.read_bytes())
+    if not file.plain:
+        raise OptionsError(
+            f"{name.value} corrects steps of plain SGD, and the trainable file of {bundle.path} has momentum or Adam",
+            advice="Convert it with --optimizer sgd, or choose fed-avg.",
+        )
+    return {"trained": [weight.name for weight in bundle.manifest.weights if weight.trainable], "batch": file.batch}
+
+
+def _kept(options: RoundsOptions) -> Path | None:
+    """Where devices keep what a strategy needs of them in a resumed run; None: nothing."""
+    return options.out / DEVICES if options.strategy.name is StrategyName.SCAFFOLD else None
 
 
 def _document(
@@ -154,11 +170,12 @@ def _toml_names(options: Any) -> dict[str, Any]:
     return {name.replace("_", "-"): value for name, value in asdict(options).items() if value is not None}
 
 
-def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard]) -> bytes:
+def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard], facts: Mapping[str, Any]) -> bytes:
     """What the ServerApp reads; it waits for this file."""
     # the shards were counted here, so a large one is no lie
     most = max(options.guard.max_examples, *(shard.examples for shard in shards))
     job = {
+        **facts,
         "out": str(options.out.absolute()),
         "trainable": str(model.absolute()),
         "devices": len(options.shards),

@@ -63,6 +63,8 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
         max_memory_bytes=job["max_memory_bytes"],
         kept_updates=job["kept_updates"],
         kept_every=job["kept_every"],
+        trained=tuple(job["trained"]),
+        batch=job["batch"],
     )
     with contextlib.ExitStack() as stack:
         try:

@@ -23,6 +23,10 @@ class StrategyName(enum.StrEnum):
     """How the server makes new weights of a round's updates."""
 
     FED_AVG = "fed-avg"  # the mean, weighted by examples: McMahan et al. 2017
+    FED_PROX = "fed-prox"  # the mean; devices are pulled back to the server's weights: Li et al. 2018
+    SCAFFOLD = (
+        "scaffold"  # the mean, unweighted; devices correct their drift by control variates: Karimireddy et al. 2020
+    )
     FED_ADAM = "fed-adam"  # Adam on the mean: Reddi et al. 2020
     FED_YOGI = "fed-yogi"  # Yogi on the mean: the same
     KRUM = "krum"  # the update that is nearest to the others: Blanchard et al. 2017
@@ -37,6 +41,7 @@ class StrategyOptions:
 
     Attributes:
         name: The strategy.
+        proximal_mu: Of fed-prox: how strongly, e.g. 0.01.
         server_learning_rate: Step of fed-adam and fed-yogi on the mean update. None: 0.1 and 0.01, as Flower has it.
         beta_1, beta_2: Decay of their two moments. None: 0.9 and 0.99.
         tau: Added to the root of the second moment. None: 0.001.
@@ -46,6 +51,7 @@ class StrategyOptions:
     """
 
     name: StrategyName = StrategyName.FED_AVG
+    proximal_mu: float | None = None
     server_learning_rate: float | None = None
     beta_1: float | None = None
     beta_2: float | None = None
@@ -63,7 +69,11 @@ class StrategyOptions:
                 f"[strategy] {foreign[0].replace('_', '-')} is not a key of {self.name.value}",
                 advice=f"{self.name.value} takes {own}.",
             )
-        for field in given & {"server_learning_rate", "tau"}:
+        if self.name is StrategyName.FED_PROX and self.proximal_mu is None:
+            raise OptionsError(
+                "[strategy] fed-prox lacks proximal-mu", advice="Try 0.001, 0.01, 0.1 and 1; fed-avg is as 0."
+            )
+        for field in given & {"proximal_mu", "server_learning_rate", "tau"}:
             above_zero(getattr(self, field), f"[strategy] {field.replace('_', '-')}")
         for field in given & {"beta_1", "beta_2", "trim"}:
             most = 0.5 if field == "trim" else 1.0
@@ -76,9 +86,27 @@ class StrategyOptions:
             if field in given:
                 at_least(getattr(self, field), least, f"[strategy] {field}")
 
+    @property
+    def corrects_steps(self) -> bool:
+        """Devices correct each of their steps, which has to be one of plain SGD."""
+        return self.name in {StrategyName.FED_PROX, StrategyName.SCAFFOLD}
+
+    def check_rate(self, lr: float) -> None:
+        """See that the devices' learning rate goes with the strategy.
+
+        Raises:
+            OptionsError: A step would throw the weights beyond those that it pulls them to.
+        """
+        if self.proximal_mu is not None and lr * self.proximal_mu > 1:
+            raise OptionsError(
+                f"learning-rate {lr:g} times proximal-mu {self.proximal_mu:g} is above 1",
+                advice="Lower one of them: such steps move away from the server's weights.",
+            )
+
 
 _ADAPTIVE = ("server_learning_rate", "beta_1", "beta_2", "tau")
 OWN = {
+    StrategyName.FED_PROX: ("proximal_mu",),
     StrategyName.FED_ADAM: _ADAPTIVE,
     StrategyName.FED_YOGI: _ADAPTIVE,
     StrategyName.KRUM: ("malicious",),
@@ -146,6 +174,8 @@ def _flower(kind: str) -> Callable[[StrategyOptions, int], Any]:
 
 STRATEGIES = {
     StrategyName.FED_AVG: StrategyKind(_flower("FedAvg")),
+    StrategyName.FED_PROX: StrategyKind(_flower("FedProx")),
+    StrategyName.SCAFFOLD: StrategyKind(_flower("FedAvg")),  # of equal weights: scaffold.py
     StrategyName.FED_ADAM: StrategyKind(_flower("FedAdam"), moments=("m_t", "v_t")),
     StrategyName.FED_YOGI: StrategyKind(_flower("FedYogi"), moments=("m_t", "v_t")),
     StrategyName.KRUM: StrategyKind(_flower("Krum"), streams=False),

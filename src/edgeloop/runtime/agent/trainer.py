@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from edgeloop.runtime.agent.runtimes import check_numpy, is_installed
 from edgeloop.runtime_table import RUNTIMES
 
 TRAINERS = {name: runtime for name, runtime in RUNTIMES.items() if runtime.trains}
+# Weights before and after a step in, those to go on with out
+Correct = Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 SIGNATURES = ("train", "evaluate", "infer", "get_weights", "set_weights")
 
 
@@ -139,11 +141,13 @@ class Trainer:
         epochs: int = 1,
         lr: float = 0.05,
         seed: int | Sequence[int] = 0,
+        correct: Correct | None = None,
     ) -> TrainRecord:
         """Steps of the file's optimizer over `inputs` {name: [N, ...]} and labels `y` [N, ...], shuffled each epoch.
 
         An epoch takes ceil(N / batch) steps. The last one is filled with the epoch's first samples, as often as it
-        takes, so N may be smaller than a batch.
+        takes, so N may be smaller than a batch. `correct` changes the weights after each step; momentum and Adam begin
+        anew each time, so it is for plain SGD.
 
         Raises:
             OptionsError: No epochs, or a learning rate that is no positive number.
@@ -154,6 +158,7 @@ class Trainer:
             raise OptionsError(f"cannot train {epochs} epochs at learning rate {lr}", advice="Both must be above 0.")
         arrays, labels = self._checked(inputs, y)
         generator, step, losses, started = np.random.default_rng(seed), 0, [], time.perf_counter()
+        weights: Mapping[str, np.ndarray] = {} if correct is None else self.get_weights()
         for _ in range(epochs):
             epoch = []
             for rows in _batches(generator.permutation(len(labels)), self.batch):
@@ -165,6 +170,9 @@ class Trainer:
                         f"the loss is {loss} at step {step} with learning rate {lr:g}", advice="Lower the rate."
                     )
                 epoch.append(loss)
+                if correct is not None:
+                    weights = correct(weights, self.get_weights())
+                    self.set_weights(weights)
             losses.append(float(np.mean(epoch)))
         return TrainRecord(tuple(losses), step, len(labels), time.perf_counter() - started)
 
