@@ -321,3 +321,18 @@ def test_at_any_step_a_kill_loses_one_interval_at_most(unbroken, imported, toml,
     _, said, (killed,) = train(imported, toml, tmp_path, "2", signals=signals)
     assert killed - sum(resumed(said)) <= EVERY
     assert same(weights(tmp_path), weights(unbroken[0]))
+
+
+@pytest.mark.parametrize("tasks", ["worker=2", "ps=1,worker=1"], ids=["multi-worker-mirrored", "parameter-server"])
+def test_a_cluster_goes_on_from_the_weights_of_federated_rounds(imported, toml, tmp_path, tasks):
+    keras = pytest.importorskip("keras")
+    layers = [keras.Input((6,), name="x"), keras.layers.Dense(2, activation="softmax")]
+    keras.Sequential(layers).save(tmp_path / "net.keras")
+    averaged = [np.full(shape, 0.25, np.float32) for shape in ((6, 2), (2,))]
+    np.savez(tmp_path / "round-3.npz", w000=averaged[0], w001=averaged[1])
+    sgd = ("optimizer.name=sgd", "optimizer.learning-rate=1e-30", "loop.epochs=1")  # no step moves 0.25 by half a bit
+    names = (f"model.name={tmp_path / 'net.keras'}", f"model.warm-start={tmp_path / 'round-3.npz'}")
+    result, said, _ = train(imported, toml, tmp_path, tasks, *sgd, *names)
+    assert result["epochs"][0]["step"] > 0 and any("starts from all 2 arrays" in line for line in said)
+    found = keras.saving.load_model(result["model"]).get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(found, averaged, strict=True))

@@ -159,3 +159,13 @@ def test_a_cluster_that_nobody_launches_is_refused_before_the_first_round(run, t
     options = CloudOptions(eval=run / "data.npz", train=run / "cluster.toml")
     with pytest.raises(OptionsError, match=r"needs several processes. Add \[cloud\] launch"):
         run_training(TrainingJob(options=options, keras=run / "net.keras"), print)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("tasks", ["2", "ps=1,worker=1"])
+def test_a_launched_cluster_goes_on_from_the_weights_of_the_round(run, tmp_path, tasks):
+    place = tmp_path / "round-4"
+    made = run_training(job(run, place, train=run / "train.toml", launch=tasks), print)
+    assert made["told"][0].startswith(f"Trained on under {'parameter-server' if 'ps' in tasks else 'multi-worker'}")
+    found = keras.saving.load_model(made["model"]).get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(found, weights_of(run).values(), strict=True))
