@@ -401,3 +401,49 @@ def test_fed_adam_is_flowers_own_on_the_exact_mean(tmp_path):
         x = (x + rate * m / (np.sqrt(v) + 1e-3)).astype(np.float32).astype(np.float64)
     # Flower keeps the moments in float32: a few roundings of 2^-24 of numbers up to 0.2
     np.testing.assert_allclose(weights(tmp_path, 2)["w000"], x, atol=8 * 2**-24)
+
+
+def test_a_run_goes_back_to_the_round_before_a_device_had_bad_data(tmp_path):
+    """What follows is bit for bit a run without that data, and what was is kept."""
+    from edgeloop.federated.rounds.journal.branch import go_back
+
+    honest_nodes = {n: honest(n) for n in (1, 2, 3)}
+    spoiled = {**honest_nodes, 3: lambda m: honest(3, step=0.1 if m.content["config"]["server-round"] < 3 else 2.0)(m)}
+    yogi = {"strategy": StrategyOptions(name=StrategyName.FED_YOGI)}  # has moments, which go back as well
+    run(PlayedGrid(honest_nodes), tmp_path / "sound", rounds=4, **yogi)
+    out = tmp_path / "out"
+    run(PlayedGrid(spoiled), out, rounds=4, **yogi)
+    later = {name: (out / name).read_bytes() for name in ("rounds/round-3.npz", "journal/moments-4.npz", "rounds.json")}
+    assert not same(weights(out, 4), weights(tmp_path / "sound", 4))
+    with pytest.raises(OptionsError, match=r"--from-round is 5, and .* has the rounds 1 to 4"):
+        go_back(out, 5)
+    branch = go_back(out, 2)
+    assert branch == out / "branches" / "1" and {name: (branch / name).read_bytes() for name in later} == later
+    assert sorted(path.name for path in (out / "rounds").iterdir()) == ["round-1.npz", "round-2.npz"]
+    assert go_back(out, 2) is None  # it is there already
+    records = run(PlayedGrid(honest_nodes), out, rounds=4, **yogi)
+    assert [record.round for record in records] == [1, 2, 3, 4] and all(not record.refused for record in records)
+    assert all(same(weights(out, n), weights(tmp_path / "sound", n)) for n in range(1, 5))
+    assert go_back(out, 3) == out / "branches" / "2"
+
+
+def test_a_run_killed_as_it_goes_back_goes_back_again_or_has(tmp_path, monkeypatch):
+    from edgeloop.federated.rounds.journal import branch, journal
+
+    nodes = {n: honest(n) for n in (1, 2)}
+    run(PlayedGrid(nodes), tmp_path / "whole", rounds=3)
+    for step in range(7):  # two copies of a round and one of rounds.json, the entry, the two files of the round
+        out = tmp_path / str(step)
+        shutil.copytree(tmp_path / "whole", out)
+        steps = Steps(step)
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.Journal, "_append", steps.dying(journal.Journal._append))
+            patch.setattr(branch, "write_file", steps.dying(branch.write_file))
+            patch.setattr(branch, "discard", steps.dying(branch.discard))
+            with pytest.raises(KeyboardInterrupt):
+                branch.go_back(out, 2)
+        branch.go_back(out, 2)
+        kept = read_weights(out / "branches" / "1" / "rounds" / "round-3.npz")
+        assert same(kept, weights(tmp_path / "whole", 3)) and len(loop(PlayedGrid(nodes), out).records) == 2
+        run(PlayedGrid(nodes), out)
+        assert same(weights(out, 3), weights(tmp_path / "whole", 3))

@@ -1,5 +1,8 @@
 """Weights of a round through the cloud's own processes: Keras model, conversion, the release that devices get."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,9 @@ from edgeloop.bundle import (
     Weight,
     read_bundle,
 )
+from edgeloop.convert.convert import convert
 from edgeloop.convert.options import ConvertOptions
+from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.errors import OptionsError
 from edgeloop.federated.fold_back import training
 from edgeloop.federated.fold_back.fold_back import FoldBack
@@ -25,6 +30,7 @@ from edgeloop.federated.fold_back.jobs import TrainingJob, run_training
 from edgeloop.federated.fold_back.options import CloudOptions
 from edgeloop.federated.fold_back.records import Outcome, read_records
 from edgeloop.federated.rounds.records import RoundRecord
+from edgeloop.registry.signatures.sign import verify_signature
 from edgeloop.runtime.agent.trainer import Trainer
 
 keras = pytest.importorskip("keras")
@@ -169,3 +175,65 @@ def test_a_launched_cluster_goes_on_from_the_weights_of_the_round(run, tmp_path,
     assert made["told"][0].startswith(f"Trained on under {'parameter-server' if 'ps' in tasks else 'multi-worker'}")
     found = keras.saving.load_model(made["model"]).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(found, weights_of(run).values(), strict=True))
+
+
+@pytest.mark.soak
+def test_a_run_releases_its_rounds_and_goes_back(run, tmp_path, device_python):
+    """The command itself, with Flower's processes; what is released carries a signature that a device checks."""
+    pytest.importorskip("flwr")
+    convert(
+        run / "net.keras",
+        tmp_path / "net",
+        ConvertOptions(
+            to=(Format.TFLITE,),
+            schemes=(Scheme.FLOAT32, Scheme.INT8),
+            trainable=TrainableOptions(batch=8),
+            calibration=run / "calibration.npz",
+        ),
+    )
+    with np.load(run / "data.npz") as data:
+        for k, rows in enumerate((slice(0, 50), slice(50, EXAMPLES))):
+            np.savez(tmp_path / f"{k}.npz", features=data["features"][rows], y=data["y"][rows])
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    (tmp_path / "federation.toml").write_text(
+        f"""
+        [model]
+        bundle = "net"
+        keras = "{run / "net.keras"}"
+        [rounds]
+        count = 2
+        learning-rate = 0.5
+        [devices]
+        shards = ["0.npz", "1.npz"]
+        on = ["local:{device_python}"]
+        [cloud]
+        eval = "{run / "data.npz"}"
+        every = 2
+        sign = "key"
+        max-drop = 5.0
+        [cloud.convert]
+        calibration = "{run / "calibration.npz"}"
+        """
+    )
+
+    def federate(*more):
+        arguments = ["federate", "run", tmp_path / "federation.toml", "-o", tmp_path / "run", "--json", *more]
+        done = subprocess.run(
+            list(map(str, [sys.executable, "-m", "edgeloop", *arguments])), capture_output=True, text=True, timeout=280
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    first = federate()
+    assert [(row["round"], row["outcome"], row["version"]) for row in first["cloud"]] == [(2, "released", 2)]
+    released = read_bundle(tmp_path / "run" / first["cloud"][0]["release"])
+    (tmp_path / "signers").write_text("me " + (tmp_path / "key.pub").read_text())
+    assert verify_signature(released, tmp_path / "signers") == "me" and first["cloud"][0]["signed"]
+    with np.load(tmp_path / "run" / "rounds" / "round-2.npz") as packed:
+        found = Trainer(released.file("trainable.tflite").read_bytes()).get_weights()
+        assert all(np.array_equal(packed[name], array) for name, array in found.items())
+    assert read_bundle(tmp_path / "run" / "bundle").manifest.version == 3
+    second = federate("--resume", "--from-round", "1")
+    assert [(row["round"], row["version"]) for row in second["cloud"]] == [(1, 3), (2, 4)]
+    assert (tmp_path / "run" / "branches" / "1" / "rounds" / "round-2.npz").is_file()
+    assert [{**row, "clients": 0} for row in second["rounds"]] == [{**row, "clients": 0} for row in first["rounds"]]

@@ -31,7 +31,14 @@ from edgeloop.federated.fold_back.fold_back import FoldBack
 from edgeloop.federated.fold_back.gate import Verdict, check_replaces
 from edgeloop.federated.fold_back.options import CloudOptions
 from edgeloop.federated.fold_back.present import FoldBackTold
-from edgeloop.federated.fold_back.records import FoldBackRecord, Outcome, is_open, read_records, write_record
+from edgeloop.federated.fold_back.records import (
+    FoldBackRecord,
+    Outcome,
+    forget_from,
+    is_open,
+    read_records,
+    write_record,
+)
 from edgeloop.federated.rounds.records import RoundRecord, is_due, models_folder
 from edgeloop.processes.job import WorkerBug
 from edgeloop.registry.versions.version_index import parse_index
@@ -257,6 +264,14 @@ def test_device_models_are_the_teachers_until_their_round_has_ended(run):
     assert [folder.exists() for folder in names] == [False, False, True]
     lost = run(3)
     assert lost.outcome is Outcome.FAILED and "holds no device models of round 3 any more" in lost.reason
+
+
+def test_a_run_that_went_back_releases_that_round_at_once_under_a_higher_number(run):
+    assert [run(number).version for number in (1, 2, 3)] == [2, 3, 4]
+    forget_from(run.out, 2)  # of the run that went back to round 2
+    run.folder.from_round, run.folder.options = 2, replace(run.folder.options, every=4)
+    assert [record.round for record in read_records(run.out)] == [1]
+    assert (run(1).version, run(2).version, run(3)) == (2, 5, None)  # round 3 is not due any more
 
 
 def test_a_round_is_not_released_twice(run):

@@ -22,6 +22,7 @@ from edgeloop.federated.rounds.records import (
     weights_bytes,
 )
 from edgeloop.federated.rounds.run_rounds import run_rounds
+from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
 from edgeloop.runtime.device import Device, parse_device
 from edgeloop.toml_value import toml_value
 
@@ -41,6 +42,22 @@ def test_rounds_and_weights_survive_their_files(tmp_path):
     assert read_rounds(tmp_path) == rounds
     assert all(np.array_equal(array, ARRAYS[name]) for name, array in read_weights(tmp_path / "round-1.npz").items())
     assert read_rounds(tmp_path / "nowhere") == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"from_round": 2}, "--from-round goes back in a run that exists. Add --resume"),
+        ({"from_round": 0, "resume": True}, "--from-round is 0. It must be 1 or more"),
+        (
+            {"from_round": 2, "resume": True, "strategy": StrategyOptions(name=StrategyName.SCAFFOLD)},
+            "devices of scaffold keep",
+        ),
+    ],
+)
+def test_a_run_that_cannot_go_back_is_refused(more, said):
+    with pytest.raises(OptionsError, match=said):
+        RoundsOptions(shards=(Path("a.npz"),), out=Path("out"), **more)
 
 
 @pytest.fixture

@@ -54,6 +54,25 @@ def test_a_run_without_a_round_may_begin_anew_with_other_options(tmp_path):
     assert json.loads((tmp_path / "run.json").read_bytes())["options"] == {"seed": 1}
 
 
+def test_only_a_run_that_goes_back_goes_on_with_other_shards_and_another_guard(tmp_path):
+    before = files(with_a_round(tmp_path))
+    other = {**RUN, "shards": [{"sha256": "b"}]}
+    with pytest.raises(OptionsError, match="was started with shards"), open_run(tmp_path, other, resume=True):
+        pass
+
+    def refuses():
+        raise OptionsError("no such round", advice="Name another.")
+
+    with pytest.raises(OptionsError, match="no such"), open_run(tmp_path, other, resume=True, goes_back=refuses):
+        pass
+    assert files(tmp_path) == before
+    with open_run(tmp_path, other, resume=True, goes_back=lambda: None):
+        assert json.loads((tmp_path / "run.json").read_bytes())["shards"] == [{"sha256": "b"}]
+    seed = {**other, "options": {"rounds": 3, "seed": 1}}
+    with pytest.raises(OptionsError, match="seed"), open_run(tmp_path, seed, resume=True, goes_back=lambda: None):
+        pass
+
+
 def test_two_processes_do_not_share_a_folder(tmp_path):
     with open_run(tmp_path, RUN, resume=False), pytest.raises(WriteError, match="another process runs rounds"):
         open_run(tmp_path, RUN, resume=True).__enter__()

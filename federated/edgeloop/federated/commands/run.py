@@ -63,6 +63,15 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Read the journal of an interrupted run, and go on after its last round.")
     ] = False,
+    from_round: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            show_default="the last one",
+            help="Roll back to the weights of round N, and keep the later rounds in branches/ (needs --resume). The "
+            "shards and [guard] may change.",
+        ),
+    ] = None,
 ) -> CommandResult:
     """Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine.
 
@@ -85,7 +94,7 @@ def run(
         devices=replace(file.devices, **{key: value for key, value in devices.items() if value}),
         evaluation=replace(file.evaluation, data=eval or file.evaluation.data),
     )
-    options = federation.rounds_options(out, resume=resume)
+    options = federation.rounds_options(out, resume=resume, from_round=from_round)
     records = run_rounds(
         federation.model.bundle, options, lambda record, _: ctx.obj("rounds", record.round, options.rounds)
     )

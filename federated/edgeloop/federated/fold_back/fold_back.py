@@ -45,9 +45,19 @@ log = logging.getLogger(__name__)
 
 
 class FoldBack:
-    """Folds rounds of one run back. `keras` was converted to `bundle`; `out` is the folder of the run."""
+    """Folds rounds of one run back. `keras` was converted to `bundle`; `out` is the folder of the run, which went back
+    to `from_round`, if any: that one is folded back at once, so that devices leave the releases of later ones."""
 
-    def __init__(self, options: CloudOptions, keras: Path, bundle: Bundle, out: Path, rounds: int) -> None:
+    def __init__(
+        self,
+        options: CloudOptions,
+        keras: Path,
+        bundle: Bundle,
+        out: Path,
+        rounds: int,
+        from_round: int | None = None,
+    ) -> None:
+        self.from_round = from_round
         self.options, self.keras, self.bundle, self.out, self.rounds = options, keras, bundle, out, rounds
         self.name = bundle.manifest.name
 
@@ -56,7 +66,7 @@ class FoldBack:
         """That of a run; None: its rounds stay rounds."""
         if options.cloud is None or options.keras is None:
             return None
-        return cls(options.cloud, options.keras, bundle, options.out, options.rounds)
+        return cls(options.cloud, options.keras, bundle, options.out, options.rounds, options.from_round)
 
     def check(self) -> None:
         """See, before any round, whether a round could be folded back.
@@ -87,7 +97,8 @@ class FoldBack:
 
         def folded(record: RoundRecord, weights: Mapping[str, np.ndarray]) -> None:
             listener(record, weights)
-            if is_due(record.round, self.options.every, self.rounds) and is_open(record.round, read_records(self.out)):
+            due = is_due(record.round, self.options.every, self.rounds) or record.round == self.from_round
+            if due and is_open(record.round, read_records(self.out)):
                 found = self.fold(record)
                 write_record(self.out, found)
                 if found.outcome is not Outcome.FAILED:

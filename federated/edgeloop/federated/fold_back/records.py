@@ -91,7 +91,19 @@ def read_records(out: Path) -> tuple[FoldBackRecord, ...]:
 
 def write_record(out: Path, record: FoldBackRecord) -> None:
     """Put the row of a round into cloud.json, in the place of an earlier one of that round."""
-    rows = {one.round: one for one in (*read_records(out), record)}
+    _write(out, (*read_records(out), record))
+
+
+def forget_from(out: Path, number: int) -> None:
+    """Take the rows of this round and of later ones out of cloud.json: the run has gone back to it. Their releases stay
+    published, with lower numbers than any that follows."""
+    records = read_records(out)
+    if records:
+        _write(out, [record for record in records if record.round < number])
+
+
+def _write(out: Path, records: Sequence[FoldBackRecord]) -> None:
+    rows = {one.round: one for one in records}
     document = {"format": FORMAT, "rounds": [asdict(rows[number]) for number in sorted(rows)]}
     write_file(out / FILE, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
 

@@ -103,7 +103,7 @@ class Federation:
     evaluation: EvaluationTable = field(default_factory=EvaluationTable)
     cloud: CloudOptions | None = None
 
-    def rounds_options(self, out: Path, *, resume: bool = False) -> RoundsOptions:
+    def rounds_options(self, out: Path, *, resume: bool = False, from_round: int | None = None) -> RoundsOptions:
         """The same for `run_rounds`.
 
         Raises:
@@ -116,6 +116,7 @@ class Federation:
             shards=self.devices.shards,
             out=out,
             resume=resume,
+            from_round=from_round,
             devices=tuple(parse_devices(self.devices.on)),
             rounds=rounds.count,
             epochs=rounds.epochs,

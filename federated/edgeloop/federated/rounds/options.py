@@ -12,7 +12,7 @@ from edgeloop.errors import OptionsError
 from edgeloop.federated.fold_back.options import CloudOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
-from edgeloop.federated.rounds.strategies import StrategyOptions
+from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
 from edgeloop.quantities import above_zero, at_least, byte_count
 from edgeloop.runtime.device import Device
 
@@ -25,6 +25,8 @@ class RoundsOptions:
         shards: One .npz per device: the inputs by name (or `x`) and `y`. A device reads its own only.
         out: Folder of the run: run.json, rounds.json, rounds/round-N.npz, journal/. It must hold no other run.
         resume: Go on with the run in `out` after its last committed round; the options must be those of the run.
+        from_round: With `resume`: go back to this round first. The later ones are kept in `branches/` of `out`, and
+            `shards` and `guard` may be others than the run was started with.
         devices: The environments of this machine that the devices run in, by turns; they need no TensorFlow. Empty:
             the device environment.
         initial: Weights before round 1 by name (w000, w001, ...), float32. None: those in the bundle.
@@ -49,6 +51,7 @@ class RoundsOptions:
     shards: tuple[Path, ...]
     out: Path
     resume: bool = False
+    from_round: int | None = None
     devices: tuple[Device, ...] = ()
     initial: Mapping[str, np.ndarray] | None = None
     rounds: int = 3
@@ -82,6 +85,15 @@ class RoundsOptions:
         self.strategy.check_rate(self.lr)
         if self.keras is not None and not self.keras.is_file():
             raise OptionsError(f"--keras {self.keras} does not exist", advice="Pass the .keras file of the bundle.")
+        if self.from_round is not None:
+            at_least(self.from_round, 1, "--from-round")
+            if not self.resume:
+                raise OptionsError("--from-round goes back in a run that exists", advice="Add --resume.")
+            if self.strategy.name is StrategyName.SCAFFOLD:
+                raise OptionsError(
+                    "--from-round goes back, and devices of scaffold keep the control variates of the last round",
+                    advice="Begin a new run in another folder.",
+                )
         if self.cloud is not None and self.keras is None:
             raise OptionsError(
                 "[cloud] makes releases of the Keras model, and none is named",

@@ -3,6 +3,7 @@
 run.json          the resolved options, and hashes of the bundle, the shards and the first weights
 rounds.json       what each round was made of, and the state of the run
 rounds/           round-N.npz: the weights after each round
+branches/N/       with --from-round: the rounds that the run went back from
 journal/          every update that was accepted; what --resume continues
 evaluation.json   with --eval: how good each round is; best.npz: the weights of the best one
 model.keras       with --keras: the Keras model with the same weights as bundle/
@@ -16,27 +17,33 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeloop.atomic import discard, write_file
 from edgeloop.disk_errors import writing
-from edgeloop.errors import DataError, OptionsError, WriteError
+from edgeloop.errors import DataError, DeviceError, OptionsError, WriteError
 from edgeloop.federated.rounds.records import ROUNDS
 from edgeloop.processes.file_lock import exclusive
 
 FORMAT = "edgeloop-federation/1"
 RUN, LOCK, JOURNAL, WEIGHTS, DEVICES = "run.json", ".lock", "journal", "rounds", "devices"
+SERVER_LOCK, SERVER_WAIT_S = ".server-lock", 30.0
+FREE_THEN = ("shards", "options.guard.")  # in a run that goes back
 MAY_CHANGE = {"rounds", "deadline-s", "timeout-s", "wait-s", "attempts", "max-memory-mb"}
 
 
 @contextlib.contextmanager
-def open_run(out: Path, document: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+def open_run(
+    out: Path, document: Mapping[str, Any], *, resume: bool, goes_back: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Hold the folder of a run while the block runs, with `document` as its run.json.
 
     Args:
         document: {"options": {...}, ...}, JSON values.
+        goes_back: Of a run that goes back to an earlier round: does so, before its run.json changes. It may go on
+            with other shards and another guard.
 
     Raises:
         OptionsError: Without `resume` it holds a run that has committed a round, or rounds that no run of ours wrote;
@@ -56,12 +63,31 @@ def open_run(out: Path, document: Mapping[str, Any], *, resume: bool) -> Iterato
                     advice="Wait until it ends, or choose a new folder with -o.",
                 ) from e
         if resume:
-            _check_same(out, document)
+            _check_same(out, document, () if goes_back is None else FREE_THEN)
+            if goes_back is not None:
+                goes_back()
         else:
             _check_new(out)
             for name in (JOURNAL, ROUNDS, DEVICES):  # of a run without any committed round
                 discard(out / name)
         write_file(out / RUN, json.dumps({"format": FORMAT, **document}, indent=1, allow_nan=False).encode() + b"\n")
+        yield
+
+
+@contextlib.contextmanager
+def server_lock(out: Path) -> Iterator[None]:
+    """Be the one server of the run in `out` while the block runs.
+
+    Raises:
+        DeviceError: Another one writes to it. One that outlives its parent for a moment is waited for.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(out / SERVER_LOCK, SERVER_WAIT_S))
+        except TimeoutError as e:
+            raise DeviceError(
+                f"another server still writes to {out}", advice="Wait until it ends, then continue with --resume."
+            ) from e
         yield
 
 
@@ -74,7 +100,7 @@ def _check_new(out: Path) -> None:
         )
 
 
-def _check_same(out: Path, document: Mapping[str, Any]) -> None:
+def _check_same(out: Path, document: Mapping[str, Any], may_change: Collection[str]) -> None:
     try:
         earlier = json.loads((out / RUN).read_bytes())
     except FileNotFoundError as e:
@@ -88,7 +114,8 @@ def _check_same(out: Path, document: Mapping[str, Any]) -> None:
         )
     before, now = _flat(earlier), _flat(document)
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key) and key.rpartition(".")[2] not in MAY_CHANGE and key != "format":
+        free = key.rpartition(".")[2] in {*MAY_CHANGE, "format"} or key.startswith(tuple(may_change))
+        if before.get(key) != now.get(key) and not free:
             raise OptionsError(
                 f"{out} was started with {key} = {before.get(key)!r}, and this is {now.get(key)!r}",
                 advice="Resume with the options of the run, or choose a new folder with -o.",

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from edgeloop.atomic import write_file
 from edgeloop.bundle import TRAINABLE, Bundle, read_bundle
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.federated.fold_back.fold_back import FoldBack
+from edgeloop.federated.fold_back.records import forget_from
 from edgeloop.federated.network.network import Network, network
 from edgeloop.federated.rounds.evaluation import BEST, evaluator
+from edgeloop.federated.rounds.journal.branch import go_back
 from edgeloop.federated.rounds.keras_result import KERAS, write_keras
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.plan import check_memory, needed_replies
@@ -81,7 +84,8 @@ def run_rounds(
     initial = initial_weights(model, options.devices[0]) if options.initial is None else options.initial
     document = _document(read, model, options, shards, initial)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(open_run(options.out, document, resume=options.resume))
+        goes_back = None if options.from_round is None else partial(_go_back, options.out, options.from_round)
+        stack.enter_context(open_run(options.out, document, resume=options.resume, goes_back=goes_back))
         flower = running or stack.enter_context(network(options.devices, options.shards, _kept(options)))
         write_file(flower.work / INITIAL, weights_bytes(initial))
         write_file(flower.work / JOB, _job(model, options, shards, facts))
@@ -98,6 +102,11 @@ def run_rounds(
     if options.keras is not None:
         write_keras(options.keras, last, options.out / KERAS)
     return records
+
+
+def _go_back(out: Path, number: int) -> None:
+    go_back(out, number)
+    forget_from(out, number)
 
 
 def _trainable(bundle: Bundle) -> Path:

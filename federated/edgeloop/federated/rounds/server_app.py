@@ -19,17 +19,15 @@ from flwr.serverapp import Grid, ServerApp
 
 from edgeloop import settings
 from edgeloop.atomic import write_file
-from edgeloop.errors import DeviceError, error_to_json
+from edgeloop.errors import error_to_json
 from edgeloop.federated.network.model_record import model_record
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import ALIVE, FAILURE, INITIAL, JOB, read_weights
 from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
+from edgeloop.federated.rounds.run_folder import server_lock
 from edgeloop.federated.rounds.strategies import StrategyOptions
 from edgeloop.processes.file_lock import exclusive
-
-SERVER_LOCK = ".server-lock"  # in the run's folder: a server that outlives its parent for a moment is waited for
-SERVER_WAIT_S = 30.0
 
 app = ServerApp()
 
@@ -66,13 +64,7 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
         trained=tuple(job["trained"]),
         batch=job["batch"],
     )
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive(out / SERVER_LOCK, SERVER_WAIT_S))
-        except TimeoutError as e:
-            raise DeviceError(
-                f"another server still writes to {out}", advice="Wait until it ends, then continue with --resume."
-            ) from e
+    with server_lock(out):
         RoundLoop(grid, options, out, initial).run()
 
 

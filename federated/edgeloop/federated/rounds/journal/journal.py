@@ -7,6 +7,7 @@ is always a whole prefix. A damaged line before a whole one is refused. Entries,
 
     update   an update that was accepted: round, attempt, node, device, examples, norm, sha256 of its arrays
     round    a committed round: its record, the sha256 of its weights and of the strategy's moments, refusals by node
+    back     the run went back to round `to`: all entries of later rounds before this one are void
 
 A round exists when its `round` entry is whole and its files have those hashes. An update counts only by the `round`
 entry of its round and attempt; those of an attempt that was not committed are void.
@@ -97,8 +98,7 @@ class Journal:
                 "faults": {str(node): count for node, count in faults.items()},
             }
         )
-        with writing(self.path):
-            sync(self.path)
+        self._sync()
 
     def resumed(self) -> Resumed:
         """The state after the last committed round.
@@ -106,22 +106,61 @@ class Journal:
         Raises:
             IntegrityError: Files of that round are missing or changed.
         """
-        rounds = [entry for entry in self.entries if entry["kind"] == "round"]
-        if not rounds:
+        records, valid = self.records, self._valid()
+        if not records:
             return Resumed()
-        last, records = rounds[-1], tuple(round_from_json(entry["record"]) for entry in rounds)
-        files = self.folder.parent / records[-1].file, self._moments(records[-1].round)
-        for path, expected in zip(files, (last["weights"], last["moments"]), strict=True):
-            if not path.is_file() or digest_of(path.read_bytes()) != expected:
-                raise IntegrityError(
-                    f"{path} is not the file that round {records[-1].round} wrote",
-                    advice="Restore the file, or start a new run in another folder.",
-                )
+        last = self.check_round(records[-1].round)
+        files = self.files(records[-1].round)
         counted = {(record.round, record.attempt) for record in records}
-        updates = [entry for entry in self.entries if entry["kind"] == "update"]
+        updates = [entry for entry in valid if entry["kind"] == "update"]
         seen = {entry["sha256"]: entry["round"] for entry in updates if (entry["round"], entry["attempt"]) in counted}
         faults = {int(node): count for node, count in last["faults"].items()}
         return Resumed(records, read_weights(files[0]), read_weights(files[1]), faults, seen)
+
+    @property
+    def records(self) -> tuple[RoundRecord, ...]:
+        """Of all committed rounds."""
+        return tuple(round_from_json(entry["record"]) for entry in self._valid() if entry["kind"] == "round")
+
+    def check_round(self, number: int) -> dict[str, Any]:
+        """The entry of a committed round, whose files are those that it wrote.
+
+        Raises:
+            IntegrityError: They are missing or changed.
+        """
+        entry = next(e for e in self._valid() if e["kind"] == "round" and e["record"]["round"] == number)
+        for path, expected in zip(self.files(number), (entry["weights"], entry["moments"]), strict=True):
+            if not path.is_file() or digest_of(path.read_bytes()) != expected:
+                raise IntegrityError(
+                    f"{path} is not the file that round {number} wrote",
+                    advice="Restore the file, or start a new run in another folder.",
+                )
+        return entry
+
+    def files(self, number: int) -> tuple[Path, Path]:
+        """The weights after a committed round, and the strategy's moments."""
+        record = next(record for record in self.records if record.round == number)
+        return self.folder.parent / record.file, self._moments(number)
+
+    def go_back(self, number: int) -> None:
+        """Make all entries of rounds after this one void; the entry is on the disk when this returns."""
+        self._append({"kind": "back", "to": number})
+        self._sync()
+
+    @property
+    def branches(self) -> int:
+        """How often the run went back."""
+        return sum(entry["kind"] == "back" for entry in self.entries)
+
+    def _valid(self) -> list[dict[str, Any]]:
+        """The entries but those of rounds that the run went back from."""
+        found: list[dict[str, Any]] = []
+        for entry in self.entries:
+            if entry["kind"] == "back":
+                found = [one for one in found if _round_of(one) <= entry["to"]]
+            else:
+                found.append(entry)
+        return found
 
     def _moments(self, number: int) -> Path:
         return self.folder / f"moments-{number}.npz"
@@ -131,6 +170,10 @@ class Journal:
         with writing(self.path), self.path.open("ab") as file:
             file.write(line)
         self.entries.append(entry)
+
+    def _sync(self) -> None:
+        with writing(self.path):
+            sync(self.path)
 
     def _read(self) -> list[dict[str, Any]]:
         entries, good = list[dict[str, Any]](), 0
@@ -152,6 +195,10 @@ class Journal:
                 os.truncate(self.path, good)
                 sync(self.path)
         return entries
+
+
+def _round_of(entry: Mapping[str, Any]) -> int:
+    return int(entry["record"]["round"] if entry["kind"] == "round" else entry["round"])
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
