@@ -1,15 +1,18 @@
-"""The server of federated rounds: memory and time of the weighted mean of 1,000 updates, against Flower's FedAvg.
+"""Federated rounds: the weighted mean of 1,000 updates against Flower's FedAvg; the size of compressed updates.
 
-    python benchmarks/federated.py [UPDATES [REPEATS]]      writes benchmarks/results.json
+    python benchmarks/federated.py [--only mean,compression] [UPDATES [REPEATS]]      writes benchmarks/results.json
 
-Each contender is a process of its own that is given the same replies, one after another, as fresh bytes, as they come
-from the network. Flower's FedAvg keeps them and averages at the end; edgeloop folds each into the exact mean. They
-alternate. The figures are the peak of resident memory above that before the first reply, the time of all of it, and
-the ratios, median over the repeats. Both means are compared.
+`mean`: each contender is a process of its own that is given the same replies, one after another, as fresh bytes, as
+they come from the network. Flower's FedAvg keeps them and averages at the end; edgeloop folds each into the exact mean.
+They alternate. The figures are the peak of resident memory above that before the first reply, the time of all of it,
+and the ratios, median over the repeats. Both means are compared.
+
+`compression`: federated_parts/compression.py describes it. It needs data/mnist below $EDGELOOP_DATA.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import logging
@@ -117,23 +120,37 @@ def measure(count: int, repeats: int) -> dict[str, Any]:
     return found
 
 
+def mean(count: int, repeats: int) -> dict[str, Any]:
+    what = "weighted mean of float32 updates on the server: Flower's FedAvg over edgeloop's exact streaming mean"
+    return {"what": what, "mean": measure(count, repeats)}
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--contend"]:
         contend(sys.argv[2], int(sys.argv[3]))
         return
     from importlib.metadata import version
 
-    given = [int(word) for word in sys.argv[1:]]
-    count, repeats = (*given, *(UPDATES, REPEATS)[len(given) :])
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    results["federated_mean"] = {
-        "what": "weighted mean of float32 updates on the server: Flower's FedAvg over edgeloop's exact streaming mean",
-        "host": {"machine": platform.machine(), "python": platform.python_version(), "flwr": version("flwr")},
-        "mean": measure(count, repeats),
-    }
-    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-    json.dump(results["federated_mean"], sys.stdout, indent=1)
-    print()
+    from federated_parts.compression import compression
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", default="mean,compression", metavar="NAMES", help="Sections, separated by commas.")
+    parser.add_argument("updates", nargs="?", type=int, default=UPDATES)
+    parser.add_argument("repeats", nargs="?", type=int, default=REPEATS)
+    given = parser.parse_args()
+    sections = {"mean": lambda: mean(given.updates, given.repeats), "compression": compression}
+    for name in given.only.split(","):
+        if name not in sections:
+            parser.error(f"--only has the unknown section {name!r}. Use {', '.join(sections)}.")
+    host = {"machine": platform.machine(), "python": platform.python_version(), "flwr": version("flwr")}
+    for name in given.only.split(","):
+        found = sections[name]()
+        if found:
+            results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+            results[f"federated_{name}"] = {"host": host, **found}
+            RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+            json.dump(results[f"federated_{name}"], sys.stdout, indent=1)
+            print()
 
 
 if __name__ == "__main__":

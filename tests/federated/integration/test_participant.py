@@ -12,6 +12,7 @@ pytest.importorskip("flwr")
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from edgeloop.federated.device.compression.codec import decode
 from edgeloop.federated.device.options import DeviceOptions
 from edgeloop.federated.device.participant import Participant
 
@@ -19,6 +20,7 @@ BATCH, COUNT = 4, 6  # the last batch is half full
 X = np.random.default_rng(3).normal(size=(COUNT, 5)).astype("f4")
 Y = np.array([0, 1, 2, 0, 1, 2])
 HEAD = ("w002", "w003")
+NAMES = ("w000", "w001", *HEAD)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,20 @@ def test_a_personal_head_stays_on_the_device_and_returns_in_the_next_round(ask, 
     assert metrics["personal-loss"] == pytest.approx(losses(personal)[0], abs=2e-5)
 
 
+def test_a_compressed_reply_is_what_the_training_added(ask, model):
+    weights, how = Trainer(model).get_weights(), {"model": model, "sha256": digest_of(model)}
+    plain = arrays(ask("train", weights, **how))
+    asked = {"compression": "top-k", "share": 1.0, "base": "b", "run-id": "r"}
+    update = dict(ask("train", weights, **how, **asked)["update"])
+    assert update.pop("base") == "b"
+    row = decode(update, [weights[name].size for name in NAMES], 1.0)
+    np.testing.assert_array_equal(row, np.concatenate([(plain[name] - weights[name]).ravel() for name in NAMES]))
+    update = dict(ask("train", weights, ("head",), **how, **{**asked, "server-round": 2})["update"])
+    del update["base"]
+    row = decode(update, [weights[name].size for name in NAMES], 1.0)
+    assert row.any() and not row[-15:].any(), "a head of 4 x 3 and 3 values stays there"
+
+
 def test_a_model_that_was_not_sent_and_is_not_there_is_asked_for_by_its_hash(ask, model):
     weights, sha256 = Trainer(model).get_weights(), digest_of(model)
     error = dict(ask("train", weights, sha256=sha256)["error"])
@@ -106,7 +122,18 @@ def test_a_model_that_was_not_sent_and_is_not_there_is_asked_for_by_its_hash(ask
 
 def test_a_device_tells_its_class_and_nothing_of_its_data(ask):
     told = dict(ask("query")["device"])
-    assert set(told) <= {"machine", "cores", "runtime", "ram-bytes", "battery", "on-battery", "models", "device"}
+    assert set(told) <= {
+        "machine",
+        "cores",
+        "runtime",
+        "ram-bytes",
+        "battery",
+        "on-battery",
+        "models",
+        "codecs",
+        "device",
+    }
+    assert list(told["codecs"]) == ["int8", "top-k", "top-k-int8"]
     assert told["cores"] >= 1 and told["runtime"] in {"litert", "tflite-runtime"} and told["device"] == "5"
 
 

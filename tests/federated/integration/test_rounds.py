@@ -14,7 +14,9 @@ import pytest
 from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_entries, read_bundle
 from edgeloop.convert.forms.flatbuffer_tree import read_tree
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
+from edgeloop.federated.device.compression.codec import Codec
 from edgeloop.federated.network.network import network
+from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.evaluation import evaluator, read_evaluation
 from edgeloop.federated.rounds.keras_result import write_keras
 from edgeloop.federated.rounds.options import RoundsOptions
@@ -83,26 +85,36 @@ def nothing_is_left(folder: Path) -> bool:
     return living(folder) == [] and not list(folder.glob(f"{PREFIX}*"))
 
 
+HALF = CompressionOptions(upload=Codec.TOP_K, share=0.5)
+
+
 def options(shards, device_python, out, **more) -> RoundsOptions:
     device = Device("local:device", device_python)
     return RoundsOptions(shards=shards, out=out, devices=(device,), lr=LR, seed=SEED, **more)
 
 
-def fedavg_by_hand(bundle, shards, rounds: int) -> list[dict[str, np.ndarray]]:
-    """McMahan et al. 2017 (arXiv:1602.05629), algorithm 1: each device trains from the average, weights by n_k / n."""
+def fedavg_by_hand(bundle, shards, rounds: int, share: float = 1.0) -> list[dict[str, np.ndarray]]:
+    """McMahan et al. 2017 (arXiv:1602.05629), algorithm 1: each device trains from the average, weights by n_k / n.
+    Where it sends a share of its values, the rest is added to its next update: Stich et al. 2018 (arXiv:1809.07599)."""
     trainer, averages = Trainer((bundle / "trainable.tflite").read_bytes()), []
-    weights = trainer.get_weights()
+    weights, left = trainer.get_weights(), [0.0] * len(shards)
+    shapes = [array.shape for array in weights.values()]
+    ends = np.cumsum([array.size for array in weights.values()])
     for number in range(1, rounds + 1):
-        total = {name: np.zeros(array.shape) for name, array in weights.items()}
+        before = np.concatenate([array.ravel().astype(np.float64) for array in weights.values()])
+        total = np.zeros_like(before)
         for device, shard in enumerate(shards):
             data = np.load(shard)
             trainer.set_weights(weights)
             trainer.train(
                 {"features": data["x"]}, data["y"], epochs=2, lr=LR * 0.5 ** (number - 1), seed=(SEED, number, device)
             )
-            for name, array in trainer.get_weights().items():
-                total[name] += array.astype(np.float64) * EXAMPLES[device] / sum(EXAMPLES)
-        weights = {name: array.astype(np.float32) for name, array in total.items()}
+            update = np.concatenate([array.ravel() for array in trainer.get_weights().values()]) - before + left[device]
+            sent = np.where(np.argsort(np.argsort(-abs(update))) < np.ceil(share * update.size), update, 0)
+            left[device] = update - sent
+            total += (before + sent) * EXAMPLES[device] / sum(EXAMPLES)
+        parts = [part.reshape(shape) for part, shape in zip(np.split(total, ends[:-1]), shapes, strict=True)]
+        weights = {name: part.astype(np.float32) for name, part in zip(weights, parts, strict=True)}
         averages.append(weights)
     return averages
 
@@ -241,7 +253,9 @@ def test_a_killed_supernode_ends_the_run_at_once(bundle, shards, device_python, 
     assert nothing_is_left(temporary)
 
 
-def test_a_killed_server_is_started_again_and_computes_the_same(bundle, shards, device_python, temporary):
+def test_a_killed_server_is_started_again_and_computes_the_same_from_compressed_updates(
+    bundle, shards, device_python, temporary
+):
     killed = []
     with pytest.raises(KeyboardInterrupt), network([Device("local:device", device_python)], shards) as running:
 
@@ -251,14 +265,15 @@ def test_a_killed_server_is_started_again_and_computes_the_same(bundle, shards, 
                 killed.append(int(server.name))
                 os.kill(killed[0], signal.SIGKILL)
 
-        chosen = options(shards, device_python, temporary / "out", epochs=2, lr_decay=0.5)
+        chosen = options(shards, device_python, temporary / "out", epochs=2, lr_decay=0.5, compression=HALF)
         records = run_rounds(bundle, chosen, kill, running)
+        assert {client.codec for record in records for client in record.clients} == {"top-k"}
         assert killed and [len(record.clients) for record in records] == [2, 2, 2]
         with pytest.raises(OptionsError, match="other shards"):
             run_rounds(bundle, options(shards[:1], device_python, temporary / "other"), running=running)
         raise KeyboardInterrupt  # as from the terminal: the block ends all the same
     assert nothing_is_left(temporary)
-    expected = fedavg_by_hand(bundle, shards, 3)[-1]
+    expected = fedavg_by_hand(bundle, shards, 3, share=0.5)[-1]
     with np.load(temporary / "out" / "rounds" / "round-3.npz") as found:
         for name, array in expected.items():
             np.testing.assert_allclose(found[name], array, atol=20 * 2**-24 * 2, err_msg=name)  # as above, more steps

@@ -6,4 +6,5 @@ EXAMPLES = "num-examples"  # the weight of a reply; Flower's own name for it
 LOSS = "train_loss"
 SECONDS = "seconds"
 DEVICE = "device"  # its position in the list of shards
+LACKS = "lacks"  # of an error reply: the hash of the model that the device would need
 ERROR = "error"  # a reply that holds this record alone, with this key and DEVICE, says why the training failed

@@ -51,20 +51,19 @@ class ModelStore:
             IntegrityError: Another hash; no signature of a signer, or a manifest that does not list the model.
             WriteError: The folder cannot be written.
         """
-        new = sent if MODEL in sent else {}
-        model = new.get(MODEL) or self._read(sha256, MODEL)
+        model = sent.get(MODEL) or self._read(sha256, MODEL)
         if model is None:
             raise ModelError(
                 f"this device does not hold the model {sha256[:12]}…", advice="Send the model with the message."
             )
         check_hash(model, sha256)
-        data, signature = (new.get(name) or self._read(sha256, name) for name in (MANIFEST, SIGNATURE))
+        data, signature = (sent.get(name) or self._read(sha256, name) for name in (MANIFEST, SIGNATURE))
         manifest = self._manifest(sha256, data, signature)
-        if new:  # what is refused above takes no place, and the place of nothing
-            for name in (SIGNATURE, MANIFEST, MODEL):  # the model last: it says that the others are there
-                if name in new:
-                    write_file(self._path(sha256, name), new[name])
-            self._prune(sha256)
+        # what is refused above takes no place, and the place of nothing
+        for name in (SIGNATURE, MANIFEST, MODEL):  # the model last: it says that the others are there
+            if name in sent and sent[name] != self._read(sha256, name):
+                write_file(self._path(sha256, name), sent[name])
+        self._prune(sha256)
         os.utime(self._path(sha256, MODEL))
         return model, manifest
 

@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
 from edgeloop.bundle import INFERENCE, MANIFEST, SIGNATURE, Manifest, Signature
 from edgeloop.errors import DataError, EdgeloopError, error_to_json, one_line
+from edgeloop.federated.device.compression.codec import CODECS
+from edgeloop.federated.device.compression.upload import COMPRESSION, Training, Upload
 from edgeloop.federated.device.control_variate import ControlVariate
 from edgeloop.federated.device.corrections import CONTROL, correction_of
 from edgeloop.federated.device.data.readers import read_samples
 from edgeloop.federated.device.data.samples import InputSpec
 from edgeloop.federated.device.device_class import device_class
-from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LOSS, SECONDS
+from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LACKS, LOSS, SECONDS
 from edgeloop.federated.device.models import MODEL, ModelStore
 from edgeloop.federated.device.options import DeviceOptions
 from edgeloop.federated.device.personal import PersonalLayers
@@ -33,7 +35,6 @@ WITHHELD = {
     "found": "it failed, and the device tells the reason to its owner alone",
     "advice": "Ask the owner of the device for its output.",
 }
-LACKS = "lacks"  # of an error reply: the hash of the model that the device would need
 
 
 @dataclass
@@ -63,6 +64,7 @@ class Participant:
         self.models = ModelStore(os.path.join(options.folder(), "models"), options.signers)
         self.personal = PersonalLayers(os.path.join(options.folder(), "personal"), options.keep_local)
         self.variate = ControlVariate(os.path.join(options.folder(), "control-variate.npz"))
+        self.upload = Upload(os.path.join(options.folder(), "compression"), say)
         self._loaded: _Loaded | None = None
         self._said = ""
 
@@ -88,6 +90,7 @@ class Participant:
         names = [name for name in _trained(loaded) if name not in theirs]
         control = _arrays(asked, CONTROL) if CONTROL in asked.array_records else {}
         correction = correction_of(config, control, given, names, self.options.device, self.variate)
+        base = given if COMPRESSION in config else {}
         config.pop("model", None)
         del given, asked["arrays"], asked["config"]  # the training needs the memory
         number = config["server-round"]
@@ -108,8 +111,8 @@ class Participant:
         metrics = MetricRecord(
             {EXAMPLES: done.examples, LOSS: done.loss[-1], SECONDS: done.seconds, DEVICE: self.options.device}
         )
-        arrays = ArrayRecord({name: Array(array) for name, array in sent.items()})
-        return RecordDict({"arrays": arrays, "metrics": metrics})
+        made = Training(base, sent, loaded.kept, config, self.options.device)
+        return RecordDict({**self.upload.records(made), "metrics": metrics})
 
     def _evaluate(self, asked: RecordDict) -> RecordDict:
         """The server's weights on this device's data; with personal layers also those of this device."""
@@ -125,7 +128,8 @@ class Participant:
         return RecordDict({"metrics": MetricRecord(metrics)})
 
     def _query(self, asked: RecordDict) -> RecordDict:
-        described = {**device_class(), "models": self.models.hashes(), DEVICE: str(self.options.device)}
+        described = {**device_class(), "models": self.models.hashes(), "codecs": list(CODECS)}
+        described[DEVICE] = str(self.options.device)
         return RecordDict({"device": ConfigRecord(described)})
 
     def _model(self, config: Mapping[str, Any]) -> _Loaded:

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeloop import settings
 from edgeloop.errors import OptionsError
 from edgeloop.federated.fold_back.options import CloudOptions
+from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
@@ -99,6 +100,7 @@ class Federation:
     rounds: RoundsTable = field(default_factory=RoundsTable)
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     guard: GuardOptions = field(default_factory=GuardOptions)
+    compression: CompressionOptions = field(default_factory=CompressionOptions)
     devices: DevicesTable = field(default_factory=DevicesTable)
     evaluation: EvaluationTable = field(default_factory=EvaluationTable)
     cloud: CloudOptions | None = None
@@ -131,6 +133,7 @@ class Federation:
             attempts=rounds.attempts,
             guard=self.guard,
             strategy=self.strategy,
+            compression=self.compression,
             evaluation=self.evaluation.data,
             keras=self.model.keras,
             cloud=self.cloud,
@@ -155,6 +158,7 @@ def read_federation(path: Path) -> Federation:
         rounds=found.rounds,
         strategy=found.strategy,
         guard=found.guard,
+        compression=found.compression,
         devices=DevicesTable(**devices),
         evaluation=EvaluationTable(data=None if data is None else base / data),
         cloud=settings.anchored(found.cloud, base),

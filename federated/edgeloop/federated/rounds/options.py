@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.errors import OptionsError
+from edgeloop.federated.device.compression.codec import Codec
 from edgeloop.federated.fold_back.options import CloudOptions
+from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
@@ -42,6 +44,7 @@ class RoundsOptions:
             answer in every round.
         guard: What a reply may be.
         strategy: How the server makes new weights of a round's updates.
+        compression: How updates travel.
         evaluation: Data of the server (.npz, as a shard) that every round is measured on. The best round is kept.
         keras: The .keras file that was converted. It is written with the new weights to `model.keras` in `out`.
         cloud: Make releases of the weights of rounds. Needs `keras`. None: the rounds alone.
@@ -67,6 +70,7 @@ class RoundsOptions:
     attempts: int = 3
     guard: GuardOptions = field(default_factory=GuardOptions)
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
+    compression: CompressionOptions = field(default_factory=CompressionOptions)
     evaluation: Path | None = None
     keras: Path | None = None
     cloud: CloudOptions | None = None
@@ -98,6 +102,11 @@ class RoundsOptions:
             raise OptionsError(
                 "[cloud] makes releases of the Keras model, and none is named",
                 advice="Add [model] keras, the .keras file that was converted.",
+            )
+        if self.strategy.name is StrategyName.SCAFFOLD and self.compression.upload is not Codec.NONE:
+            raise OptionsError(
+                f"[strategy] scaffold goes with no [compression], and upload is {self.compression.upload.value!r}",
+                advice="scaffold computes what each device keeps from exactly what it sends: leave [compression] out.",
             )
         byte_count(self.max_memory_mb, "max-memory-mb")
         above_zero(self.timeout_s, "timeout_s")

@@ -32,6 +32,8 @@ class ClientRecord:
         train_loss: The mean of its last epoch.
         norm: The L2 norm of what it added to the weights.
         node: Flower's id of the node, as text: it has 64 bits, and JSON readers keep 53.
+        codec: How its update travelled: a value of `compression.codec.Codec`.
+        upload_bytes: Of its weights or its compressed update, without the names and hashes around.
     """
 
     device: int
@@ -40,6 +42,8 @@ class ClientRecord:
     seconds: float
     norm: float = 0.0
     node: str = ""
+    codec: str = "none"
+    upload_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,17 @@ from flwr.serverapp import Grid
 
 from edgeloop.atomic import write_file
 from edgeloop.errors import DeviceError
+from edgeloop.federated.device.compression.codec import Codec
+from edgeloop.federated.device.compression.upload import BASE, COMPRESSION, RUN, SHARE
 from edgeloop.federated.rounds.aggregation.collect import AllReplies, Collector, StreamedMean, as_float32
 from edgeloop.federated.rounds.collect_round import POLL_S, collect_round
+from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.guarded_grid import GuardedGrid
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.guard.update import Update
 from edgeloop.federated.rounds.journal.journal import Journal
 from edgeloop.federated.rounds.kept_models import KeptModels
+from edgeloop.federated.rounds.negotiation.negotiated_grid import NegotiatedGrid
 from edgeloop.federated.rounds.plan import RoundPlan, check_memory, needed_replies, plan_round
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import (
@@ -73,6 +77,7 @@ class LoopOptions:
     quorum: QuorumOptions = field(default_factory=QuorumOptions)
     guard: GuardOptions = field(default_factory=GuardOptions)
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
+    compression: CompressionOptions = field(default_factory=CompressionOptions)
     max_memory_bytes: int = 2_000_000_000
     kept_updates: int = 0
     kept_every: int = 1
@@ -86,7 +91,8 @@ class RoundLoop:
     def __init__(self, grid: Grid, options: LoopOptions, out: Path, initial: Mapping[str, np.ndarray]) -> None:
         self.options, self.out = options, out
         self.journal = Journal(out / "journal")
-        self.grid = GuardedGrid(grid, options.guard)
+        negotiated = NegotiatedGrid(grid, options.compression)
+        self.grid = GuardedGrid(negotiated, options.guard, options.compression)
         target, needed = needed_replies(options.devices, options.quorum)
         self.strategy = make_strategy(options.strategy, needed)  # no more may come, and some of them be hostile
         if not STRATEGIES[options.strategy.name].streams:
@@ -149,12 +155,21 @@ class RoundLoop:
 
     def _attempt(self, number: int, plan: RoundPlan, collector: Collector) -> list[Update]:
         options = self.options
-        config = ConfigRecord({**options.train, "lr": self._rate(number), "seed": options.seed})
+        told = {**options.train, "lr": self._rate(number), "seed": options.seed, **self._compression()}
+        config = ConfigRecord(told)
         arrays = ArrayRecord({name: Array(array) for name, array in self.weights.items()})
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
         if self.scaffold is not None:
             messages = self.scaffold.add_to(messages, self.records)
         return collect_round(self.grid, messages, plan, collector, options.quorum.deadline_s)
+
+    def _compression(self) -> dict[str, Any]:
+        """What devices are told of it: nothing where there is none."""
+        options = self.options.compression
+        if options.upload is Codec.NONE:
+            return {}
+        known = {COMPRESSION: options.upload.value, BASE: self.grid.base.sha256, RUN: self.journal.run_id()}
+        return {**known, SHARE: options.sent_share} if options.upload.sparse else known
 
     def _step(self, number: int, collector: Collector) -> None:
         arrays, _ = self.strategy.aggregate_train(number, collector.replies())
@@ -197,7 +212,9 @@ class RoundLoop:
 
     def _record(self, number: int, attempt: int, plan: RoundPlan, came: list[Update]) -> RoundRecord:
         clients = tuple(
-            ClientRecord(u.device, u.examples, u.train_loss, u.seconds, u.norm, str(u.node))
+            ClientRecord(
+                u.device, u.examples, u.train_loss, u.seconds, u.norm, str(u.node), u.codec.value, u.upload_bytes
+            )
             for u in sorted(came, key=lambda u: (u.device, u.node))
         )
         refused = tuple(RefusedReply(str(node), why.reason.value, why.detail) for node, why in self.grid.refused)

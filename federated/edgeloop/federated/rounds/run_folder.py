@@ -9,7 +9,7 @@ evaluation.json   with --eval: how good each round is; best.npz: the weights of 
 model.keras       with --keras: the Keras model with the same weights as bundle/
 cloud.json        with [cloud]: which rounds became releases; cloud/: what those left that did not
 releases/         with [cloud]: the releases, as a registry that devices follow
-devices/          what the devices of scaffold keep between rounds
+devices/          what the devices keep between rounds, with scaffold or top-k
 bundle/           the trainable variant with the weights of the best or the last round
 """
 

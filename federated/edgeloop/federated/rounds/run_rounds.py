@@ -138,8 +138,9 @@ def _check_fits(options: RoundsOptions, bundle: Bundle, model: Path) -> dict[str
 
 
 def _kept(options: RoundsOptions) -> Path | None:
-    """Where devices keep what a strategy needs of them in a resumed run; None: nothing."""
-    return options.out / DEVICES if options.strategy.name is StrategyName.SCAFFOLD else None
+    """Where devices keep what scaffold or a sparse codec needs of them in a resumed run; None: nothing."""
+    kept = options.strategy.name is StrategyName.SCAFFOLD or options.compression.upload.sparse
+    return options.out / DEVICES if kept else None
 
 
 def _document(
@@ -163,6 +164,7 @@ def _document(
             "guard": _toml_names(options.guard),
             "strategy": _toml_names(options.strategy),
             **({} if options.cloud is None else {"cloud": options.cloud.resolved()}),
+            "compression": _toml_names(options.compression),
         },
         "bundle": {
             "name": bundle.manifest.name,
@@ -198,6 +200,7 @@ def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard], fa
         "strategy": _toml_names(options.strategy),
         "kept_updates": options.cloud.distill if options.cloud else 0,
         "kept_every": options.cloud.every if options.cloud else 1,
+        "compression": _toml_names(options.compression),
         "max_memory_bytes": byte_count(options.max_memory_mb, "max-memory-mb"),
     }
     return json.dumps(job).encode()

@@ -21,6 +21,7 @@ from edgeloop import settings
 from edgeloop.atomic import write_file
 from edgeloop.errors import error_to_json
 from edgeloop.federated.network.model_record import model_record
+from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import ALIVE, FAILURE, INITIAL, JOB, read_weights
@@ -58,6 +59,7 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
         quorum=settings.build(QuorumOptions, job["quorum"]),
         guard=settings.build(GuardOptions, job["guard"]),
         strategy=settings.build(StrategyOptions, job["strategy"]),
+        compression=settings.build(CompressionOptions, job["compression"]),
         max_memory_bytes=job["max_memory_bytes"],
         kept_updates=job["kept_updates"],
         kept_every=job["kept_every"],

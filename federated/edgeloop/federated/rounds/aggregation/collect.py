@@ -61,7 +61,8 @@ class AllReplies:
 
     def add(self, reply: Message, update: Update) -> None:
         metrics = MetricRecord({EXAMPLES: update.examples, LOSS: update.train_loss})
-        reply.content = RecordDict({"arrays": reply.content["arrays"], "metrics": metrics})
+        arrays = ArrayRecord({name: Array(array) for name, array in update.arrays.items()})
+        reply.content = RecordDict({"arrays": arrays, "metrics": metrics})
         self._kept.append(((update.device, update.node), reply))
 
     def replies(self) -> list[Message]:

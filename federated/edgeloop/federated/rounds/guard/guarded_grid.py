@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from edgeloop.federated.rounds.compression_options import CompressionOptions
+from edgeloop.federated.rounds.grid_decorator import GridDecorator
 from edgeloop.federated.rounds.guard.options import GuardOptions
-from edgeloop.federated.rounds.guard.update import Reason, Refusal, Update, base_of, judge
+from edgeloop.federated.rounds.guard.refusal import Reason, Refusal
+from edgeloop.federated.rounds.guard.sent_weights import base_of
+from edgeloop.federated.rounds.guard.update import Update, judge
 
 
-class GuardedGrid(Grid):
+class GuardedGrid(GridDecorator):
     """Wraps a Grid.
 
     Attributes:
@@ -25,10 +28,12 @@ class GuardedGrid(Grid):
         refused: Those of the round that is open.
         seen: The round of each update that counted, by its hash.
         chosen: The nodes that a strategy may sample from in this round.
+        base: The weights of the round.
     """
 
-    def __init__(self, inner: Grid, options: GuardOptions) -> None:
-        self.inner, self.options = inner, options
+    def __init__(self, inner: Grid, options: GuardOptions, compression: CompressionOptions | None = None) -> None:
+        super().__init__(inner)
+        self.options, self.compression = options, compression or CompressionOptions()
         self.faults: Counter[int] = Counter()
         self.seen: dict[str, int] = {}
         self.refused: list[tuple[int, Refusal]] = []
@@ -36,13 +41,13 @@ class GuardedGrid(Grid):
         self._asked: dict[str, int] = {}
         self._answered: set[int] = set()
         self._round = 0
-        self._base = base_of({})
+        self.base = base_of({})
 
     def open_round(self, number: int, base: Mapping[str, np.ndarray], chosen: Iterable[int]) -> None:
         """Ask the nodes `chosen` in round `number`, whose weights are `base`. Replies to earlier messages are void."""
         if number != self._round:
             self.refused = []
-        self._round, self.chosen, self._base = number, tuple(chosen), base_of(base)
+        self._round, self.chosen, self.base = number, tuple(chosen), base_of(base)
         self._asked, self._answered = {}, set()
 
     @property
@@ -55,10 +60,6 @@ class GuardedGrid(Grid):
         ids = list(self.inner.push_messages(sent))
         self._asked.update({id: message.metadata.dst_node_id for id, message in zip(ids, sent, strict=True)})
         return ids
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies that have come; `update_of` says which of them count."""
-        return self.inner.pull_messages(message_ids)
 
     def update_of(self, reply: Message) -> Update | None:
         """The update of a reply; None where it was refused, which is then in `refused` and `faults`."""
@@ -77,7 +78,7 @@ class GuardedGrid(Grid):
         if node in self._answered:
             return Refusal(Reason.REPEATED, f"the node has answered in round {self._round}")
         self._answered.add(node)
-        found = judge(reply, self._base, self.options)
+        found = judge(reply, self.base, self.options, self.compression)
         if isinstance(found, Refusal) or not found.norm:  # one that changes nothing may come again
             return found
         earlier = self.seen.setdefault(found.sha256, self._round)
@@ -88,16 +89,3 @@ class GuardedGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         """The chosen nodes: a strategy samples all of them."""
         return self.chosen
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        return self.inner.send_and_receive(messages, timeout=timeout)
-
-    @property
-    def run(self) -> Any:
-        return self.inner.run
-
-    def set_run(self, run: Any) -> None:
-        self.inner.set_run(run)
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        return self.inner.create_message(*args, **kwargs)

@@ -5,7 +5,8 @@ before the call that wrote it returns, so it outlives a kill; the line of a roun
 all lines before it, so they outlive a power cut. A killed process may leave a torn end: it is cut off, so what is read
 is always a whole prefix. A damaged line before a whole one is refused. Entries, by `kind`:
 
-    update   an update that was accepted: round, attempt, node, device, examples, norm, sha256 of its arrays
+    update   an update that was accepted: round, attempt, node, device, examples, norm, sha256 of its arrays or of its
+             compressed update. Its numbers are not kept: a round that was not committed is asked for again
     round    a committed round: its record, the sha256 of its weights and of the strategy's moments, refusals by node
     back     the run went back to round `to`: all entries of later rounds before this one are void
 
@@ -33,7 +34,7 @@ from edgeloop.federated.rounds.guard.update import Update
 from edgeloop.federated.rounds.records import RoundRecord, npz_bytes, read_weights, round_from_json, weights_bytes
 from edgeloop.hashes import digest_of
 
-FILE = "journal.jsonl"
+FILE, RUN_ID = "journal.jsonl", "run-id"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,13 @@ class Journal:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.entries = self._read()
+
+    def run_id(self) -> str:
+        """A name of this run that no other run has: 32 hexadecimal digits, the same after a resume."""
+        path = self.folder / RUN_ID
+        if not path.is_file():
+            write_file(path, os.urandom(16).hex().encode())
+        return path.read_text()
 
     def add_update(self, number: int, attempt: int, update: Update) -> None:
         self._append(

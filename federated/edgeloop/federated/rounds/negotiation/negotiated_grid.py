@@ -1,0 +1,118 @@
+"""Flower's Grid, where each node is sent what it can use: the codec that it knows, and no model that it holds.
+
+A strategy sends the same message to every node. Here it becomes one for each node: `compression` is left out for a node
+whose answer to `query` does not name the codec, and `model` for a node that holds it, by that answer or because it has
+trained it. A node that has lost the model says so (`lacks`), and is sent the same message again with it, once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from edgeloop.federated.device.compression.codec import Codec
+from edgeloop.federated.device.compression.upload import COMPRESSION
+from edgeloop.federated.device.metrics import ERROR, LACKS
+from edgeloop.federated.rounds.compression_options import CompressionOptions
+from edgeloop.federated.rounds.grid_decorator import GridDecorator
+from edgeloop.federated.rounds.negotiation.node_class import NodeClass, node_class
+
+QUERY_S = 10.0  # for the answers of nodes that are new; a device of one process takes one
+POLL_S = 0.1
+
+
+class NegotiatedGrid(GridDecorator):
+    """Wraps a Grid.
+
+    Attributes:
+        nodes: What is known of each node.
+    """
+
+    def __init__(self, inner: Grid, options: CompressionOptions) -> None:
+        super().__init__(inner)
+        self.options = options
+        self.nodes: dict[int, NodeClass] = {}
+        self._queries: dict[str, int] = {}  # not answered yet
+        self._whole: dict[str, Message] = {}  # what the strategy wanted to send
+        self._again: dict[str, str] = {}  # id of a message that was sent again: id of the first one
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        whole = list(messages)
+        if self.options.upload is not Codec.NONE:
+            self._query({message.metadata.dst_node_id for message in whole})
+        ids = list(self.inner.push_messages([self._for_its_node(message) for message in whole]))
+        self._whole, self._again = dict(zip(ids, whole, strict=True)), {}
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        asked = list(message_ids)
+        again = [id for id, first in self._again.items() if first in asked]
+        return [reply for reply in self.inner.pull_messages([*asked, *again]) if not self._sends_again(reply)]
+
+    def _query(self, nodes: set[int]) -> None:
+        """Ask those that are new what they are, and wait for their answers for a limited time."""
+        new = nodes - set(self.nodes)
+        asked = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in sorted(new)]
+        self.nodes.update({node: NodeClass() for node in new})
+        if asked:
+            self._queries.update(zip(self.inner.push_messages(asked), sorted(new), strict=True))
+        deadline = time.monotonic() + QUERY_S
+        while self._queries:
+            for reply in self.inner.pull_messages(list(self._queries)):
+                node = self._queries.pop(reply.metadata.reply_to_message_id, None)
+                if node is not None:
+                    self.nodes[node] = node_class(reply)
+            if new.isdisjoint(self._queries.values()) or time.monotonic() > deadline:
+                return
+            time.sleep(POLL_S)
+
+    def _for_its_node(self, message: Message) -> Message:
+        config = _config(message)
+        known = self.nodes.get(message.metadata.dst_node_id, NodeClass())
+        dropped = {"model"} if config.get("sha256") in known.models else set()
+        if config.get(COMPRESSION) not in known.codecs:
+            dropped.add(COMPRESSION)
+        return _without(message, dropped & set(config))
+
+    def _sends_again(self, reply: Message) -> bool:
+        """Whether the reply says that the model is missing that was left out; then the message goes out with it."""
+        metadata = reply.metadata
+        first = self._again.get(metadata.reply_to_message_id, metadata.reply_to_message_id)
+        whole = self._whole.get(first)
+        if whole is None or not reply.has_content():
+            return False
+        node, sha256 = whole.metadata.dst_node_id, _config(whole).get("sha256")
+        known = self.nodes.setdefault(node, NodeClass())
+        failed = reply.content.config_records.get(ERROR)
+        if failed is None:
+            known.models.add(str(sha256))
+        elif first == metadata.reply_to_message_id and sha256 in known.models and failed.get(LACKS) == sha256:
+            known.models.discard(str(sha256))
+            (id,) = self.inner.push_messages([self._for_its_node(whole)])
+            self._again[id] = first
+            return True
+        metadata.__dict__["_reply_to_message_id"] = first  # whoever asked knows that id alone
+        return False
+
+
+def _config(message: Message) -> dict[str, Any]:
+    return dict(message.content.config_records.get("config") or {})
+
+
+def _without(message: Message, keys: set[str]) -> Message:
+    """The same message without some keys of `config`; the records that do not change are shared."""
+    if not keys:
+        return message
+    config = ConfigRecord({key: value for key, value in _config(message).items() if key not in keys})
+    metadata = message.metadata
+    return Message(
+        RecordDict({**message.content, "config": config}),
+        dst_node_id=metadata.dst_node_id,
+        message_type=metadata.message_type,
+        group_id=metadata.group_id,
+        ttl=metadata.ttl,
+    )
