@@ -466,6 +466,18 @@ def test_float16_weights_that_are_cast_first_need_no_note(save):
     assert source.notes == ()
 
 
+def test_layers_that_share_their_weights_by_other_names_share_one_constant(save):
+    """As exporters write a net that calls one layer again and again."""
+    from edgeloop.convert.onnx.importer import import_onnx
+
+    nodes = [N("Identity", ["w"], [f"w{i}"]) for i in range(3)]
+    nodes += [N("MatMul", [name, f"w{i}"], [out]) for i, (name, out) in enumerate(("xa", "ab", "by"))]
+    model = onnx.load(save(nodes, {"x": ["n", 8]}, {"y": ["n", 8]}, {"w": weights(8, 8)}))
+    graph = import_onnx(model).traced().graph.as_graph_def()
+    shapes = [[d.size for d in node.attr["value"].tensor.tensor_shape.dim] for node in graph.node if node.op == "Const"]
+    assert shapes.count([8, 8]) == 1
+
+
 def test_functions_of_the_model_are_inlined_and_old_files_name_their_constants_as_inputs(save, tmp_path):
     double = onnx.helper.make_function(
         "own", "Twice", ["a"], ["b"], [N("Add", ["a", "a"], ["b"])], [onnx.helper.make_opsetid("", 17)]

@@ -99,6 +99,7 @@ def tfjs_variants(
     made: list[ExportedVariant] = []
     if not log.remaining([form]):
         return made
+    give_back()
     with log.leave_out([form]), tempfile.TemporaryDirectory() as scratch:
         to_tfjs(frozen.lowered, source, Path(scratch), plan.options.tfjs)
         files = {f"tfjs/{path.name}": path.read_bytes() for path in sorted(Path(scratch).iterdir())}
