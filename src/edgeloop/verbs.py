@@ -152,6 +152,11 @@ VERBS = {
         "edgeloop.federated.commands.run:run",
         "Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine.",
     ),
+    "federate simulate": Verb(
+        Panel.FEDERATE,
+        "edgeloop.federated.commands.simulate:simulate",
+        "Run the rounds of a federation.toml on Flower's simulation engine, with hundreds of simulated devices.",
+    ),
     "federate init": Verb(
         Panel.FEDERATE,
         "edgeloop.federated.commands.init:init",

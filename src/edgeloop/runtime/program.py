@@ -38,6 +38,7 @@ GROUND_FLOOR = (
     "progress",
     "quantities",
     "runtime_table",
+    "tfrecord",
     "toml_value",
 )
 FOLDERS = (

@@ -155,6 +155,7 @@ BESIDE = {
     "deploy": ["m", "--to", "local"],
     "distill": ["t.keras", "--student", "s.toml", "-o", "d"],
     "federate run": ["m", "--shard", "s.npz", "-o", "rounds"],
+    "federate simulate": ["f.toml", "-o", "rounds"],
     "run": ["local", "--follow", "http://localhost/m"],
     "same": ["a.keras", "b.tflite"],
     "train": ["train.toml", "-o", "run"],

@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -160,8 +162,12 @@ def test_two_rounds_on_two_devices_give_the_average_computed_by_hand(bundle, sha
     again = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
     assert again.returncode == 2 and "holds 2 rounds of an earlier run" in again.stderr
     assert before == {path: path.read_bytes() for path in (temporary / "out").rglob("*") if path.is_file()}
-    for number, expected in enumerate(fedavg_by_hand(bundle, shards, 2), start=1):
-        with np.load(temporary / "out" / "rounds" / f"round-{number}.npz") as found:
+    check_rounds(temporary / "out", fedavg_by_hand(bundle, shards, 2))
+
+
+def check_rounds(out: Path, averages: list[dict[str, np.ndarray]]) -> None:
+    for number, expected in enumerate(averages, start=1):
+        with np.load(out / "rounds" / f"round-{number}.npz") as found:
             assert sorted(found.files) == sorted(expected)
             for name, array in expected.items():
                 # The steps are the same program on both sides; the server rounds the exact mean once, by hand the
@@ -169,6 +175,46 @@ def test_two_rounds_on_two_devices_give_the_average_computed_by_hand(bundle, sha
                 # carried through at most ten more steps.
                 np.testing.assert_allclose(found[name], array, atol=10 * 2**-24 * 2, err_msg=name)
                 assert found[name].dtype == np.float32
+
+
+@pytest.fixture
+def short(monkeypatch) -> Iterator[Path]:
+    """As `temporary`, with a path that leaves room for the names of Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="e", dir="/tmp") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+def test_flowers_simulation_engine_gives_the_average_computed_by_hand(bundle, shards, short):
+    pytest.importorskip("ray")
+    both = [dict(np.load(shard)) for shard in shards]
+    together = {name: np.concatenate([one[name] for one in both]) for name in ("x", "y")}
+    np.savez(short / "all.npz", **together, device=np.repeat([0, 1], EXAMPLES))
+    (short / "f.toml").write_text(
+        f"""[model]
+bundle = "{bundle}"
+[rounds]
+count = 2
+epochs = 2
+learning-rate = {LR}
+learning-rate-decay = 0.5
+seed = {SEED}
+[simulation]
+data = "all.npz"
+nodes = 2
+partition = "natural"
+group = "device"
+"""
+    )
+    command = [sys.executable, "-m", "edgeloop", "federate", "simulate", short / "f.toml", "-o", short / "out"]
+    done = subprocess.run([*map(str, command), "--json"], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert nothing_is_left(short)
+    check_rounds(short / "out", fedavg_by_hand(bundle, shards, 2))
+    # 2 epochs of 40 and 25 samples, 100 a second of simulated time
+    assert [[c["seconds"] for c in record["clients"]] for record in json.loads(done.stdout)["rounds"]] == [
+        [0.8, 0.5]
+    ] * 2
 
 
 def test_a_bundle_starts_from_new_weights(bundle, tmp_path):

@@ -14,8 +14,8 @@ from edgeloop.runtime_table import RUNTIMES
 PATTERNS = (f"src/edgeloop/{{{','.join(GROUND_FLOOR)}}}.py", f"*/edgeloop/{{{','.join(FOLDERS)}}}/**/*.py")
 TRAVELS = [f"src/edgeloop/{name}.py" for name in GROUND_FLOOR] + [f"*/edgeloop/{name}/**/*.py" for name in FOLDERS]
 # what a device may have beside a runtime, each for one thing it can do: pictures as input, LoadGen, rounds of Flower
-# with what its connection brings
-MORE = {"PIL", "mlperf_loadgen", "flwr", "httpx", "cryptography"}
+# with what its connection brings, protobuf for TFRecord files among it
+MORE = {"PIL", "mlperf_loadgen", "flwr", "httpx", "cryptography", "google"}
 ALLOWED = {*sys.stdlib_module_names, "numpy", *MORE, *(runtime.module for runtime in RUNTIMES.values())}
 
 

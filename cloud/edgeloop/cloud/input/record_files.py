@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO
 
 from edgeloop.errors import DataError
+from edgeloop.tfrecord import HEAD, TAIL
 
 GZIP = b"\x1f\x8b"
-HEAD, TAIL = 12, 4  # bytes: length and its checksum before a record, the checksum of its bytes after it
 WALKED = 2_000_000  # records that are walked at most: a second or two
 
 

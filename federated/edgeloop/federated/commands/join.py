@@ -23,8 +23,8 @@ def join(
         str,
         typer.Option(
             metavar="DATA",
-            help="Train on this data, which stays here: .npz, .csv, a folder of IDX files or of pictures by class, or "
-            "module:function.",
+            help="Train on this data, which stays here: .npz, .csv, TFRecord, a folder of IDX files or of pictures by "
+            "class, or module:function.",
         ),
     ],
     root_certificate: Annotated[

@@ -13,6 +13,7 @@ from edgeloop.federated.fold_back.records import read_records
 from edgeloop.federated.rounds.evaluation import read_evaluation
 from edgeloop.federated.rounds.federation import Federation, ModelTable, read_federation
 from edgeloop.federated.rounds.keras_result import KERAS
+from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.records import RoundRecord
 from edgeloop.federated.rounds.run_rounds import run_rounds
 from edgeloop.federated.rounds.trained_bundle import RESULT
@@ -99,6 +100,11 @@ def run(
     records = run_rounds(
         federation.model.bundle, options, lambda record, _: ctx.obj("rounds", record.round, options.rounds)
     )
+    return result_of(records, options, out)
+
+
+def result_of(records: tuple[RoundRecord, ...], options: RoundsOptions, out: Path) -> CommandResult:
+    """What a finished run prints."""
     document: dict[str, Any] = {"rounds": [r.to_json() for r in records], "out": str(out), "bundle": str(out / RESULT)}
     if options.keras is not None:
         document["keras"] = str(out / KERAS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from edgeloop.federated.device.compression.upload import COMPRESSION, Training, 
 from edgeloop.federated.device.control_variate import ControlVariate
 from edgeloop.federated.device.corrections import CONTROL, correction_of
 from edgeloop.federated.device.data.readers import read_samples
-from edgeloop.federated.device.data.samples import InputSpec
+from edgeloop.federated.device.data.samples import InputSpec, Samples
 from edgeloop.federated.device.device_class import device_class
 from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LACKS, LOSS, SECONDS
 from edgeloop.federated.device.models import MODEL, ModelStore
@@ -57,11 +57,19 @@ class Participant:
 
     Args:
         say: Tells the owner of the device what failed.
+        models: The models that it has. None: those in its own folder.
+        read: The samples of `options.data`.
     """
 
-    def __init__(self, options: DeviceOptions, say: Say) -> None:
-        self.options, self.say = options, say
-        self.models = ModelStore(os.path.join(options.folder(), "models"), options.signers)
+    def __init__(
+        self,
+        options: DeviceOptions,
+        say: Say,
+        models: ModelStore | None = None,
+        read: Callable[[str], Samples] = read_samples,
+    ) -> None:
+        self.options, self.say, self.read = options, say, read
+        self.models = models or ModelStore(os.path.join(options.folder(), "models"), options.signers)
         self.personal = PersonalLayers(os.path.join(options.folder(), "personal"), options.keep_local)
         self.variate = ControlVariate(os.path.join(options.folder(), "control-variate.npz"))
         self.upload = Upload(os.path.join(options.folder(), "compression"), say)
@@ -145,7 +153,7 @@ class Participant:
 
     def _samples(self, loaded: _Loaded) -> Any:
         if loaded.samples is None:
-            loaded.samples = read_samples(self.options.data).for_model(_inputs(loaded), _labels(loaded))
+            loaded.samples = self.read(self.options.data).for_model(_inputs(loaded), _labels(loaded))
         return loaded.samples
 
     def _own(self, loaded: _Loaded, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

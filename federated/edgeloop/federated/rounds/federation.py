@@ -13,6 +13,7 @@ from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.strategies import StrategyOptions
+from edgeloop.federated.simulation.options import SimulationOptions
 from edgeloop.quantities import at_least
 from edgeloop.runtime.chosen_devices import parse_devices
 
@@ -104,6 +105,7 @@ class Federation:
     devices: DevicesTable = field(default_factory=DevicesTable)
     evaluation: EvaluationTable = field(default_factory=EvaluationTable)
     cloud: CloudOptions | None = None
+    simulation: SimulationOptions | None = None
 
     def rounds_options(self, out: Path, *, resume: bool = False, from_round: int | None = None) -> RoundsOptions:
         """The same for `run_rounds`.
@@ -162,4 +164,5 @@ def read_federation(path: Path) -> Federation:
         devices=DevicesTable(**devices),
         evaluation=EvaluationTable(data=None if data is None else base / data),
         cloud=settings.anchored(found.cloud, base),
+        simulation=found.simulation and found.simulation.below(base),
     )

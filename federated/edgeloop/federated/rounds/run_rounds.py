@@ -30,6 +30,7 @@ from edgeloop.federated.rounds.strategies import STRATEGIES, StrategyName
 from edgeloop.federated.rounds.trainable_file import read_trainable
 from edgeloop.federated.rounds.trained_bundle import RESULT, write_trained_bundle
 from edgeloop.federated.rounds.watch import OnRound, Watch, ignore
+from edgeloop.federated.simulation.simulated import Simulated
 from edgeloop.hashes import digest, digest_of
 from edgeloop.quantities import byte_count
 from edgeloop.runtime.device import device_environment
@@ -37,7 +38,11 @@ from edgeloop.runtime.initial_weights import initial_weights
 
 
 def run_rounds(
-    bundle: str | Path, options: RoundsOptions, on_round: OnRound = ignore, running: Network | None = None
+    bundle: str | Path,
+    options: RoundsOptions,
+    on_round: OnRound = ignore,
+    running: Network | None = None,
+    simulated: Simulated | None = None,
 ) -> tuple[RoundRecord, ...]:
     """Train the trainable variant of a bundle across devices by federated averaging; their data stays where it is.
 
@@ -47,6 +52,7 @@ def run_rounds(
             there. The devices work on the next round meanwhile.
         running: A network over the same shards, started (and perhaps submitted) earlier to hide its start. Without
             one it is started here, and every process of it has ended when this returns or raises.
+        simulated: Devices that Flower's simulation engine plays, instead of a process for each shard.
 
     Returns:
         One record a round: examples, mean training loss, and per device its loss and seconds. The weights lie in
@@ -73,7 +79,7 @@ def run_rounds(
         )
     read = read_bundle(bundle)
     model = _trainable(read)
-    shards = check_shards(options.shards, read)
+    shards = check_shards(options.shards, read) if simulated is None else simulated.check(read)
     if options.evaluation is not None:
         check_shards([options.evaluation], read, "evaluation data")
     facts = _check_fits(options, read, model)
@@ -82,10 +88,12 @@ def run_rounds(
         folding.check()
         on_round = folding.after(on_round)
     initial = initial_weights(model, options.devices[0]) if options.initial is None else options.initial
-    document = _document(read, model, options, shards, initial)
+    document = {**_document(read, model, options, shards, initial), **(simulated.document() if simulated else {})}
     with contextlib.ExitStack() as stack:
         goes_back = None if options.from_round is None else partial(_go_back, options.out, options.from_round)
         stack.enter_context(open_run(options.out, document, resume=options.resume, goes_back=goes_back))
+        if simulated is not None:
+            running = stack.enter_context(simulated.start(_kept(options)))
         flower = running or stack.enter_context(network(options.devices, options.shards, _kept(options)))
         write_file(flower.work / INITIAL, weights_bytes(initial))
         write_file(flower.work / JOB, _job(model, options, shards, facts))

@@ -36,7 +36,11 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run all rounds of the job in the folder that the run's configuration names."""
-    work = Path(str(context.run_config["work"]))
+    serve_job(grid, Path(str(context.run_config["work"])))
+
+
+def serve_job(grid: Grid, work: Path) -> None:
+    """Run all rounds of the job in a work folder."""
     with _held(work / ALIVE):
         while not (work / JOB).is_file():  # started early; ends with its parent, as Flower sees to
             time.sleep(0.1)

@@ -11,7 +11,7 @@ import numpy as np
 from edgeloop.bundle import INFERENCE, Bundle, Signature, TensorSpec
 from edgeloop.errors import DataError
 from edgeloop.federated.device.data.npz import read_shard
-from edgeloop.federated.device.data.samples import check_range
+from edgeloop.federated.device.data.samples import InputSpec, Samples, check_range
 from edgeloop.hashes import digest
 
 
@@ -33,6 +33,25 @@ def check_shards(paths: Sequence[Path], bundle: Bundle, what: str = "shard") -> 
     """
     specs = _signature(bundle).inputs
     return tuple(_checked(path, specs, _output(bundle), what) for path in paths)
+
+
+def check_samples(samples: Samples, bundle: Bundle) -> None:
+    """Compare samples, which a simulation will split over its devices, with the trainable variant of the bundle.
+
+    Raises:
+        DataError: As `check_shards`.
+    """
+    ranges = {spec.name: spec.range for spec in _signature(bundle).inputs}
+    trained = bundle.manifest.signatures.get("train", Signature((), ())).inputs
+    sizes = {spec.name: tuple(size or 1 for size in spec.shape[1:]) for spec in trained}
+    specs = {
+        spec.name: InputSpec(sizes[spec.name], ranges.get(spec.name), spec.dtype)
+        for spec in trained
+        if spec.name not in ("y", "lr")
+    }
+    output = _output(bundle)
+    _, y = samples.for_model(specs, output.labels if output else ()) if specs else ({}, samples.y)
+    _check_labels(Path(samples.source), y, output)
 
 
 def _checked(path: Path, specs: Sequence[TensorSpec], output: TensorSpec | None, what: str) -> CheckedShard:

@@ -16,13 +16,14 @@ import numpy as np
 from edgeloop.errors import DataError, MissingExtra, one_line
 from edgeloop.federated.device.data.npz import read_arrays
 from edgeloop.federated.device.data.samples import Samples
+from edgeloop.federated.device.data.tfrecord import holds_tfrecords, read_tfrecords
 from edgeloop.idx import IMAGES, read_pairs
 
 LABELS = ("y", "label")  # a column of one of these names holds the labels
 TEST = "t10k-"  # begins the names of MNIST's test data, which no device trains on beside others
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 FORMS = (
-    "Expected an .npz or .csv file, a folder of IDX files, a folder with a folder of pictures for each class, or "
+    "Expected an .npz or .csv file, TFRecord files, a folder of IDX files, a folder with a folder of pictures for each class, or "
     "module:function."
 )
 
@@ -159,6 +160,7 @@ def _holds_idx(source: str) -> bool:
 READERS: dict[str, tuple[Callable[[str], bool], Callable[[str], Samples]]] = {
     "npz": (lambda source: source.endswith(".npz") and os.path.isfile(source), _read_npz),
     "csv": (lambda source: source.endswith(".csv") and os.path.isfile(source), _read_csv),
+    "tfrecord": (holds_tfrecords, read_tfrecords),
     "idx": (_holds_idx, _read_idx),
     "pictures": (_holds_pictures, _read_pictures),
     "function": (

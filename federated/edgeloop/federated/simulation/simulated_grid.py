@@ -1,0 +1,168 @@
+"""Flower's Grid in simulated time: replies come in the order in which the devices would have sent them.
+
+How long a device takes and whether it drops out is known when it is asked (population.py). One that drops out, or is
+not done by the deadline, is never trained: its reply is Flower's error of a node that cannot be reached. The others
+are trained by Flower's simulation engine, a limited number at a time, and their replies wait until it is their turn.
+So equal seeds give equal runs, however busy the machine is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+
+from edgeloop.federated.device.metrics import SECONDS
+from edgeloop.federated.simulation.population import Population
+
+DEVICE = "simulated-device"  # of `config` of a message: which device the node that gets it is to be
+AHEAD = 8  # messages for each process that trains: enough to keep it busy, few enough for the memory
+LOOK_S = 0.02  # between two looks for replies
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A message that was sent, in simulated time: `error` instead of a reply, or seconds until the reply."""
+
+    id: str
+    message: Message
+    seconds: float
+    error: str | None = None
+
+
+class SimulatedGrid(Grid):
+    """Wraps the Grid of a simulation. Its nodes are 1, 2, ...: the devices 0, 1, ... of the population.
+
+    Args:
+        deadline_s: Of a round, in simulated time.
+        workers: Processes that train.
+    """
+
+    def __init__(self, inner: Grid, population: Population, deadline_s: float, workers: int) -> None:
+        self.inner, self.population, self.deadline_s = inner, population, deadline_s
+        self.ahead = AHEAD * workers
+        self._nodes: list[int] = []
+        self._attempts: dict[int, int] = {}
+        self._queue: list[_Asked] = []  # in the order of the replies
+        self._to_send: list[_Asked] = []
+        self._sent: dict[str, str] = {}  # ours by the id of the engine's message
+        self._came: dict[str, Message] = {}
+        self._void: set[str] = set()
+        self._count, self._looked = 0, 0.0
+
+    def get_node_ids(self) -> Iterable[int]:
+        """All devices, once the engine has as many nodes."""
+        if not self._nodes:
+            nodes = sorted(self.inner.get_node_ids())
+            if len(nodes) < self.population.options.nodes:
+                return []
+            self._nodes = nodes
+        return range(1, self.population.options.nodes + 1)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Begin an attempt at a round; what is left of an earlier one is void."""
+        self._void.update(self._sent)
+        self._sent, self._came = {}, {}
+        asked = [self._asked(message) for message in messages]
+        for number in {self._round(one.message) for one in asked}:
+            self._attempts[number] = self._attempts.get(number, 0) + 1
+        self._queue = sorted(asked, key=lambda one: (one.seconds, one.message.metadata.dst_node_id))
+        self._to_send = [one for one in self._queue if one.error is None]
+        return [one.id for one in asked]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The next replies, in simulated time, among those that are asked for."""
+        wanted = set(message_ids)
+        if not self._queue or self._queue[0].id not in wanted:
+            return []
+        self._look()
+        found = []
+        while self._queue and self._queue[0].id in wanted:
+            reply = self._reply(self._queue[0])
+            if reply is None:
+                break
+            found.append(reply)
+            del self._queue[0]
+        return found
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """As Flower's; `timeout` is of this machine's time."""
+        waiting, found = set(self.push_messages(messages)), list[Message]()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while waiting and (deadline is None or time.monotonic() < deadline):
+            came = list(self.pull_messages(waiting))
+            found += came
+            waiting -= {reply.metadata.reply_to_message_id for reply in came}
+            time.sleep(0 if came else LOOK_S)
+        return found
+
+    @property
+    def run(self) -> Any:
+        return self.inner.run
+
+    def set_run(self, run: Any) -> None:
+        self.inner.set_run(run)
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        return self.inner.create_message(*args, **kwargs)
+
+    def _asked(self, message: Message) -> _Asked:
+        self._count += 1
+        id, device, number = f"simulated-{self._count}", message.metadata.dst_node_id - 1, self._round(message)
+        message.metadata.__dict__["_message_id"] = id
+        config: dict[str, Any] = dict(message.content.config_records["config"])
+        fate = self.population.fate(device, number, self._attempts.get(number, 0) + 1, int(config.get("epochs", 1)))
+        if fate.drops_out:
+            return _Asked(id, message, 0.0, "it dropped out")
+        if fate.seconds > self.deadline_s:
+            return _Asked(
+                id,
+                message,
+                self.deadline_s,
+                f"it was not done at the deadline, after {self.deadline_s:g} of {fate.seconds:g} simulated seconds",
+            )
+        return _Asked(id, message, fate.seconds)
+
+    def _round(self, message: Message) -> int:
+        config: dict[str, Any] = dict(message.content.config_records["config"])
+        return int(config.get("server-round", 0))
+
+    def _look(self) -> None:
+        """Keep the engine busy, and take what it has done."""
+        room = self.ahead - len(self._sent)
+        sending, self._to_send = self._to_send[:room], self._to_send[room:]
+        for one in sending:
+            (id,) = self.inner.push_messages([self._for_engine(one)])
+            self._sent[id] = one.id
+        if time.monotonic() - self._looked < LOOK_S or not (self._sent or self._void):
+            return
+        self._looked = time.monotonic()
+        for reply in self.inner.pull_messages([*self._sent, *self._void]):
+            id = reply.metadata.reply_to_message_id
+            self._void.discard(id)
+            if id in self._sent:
+                self._came[self._sent.pop(id)] = reply
+
+    def _for_engine(self, one: _Asked) -> Message:
+        content, metadata = one.message.content, one.message.metadata
+        config = ConfigRecord({**content.config_records["config"], DEVICE: metadata.dst_node_id - 1})
+        records = RecordDict({**content, "config": config})
+        return Message(records, dst_node_id=self._nodes[metadata.dst_node_id - 1], message_type=metadata.message_type)
+
+    def _reply(self, one: _Asked) -> Message | None:
+        """The reply to a message, from its device; None: it is not there yet."""
+        if one.error is not None:
+            return Message(Error(ErrorCode.NODE_UNAVAILABLE, one.error), reply_to=one.message)
+        reply = self._came.pop(one.id, None)
+        if reply is None:
+            return None
+        reply.metadata.__dict__["_reply_to_message_id"] = one.id
+        reply.metadata.__dict__["_src_node_id"] = one.message.metadata.dst_node_id
+        if reply.has_content() and "metrics" in reply.content.metric_records:
+            reply.content.metric_records["metrics"][SECONDS] = one.seconds
+        return reply
