@@ -6,6 +6,7 @@ rounds/           round-N.npz: the weights after each round
 branches/N/       with --from-round: the rounds that the run went back from
 journal/          every update that was accepted; what --resume continues
 evaluation.json   with --eval: how good each round is; best.npz: the weights of the best one
+progress.html     the rounds for a browser, which loads them again by itself; tensorboard/ for TensorBoard
 model.keras       with --keras: the Keras model with the same weights as bundle/
 cloud.json        with [cloud]: which rounds became releases; cloud/: what those left that did not
 releases/         with [cloud]: the releases, as a registry that devices follow

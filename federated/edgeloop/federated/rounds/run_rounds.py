@@ -23,6 +23,7 @@ from edgeloop.federated.rounds.journal.branch import go_back
 from edgeloop.federated.rounds.keras_result import KERAS, write_keras
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.plan import check_memory, needed_replies
+from edgeloop.federated.rounds.progress.progress import Progress
 from edgeloop.federated.rounds.records import INITIAL, JOB, RoundRecord, read_weights, weights_bytes
 from edgeloop.federated.rounds.run_folder import DEVICES, open_run
 from edgeloop.federated.rounds.shards import CheckedShard, check_shards
@@ -98,6 +99,7 @@ def run_rounds(
         write_file(flower.work / INITIAL, weights_bytes(initial))
         write_file(flower.work / JOB, _job(model, options, shards, facts))
         flower.submit()
+        on_round = Progress(options.out, options.rounds).before(on_round)
         if options.evaluation is not None:
             device = options.devices[0]
             measured = stack.enter_context(evaluator(read, model, options.evaluation, device, options.out))

@@ -23,8 +23,8 @@ LABELS = ("y", "label")  # a column of one of these names holds the labels
 TEST = "t10k-"  # begins the names of MNIST's test data, which no device trains on beside others
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 FORMS = (
-    "Expected an .npz or .csv file, TFRecord files, a folder of IDX files, a folder with a folder of pictures for each class, or "
-    "module:function."
+    "Expected an .npz or .csv file, TFRecord files, a folder of IDX files, a folder with a folder of pictures for each "
+    "class, or module:function."
 )
 
 
