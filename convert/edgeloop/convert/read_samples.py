@@ -87,10 +87,7 @@ def _find(
     found, wanted = [part[name] for part in parts], np.dtype(spec.dtype)
     for member in found:
         if member.dtype.kind != wanted.kind:
-            raise DataError(
-                f"{path}: {name} is {member.dtype}, and the model takes {wanted}",
-                advice="Save the inputs as the model was trained on them.",
-            )
+            raise DataError(f"{path}: {name} is {member.dtype}, and the model takes {wanted}", advice=_kind(member))
         if not member.shape or not any(_fits(member.shape[1:], layout) for layout in layouts):
             shape = "[n" + "".join(f", {'any' if d is None else d}" for d in layouts[0]) + "]"
             raise DataError(
@@ -104,6 +101,12 @@ def _find(
                 advice="Save all files with equal shapes.",
             )
     return found
+
+
+def _kind(member: Member) -> str:
+    if member.dtype.kind in "SU":
+        return "Look the words up first: save what the model's lookup layer answers, behind which every form begins."
+    return "Save the inputs as the model was trained on them."
 
 
 def _fits(shape: Shape, layout: Shape) -> bool:

@@ -184,6 +184,18 @@ def test_made_up_inputs_have_a_size_that_the_model_answers_to(make, tmp_path, la
         assert reference["in/x"].shape == (16, 64, 2)  # 32 is too short: 32 - 40 and 32 - 41 + 1 are below 1
 
 
+def test_an_upsampling_of_a_free_size_answers_as_it_does_in_keras(make):
+    """Keras 3.15 runs it only where its size is known, or outside of a graph. By hand: 0 and 4 four times as wide."""
+    import keras
+
+    from edgeloop.convert.sources.source import open_source
+
+    x = keras.Input((None, None, 1), name="x")
+    path = make("free", x, lambda L, x: L.UpSampling2D((1, 4), interpolation="bilinear", name="y")(x))
+    (answer,) = open_source(path).call({"x": np.float32([[[[0], [4]]]])}).values()
+    np.testing.assert_allclose(answer.ravel(), [0, 0, 0.5, 1.5, 2.5, 3.5, 4, 4])
+
+
 def test_a_source_that_answers_nan_is_blamed_and_not_its_variants(tmp_path):
     tf = pytest.importorskip("tensorflow")
 

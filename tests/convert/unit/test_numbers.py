@@ -31,6 +31,7 @@ CASES = {
     "NaN": (X, {"x": np.array([[1.0, np.nan]], np.float32)}, "NaN"),
     "beyond float32": (X, {"x": np.array([[1.0, 1e300]])}, "too large for float32"),
     "beyond int32": (IDS, {"ids": np.array([[0, 2**40]])}, "do not fit int32"),
+    "words": (X, {"x": np.array([["red", "blue"]])}, "x is <U4, and the model takes float32. Look the words up first"),
     "bytes for floats": (X, {"x": np.zeros((1, 2), np.uint8)}, "x is uint8, and the model takes float32"),
     "another shape": (X, {"x": np.zeros((1, 3), np.float32)}, r"shape \[1, 3\], and the model takes \[n, 2\]"),
     "nothing": (X, {"x": np.zeros((0, 2), np.float32)}, "at least one"),

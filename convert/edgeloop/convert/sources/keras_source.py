@@ -111,6 +111,8 @@ def loaded_source(path: Path, loaded: Any, model: Any, notes: tuple[str, ...]) -
     for layer in (loaded, *layers_of(loaded)):  # every call opens a scope of the layer's name
         if isinstance(layer.name, str) and scope(layer.name) != layer.name:
             setattr(layer, "_name" if hasattr(layer, "_name") else "name", scope(layer.name))
+        if type(layer).__name__ == "UpSampling2D" and hasattr(layer, "_resize_images"):
+            layer._resize_images = _of_any_size(layer._resize_images)
 
     def graph(**tensors: Any) -> list[Any]:
         packed = tf.nest.pack_sequence_as(loaded.input, [tensors[name] for name in in_names])
@@ -139,6 +141,20 @@ def loaded_source(path: Path, loaded: Any, model: Any, notes: tuple[str, ...]) -
         model=model,
         notes=notes,
     )
+
+
+def _of_any_size(resize: Any) -> Any:
+    """Keras's resizing of UpSampling2D also where height or width is free: it compares the new size with 0 (3.15),
+    which no graph can, unless it repeats pixels."""
+    tf = need("tensorflow", extra="convert")
+
+    def resize_any(x: Any, height: int, width: int, data_format: str, interpolation: str = "nearest") -> Any:
+        free = isinstance(x, tf.Tensor) and None in x.shape[1:3] and data_format == "channels_last"
+        if not free or interpolation == "nearest":
+            return resize(x, height, width, data_format, interpolation=interpolation)
+        return tf.cast(tf.image.resize(x, tf.shape(x)[1:3] * [height, width], interpolation), x.dtype)
+
+    return resize_any
 
 
 def _check(path: Path, model: Any) -> None:
