@@ -35,6 +35,15 @@ def chain(L, x):
     return L.DepthwiseConv1D(3, padding="same")(L.SeparableConv1D(10, 3, activation="relu")(x))
 
 
+def locally_connected(L, x):
+    """Positions in the place of the batch, as Keras 2's layer has them: a matrix of its own for each."""
+    from keras import ops
+
+    matrices = np.random.default_rng(1).normal(size=(32, 6, 4)).astype(np.float32)
+    x = ops.matmul(ops.transpose(x, (1, 0, 2)), matrices)
+    return L.Dense(3)(L.Flatten()(ops.transpose(x, (1, 0, 2))))
+
+
 def attention(L, x, **options):
     x = L.Dense(16)(x)
     x = L.LayerNormalization()(x + L.MultiHeadAttention(2, 8)(x, x, **options))
@@ -49,6 +58,7 @@ def between(layer):
 KINDS = {
     "Conv1D, dilated": (SEQUENCE, "float32", lambda L, x: L.Conv1D(8, 3, dilation_rate=2, activation="relu")(x)),
     "1-D convolutions": (SEQUENCE, "float32", chain),
+    "a matrix of each position": (SEQUENCE, "float32", locally_connected),
     "SeparableConv1D": (SEQUENCE, "float32", lambda L, x: L.GlobalMaxPooling1D()(L.SeparableConv1D(8, 3)(x))),
     "Conv1D, free length": ((None, 6), "float32", lambda L, x: L.Conv1D(3, 1)(L.Conv1D(8, 5, activation="relu")(x))),
     "UpSampling1D": (SEQUENCE, "float32", lambda L, x: L.Conv1D(4, 3)(L.UpSampling1D(2)(L.Conv1D(8, 3)(x)))),
@@ -71,7 +81,7 @@ NO_MEASURE = {name for name in ROWS if name in {*SERIES} and "unroll" not in nam
 NO_MEASURE |= {"SimpleRNN", "ConvLSTM2D", "LSTM, batch_size=1", "GRU, batch_size=1", "ops.argmax, as the output"}
 # both are at 16 dB: the mean of what was normalized is near 0, so that single steps decide
 BY_LUCK = {"LayerNormalization"}
-SAMPLE = ("1-D convolutions", "bytes of an image", "transformer block")
+SAMPLE = ("1-D convolutions", "a matrix of each position", "bytes of an image", "transformer block")
 
 
 def weights_of(model):
