@@ -112,8 +112,10 @@ def _int16x8(manager: Any, pattern: str) -> None:
 
 
 def _integers(manager: Any, pattern: str, bits: int) -> None:
-    """Activations of so many bits and int8 weights. LiteRT 2.3 reads one scale of BATCH_MATMUL's matrices: ten of [9, 4]
-    (a locally connected layer) answer 0.2 dB with one for each of the four columns, 29.7 dB with one for all.
+    """Activations of so many bits and int8 weights.
+
+    LiteRT 2.3 reads one scale of BATCH_MATMUL's matrices: ten of [9, 4], a locally connected layer, answer at 0.2 dB
+    with a scale for each of the four columns, and at 29.7 dB with one for all.
     """
     granularity = need("ai_edge_quantizer.qtyping", extra="convert").QuantGranularity
     manager.add_static_config(pattern, _operation().ALL_SUPPORTED, bits, 8)
