@@ -81,6 +81,35 @@ def test_each_row_is_reversed_from_its_own_end():
     same(made, graph, {"x:0": rng.normal(size=(5, 4, 3)).astype(np.float32), "n:0": [0, 1, 3, 5]})
 
 
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_a_batch_norm_in_training_measures_its_input(layout):
+    """As in Keras 2's LayerNormalization; TF.js would take the empty mean and variance. Expected: by NumPy."""
+    rng, epsilon = np.random.default_rng(0), 1e-3
+    image, scale, offset = (rng.normal(size=size).astype(np.float32) for size in ((2, 3, 4, 5), 5, 5))
+    off = image - image.mean((0, 1, 2))
+    expected = off / np.sqrt((off**2).mean((0, 1, 2)) + epsilon) * scale + offset
+    image = image if layout == "NHWC" else image.transpose(0, 3, 1, 2)
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, image.shape, "x")
+        norm = tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=scale,
+            offset=offset,
+            mean=tf.zeros([0]),
+            variance=tf.zeros([0]),
+            epsilon=epsilon,
+            data_format=layout,
+            is_training=True,
+        )
+        tf.identity(norm.y, "y")
+    made = for_tfjs(SimpleNamespace(graph=graph.as_graph_def()))
+    assert "FusedBatchNormV3" not in {node.op for node in made.node}
+    with tf.Graph().as_default() as again, tf.compat.v1.Session(graph=again) as session:
+        tf.import_graph_def(made, name="")
+        answer = session.run("y:0", {"x:0": image})
+    np.testing.assert_allclose(answer if layout == "NHWC" else answer.transpose(0, 2, 3, 1), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(("turned", "ops"), [(True, ["MatMul", "AddV2"]), (False, ["_FusedMatMul"])])
 def test_a_fused_product_of_a_transposed_matrix_is_split_as_tfjs_computes_it_wrong(turned, ops):
     vector = {"value": {"tensor": {"tensorShape": {"dim": [{"size": "3"}]}}}}

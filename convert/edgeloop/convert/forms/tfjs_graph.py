@@ -17,8 +17,10 @@ from edgeloop.convert.forms.node_functions import (
 )
 from edgeloop.convert.forms.node_substitutes import write_rolls, write_substitutes
 from edgeloop.convert.forms.tfjs_nodes import (
+    is_training,
     needs_shapes,
     write_grouped_convolutions,
+    write_norms,
     write_reversed_sequences,
 )
 
@@ -34,14 +36,14 @@ FUSIBLE = frozenset({"Relu", "Relu6", "Prelu", "LeakyRelu", "Sigmoid", "Elu"})  
 
 
 def for_tfjs(frozen: FrozenGraph) -> Any:
-    """The graph with what TF.js computes wrong (OneHot, MatrixBandPart, GatherV2) or lacks (LACKING, Erfc, Bucketize,
-    Roll, groups of a convolution, ReverseSequence) in others.
+    """The graph with what TF.js computes wrong (OneHot, MatrixBandPart, GatherV2, FusedBatchNorm in training) or
+    lacks (LACKING, Erfc, Bucketize, Roll, groups of a convolution, ReverseSequence) in others.
 
     Its WebAssembly kernel of OneHot answers 1.4e-45 for 1, its MatrixBandPart, as in a causal mask, other elements.
     """
     graph = without_erfc(frozen.graph)
     swishes, sized = _hard_swishes(graph), needs_shapes(graph)
-    if not swishes and not sized and not any(node.op in REWRITTEN for node in graph.node):
+    if not swishes and not sized and not any(node.op in REWRITTEN or is_training(node) for node in graph.node):
         return graph
     if graph is frozen.graph:
         graph = type(graph).FromString(graph.SerializeToString())
@@ -52,6 +54,7 @@ def for_tfjs(frozen: FrozenGraph) -> Any:
     for node in [node for node in graph.node if node.name in swishes]:
         write_as(graph, node, _clip, [(node.input[0], node.attr["T"].type)])
     write_substitutes(graph, LACKING)
+    write_norms(graph)
     for write in (write_one_hots, write_bands, write_buckets, write_rolls, write_batched_gathers):
         write(graph)
     return graph

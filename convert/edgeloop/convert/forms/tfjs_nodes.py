@@ -10,6 +10,7 @@ from edgeloop.convert.forms.graph_nodes import data_inputs, tensor_name
 from edgeloop.convert.forms.node_functions import write_as
 
 REVERSED = "ReverseSequence"
+NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 MAKERS = {"Conv2D": (3,), "DepthwiseConv2dNative": (2, 3)}  # axes of the weights whose product is the channels made
 
 KEEPERS = frozenset({  # of the channels of their first input
@@ -55,6 +56,27 @@ def write_reversed_sequences(graph: Any, shapes: Mapping[str, Any]) -> None:
         where = {"time": node.attr["seq_dim"].i, "batch": node.attr["batch_dim"].i}
         if rank:
             write_as(graph, node, partial(_reversed, rank=rank, **where), given)
+
+
+def write_norms(graph: Any) -> None:
+    """FusedBatchNorm in training, as Keras 2's LayerNormalization has it: TF.js takes the mean and variance from its
+    inputs, which are empty, and answers NaN."""
+    for node in [node for node in graph.node if is_training(node)]:
+        kind, axes = node.attr["T"].type, [0, 2, 3] if node.attr["data_format"].s == b"NCHW" else [0, 1, 2]
+        compute = partial(_normalized, axes=axes, epsilon=node.attr["epsilon"].f)
+        write_as(graph, node, compute, [(name, kind) for name in data_inputs(node)[:3]])
+
+
+def is_training(node: Any) -> bool:
+    """A FusedBatchNorm that measures the mean and variance of its input."""
+    return node.op in NORMS and ("is_training" not in node.attr or node.attr["is_training"].b)
+
+
+def _normalized(tf: Any, x: Any, scale: Any, offset: Any, *, axes: list[int], epsilon: float) -> Any:
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    off = x - mean
+    answer = off * tf.math.rsqrt(tf.reduce_mean(off * off, axes, keepdims=True) + epsilon)
+    return answer * tf.reshape(scale, tf.shape(mean)) + tf.reshape(offset, tf.shape(mean))
 
 
 def _weights(nodes: Mapping[str, Any], node: Any) -> list[int]:
