@@ -420,6 +420,7 @@ def test_a_run_goes_back_to_the_round_before_a_device_had_bad_data(tmp_path):
     branch = go_back(out, 2)
     assert branch == out / "branches" / "1" and {name: (branch / name).read_bytes() for name in later} == later
     assert sorted(path.name for path in (out / "rounds").iterdir()) == ["round-1.npz", "round-2.npz"]
+    assert len(read_rounds(out)) == 2
     assert go_back(out, 2) is None  # it is there already
     records = run(PlayedGrid(honest_nodes), out, rounds=4, **yogi)
     assert [record.round for record in records] == [1, 2, 3, 4] and all(not record.refused for record in records)
@@ -432,7 +433,8 @@ def test_a_run_killed_as_it_goes_back_goes_back_again_or_has(tmp_path, monkeypat
 
     nodes = {n: honest(n) for n in (1, 2)}
     run(PlayedGrid(nodes), tmp_path / "whole", rounds=3)
-    for step in range(7):  # two copies of a round and one of rounds.json, the entry, the two files of the round
+    # two files of a round and rounds.json are copied, the entry, rounds.json, the two files go; discard comes first
+    for step in range(8):
         out = tmp_path / str(step)
         shutil.copytree(tmp_path / "whole", out)
         steps = Steps(step)
@@ -443,6 +445,7 @@ def test_a_run_killed_as_it_goes_back_goes_back_again_or_has(tmp_path, monkeypat
             with pytest.raises(KeyboardInterrupt):
                 branch.go_back(out, 2)
         branch.go_back(out, 2)
+        assert len(read_rounds(out)) == 2 and not list(out.glob("*/*-3.npz"))
         kept = read_weights(out / "branches" / "1" / "rounds" / "round-3.npz")
         assert same(kept, weights(tmp_path / "whole", 3)) and len(loop(PlayedGrid(nodes), out).records) == 2
         run(PlayedGrid(nodes), out)

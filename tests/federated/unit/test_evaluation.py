@@ -2,9 +2,10 @@
 
 import re
 
+import numpy as np
 import pytest
 
-from edgeloop.federated.rounds.evaluation import Evaluation
+from edgeloop.federated.rounds.evaluation import Evaluation, recall_by_class
 from edgeloop.runtime.parity.metrics import Scores
 
 
@@ -23,3 +24,10 @@ def test_the_best_round_is_named_and_a_model_that_became_worse(metric, values, b
     found = Evaluation(metric, {number: Scores(**{metric: value}) for number, value in enumerate(values)})
     assert found.best == best
     assert re.match(says, found.told())
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1)])
+def test_each_class_has_the_share_of_its_samples_that_is_recognized(shape):
+    answers = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.3, 0.1], [0.3, 0.7, 0], [0.8, 0.1, 0.1]], "f4")
+    labels = np.array([0, 1, 1, 1, 0]).reshape(shape)
+    assert recall_by_class(answers, labels) == [1.0, pytest.approx(2 / 3), None]  # 2 of 2, 2 of 3, none of class 2

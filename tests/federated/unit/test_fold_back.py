@@ -194,7 +194,7 @@ def run(tmp_path, monkeypatch):
 
     def trained(job, say):
         jobs.append(job)
-        return {"model": "m.keras", "told": ["as it is"]}
+        return {"model": str(job.place / "model.keras"), "told": ["as it is"]}
 
     monkeypatch.setattr(fold_back, "run_training", trained)
     monkeypatch.setattr(fold_back, "release_options", lambda *given: SimpleNamespace(release=given[2]))
@@ -221,7 +221,7 @@ def test_what_passes_is_a_new_version_in_a_registry_that_devices_read(run):
     raw, _ = FolderSource(str(run.out / "releases" / NAME)).index(None)
     assert (index := parse_index(raw)).find().version == 3 and sorted(index.versions) == [2, 3]
     assert read_bundle(run.out / first.release).manifest.version == 2
-    assert list((run.out / "cloud").iterdir()) == []  # the release has it all
+    assert first.model == "cloud/round-1/model.keras" and not (run.out / "cloud" / "round-1" / "bundle").exists()
 
 
 def test_a_blocked_release_is_kept_beside_and_not_offered(run):

@@ -42,6 +42,7 @@ from edgeloop.registry.signatures.sign import sign_bundle
 from edgeloop.registry.versions.version_index import PLAIN
 
 log = logging.getLogger(__name__)
+BUNDLE = "bundle"  # of a round, until it is published
 
 
 class FoldBack:
@@ -129,7 +130,7 @@ class FoldBack:
         job = replace(self._job(), weights=weights.absolute(), place=place.absolute(), teachers=self._teachers(round_))
         made = run_training(job, log.info)
         options = release_options(self.options, self.bundle, self.next_version())
-        converted = convert(made["model"], place / "bundle", options)
+        converted = convert(made["model"], place / BUNDLE, options)
         check_replaces(self.bundle, converted.bundle)
         verdict = verdict_of(converted.bundle, converted.parity)
         measured = replace(
@@ -137,6 +138,7 @@ class FoldBack:
             metric=verdict.metric,
             source=verdict.source,
             variants=dict(verdict.variants),
+            model=str(Path(made["model"]).relative_to(self.out.absolute())),
             told=tuple(made["told"]),
         )
         try:
@@ -149,7 +151,7 @@ class FoldBack:
         if self.options.sign is not None:
             sign_bundle(bundle, self.options.sign)
         found = publish(bundle.path, self.out / RELEASES)
-        discard(place)  # the release has it all
+        discard(place / BUNDLE)  # the release has it; the Keras model stays
         return replace(
             measured,
             outcome=Outcome.RELEASED,

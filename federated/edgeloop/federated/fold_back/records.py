@@ -18,7 +18,7 @@ from edgeloop.errors import DataError
 
 FORMAT = "edgeloop-cloud/1"
 FILE = "cloud.json"
-WORK = "cloud"  # round-N/: what is made of a round; beside cloud.json
+WORK = "cloud"  # round-N/: the Keras model, its training, and a bundle that is not published
 RELEASES = "releases"  # a registry, as `edgeloop publish` writes it
 
 
@@ -40,6 +40,7 @@ class FoldBackRecord:
         signed: Whether enrolled devices take it.
         metric: `accuracy`, `auc` or `rmse`; empty where nothing was measured.
         source: What the Keras model came to.
+        model: The Keras model that was converted, below the folder of the run.
         variants: What each variant came to, on the worst of its runtimes.
         told: What was done, a sentence each.
     """
@@ -50,6 +51,7 @@ class FoldBackRecord:
     version: int = 0
     release: str = ""
     signed: bool = False
+    model: str = ""
     metric: str = ""
     source: float | None = None
     variants: Mapping[str, float] = field(default_factory=dict)

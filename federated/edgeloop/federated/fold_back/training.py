@@ -101,5 +101,6 @@ def _told(result: RunResult) -> str:
 
 
 if __name__ == "__main__":
+    os.environ.pop("TF_CONFIG", None)  # this process is no task of a cluster, whatever its parent is
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     serve(work)

@@ -1,7 +1,8 @@
 """How good each round's weights are, on data of the server: answers of the trainable variant in a runtime of its own.
 
 `evaluation.json` is {"format": "edgeloop-evaluation/1", "metric", "data", "rounds": [{round, accuracy, ...}], "best"};
-round 0 is the weights before the first round. No TensorFlow is loaded.
+round 0 is the weights before the first round. A classifier's rows also have `recall`, by class: the share of its samples
+that is recognized, null where there is none. No TensorFlow is loaded.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from edgeloop.federated.rounds.watch import OnRound
 from edgeloop.runtime.client import RuntimeClient
 from edgeloop.runtime.device import Device
 from edgeloop.runtime.initial_weights import trainer_of
-from edgeloop.runtime.parity.metrics import Scores, scores, task_of
+from edgeloop.runtime.parity.metrics import Scores, class_numbers, scores, task_of
 
 FORMAT = "edgeloop-evaluation/1"
-EVALUATION, BEST = "evaluation.json", "best.npz"
+EVALUATION, BEST, RECALL = "evaluation.json", "best.npz", "recall"
 RISES = {"accuracy": True, "auc": True, "rmse": False}
 
 
@@ -64,7 +65,7 @@ class Evaluation:
 def read_evaluation(out: Path) -> Evaluation:
     """What evaluation.json in a run's folder says."""
     document = json.loads((out / EVALUATION).read_bytes())
-    rows = [dict(row) for row in document["rounds"]]
+    rows = [{key: value for key, value in row.items() if key != RECALL} for row in document["rounds"]]
     return Evaluation(document["metric"], {row.pop("round"): Scores(**row) for row in rows})
 
 
@@ -79,6 +80,7 @@ class Evaluator:
     labels: np.ndarray
     data: CheckedShard
     found: dict[int, Scores] = field(default_factory=dict)
+    recalls: dict[int, list[float | None]] = field(default_factory=dict)
 
     def measure(self, number: int, weights: Mapping[str, np.ndarray]) -> Evaluation:
         """Write and return what round `number` and those before it are worth.
@@ -98,6 +100,8 @@ class Evaluator:
                 advice="Give one label for each sample, of the kind that the model was trained with.",
             )
         self.found[number] = score
+        if task is not None and task.classifies:
+            self.recalls[number] = recall_by_class(answers, self.labels)
         evaluation = Evaluation(self.found[0].metric or score.metric, dict(self.found))
         if evaluation.best == number:
             write_file(self.out / BEST, weights_bytes(weights))
@@ -125,7 +129,11 @@ class Evaluator:
 
     def _document(self, evaluation: Evaluation) -> bytes:
         rows = [
-            {"round": number, **{k: v for k, v in asdict(score).items() if v is not None}}
+            {
+                "round": number,
+                **{k: v for k, v in asdict(score).items() if v is not None},
+                **({RECALL: self.recalls[number]} if number in self.recalls else {}),
+            }
             for number, score in sorted(evaluation.scores.items())
         ]
         document = {
@@ -136,6 +144,14 @@ class Evaluator:
             "best": evaluation.best,
         }
         return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def recall_by_class(answers: np.ndarray, labels: np.ndarray) -> list[float | None]:
+    """Of each class the share of its samples whose largest answer [..., classes] is its own; None: it has no sample."""
+    classes = answers.shape[-1]
+    y = class_numbers(answers, labels).reshape(-1)
+    right = answers.reshape(-1, classes).argmax(-1) == y
+    return [float(right[y == k].mean()) if (y == k).any() else None for k in range(classes)]
 
 
 @contextlib.contextmanager

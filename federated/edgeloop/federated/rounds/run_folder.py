@@ -8,7 +8,7 @@ journal/          every update that was accepted; what --resume continues
 evaluation.json   with --eval: how good each round is; best.npz: the weights of the best one
 progress.html     the rounds for a browser, which loads them again by itself; tensorboard/ for TensorBoard
 model.keras       with --keras: the Keras model with the same weights as bundle/
-cloud.json        with [cloud]: which rounds became releases; cloud/: what those left that did not
+cloud.json        with [cloud]: which rounds became releases; cloud/: their Keras models and trainings
 releases/         with [cloud]: the releases, as a registry that devices follow
 devices/          what the devices keep between rounds, with scaffold or top-k
 bundle/           the trainable variant with the weights of the best or the last round

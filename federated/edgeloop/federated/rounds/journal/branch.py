@@ -13,10 +13,11 @@ from pathlib import Path
 from edgeloop.atomic import discard, write_file
 from edgeloop.errors import OptionsError
 from edgeloop.federated.rounds.journal.journal import Journal
-from edgeloop.federated.rounds.run_folder import JOURNAL, server_lock
+from edgeloop.federated.rounds.records import ROUNDS, rounds_bytes
+from edgeloop.federated.rounds.run_folder import JOURNAL, WEIGHTS, server_lock
 
 BRANCHES = "branches"  # N/: what lay in the folder of the run before it went back for the N-th time
-SUMMARIES = ("run.json", "rounds.json", "evaluation.json", "best.npz", "cloud.json")
+SUMMARIES = ("run.json", ROUNDS, "evaluation.json", "best.npz", "cloud.json")
 
 
 def go_back(out: Path, number: int) -> Path | None:
@@ -44,17 +45,27 @@ def _go_back(out: Path, number: int) -> Path | None:
             advice="Name one of them, or begin a new run in another folder.",
         )
     journal.check_round(number)
-    if number == last:
-        return None
-    branch = out / BRANCHES / str(journal.branches + 1)
-    discard(branch)  # of a run that was killed as it went back
-    later = [file for n in range(number + 1, last + 1) for file in journal.files(n)]
-    for file in (*later, *_summaries(out)):
-        write_file(branch / file.relative_to(out), file.read_bytes())
-    journal.go_back(number)
-    for file in later:
+    branch = _kept(out, journal, number) if number < last else None
+    write_file(out / ROUNDS, rounds_bytes(journal.records[:number]))  # the server starts later, and others read it
+    for file in _later(out, journal, number):
         discard(file)
     return branch
+
+
+def _kept(out: Path, journal: Journal, number: int) -> Path:
+    """Copy what is after that round, and make it void."""
+    branch = out / BRANCHES / str(journal.branches + 1)
+    discard(branch)  # of a run that was killed as it went back
+    for file in (*_later(out, journal, number), *_summaries(out)):
+        write_file(branch / file.relative_to(out), file.read_bytes())
+    journal.go_back(number)
+    return branch
+
+
+def _later(out: Path, journal: Journal, number: int) -> list[Path]:
+    """The files of all rounds after that one, committed or not."""
+    found = [*(out / WEIGHTS).glob("round-*.npz"), *journal.folder.glob("moments-*.npz")]
+    return [file for file in found if int(file.stem.rpartition("-")[2]) > number]
 
 
 def _summaries(out: Path) -> Iterator[Path]:
