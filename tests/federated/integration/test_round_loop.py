@@ -406,6 +406,7 @@ def test_fed_adam_is_flowers_own_on_the_exact_mean(tmp_path):
 def test_a_run_goes_back_to_the_round_before_a_device_had_bad_data(tmp_path):
     """What follows is bit for bit a run without that data, and what was is kept."""
     from edgeloop.federated.rounds.journal.branch import go_back
+    from edgeloop.federated.rounds.journal.journal import Journal
 
     honest_nodes = {n: honest(n) for n in (1, 2, 3)}
     spoiled = {**honest_nodes, 3: lambda m: honest(3, step=0.1 if m.content["config"]["server-round"] < 3 else 2.0)(m)}
@@ -417,7 +418,9 @@ def test_a_run_goes_back_to_the_round_before_a_device_had_bad_data(tmp_path):
     assert not same(weights(out, 4), weights(tmp_path / "sound", 4))
     with pytest.raises(OptionsError, match=r"--from-round is 5, and .* has the rounds 1 to 4"):
         go_back(out, 5)
+    name = Journal(out / "journal").run_id()
     branch = go_back(out, 2)
+    assert Journal(out / "journal").run_id() != name  # what devices left out of their updates was of later rounds
     assert branch == out / "branches" / "1" and {name: (branch / name).read_bytes() for name in later} == later
     assert sorted(path.name for path in (out / "rounds").iterdir()) == ["round-1.npz", "round-2.npz"]
     assert len(read_rounds(out)) == 2
@@ -433,8 +436,8 @@ def test_a_run_killed_as_it_goes_back_goes_back_again_or_has(tmp_path, monkeypat
 
     nodes = {n: honest(n) for n in (1, 2)}
     run(PlayedGrid(nodes), tmp_path / "whole", rounds=3)
-    # two files of a round and rounds.json are copied, the entry, rounds.json, the two files go; discard comes first
-    for step in range(8):
+    # a discard, copies of a round's two files and rounds.json, the entry, rounds.json, discards of the files and the id
+    for step in range(9):
         out = tmp_path / str(step)
         shutil.copytree(tmp_path / "whole", out)
         steps = Steps(step)

@@ -1,8 +1,8 @@
 """How good each round's weights are, on data of the server: answers of the trainable variant in a runtime of its own.
 
 `evaluation.json` is {"format": "edgeloop-evaluation/1", "metric", "data", "rounds": [{round, accuracy, ...}], "best"};
-round 0 is the weights before the first round. A classifier's rows also have `recall`, by class: the share of its samples
-that is recognized, null where there is none. No TensorFlow is loaded.
+round 0 is the weights before the first round. A classifier's rows also have `recall`, by class: the share of its
+samples that is recognized, null where there is none. No TensorFlow is loaded.
 """
 
 from __future__ import annotations

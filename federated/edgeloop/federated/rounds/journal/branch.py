@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgeloop.atomic import discard, write_file
 from edgeloop.errors import OptionsError
-from edgeloop.federated.rounds.journal.journal import Journal
+from edgeloop.federated.rounds.journal.journal import RUN_ID, Journal
 from edgeloop.federated.rounds.records import ROUNDS, rounds_bytes
 from edgeloop.federated.rounds.run_folder import JOURNAL, WEIGHTS, server_lock
 
@@ -47,7 +47,7 @@ def _go_back(out: Path, number: int) -> Path | None:
     journal.check_round(number)
     branch = _kept(out, journal, number) if number < last else None
     write_file(out / ROUNDS, rounds_bytes(journal.records[:number]))  # the server starts later, and others read it
-    for file in _later(out, journal, number):
+    for file in (*_later(out, journal, number), journal.folder / RUN_ID):  # to devices it is another run from here on
         discard(file)
     return branch
 
