@@ -162,6 +162,19 @@ def test_int8_asks_for_real_inputs_before_the_first_round():
 
 
 @pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"schemes": ["float32"]}, "schemes leaves out int8, which devices of this bundle may run. Add int8"),
+        ({"to": ["onnx"]}, "to leaves out tflite"),
+    ],
+)
+def test_a_release_keeps_the_formats_and_schemes_of_the_bundle(table, said):
+    given = {"eval": "e.npz", "convert": {"calibration": "c.npz", **table}}
+    with pytest.raises(OptionsError, match=said):
+        release_options(settings.build(CloudOptions, given), holding(manifest(Scheme.FLOAT32, Scheme.INT8)), 2)
+
+
+@pytest.mark.parametrize(
     ("new", "said"),
     [
         (manifest(Scheme.FLOAT32, trainable=0), "would lack the variant int8"),

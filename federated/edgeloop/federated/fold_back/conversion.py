@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from enum import Enum
 
 from edgeloop.bundle import REFERENCE, TRAINABLE, Bundle, Format, Scheme, Variant
 from edgeloop.convert.form import form_of
@@ -18,13 +20,17 @@ def release_options(cloud: CloudOptions, bundle: Bundle, version: int) -> Conver
     """How to convert a release: as `[cloud.convert]` says, and in all that it does not say as the bundle was.
 
     Raises:
-        OptionsError: The bundle has a variant whose ranges are measured on real inputs, and none are named.
+        OptionsError: A format or scheme of the bundle is left out; or it has a variant whose ranges are measured on
+            real inputs, and none are named.
     """
     own, manifest = cloud.convert, bundle.manifest
     files = [v for v in manifest.variants if v.format is Format.TFLITE and v.id != TRAINABLE]
     schemes = own.schemes or tuple(dict.fromkeys(v.scheme for v in files))
     if own.search is not None:
         schemes = tuple(scheme for scheme in schemes if scheme is not Scheme.MIXED)  # the search finds one itself
+    _check_kept("schemes", schemes, [v.scheme for v in files if own.search is None])
+    formats = own.to or tuple(f for f in dict.fromkeys(v.format for v in manifest.variants) if f in WRITABLE)
+    _check_kept("to", formats, [v.format for v in manifest.variants])
     measured = [scheme.value for scheme in schemes if scheme in MEASURED]
     if measured and own.calibration is None:
         raise OptionsError(
@@ -33,7 +39,7 @@ def release_options(cloud: CloudOptions, bundle: Bundle, version: int) -> Conver
         )
     return replace(
         own,
-        to=own.to or tuple(f for f in dict.fromkeys(v.format for v in manifest.variants) if f in WRITABLE),
+        to=formats,
         schemes=schemes or None,
         io=own.io if own.io != (Io.FLOAT32,) else _io(files),
         trainable=own.trainable or _trainable(bundle),
@@ -43,6 +49,15 @@ def release_options(cloud: CloudOptions, bundle: Bundle, version: int) -> Conver
         name=manifest.name,
         release=version,
     )
+
+
+def _check_kept(key: str, chosen: Collection[Enum], of_bundle: Iterable[Enum]) -> None:
+    lost = [one.value for one in of_bundle if one not in chosen]
+    if lost:
+        raise OptionsError(
+            f"[cloud.convert] {key} leaves out {lost[0]}, which devices of this bundle may run",
+            advice=f"Add {lost[0]}, or leave {key} out.",
+        )
 
 
 def _io(files: list[Variant]) -> tuple[Io, ...]:

@@ -74,6 +74,7 @@ class FoldBack:
 
         Raises:
             OptionsError, DataError, MissingExtra: What the training or the conversion would refuse.
+            DataError: cloud.json is damaged.
         """
         if not PLAIN.fullmatch(self.name):
             raise OptionsError(
@@ -91,6 +92,7 @@ class FoldBack:
             if path is not None and not path.exists():
                 raise OptionsError(f"[cloud] {what} {path} does not exist", advice="Pass the path of a file.")
         check_shards([self.options.eval], self.bundle, "[cloud] eval")
+        read_records(self.out)  # a damaged cloud.json of a run that is resumed
         run_training(self._job(), log.info)
 
     def after(self, listener: OnRound) -> OnRound:

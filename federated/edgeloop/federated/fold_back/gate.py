@@ -49,7 +49,7 @@ class Verdict:
             raise BudgetError(
                 f"{worst} has {metric.value} {metric.text(self.variants[worst])}, "
                 f"{metric.drop_text(drop, self.source)}, and {metric.limit(max_drop)} may be lost",
-                advice="Train for more rounds, quantize fewer layers ([cloud.convert] schemes), or raise max-drop.",
+                advice="Train for more rounds, give more calibration samples, or raise [cloud] max-drop.",
             )
 
 

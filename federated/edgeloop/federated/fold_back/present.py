@@ -32,7 +32,10 @@ class FoldBackTold:
     def error(self) -> EdgeloopError | None:
         """What kept the newest round from its release. The rounds are whole all the same."""
         last = self.records[-1].error if self.records else None
-        return error_from_json(last, where=f"round {self.records[-1].round} is not released") if last else None
+        if not last:
+            return None
+        where = f"round {self.records[-1].round} is not released"
+        return error_from_json(last, EdgeloopError, where, "its conversion or training")
 
 
 def _row(record: FoldBackRecord) -> tuple[str, ...]:
