@@ -1,11 +1,16 @@
 """Rounds over a played network: who is counted, what is refused, when a run ends, and what a resumed one computes."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from played_grid import PlayedGrid, honest, reply_of, zeros
+from sweeps import swept
 
 from edgeloop.errors import DataError, DeviceError, IntegrityError, OptionsError
 from edgeloop.federated.rounds.guard.options import GuardOptions
@@ -347,6 +352,110 @@ def test_a_run_killed_at_any_write_goes_on_to_the_same_weights(tmp_path, monkeyp
         records = run(PlayedGrid(nodes), out, strategy=strategy)
         assert [[c.node for c in r.clients] for r in records] == [["1", "2", "3"]] * 3
         assert same(weights(out, 3), weights(tmp_path / "unbroken", 3))
+
+
+class DyingGrid(PlayedGrid):
+    """The server dies at call number `dies`, before or after what the call does; messages on their way are lost."""
+
+    def __init__(self, nodes, seed, dies=-1, after=False):
+        super().__init__(nodes, seed)
+        self.dies, self.after, self.calls = dies, after, 0
+
+    def _call(self, real, *arguments):
+        self.calls += 1
+        if self.calls == self.dies and not self.after:
+            raise KeyboardInterrupt
+        found = real(*arguments)
+        if self.calls == self.dies:
+            raise KeyboardInterrupt
+        return found
+
+    def get_node_ids(self):
+        return self._call(super().get_node_ids)
+
+    def push_messages(self, messages):
+        return self._call(super().push_messages, messages)
+
+    def pull_messages(self, message_ids):
+        return self._call(super().pull_messages, message_ids)
+
+
+@swept("seeds", range(1), range(5))
+@pytest.mark.parametrize("name", ["fed-avg", "scaffold"])
+def test_a_server_killed_at_any_call_of_the_network_counts_nobody_twice(tmp_path, name, seeds):
+    strategy, nodes = StrategyOptions(name=StrategyName(name)), {n: honest(n) for n in (1, 2, 3)}
+    unbroken = DyingGrid(nodes, 0)
+    run(unbroken, tmp_path / "unbroken", strategy=strategy)
+    for seed in seeds:
+        for dies in range(1, unbroken.calls + 1):
+            out = tmp_path / f"{seed}-{dies}"
+            with pytest.raises(KeyboardInterrupt):
+                run(DyingGrid(nodes, seed, dies, after=bool((dies + seed) % 2)), out, strategy=strategy)
+            records = run(DyingGrid(nodes, seed), out, strategy=strategy)
+            assert [[c.node for c in record.clients] for record in records] == [["1", "2", "3"]] * 3
+            assert same(weights(out, 3), weights(tmp_path / "unbroken", 3))
+    assert unbroken.calls >= 9
+
+
+def test_a_full_disk_at_the_journal_ends_the_run_and_loses_no_round(tmp_path, root):
+    """A file system of one megabyte, filled after round 1 and freed again, in a user namespace."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, timeout=60).returncode:
+        pytest.skip("no user namespaces: a test cannot have a file system of its own")
+    (tmp_path / "disk").mkdir()
+    command = ["unshare", "-rm", sys.executable, "-c", FULL, str(tmp_path / "disk")]
+    paths = f"{root / 'tests'}:{Path(__file__).parent}"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": paths})
+    assert done.returncode == 0, done.stderr[-2000:]
+    code, found, advice, kept, rounds, equal = json.loads(done.stdout.splitlines()[-1])
+    assert code == 11 and "No space left on device" in found and "Free some space" in advice
+    assert (kept, rounds, equal) == (1, 3, True)
+
+
+FULL = """
+import contextlib, json, subprocess, sys
+from pathlib import Path
+from flwr.supercore.task_identity import TaskIdentity
+from played_grid import PlayedGrid, honest
+from edgeloop.errors import EdgeloopError
+from edgeloop.federated.rounds.records import read_rounds
+from test_round_loop import run, same, weights
+for name in ("_task_id", "_run_id", "_node_id"):
+    setattr(TaskIdentity, name, 1)
+disk = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=True)
+filler = disk / "filler"
+
+def filling(message):
+    if message.content["config"]["server-round"] == 2:
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(1 << 12)):
+                pass
+    return honest(1)(message)
+
+try:
+    run(PlayedGrid({1: filling, 2: honest(2)}), disk / "out")
+    raise SystemExit("it did not end")
+except EdgeloopError as e:
+    told = [e.exit_code, e.found, e.advice]
+kept = len(read_rounds(disk / "out"))
+filler.unlink()
+nodes = {1: honest(1), 2: honest(2)}
+rounds = len(run(PlayedGrid(nodes), disk / "out"))
+run(PlayedGrid(nodes), disk / "unbroken")
+print(json.dumps([*told, kept, rounds, same(weights(disk / "out", 3), weights(disk / "unbroken", 3))]))
+"""
+
+
+def test_two_servers_do_not_write_to_one_folder(tmp_path, monkeypatch):
+    """One that lost sight of its parent may still live while the next one starts."""
+    from edgeloop.federated.rounds import run_folder
+
+    monkeypatch.setattr(run_folder, "SERVER_WAIT_S", 0.0)
+    says = pytest.raises(DeviceError, match="another server still writes to")
+    with run_folder.server_lock(tmp_path), says, run_folder.server_lock(tmp_path):
+        raise AssertionError
+    with run_folder.server_lock(tmp_path):
+        run(PlayedGrid({1: honest(1)}), tmp_path, rounds=1)
 
 
 def test_a_journal_cut_at_any_byte_is_a_whole_prefix(tmp_path):
