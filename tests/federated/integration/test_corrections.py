@@ -21,6 +21,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from edgeloop.federated.device.options import DeviceOptions
 from edgeloop.federated.device.participant import Participant
+from edgeloop.federated.rounds.scaffold import StepCount
 
 LR, EPOCHS, BATCH = 0.1, 2, 2
 # (x, y) of each device; the loss of a batch is the mean of (w x - y)^2
@@ -211,6 +212,8 @@ def test_a_file_says_its_batch_and_whether_its_steps_are_plain(model):
 
 
 def test_options_that_make_no_sense_are_refused():
+    with pytest.raises(OptionsError, match="the number of samples of a step is 0"):
+        StepCount(epochs=1, batch=0)
     with pytest.raises(OptionsError, match="fed-prox lacks proximal-mu"):
         StrategyOptions(name=StrategyName.FED_PROX)
     with pytest.raises(OptionsError, match="proximal-mu is not a key of scaffold"):

@@ -1,12 +1,19 @@
 """What a device answers, computed by hand beside it: personal layers, evaluation, and a model that is sent once."""
 
 import json
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgeloop.bundle import MANIFEST, Format, Manifest, Scheme, Signature, Variant, file_entries, read_bundle
+from edgeloop.federated.network.model_record import model_record
+from edgeloop.federated.rounds.trained_bundle import with_weights
 from edgeloop.hashes import digest_of
-from edgeloop.runtime.agent.trainer import Trainer
+from edgeloop.registry.signatures.sign import sign_bundle
+from edgeloop.runtime.agent.trainer import SIGNATURES, Trainer
 
 pytest.importorskip("flwr")
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -151,3 +158,49 @@ def test_data_that_do_not_fit_the_model_are_named_to_the_owner_alone(ask, model,
     assert len(heard) == 1 and heard[0].startswith(f"train failed: {detail}")
     told = json.loads(dict(ask("train", weights, tell_details=True, **how)["error"])["error"])
     assert detail in told["found"], "a server on the same machine hears it"
+
+
+@pytest.fixture
+def signed(model, tmp_path):
+    """`signed(name)`: a bundle that the key of that name signed; `tmp_path`/signers lists `owner` alone."""
+
+    def made(name: str) -> Path:
+        folder, key = tmp_path / f"bundle-{name}", tmp_path / name
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=60)
+        folder.mkdir()
+        (folder / "trainable.tflite").write_bytes(model)
+        names = {name: Signature((), ()) for name in SIGNATURES}
+        entry = "trainable.tflite"
+        variant = Variant("trainable", entry, (entry,), Format.TFLITE, Scheme.FLOAT32, SIGNATURES)
+        manifest = Manifest("tiny", 1, {}, file_entries(folder), names, (variant,))
+        (folder / MANIFEST).write_bytes(manifest.to_bytes())
+        sign_bundle(read_bundle(folder), key)
+        return folder
+
+    owner = made("owner")
+    (tmp_path / "signers").write_text(f'owner namespaces="edgeloop-bundle" {(tmp_path / "owner.pub").read_text()}')
+    return lambda name: owner if name == "owner" else made(name)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen: install openssh-client")
+def test_a_device_with_signers_trains_what_one_of_them_signed_and_nothing_else(ask, model, signed, tmp_path):
+    """From the bundle as its owner signed it, by the message of a server, to OpenSSH on the device."""
+    weights, heard = Trainer(model).get_weights(), []
+    options = DeviceOptions(str(tmp_path / "d.npz"), str(tmp_path / "state"), signers=str(tmp_path / "signers"))
+    device = Participant(options, heard.append)
+    sent = model_record(signed("owner") / "trainable.tflite")
+    other = bytes(with_weights(model, {name: array + 1 for name, array in weights.items()}))
+    strange = model_record(signed("stranger") / "trainable.tflite")
+    refused = {
+        "does not list the model": {"model": other, "sha256": digest_of(other)},
+        "is not a valid signature": {"manifest": sent["manifest"].replace(b'"version":1', b'"version":2')},
+        "not by a known signer": strange,
+        "it is not signed": {"signature": None},
+        "without a signed manifest": {"manifest": None, "signature": None},
+    }
+    for says, changed in refused.items():
+        kept = {**sent, **changed}
+        reply = ask("train", weights, participant=device, **{k: v for k, v in kept.items() if v is not None})
+        assert json.loads(dict(reply["error"])["error"])["exit_code"] == 9, says
+        assert says in heard[-1]
+    assert set(ask("train", weights, participant=device, **sent)) == {"arrays", "metrics"}

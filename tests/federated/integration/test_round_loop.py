@@ -79,7 +79,7 @@ def test_the_order_of_arrival_changes_no_bit(tmp_path, name):
     found = []
     for seed in range(3):
         grid = PlayedGrid(nine(), seed)
-        run(grid, tmp_path / str(seed), rounds=2, strategy=StrategyOptions(name=name, **own))
+        run(grid, tmp_path / str(seed), rounds=2, strategy=StrategyOptions(name=name, **own), batch=5)
         found.append(weights(tmp_path / str(seed), 2))
     assert same(found[0], found[1]) and same(found[0], found[2])
     assert all(array.dtype == np.float32 for array in found[0].values())
@@ -384,14 +384,14 @@ class DyingGrid(PlayedGrid):
 @pytest.mark.parametrize("name", ["fed-avg", "scaffold"])
 def test_a_server_killed_at_any_call_of_the_network_counts_nobody_twice(tmp_path, name, seeds):
     strategy, nodes = StrategyOptions(name=StrategyName(name)), {n: honest(n) for n in (1, 2, 3)}
-    unbroken = DyingGrid(nodes, 0)
-    run(unbroken, tmp_path / "unbroken", strategy=strategy)
+    unbroken, how = DyingGrid(nodes, 0), {"strategy": strategy, "batch": 5}
+    run(unbroken, tmp_path / "unbroken", **how)
     for seed in seeds:
         for dies in range(1, unbroken.calls + 1):
             out = tmp_path / f"{seed}-{dies}"
             with pytest.raises(KeyboardInterrupt):
-                run(DyingGrid(nodes, seed, dies, after=bool((dies + seed) % 2)), out, strategy=strategy)
-            records = run(DyingGrid(nodes, seed), out, strategy=strategy)
+                run(DyingGrid(nodes, seed, dies, after=bool((dies + seed) % 2)), out, **how)
+            records = run(DyingGrid(nodes, seed), out, **how)
             assert [[c.node for c in record.clients] for record in records] == [["1", "2", "3"]] * 3
             assert same(weights(out, 3), weights(tmp_path / "unbroken", 3))
     assert unbroken.calls >= 9

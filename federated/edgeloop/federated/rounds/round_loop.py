@@ -65,7 +65,7 @@ class LoopOptions:
         max_memory_bytes: For strategies that need all replies of a round at once.
         kept_updates, kept_every: So many device models stay as files, of every so many rounds and of the last one.
         trained: Names of the weights that steps move; empty: all.
-        batch: Samples of a step of a device.
+        batch: Samples of a step of a device, which scaffold has to know.
     """
 
     rounds: int
@@ -82,7 +82,7 @@ class LoopOptions:
     kept_updates: int = 0
     kept_every: int = 1
     trained: tuple[str, ...] = ()
-    batch: int = 1
+    batch: int = 0
 
 
 class RoundLoop:

@@ -137,7 +137,7 @@ def _check_fits(options: RoundsOptions, bundle: Bundle, model: Path) -> dict[str
         limit = byte_count(options.max_memory_mb, "max-memory-mb")
         check_memory([weight.shape for weight in bundle.manifest.weights], target, limit, name.value)
     if not options.strategy.corrects_steps:
-        return {"trained": [], "batch": 1}
+        return {"trained": [], "batch": 0}
     file = read_trainable(model.read_bytes())
     if not file.plain:
         raise OptionsError(

@@ -23,6 +23,7 @@ from edgeloop.federated.rounds.aggregation.collect import Collector
 from edgeloop.federated.rounds.aggregation.exact_sum import ExactSum
 from edgeloop.federated.rounds.guard.update import Update
 from edgeloop.federated.rounds.records import RoundRecord
+from edgeloop.quantities import at_least
 
 PREFIX = f"{CONTROL}/"  # of its names among the moments of a round
 
@@ -33,6 +34,10 @@ class StepCount:
 
     epochs: int
     batch: int
+
+    def __post_init__(self) -> None:
+        at_least(self.epochs, 1, "the number of epochs")
+        at_least(self.batch, 1, "the number of samples of a step")
 
     def of(self, examples: int) -> int:
         return self.epochs * math.ceil(examples / self.batch)
