@@ -292,8 +292,3 @@ def test_a_device_that_says_it_lacks_what_it_was_sent_has_failed(tmp_path):
 def test_a_share_out_of_range_is_refused(share):
     with pytest.raises(OptionsError, match="share is"):
         CompressionOptions(upload=Codec.TOP_K, share=share)
-
-
-def test_a_share_of_a_codec_that_sends_all_is_refused():
-    with pytest.raises(OptionsError, match="share is not a key of upload = 'int8'"):
-        CompressionOptions(upload=Codec.INT8, share=0.1)

@@ -10,6 +10,7 @@ import pytest
 
 from edgeloop.bundle import Bundle, Manifest, Signature, TensorSpec
 from edgeloop.errors import DataError, OptionsError, WriteError
+from edgeloop.federated.device.compression.codec import Codec
 from edgeloop.federated.rounds.federation import read_federation
 from edgeloop.federated.rounds.run_folder import open_run
 from edgeloop.federated.rounds.shards import check_shards
@@ -187,6 +188,9 @@ def test_a_federation_is_read_relative_to_its_file(tmp_path):
         ("[guard]\nmax-norm = 0", OptionsError, "max-norm is 0"),
         ("[guard]\nmax-examples = 1000000000", OptionsError, "max-examples is 1000000000"),
         ("[rounds]\ncount = 0", OptionsError, "count is 0"),
+        ('[compression]\nupload = "int4"', OptionsError, r"upload 'int4' is not known. Did you mean int8\?"),
+        ('[compression]\nupload = "int8"\nshare = 0.1', OptionsError, "share is not a key of upload = 'int8'"),
+        ('[compression]\nupload = "top-k"\nshare = 0', OptionsError, "share is 0"),
         ("[rounds", DataError, "is not valid TOML"),
         ("[cloud]\nevery = 2", OptionsError, "cloud: eval is missing"),
     ],
@@ -213,6 +217,17 @@ def test_releases_are_of_the_keras_model_and_their_options_are_those_of_the_whol
     convert = {"schemes": ["int8"], "calibration": digest["c.npz"]}
     expected = {"every": 2, "distill": 0, "max-drop": 1.0, "eval": digest["e.npz"], "convert": convert}
     assert json.loads(json.dumps(found.resolved())) == expected
+
+
+def test_compression_is_read_and_goes_with_no_scaffold(tmp_path):
+    path = tmp_path / "federation.toml"
+    path.write_text(TOML + '[compression]\nupload = "top-k-int8"\n')
+    found = read_federation(path).rounds_options(tmp_path / "out").compression
+    assert (found.upload, found.share) == (Codec.TOP_K_INT8, 0.01)
+    scaffold = TOML.replace('"multi-krum"\nmalicious = 1', '"scaffold"')
+    path.write_text(scaffold + '[compression]\nupload = "int8"\n')
+    with pytest.raises(OptionsError, match=r"scaffold goes with no \[compression\], and upload is 'int8'"):
+        read_federation(path).rounds_options(tmp_path / "out")
 
 
 def test_a_federation_needs_devices(tmp_path):

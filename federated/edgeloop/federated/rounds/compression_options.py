@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgeloop.errors import OptionsError
 from edgeloop.federated.device.compression.codec import Codec
 
-SHARE = 0.01
+DEFAULT_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +16,7 @@ class CompressionOptions:
 
     Attributes:
         upload: What devices are asked to send. One that cannot sends its weights as they are.
-        share: Of top-k and top-k-int8: share of the values that an update holds. None: 0.01.
+        share: Of top-k and top-k-int8: share of the values that an update holds. None: 0.01 of these two.
     """
 
     upload: Codec = Codec.NONE
@@ -24,6 +24,8 @@ class CompressionOptions:
 
     def __post_init__(self) -> None:
         if self.share is None:
+            if self.upload.sparse:
+                object.__setattr__(self, "share", DEFAULT_SHARE)
             return
         if not self.upload.sparse:
             raise OptionsError(
@@ -36,4 +38,4 @@ class CompressionOptions:
     @property
     def sent_share(self) -> float:
         """Share of the values of an update that travels."""
-        return (SHARE if self.share is None else self.share) if self.upload.sparse else 1.0
+        return 1.0 if self.share is None else self.share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -188,7 +189,8 @@ def _document(
 
 def _toml_names(options: Any) -> dict[str, Any]:
     """Fields of a dataclass as a TOML table has them; what is not set is left out."""
-    return {name.replace("_", "-"): value for name, value in asdict(options).items() if value is not None}
+    given = {name.replace("_", "-"): value for name, value in asdict(options).items() if value is not None}
+    return {name: value.value if isinstance(value, enum.Enum) else value for name, value in given.items()}
 
 
 def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard], facts: Mapping[str, Any]) -> bytes:
