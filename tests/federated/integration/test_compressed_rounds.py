@@ -122,10 +122,20 @@ def run_id(folder):
 
 
 def test_a_device_that_lacks_the_codec_sends_its_weights(tmp_path):
-    nodes = {**devices(tmp_path), 2: Device(tmp_path, 2, codecs=["int8", "zip"]), 3: Device(tmp_path, 3, None)}
+    silent = Device(tmp_path, 3, codecs=None)  # its answer to the query does not come in time
+    nodes = {1: Device(tmp_path, 1), 2: Device(tmp_path, 2, codecs=["int8", "zip"]), 3: silent, 4: of_old}
     records = run(nodes, tmp_path, rounds=2)
-    assert [[c.codec for c in r.clients] for r in records] == [["top-k", "none", "none"]] * 2
+    assert [[c.codec for c in r.clients] for r in records] == [["top-k", "none", "top-k", "none"]] * 2
     assert "compression" in nodes[1].asked[0] and "compression" not in nodes[2].asked[0]
+
+
+def of_old(message):
+    """A device that knows neither queries nor codecs."""
+    from flwr.app import Error
+
+    if message.metadata.message_type == "query":
+        return Error(code=0, reason="no query function")
+    return honest(4)(message)
 
 
 @pytest.mark.parametrize("name", [StrategyName.FED_ADAM, StrategyName.MEDIAN, StrategyName.MULTI_KRUM])

@@ -2,7 +2,8 @@
 
 A strategy sends the same message to every node. Here it becomes one for each node: `compression` is left out for a node
 whose answer to `query` does not name the codec, and `model` for a node that holds it, by that answer or because it has
-trained it. A node that has lost the model says so (`lacks`), and is sent the same message again with it, once.
+trained it. A node that has not answered yet is asked for the codec: it answers with its weights where it does not know
+it. A node that has lost the model says so (`lacks`), and is sent the same message again with it, once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.grid_decorator import GridDecorator
 from edgeloop.federated.rounds.negotiation.node_class import NodeClass, node_class
 
-QUERY_S = 10.0  # for the answers of nodes that are new; a device of one process takes one
+QUERY_S = 5.0  # for the answers of nodes that are new; a device of one process takes one
 POLL_S = 0.1
 
 
@@ -74,7 +75,7 @@ class NegotiatedGrid(GridDecorator):
         config = _config(message)
         known = self.nodes.get(message.metadata.dst_node_id, NodeClass())
         dropped = {"model"} if config.get("sha256") in known.models else set()
-        if config.get(COMPRESSION) not in known.codecs:
+        if known.codecs is not None and config.get(COMPRESSION) not in known.codecs:
             dropped.add(COMPRESSION)
         return _without(message, dropped & set(config))
 

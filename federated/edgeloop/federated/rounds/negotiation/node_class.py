@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import Message
@@ -17,17 +16,19 @@ class NodeClass:
     """One node.
 
     Attributes:
-        codecs: The codecs that it can send.
+        codecs: The codecs that it can send; None: it has not said.
         models: Hashes of models that it holds.
     """
 
-    codecs: frozenset[str] = frozenset()
+    codecs: frozenset[str] | None = None
     models: set[str] = field(default_factory=set)
 
 
 def node_class(reply: Message) -> NodeClass:
-    """What the reply says; nothing where it says nothing that can be read."""
-    record: Mapping[str, object] = dict(reply.content.config_records.get("device") or {}) if reply.has_content() else {}
+    """What the reply says; nothing where the query failed."""
+    record = reply.content.config_records.get("device") if reply.has_content() else None
+    if record is None:
+        return NodeClass()
     codecs, models = _texts(record.get("codecs")), _texts(record.get("models"))
     return NodeClass(frozenset(codecs) & frozenset(CODECS), set(models[:MODELS]))
 
