@@ -117,6 +117,19 @@ def test_a_compressed_reply_is_what_the_training_added(ask, model):
     assert row.any() and not row[-15:].any(), "a head of 4 x 3 and 3 values stays there"
 
 
+def test_a_device_that_is_asked_for_local_noise_sends_no_update_without_it(ask, model):
+    given, how = Trainer(model).get_weights(), {"model": model, "sha256": digest_of(model)}
+    sent = {}
+    for noise in (1e-9, 2.0):
+        sent[noise] = arrays(ask("train", given, **{**how, "clipping-norm": 0.01, "noise-multiplier": noise}))
+    changes = {noise: np.concatenate([(sent[noise][name] - given[name]).ravel() for name in given]) for noise in sent}
+    size = changes[2.0].size
+    # clipped to 0.01; each weight below 2 is then rounded to 2^-24
+    assert np.linalg.norm(changes[1e-9]) == pytest.approx(0.01, abs=2**-24 * np.sqrt(size))
+    # deviation 2 * 0.01 of each of the 39 weights: the norm is sqrt(39) * 0.02, off by a tenth in one deviation
+    assert np.linalg.norm(changes[2.0]) == pytest.approx(0.02 * np.sqrt(size), rel=0.5)
+
+
 def test_a_model_that_was_not_sent_and_is_not_there_is_asked_for_by_its_hash(ask, model):
     weights, sha256 = Trainer(model).get_weights(), digest_of(model)
     error = dict(ask("train", weights, sha256=sha256)["error"])

@@ -472,6 +472,14 @@ def test_a_journal_cut_at_any_byte_is_a_whole_prefix(tmp_path):
         assert len(loop(PlayedGrid(nodes), tmp_path / "cut").records) == whole // 3
 
 
+def test_numbers_of_any_size_are_read_back(tmp_path):
+    """Canonical JSON writes 1e18 without a point."""
+    large = {1: lambda m: reply_of({name: array + np.float32(0.1) for name, array in zeros().items()}, loss=1e18)}
+    run(PlayedGrid(large), tmp_path, rounds=1)
+    (record,) = loop(PlayedGrid(large), tmp_path).records
+    assert record.train_loss == 1e18
+
+
 def test_a_damaged_line_before_whole_ones_is_refused_and_nothing_is_cut_off(tmp_path):
     run(PlayedGrid({1: honest(1), 2: honest(2)}), tmp_path, rounds=2)
     journal = tmp_path / "journal" / "journal.jsonl"

@@ -18,10 +18,12 @@ from edgeloop.convert.forms.flatbuffer_tree import read_tree
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
 from edgeloop.federated.device.compression.codec import Codec
 from edgeloop.federated.network.network import network
+from edgeloop.federated.rounds.buffered.options import BufferedOptions
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.evaluation import evaluator, read_evaluation
 from edgeloop.federated.rounds.keras_result import write_keras
 from edgeloop.federated.rounds.options import RoundsOptions
+from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions
 from edgeloop.federated.rounds.run_rounds import run_rounds
 from edgeloop.federated.rounds.trained_bundle import weight_variables, with_weights, write_trained_bundle
 from edgeloop.leftovers import PREFIX
@@ -95,7 +97,7 @@ def options(shards, device_python, out, **more) -> RoundsOptions:
     return RoundsOptions(shards=shards, out=out, devices=(device,), lr=LR, seed=SEED, **more)
 
 
-def fedavg_by_hand(bundle, shards, rounds: int, share: float = 1.0) -> list[dict[str, np.ndarray]]:
+def fedavg_by_hand(bundle, shards, rounds: int, share: float = 1.0, examples=EXAMPLES) -> list[dict[str, np.ndarray]]:
     """McMahan et al. 2017 (arXiv:1602.05629), algorithm 1: each device trains from the average, weights by n_k / n.
     Where it sends a share of its values, the rest is added to its next update: Stich et al. 2018 (arXiv:1809.07599)."""
     trainer, averages = Trainer((bundle / "trainable.tflite").read_bytes()), []
@@ -114,7 +116,7 @@ def fedavg_by_hand(bundle, shards, rounds: int, share: float = 1.0) -> list[dict
             update = np.concatenate([array.ravel() for array in trainer.get_weights().values()]) - before + left[device]
             sent = np.where(np.argsort(np.argsort(-abs(update))) < np.ceil(share * update.size), update, 0)
             left[device] = update - sent
-            total += (before + sent) * EXAMPLES[device] / sum(EXAMPLES)
+            total += (before + sent) * examples[device] / sum(examples)
         parts = [part.reshape(shape) for part, shape in zip(np.split(total, ends[:-1]), shapes, strict=True)]
         weights = {name: part.astype(np.float32) for name, part in zip(weights, parts, strict=True)}
         averages.append(weights)
@@ -147,7 +149,8 @@ def test_two_rounds_on_two_devices_give_the_average_computed_by_hand(bundle, sha
     document, written = json.loads(done.stdout), json.loads((temporary / "out" / "rounds.json").read_text())
     out = temporary / "out"
     evaluation = document.pop("evaluation")
-    assert document == {"rounds": written["rounds"], "out": str(out), "bundle": str(out / "bundle")}
+    rest = {"state": "finished", "out": str(out), "bundle": str(out / "bundle")}
+    assert document == {"rounds": written["rounds"], **rest}
     assert sorted(evaluation["values"]) == ["0", "1", "2"] and evaluation["metric"] == "accuracy"
     best = evaluation["best"]
     assert best, "two rounds of training on these very samples help"
@@ -292,7 +295,8 @@ def test_a_killed_supernode_ends_the_run_at_once(bundle, shards, device_python, 
             assert all(np.isfinite(array).all() for array in weights.values())
             os.kill(running.children["device-1"].pid, signal.SIGKILL)
 
-        chosen = options(shards, device_python, temporary / "out", rounds=50)  # every device must answer
+        # every device must answer
+        chosen = options(shards, device_python, temporary / "out", rounds=50, buffered=BufferedOptions(size=2))
         with pytest.raises(DeviceError, match=r"device-1 ended \(signal SIGKILL\); last line of its log: \S"):
             run_rounds(bundle, chosen, kill, running)
         assert len(living(temporary)) > 3  # the control: the others do live until the block ends
@@ -311,18 +315,25 @@ def test_a_killed_server_is_started_again_and_computes_the_same_from_compressed_
                 killed.append(int(server.name))
                 os.kill(killed[0], signal.SIGKILL)
 
-        chosen = options(shards, device_python, temporary / "out", epochs=2, lr_decay=0.5, compression=HALF)
+        both = {"compression": HALF, "privacy": FAINT}
+        chosen = options(shards, device_python, temporary / "out", epochs=2, lr_decay=0.5, **both)
         records = run_rounds(bundle, chosen, kill, running)
         assert {client.codec for record in records for client in record.clients} == {"top-k"}
+        spent = [record.privacy.releases for record in records]
+        assert spent[0] == 1 and spent[-1] in (3, 4)  # the kill may have undone a release that was charged
         assert killed and [len(record.clients) for record in records] == [2, 2, 2]
         with pytest.raises(OptionsError, match="other shards"):
             run_rounds(bundle, options(shards[:1], device_python, temporary / "other"), running=running)
         raise KeyboardInterrupt  # as from the terminal: the block ends all the same
     assert nothing_is_left(temporary)
-    expected = fedavg_by_hand(bundle, shards, 3, share=0.5)[-1]
+    expected = fedavg_by_hand(bundle, shards, 3, share=0.5, examples=(1, 1))[-1]
     with np.load(temporary / "out" / "rounds" / "round-3.npz") as found:
         for name, array in expected.items():
             np.testing.assert_allclose(found[name], array, atol=20 * 2**-24 * 2, err_msg=name)  # as above, more steps
+
+
+# it clips nothing, its noise of 5e-8 is that of the rounding, and devices weigh the same
+FAINT = PrivacyOptions(mode=PrivacyMode.CENTRAL_FIXED, noise_multiplier=1e-7, clipping_norm=1.0, delta=1e-5)
 
 
 def is_serverapp(process: Path, work: Path) -> bool:

@@ -14,7 +14,7 @@ from edgeloop.federated.rounds.evaluation import read_evaluation
 from edgeloop.federated.rounds.federation import Federation, ModelTable, read_federation
 from edgeloop.federated.rounds.keras_result import KERAS
 from edgeloop.federated.rounds.options import RoundsOptions
-from edgeloop.federated.rounds.records import RoundRecord
+from edgeloop.federated.rounds.records import RoundRecord, read_state
 from edgeloop.federated.rounds.run_rounds import run_rounds
 from edgeloop.federated.rounds.trained_bundle import RESULT
 from edgeloop.result import CommandResult, Table
@@ -77,8 +77,8 @@ def run(
     """Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine.
 
     The argument is a bundle, or a federation.toml that has the tables [model], [rounds], [strategy], [guard],
-    [compression], [devices], [evaluation] and [cloud]. Options that stand on the command line replace those of the
-    file.
+    [compression], [privacy], [buffered], [devices], [evaluation] and [cloud]. Options that stand on the command line
+    replace those of the file.
     """
     file = read_federation(source) if source.suffix == ".toml" else Federation(model=ModelTable(bundle=source))
     given: dict[str, Any] = {
@@ -105,15 +105,21 @@ def run(
 
 def result_of(records: tuple[RoundRecord, ...], options: RoundsOptions, out: Path) -> CommandResult:
     """What a finished run prints."""
-    document: dict[str, Any] = {"rounds": [r.to_json() for r in records], "out": str(out), "bundle": str(out / RESULT)}
+    document: dict[str, Any] = {
+        "rounds": [r.to_json() for r in records],
+        "state": read_state(out),
+        "out": str(out),
+        "bundle": str(out / RESULT),
+    }
     if options.keras is not None:
         document["keras"] = str(out / KERAS)
+    found = None if options.evaluation is None else read_evaluation(out)
     table = _table(records, options.strategy.name.value)
     told = FoldBackTold(read_records(out)) if options.cloud else FoldBackTold(())
     document |= told.document()
-    if options.evaluation is None:
-        return CommandResult(document, [table, *told.tables()], told.notes(), told.error())
-    found = read_evaluation(out)
+    notes = [*_spent(records, options), *([] if found is None else [found.told()]), *told.notes()]
+    if found is None:
+        return CommandResult(document, [table, *told.tables()], notes, told.error())
     document["evaluation"] = {
         "metric": found.metric,
         "best": found.best,
@@ -122,11 +128,24 @@ def result_of(records: tuple[RoundRecord, ...], options: RoundsOptions, out: Pat
     columns = [*table.columns[:-1], found.metric, table.columns[-1]]
     rows = [[*row[:-1], f"{found.value(r.round):.4g}", row[-1]] for r, row in zip(records, table.rows, strict=True)]
     tables = [Table(table.title, columns, rows), *told.tables()]
-    return CommandResult(document, tables, [found.told(), *told.notes()], told.error())
+    return CommandResult(document, tables, notes, told.error())
+
+
+def _spent(records: tuple[RoundRecord, ...], options: RoundsOptions) -> list[str]:
+    """What the run has spent of its privacy budget."""
+    last = records[-1].privacy
+    if last is None:
+        return []
+    spent = f"Privacy spent: epsilon {last.epsilon:.4g} at delta {last.delta:g}, in {last.releases} releases."
+    if len(records) < options.rounds:
+        ended = f"The privacy budget is spent: another round would pass max-epsilon {options.privacy.max_epsilon:g}. "
+        return [f"{ended}{spent}"]
+    return [spent]
 
 
 def _table(records: tuple[RoundRecord, ...], strategy: str) -> Table:
-    columns = ("round", "train loss", "devices", "examples", "slowest device, s", "refused", "file")
+    private = ["epsilon"] if records[-1].privacy else []
+    columns = ("round", "train loss", "devices", "examples", "slowest device, s", *private, "refused", "file")
     rows = [
         (
             str(r.round),
@@ -134,6 +153,7 @@ def _table(records: tuple[RoundRecord, ...], strategy: str) -> Table:
             f"{len(r.clients)} of {r.selected}",
             str(r.examples),
             f"{max(c.seconds for c in r.clients):.2f}",
+            *([] if r.privacy is None else [f"{r.privacy.epsilon:.4g}"]),
             r.reasons or "none",
             r.file,
         )

@@ -23,6 +23,7 @@ from edgeloop.federated.device.corrections import CONTROL, correction_of
 from edgeloop.federated.device.data.readers import read_samples
 from edgeloop.federated.device.data.samples import InputSpec, Samples
 from edgeloop.federated.device.device_class import device_class
+from edgeloop.federated.device.local_noise import CLIPPING, NOISE, with_local_noise
 from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LACKS, LOSS, SECONDS
 from edgeloop.federated.device.models import MODEL, ModelStore
 from edgeloop.federated.device.options import DeviceOptions
@@ -98,7 +99,7 @@ class Participant:
         names = [name for name in _trained(loaded) if name not in theirs]
         control = _arrays(asked, CONTROL) if CONTROL in asked.array_records else {}
         correction = correction_of(config, control, given, names, self.options.device, self.variate)
-        base = given if COMPRESSION in config else {}
+        base = given if COMPRESSION in config or NOISE in config else {}
         config.pop("model", None)
         del given, asked["arrays"], asked["config"]  # the training needs the memory
         number = config["server-round"]
@@ -116,6 +117,8 @@ class Participant:
         # the server gets back its own values of what stays here: a mean is then unchanged by them
         sent = {**trained, **theirs}
         correction.finish(sent, done.steps)
+        if NOISE in config:
+            sent = with_local_noise(base, sent, config[CLIPPING], config[NOISE])
         metrics = MetricRecord(
             {EXAMPLES: done.examples, LOSS: done.loss[-1], SECONDS: done.seconds, DEVICE: self.options.device}
         )

@@ -8,15 +8,18 @@ from pathlib import Path
 from edgeloop import settings
 from edgeloop.errors import OptionsError
 from edgeloop.federated.fold_back.options import CloudOptions
+from edgeloop.federated.rounds.buffered.options import BufferedOptions, RoundsMode
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.options import RoundsOptions
+from edgeloop.federated.rounds.privacy.options import PrivacyOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.strategies import StrategyOptions
 from edgeloop.federated.simulation.options import SimulationOptions
 from edgeloop.quantities import at_least
 from edgeloop.runtime.chosen_devices import parse_devices
 
+BUFFERED = 'Add mode = "buffered" to [rounds], or leave [buffered] out.'
 START_S = 300.0  # of Flower's processes and the devices, at most
 
 
@@ -39,6 +42,7 @@ class RoundsTable:
 
     Attributes:
         count: Rounds of the run.
+        mode: Whether rounds wait for the devices that they asked.
         fraction, quorum, over_select, deadline_s, attempts: As `QuorumOptions` has them.
         epochs: Passes over a device's data per round.
         learning_rate: Of round 1; times `learning_rate_decay` after each round.
@@ -48,6 +52,7 @@ class RoundsTable:
     """
 
     count: int = 3
+    mode: RoundsMode = RoundsMode.SYNCHRONOUS
     fraction: float = 1.0
     quorum: float = 1.0
     over_select: float = 1.3
@@ -102,6 +107,8 @@ class Federation:
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     guard: GuardOptions = field(default_factory=GuardOptions)
     compression: CompressionOptions = field(default_factory=CompressionOptions)
+    privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    buffered: BufferedOptions = field(default_factory=BufferedOptions)
     devices: DevicesTable = field(default_factory=DevicesTable)
     evaluation: EvaluationTable = field(default_factory=EvaluationTable)
     cloud: CloudOptions | None = None
@@ -111,9 +118,11 @@ class Federation:
         """The same for `run_rounds`.
 
         Raises:
-            OptionsError: No shards, or a number out of range.
+            OptionsError: No shards, a number out of range, or tables that contradict each other.
         """
-        rounds = self.rounds
+        rounds, synchronous = self.rounds, self.rounds.mode is RoundsMode.SYNCHRONOUS
+        if synchronous and self.buffered != BufferedOptions():
+            raise OptionsError("[buffered] is given, and the rounds are synchronous", advice=BUFFERED)
         if not self.devices.shards:
             raise OptionsError("there are no devices", advice="Add --shard F.npz, or [devices] shards, once a device.")
         return RoundsOptions(
@@ -136,6 +145,8 @@ class Federation:
             guard=self.guard,
             strategy=self.strategy,
             compression=self.compression,
+            privacy=self.privacy,
+            buffered=None if synchronous else self.buffered,
             evaluation=self.evaluation.data,
             keras=self.model.keras,
             cloud=self.cloud,
@@ -161,6 +172,8 @@ def read_federation(path: Path) -> Federation:
         strategy=found.strategy,
         guard=found.guard,
         compression=found.compression,
+        privacy=found.privacy,
+        buffered=found.buffered,
         devices=DevicesTable(**devices),
         evaluation=EvaluationTable(data=None if data is None else base / data),
         cloud=settings.anchored(found.cloud, base),

@@ -11,8 +11,11 @@ import numpy as np
 from edgeloop.errors import OptionsError
 from edgeloop.federated.device.compression.codec import Codec
 from edgeloop.federated.fold_back.options import CloudOptions
+from edgeloop.federated.rounds.buffered.options import BufferedOptions
 from edgeloop.federated.rounds.compression_options import CompressionOptions
+from edgeloop.federated.rounds.contradictions import refuse_contradictions
 from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.privacy.options import PrivacyOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
 from edgeloop.quantities import above_zero, at_least, byte_count
@@ -45,6 +48,8 @@ class RoundsOptions:
         guard: What a reply may be.
         strategy: How the server makes new weights of a round's updates.
         compression: How updates travel.
+        privacy: Clipping, noise and a budget. Needs `edgeloop[privacy]`.
+        buffered: Make new weights whenever so many updates have come; None: of the devices that a round asked.
         evaluation: Data of the server (.npz, as a shard) that every round is measured on. The best round is kept.
         keras: The .keras file that was converted. It is written with the new weights to `model.keras` in `out`.
         cloud: Make releases of the weights of rounds. Needs `keras`. None: the rounds alone.
@@ -71,6 +76,8 @@ class RoundsOptions:
     guard: GuardOptions = field(default_factory=GuardOptions)
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     compression: CompressionOptions = field(default_factory=CompressionOptions)
+    privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    buffered: BufferedOptions | None = None
     evaluation: Path | None = None
     keras: Path | None = None
     cloud: CloudOptions | None = None
@@ -85,7 +92,12 @@ class RoundsOptions:
         above_zero(self.lr, "--lr")
         above_zero(self.lr_decay, "--lr-decay")
         above_zero(self.round_timeout_s, "round_timeout_s")
-        self.replies_options()
+        quorum = self.replies_options()
+        teachers = self.cloud.distill if self.cloud else 0
+        codec = self.compression.upload
+        refuse_contradictions(self.privacy, self.strategy, quorum, self.buffered, codec=codec, teachers=teachers)
+        if self.buffered is not None:
+            self.buffered.sizes(len(self.shards))
         self.strategy.check_rate(self.lr)
         if self.keras is not None and not self.keras.is_file():
             raise OptionsError(f"--keras {self.keras} does not exist", advice="Pass the .keras file of the bundle.")

@@ -20,11 +20,13 @@ COPIES = 3  # of each reply in a strategy that keeps them: the reply, its place 
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """One attempt: who is asked, how many replies end the round, and how many must be there at its deadline."""
+    """One attempt: who is asked, how many replies end the round, how many must be there at its deadline, and of how
+    many connected devices those asked were chosen."""
 
     chosen: tuple[int, ...]
     target: int
     needed: int
+    connected: int
 
 
 def needed_replies(devices: int, options: QuorumOptions) -> tuple[int, int]:
@@ -41,7 +43,7 @@ def plan_round(
     fit = sorted(set(nodes) - set(benched))
     asked = min(len(fit), math.ceil(target * options.over_select - 1e-9))
     chosen = random.Random("/".join(map(str, seed))).sample(fit, asked)
-    return RoundPlan(tuple(sorted(chosen)), target, needed)
+    return RoundPlan(tuple(sorted(chosen)), target, needed, len(fit))
 
 
 def check_memory(shapes: Sequence[tuple[int, ...]], replies: int, limit_bytes: int, strategy: str) -> None:

@@ -1,7 +1,8 @@
 """What a round leaves behind.
 
 `rounds.json` is {"format": "edgeloop-rounds/1", "state", "rounds": [...]}; each round names its `rounds/round-N.npz`
-(w000, w001, ...). `state` is `running` or `finished`; what ended a run too early is the exit of its command.
+(w000, w001, ...). `state` is `running`, `finished`, or `privacy-budget-spent` where another round would pass it; what
+ended a run too early is the exit of its command.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 FORMAT = "edgeloop-rounds/1"
 ROUNDS = "rounds.json"
 DEVICE_MODELS = "device-models"
-RUNNING, FINISHED = "running", "finished"
+RUNNING, FINISHED, BUDGET_SPENT = "running", "finished", "privacy-budget-spent"
 INITIAL, JOB, FAILURE, ALIVE = "initial.npz", "job.json", "failure.json", "serverapp.lock"  # in a work folder
 
 
@@ -34,6 +35,7 @@ class ClientRecord:
         node: Flower's id of the node, as text: it has 64 bits, and JSON readers keep 53.
         codec: How its update travelled: a value of `compression.codec.Codec`.
         upload_bytes: Of its weights or its compressed update, without the names and hashes around.
+        staleness: How many versions of the weights were made while it trained; 0 in synchronous rounds.
     """
 
     device: int
@@ -44,6 +46,27 @@ class ClientRecord:
     node: str = ""
     codec: str = "none"
     upload_bytes: int = 0
+    staleness: int = 0
+
+
+@dataclass(frozen=True)
+class PrivacyRecord:
+    """What a run has spent when a round was committed.
+
+    Attributes:
+        epsilon, delta: Of all its releases together.
+        releases: How many: a round that was begun and not committed may be one.
+        clipping_norm: Of this round.
+        next_clipping_norm: Of the next one.
+        noise_stddev: Standard deviation of the noise on each weight: of the mean, or of each update in local mode.
+    """
+
+    epsilon: float
+    delta: float
+    releases: int
+    clipping_norm: float
+    next_clipping_norm: float
+    noise_stddev: float
 
 
 @dataclass(frozen=True)
@@ -65,6 +88,7 @@ class RoundRecord:
         refused: Replies that did not count, in all attempts.
         selected: How many devices were asked, in the attempt that counted.
         attempt: Which attempt counted, from 1.
+        privacy: What was spent; None where updates are not private.
     """
 
     round: int
@@ -73,6 +97,7 @@ class RoundRecord:
     refused: tuple[RefusedReply, ...] = ()
     selected: int = 0
     attempt: int = 1
+    privacy: PrivacyRecord | None = None
 
     @property
     def examples(self) -> int:
@@ -93,7 +118,8 @@ class RoundRecord:
         asked = {"selected": self.selected, "attempt": self.attempt}
         refused = {"refused": [asdict(reply) for reply in self.refused]}
         clients = {"clients": [asdict(client) for client in self.clients]}
-        return {"round": self.round, "file": self.file, **counts, **asked, **refused, **clients}
+        privacy = {"privacy": asdict(self.privacy)} if self.privacy else {}
+        return {"round": self.round, "file": self.file, **counts, **asked, **refused, **clients, **privacy}
 
 
 def round_from_json(document: Mapping[str, Any]) -> RoundRecord:
@@ -105,6 +131,7 @@ def round_from_json(document: Mapping[str, Any]) -> RoundRecord:
         tuple(RefusedReply(**reply) for reply in document.get("refused", ())),
         document.get("selected", 0),
         document.get("attempt", 1),
+        PrivacyRecord(**document["privacy"]) if "privacy" in document else None,
     )
 
 
@@ -131,6 +158,14 @@ def is_due(number: int, every: int, rounds: int) -> bool:
 def models_folder(out: Path, number: int, attempt: int) -> Path:
     """Where models of single devices lie until they have taught the model of that round."""
     return out / DEVICE_MODELS / f"round-{number}-attempt-{attempt}"
+
+
+def read_state(folder: Path) -> str:
+    """RUNNING, FINISHED or BUDGET_SPENT."""
+    try:
+        return str(json.loads((folder / ROUNDS).read_bytes())["state"])
+    except FileNotFoundError:
+        return RUNNING
 
 
 def weights_bytes(weights: Mapping[str, np.ndarray]) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
 from edgeloop.atomic import write_file
@@ -23,6 +23,7 @@ from edgeloop.errors import DeviceError
 from edgeloop.federated.device.compression.codec import Codec
 from edgeloop.federated.device.compression.upload import BASE, COMPRESSION, RUN, SHARE
 from edgeloop.federated.rounds.aggregation.collect import AllReplies, Collector, StreamedMean, as_float32
+from edgeloop.federated.rounds.buffered.options import BufferedOptions
 from edgeloop.federated.rounds.collect_round import POLL_S, collect_round
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.guarded_grid import GuardedGrid
@@ -32,10 +33,14 @@ from edgeloop.federated.rounds.journal.journal import Journal
 from edgeloop.federated.rounds.kept_models import KeptModels
 from edgeloop.federated.rounds.negotiation.negotiated_grid import NegotiatedGrid
 from edgeloop.federated.rounds.plan import RoundPlan, check_memory, needed_replies, plan_round
+from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions
+from edgeloop.federated.rounds.privacy.private_rounds import Chosen, PrivateRounds
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import (
+    BUDGET_SPENT,
     FINISHED,
     ROUNDS,
+    RUNNING,
     ClientRecord,
     RefusedReply,
     RoundRecord,
@@ -63,6 +68,7 @@ class LoopOptions:
         train: What devices are told in every round: the model, epochs and so on.
         learning_rate: In round 1; times `learning_rate_decay` after each round.
         max_memory_bytes: For strategies that need all replies of a round at once.
+        buffered: Rounds are buffered ones; None: synchronous.
         kept_updates, kept_every: So many device models stay as files, of every so many rounds and of the last one.
         trained: Names of the weights that steps move; empty: all.
         batch: Samples of a step of a device, which scaffold has to know.
@@ -78,6 +84,8 @@ class LoopOptions:
     guard: GuardOptions = field(default_factory=GuardOptions)
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     compression: CompressionOptions = field(default_factory=CompressionOptions)
+    privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    buffered: BufferedOptions | None = None
     max_memory_bytes: int = 2_000_000_000
     kept_updates: int = 0
     kept_every: int = 1
@@ -91,8 +99,7 @@ class RoundLoop:
     def __init__(self, grid: Grid, options: LoopOptions, out: Path, initial: Mapping[str, np.ndarray]) -> None:
         self.options, self.out = options, out
         self.journal = Journal(out / "journal")
-        negotiated = NegotiatedGrid(grid, options.compression)
-        self.grid = GuardedGrid(negotiated, options.guard, options.compression)
+        self.grid = self._guarded(grid)
         target, needed = needed_replies(options.devices, options.quorum)
         self.strategy = make_strategy(options.strategy, needed)  # no more may come, and some of them be hostile
         if not STRATEGIES[options.strategy.name].streams:
@@ -106,9 +113,11 @@ class RoundLoop:
         self.grid.faults = Counter(resumed.faults or {})
         self.grid.seen = dict(resumed.seen or {})
         self._gathered = False
+        self._current = (len(self.records) + 1, 1)  # round and attempt
+        self.privacy = self._private(target)
 
     def run(self) -> None:
-        """All rounds that are still to do.
+        """All rounds that are still to do, or as many as the privacy budget allows.
 
         Raises:
             DeviceError: A round did not get its quorum in all its attempts; committed rounds stay.
@@ -116,7 +125,10 @@ class RoundLoop:
         """
         self._report()
         for number in range(len(self.records) + 1, self.options.rounds + 1):
-            record = self._round(number)
+            record = self._round(number) if self.privacy is None or self.privacy.allows() else None
+            if record is None:
+                self._end_unaffordable()
+                return
             moments = moments_of(self.strategy, self.options.strategy)
             if self.scaffold is not None:
                 moments.update(self.scaffold.moments())
@@ -134,34 +146,68 @@ class RoundLoop:
     def _rate(self, number: int) -> float:
         return self.options.learning_rate * self.options.learning_rate_decay ** (number - 1)
 
-    def _report(self) -> None:
-        done = len(self.records) >= self.options.rounds
-        write_file(self.out / ROUNDS, rounds_bytes(self.records, *([FINISHED] if done else [])))
+    def _guarded(self, grid: Grid) -> GuardedGrid:
+        options = self.options
+        return GuardedGrid(NegotiatedGrid(grid, options.compression), options.guard, options.compression)
 
-    def _round(self, number: int) -> RoundRecord:
+    def _private(self, target: int) -> PrivateRounds | None:
+        if self.options.privacy.mode is PrivacyMode.NONE:
+            return None
+        last = self.records[-1].privacy if self.records else None
+        return PrivateRounds(
+            self.options.privacy,
+            self.options.devices,
+            target,
+            lambda event: self.journal.add_release(*self._current, event),
+            self.journal.releases,
+            last,
+        )
+
+    def _end_unaffordable(self) -> None:
+        """Well, if there is a round to show."""
+        if not self.records:
+            raise DeviceError(
+                "round 1 has no quorum, and max-epsilon allows no other attempt: devices that were asked may have "
+                "answered",
+                advice="Look at the devices, then begin a new run with a larger max-epsilon.",
+            )
+        self._report(BUDGET_SPENT)
+
+    def _report(self, state: str | None = None) -> None:
+        done = len(self.records) >= self.options.rounds
+        write_file(self.out / ROUNDS, rounds_bytes(self.records, state or (FINISHED if done else RUNNING)))
+
+    def _round(self, number: int) -> RoundRecord | None:
+        """None: the privacy budget does not allow it."""
         came: list[Update] = []
         for attempt in range(1, self.options.quorum.attempts + 1):
-            plan = self._plan(number, attempt)
+            self._current, plan = (number, attempt), self._plan(number, attempt)
+            if self.privacy is not None and not self.privacy.allows(Chosen(plan.target, plan.connected)):
+                return None
             self.grid.open_round(number, self.weights, plan.chosen)
             collector = self._collector(number, attempt)
             if len(plan.chosen) >= plan.needed:
                 came = self._attempt(number, plan, collector)
                 if len(came) >= plan.needed:
-                    self._step(number, collector)
+                    self._step(number, collector.replies())
                     if self.scaffold is not None:
                         self.scaffold.step()
                     return self._record(number, attempt, plan, came)
         raise DeviceError(self._no_quorum(number, plan, came), advice=self._advice())
 
     def _attempt(self, number: int, plan: RoundPlan, collector: Collector) -> list[Update]:
-        options = self.options
-        told = {**options.train, "lr": self._rate(number), "seed": options.seed, **self._compression()}
+        if self.privacy is not None:
+            self.privacy.before_asking()
+        return collect_round(self.grid, self._messages(number), plan, collector, self.options.quorum.deadline_s)
+
+    def _messages(self, number: int) -> list[Message]:
+        """What the grid's chosen nodes are sent in a round."""
+        options, private = self.options, self.privacy.for_devices() if self.privacy else {}
+        told = {**options.train, **private, "lr": self._rate(number), "seed": options.seed, **self._compression()}
         config = ConfigRecord(told)
         arrays = ArrayRecord({name: Array(array) for name, array in self.weights.items()})
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
-        if self.scaffold is not None:
-            messages = self.scaffold.add_to(messages, self.records)
-        return collect_round(self.grid, messages, plan, collector, options.quorum.deadline_s)
+        return list(messages if self.scaffold is None else self.scaffold.add_to(messages, self.records))
 
     def _compression(self) -> dict[str, Any]:
         """What devices are told of it: nothing where there is none."""
@@ -171,8 +217,8 @@ class RoundLoop:
         known = {COMPRESSION: options.upload.value, BASE: self.grid.base.sha256, RUN: self.journal.run_id()}
         return {**known, SHARE: options.sent_share} if options.upload.sparse else known
 
-    def _step(self, number: int, collector: Collector) -> None:
-        arrays, _ = self.strategy.aggregate_train(number, collector.replies())
+    def _step(self, number: int, replies: list[Message]) -> None:
+        arrays, _ = self.strategy.aggregate_train(number, replies)
         if arrays is None:
             raise DeviceError(f"the strategy made nothing of the replies of round {number}", advice="Choose another.")
         self.weights = as_float32(arrays)
@@ -203,6 +249,8 @@ class RoundLoop:
             inner: Collector = StreamedMean({name: array.shape for name, array in self.weights.items()})
         else:
             inner = AllReplies()
+        if self.privacy is not None:
+            inner = self.privacy.collector(inner, self.weights)
         if self.scaffold is not None:
             inner = self.scaffold.collector(inner, self.weights, self._rate(number))
         options = self.options
@@ -218,7 +266,9 @@ class RoundLoop:
             for u in sorted(came, key=lambda u: (u.device, u.node))
         )
         refused = tuple(RefusedReply(str(node), why.reason.value, why.detail) for node, why in self.grid.refused)
-        return RoundRecord(number, f"rounds/round-{number}.npz", clients, refused, len(plan.chosen), attempt)
+        spent = self.privacy.record(len(came)) if self.privacy else None
+        file = f"rounds/round-{number}.npz"
+        return RoundRecord(number, file, clients, refused, len(plan.chosen), attempt, spent)
 
     def _no_quorum(self, number: int, plan: RoundPlan, came: list[Update]) -> str:
         refused = Counter(why.reason.value for _, why in self.grid.refused)

@@ -16,6 +16,7 @@ import numpy as np
 from edgeloop.atomic import write_file
 from edgeloop.bundle import TRAINABLE, Bundle, read_bundle
 from edgeloop.errors import ModelError, OptionsError
+from edgeloop.extras import need
 from edgeloop.federated.fold_back.fold_back import FoldBack
 from edgeloop.federated.fold_back.records import forget_from
 from edgeloop.federated.network.network import Network, network
@@ -24,6 +25,7 @@ from edgeloop.federated.rounds.journal.branch import go_back
 from edgeloop.federated.rounds.keras_result import KERAS, write_keras
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.plan import check_memory, needed_replies
+from edgeloop.federated.rounds.privacy.options import PrivacyMode
 from edgeloop.federated.rounds.progress.progress import Progress
 from edgeloop.federated.rounds.records import INITIAL, JOB, RoundRecord, read_weights, weights_bytes
 from edgeloop.federated.rounds.run_folder import DEVICES, open_run
@@ -63,7 +65,7 @@ def run_rounds(
 
     Raises:
         ModelError, IntegrityError: The bundle is none, was changed, or has no trainable variant.
-        OptionsError: `running` was started for other shards or other devices.
+        OptionsError: `running` was started for other shards or other devices; a simulation of buffered rounds.
         DeviceError: A device, the server or the time failed; names the round and the reason.
         EdgeloopError: The training failed on a device, e.g. DataError for its shard; of the class that it had there.
         MissingExtra: Flower is not installed here or in the device environment, or there is no such environment.
@@ -79,6 +81,11 @@ def run_rounds(
             "the running network was started for other shards or other devices",
             advice="Pass it the options it was started with, or leave it out.",
         )
+    if simulated is not None and options.buffered is not None:
+        raise OptionsError(
+            "the clock of a simulation goes round by round, and buffered rounds overlap",
+            advice='Leave mode = "buffered" out of [rounds], or run edgeloop federate run.',
+        )
     read = read_bundle(bundle)
     model = _trainable(read)
     shards = check_shards(options.shards, read) if simulated is None else simulated.check(read)
@@ -90,6 +97,8 @@ def run_rounds(
         folding.check()
         on_round = folding.after(on_round)
     initial = initial_weights(model, options.devices[0]) if options.initial is None else options.initial
+    if options.privacy.mode is not PrivacyMode.NONE:
+        _check_private(options, initial)
     document = {**_document(read, model, options, shards, initial), **(simulated.document() if simulated else {})}
     with contextlib.ExitStack() as stack:
         goes_back = None if options.from_round is None else partial(_go_back, options.out, options.from_round)
@@ -154,6 +163,15 @@ def _kept(options: RoundsOptions) -> Path | None:
     return options.out / DEVICES if kept else None
 
 
+def _check_private(options: RoundsOptions, initial: Mapping[str, np.ndarray]) -> None:
+    """A round fits into the privacy budget, and the noise of devices through the guard."""
+    need("flwr", extra="privacy")
+    from edgeloop.federated.rounds.privacy.private_rounds import PrivateRounds
+
+    target, _ = needed_replies(len(options.shards), options.replies_options())
+    PrivateRounds(options.privacy, len(options.shards), target).check_guard(initial, options.guard)
+
+
 def _document(
     bundle: Bundle,
     model: Path,
@@ -176,6 +194,7 @@ def _document(
             "strategy": _toml_names(options.strategy),
             **({} if options.cloud is None else {"cloud": options.cloud.resolved()}),
             "compression": _toml_names(options.compression),
+            **_modes(options),
         },
         "bundle": {
             "name": bundle.manifest.name,
@@ -185,6 +204,13 @@ def _document(
         "shards": [{"file": s.path.name, "examples": s.examples, "sha256": s.sha256} for s in shards],
         "initial-sha256": digest_of(weights_bytes(initial)),
     }
+
+
+def _modes(options: RoundsOptions) -> dict[str, Any]:
+    """The tables of private and of buffered rounds."""
+    private = {} if options.privacy.mode is PrivacyMode.NONE else {"privacy": _toml_names(options.privacy)}
+    buffered = {} if options.buffered is None else {"buffered": _toml_names(options.buffered)}
+    return {**private, **buffered}
 
 
 def _toml_names(options: Any) -> dict[str, Any]:
@@ -213,6 +239,7 @@ def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard], fa
         "kept_updates": options.cloud.distill if options.cloud else 0,
         "kept_every": options.cloud.every if options.cloud else 1,
         "compression": _toml_names(options.compression),
+        **_modes(options),
         "max_memory_bytes": byte_count(options.max_memory_mb, "max-memory-mb"),
     }
     return json.dumps(job).encode()

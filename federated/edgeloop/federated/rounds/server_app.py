@@ -21,8 +21,11 @@ from edgeloop import settings
 from edgeloop.atomic import write_file
 from edgeloop.errors import error_to_json
 from edgeloop.federated.network.model_record import model_record
+from edgeloop.federated.rounds.buffered.buffered_loop import BufferedLoop
+from edgeloop.federated.rounds.buffered.options import BufferedOptions
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.privacy.options import PrivacyOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import ALIVE, FAILURE, INITIAL, JOB, read_weights
 from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
@@ -64,14 +67,17 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
         guard=settings.build(GuardOptions, job["guard"]),
         strategy=settings.build(StrategyOptions, job["strategy"]),
         compression=settings.build(CompressionOptions, job["compression"]),
+        privacy=settings.build(PrivacyOptions, job.get("privacy", {})),
+        buffered=settings.build(BufferedOptions, job["buffered"]) if "buffered" in job else None,
         max_memory_bytes=job["max_memory_bytes"],
         kept_updates=job["kept_updates"],
         kept_every=job["kept_every"],
         trained=tuple(job["trained"]),
         batch=job["batch"],
     )
+    loop = RoundLoop if options.buffered is None else BufferedLoop
     with server_lock(out):
-        RoundLoop(grid, options, out, initial).run()
+        loop(grid, options, out, initial).run()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,15 @@ from edgeloop.errors import DeviceError, error_from_json
 from edgeloop.federated.network.network import AGAIN, Network
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.plan import needed_replies
-from edgeloop.federated.rounds.records import ALIVE, FAILURE, RoundRecord, read_rounds, read_weights
+from edgeloop.federated.rounds.records import (
+    ALIVE,
+    BUDGET_SPENT,
+    FAILURE,
+    RoundRecord,
+    read_rounds,
+    read_state,
+    read_weights,
+)
 from edgeloop.processes.file_lock import exclusive
 
 LOOK_S = 0.1  # between two looks at the folder and the processes
@@ -36,7 +44,7 @@ class Watch:
         self.deadline = time.monotonic() + options.timeout_s
 
     def until_the_end(self) -> tuple[RoundRecord, ...]:
-        """All records, once the last round is there.
+        """All records, once the last round is there, or no other fits into the privacy budget.
 
         Raises:
             DeviceError: A process or the time failed, or a round had no quorum.
@@ -44,13 +52,14 @@ class Watch:
         """
         while True:
             alive = server_alive(self.flower.work)  # before the rounds are read: what it wrote before its end counts
+            spent = read_state(self.options.out) == BUDGET_SPENT
             records = read_rounds(self.options.out)
             for record in records[self.done :]:
                 began = time.monotonic()
                 self.on_round(record, read_weights(self.options.out / record.file))
                 self.deadline += time.monotonic() - began  # devices may train meanwhile, but need not
             self.done = len(records)
-            if self.done >= self.options.rounds:
+            if spent or self.done >= self.options.rounds:
                 return records
             self._check(alive)
             time.sleep(LOOK_S)
@@ -81,6 +90,8 @@ class Watch:
         ended = [name for name, child in self.flower.children.items() if child.poll() is not None]
         devices = len(self.options.shards)
         _, needed = needed_replies(devices, self.options.replies_options())
+        if self.options.buffered is not None:
+            needed, _ = self.options.buffered.sizes(devices)
         lost = sum(name.startswith(DEVICE) for name in ended)
         if len(ended) > lost or (lost and devices - lost < needed):
             self.flower.check()

@@ -23,6 +23,7 @@ class Reason(enum.StrEnum):
     REPEATED = "repeated"  # a second reply of the node in the round
     OTHER_ROUND = "other-round"  # it answers no message of this round: another base model
     REPLAY = "replay"  # the same arrays as in an earlier round
+    STALE = "stale"  # of buffered rounds: its weights are too old
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@ all lines before it, so they outlive a power cut. A killed process may leave a t
 is always a whole prefix. A damaged line before a whole one is refused. Entries, by `kind`:
 
     update   an update that was accepted: round, attempt, node, device, examples, norm, sha256 of its arrays or of its
-             compressed update. Its numbers are not kept: a round that was not committed is asked for again
+             compressed update; in buffered rounds also `base`, the round whose weights it started from. Its numbers
+             are not kept: a round that was not committed is asked for again
+    release  privacy that is spent, on the disk before what it pays for is written or asked for: round, attempt, event.
+             It counts for good, also where the run went back
     round    a committed round: its record, the sha256 of its weights and of the strategy's moments, refusals by node
     back     the run went back to round `to`: all entries of later rounds before this one are void
 
@@ -72,7 +75,7 @@ class Journal:
             write_file(path, os.urandom(16).hex().encode())
         return path.read_text()
 
-    def add_update(self, number: int, attempt: int, update: Update) -> None:
+    def add_update(self, number: int, attempt: int, update: Update, base: int | None = None) -> None:
         self._append(
             {
                 "kind": "update",
@@ -83,8 +86,24 @@ class Journal:
                 "examples": update.examples,
                 "norm": update.norm,
                 "sha256": update.sha256,
+                **({} if base is None else {"base": base}),
             }
         )
+
+    def add_release(self, number: int, attempt: int, event: Mapping[str, Any]) -> None:
+        """Charge a release. It counts for good, whatever becomes of the round: a killed server may have shown it."""
+        self._append({"kind": "release", "round": number, "attempt": attempt, "event": dict(event)})
+        self._sync()
+
+    @property
+    def releases(self) -> list[dict[str, Any]]:
+        """Events of all releases, in order."""
+        return [entry["event"] for entry in self.entries if entry["kind"] == "release"]
+
+    def next_attempt(self, number: int) -> int:
+        """The number of an attempt at a round that no entry has yet."""
+        found = [entry["attempt"] for entry in self.entries if entry.get("round") == number]
+        return max(found, default=0) + 1
 
     def commit(
         self,
@@ -213,7 +232,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     """What a line holds; None for a torn or damaged one."""
     try:
         document = json.loads(line)
-        entry = document["entry"]
-        return dict(entry) if zlib.crc32(canonical_json(entry)) == document["crc"] else None
+        _, _, packed = line.partition(b'"entry":')  # as it was written: 1e18 is read as a whole number
+        return dict(document["entry"]) if zlib.crc32(packed[:-1]) == document["crc"] else None
     except (ValueError, KeyError, TypeError):
         return None

@@ -9,7 +9,7 @@ it. A node that has lost the model says so (`lacks`), and is sent the same messa
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -31,12 +31,14 @@ class NegotiatedGrid(GridDecorator):
 
     Attributes:
         nodes: What is known of each node.
+        waiting: Ids of earlier messages whose replies are still wanted: none in synchronous rounds.
     """
 
     def __init__(self, inner: Grid, options: CompressionOptions) -> None:
         super().__init__(inner)
         self.options = options
         self.nodes: dict[int, NodeClass] = {}
+        self.waiting: Container[str] = ()
         self._queries: dict[str, int] = {}  # not answered yet
         self._whole: dict[str, Message] = {}  # what the strategy wanted to send
         self._again: dict[str, str] = {}  # id of a message that was sent again: id of the first one
@@ -46,7 +48,9 @@ class NegotiatedGrid(GridDecorator):
         if self.options.upload is not Codec.NONE:
             self._query({message.metadata.dst_node_id for message in whole})
         ids = list(self.inner.push_messages([self._for_its_node(message) for message in whole]))
-        self._whole, self._again = dict(zip(ids, whole, strict=True)), {}
+        wanted = {id: message for id, message in self._whole.items() if id in self.waiting}
+        self._whole = {**wanted, **dict(zip(ids, whole, strict=True))}
+        self._again = {id: first for id, first in self._again.items() if first in wanted}
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

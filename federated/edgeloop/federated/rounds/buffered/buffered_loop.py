@@ -1,0 +1,132 @@
+"""Rounds without waiting for slow devices: FedBuff on the journal of the synchronous rounds.
+
+Each device that is free gets the newest weights; whenever `size` updates have come, whatever version they started
+from, they make the next version, which is committed as a round. A slow device's update counts when it comes, with less
+weight the older its version. Updates of a buffer that was not full when the server was killed are void, as those of
+a synchronous attempt are: nothing counts twice.
+
+Source: Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation", algorithm 1.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from flwr.serverapp import Grid
+
+from edgeloop.errors import DeviceError, EdgeloopError, OptionsError
+from edgeloop.federated.rounds.buffered.buffer import Buffer
+from edgeloop.federated.rounds.buffered.buffered_grid import BufferedGrid, Taken
+from edgeloop.federated.rounds.buffered.options import BufferedOptions
+from edgeloop.federated.rounds.collect_round import AT_ONCE, LASTING, POLL_S
+from edgeloop.federated.rounds.guard.update import Update
+from edgeloop.federated.rounds.negotiation.negotiated_grid import NegotiatedGrid
+from edgeloop.federated.rounds.records import ClientRecord, RefusedReply, RoundRecord
+from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
+
+
+class BufferedLoop(RoundLoop):
+    """One server of a run in buffered mode. Arguments as for `RoundLoop`, with `options.buffered`."""
+
+    grid: BufferedGrid
+
+    def __init__(self, grid: Grid, options: LoopOptions, out: Path, initial: Mapping[str, np.ndarray]) -> None:
+        self.buffered = options.buffered or BufferedOptions()
+        self.size, self.concurrency = self.buffered.sizes(options.devices)
+        super().__init__(grid, options, out, initial)
+        self._check_memory()
+        self._taken: deque[Taken] = deque()
+
+    def _check_memory(self) -> None:
+        """A version stays in memory for as long as a device trains from it."""
+        versions = min(self.buffered.max_staleness, self.concurrency) + 1
+        one = sum(array.nbytes for array in self.weights.values())
+        if versions * one > self.options.max_memory_bytes:
+            raise OptionsError(
+                f"up to {versions} versions of {one / 1e6:.1f} MB stay in memory, and max-memory-mb allows "
+                f"{self.options.max_memory_bytes / 1e6:.0f}",
+                advice="Lower max-staleness or concurrency in [buffered], or allow more memory.",
+            )
+
+    def _guarded(self, grid: Grid) -> BufferedGrid:
+        options, negotiated = self.options, NegotiatedGrid(grid, self.options.compression)
+        return BufferedGrid(negotiated, options.guard, options.compression, self.buffered.max_staleness)
+
+    def _round(self, number: int) -> RoundRecord:
+        self.grid.open_version(number - 1, self.weights)
+        attempt = self.journal.next_attempt(number)
+        buffer, clients = Buffer(self.weights, self.buffered.server_learning_rate), list[ClientRecord]()
+        asked, tries, progress = 0, 1, time.monotonic()
+        while len(buffer) < self.size:
+            sent = self._ask(number, asked)
+            came = self._take(number, attempt, buffer, clients)
+            asked += sent
+            if sent or came:
+                progress = time.monotonic()
+            elif self._idle():
+                late = time.monotonic() - progress > self.options.quorum.deadline_s
+                if late or len(list(self.grid.inner.get_node_ids())) >= self.options.devices:
+                    self._raise_what_lasts()
+                if late:
+                    if tries == self.options.quorum.attempts:
+                        raise DeviceError(self._stuck(number, len(buffer)), advice=self._advice())
+                    tries, progress = tries + 1, time.monotonic()
+                    self.grid.tried = {int(client.node) for client in clients if not client.staleness}
+            if not came:
+                time.sleep(POLL_S)
+        self._step(number, buffer.replies())
+        clients.sort(key=lambda client: (client.device, client.node))
+        refused = tuple(RefusedReply(str(node), why.reason.value, why.detail) for node, why in self.grid.refused)
+        return RoundRecord(number, f"rounds/round-{number}.npz", tuple(clients), refused, asked, attempt)
+
+    def _ask(self, number: int, asked: int) -> int:
+        """Send the newest weights to devices that are free; how many."""
+        busy = self.grid.busy(self.options.quorum.deadline_s)
+        room = self.concurrency - len(busy)
+        if room <= 0:
+            return 0
+        free = sorted(set(self.grid.inner.get_node_ids()) - self.grid.benched - busy - self.grid.tried)
+        order = random.Random(f"{self.options.seed}/{number}/{asked}")
+        self.grid.chosen = tuple(order.sample(free, min(room, len(free))))
+        return len(list(self.grid.push_messages(self._messages(number)))) if self.grid.chosen else 0
+
+    def _take(self, number: int, attempt: int, buffer: Buffer, clients: list[ClientRecord]) -> int:
+        """Replies that came, until the buffer is full; how many counted. Those after it wait for the next round."""
+        before, waiting = len(buffer), list(self.grid.sent)
+        for start in range(0, len(waiting), AT_ONCE):
+            if len(self._taken) + len(buffer) >= self.size:
+                break
+            found = map(self.grid.take, self.grid.pull_messages(waiting[start : start + AT_ONCE]))
+            self._taken.extend(taken for taken in found if taken is not None)
+        while self._taken and len(buffer) < self.size:
+            taken = self._taken.popleft()
+            self.journal.add_update(number, attempt, taken.update, base=taken.version)
+            clients.append(_client(taken.update, buffer.add_stale(taken, number - 1)))
+        return len(buffer) - before
+
+    def _idle(self) -> bool:
+        """Whether no device trains, as far as is known."""
+        return not self.grid.busy(self.options.quorum.deadline_s)
+
+    def _raise_what_lasts(self) -> None:
+        errors: list[EdgeloopError] = [why.error for _, why in self.grid.refused if why.error is not None]
+        lasting = [error for error in errors if isinstance(error, LASTING)]
+        if lasting:
+            raise lasting[0]
+
+    def _stuck(self, number: int, came: int) -> str:
+        return (
+            f"round {number} has {came} of the {self.size} updates of its buffer, and no device has answered for "
+            f"{self.options.quorum.attempts} times {self.options.quorum.deadline_s:g} s"
+        )
+
+
+def _client(update: Update, staleness: int) -> ClientRecord:
+    counted = update.device, update.examples, update.train_loss, update.seconds
+    sent = update.codec.value, update.upload_bytes
+    return ClientRecord(*counted, update.norm, str(update.node), *sent, staleness)

@@ -1,0 +1,257 @@
+"""Private rounds over a played network: clipping, noise, the budget, and what a kill costs of it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from played_grid import PlayedGrid, honest, reply_of, zeros
+
+from edgeloop.errors import DeviceError, OptionsError
+from edgeloop.federated.device.local_noise import with_local_noise
+from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.guard.update import Update
+from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions, Sampling
+from edgeloop.federated.rounds.quorum_options import QuorumOptions
+from edgeloop.federated.rounds.records import read_rounds, read_state, read_weights
+from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
+
+pytest.importorskip("flwr")
+pytest.importorskip("dp_accounting")
+
+Z, DELTA = 2.0, 1e-5
+FIXED = {"mode": PrivacyMode.CENTRAL_FIXED, "noise_multiplier": Z, "clipping_norm": 0.5, "delta": DELTA}
+
+
+@pytest.fixture(autouse=True)
+def _of_a_run(monkeypatch):
+    """Flower's messages are made inside a task of a run."""
+    from flwr.supercore.task_identity import TaskIdentity
+
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+def loop(grid, out, *, rounds=3, privacy=FIXED, **more):
+    from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
+
+    quorum = QuorumOptions(**{"deadline_s": 0.2, "wait_s": 0.1, **more.pop("quorum", {})})
+    options = LoopOptions(
+        rounds=rounds, devices=len(grid.nodes), quorum=quorum, privacy=PrivacyOptions(**privacy), **more
+    )
+    return RoundLoop(grid, options, out, zeros())
+
+
+def three():
+    return PlayedGrid({n: honest(n) for n in (1, 2, 3)})
+
+
+def accounted(noise_multiplier, releases):
+    """Epsilon by Google's accountant, without Flower's."""
+    from dp_accounting import GaussianDpEvent
+    from dp_accounting.rdp import RdpAccountant
+
+    return RdpAccountant().compose(GaussianDpEvent(noise_multiplier), releases).get_epsilon(DELTA)
+
+
+def releases_of(out):
+    lines = (out / "journal" / "journal.jsonl").read_bytes().splitlines()
+    return sum(json.loads(line)["entry"]["kind"] == "release" for line in lines)
+
+
+def private_mean(base, clipping_norm, noise_multiplier, **more):
+    from edgeloop.federated.rounds.privacy.private_mean import PrivateMean
+
+    return PrivateMean(base, clipping_norm, noise_multiplier, lambda count: None, **more)
+
+
+def collected(mean, base, changes):
+    """The weights that come of updates that add `changes` to all of `base`."""
+    from flwr.app import Message, RecordDict
+
+    asked = Message(RecordDict(), dst_node_id=1, message_type="train")
+    asked.metadata.__dict__["_message_id"] = "1"
+    for change in changes:
+        arrays = {name: array + np.float32(change) for name, array in base.items()}
+        norm = math.sqrt(sum(float(np.square(arrays[name] - base[name]).sum()) for name in base))
+        mean.add(Message(reply_of(arrays), reply_to=asked), Update(1, 1, 10, 0.5, 0.1, norm, "", arrays))
+    (reply,) = mean.replies()
+    return {name: array.numpy() for name, array in reply.content["arrays"].items()}
+
+
+def test_updates_are_clipped_and_weigh_the_same():
+    base = {"w000": np.ones(4, np.float32)}
+    mean = private_mean(base, 1.0, 0.0)
+    # a change of c in 4 elements has the norm 2c: 3 becomes 1/2, 0.25 and 0 stay; (0.5 + 0.25 + 0) / 3 = 0.25
+    np.testing.assert_array_equal(collected(mean, base, [3, 0.25, 0])["w000"], np.full(4, 1.25, np.float32))
+    assert mean.within == 2
+
+
+def test_noise_of_the_mean_has_the_stated_deviation_and_is_never_the_same():
+    base, count = {"w000": np.zeros(40_000, np.float32)}, 4
+    found = [collected(private_mean(base, 0.5, Z), base, [0.0] * count)["w000"] for _ in range(2)]
+    # deviation z C / n = 0.25; that of 40,000 samples is off by 4 / sqrt(80,000) in one of 16,000 runs
+    for noise in found:
+        assert abs(noise.std() / 0.25 - 1) < 4 / math.sqrt(80_000) and abs(noise.mean()) < 4 * 0.25 / 200
+    assert abs(np.corrcoef(*found)[0, 1]) < 4 / 200
+    again = [collected(private_mean(base, 0.5, Z, entropy=lambda: bytes(64)), base, [0.0])["w000"] for _ in range(2)]
+    np.testing.assert_array_equal(*again)
+
+
+def test_an_optimizer_of_the_server_steps_from_the_noisy_mean(tmp_path):
+    """Its result costs no more privacy. Without noise before it, step 1 of Adam moves each weight by 0.1 at most."""
+    strategy = StrategyOptions(name=StrategyName.FED_ADAM)
+    loud = {**FIXED, "noise_multiplier": 1e4}
+    loop(three(), tmp_path, rounds=1, privacy=loud, strategy=strategy).run()
+    found = read_weights(tmp_path / "rounds" / "round-1.npz")
+    # noise on Adam's result would be 1e4 * 0.5 / 3; Flower's step is 0.1 sqrt(1 - b2^2) / (1 - b1^2) times
+    # m / sqrt(v) = (1 - b1) / sqrt(1 - b2) = 1: 0.1 * 0.1411 / 0.19
+    assert max(float(np.abs(array).max()) for array in found.values()) < 0.0743
+
+
+def test_epsilon_of_each_round_is_that_of_dp_accounting_also_after_a_resume(tmp_path):
+    loop(three(), tmp_path, rounds=2).run()
+    loop(three(), tmp_path, rounds=5).run()
+    records = read_rounds(tmp_path)
+    assert [record.privacy.releases for record in records] == [1, 2, 3, 4, 5]
+    for number, record in enumerate(records, 1):
+        assert record.privacy.epsilon == pytest.approx(accounted(Z, number), abs=1e-6)
+    assert records[-1].privacy.noise_stddev == pytest.approx(Z * 0.5 / 3)
+
+
+def test_the_run_ends_well_before_the_round_that_would_pass_the_budget(tmp_path):
+    budget = {**FIXED, "max_epsilon": accounted(Z, 3) + 1e-6}
+    grid = three()
+    loop(grid, tmp_path, rounds=5, privacy=budget).run()
+    records = read_rounds(tmp_path)
+    assert (len(records), read_state(tmp_path)) == (3, "privacy-budget-spent")
+    assert records[-1].privacy.epsilon <= budget["max_epsilon"]
+    assert grid.pushed == {1: 3, 2: 3, 3: 3}  # nobody was asked a fourth time
+    loop(grid, tmp_path, rounds=5, privacy=budget).run()
+    assert (len(read_rounds(tmp_path)), grid.pushed[1], releases_of(tmp_path)) == (3, 3, 3)
+
+
+def test_a_budget_that_allows_no_round_is_refused(tmp_path):
+    with pytest.raises(OptionsError, match=r"max-epsilon is 0\.1, and the first round alone spends 2\.") as raised:
+        loop(three(), tmp_path, privacy={**FIXED, "max_epsilon": 0.1})
+    assert raised.value.exit_code == 2
+
+
+class Steps:
+    """So many calls go through, then the process "dies"."""
+
+    def __init__(self, left):
+        self.left = left
+
+    def dying(self, real):
+        def call(*arguments):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return real(*arguments)
+
+        return call
+
+
+def test_a_kill_at_any_write_never_shows_a_release_that_was_not_charged(tmp_path, monkeypatch):
+    """Round 2 writes three updates, the release, two files, the entry of the round; it is redone after the kill."""
+    from edgeloop.federated.rounds.journal import journal
+
+    for step in range(7):
+        out, steps = tmp_path / str(step), Steps(step)
+        loop(three(), out, rounds=1).run()
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.Journal, "_append", steps.dying(journal.Journal._append))
+            patch.setattr(journal, "write_file", steps.dying(journal.write_file))
+            with pytest.raises(KeyboardInterrupt):
+                loop(three(), out, rounds=2).run()
+        shown = (out / "rounds" / "round-2.npz").is_file()
+        assert releases_of(out) == (2 if step > 3 else 1) and (not shown or releases_of(out) == 2)
+        loop(three(), out, rounds=2).run()
+        record = read_rounds(out)[-1]
+        charged = 3 if step > 3 else 2
+        assert record.privacy.releases == releases_of(out) == charged
+        assert record.privacy.epsilon == pytest.approx(accounted(Z, charged), abs=1e-6)
+
+
+def test_a_sample_without_replacement_is_accounted_at_half_the_noise():
+    """One device in place of another moves the sum by two clipping norms."""
+    from dp_accounting import GaussianDpEvent, NeighboringRelation, SampledWithoutReplacementDpEvent
+    from dp_accounting.rdp import RdpAccountant
+
+    from edgeloop.federated.rounds.privacy.budget import PrivacyBudget
+
+    budget = PrivacyBudget(PrivacyOptions(**FIXED, sampling=Sampling.WITHOUT_REPLACEMENT), 100)
+    budget.spent[budget.event(10, 100)] += 7
+    reference = RdpAccountant(neighboring_relation=NeighboringRelation.REPLACE_ONE)
+    reference.compose(SampledWithoutReplacementDpEvent(100, 10, GaussianDpEvent(Z / 2)), 7)
+    assert budget.epsilon == pytest.approx(reference.get_epsilon(DELTA), abs=1e-6)
+    assert budget.event(10, 99).sample_size == 11  # 10 of 99 is more than 10 of 100, and no more than 11
+
+
+def test_the_adaptive_norm_goes_to_its_quantile(tmp_path):
+    """Updates of norm sqrt(15) / 10 = 0.387 from all devices: a smaller norm grows, a larger one shrinks."""
+    from edgeloop.federated.rounds.privacy.private_mean import next_norm
+
+    # Andrew et al. 2021: C exp(-0.2 (b - 0.5)), with b = 0 and b = 1
+    assert next_norm(0.1, 0, 10, 0.5, 0.2, 0.0) == pytest.approx(0.1 * math.exp(0.1))
+    assert next_norm(0.1, 10, 10, 0.5, 0.2, 0.0) == pytest.approx(0.1 * math.exp(-0.1))
+    nodes = {
+        n: lambda m: reply_of({k: a.numpy() + np.float32(0.1) for k, a in m.content["arrays"].items()})
+        for n in range(3)
+    }
+    for start in (0.01, 10.0):
+        out = tmp_path / str(start)
+        # noise of 1e-3 on the count of 3; with 2e-4 on the updates, the norms stay what they are
+        adaptive = {**FIXED, "mode": PrivacyMode.CENTRAL_ADAPTIVE, "clipping_norm": start, "noise_multiplier": 2e-4}
+        adaptive |= {"clip_count_stddev": 1e-3, "clipping_learning_rate": 1.0}
+        loop(PlayedGrid(nodes), out, rounds=2, privacy=adaptive).run()
+        loop(PlayedGrid(nodes), out, rounds=12, privacy=adaptive).run()
+        norms = [record.privacy.clipping_norm for record in read_rounds(out)]
+        assert norms[1:] == [record.privacy.next_clipping_norm for record in read_rounds(out)][:-1]
+        # each step multiplies by exp(+-0.5), and 12 of them cross a factor of 40
+        assert math.sqrt(15) / 10 * math.exp(-0.51) < norms[-1] < math.sqrt(15) / 10 * math.exp(0.51)
+
+
+def test_a_device_clips_and_adds_noise_itself():
+    base, trained = {"w000": np.ones(40_000, np.float32)}, {"w000": np.full(40_000, 2, np.float32)}
+    found = [with_local_noise(base, trained, 1.0, Z)["w000"].astype(np.float64) - 1 for _ in range(2)]
+    for change in found:
+        # norm 200 is scaled to 1: 1/200 an element, below its noise of 2; mean and deviation of 40,000 samples
+        assert abs(change.mean() - 1 / 200) < 4 * Z / 200 and abs(change.std() / Z - 1) < 4 / math.sqrt(80_000)
+    assert abs(np.corrcoef(*found)[0, 1]) < 4 / 200
+    unchanged = with_local_noise(base, base, 1.0, 1e-9)["w000"]
+    np.testing.assert_array_equal(unchanged, base["w000"])  # and no division by its norm of zero
+
+
+def test_local_noise_is_asked_for_and_every_attempt_is_charged(tmp_path):
+    told = []
+
+    def node(message):
+        config = message.content["config"]
+        told.append((config["clipping-norm"], config["noise-multiplier"]))
+        return honest(1)(message) if len(told) > 1 else None
+
+    local = {**FIXED, "mode": PrivacyMode.LOCAL, "noise_multiplier": 1.0}
+    loop(PlayedGrid({1: node}), tmp_path, rounds=1, privacy=local).run()
+    (record,) = read_rounds(tmp_path)
+    assert told == [(0.5, 1.0)] * 2 and record.attempt == 2
+    # whatever replaces an update moves it by 2 clipping norms: the noise is half of its multiplier in that
+    assert record.privacy.epsilon == pytest.approx(accounted(0.5, 2), abs=1e-6)
+
+
+def test_a_first_round_whose_attempts_spend_the_budget_says_so(tmp_path):
+    local = {**FIXED, "mode": PrivacyMode.LOCAL, "max_epsilon": accounted(Z / 2, 1) + 1e-6}
+    with pytest.raises(DeviceError, match="round 1 has no quorum, and max-epsilon allows no other attempt"):
+        loop(PlayedGrid({1: lambda m: None}), tmp_path, privacy=local).run()
+
+
+def test_noise_that_the_guard_would_refuse_is_refused_before_the_run():
+    from edgeloop.federated.rounds.privacy.private_rounds import PrivateRounds
+
+    local = PrivacyOptions(**{**FIXED, "mode": PrivacyMode.LOCAL, "noise_multiplier": 10.0})
+    private = PrivateRounds(local, 3, 3)
+    # 10 * 0.5 * sqrt(15) = 19.4, and the guard allows 10 times a norm of 1
+    with pytest.raises(OptionsError, match=r"adds about 19\.4 to the weights \(L2\), and the guard allows 10"):
+        private.check_guard(zeros(), GuardOptions())
+    private.check_guard(zeros(), GuardOptions(max_norm_ratio=20))
