@@ -1,6 +1,8 @@
-"""Federated rounds: the weighted mean of 1,000 updates against Flower's FedAvg; the size of compressed updates.
+"""Federated rounds: the mean of 1,000 updates and a device, both beside Flower's; compressed updates; FedAvg on MNIST.
 
-    python benchmarks/federated.py [--only mean,compression] [UPDATES [REPEATS]]      writes benchmarks/results.json
+    python benchmarks/federated.py [--only mean,compression,device,mnist] [UPDATES [REPEATS]]
+
+writes benchmarks/results.json.
 
 `mean`: each contender is a process of its own that is given the same replies, one after another, as fresh bytes, as
 they come from the network. Flower's FedAvg keeps them and averages at the end; edgeloop folds each into the exact mean.
@@ -8,6 +10,9 @@ They alternate. The figures are the peak of resident memory above that before th
 and the ratios, median over the repeats. Both means are compared.
 
 `compression`: federated_parts/compression.py describes it. It needs data/mnist below $EDGELOOP_DATA.
+
+`device`, `mnist`: federated_parts/device.py and federated_parts/mnist.py describe them. `mnist` is measured only where
+`--only` names it: 65 rounds of 36 CPU-seconds.
 """
 
 from __future__ import annotations
@@ -132,13 +137,22 @@ def main() -> None:
     from importlib.metadata import version
 
     from federated_parts.compression import compression
+    from federated_parts.device import device
+    from federated_parts.mnist import mnist
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", default="mean,compression", metavar="NAMES", help="Sections, separated by commas.")
+    parser.add_argument(
+        "--only", default="mean,compression,device", metavar="NAMES", help="Sections, separated by commas."
+    )
     parser.add_argument("updates", nargs="?", type=int, default=UPDATES)
     parser.add_argument("repeats", nargs="?", type=int, default=REPEATS)
     given = parser.parse_args()
-    sections = {"mean": lambda: mean(given.updates, given.repeats), "compression": compression}
+    sections = {
+        "mean": lambda: mean(given.updates, given.repeats),
+        "compression": compression,
+        "device": device,
+        "mnist": mnist,
+    }
     for name in given.only.split(","):
         if name not in sections:
             parser.error(f"--only has the unknown section {name!r}. Use {', '.join(sections)}.")

@@ -1,8 +1,10 @@
 """Rounds in simulated time over a played engine: who answers when is the seed's choice, not this machine's."""
 
+import time
+
 import numpy as np
 import pytest
-from played_grid import PlayedGrid, honest, zeros
+from played_grid import PlayedGrid, honest, reply_of, zeros
 
 from edgeloop.errors import DeviceError
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
@@ -84,6 +86,33 @@ def test_dropouts_cost_a_round_its_quorum(tmp_path):
 def test_the_engine_never_has_more_messages_than_it_can_train_soon(tmp_path):
     engine, (record,) = play(tmp_path, rounds=1)
     assert len(record.clients) == NODES and engine.most <= 8
+
+
+def test_a_query_and_a_message_sent_again_join_the_round(tmp_path):
+    from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+
+    from edgeloop.federated.simulation.simulated_grid import SimulatedGrid
+
+    def message(node, number):
+        config = ConfigRecord({"server-round": number, "epochs": 1} if number else {})
+        return Message(RecordDict({"arrays": ArrayRecord(), "config": config}), dst_node_id=node, message_type="train")
+
+    def whole(asked):  # a query has no round, and `honest` draws by it
+        return reply_of({}, device=asked.metadata.dst_node_id)
+
+    options = SimulationOptions(data="data.npz", nodes=2, dropout=0.0)
+    grid = SimulatedGrid(Engine({1: whole, 2: whole}), Population(options, np.array([100, 200])), 10.0, workers=1)
+    list(grid.get_node_ids())
+    first = list(grid.push_messages([message(1, 1), message(2, 1)]))
+    (query,) = grid.push_messages([message(2, 0)])
+    (reply,) = grid.pull_messages([query])
+    assert reply.metadata.reply_to_message_id == query
+    grid.pull_messages(first[:1])
+    (again,) = grid.push_messages([message(1, 1)])  # its second training ends after a second, as the first did
+    deadline, found = time.monotonic() + 5, list[str]()
+    while len(found) < 2 and time.monotonic() < deadline:
+        found += [reply.metadata.reply_to_message_id for reply in grid.pull_messages([*first[1:], again])]
+    assert found == [again, first[1]]
 
 
 def test_flowers_own_send_and_receive_gets_every_reply(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from edgeloop.bundle import MANIFEST, SIGNATURE, FileEntry, Manifest, Weight
 from edgeloop.errors import DataError, IntegrityError, ModelError, OptionsError
 from edgeloop.federated.device import models
-from edgeloop.federated.device.device_class import power
+from edgeloop.federated.device.device_class import metered, power
 from edgeloop.federated.device.models import MODEL, ModelStore
 from edgeloop.federated.device.personal import PersonalLayers
 from edgeloop.hashes import digest_of
@@ -135,3 +135,17 @@ def test_a_device_says_whether_it_runs_on_a_battery(tmp_path):
     assert power(str(tmp_path)) == {"battery": True, "on-battery": False}
     supply(tmp_path, "BAT1", type="Battery", status="Discharging")
     assert power(str(tmp_path)) == {"battery": True, "on-battery": True}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("yes\n", {"metered": True}),
+        ("no (guessed)\nunknown\n", {"metered": False}),
+        ("no\nyes (guessed)\n", {"metered": True}),
+        ("unknown\n\n", {}),
+        ("", {}),
+    ],
+)
+def test_a_metered_network_is_one_that_network_manager_calls_so(said, expected):
+    assert metered(said) == expected

@@ -24,6 +24,7 @@ def simulated_app(work: str, state: str) -> ClientApp:
     app = ClientApp()
     app.train()(lambda message, context: answer(work, state, message))
     app.evaluate()(lambda message, context: answer(work, state, message))
+    app.query()(lambda message, context: answer(work, state, message))
     return app
 
 
@@ -32,7 +33,7 @@ def answer(work: str, state: str, message: Message) -> Message:
     config = message.content.config_records["config"]
     device = int(str(config.pop(DEVICE)))
     models = ModelStore(f"{work}/models")
-    if str(config["sha256"]) in models.hashes():  # sent to every device, stored once
+    if str(config.get("sha256")) in models.hashes():  # sent to every device, stored once
         for key in SENT.values():
             config.pop(key, None)
     options = DeviceOptions(f"device {device}", f"{state}/{device}", device, tell_details=True)

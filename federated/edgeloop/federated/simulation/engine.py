@@ -2,6 +2,7 @@
 
     python -m edgeloop.federated.simulation.engine WORK
 
+`run_simulation` is deprecated in Flower 1.42 in favour of `flwr run` with a SuperLink of its own; the extra pins 1.42.
 Ray's processes listen on all addresses of this machine; who speaks with them needs the token that process.py made.
 """
 

@@ -9,7 +9,7 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,15 +44,18 @@ raise ModuleNotFoundError("a simulated device has no TensorFlow", name="tensorfl
 """
 
 
+@dataclass
 class Simulation(Network):
     """A simulation as a network of one process."""
 
+    submitted: bool = False
+
     def submit(self) -> None:
         """Nothing the first time: the server waits for its job. A second time is an error: the engine ended with it."""
-        if self.run_id is None and self.port:
+        if self.run_id is None and self.submitted:
             self.check()
             raise DeviceError(f"the server of the simulation ended; {self.last_log_line(NAME)}", advice=AGAIN)
-        self.run_id, self.port = NAME, 1
+        self.run_id, self.submitted = NAME, True
 
     def status(self) -> str:
         return "running"

@@ -18,10 +18,12 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from edgeloop.federated.device.metrics import SECONDS
+from edgeloop.federated.rounds.grid_decorator import GridDecorator
 from edgeloop.federated.simulation.population import Population
 
 DEVICE = "simulated-device"  # of `config` of a message: which device the node that gets it is to be
 AHEAD = 8  # messages for each process that trains: enough to keep it busy, few enough for the memory
+QUERY = 0  # instead of a round: a message that asks what a device is
 LOOK_S = 0.02  # between two looks for replies
 
 
@@ -35,7 +37,7 @@ class _Asked:
     error: str | None = None
 
 
-class SimulatedGrid(Grid):
+class SimulatedGrid(GridDecorator):
     """Wraps the Grid of a simulation. Its nodes are 1, 2, ...: the devices 0, 1, ... of the population.
 
     Args:
@@ -44,7 +46,8 @@ class SimulatedGrid(Grid):
     """
 
     def __init__(self, inner: Grid, population: Population, deadline_s: float, workers: int) -> None:
-        self.inner, self.population, self.deadline_s = inner, population, deadline_s
+        super().__init__(inner)
+        self.population, self.deadline_s = population, deadline_s
         self.ahead = AHEAD * workers
         self._nodes: list[int] = []
         self._attempts: dict[int, int] = {}
@@ -53,7 +56,7 @@ class SimulatedGrid(Grid):
         self._sent: dict[str, str] = {}  # ours by the id of the engine's message
         self._came: dict[str, Message] = {}
         self._void: set[str] = set()
-        self._count, self._looked = 0, 0.0
+        self._number, self._count, self._looked = QUERY, 0, 0.0
 
     def get_node_ids(self) -> Iterable[int]:
         """All devices, once the engine has as many nodes."""
@@ -65,14 +68,21 @@ class SimulatedGrid(Grid):
         return range(1, self.population.options.nodes + 1)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Begin an attempt at a round; what is left of an earlier one is void."""
-        self._void.update(self._sent)
-        self._sent, self._came = {}, {}
-        asked = [self._asked(message) for message in messages]
-        for number in {self._round(one.message) for one in asked}:
-            self._attempts[number] = self._attempts.get(number, 0) + 1
-        self._queue = sorted(asked, key=lambda one: (one.seconds, one.message.metadata.dst_node_id))
-        self._to_send = [one for one in self._queue if one.error is None]
+        """Begin an attempt at a round; what is left of an earlier one is void. Queries, and one message alone of the
+        round that goes on, which is sent again, join it instead."""
+        sent = list(messages)
+        numbers = {_round(message) for message in sent}
+        joins = numbers <= {QUERY} or (len(sent) == 1 and bool(self._queue) and numbers == {self._number})
+        if not joins:
+            self._void.update(self._sent)
+            self._sent, self._came, self._queue, self._to_send = {}, {}, [], []
+            (self._number,) = numbers
+            self._attempts[self._number] = self._attempts.get(self._number, 0) + 1
+        asked = [self._asked(message) for message in sent]
+        self._queue = sorted([*self._queue, *asked], key=lambda one: (one.seconds, one.message.metadata.dst_node_id))
+        self._to_send = sorted(
+            [*self._to_send, *(one for one in asked if one.error is None)], key=lambda one: one.seconds
+        )
         return [one.id for one in asked]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -101,22 +111,13 @@ class SimulatedGrid(Grid):
             time.sleep(0 if came else LOOK_S)
         return found
 
-    @property
-    def run(self) -> Any:
-        return self.inner.run
-
-    def set_run(self, run: Any) -> None:
-        self.inner.set_run(run)
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        return self.inner.create_message(*args, **kwargs)
-
     def _asked(self, message: Message) -> _Asked:
         self._count += 1
-        id, device, number = f"simulated-{self._count}", message.metadata.dst_node_id - 1, self._round(message)
+        id, device, number = f"simulated-{self._count}", message.metadata.dst_node_id - 1, _round(message)
         message.metadata.__dict__["_message_id"] = id
-        config: dict[str, Any] = dict(message.content.config_records["config"])
-        fate = self.population.fate(device, number, self._attempts.get(number, 0) + 1, int(config.get("epochs", 1)))
+        if number == QUERY:
+            return _Asked(id, message, 0.0)
+        fate = self.population.fate(device, number, self._attempts[number], int(_config(message).get("epochs", 1)))
         if fate.drops_out:
             return _Asked(id, message, 0.0, "it dropped out")
         if fate.seconds > self.deadline_s:
@@ -127,10 +128,6 @@ class SimulatedGrid(Grid):
                 f"it was not done at the deadline, after {self.deadline_s:g} of {fate.seconds:g} simulated seconds",
             )
         return _Asked(id, message, fate.seconds)
-
-    def _round(self, message: Message) -> int:
-        config: dict[str, Any] = dict(message.content.config_records["config"])
-        return int(config.get("server-round", 0))
 
     def _look(self) -> None:
         """Keep the engine busy, and take what it has done."""
@@ -149,9 +146,9 @@ class SimulatedGrid(Grid):
                 self._came[self._sent.pop(id)] = reply
 
     def _for_engine(self, one: _Asked) -> Message:
-        content, metadata = one.message.content, one.message.metadata
-        config = ConfigRecord({**content.config_records["config"], DEVICE: metadata.dst_node_id - 1})
-        records = RecordDict({**content, "config": config})
+        metadata = one.message.metadata
+        config = ConfigRecord({**_config(one.message), DEVICE: metadata.dst_node_id - 1})
+        records = RecordDict({**one.message.content, "config": config})
         return Message(records, dst_node_id=self._nodes[metadata.dst_node_id - 1], message_type=metadata.message_type)
 
     def _reply(self, one: _Asked) -> Message | None:
@@ -166,3 +163,11 @@ class SimulatedGrid(Grid):
         if reply.has_content() and "metrics" in reply.content.metric_records:
             reply.content.metric_records["metrics"][SECONDS] = one.seconds
         return reply
+
+
+def _config(message: Message) -> dict[str, Any]:
+    return dict(message.content.config_records.get("config") or {})
+
+
+def _round(message: Message) -> int:
+    return int(_config(message).get("server-round", QUERY))
