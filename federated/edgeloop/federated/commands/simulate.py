@@ -51,6 +51,11 @@ def simulate(
         devices=replace(file.devices, shards=names, on=()),
     )
     options = simulated.rounds_options(out, resume=resume)
+    if options.buffered is not None:
+        raise OptionsError(
+            f"{federation} has a table [buffered], whose rounds the simulation does not know",
+            advice="Leave it out, or run it with federate run.",
+        )
     # the grid keeps the deadline, in simulated time; this machine may take as long as the run
     here = replace(options, devices=(parse_device("local"),), round_timeout_s=options.timeout_s)
     records = run_rounds(
