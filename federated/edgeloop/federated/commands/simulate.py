@@ -53,8 +53,8 @@ def simulate(
     options = simulated.rounds_options(out, resume=resume)
     if options.buffered is not None:
         raise OptionsError(
-            f"{federation} has a table [buffered], whose rounds the simulation does not know",
-            advice="Leave it out, or run it with federate run.",
+            f'{federation} says mode = "buffered", and simulated rounds are synchronous',
+            advice="Leave it out, or use federate run.",
         )
     # the grid keeps the deadline, in simulated time; this machine may take as long as the run
     here = replace(options, devices=(parse_device("local"),), round_timeout_s=options.timeout_s)
