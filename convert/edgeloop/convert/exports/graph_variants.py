@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgeloop.bundle import Format, Scheme
 from edgeloop.convert.calls import fixed_batch
-from edgeloop.convert.exports.variant import ExportedVariant, export_variant
+from edgeloop.convert.exports.variant import ExportedVariant, check_smaller, export_variant, no_smaller
 from edgeloop.convert.form import Form, FormLog, onnx_forms, tfjs_form
 from edgeloop.convert.forms import onnx
 from edgeloop.convert.forms.float_operators import listed
@@ -64,9 +64,9 @@ def _onnx_int8(
     give_back()
     made = to_int8(data, calibration, fixed_batch(source.inputs))
     files: dict[str, bytes] = {"model-int8.onnx": made.data}
-    notes = no_smaller(len(made.data), len(data))
-    if notes and not asked:
-        raise ModelError(notes[0].removesuffix("."), advice="Use the float32 ONNX file.")
+    if not asked:
+        check_smaller(made.data, data)
+    notes = no_smaller(made.data, data)
     if not made.left:
         return export_variant(form.id, Format.ONNX, form.scheme, (source.signature,), files, *notes)
     kept = listed(tuple(replace(operator, advice="") for operator in made.left))
@@ -77,16 +77,6 @@ def _onnx_int8(
         )
     log.say(f"{form.id} is int8 in part: {', '.join(dict.fromkeys(o.op for o in made.left))} stayed in float.")
     return export_variant(form.id, Format.ONNX, Scheme.MIXED, (source.signature,), files, f"int8, but {kept}", *notes)
-
-
-def no_smaller(int8_bytes: int, float32_bytes: int) -> tuple[str, ...]:
-    """The note of an int8 file that saves nothing; none where it saves something."""
-    if int8_bytes < float32_bytes:
-        return ()
-    return (
-        f"not smaller than the float32 file ({int8_bytes:,} and {float32_bytes:,} bytes): the model has few weights, "
-        "and int8 adds scales and conversions.",
-    )
 
 
 def tfjs_variants(

@@ -11,7 +11,7 @@ import numpy as np
 from edgeloop.bundle import Format, Scheme, Variant
 from edgeloop.convert.exports.lowering import lower_source
 from edgeloop.convert.exports.search_variant import search_variant
-from edgeloop.convert.exports.variant import STEPS, ExportedVariant, export_variant
+from edgeloop.convert.exports.variant import STEPS, ExportedVariant, check_smaller, export_variant
 from edgeloop.convert.form import Form, FormLog, tflite_forms
 from edgeloop.convert.forms import tflite
 from edgeloop.convert.forms.freeze import FrozenSource
@@ -67,15 +67,26 @@ def tflite_variants(
             and not any(one.scheme is Scheme.INT8 for one in crashed)
             and "int8" not in {v.variant.id for v in made}
         ):
-            mixed = Form(id=Scheme.MIXED.value, format=Format.TFLITE, scheme=Scheme.MIXED)
-            for form in log.remaining([mixed]):
-                with contextlib.suppress(ModelError), log.making([form]):  # why is said of int8 already
-                    made.append(_tflite(job, form))
-                    log.say(f"mixed was written instead of int8: {made[-1].variant.notes[0]}.")
+            made += _mixed(job, log)
         if plan.options.search is not None:
             with log.making([]):
                 made.append(search_variant(source, plan, float32, calibration, made, log, progress))
     return [replace(one, variant=_with_shapes(one.variant, free, source)) for one in made]
+
+
+def _mixed(job: _TfliteJob, log: FormLog) -> list[ExportedVariant]:
+    """What was made instead of int8, if that saves anything."""
+    form = Form(id=Scheme.MIXED.value, format=Format.TFLITE, scheme=Scheme.MIXED)
+    made: list[ExportedVariant] = []
+    if not log.remaining([form]):
+        return made
+    with contextlib.suppress(ModelError), log.making([form]):  # why is said of int8 already
+        one = _tflite(job, form)
+        with log.leave_out([form]):
+            check_smaller(one.files[one.variant.entry], job.float32)
+            made.append(one)
+            log.say(f"mixed was written instead of int8: {one.variant.notes[0]}.")
+    return made
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edgeloop.bundle import Format, Scheme, Variant
 from edgeloop.convert.forms.tflite_file import stored_io
+from edgeloop.errors import ModelError
 
 STEPS = 6  # open, lower, quantize, ONNX, TF.js, trainable: of the progress of one conversion
 
@@ -29,3 +30,19 @@ def export_variant(
     return ExportedVariant(
         Variant(id, entry, tuple(sorted(files)), format, scheme, tuple(signatures), io, notes=notes), files
     )
+
+
+def no_smaller(int8: bytes, float32: bytes) -> tuple[str, ...]:
+    """The note of a file in int8, or in int8 and float, that saves nothing; none where it saves something."""
+    if len(int8) < len(float32):
+        return ()
+    return (
+        f"not smaller than the float32 file ({len(int8):,} and {len(float32):,} bytes): the model has few weights, "
+        "and int8 adds scales and conversions.",
+    )
+
+
+def check_smaller(int8: bytes, float32: bytes) -> None:
+    """Of a file that nobody asked for. Raises ModelError: it saves nothing."""
+    for note in no_smaller(int8, float32):
+        raise ModelError(note.removesuffix("."), advice="Use the float32 file.")

@@ -10,6 +10,18 @@ from edgeloop.extras import need
 ELEMENT_SHAPE = {"TensorListReserve": 0, "EmptyTensorList": 0, "TensorListFromTensor": 1, "TensorListStack": 1}
 
 
+CHANGE = "Change that part of the model."
+INSTEAD = {  # operations that neither TFLite nor TF.js has, whose parts both have
+    "CombinedNonMaxSuppression": "Call tf.image.non_max_suppression_padded for each class instead.",
+}
+
+
+def change_advice(graph: Any) -> str:
+    """What to do about a graph that cannot be converted."""
+    operations = {node.op for node in graph.node}.union(n.op for f in graph.library.function for n in f.node_def)
+    return next((advice for operation, advice in INSTEAD.items() if operation in operations), CHANGE)
+
+
 def drop_control_inputs(graph: Any) -> None:
     """Leave out order that carries no data. A stateless graph needs none, TF.js fails on it, and only control inputs
     keep assertions, which no device runtime has.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.convert.forms.freeze import FrozenGraph
-from edgeloop.convert.forms.graph_nodes import without_erfc
+from edgeloop.convert.forms.graph_nodes import CHANGE, without_erfc
 from edgeloop.convert.forms.node_functions import write_buckets, write_one_hots
 from edgeloop.convert.forms.node_substitutes import write_substitutes
 from edgeloop.convert.sources.source import Source
@@ -20,7 +20,6 @@ from edgeloop.files.flatbuffer import read_tflite
 
 OPSET = 18
 LACKING = ("Expm1", "Log1p", "Xdivy", "Xlog1py", "Xlogy")
-CHANGE = "Change that part of the model."
 
 
 def to_onnx(frozen: FrozenGraph, source: Source) -> bytes:

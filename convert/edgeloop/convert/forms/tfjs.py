@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.forms.freeze import FrozenGraph
+from edgeloop.convert.forms.graph_nodes import change_advice
 from edgeloop.convert.forms.tfjs_graph import for_tfjs, unfuse_tensors
 from edgeloop.convert.forms.tfjs_loops import bring_into_loops
 from edgeloop.convert.forms.tfjs_stubs import check_tensorflowjs, load_converter
@@ -68,7 +69,7 @@ def to_tfjs(frozen: FrozenGraph, source: Source, folder: Path, options: TfjsOpti
         except Exception as e:  # it raises ValueError, KeyError and TensorFlow's own
             raise ModelError(
                 f"it cannot be converted to TF.js: {one_line(e)}",
-                advice="Change that part of the model.",
+                advice=change_advice(frozen.graph),
                 where=str(source.path),
             ) from e
     _finish(folder / "model.json", frozen, source)

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeloop.convert.forms.calibration import Calibration, calibrate
 from edgeloop.convert.forms.freeze import FrozenGraph
-from edgeloop.convert.forms.graph_nodes import shapes_of
+from edgeloop.convert.forms.graph_nodes import change_advice, shapes_of
 from edgeloop.convert.forms.nms_shape import with_batch_axis
 from edgeloop.convert.forms.node_functions import ERFS, write_erfs
 from edgeloop.convert.forms.node_substitutes import POOLS, write_pools
@@ -66,7 +66,7 @@ def lower(frozen: FrozenGraph, source: Source) -> bytes:
     except Exception as e:  # the converter's own error type is private to it
         raise ModelError(
             f"it cannot be lowered to builtin TFLite operators: {_ops(str(e))}",
-            advice="Change that part of the model.",
+            advice=change_advice(frozen.graph),
             where=str(source.path),
         ) from e
     if any(b"non_max_suppression" in f.attr["_implements"].s for f in frozen.graph.library.function):

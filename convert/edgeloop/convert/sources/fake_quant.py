@@ -1,16 +1,21 @@
-"""A model trained by TF-MOT in, the plain model out: fake quantization and pruning exist for training only.
+"""A model trained by TF-MOT in, one without its wrappers out: pruning and clustering exist for training only; fake
+quantization tells the ranges that int8 is made with.
 
-int8 files are made from real inputs like those of any other model; the ranges that the training learned are not read.
+Source: TensorFlow's fake_quant_ops_functor.h, Nudge.
 """
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from edgeloop.bundle import Scheme
 from edgeloop.convert.sources.float32 import distance_from
 from edgeloop.convert.sources.rewritten import replace_by_identity, rewritten
 from edgeloop.convert.sources.source_value import Source
@@ -18,6 +23,12 @@ from edgeloop.extras import need
 from edgeloop.files.stored_zip import bounded_zip
 
 FAKE = "FakeQuantWithMinMax"
+OPS = {
+    FAKE + "Vars": "fake_quant_with_min_max_vars",
+    FAKE + "VarsPerChannel": "fake_quant_with_min_max_vars_per_channel",
+}
+BITS = 8
+STEPS = (1 << BITS) - 1
 WRAPPERS = (b"QuantizeLayer", b"QuantizeWrapper", b"PruneLowMagnitude", b"ClusterWeights")
 
 
@@ -85,9 +96,14 @@ def has_fake_quant(nodes: Iterable[Any]) -> bool:
     return any(node.op.startswith(FAKE) for node in nodes)
 
 
-def without_fake_quant(source: Source) -> Source:
-    """The source without its fake quantization, and a note of how far its answers then are from the original's."""
-    made = rewritten(source, _strip)
+def with_learned_ranges(source: Source) -> Source:
+    """The source with its fake quantization written as arithmetic, of which int8 takes the ranges: 8 bits for a whole
+    tensor. Weights are rounded here. Any other is left out, and a note says how far that is from the original."""
+    kept: list[str] = []
+    made = rewritten(source, partial(_write_rounding, kept))
+    if kept:
+        note = "int8 is made with the ranges that the model learned in its training; its other forms round as it does."
+        return replace(made, rounds=Scheme.INT8, notes=(*source.notes, note))
     distance = distance_from(made, source)
     figure = "" if distance is None or distance[0] is None else f" (SNR {distance[0]:.1f} dB on generated inputs)"
     note = (
@@ -97,6 +113,61 @@ def without_fake_quant(source: Source) -> Source:
     return replace(made, notes=(*source.notes, note))
 
 
-def _strip(tf: Any, graph_def: Any) -> None:
+def _write_rounding(kept: list[str], tf: Any, graph_def: Any) -> None:
+    """`kept` receives the names of the activations that are rounded."""
+    by_name = {node.name: node for node in graph_def.node}
+    for node in [node for node in graph_def.node if node.op in OPS]:
+        values = [_constant(tf, by_name, name) for name in node.input[:3]]
+        if all(value is not None for value in values):
+            rounded = getattr(tf.quantization, OPS[node.op])(
+                *values, num_bits=node.attr["num_bits"].i, narrow_range=node.attr["narrow_range"].b
+            )
+            _become_constant(tf, node, rounded.numpy())
+            continue
+        whole = node.op == FAKE + "Vars" and node.attr["num_bits"].i == BITS and not node.attr["narrow_range"].b
+        limits = _nudged(*values[1:]) if whole and all(value is not None for value in values[1:]) else None
+        if limits is not None:
+            _become_rounding(tf, graph_def, node, *limits)
+            kept.append(node.name)
     float32 = tf.float32.as_datatype_enum
     replace_by_identity(graph_def, lambda node: float32 if node.op.startswith(FAKE) else None)
+
+
+def _constant(tf: Any, by_name: Mapping[str, Any], name: str) -> Any:
+    """What a tensor of a frozen graph always is; None where it is computed."""
+    node = by_name.get(name.split(":")[0])
+    while node is not None and node.op == "Identity":
+        node = by_name.get(node.input[0].split(":")[0])
+    return tf.make_ndarray(node.attr["value"].tensor) if node is not None and node.op == "Const" else None
+
+
+def _nudged(low: np.ndarray, high: np.ndarray) -> tuple[float, float, float] | None:
+    """The limits moved so that 0 is one of the steps between them, as TensorFlow moves them; and the step."""
+    step = (np.float32(high) - np.float32(low)) / np.float32(STEPS)  # in float32, which decides ties
+    if not 0 < step < np.inf or low > 0 or high < 0:
+        return None
+    zero = float(np.clip(np.floor(-np.float32(low) / step + np.float32(0.5)), 0, STEPS))
+    return -zero * float(step), (STEPS - zero) * float(step), float(step)
+
+
+def _become_constant(tf: Any, node: Any, value: np.ndarray) -> None:
+    node.op, node.input[:] = "Const", []
+    node.attr.clear()
+    node.attr["dtype"].type = tf.float32.as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.float32))
+
+
+def _become_rounding(tf: Any, graph_def: Any, node: Any, low: float, high: float, step: float) -> None:
+    """The form in which `forms/stated_ranges.py` finds a rounding."""
+    float32, last = tf.float32.as_datatype_enum, node.input[0]
+    for op, value in (("Maximum", low), ("Minimum", high), ("Mul", 1 / step), ("Round", None), ("Mul", step)):
+        end = op == "Mul" and value == step
+        made = node if end else graph_def.node.add(name=f"{node.name}/{op}")
+        made.op, made.input[:] = op, [last]
+        made.attr.clear()
+        made.attr["T"].type = float32
+        if value is not None:
+            constant = graph_def.node.add(name=f"{node.name}/{op}{'/step' if end else ''}/value")
+            _become_constant(tf, constant, np.array(value, np.float32))
+            made.input.append(constant.name)
+        last = made.name

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.sources.fake_quant import is_wrapped, layers_of, load_wrapped, without_fake_quant
+from edgeloop.convert.sources.fake_quant import is_wrapped, layers_of, load_wrapped, with_learned_ranges
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.float32 import in_float32, keras_in_float32, policies
 from edgeloop.convert.sources.identify import SourceKind, source_digest
@@ -69,7 +69,7 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
         ) from e
     source = loaded_source(path, model, None, tuple(notes))
     quantized = any(type(layer).__name__.startswith("Quantize") for layer in layers_of(model))
-    return _in_float32(without_fake_quant(source) if quantized else source, model)
+    return _in_float32(with_learned_ranges(source) if quantized else source, model)
 
 
 def _in_float32(source: Source, model: Any) -> Source:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.convert.sources.fake_quant import has_fake_quant, without_fake_quant
+from edgeloop.convert.sources.fake_quant import has_fake_quant, with_learned_ranges
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.float32 import floats_of, in_float32
 from edgeloop.convert.sources.identify import SourceKind, source_digest
@@ -79,7 +79,7 @@ def open_saved_model(path: Path, signature: str | None, allow_unsafe: bool = Fal
         source = replace(source, notes=(NOTE,))
     source = without_tables(source)
     if has_fake_quant(_nodes(function)):
-        source = without_fake_quant(source)
+        source = with_learned_ranges(source)
     kinds = floats_of(_nodes(function))
     return in_float32(source, source, kinds) if kinds else source
 
