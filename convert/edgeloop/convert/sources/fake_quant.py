@@ -100,21 +100,21 @@ def with_learned_ranges(source: Source) -> Source:
     """The source with its fake quantization written as arithmetic, of which int8 takes the ranges: 8 bits for a whole
     tensor. Weights are rounded here. Any other is left out, and a note says how far that is from the original."""
     kept: list[str] = []
-    made = rewritten(source, partial(_write_rounding, kept))
+    left: list[str] = []
+    made = rewritten(source, partial(_write_rounding, kept, left))
+    notes = list(source.notes)
     if kept:
-        note = "int8 is made with the ranges that the model learned in its training; its other forms round as it does."
-        return replace(made, rounds=Scheme.INT8, notes=(*source.notes, note))
-    distance = distance_from(made, source)
-    figure = "" if distance is None or distance[0] is None else f" (SNR {distance[0]:.1f} dB on generated inputs)"
-    note = (
-        f"The fake quantization of its training was left out of the model{figure}. Pass --calibration for int8: its "
-        "ranges are measured on real inputs."
-    )
-    return replace(made, notes=(*source.notes, note))
+        notes.append("int8 is made with the ranges that the model learned in its training; other forms round in them.")
+    if left:
+        distance = distance_from(made, source)
+        figure = "" if distance is None or distance[0] is None else f" (SNR {distance[0]:.1f} dB on generated inputs)"
+        which = f"Of its fake quantization, {len(left)} of {len(kept) + len(left)} ranges cannot be int8's, and"
+        notes.append(f"{which} were left out of the model{figure}. Pass --calibration, so that int8 measures them.")
+    return replace(made, rounds=Scheme.INT8 if kept else source.rounds, notes=tuple(notes))
 
 
-def _write_rounding(kept: list[str], tf: Any, graph_def: Any) -> None:
-    """`kept` receives the names of the activations that are rounded."""
+def _write_rounding(kept: list[str], left: list[str], tf: Any, graph_def: Any) -> None:
+    """`kept` receives the names of the activations that are rounded, `left` those of the others."""
     by_name = {node.name: node for node in graph_def.node}
     for node in [node for node in graph_def.node if node.op in OPS]:
         values = [_constant(tf, by_name, name) for name in node.input[:3]]
@@ -129,6 +129,8 @@ def _write_rounding(kept: list[str], tf: Any, graph_def: Any) -> None:
         if limits is not None:
             _become_rounding(tf, graph_def, node, *limits)
             kept.append(node.name)
+    inner = [node for function in graph_def.library.function for node in function.node_def]
+    left += [node.name for node in (*graph_def.node, *inner) if node.op.startswith(FAKE)]
     float32 = tf.float32.as_datatype_enum
     replace_by_identity(graph_def, lambda node: float32 if node.op.startswith(FAKE) else None)
 
@@ -159,15 +161,18 @@ def _become_constant(tf: Any, node: Any, value: np.ndarray) -> None:
 
 def _become_rounding(tf: Any, graph_def: Any, node: Any, low: float, high: float, step: float) -> None:
     """The form in which `forms/stated_ranges.py` finds a rounding."""
-    float32, last = tf.float32.as_datatype_enum, node.input[0]
-    for op, value in (("Maximum", low), ("Minimum", high), ("Mul", 1 / step), ("Round", None), ("Mul", step)):
-        end = op == "Mul" and value == step
-        made = node if end else graph_def.node.add(name=f"{node.name}/{op}")
+    float32, last, place = tf.float32.as_datatype_enum, node.input[0], node.name
+    steps = (
+        ("Maximum", "low", low), ("Minimum", "high", high), ("Mul", "steps", 1 / step), ("Round", "round", None),
+        ("Mul", "", step),
+    )  # fmt: skip
+    for op, name, value in steps:
+        made = graph_def.node.add(name=f"{place}/{name}") if name else node
         made.op, made.input[:] = op, [last]
         made.attr.clear()
         made.attr["T"].type = float32
         if value is not None:
-            constant = graph_def.node.add(name=f"{node.name}/{op}{'/step' if end else ''}/value")
+            constant = graph_def.node.add(name=f"{place}/{name or 'step'}/value")
             _become_constant(tf, constant, np.array(value, np.float32))
             made.input.append(constant.name)
         last = made.name
