@@ -1,5 +1,7 @@
 """Values that a ReLU behind a sum throws away take no part of a range; everything else keeps what was measured."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -173,3 +175,39 @@ def test_a_whole_that_is_joined_again_takes_the_range_of_the_last_with_its_parts
 def test_an_output_that_is_joined_too_keeps_its_range():
     operators = [*BEFORE, ("PACK", [A, B], "end", NONE)]
     assert joined(operators, {A: 1, B: 2, "end": 2}, outputs=("end", A)) == {A: 1, B: 2, "end": 2}
+
+
+SUMS = [*BEFORE, ("NEG", ["x"], "c", NONE), ("NEG", ["y"], "d", NONE), ("ADD", [A, B], "one", NONE),
+        ("ADD", ["c", "d"], "two", NONE), ("PACK", ["d", "one", "two"], "end", NONE)]  # fmt: skip
+SPANS = {A: 3, B: 1.5, "c": 5, "d": 3, "one": 4, "two": 4, "end": 99}
+
+
+def test_what_the_steps_of_a_loop_add_up_has_the_range_of_the_sum_where_it_loses_no_more_than_a_bit(monkeypatch):
+    monkeypatch.setattr("edgeloop.convert.forms.joins.JOINS", ())
+    assert joined(SUMS, SPANS) == SPANS  # a sum that is in no loop
+    monkeypatch.setattr("edgeloop.convert.forms.joins.repeated", lambda edit: range(99))
+    # b would lose more than a bit; c is wider than the sum; d has another reader
+    assert joined(SUMS, SPANS) == {**SPANS, A: 4}
+
+
+def test_the_steps_of_a_loop_are_found_by_the_weights_that_they_share():
+    """Two steps of h' = tanh(x W + h U); V is multiplied with once."""
+    from edgeloop.convert.forms.repeats import repeated
+
+    lines = """FULLY_CONNECTED x0 W a0; FULLY_CONNECTED h0 U b0; ADD a0 b0 s0; TANH s0 h1
+               FULLY_CONNECTED x1 W a1; FULLY_CONNECTED h1 U b1; ADD a1 b1 s1; TANH s1 h2; NEG s1 n1
+               FULLY_CONNECTED h2 V y; TANH y z"""
+    words = [line.split() for line in lines.replace("\n", ";").split(";")]
+    names = sorted({name for _, *names in words for name in names})
+    operators = [
+        SimpleNamespace(kind=kind, inputs=[names.index(n) for n in ins], outputs=[names.index(out)])
+        for kind, *ins, out in words
+    ]
+    edit = SimpleNamespace(
+        graph=SimpleNamespace(operators=operators),
+        operators=lambda kind: [op for op in operators if op.kind == kind],
+        kind=lambda op: op.kind,
+        constant=lambda i: 1 if names[i] in "WUV" else None,
+        is_float=lambda i: True,
+    )
+    assert {names[i] for i in repeated(edit)} == {"a0", "a1", "b0", "b1", "s0", "s1", "h1", "h2"}
