@@ -333,7 +333,7 @@ def test_a_killed_server_is_started_again_and_computes_the_same_from_compressed_
 
 
 # it clips nothing, its noise of 5e-8 is that of the rounding, and devices weigh the same
-FAINT = PrivacyOptions(mode=PrivacyMode.CENTRAL_FIXED, noise_multiplier=1e-7, clipping_norm=1.0, delta=1e-5)
+FAINT = PrivacyOptions(mode=PrivacyMode.CENTRAL_FIXED, noise_multiplier=5e-9, clipping_norm=20.0, delta=1e-5)
 
 
 def is_serverapp(process: Path, work: Path) -> bool:
