@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,13 +35,29 @@ from edgeloop.federated.rounds.run_folder import server_lock
 from edgeloop.federated.rounds.strategies import StrategyOptions
 from edgeloop.processes.file_lock import exclusive
 
+PARENT_S = 0.5  # between two looks at the parent
+
 app = ServerApp()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run all rounds of the job in the folder that the run's configuration names."""
+    end_with_parent()
     serve_job(grid, Path(str(context.run_config["work"])))
+
+
+def end_with_parent() -> None:
+    """End this process, as a kill would, soon after its parent: Flower's ServerApp calls a SuperLink that is gone for
+    minutes, and holds the run's folder meanwhile."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def serve_job(grid: Grid, work: Path) -> None:
