@@ -128,6 +128,9 @@ def test_a_device_that_is_asked_for_local_noise_sends_no_update_without_it(ask, 
     assert np.linalg.norm(changes[1e-9]) == pytest.approx(0.01, abs=2**-24 * np.sqrt(size))
     # deviation 2 * 0.01 of each of the 39 weights: the norm is sqrt(39) * 0.02, off by a tenth in one deviation
     assert np.linalg.norm(changes[2.0]) == pytest.approx(0.02 * np.sqrt(size), rel=0.5)
+    kept = arrays(ask("train", given, ("head",), **{**how, "clipping-norm": 0.01, "noise-multiplier": 2.0}))
+    for name in given:  # a head that stays here gives the server nothing, so it gets no noise either
+        assert np.array_equal(kept[name], given[name]) == (name in HEAD), name
 
 
 def test_a_model_that_was_not_sent_and_is_not_there_is_asked_for_by_its_hash(ask, model):

@@ -20,7 +20,7 @@ def with_local_noise(
     """Weights whose difference to `base` was scaled down to an L2 norm of `clipping_norm`, with Gaussian noise.
 
     Args:
-        base, trained: float32 by name, before and after the training.
+        base, trained: float32 by name, before and after the training. What is not in `base` is left out.
         noise_multiplier: Standard deviation of the noise of each element, in clipping norms.
 
     The noise is seeded by the operating system: the same round trained twice has other noise.

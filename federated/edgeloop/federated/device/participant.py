@@ -118,7 +118,8 @@ class Participant:
         sent = {**trained, **theirs}
         correction.finish(sent, done.steps)
         if NOISE in config:
-            sent = with_local_noise(base, sent, config[CLIPPING], config[NOISE])
+            leaves = {name: array for name, array in base.items() if name not in theirs}
+            sent = {**sent, **with_local_noise(leaves, sent, config[CLIPPING], config[NOISE])}
         metrics = MetricRecord(
             {EXAMPLES: done.examples, LOSS: done.loss[-1], SECONDS: done.seconds, DEVICE: self.options.device}
         )
