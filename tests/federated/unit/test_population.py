@@ -59,12 +59,13 @@ def test_as_many_devices_drop_out_as_the_share_says_and_each_attempt_draws_anew(
 
 def test_a_device_reads_its_samples_as_they_were(tmp_path):
     x = np.arange(48, dtype=np.uint8).reshape(6, 2, 4)
-    samples = Samples("mine", {"x": x, "who": np.array([1.0, 0, 1, 1, 0, 2])}, np.arange(6), pixels=True, shaped=False)
+    columns, kind = {"x": x, "who": np.array([1.0, 0, 1, 1, 0, 2])}, {"pixels": True, "shaped": False, "ordered": False}
+    samples = Samples("mine", columns, np.arange(6), **kind)
     kept, parts = split(options(nodes=3, partition=Partition.NATURAL, group="who"), samples)
     write_samples(tmp_path, kept, parts)
     assert examples_of(tmp_path).tolist() == [2, 3, 1]
     device = read_device(tmp_path, 1)
-    assert list(device.columns) == ["x"] and device.pixels and not device.shaped
+    assert list(device.columns) == ["x"] and device.pixels and not device.shaped and not device.ordered
     np.testing.assert_array_equal(device.columns["x"], x[[0, 2, 3]])
     assert device.y.tolist() == [0, 2, 3]
     assert device.source == "mine, device 1"

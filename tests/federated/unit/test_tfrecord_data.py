@@ -9,6 +9,7 @@ import pytest
 
 from edgeloop.errors import DataError
 from edgeloop.federated.device.data.readers import read_samples
+from edgeloop.federated.device.data.samples import InputSpec
 from edgeloop.tfrecord import crc32c, framed, length_of
 
 pytest.importorskip("google.protobuf")
@@ -25,7 +26,13 @@ def floats(*values: float) -> bytes:
 
 
 def integers(*values: int) -> bytes:
-    return field(3, field(1, bytes(values)))  # below 128: one byte each
+    return field(3, field(1, b"".join(map(varint, values))))
+
+
+def varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; the high bit says that another byte follows."""
+    low, rest = value & 127, value >> 7
+    return bytes([low | 128]) + varint(rest) if rest else bytes([low])
 
 
 def example(**features: bytes) -> bytes:
@@ -78,9 +85,59 @@ def test_the_schema_of_data_write_gives_types_and_shapes_of_a_folder_packed_or_n
     assert samples.y.tolist() == [4, 5]
 
 
+def test_a_first_record_as_long_as_the_mark_of_gzip_is_no_gzip(tmp_path):
+    long = example(x=floats(0.5), y=integers(3))
+    # field 15 is none of tf.train.Example's, so protobuf skips it; it fills the record up to 0x8b1f bytes
+    filler = bytes([15 << 3 | 2]) + varint(0x8B1F - len(long) - 4)
+    record = long + filler + bytes(0x8B1F - len(long) - len(filler))
+    assert framed(record)[:2] == b"\x1f\x8b"
+    assert read_samples(write(tmp_path / "a.tfrecord", record)).y.tolist() == [3]
+
+
+def test_lists_of_one_number_are_numbers(tmp_path):
+    path = write(tmp_path / "a.tfrecord", *(example(x=floats(1, 2), who=integers(n), y=integers(n)) for n in (4, 5)))
+    found = read_samples(path).columns
+    assert found["who"].tolist() == [4, 5] and found["x"].shape == (2, 2)
+
+
+def test_features_are_not_put_side_by_side_in_an_order_that_nobody_gave(tmp_path):
+    samples = read_samples(write(tmp_path / "a.tfrecord", example(width=floats(1), height=floats(2), y=integers(0))))
+    with pytest.raises(DataError, match=r"\['height', 'width'\] in no order, the model takes one input, 'x'"):
+        samples.for_model({"x": InputSpec((2,))})
+    arrays, _ = samples.for_model({"width": InputSpec((1,)), "height": InputSpec((1,))})
+    assert arrays["width"].tolist() == [[1]] and arrays["height"].tolist() == [[2]]
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"), [(b"[" * 100_000, "is no schema for training"), (b" " * (1 << 20) + b"{}", "is larger than")]
+)
+def test_a_schema_that_is_too_deep_or_too_large_is_refused(tmp_path, schema, says):
+    (tmp_path / "schema.json").write_bytes(schema)
+    write(tmp_path / "a.tfrecord", example(x=floats(1), y=integers(1)))
+    with pytest.raises(DataError, match=says):
+        read_samples(str(tmp_path))
+
+
+def test_a_number_that_the_type_of_the_schema_does_not_hold_is_refused(tmp_path):
+    features = {"x": "uint8[1]"}
+    label = {"name": "y", "type": "int64[]"}
+    schema = {"format": "edgeloop-examples/1", "features": features, "label": label, "value_range": None}
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    good = example(x=integers(255), y=integers(1))
+    write(tmp_path / "a.tfrecord", good, example(x=integers(300), y=integers(1)))
+    with pytest.raises(DataError, match=r"a.tfrecord, record 1: 'x' holds 300, which uint8 does not"):
+        read_samples(str(tmp_path))
+    write(tmp_path / "a.tfrecord", good, example(x=integers(0), y=integers(2**32 + 1)))
+    with pytest.raises(DataError, match=r"a.tfrecord, record 1: 'y' holds 4294967297, which int32 does not"):
+        read_samples(str(tmp_path))
+    write(tmp_path / "a.tfrecord", good)
+    assert read_samples(str(tmp_path)).columns["x"].tolist() == [[255]]
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
+        (framed(example(x=floats(1), y=integers(2**32 + 1))), "record 0: 'y' holds 4294967297, which int32 does not"),
         (framed(example(x=floats(1), y=integers(1)))[:-1], "ends within a record, or is damaged"),
         (b"\x01" + framed(b"")[1:], "ends within a record, or is damaged"),
         (framed(b"\xff\xff"), "record 0: it is no tf.train.Example"),

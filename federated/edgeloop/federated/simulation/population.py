@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def split(options: SimulationOptions, samples: Samples) -> tuple[Samples, tuple[
         whole = np.rint(group)
         group = whole.astype(np.int64) if np.array_equal(whole, group) else group
     parts = SPLITS[options.partition](options, samples.y, group)
-    return Samples(samples.source, columns, samples.y, samples.pixels, samples.shaped, samples.classes), parts
+    return replace(samples, columns=columns), parts
 
 
 Split = Callable[[SimulationOptions, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
@@ -93,8 +93,8 @@ def write_samples(folder: Path, samples: Samples, parts: tuple[np.ndarray, ...])
     np.save(folder / "y.npy", samples.y)
     np.save(folder / "order.npy", np.concatenate(parts))
     np.save(folder / "ends.npy", np.cumsum([len(part) for part in parts]))
-    kind = {"pixels": samples.pixels, "shaped": samples.shaped, "classes": list(samples.classes)}
-    document = {"source": samples.source, "columns": list(samples.columns), **kind}
+    kind = {"pixels": samples.pixels, "shaped": samples.shaped, "ordered": samples.ordered}
+    document = {"source": samples.source, "columns": list(samples.columns), "classes": list(samples.classes), **kind}
     (folder / "samples.json").write_text(json.dumps(document))
 
 
@@ -109,14 +109,8 @@ def read_device(folder: Path, device: int) -> Samples:
         for number, name in enumerate(document["columns"])
     }
     y = np.load(folder / "y.npy", mmap_mode="r")[rows]
-    return Samples(
-        f"{document['source']}, device {device}",
-        columns,
-        y,
-        document["pixels"],
-        document["shaped"],
-        tuple(document["classes"]),
-    )
+    kind = {name: document[name] for name in ("pixels", "shaped", "ordered")}
+    return Samples(f"{document['source']}, device {device}", columns, y, classes=tuple(document["classes"]), **kind)
 
 
 def examples_of(folder: Path) -> np.ndarray:

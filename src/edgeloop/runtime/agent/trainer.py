@@ -245,7 +245,12 @@ class Trainer:
                 f"input {name} holds {array.dtype}, the model takes {np.dtype(detail['dtype'])}",
                 advice="Convert the array of the shard.",
             )
-        array = array.astype(detail["dtype"], copy=False)
+        given, array = array, array.astype(detail["dtype"], copy=False)
+        if np.issubdtype(array.dtype, np.integer) and not np.array_equal(array, given):
+            raise DataError(
+                f"input {name} runs from {given.min()} to {given.max()}, and the model takes {array.dtype}",
+                advice="Number from 0, as the model does.",
+            )
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise DataError(f"input {name} holds NaN or Infinity in float32", advice="Clean the shard first.")
         return array

@@ -75,7 +75,7 @@ def _read_csv(source: str) -> Samples:
     if label is None:
         raise DataError(f"{source} has the columns {list(columns)}, none of labels", advice="Name one y or label.")
     y = columns.pop(label)
-    whole = np.array_equal(y, np.rint(y))
+    whole = np.array_equal(y, np.rint(y)) and bool((np.abs(y) < 2.0**31).all())
     return Samples(source, columns, y.astype(np.int32) if whole else y, shaped=False)
 
 

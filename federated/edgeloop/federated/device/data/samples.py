@@ -37,6 +37,7 @@ class Samples:
         pixels: Bytes of images: 0..255 stand for 0..1, -1..1 or 0..255, whichever the model was made for.
         shaped: Whether the shapes are meant; if not (a table, a file of images without channels), any shape of as many
             values per sample will do.
+        ordered: Whether the order of the columns is meant: a table fills one input with all its columns, side by side.
         classes: Names of the classes, where `y` numbers them in an order of the device's own.
     """
 
@@ -45,6 +46,7 @@ class Samples:
     y: np.ndarray
     pixels: bool = False
     shaped: bool = True
+    ordered: bool = True
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -95,6 +97,11 @@ class Samples:
             (name,) = inputs
             if len(self.columns) == 1:
                 return {name: next(iter(self.columns.values()))}
+            if not self.ordered:
+                raise DataError(
+                    f"{self.source} has {sorted(self.columns)} in no order, the model takes one input, {name!r}",
+                    advice="Write all values into one feature, or give a .csv file: its columns have an order.",
+                )
             if not self.shaped:  # a table: its columns side by side
                 return {name: np.stack(list(self.columns.values()), axis=1)}
         raise DataError(

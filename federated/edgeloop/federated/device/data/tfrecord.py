@@ -1,8 +1,8 @@
 """Samples in TFRecord files of tf.train.Example, packed by gzip or not, read without TensorFlow.
 
 `schema.json` of `edgeloop data write` beside them says names, types and labels. Without it a feature is the array of
-its numbers, whose shape the model knows, and `y` or `label` are the labels. Lengths are checked by their checksums; the
-records are not, for pure Python takes a second for a few megabytes.
+its numbers, whose shape the model knows, and `y` or `label` are the labels. The features of a record have no order.
+Lengths are checked by their checksums; the records are not, for pure Python takes a second for a few megabytes.
 
 Sources
     https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
@@ -17,7 +17,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ SUFFIXES = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
 SCHEMA, FORMAT = "schema.json", "edgeloop-examples/1"
 LABELS = ("y", "label")  # without a schema
 TYPE = re.compile(r"(u?int\d+|float\d+|bool)\[((?:\d+(?:,\s*\d+)*)?)\]")
-LIMIT_BYTES = 1 << 28  # of one record
+LIMIT_BYTES, SCHEMA_BYTES = 1 << 28, 1 << 20  # of one record, and of the schema
+GZIP = b"\x1f\x8b"
 LISTS = {"float_list": np.float32, "int64_list": np.int64}
 
 
@@ -72,7 +73,8 @@ def read_tfrecords(source: str) -> Samples:
 def _records(path: str) -> Iterator[bytes]:
     try:
         with open(path, "rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
+            head = plain.read(HEAD)
+        packed = length_of(head) is None and head.startswith(GZIP)  # the length of a record may begin as gzip does
         with gzip.open(path) if packed else open(path, "rb") as file:
             while head := file.read(HEAD):
                 length = length_of(head)
@@ -89,14 +91,17 @@ def _schema(path: str) -> Mapping[str, Any] | None:
         return None
     try:
         with open(path, "rb") as file:
-            found = json.loads(file.read())
+            text = file.read(SCHEMA_BYTES + 1)
+        if len(text) > SCHEMA_BYTES:
+            raise ValueError(f"it is larger than {SCHEMA_BYTES:,} bytes")
+        found = json.loads(text)
         if found["format"] != FORMAT:
             raise ValueError(f"its format is {found['format']!r}, expected {FORMAT!r}")
         label = found["label"]
         if label is None:
             raise ValueError("it names no label")
         types = {name: _type(text) for name, text in {**found["features"], label["name"]: label["type"]}.items()}
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         raise DataError(f"{path} is no schema for training ({one_line(e)})", advice="Write the data again.") from e
     return {"types": types, "label": label["name"], "range": found["value_range"]}
 
@@ -111,18 +116,38 @@ def _type(text: str) -> tuple[np.dtype, tuple[int, ...]]:
 def _features(example: Any, schema: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
     feature = example.features.feature
     if schema is None:
-        return {name: _numbers(name, feature[name]) for name in sorted(feature)}
-    found = {}
-    for name, (dtype, shape) in schema["types"].items():
-        if name not in feature:
-            raise ValueError(f"it has no {name!r}")
-        kind = feature[name].WhichOneof("kind")
-        if kind == "bytes_list":  # arrays of other types than float32 and int64 are stored as their bytes
-            array = np.frombuffer(b"".join(feature[name].bytes_list.value), dtype.newbyteorder("<"))
-        else:
-            array = _numbers(name, feature[name])
-        found[name] = array.reshape(shape).astype(dtype, copy=False)
+        found = {name: _numbers(name, feature[name]) for name in sorted(feature)}
+    else:
+        found = {name: _stored(name, feature, *schema["types"][name]) for name in schema["types"]}
+    label = _label(found, schema)
+    if label is not None and found[label].dtype == np.int64:
+        found[label] = _cast(label, found[label], np.dtype(np.int32))
     return found
+
+
+def _stored(name: str, feature: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """As the schema has it: arrays of other types than float32 and int64 are stored as their bytes."""
+    if name not in feature:
+        raise ValueError(f"it has no {name!r}")
+    if feature[name].WhichOneof("kind") == "bytes_list":
+        array = np.frombuffer(b"".join(feature[name].bytes_list.value), dtype.newbyteorder("<"))
+        return array.reshape(shape).astype(dtype, copy=False)
+    return _cast(name, _numbers(name, feature[name]).reshape(shape), dtype)
+
+
+def _cast(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Raises ValueError where an integer type does not hold a value: NumPy would wrap it."""
+    with np.errstate(invalid="ignore"):
+        found = array.astype(dtype, copy=False)
+    if dtype.kind in "iub" and not np.array_equal(found, array):
+        raise ValueError(f"{name!r} holds {array[found != array].flat[0]}, which {dtype} does not")
+    return found
+
+
+def _label(names: Collection[str], schema: Mapping[str, Any] | None) -> str | None:
+    """The name of the labels among those of the features."""
+    known = (schema["label"],) if schema else LABELS
+    return next((name for name in known if name in names), None)
 
 
 def _numbers(name: str, feature: Any) -> np.ndarray:
@@ -133,20 +158,18 @@ def _numbers(name: str, feature: Any) -> np.ndarray:
 
 
 def _samples(source: str, columns: Mapping[str, Sequence[np.ndarray]], schema: Mapping[str, Any] | None) -> Samples:
-    label = schema["label"] if schema else next((name for name in LABELS if name in columns), None)
-    if label is None or label not in columns:
+    label = _label(columns, schema)
+    if label is None:
         raise DataError(f"{source} has the features {sorted(columns)}, none of labels", advice="Name one y or label.")
     uneven = [name for name, arrays in columns.items() if len({array.shape for array in arrays}) > 1]
     if uneven:
         raise DataError(f"{source}: {uneven[0]} has several sizes", advice="Give every record as many values.")
     arrays = {name: np.stack(values) for name, values in columns.items()}
+    if schema is None:  # a list of one number is a number
+        arrays = {name: array[:, 0] if array.shape[1:] == (1,) else array for name, array in arrays.items()}
     y = arrays.pop(label)
-    if schema is None and y.shape[1:] == (1,):
-        y = y[:, 0]
     pixels = schema is not None and schema["range"] is not None and all(a.dtype == np.uint8 for a in arrays.values())
-    return Samples(
-        source, arrays, y.astype(np.int32) if y.dtype == np.int64 else y, pixels=pixels, shaped=schema is not None
-    )
+    return Samples(source, arrays, y, pixels=pixels, shaped=schema is not None, ordered=False)
 
 
 def _parser() -> Any:
