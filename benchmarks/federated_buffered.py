@@ -169,6 +169,8 @@ def main() -> None:
         key = kind.replace("-", "_")
         for what in ("simulated_s", "versions", "trainings"):
             found[f"{key}_{what}_p50"] = float(np.median([one[what] for one in each]))
+        if kind == "buffered":
+            continue
         ratios = [one["simulated_s"] / b["simulated_s"] for one, b in zip(each, runs["buffered"], strict=True)]
         found[f"{key}_over_buffered_simulated_s"] = [round(ratio, 3) for ratio in ratios]
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
