@@ -15,6 +15,7 @@ from edgeloop.federated.simulation.population import Population
 pytest.importorskip("flwr")
 
 NODES = 30
+SEED = 1  # its first draw at 0.5 leaves 14 of 30 devices, its second 20
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +82,19 @@ def test_a_device_that_is_late_or_drops_out_is_not_trained_and_the_report_says_w
 def test_dropouts_cost_a_round_its_quorum(tmp_path):
     with pytest.raises(DeviceError, match=r"no quorum after 2 attempts.*it dropped out"):
         play(tmp_path, dropout=0.9, quorum={"quorum": 0.5, "attempts": 2})
+
+
+def test_a_resumed_run_does_not_draw_the_dropouts_that_cost_it_its_quorum_again(tmp_path):
+    given = {"dropout": 0.5, "rounds": 1, "quorum": {"quorum": 0.5, "attempts": 1}}
+    population = Population(
+        SimulationOptions(data="data.npz", nodes=NODES, dropout=0.5, seed=SEED), np.full(NODES, 100)
+    )
+    there = [sum(not population.fate(device, 1, attempt, 1).drops_out for device in range(NODES)) for attempt in (1, 2)]
+    assert there[0] < NODES / 2 <= there[1]
+    with pytest.raises(DeviceError, match="no quorum"):
+        play(tmp_path, seed=SEED, **given)
+    _, (record,) = play(tmp_path, seed=SEED, **given)
+    assert (record.attempt, len(record.clients)) == (2, there[1])
 
 
 def test_the_engine_never_has_more_messages_than_it_can_train_soon(tmp_path):

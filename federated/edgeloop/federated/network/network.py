@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from edgeloop.errors import DeviceError, last_line, one_line
 from edgeloop.federated.network.app import CONNECTION, write_app, write_connection
@@ -35,7 +36,10 @@ class Network:
     Attributes:
         work: Temporary folder that goes with them: logs, the job, the server's word of failure.
         run_id: Of the submitted run.
+        simulated: Devices train one after another, so a time limit is that from one reply to the next.
     """
+
+    simulated: ClassVar[bool] = False
 
     work: Path
     port: int

@@ -42,7 +42,7 @@ class RoundsOptions:
         seed: With round and device it fixes every shuffle, so equal options give equal weights
             where every device answers every round.
         round_timeout_s: From sending a round's weights to the last reply that counts.
-        timeout_s: The whole run, start included.
+        timeout_s: The whole run, start included; of simulated devices the time from one reply to the next.
         fraction, quorum, over_select, attempts: As `quorum.QuorumOptions` has them; with the defaults every device must
             answer in every round.
         guard: What a reply may be.

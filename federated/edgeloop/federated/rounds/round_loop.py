@@ -180,7 +180,8 @@ class RoundLoop:
     def _round(self, number: int) -> RoundRecord | None:
         """None: the privacy budget does not allow it."""
         came: list[Update] = []
-        for attempt in range(1, self.options.quorum.attempts + 1):
+        first = self.journal.void_attempts(number) + 1  # who is asked follows from the attempt: not the same again
+        for attempt in range(first, first + self.options.quorum.attempts):
             self._current, plan = (number, attempt), self._plan(number, attempt)
             if self.privacy is not None and not self.privacy.allows(Chosen(plan.target, plan.connected)):
                 return None
@@ -193,18 +194,20 @@ class RoundLoop:
                     if self.scaffold is not None:
                         self.scaffold.step()
                     return self._record(number, attempt, plan, came)
+            self.journal.add_void(number, attempt)
         raise DeviceError(self._no_quorum(number, plan, came), advice=self._advice())
 
     def _attempt(self, number: int, plan: RoundPlan, collector: Collector) -> list[Update]:
         if self.privacy is not None:
             self.privacy.before_asking()
-        return collect_round(self.grid, self._messages(number), plan, collector, self.options.quorum.deadline_s)
+        messages = self._messages(number, attempt=self._current[1])
+        return collect_round(self.grid, messages, plan, collector, self.options.quorum.deadline_s)
 
-    def _messages(self, number: int) -> list[Message]:
+    def _messages(self, number: int, **more: int) -> list[Message]:
         """What the grid's chosen nodes are sent in a round."""
         options, private = self.options, self.privacy.for_devices() if self.privacy else {}
-        told = {**options.train, **private, "lr": self._rate(number), "seed": options.seed, **self._compression()}
-        config = ConfigRecord(told)
+        known = {**more, "lr": self._rate(number), "seed": options.seed}
+        config = ConfigRecord({**options.train, **private, **known, **self._compression()})
         arrays = ArrayRecord({name: Array(array) for name, array in self.weights.items()})
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
         return list(messages if self.scaffold is None else self.scaffold.add_to(messages, self.records))

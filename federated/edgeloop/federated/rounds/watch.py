@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ import numpy as np
 from edgeloop.atomic import discard
 from edgeloop.errors import DeviceError, error_from_json
 from edgeloop.federated.network.network import AGAIN, Network
+from edgeloop.federated.rounds.journal.journal import FILE
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.plan import needed_replies
 from edgeloop.federated.rounds.records import (
@@ -25,6 +26,7 @@ from edgeloop.federated.rounds.records import (
     read_state,
     read_weights,
 )
+from edgeloop.federated.rounds.run_folder import JOURNAL
 from edgeloop.processes.file_lock import exclusive
 
 LOOK_S = 0.1  # between two looks at the folder and the processes
@@ -41,7 +43,7 @@ class Watch:
     def __init__(self, options: RoundsOptions, flower: Network, on_round: OnRound) -> None:
         self.options, self.flower, self.on_round = options, flower, on_round
         self.done, self.restarts, self.asked = 0, 0, time.monotonic()
-        self.deadline = time.monotonic() + options.timeout_s
+        self.deadline, self.written = time.monotonic() + options.timeout_s, 0
 
     def until_the_end(self) -> tuple[RoundRecord, ...]:
         """All records, once the last round is there, or no other fits into the privacy budget.
@@ -51,7 +53,8 @@ class Watch:
             EdgeloopError: What the server says ended the run.
         """
         while True:
-            alive = server_alive(self.flower.work)  # before the rounds are read: what it wrote before its end counts
+            # both before the rounds are read: what was written before an end counts
+            alive, ended = server_alive(self.flower.work), self._ended()
             spent = read_state(self.options.out) == BUDGET_SPENT
             records = read_rounds(self.options.out)
             for record in records[self.done :]:
@@ -61,18 +64,20 @@ class Watch:
             self.done = len(records)
             if spent or self.done >= self.options.rounds:
                 return records
-            self._check(alive)
+            self._check(alive, ended)
             time.sleep(LOOK_S)
 
     @property
     def where(self) -> str:
         return f"round {self.done + 1} of {self.options.rounds}"
 
-    def _check(self, alive: bool | None) -> None:
+    def _check(self, alive: bool | None, ended: Sequence[str]) -> None:
         failure = self.flower.work / FAILURE
         if failure.is_file():
             raise error_from_json(json.loads(failure.read_bytes()), where=self.where, doing="the ServerApp")
-        self._check_processes()
+        self._check_processes(ended)
+        if self.flower.simulated:
+            self._extend()
         if alive is False:
             self._restart(f"the ServerApp ended; {self.flower.last_log_line('serverapp')}")
         elif alive is None and time.monotonic() - self.asked > QUIET_S:
@@ -80,14 +85,25 @@ class Watch:
             if status.startswith("finished"):
                 self._restart(f"Flower ended the run ({status}); {self.flower.last_log_line('serverapp')}")
         if time.monotonic() > self.deadline:
+            late = "had no reply for" if self.flower.simulated else "was not finished within"
             raise DeviceError(
-                f"{self.where} was not finished within {self.options.timeout_s:g} s",
+                f"{self.where} {late} {self.options.timeout_s:g} s",
                 advice="Allow more time, or train for fewer rounds or epochs; --resume goes on after the last round.",
             )
 
-    def _check_processes(self) -> None:
+    def _extend(self) -> None:
+        """Begin the time limit again where the journal has grown: each good reply is written there."""
+        path = self.options.out / JOURNAL / FILE
+        size = path.stat().st_size if path.is_file() else 0
+        if size != self.written:
+            self.written, self.deadline = size, time.monotonic() + self.options.timeout_s
+
+    def _ended(self) -> list[str]:
+        """Names of the processes that have ended."""
+        return [name for name, child in self.flower.children.items() if child.poll() is not None]
+
+    def _check_processes(self, ended: Sequence[str]) -> None:
         """A device may end as long as enough are left for a quorum; anything else may not."""
-        ended = [name for name, child in self.flower.children.items() if child.poll() is not None]
         devices = len(self.options.shards)
         _, needed = needed_replies(devices, self.options.replies_options())
         if self.options.buffered is not None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -48,6 +49,7 @@ raise ModuleNotFoundError("a simulated device has no TensorFlow", name="tensorfl
 class Simulation(Network):
     """A simulation as a network of one process."""
 
+    simulated: ClassVar[bool] = True
     submitted: bool = False
 
     def submit(self) -> None:

@@ -50,7 +50,6 @@ class SimulatedGrid(GridDecorator):
         self.population, self.deadline_s = population, deadline_s
         self.ahead = AHEAD * workers
         self._nodes: list[int] = []
-        self._attempts: dict[int, int] = {}
         self._queue: list[_Asked] = []  # in the order of the replies
         self._to_send: list[_Asked] = []
         self._sent: dict[str, str] = {}  # ours by the id of the engine's message
@@ -77,7 +76,6 @@ class SimulatedGrid(GridDecorator):
             self._void.update(self._sent)
             self._sent, self._came, self._queue, self._to_send = {}, {}, [], []
             (self._number,) = numbers
-            self._attempts[self._number] = self._attempts.get(self._number, 0) + 1
         asked = [self._asked(message) for message in sent]
         self._queue = sorted([*self._queue, *asked], key=lambda one: (one.seconds, one.message.metadata.dst_node_id))
         self._to_send = sorted(
@@ -117,7 +115,8 @@ class SimulatedGrid(GridDecorator):
         message.metadata.__dict__["_message_id"] = id
         if number == QUERY:
             return _Asked(id, message, 0.0)
-        fate = self.population.fate(device, number, self._attempts[number], int(_config(message).get("epochs", 1)))
+        config = _config(message)
+        fate = self.population.fate(device, number, int(config.get("attempt", 1)), int(config.get("epochs", 1)))
         if fate.drops_out:
             return _Asked(id, message, 0.0, "it dropped out")
         if fate.seconds > self.deadline_s:

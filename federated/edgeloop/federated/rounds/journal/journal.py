@@ -10,6 +10,7 @@ is always a whole prefix. A damaged line before a whole one is refused. Entries,
              are not kept: a round that was not committed is asked for again
     release  privacy that is spent, on the disk before what it pays for is written or asked for: round, attempt, event.
              It counts for good, also where the run went back
+    void     an attempt that ended without its quorum: round, attempt
     round    a committed round: its record, the sha256 of its weights and of the strategy's moments, refusals by node
     back     the run went back to round `to`: all entries of later rounds before this one are void
 
@@ -99,6 +100,14 @@ class Journal:
     def releases(self) -> list[dict[str, Any]]:
         """Events of all releases, in order."""
         return [entry["event"] for entry in self.entries if entry["kind"] == "release"]
+
+    def add_void(self, number: int, attempt: int) -> None:
+        """End an attempt without its quorum."""
+        self._append({"kind": "void", "round": number, "attempt": attempt})
+
+    def void_attempts(self, number: int) -> int:
+        """How many attempts at a round ended without its quorum; one that was killed is none of them."""
+        return sum(entry["kind"] == "void" and entry["round"] == number for entry in self._valid())
 
     def next_attempt(self, number: int) -> int:
         """The number of an attempt at a round that no entry has yet."""

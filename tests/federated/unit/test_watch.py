@@ -1,0 +1,65 @@
+"""A run from the outside, with processes that are played."""
+
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("flwr")
+from edgeloop.errors import DeviceError
+from edgeloop.federated.network.network import Network
+from edgeloop.federated.rounds.options import RoundsOptions
+from edgeloop.federated.rounds.records import ROUNDS, ClientRecord, RoundRecord, rounds_bytes, weights_bytes
+from edgeloop.federated.rounds.watch import Watch, ignore
+
+
+def write_rounds(out, count: int) -> None:
+    records = [RoundRecord(n, f"round-{n}.npz", (ClientRecord(0, 1, 0.5, 1.0),)) for n in range(1, count + 1)]
+    for record in records:
+        (out / record.file).write_bytes(weights_bytes({"w000": np.zeros(1)}))
+    (out / ROUNDS).write_bytes(rounds_bytes(records))
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """A network of one process, which ends well once its standard input does."""
+    (tmp_path / "simulation.log").write_bytes(b"")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        yield Network(tmp_path, 0, (), (), {"simulation": child})
+
+
+def test_an_engine_that_ends_after_the_last_round_while_an_earlier_one_is_told_has_not_failed(tmp_path, engine):
+    def last_round_meanwhile(record, weights):
+        if record.round == 1:
+            write_rounds(tmp_path, 2)
+            engine.children["simulation"].communicate()
+
+    write_rounds(tmp_path, 1)
+    options = RoundsOptions(shards=(tmp_path / "a.npz",), out=tmp_path, rounds=2)
+    assert [record.round for record in Watch(options, engine, last_round_meanwhile).until_the_end()] == [1, 2]
+
+
+def test_a_simulation_may_take_as_long_as_replies_come(tmp_path, engine):
+    """A reply after each look, at 0.1 s; the limit is 0.3 s, and the last round comes after six."""
+    engine.simulated, looks = True, []
+
+    class Replies(Watch):
+        def _check(self, alive, ended):
+            looks.append(1)
+            (tmp_path / "journal" / "journal.jsonl").open("ab").write(b"{}")
+            write_rounds(tmp_path, len(looks) // 6)
+            super()._check(alive, ended)
+
+    (tmp_path / "journal").mkdir()
+    options = RoundsOptions(shards=(tmp_path / "a.npz",), out=tmp_path, rounds=1, timeout_s=0.3)
+    assert len(Replies(options, engine, ignore).until_the_end()) == 1
+    with pytest.raises(DeviceError, match=r"round 2 of 2 had no reply for 0.3 s"):
+        Watch(replace(options, rounds=2), engine, ignore).until_the_end()
+
+
+def test_an_engine_that_ends_before_the_last_round_is_named(tmp_path, engine):
+    write_rounds(tmp_path, 1)
+    options = RoundsOptions(shards=(tmp_path / "a.npz",), out=tmp_path, rounds=2)
+    with pytest.raises(DeviceError, match=r"simulation ended \(exit code 0\)"):
+        Watch(options, engine, lambda *_: engine.children["simulation"].communicate()).until_the_end()
