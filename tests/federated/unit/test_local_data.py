@@ -42,6 +42,11 @@ def test_a_table_becomes_one_input_or_several(tmp_path):
     assert inputs["d"].tolist() == [[3.0], [7.5]]
 
 
+def test_a_whole_label_beyond_int32_stays_the_number_that_it_is(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n1,4294967296\n")
+    assert read_samples(str(tmp_path / "t.csv")).y.tolist() == [2.0**32]
+
+
 @pytest.mark.parametrize(("pack", "suffix"), [(bytes, ""), (gzip.compress, ".gz")])
 def test_idx_files_are_scaled_to_the_values_that_the_model_was_made_for(tmp_path, pack, suffix):
     inputs, y = read_samples(write_idx(tmp_path / "mnist", pack, suffix)).for_model({"image": IMAGE})
