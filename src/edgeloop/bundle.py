@@ -34,6 +34,7 @@ MANIFEST_SHA256 = "manifest_sha256"  # the key of proof.json that says which man
 VOCABULARY = "vocabulary-"  # begins the name of a file with the words that are looked up before the model
 INFERENCE, TRAIN = ("infer", "serving_default"), "train"  # names of signatures; the first of INFERENCE that is there
 TRAINABLE = "trainable"  # the variant that devices train
+PREPROCESS = "preprocess"  # with TRAINABLE, the options of a conversion that a manifest keeps
 
 
 class Kind(str, enum.Enum):
@@ -147,6 +148,7 @@ class Manifest:
     toolchain: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     proof_sha256: str | None = None  # `proof_hash` of the proof.json beside it; None: an older writer's
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # PREPROCESS, TRAINABLE
 
     def variant(self, id: str) -> Variant:
         """The variant of that id.
@@ -166,6 +168,8 @@ class Manifest:
             del document["left_out"]
         if self.proof_sha256 is None:
             del document["proof_sha256"]
+        if not self.options:
+            del document["options"]
         for variant in document["variants"]:
             if not variant["shapes"]:
                 del variant["shapes"]
@@ -386,6 +390,7 @@ def _manifest(raw: Mapping[str, Any]) -> Manifest:
             if _known(Format, v["format"]) and _known(Scheme, v["scheme"])
         ),
         proof_sha256=_text(raw["proof_sha256"]) if raw.get("proof_sha256") is not None else None,
+        options={name: dict(table) for name, table in raw.get("options", {}).items()},
     )
 
 

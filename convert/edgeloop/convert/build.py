@@ -16,6 +16,8 @@ import numpy as np
 
 from edgeloop.bundle import (
     MANIFEST,
+    PREPROCESS,
+    TRAINABLE,
     Format,
     LeftOut,
     Manifest,
@@ -26,6 +28,7 @@ from edgeloop.bundle import (
     file_entries,
 )
 from edgeloop.convert.answers import answers, calls, made_up_sizes, one_call_each, quiet_outputs, with_seen_shapes
+from edgeloop.convert.cache import json_value
 from edgeloop.convert.calls import has_batch_axis
 from edgeloop.convert.exports.export import export_variants
 from edgeloop.convert.exports.trainable_variant import check_trainable
@@ -169,11 +172,18 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
         variants=tuple(variants),
         weights=_weights(source, options),
         left_out=tuple(log.left_out),
+        options=kept_options(options),
     )
     (job.folder / MANIFEST).write_bytes(manifest.to_bytes())
     named = named_ids(schemes, variants, options)
     made = {"whole": samples.whole, "span": span, "sizes": dict(sizes), "below": source.below}
     return {"signature": source.signature, "named": named, **made}
+
+
+def kept_options(options: ConvertOptions) -> dict[str, Any]:
+    """What the manifest keeps of the options, as JSON: whoever converts new weights of the model needs the same."""
+    found = {name: getattr(options, name) for name in (PREPROCESS, TRAINABLE)}
+    return {name: json_value(one) for name, one in found.items() if one is not None}
 
 
 def _origin(origin: Mapping[str, str], source: Source) -> dict[str, str]:

@@ -55,7 +55,7 @@ def cache_key(
     asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     document = {
         "model": [model.name, sha256, *map(source_digest, beside)],
-        "options": {name: _plain(value) for name, value in asked.items() if name not in FREE_OF},
+        "options": {name: json_value(value) for name, value in asked.items() if name not in FREE_OF},
         "toolchain": versions(packages),
         "environments": [sorted(_installed(python)) for python in environments],
         "code": _own_code(),
@@ -123,18 +123,18 @@ def _same(kept: Bundle, out: Path) -> bool:
         return False
 
 
-def _plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """An option as JSON. A file that is named counts by its content."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Path):
         return source_digest(value) if value.exists() else str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, (frozenset, set)):
-        return sorted(map(_plain, value))
+        return sorted(map(json_value, value))
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [json_value(part) for part in value]
     return value
 
 

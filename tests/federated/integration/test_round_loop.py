@@ -565,12 +565,17 @@ def test_a_run_goes_back_to_the_round_before_a_device_had_bad_data(tmp_path):
 
 
 def test_a_run_killed_as_it_goes_back_goes_back_again_or_has(tmp_path, monkeypatch):
+    from edgeloop.federated.fold_back.records import FoldBackRecord, Outcome, read_records, write_record
     from edgeloop.federated.rounds.journal import branch, journal
+    from edgeloop.federated.rounds.journal.journal import Journal
 
     nodes = {n: honest(n) for n in (1, 2)}
     run(PlayedGrid(nodes), tmp_path / "whole", rounds=3)
-    # a discard, copies of a round's two files and rounds.json, the entry, rounds.json, discards of the files and the id
-    for step in range(9):
+    for number in (1, 2, 3):
+        write_record(tmp_path / "whole", FoldBackRecord(round=number, outcome=Outcome.RELEASED, version=number + 1))
+    # a discard, copies of a round's two files, rounds.json and cloud.json, cloud.json, a discard of the id, the entry,
+    # rounds.json, discards of the files
+    for step in range(11):
         out = tmp_path / str(step)
         shutil.copytree(tmp_path / "whole", out)
         steps = Steps(step)
@@ -578,8 +583,15 @@ def test_a_run_killed_as_it_goes_back_goes_back_again_or_has(tmp_path, monkeypat
             patch.setattr(journal.Journal, "_append", steps.dying(journal.Journal._append))
             patch.setattr(branch, "write_file", steps.dying(branch.write_file))
             patch.setattr(branch, "discard", steps.dying(branch.discard))
+            patch.setattr(branch, "forget_from", steps.dying(branch.forget_from))
             with pytest.raises(KeyboardInterrupt):
                 branch.go_back(out, 2)
+        resumed = shutil.copytree(out, tmp_path / f"{step}-resumed")
+        went_back_to, rounds = branch.settle(resumed), len(read_rounds(resumed))
+        assert (went_back_to, rounds) in ((None, 3), (2, 2)) and len(list(resumed.glob("rounds/*"))) == rounds
+        if went_back_to is not None:  # what devices left out of their updates was of later rounds
+            assert Journal(resumed / "journal").run_id() != Journal(tmp_path / "whole" / "journal").run_id()
+            assert [record.round for record in read_records(resumed)] == [1]  # round 2 is released again
         branch.go_back(out, 2)
         assert len(read_rounds(out)) == 2 and not list(out.glob("*/*-3.npz"))
         kept = read_weights(out / "branches" / "1" / "rounds" / "round-3.npz")

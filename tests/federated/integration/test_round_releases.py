@@ -78,10 +78,13 @@ def bundle(run) -> Bundle:
     schemes = (Scheme.FLOAT32, Scheme.INT8)
     files = [Variant(s.value, f"{s.value}.tflite", (), Format.TFLITE, s, ()) for s in schemes]
     files.append(Variant(TRAINABLE, "trainable.tflite", (), Format.TFLITE, Scheme.FLOAT32, ()))
+    trainable = {TRAINABLE: {"batch": 16}}
     infer = Signature(
         (TensorSpec("features", (None, FEATURES), "float32"),), (TensorSpec("head", (None, CLASSES), "float32"),)
     )
-    return Bundle(run / "net", Manifest("net", 3, {}, {}, {"infer": infer}, tuple(files), weights), "0" * 64)
+    return Bundle(
+        run / "net", Manifest("net", 3, {}, {}, {"infer": infer}, tuple(files), weights, options=trainable), "0" * 64
+    )
 
 
 def weights_of(run: Path) -> dict[str, np.ndarray]:

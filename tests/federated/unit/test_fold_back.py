@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from releases import GOLDEN, NAME, release
 from edgeloop import settings
 from edgeloop.bundle import (
     TRAINABLE,
+    FileEntry,
     Format,
     Manifest,
     Scheme,
@@ -20,15 +22,22 @@ from edgeloop.bundle import (
     TensorSpec,
     Variant,
     Weight,
+    parse_manifest,
     read_bundle,
 )
+from edgeloop.convert.build import kept_options
+from edgeloop.convert.forms.preprocess import Preprocessing
 from edgeloop.convert.forms.recipes import Io
+from edgeloop.convert.options import ConvertOptions
+from edgeloop.convert.training.losses import Loss
+from edgeloop.convert.training.optimizers import Optimizer
+from edgeloop.convert.training.trainable import TrainableOptions
 from edgeloop.edge.on_device.pull.folder_source import FolderSource
 from edgeloop.errors import BudgetError, DataError, ModelError, OptionsError, ParityError, error_to_json
 from edgeloop.federated.fold_back import fold_back
 from edgeloop.federated.fold_back.conversion import release_options
 from edgeloop.federated.fold_back.fold_back import FoldBack
-from edgeloop.federated.fold_back.gate import Verdict, check_replaces
+from edgeloop.federated.fold_back.gate import Verdict, check_replaces, verdict_of
 from edgeloop.federated.fold_back.options import CloudOptions
 from edgeloop.federated.fold_back.present import FoldBackTold
 from edgeloop.federated.fold_back.records import (
@@ -81,7 +90,7 @@ def test_every_nth_round_is_due_and_the_last_one():
     ],
 )
 def test_a_drop_is_in_points_or_in_per_cent_of_an_error(metric, source, value, drop):
-    verdict = Verdict(metric=metric, source=source, variants={"int8": value})
+    verdict = Verdict(metric=metric, source=source, variants={"int8": value}, unit=source if metric == "rmse" else 1.0)
     assert verdict.drop("int8") == pytest.approx(drop, abs=1e-12)
     verdict.check(drop)  # exactly as much as allowed, whatever the subtraction rounds
     with pytest.raises(BudgetError, match="int8 has"):
@@ -126,12 +135,13 @@ def manifest(*schemes: Scheme, trainable: int | None = None, labels=(), batch=8)
     x, y = TensorSpec("x", (None, 4), "float32"), TensorSpec("y", (None, 2), "float32", labels=labels)
     variants = [Variant(s.value, f"{s.value}.tflite", (), Format.TFLITE, s, ("infer",)) for s in schemes]
     signatures = {"infer": Signature((x,), (y,))}
-    weights = ()
+    weights, options = (), {}
     if trainable is not None:
         variants.append(Variant(TRAINABLE, "t.tflite", (), Format.TFLITE, Scheme.FLOAT32, ("train",)))
         signatures["train"] = Signature((TensorSpec("x", (batch, 4), "float32"),), ())
         weights = tuple(Weight(f"w{k:03}", f"w{k}", (4,), "float32", k >= trainable) for k in range(2))
-    return Manifest("net", 1, {}, {}, signatures, tuple(variants), weights)
+        options = {TRAINABLE: {"batch": batch, "optimizer": "adam", "loss": "mse", "train_last": None}}
+    return Manifest("net", 1, {}, {}, signatures, tuple(variants), weights, options=options)
 
 
 def holding(one: Manifest):
@@ -146,11 +156,35 @@ def test_a_release_is_converted_as_the_bundle_was():
     found = release_options(options, holding(replace(both, variants=(*both.variants, int8_io, onnx))), 7)
     assert (found.schemes, found.to) == ((Scheme.FLOAT32, Scheme.INT8), (Format.TFLITE, Format.ONNX))
     assert found.io == (Io.FLOAT32, Io.INT8)
-    assert (found.trainable.batch, found.labels) == (8, ("no", "yes"))
+    assert found.trainable == TrainableOptions(batch=8, optimizer=Optimizer.ADAM, loss=Loss.MSE)
+    assert found.labels == ("no", "yes")
     assert (found.release, found.name, found.evaluation, found.calibration.name) == (7, "net", Path("e.npz"), "c.npz")
     assert not found.reference  # the bundle has none
     plain = release_options(options, holding(manifest(Scheme.FLOAT32)), 2)
     assert plain.trainable is None and plain.schemes == (Scheme.FLOAT32,)
+
+
+def test_a_release_preprocesses_its_inputs_as_the_bundle_does():
+    one = manifest(Scheme.FLOAT32, trainable=0)
+    mean = Preprocessing(mean=(128.0,), std=(64.0,), resize=(4, 4))
+    trainable = TrainableOptions(optimizer=Optimizer.MOMENTUM, train_last=1)
+    kept = kept_options(ConvertOptions(preprocess=mean, trainable=trainable))
+    named = (replace(variant, files=(variant.entry,)) for variant in one.variants)
+    files = {variant.entry: FileEntry(0, "") for variant in one.variants}
+    raw = holding(parse_manifest(replace(one, options=kept, variants=tuple(named), files=files).to_bytes()))
+    assert release_options(CloudOptions(eval=Path("e.npz")), raw, 2).trainable == trainable
+    for own in (None, mean):
+        options = CloudOptions(eval=Path("e.npz"), convert=ConvertOptions(preprocess=own))
+        assert release_options(options, raw, 2).preprocess == mean
+    for bundle, own in ((raw, Preprocessing(mean=(1.0,))), (holding(one), mean)):
+        with pytest.raises(OptionsError, match=r"preprocess is not what the variants of net do to their inputs"):
+            release_options(CloudOptions(eval=Path("e.npz"), convert=ConvertOptions(preprocess=own)), bundle, 2)
+
+
+def test_a_bundle_that_does_not_say_how_it_was_converted_is_refused():
+    old = holding(replace(manifest(Scheme.FLOAT32, trainable=0), options={}))
+    with pytest.raises(OptionsError, match="net does not say how it was converted"):
+        release_options(CloudOptions(eval=Path("e.npz")), old, 2)
 
 
 CALIBRATED = {"eval": "e.npz", "convert": {"calibration": "c.npz"}}
@@ -193,21 +227,24 @@ def test_a_release_that_cannot_take_the_place_of_the_bundle_is_refused(new, said
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """`run(K, outcome)`: round K of a run whose training and conversion are played; what is published is real."""
+    """`run(K, outcome)`: round K of a run whose training and conversion are played; what is published is real. Its
+    folder is a link."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to("disk")
     folder = FoldBack(CloudOptions(eval=Path("e.npz")), Path("m.keras"), read_bundle(GOLDEN), tmp_path / "run", 9)
     played = SimpleNamespace(error=None, values={"int8": 0.9})
 
     def converted(model, out, options):
         if played.error is not None:
             raise played.error
-        shutil.copytree(release(tmp_path / out.parent.name, options.release), out)
+        shutil.copytree(release(tmp_path / f"{out.parent.name}-{len(jobs)}", options.release), out)
         return SimpleNamespace(bundle=read_bundle(out), parity=())
 
     jobs = []
 
     def trained(job, say):
         jobs.append(job)
-        return {"model": str(job.place / "model.keras"), "told": ["as it is"]}
+        return {"model": str((job.place / "model.keras").resolve()), "told": ["as it is"]}
 
     monkeypatch.setattr(fold_back, "run_training", trained)
     monkeypatch.setattr(fold_back, "release_options", lambda *given: SimpleNamespace(release=given[2]))
@@ -245,7 +282,10 @@ def test_a_blocked_release_is_kept_beside_and_not_offered(run):
     told = FoldBackTold(read_records(run.out))
     assert told.tables()[0].rows == [("1", "blocked", "accuracy", "0.9", "int8 0.88", "none")]
     assert (told.error().exit_code, told.error().where) == (6, "round 1 is not released")
-    assert run(2).version == 2  # the number was not given away
+    assert run(1, int8=0.9).outcome is Outcome.BLOCKED  # of the same options nothing else would come
+    run.folder.options = replace(run.folder.options, max_drop=3.0)
+    assert run(1, int8=0.88).version == 2  # the number was not given away
+    assert run(2).version == 3
     assert FoldBackTold(read_records(run.out)).error() is None  # a later round is released
 
 
@@ -276,15 +316,39 @@ def test_device_models_are_the_teachers_until_their_round_has_ended(run):
     assert run.jobs[-1].teachers == (names[1] / "7.npz",)
     assert [folder.exists() for folder in names] == [False, False, True]
     lost = run(3)
-    assert lost.outcome is Outcome.FAILED and "holds no device models of round 3 any more" in lost.reason
+    assert lost.outcome is Outcome.FAILED and "holds no device models of round 3" in lost.reason
+    run.folder.went_back_to = 3  # whose device models have taught once
+    assert run(3).outcome is Outcome.RELEASED
+    assert (run.jobs[-1].teachers, run.jobs[-1].options.train) == ((), None)
 
 
 def test_a_run_that_went_back_releases_that_round_at_once_under_a_higher_number(run):
     assert [run(number).version for number in (1, 2, 3)] == [2, 3, 4]
     forget_from(run.out, 2)  # of the run that went back to round 2
-    run.folder.from_round, run.folder.options = 2, replace(run.folder.options, every=4)
+    run.folder.went_back_to, run.folder.options = 2, replace(run.folder.options, every=4)
     assert [record.round for record in read_records(run.out)] == [1]
     assert (run(1).version, run(2).version, run(3)) == (2, 5, None)  # round 3 is not due any more
+
+
+def test_the_last_round_that_the_privacy_budget_allowed_is_folded_back(run):
+    run.folder.options = replace(run.folder.options, every=5)
+    assert run(7) is None  # of 9: another may follow
+    run.folder.end(RoundRecord(7, "rounds/round-7.npz", ()))
+    assert [(record.round, record.version) for record in read_records(run.out)] == [(7, 2)]
+    run(9)
+    run.folder.end(RoundRecord(9, "rounds/round-9.npz", ()))
+    assert [record.version for record in read_records(run.out)] == [2, 3]
+
+
+def test_an_rmse_that_is_no_error_blocks_nothing(tmp_path):
+    """Labels of deviation 1: one of 0.001 is held to 1% of 0.01, as that of a conversion is."""
+    np.savez(tmp_path / "e.npz", y=np.array([-1.0, 1.0]))
+    rows = [SimpleNamespace(variant="int8", accuracy=None, auc=None, rmse=0.0011)]
+    (tmp_path / "proof.json").write_text('{"evaluation": {"metric": "rmse", "source": {"rmse": 0.001}}}')
+    bundle = SimpleNamespace(file=lambda name: tmp_path / name)
+    verdict = verdict_of(bundle, rows, tmp_path / "e.npz")
+    assert verdict.drop("int8") == pytest.approx(1.0)  # 0.0001 of 0.01
+    verdict.check(1.0)
 
 
 def test_a_round_is_not_released_twice(run):
@@ -304,3 +368,29 @@ def test_what_would_fail_later_is_refused_before_the_first_round(tmp_path):
         options = settings.anchored(settings.build(CloudOptions, given), tmp_path)
         with pytest.raises(OptionsError, match=said):
             FoldBack(options, Path("m.keras"), read_bundle(GOLDEN), tmp_path, 3).check()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda run: (run / "key").write_text("no key"), "cannot sign with .*key"),
+        (lambda run: (run / "releases" / NAME / "index.json").write_text("{"), "index"),
+    ],
+    ids=["key", "index"],
+)
+def test_what_no_release_could_be_signed_or_numbered_with_is_refused_before_the_first_round(
+    tmp_path, monkeypatch, damage, said
+):
+    monkeypatch.setattr(fold_back, "run_training", lambda *given: {})
+    monkeypatch.setattr(fold_back, "check_shards", lambda *given: ())
+    np.savez(tmp_path / "e.npz", x=np.zeros(3))
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    (tmp_path / "releases" / NAME).mkdir(parents=True)
+    options = CloudOptions(
+        eval=tmp_path / "e.npz", sign=tmp_path / "key", convert=ConvertOptions(calibration=tmp_path / "e.npz")
+    )
+    folding = FoldBack(options, Path("m.keras"), read_bundle(GOLDEN), tmp_path, 3)
+    folding.check()
+    damage(tmp_path)
+    with pytest.raises(DataError, match=said):
+        folding.check()

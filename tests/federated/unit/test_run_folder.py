@@ -89,6 +89,13 @@ def test_a_resumed_run_has_the_options_of_the_run(tmp_path):
             pass
 
 
+def test_what_becomes_of_rounds_may_change_in_a_resumed_run(tmp_path):
+    with_a_round(tmp_path)
+    for cloud in ({"max-drop": 1.0, "convert": {"calibration": "a"}}, {"max-drop": 2.0, "distill": 3}):
+        with open_run(tmp_path, {**RUN, "options": {**RUN["options"], "cloud": cloud}}, resume=True):
+            assert json.loads((tmp_path / "run.json").read_bytes())["options"]["cloud"] == cloud
+
+
 def test_there_must_be_a_run_to_resume(tmp_path):
     with pytest.raises(DataError, match="holds no run to resume"), open_run(tmp_path / "new", RUN, resume=True):
         pass

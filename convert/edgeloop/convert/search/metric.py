@@ -90,13 +90,15 @@ def source_score(expected: Arrays, labels: np.ndarray | None, label_output: str 
         if own.auc is not None:
             return SourceScore(metric=Metric.AUC, value=own.auc)
         if own.rmse is not None:
-            spread = float(np.sqrt(labels.astype(np.float64).var(axis=0).mean()))
-            return SourceScore(
-                metric=Metric.RMSE,
-                value=own.rmse,
-                unit=max(own.rmse, NEGLIGIBLE * spread, float(np.finfo(np.float32).tiny)),
-            )
+            return rmse_score(own.rmse, labels)
     return SourceScore(metric=Metric.AGREEMENT if is_classifier(expected, False) else Metric.SIGNAL, value=1.0)
+
+
+def rmse_score(rmse: float, labels: np.ndarray) -> SourceScore:
+    """Of a source with this RMSE on these labels."""
+    spread = float(np.sqrt(labels.astype(np.float64).var(axis=0).mean()))
+    unit = max(rmse, NEGLIGIBLE * spread, float(np.finfo(np.float32).tiny))
+    return SourceScore(metric=Metric.RMSE, value=rmse, unit=unit)
 
 
 def score(rows: list[Parity], metric: Metric) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeloop.atomic import discard, make_folder
 from edgeloop.bundle import Bundle
+from edgeloop.canonical import canonical_json
 from edgeloop.convert.convert import convert
 from edgeloop.disk_errors import writing
 from edgeloop.errors import BudgetError, DataError, EdgeloopError, OptionsError, ParityError, error_to_json, last_line
@@ -36,9 +37,10 @@ from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.records import DEVICE_MODELS, RoundRecord, is_due, models_folder
 from edgeloop.federated.rounds.shards import check_shards
 from edgeloop.federated.rounds.watch import OnRound
+from edgeloop.hashes import digest_of
 from edgeloop.processes.job import WorkerBug
 from edgeloop.registry.publish import publish, read_index
-from edgeloop.registry.signatures.sign import sign_bundle
+from edgeloop.registry.signatures.sign import sign_bundle, signature_of
 from edgeloop.registry.versions.version_index import PLAIN
 
 log = logging.getLogger(__name__)
@@ -46,19 +48,15 @@ BUNDLE = "bundle"  # of a round, until it is published
 
 
 class FoldBack:
-    """Folds rounds of one run back. `keras` was converted to `bundle`; `out` is the folder of the run, which went back
-    to `from_round`, if any: that one is folded back at once, so that devices leave the releases of later ones."""
+    """Folds rounds of one run back. `keras` was converted to `bundle`; `out` is the folder of the run.
 
-    def __init__(
-        self,
-        options: CloudOptions,
-        keras: Path,
-        bundle: Bundle,
-        out: Path,
-        rounds: int,
-        from_round: int | None = None,
-    ) -> None:
-        self.from_round = from_round
+    Attributes:
+        went_back_to: The round that the run went back to, if any: that one is folded back at once, so that devices
+            leave the releases of later ones.
+    """
+
+    def __init__(self, options: CloudOptions, keras: Path, bundle: Bundle, out: Path, rounds: int) -> None:
+        self.went_back_to: int | None = None
         self.options, self.keras, self.bundle, self.out, self.rounds = options, keras, bundle, out, rounds
         self.name = bundle.manifest.name
 
@@ -67,14 +65,14 @@ class FoldBack:
         """That of a run; None: its rounds stay rounds."""
         if options.cloud is None or options.keras is None:
             return None
-        return cls(options.cloud, options.keras, bundle, options.out, options.rounds, options.from_round)
+        return cls(options.cloud, options.keras, bundle, options.out, options.rounds)
 
     def check(self) -> None:
         """See, before any round, whether a round could be folded back.
 
         Raises:
             OptionsError, DataError, MissingExtra: What the training or the conversion would refuse.
-            DataError: cloud.json is damaged.
+            DataError: cloud.json or the index of the releases is damaged; the key cannot sign.
         """
         if not PLAIN.fullmatch(self.name):
             raise OptionsError(
@@ -93,6 +91,9 @@ class FoldBack:
                 raise OptionsError(f"[cloud] {what} {path} does not exist", advice="Pass the path of a file.")
         check_shards([self.options.eval], self.bundle, "[cloud] eval")
         read_records(self.out)  # a damaged cloud.json of a run that is resumed
+        self.next_version()
+        if self.options.sign is not None:
+            signature_of(b"a try before the first round", self.options.sign)
         run_training(self._job(), log.info)
 
     def after(self, listener: OnRound) -> OnRound:
@@ -100,15 +101,25 @@ class FoldBack:
 
         def folded(record: RoundRecord, weights: Mapping[str, np.ndarray]) -> None:
             listener(record, weights)
-            due = is_due(record.round, self.options.every, self.rounds) or record.round == self.from_round
-            if due and is_open(record.round, read_records(self.out)):
-                found = self.fold(record)
-                write_record(self.out, found)
-                if found.outcome is not Outcome.FAILED:
-                    self._discard_models(record.round)
-                log.log(logging.INFO if found.outcome is Outcome.RELEASED else logging.WARNING, found.sentence())
+            if is_due(record.round, self.options.every, self.rounds) or record.round == self.went_back_to:
+                self._fold_once(record)
 
         return folded
+
+    def end(self, last: RoundRecord) -> None:
+        """Fold the last round back where nobody knew that it is the last: the privacy budget allowed no other."""
+        if not is_due(last.round, self.options.every, self.rounds):
+            self._fold_once(last)
+
+    def _fold_once(self, record: RoundRecord) -> None:
+        options = digest_of(canonical_json(self.options.resolved()))
+        if not is_open(record.round, read_records(self.out), options):
+            return
+        found = replace(self.fold(record), options_sha256=options)
+        write_record(self.out, found)
+        if found.outcome is not Outcome.FAILED:
+            self._discard_models(record.round)
+        log.log(logging.INFO if found.outcome is Outcome.RELEASED else logging.WARNING, found.sentence())
 
     def fold(self, round_: RoundRecord) -> FoldBackRecord:
         """What became of a round. An error is a record too: the rounds go on."""
@@ -128,19 +139,17 @@ class FoldBack:
         discard(place)
         with writing(place):
             make_folder(str(place))
-        weights = self.out / round_.file
-        job = replace(self._job(), weights=weights.absolute(), place=place.absolute(), teachers=self._teachers(round_))
-        made = run_training(job, log.info)
+        made = run_training(self._job_of(round_, place), log.info)
         options = release_options(self.options, self.bundle, self.next_version())
         converted = convert(made["model"], place / BUNDLE, options)
         check_replaces(self.bundle, converted.bundle)
-        verdict = verdict_of(converted.bundle, converted.parity)
+        verdict = verdict_of(converted.bundle, converted.parity, self.options.eval)
         measured = replace(
             blank,
             metric=verdict.metric,
             source=verdict.source,
             variants=dict(verdict.variants),
-            model=str(Path(made["model"]).relative_to(self.out.absolute())),
+            model=str(Path(made["model"]).resolve().relative_to(self.out.resolve())),
             told=tuple(made["told"]),
         )
         try:
@@ -162,17 +171,22 @@ class FoldBack:
             signed=found.signed,
         )
 
-    def _teachers(self, round_: RoundRecord) -> tuple[Path, ...]:
+    def _job_of(self, round_: RoundRecord, place: Path) -> TrainingJob:
+        """The device models of a round that the run went back to have taught once and are gone: its weights are the
+        release as they are."""
+        job = replace(self._job(), weights=(self.out / round_.file).absolute(), place=place.absolute())
         if not self.options.distill:
-            return ()
+            return job
         folder = models_folder(self.out, round_.round, round_.attempt)
         found = tuple(sorted(path.absolute() for path in folder.glob("*.npz")))
+        if not found and round_.round == self.went_back_to:
+            return replace(job, options=replace(self.options, train=None, distill=0))
         if not found:
             raise DataError(
-                f"{folder} holds no device models of round {round_.round} any more",
+                f"{folder} holds no device models of round {round_.round}",
                 advice="Go on: the next round that is folded back has its own.",
             )
-        return found
+        return replace(job, teachers=found)
 
     def _discard_models(self, number: int) -> None:
         """Those of this round and of earlier ones, of all attempts."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from edgeloop.bundle import PROOF, Bundle, Signature
 from edgeloop.canonical import read_json
-from edgeloop.convert.search.metric import Metric, SourceScore
+from edgeloop.convert.search.metric import Metric, SourceScore, rmse_score
 from edgeloop.errors import BudgetError, DataError, ModelError
 from edgeloop.runtime.parity.compare import Parity
 
@@ -25,16 +26,18 @@ class Verdict:
         metric: `accuracy`, `auc` or `rmse`.
         source: Of the Keras model.
         variants: Of each variant, on the worst of its runtimes.
+        unit: An RMSE grows by per cent of this, which is the unit of its `SourceScore`; 1 of shares.
     """
 
     metric: str
     source: float
     variants: Mapping[str, float]
+    unit: float = 1.0
 
     def drop(self, variant: str) -> float:
-        """Percentage points below the Keras model, or per cent of its RMSE above it."""
-        unit = max(self.source, float(np.finfo(np.float32).tiny)) if METRICS[self.metric] is Metric.RMSE else 1.0
-        return SourceScore(metric=METRICS[self.metric], value=self.source, unit=unit).drop(self.variants[variant])
+        """Percentage points below the Keras model, or per cent of an RMSE above it."""
+        score = SourceScore(metric=METRICS[self.metric], value=self.source, unit=self.unit)
+        return score.drop(self.variants[variant])
 
     @property
     def worst(self) -> str:
@@ -53,8 +56,8 @@ class Verdict:
             )
 
 
-def verdict_of(bundle: Bundle, rows: Sequence[Parity]) -> Verdict:
-    """What the proof of a conversion with labelled data says.
+def verdict_of(bundle: Bundle, rows: Sequence[Parity], labelled: Path) -> Verdict:
+    """What the proof of a conversion with the labelled data says.
 
     Raises:
         DataError: The labels are not of this model's kind.
@@ -71,7 +74,12 @@ def verdict_of(bundle: Bundle, rows: Sequence[Parity]) -> Verdict:
         value = getattr(row, metric)
         if value is not None:
             variants[row.variant] = max(value, variants.get(row.variant, value), key=lambda one: sign * one)
-    return Verdict(metric=metric, source=evaluation["source"][metric], variants=variants)
+    source = float(evaluation["source"][metric])
+    if METRICS[metric] is not Metric.RMSE:
+        return Verdict(metric=metric, source=source, variants=variants)
+    with np.load(labelled, allow_pickle=False) as arrays:
+        unit = rmse_score(source, arrays["y"]).unit
+    return Verdict(metric=metric, source=source, variants=variants, unit=unit)
 
 
 def check_replaces(old: Bundle, new: Bundle) -> None:

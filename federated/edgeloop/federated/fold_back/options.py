@@ -71,7 +71,7 @@ class CloudOptions:
                 raise OptionsError(f"[cloud.convert] has {name}, which the run sets itself", advice=instead)
 
     def resolved(self) -> dict[str, Any]:
-        """JSON values of what may not change while a run lives; files by the hash of their content."""
+        """JSON values of what decides about a release; files by the hash of their content."""
         own = {key: _json(getattr(self.convert, key)) for key in _changed(self.convert)}
         names = ("every", "launch", "distill", "max_drop", "train", "eval")
         found = {name.replace("_", "-"): _json(getattr(self, name)) for name in names}

@@ -43,6 +43,7 @@ class FoldBackRecord:
         model: The Keras model that was converted, below the folder of the run.
         variants: What each variant came to, on the worst of its runtimes.
         told: What was done, a sentence each.
+        options_sha256: Of `CloudOptions.resolved` then.
     """
 
     round: int
@@ -56,6 +57,7 @@ class FoldBackRecord:
     source: float | None = None
     variants: Mapping[str, float] = field(default_factory=dict)
     told: tuple[str, ...] = ()
+    options_sha256: str = ""
 
     @property
     def reason(self) -> str:
@@ -110,10 +112,14 @@ def _write(out: Path, records: Sequence[FoldBackRecord]) -> None:
     write_file(out / FILE, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
 
 
-def is_open(number: int, records: Sequence[FoldBackRecord]) -> bool:
-    """Whether a round that is due is still to be folded back. One that failed is, until a later one has ended: devices
-    never get older weights as a newer release."""
-    ended = [one.round for one in records if one.outcome is not Outcome.FAILED]
+def is_open(number: int, records: Sequence[FoldBackRecord], options_sha256: str = "") -> bool:
+    """Whether a round that is due is still to be folded back. One that failed is, and one that was blocked under other
+    options than these, until a later one has ended: devices never get older weights as a newer release."""
+    ended = [
+        one.round
+        for one in records
+        if one.outcome is Outcome.RELEASED or (one.outcome is Outcome.BLOCKED and one.options_sha256 == options_sha256)
+    ]
     return number > max(ended, default=0)
 
 

@@ -18,10 +18,9 @@ from edgeloop.bundle import TRAINABLE, Bundle, read_bundle
 from edgeloop.errors import ModelError, OptionsError
 from edgeloop.extras import need
 from edgeloop.federated.fold_back.fold_back import FoldBack
-from edgeloop.federated.fold_back.records import forget_from
 from edgeloop.federated.network.network import Network, network
 from edgeloop.federated.rounds.evaluation import BEST, evaluator
-from edgeloop.federated.rounds.journal.branch import go_back
+from edgeloop.federated.rounds.journal.branch import go_back, settle
 from edgeloop.federated.rounds.keras_result import KERAS, write_keras
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.plan import check_memory, needed_replies
@@ -101,8 +100,12 @@ def run_rounds(
         _check_private(options, initial)
     document = {**_document(read, model, options, shards, initial), **(simulated.document() if simulated else {})}
     with contextlib.ExitStack() as stack:
-        goes_back = None if options.from_round is None else partial(_go_back, options.out, options.from_round)
+        goes_back = None if options.from_round is None else partial(go_back, options.out, options.from_round)
         stack.enter_context(open_run(options.out, document, resume=options.resume, goes_back=goes_back))
+        if options.resume:
+            went_back_to = settle(options.out)
+            if folding is not None:
+                folding.went_back_to = options.from_round or went_back_to
         if simulated is not None:
             running = stack.enter_context(simulated.start(_kept(options)))
         flower = running or stack.enter_context(network(options.devices, options.shards, _kept(options)))
@@ -116,17 +119,14 @@ def run_rounds(
             measured.measure(0, initial)
             on_round = measured.before(on_round)
         records = Watch(options, flower, on_round).until_the_end()
+        if folding is not None:
+            folding.end(records[-1])
     last = options.out / (records[-1].file if options.evaluation is None else BEST)
     version = read.manifest.version + 1 if folding is None else folding.next_version()
     write_trained_bundle(read, read_weights(last), options.out / RESULT, version)
     if options.keras is not None:
         write_keras(options.keras, last, options.out / KERAS)
     return records
-
-
-def _go_back(out: Path, number: int) -> None:
-    go_back(out, number)
-    forget_from(out, number)
 
 
 def _trainable(bundle: Bundle) -> Path:

@@ -34,19 +34,26 @@ def sign_bundle(bundle: Bundle, key: str | Path) -> Path:
     Example:
         >>> sign_bundle(read_bundle("m/"), Path.home() / ".ssh" / "id_ed25519")
     """
-    key = Path(key)
-    manifest = bundle.file(MANIFEST).read_bytes()
-    # without these ssh-keygen asks for a passphrase, and takes the first line of the manifest for it
+    write_file(bundle.file(SIGNATURE), signature_of(bundle.file(MANIFEST).read_bytes(), Path(key)))
+    return bundle.file(SIGNATURE)
+
+
+def signature_of(content: bytes, key: Path) -> bytes:
+    """The signature of `content`, as it lies beside a manifest.
+
+    Raises:
+        DataError, MissingExtra: As `sign_bundle`.
+    """
+    # without these ssh-keygen asks for a passphrase, and takes the first line of the content for it
     never_ask = {**os.environ, "SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "force"}
     command: list[str | Path] = [need_ssh_keygen(), "-Y", "sign", "-f", key, "-n", NAMESPACE]
     try:
-        signed = run_command(command, manifest, timeout_s=TIMEOUT_S, env=never_ask)
+        signed = run_command(command, content, timeout_s=TIMEOUT_S, env=never_ask)
     except TimeoutError as e:
         raise _refusal(key, str(e)) from e
     if not signed.status.ok or not signed.out.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise _refusal(key, signed.err.decode(errors="replace"))
-    write_file(bundle.file(SIGNATURE), signed.out)
-    return bundle.file(SIGNATURE)
+    return signed.out
 
 
 def verify_signature(bundle: Bundle, signers: Path) -> str:

@@ -1,8 +1,9 @@
 """Back to an earlier round: the rounds after it are kept in `branches/`, and the run goes on from its weights.
 
 What a device with bad data did to the weights is undone so. Nothing is lost: the files of the later rounds are copied
-first, then the journal says in one entry that they are void, then they are removed from their places. Who is killed in
-between goes back again, or has gone back.
+first, then the journal says in one entry that they are void, then they are removed from their places. Who is killed
+before that entry goes back again, or resumes the run as it was; it releases those rounds again. Who is killed after it
+has gone back: `settle` does the rest whenever the run is resumed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from pathlib import Path
 
 from edgeloop.atomic import discard, write_file
 from edgeloop.errors import OptionsError
+from edgeloop.federated.fold_back.records import forget_from
 from edgeloop.federated.rounds.journal.journal import RUN_ID, Journal
-from edgeloop.federated.rounds.records import ROUNDS, rounds_bytes
+from edgeloop.federated.rounds.records import ROUNDS, read_rounds, rounds_bytes
 from edgeloop.federated.rounds.run_folder import JOURNAL, WEIGHTS, server_lock
 
 BRANCHES = "branches"  # N/: what lay in the folder of the run before it went back for the N-th time
@@ -46,19 +48,44 @@ def _go_back(out: Path, number: int) -> Path | None:
         )
     journal.check_round(number)
     branch = _kept(out, journal, number) if number < last else None
-    write_file(out / ROUNDS, rounds_bytes(journal.records[:number]))  # the server starts later, and others read it
-    for file in (*_later(out, journal, number), journal.folder / RUN_ID):  # to devices it is another run from here on
-        discard(file)
+    forget_from(out, number)
+    discard(journal.folder / RUN_ID)  # to devices it is another run from here on
+    if branch is not None:
+        journal.go_back(number)
+    _settle(out, journal)
     return branch
 
 
+def settle(out: Path) -> int | None:
+    """Let the files of the run in `out` say what its journal says, whenever it is resumed.
+
+    Returns:
+        The round that the run went back to last; None: it never did.
+
+    Raises:
+        DeviceError: A server of the run still writes.
+        WriteError: The disk refuses.
+    """
+    with server_lock(out):
+        journal = Journal(out / JOURNAL)
+        _settle(out, journal)
+        return journal.went_back_to
+
+
+def _settle(out: Path, journal: Journal) -> None:
+    records = journal.records
+    if read_rounds(out) != records:
+        write_file(out / ROUNDS, rounds_bytes(records))  # the server starts later, and others read it
+    for file in _later(out, journal, len(records)):
+        discard(file)
+
+
 def _kept(out: Path, journal: Journal, number: int) -> Path:
-    """Copy what is after that round, and make it void."""
+    """Copy what is after that round."""
     branch = out / BRANCHES / str(journal.branches + 1)
     discard(branch)  # of a run that was killed as it went back
     for file in (*_later(out, journal, number), *_summaries(out)):
         write_file(branch / file.relative_to(out), file.read_bytes())
-    journal.go_back(number)
     return branch
 
 

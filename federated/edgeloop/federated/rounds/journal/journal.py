@@ -188,6 +188,11 @@ class Journal:
         """How often the run went back."""
         return sum(entry["kind"] == "back" for entry in self.entries)
 
+    @property
+    def went_back_to(self) -> int | None:
+        """The round that the run went back to last; None: it never did."""
+        return next((int(entry["to"]) for entry in reversed(self.entries) if entry["kind"] == "back"), None)
+
     def _valid(self) -> list[dict[str, Any]]:
         """The entries but those of rounds that the run went back from."""
         found: list[dict[str, Any]] = []
