@@ -48,7 +48,11 @@ from edgeloop.federated.fold_back.records import (
     read_records,
     write_record,
 )
+from edgeloop.federated.rounds import run_rounds
+from edgeloop.federated.rounds.options import RoundsOptions
+from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions
 from edgeloop.federated.rounds.records import RoundRecord, is_due, models_folder
+from edgeloop.federated.rounds.shards import CheckedShard
 from edgeloop.processes.job import WorkerBug
 from edgeloop.registry.versions.version_index import parse_index
 
@@ -338,6 +342,17 @@ def test_the_last_round_that_the_privacy_budget_allowed_is_folded_back(run):
     run(9)
     run.folder.end(RoundRecord(9, "rounds/round-9.npz", ()))
     assert [record.version for record in read_records(run.out)] == [2, 3]
+
+
+@pytest.mark.parametrize(("mode", "every"), [(PrivacyMode.NONE, 5), (PrivacyMode.LOCAL, 1)])
+def test_any_round_of_a_private_run_may_be_the_last_one_and_keeps_its_teachers(tmp_path, mode, every):
+    (keras := tmp_path / "m.keras").touch()
+    cloud = CloudOptions(eval=Path("e.npz"), every=5, train=Path("t.toml"), distill=2)
+    bounds = {} if mode is PrivacyMode.NONE else {"clipping_norm": 1.0, "noise_multiplier": 1.0, "delta": 1e-5}
+    privacy = PrivacyOptions(mode=mode, **bounds)
+    options = RoundsOptions(shards=(Path("a.npz"),), out=Path("out"), cloud=cloud, keras=keras, privacy=privacy)
+    job = json.loads(run_rounds._job(Path("t.tflite"), options, (CheckedShard(Path("a.npz"), 1, ""),), {}))
+    assert (job["kept_updates"], job["kept_every"]) == (2, every)
 
 
 def test_an_rmse_that_is_no_error_blocks_nothing(tmp_path):

@@ -6,6 +6,7 @@ weights -> Keras model, trained further or not, in a process of its own -> every
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,6 @@ import numpy as np
 
 from edgeloop.atomic import discard, make_folder
 from edgeloop.bundle import Bundle
-from edgeloop.canonical import canonical_json
 from edgeloop.convert.convert import convert
 from edgeloop.disk_errors import writing
 from edgeloop.errors import BudgetError, DataError, EdgeloopError, OptionsError, ParityError, error_to_json, last_line
@@ -101,18 +101,21 @@ class FoldBack:
 
         def folded(record: RoundRecord, weights: Mapping[str, np.ndarray]) -> None:
             listener(record, weights)
-            if is_due(record.round, self.options.every, self.rounds) or record.round == self.went_back_to:
+            if self._is_due(record):
                 self._fold_once(record)
 
         return folded
 
     def end(self, last: RoundRecord) -> None:
         """Fold the last round back where nobody knew that it is the last: the privacy budget allowed no other."""
-        if not is_due(last.round, self.options.every, self.rounds):
+        if not self._is_due(last):
             self._fold_once(last)
 
+    def _is_due(self, record: RoundRecord) -> bool:
+        return is_due(record.round, self.options.every, self.rounds) or record.round == self.went_back_to
+
     def _fold_once(self, record: RoundRecord) -> None:
-        options = digest_of(canonical_json(self.options.resolved()))
+        options = digest_of(json.dumps(self.options.resolved(), sort_keys=True).encode())
         if not is_open(record.round, read_records(self.out), options):
             return
         found = replace(self.fold(record), options_sha256=options)

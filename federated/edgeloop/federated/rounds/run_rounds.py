@@ -237,7 +237,8 @@ def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard], fa
         "guard": _toml_names(replace(options.guard, max_examples=most)),
         "strategy": _toml_names(options.strategy),
         "kept_updates": options.cloud.distill if options.cloud else 0,
-        "kept_every": options.cloud.every if options.cloud else 1,
+        # any round of a private run may be its last one
+        "kept_every": options.cloud.every if options.cloud and options.privacy.mode is PrivacyMode.NONE else 1,
         "compression": _toml_names(options.compression),
         **_modes(options),
         "max_memory_bytes": byte_count(options.max_memory_mb, "max-memory-mb"),
