@@ -440,6 +440,39 @@ def _tfjs_layers(folder: Path) -> Path:
     return _write(folder / "model.json", json.dumps(model).encode())
 
 
+def _hold_in_tflite(folder: Path, values: np.ndarray) -> Path:
+    from ai_edge_litert import schema_py_generated as schema
+
+    def change(model: object) -> None:
+        tensor, buffer = schema.TensorT(), schema.BufferT()
+        tensor.name, tensor.shape, tensor.buffer = "w", list(values.shape), len(model.buffers)
+        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+        model.buffers.append(buffer)
+        model.subgraphs[0].tensors.append(tensor)
+
+    folder.mkdir()
+    return _tflite(change)(folder)
+
+
+def _hold_in_onnx(folder: Path, values: np.ndarray) -> Path:
+    folder.mkdir()
+    return _onnx(onnx_tensor(values.shape, values.tobytes()))(folder)
+
+
+def _hold_in_tfjs(folder: Path, values: np.ndarray) -> Path:
+    path = tfjs(folder, data=values.tobytes())
+    model = json.loads(path.read_bytes())
+    model["weightsManifest"][0]["weights"][0]["shape"] = list(values.shape)
+    return _write(path, json.dumps(model).encode())
+
+
+# how each kind of file holds a tensor "w" of float32 in the folder that is made for it
+HOLDERS: dict[str, Callable[[Path, np.ndarray], Path]] = {
+    "tflite": _hold_in_tflite,
+    "onnx": _hold_in_onnx,
+    "tfjs": _hold_in_tfjs,
+    "savedmodel": lambda folder, values: saved_model(folder, nodes=(node("w", "Const", value=constant(values)),)),
+}
 HUGE = {"tensor": {"dtype": "DT_FLOAT", "tensorShape": {"dim": [{"size": "1048576"}, {"size": "1048576"}]}}}
 
 

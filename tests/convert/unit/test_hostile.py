@@ -13,7 +13,7 @@ import pytest
 
 from edgeloop.bundle import TensorSpec
 from edgeloop.convert.read_samples import read_samples
-from edgeloop.convert.sources import tfjs_files
+from edgeloop.convert.sources import finite, tfjs_files
 from edgeloop.convert.sources.finite import refuse_not_finite
 from edgeloop.convert.sources.forbidden_ops import FORBIDDEN_OPS, FORBIDDEN_WHEN, RESTORING, SAVING
 from edgeloop.convert.sources.identify import SourceKind, identify, model_of
@@ -215,6 +215,8 @@ def test_a_forbidden_op_is_in_one_table():
         ([[-np.inf, 2], [0, 0]], "holds 1 infinite numbers among 4"),
         ([[np.inf, np.inf], [1, 2]], "holds 2 infinite numbers among 4"),
         ([np.nan], "holds 1 NaN among 1"),
+        (np.nan, "holds 1 NaN among 1"),
+        ([[1], [2], [-np.inf]], "holds 1 infinite numbers among 3"),
     ],
 )
 def test_weights_that_are_no_numbers_are_refused(tmp_path, values, message):
@@ -226,6 +228,30 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, values, message):
 @pytest.mark.parametrize("values", [[-np.inf], [[0, -np.inf], [0, 0]], [[1, 2], [-np.inf] * 2], [1, 2], []])
 def test_a_bound_a_mask_and_rows_of_a_table_may_be_infinite(tmp_path, values):
     refuse_not_finite(tmp_path, "mask", np.array(values, np.float32))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4, 100])
+def test_rows_of_a_table_are_looked_at_in_chunks(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(finite, "CHUNK", chunk)
+    table = np.ones((2, 2, 3), np.float32)
+    table[1, 0] = -np.inf
+    refuse_not_finite(tmp_path, "table", table)
+    for place in np.ndindex(table.shape):
+        damaged = table.copy()
+        damaged[place] = np.inf if np.isinf(table[place]) else -np.inf
+        with pytest.raises(ModelError, match=r"holds [234] infinite numbers among 12"):
+            refuse_not_finite(tmp_path, "table", damaged)
+
+
+@pytest.mark.parametrize("kind", made.HOLDERS)
+def test_every_kind_may_hold_a_lone_nan_and_rows_that_are_shut_out(tmp_path, kind):
+    table = np.ones((3, 2), np.float32)
+    table[1] = -np.inf
+    for i, values in enumerate((np.float32("nan"), table)):
+        assert look(made.HOLDERS[kind](tmp_path / str(i), values)) == ()
+    for i, values in enumerate((np.full(1, np.nan, np.float32), table.T)):
+        with pytest.raises(ModelError, match="the weight .*'w'.* holds [12] (NaN|infinite numbers) among [16] values"):
+            look(made.HOLDERS[kind](tmp_path / f"not {i}", values))
 
 
 def test_reading_a_flatbuffer_whose_graphs_are_all_one_ends(tmp_path):

@@ -11,13 +11,20 @@ from edgeloop.errors import ModelError
 CHUNK = 1 << 22  # elements looked at at a time: a mask of a whole tensor would add a quarter of its size
 
 
-def refuse_not_finite(path: Path, name: str, values: np.ndarray) -> None:
+def refuse_not_finite(path: Path, name: str, values: np.ndarray, *, constant: bool = False) -> None:
     """Infinity passes where it is a bound (a lone number), a mask (beside nothing but zeros) or, below zero, whole rows
-    of a table, whose index then shuts something out of a softmax; NaN nowhere.
+    of a table, whose index then shuts something out of a softmax. NaN passes as a constant of shape [] alone, which is
+    what a graph puts in place of other values.
+
+    Args:
+        values: With the tensor's shape, of a float dtype.
+        constant: It may be a number that the graph was written with; False: training made it.
 
     Raises:
-        ModelError: `values`, of a float dtype, holds NaN or infinity; names the tensor.
+        ModelError: They hold NaN or infinity; names the tensor.
     """
+    if constant and not values.ndim:
+        return
     flat = values.reshape(-1)
     nans = infinite = other = 0
     for start in range(0, flat.size, CHUNK):
@@ -35,7 +42,13 @@ def refuse_not_finite(path: Path, name: str, values: np.ndarray) -> None:
 
 def _rows_shut_out(values: np.ndarray) -> bool:
     """Whether all numbers of a row, along the last axis, are minus infinity wherever one of them is infinite."""
-    if values.ndim < 2:
+    if values.ndim < 2 or values.shape[-1] < 2:  # one number is no row
         return False
-    infinite = np.isinf(values)
-    return bool((np.isneginf(values) == infinite).all() and (infinite.all(-1) == infinite.any(-1)).all())
+    rows = values.reshape(-1, values.shape[-1])
+    at_once = max(1, CHUNK // rows.shape[1])
+    for some in (rows[i : i + at_once] for i in range(0, len(rows), at_once)):
+        shut_out = np.isneginf(some[:, :1])
+        for part in (some[:, i : i + CHUNK] for i in range(0, rows.shape[1], CHUNK)):
+            if np.isposinf(part).any() or (np.isneginf(part) != shut_out).any():
+                return False
+    return True

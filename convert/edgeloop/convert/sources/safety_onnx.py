@@ -126,9 +126,9 @@ def _tensor(path: Path, tensor: memoryview) -> int:
         data = raw[-1] if raw else b"".join(messages(tensor, {1: 4, 11: 10}.get(kind, 9)))
         if raw and kind in ITEM_BYTES and len(data) != total:
             raise ValueError(f"the tensor {name!r} of shape {sizes} holds {len(data)} bytes, expected {total}")
-    if kind in FLOATS and total > ITEM_BYTES[kind]:  # a lone number may be the NaN that Where puts in place of others
+    if kind in FLOATS:
         values = np.frombuffer(data, FLOATS[kind])
-        refuse_not_finite(path, name, values.reshape(sizes) if values.nbytes == total else values)
+        refuse_not_finite(path, name, values.reshape(sizes) if values.nbytes == total else values, constant=True)
     return total
 
 

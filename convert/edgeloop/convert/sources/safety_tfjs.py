@@ -27,10 +27,11 @@ def scan_tfjs(path: Path) -> list[str]:
     """
     model = read_model(path)
     weights = read_weights(path, model)
+    topology = model["modelTopology"]
+    constants = {node.get("name") for node in nodes(topology) if node["op"] == "Const"}
     for name, values in weights.items():
         if values.dtype.kind == "f":
-            refuse_not_finite(path, name, values)
-    topology = model["modelTopology"]
+            refuse_not_finite(path, name, values, constant=name in constants)
     found = [f"has {what}" for what in code_in(topology)]
     for node in nodes(topology):
         op, name = node["op"], str(node.get("name"))

@@ -145,4 +145,4 @@ def _check_data(path: Path, name: str, model: Any, tensor: Any, dtype: str, shap
             advice="Fetch the file again.",
         )
     if dtype in FLOATS:
-        refuse_not_finite(path, name, buffer.DataAsNumpy().view(FLOATS[dtype]))
+        refuse_not_finite(path, name, buffer.DataAsNumpy().view(FLOATS[dtype]).reshape(shape), constant=True)

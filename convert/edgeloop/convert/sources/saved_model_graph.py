@@ -91,8 +91,8 @@ def _called(attribute: memoryview, depth: int = 0) -> Iterator[str]:
 
 
 def _check_constant(path: Path, name: str, tensor: memoryview) -> None:
-    kind = whole(tensor, 1)
-    size = _size(path, name, kind, messages(tensor, 2))
+    kind, shapes = whole(tensor, 1), messages(tensor, 2)
+    size = _size(path, name, kind, shapes)
     if kind not in FLOATS:
         return
     packed = {1: 5, 2: 6}.get(kind)  # float_val, double_val: what is short enough is written there
@@ -101,7 +101,8 @@ def _check_constant(path: Path, name: str, tensor: memoryview) -> None:
     for part, dtype in parts:
         if len(part) % np.dtype(dtype).itemsize or len(part) > size:
             raise ValueError(f"the constant {name!r} of {size} bytes holds {len(part)}")
-        refuse_not_finite(path, name, np.frombuffer(part, dtype))
+        values = np.frombuffer(part, dtype)  # fewer than its shape has: the last one is repeated
+        refuse_not_finite(path, name, values.reshape(_dims(shapes)) if len(part) == size else values, constant=True)
 
 
 def check_variables(path: Path, meta: memoryview) -> None:
@@ -111,13 +112,17 @@ def check_variables(path: Path, meta: memoryview) -> None:
                 _size(path, text(variable, 6), whole(variable, 1), messages(variable, 2))
 
 
+def _dims(shapes: Sequence[memoryview]) -> list[int]:
+    return [whole(dim, 1) for shape in shapes for dim in messages(shape, 2)]
+
+
 def _size(path: Path, name: str, kind: int, shapes: Sequence[memoryview]) -> int:
     """Bytes of a tensor, or 0 where its shape is not known.
 
     Raises:
         ModelError: Over 2 GB, or a negative size.
     """
-    sizes = [whole(dim, 1) for shape in shapes for dim in messages(shape, 2)]
+    sizes = _dims(shapes)
     if any(size < -1 for size in sizes):
         raise ModelError(
             f"{path}: the tensor {name!r} has the shape {sizes}, and a size must be 0 or more",
