@@ -1,5 +1,8 @@
 """Trials of an .onnx end in bounded memory and time, also where no inference tells how large a tensor will be."""
 
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from onnx_models import make_model
@@ -83,4 +86,34 @@ def test_a_run_that_takes_too_long_is_ended(original):
     constants = {"steps": np.array(2**40), "true": np.array(True)}
     model, _ = original([loop], {"x": ["n"]}, {"y": None}, constants)
     with pytest.raises(ModelError, match=r"cannot run it \(it takes too long\)"):
-        model.run({"x": np.ones(2, np.float32)}, limit_s=0.1)
+        model.run({"x": np.ones(2, np.float32)}, limit_cpu_s=0.1)
+
+
+@pytest.mark.parametrize("declared", [None, ["n", "a", "b"], ["n", 2, 2]])
+def test_an_output_counts_by_its_inferred_size_whatever_the_model_declares(declared):
+    from edgeloop.convert.onnx.prepare import largest_tensor
+
+    nodes = [N("Unsqueeze", ["x", "one"], ["a"]), N("Unsqueeze", ["x", "two"], ["b"]), N("Mul", ["a", "b"], ["y"])]
+    constants = {"one": np.array([1]), "two": np.array([2])}
+    model = make_model(nodes, {"x": ["n", "t"]}, {"y": declared}, constants)
+    assert largest_tensor(model, {"x": (3, 24000)}) == ("y", 3 * 24000**2, False)
+
+
+def test_an_output_whose_sizes_are_not_inferred_is_unknown_whatever_the_model_declares():
+    from edgeloop.convert.onnx.prepare import largest_tensor
+
+    model = make_model([N("NonZero", ["x"], ["y"])], {"x": ["n"]}, {"y": ([1, 2], onnx.TensorProto.INT64)})
+    assert largest_tensor(model, {"x": (3,)}) == ("x", 3, True)
+
+
+def test_a_run_may_take_cpu_time_and_not_time_of_the_clock():
+    from edgeloop.convert.onnx.original import WATCH_S, _ended_after
+
+    options = SimpleNamespace(terminate=False)
+    with _ended_after(4 * WATCH_S, options):
+        time.sleep(8 * WATCH_S)  # as where other programs have the processor
+        assert not options.terminate
+        last = time.process_time() + 10
+        while not options.terminate and time.process_time() < last:
+            pass
+    assert options.terminate

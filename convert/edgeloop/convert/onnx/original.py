@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ TOO_LARGE = re.compile(r"Available memory of \d+ is smaller than requested bytes
 # what its tensors may take together in a trial whose sizes only show as it runs, beside its weights and TensorFlow, in
 # a child that may have 2 GB. NonZero and a product of all pairs of 32,000: 4.2 GB resident without it, 0.07 with
 LIMIT_BYTES = 1_000_000_000
+WATCH_S = 0.05  # between two looks at the CPU time of a run
 FOLDER = "session.model_external_initializers_file_folder_path"  # of external data, for a model that is no file
 
 
@@ -82,18 +84,18 @@ class OriginalModel:
         """As `prepare.largest_tensor`, at the sizes of these inputs."""
         return largest_tensor(self._model, {name: array.shape for name, array in fed.items()})
 
-    def run(self, fed: Mapping[str, np.ndarray], limit_s: float | None = None) -> list[np.ndarray]:
+    def run(self, fed: Mapping[str, np.ndarray], limit_cpu_s: float | None = None) -> list[np.ndarray]:
         """Its answers, in the order of `outputs`.
 
         Raises:
-            TrialLimitError: Not in that time, or not in the memory that a limited one may take.
+            TrialLimitError: Not in that CPU time of all threads, or not in the memory that a limited one may take.
             ModelError: ONNX Runtime cannot run it on these inputs.
         """
         options = need("onnxruntime", extra="convert").RunOptions()
         if self._limited:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         try:
-            with _ended_after(limit_s, options):
+            with _ended_after(limit_cpu_s, options):
                 return self._session.run(self.outputs, {name: fed[name] for name in self.inputs}, options)
         except Exception as e:  # a family of types of its own
             asked = TOO_LARGE.search(str(e)) if self._limited else None
@@ -144,18 +146,26 @@ class OriginalModel:
 
 
 @contextlib.contextmanager
-def _ended_after(limit_s: float | None, options: Any) -> Iterator[None]:
-    """A run with these options ends after that time, between two nodes."""
-    if limit_s is None:
+def _ended_after(limit_cpu_s: float | None, options: Any) -> Iterator[None]:
+    """A run with these options ends after that CPU time, between two nodes: on a busy machine it may do as much."""
+    if limit_cpu_s is None:
         yield
         return
-    timer = threading.Timer(limit_s, setattr, (options, "terminate", True))
-    timer.daemon = True
-    timer.start()
+    end_cpu_s, over = time.process_time() + limit_cpu_s, threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_S):
+            if time.process_time() > end_cpu_s:
+                options.terminate = True
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     finally:
-        timer.cancel()
+        over.set()
+        watcher.join()
 
 
 def _limit_memory(ort: Any, options: Any) -> None:

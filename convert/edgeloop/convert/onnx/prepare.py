@@ -126,10 +126,9 @@ def dimension_names(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> d
 
     `shapes`: sizes of the inputs. The names are a help, no more: without any every dimension is like no other.
     """
-    found = _inferred(model, shapes)
-    return {
-        v.name: [d.dim_param for d in v.type.tensor_type.shape.dim] for v in found if v.type.HasField("tensor_type")
-    }
+    graph = _inferred(model, shapes)
+    found = (v for v in (*graph.input, *graph.value_info) if v.type.HasField("tensor_type"))
+    return {v.name: [d.dim_param for d in v.type.tensor_type.shape.dim] for v in found}
 
 
 def largest_tensor(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> tuple[str, int, bool]:
@@ -138,21 +137,22 @@ def largest_tensor(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> tu
 
     With `shapes` of all inputs; ("", 0, True) where onnx's inference fails.
     """
-    sizes, unknown = (
-        {},
-        any(a.HasField("g") for node in model.graph.node for a in node.attribute),
-    )  # bodies may be large
-    for v in _inferred(model, shapes):
+    graph = _inferred(model, shapes, declared_outputs=False)
+    sizes: dict[str, int] = {}
+    unknown = any(a.HasField("g") for node in model.graph.node for a in node.attribute)  # bodies may be large
+    for v in (*graph.input, *graph.value_info, *graph.output):
         dims = v.type.tensor_type.shape.dim
         unknown |= not v.type.tensor_type.HasField("shape") or not all(d.HasField("dim_value") for d in dims)
         sizes[v.name] = math.prod(d.dim_value if d.HasField("dim_value") else 1 for d in dims)
     made = {name for node in model.graph.node for name in node.output if name}
-    made -= {value.name for value in model.graph.output}
     return *max(sizes.items(), key=lambda pair: pair[1], default=("", 0)), unknown or not made <= sizes.keys()
 
 
-def _inferred(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> list[Any]:
-    """The ValueInfoProtos of the main graph's inputs and of what its nodes make."""
+def _inferred(model: Any, shapes: Mapping[str, Sequence[int | None]], *, declared_outputs: bool = True) -> Any:
+    """The main graph with shapes of its inputs and of what its nodes make; empty where onnx's inference fails.
+
+    `declared_outputs`: the shapes that the model gives its outputs count too, which an exporter may have written wrong.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     declared = {v.name for v in copy.graph.output}
@@ -165,8 +165,10 @@ def _inferred(model: Any, shapes: Mapping[str, Sequence[int | None]]) -> list[An
     produced = {name for node in copy.graph.node for name in node.output}
     # of weights alone: what an exporter wrote of others may be wrong
     replace(copy.graph.value_info, [v for v in copy.graph.value_info if v.name in constants - produced])
+    for value in () if declared_outputs else copy.graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
     try:
-        copy = shape_inference.infer_shapes(copy, data_prop=True)
+        return shape_inference.infer_shapes(copy, data_prop=True).graph
     except Exception:  # any type
-        return []
-    return [*copy.graph.input, *copy.graph.value_info]
+        return onnx.GraphProto()

@@ -28,7 +28,7 @@ RATE_HZ = 16_000  # of a scalar input that is a sample rate
 LIMIT_VALUES = 1 << 24  # of all inputs of a trial
 LIMIT_TENSOR = 1 << 26  # elements: 268 MB, of which ONNX Runtime and TensorFlow hold a few at a time
 LIMIT_CPU_S = 20.0  # for trying: on a busy machine no less is tried
-LIMIT_RUN_S = 60.0  # of one run of one trial
+LIMIT_RUN_CPU_S = 60.0  # of one run of one trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _answers(
     name, elements, unknown = original.largest_tensor(fed)
     if elements > LIMIT_TENSOR:
         raise TrialLimitError(f"the tensor {name!r} has {elements} elements", advice="Pass smaller sizes with --shape.")
-    return (limited() if unknown else original).run(fed, LIMIT_RUN_S)
+    return (limited() if unknown else original).run(fed, LIMIT_RUN_CPU_S)
 
 
 def _sizes(fed: Mapping[str, np.ndarray]) -> str:
