@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgeloop.bundle import Format
+from edgeloop.bundle import Format, Scheme
 from edgeloop.convert.convert import convert
 from edgeloop.convert.forms.freeze import freeze
 from edgeloop.convert.options import ConvertOptions
@@ -97,6 +97,7 @@ LEARNED = {  # low, high, bits, narrow: what the values below become, and whethe
     "of steps of 1": (0.0, 255.0, 8, False, True),
     "of 4 bits": (-1.0, 2.0, 4, False, False),
     "of 254 steps": (-1.0, 2.0, 8, True, False),
+    "of limits in the graph": (-1.0, 2.0, 8, False, True),
 }
 
 
@@ -108,7 +109,8 @@ def test_fake_quantization_of_8_bits_is_written_as_arithmetic_and_any_other_is_l
     class Rounding(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None, 64], name="x")], autograph=False)
         def __call__(self, x):
-            fake = tf.quantization.fake_quant_with_min_max_vars
+            kind = "args" if "in the graph" in case else "vars"
+            fake = getattr(tf.quantization, f"fake_quant_with_min_max_{kind}")
             weights = fake(
                 np.linspace(-1, 1, 64, dtype=np.float32), -0.5, 0.5, bits, narrow
             )  # known beforehand, so any is kept
@@ -123,6 +125,21 @@ def test_fake_quantization_of_8_bits_is_written_as_arithmetic_and_any_other_is_l
     np.testing.assert_allclose(found["y"], expected["y"] if kept else x, atol=1e-6)
     assert source.states_ranges is kept
     assert ["were left out of the model (SNR" in line for line in source.notes] == [not kept]
+
+
+def test_one_rounded_value_among_others_does_not_make_int8_without_calibration(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+
+    class Half(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 6], name="x")], autograph=False)
+        def __call__(self, x):
+            return {"y": tf.quantization.fake_quant_with_min_max_vars(x @ W, -6.0, 6.0) @ W.T}
+
+    model = Half()
+    tf.saved_model.save(model, str(tmp_path / "m"), signatures=model.__call__)
+    source = open_source(tmp_path / "m")
+    assert source.rounds is Scheme.INT8 and not source.states_ranges  # float32 is judged as one that rounds
+    assert "learned no range for 1 of 2 inputs of layers with weights" in source.notes[-1]
 
 
 @pytest.mark.parametrize("name, note", [("clustered.h5", CLUSTERED), ("clustered.keras", CLUSTERED)])

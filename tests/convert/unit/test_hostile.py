@@ -250,7 +250,7 @@ def test_every_kind_may_hold_a_lone_nan_and_rows_that_are_shut_out(tmp_path, kin
     for i, values in enumerate((np.float32("nan"), table)):
         assert look(made.HOLDERS[kind](tmp_path / str(i), values)) == ()
     for i, values in enumerate((np.full(1, np.nan, np.float32), table.T)):
-        with pytest.raises(ModelError, match="the weight .*'w'.* holds [12] (NaN|infinite numbers) among [16] values"):
+        with pytest.raises(ModelError, match=r"the weight .*'w'.* holds [12] (NaN|infinite numbers) among [16] values"):
             look(made.HOLDERS[kind](tmp_path / f"not {i}", values))
 
 

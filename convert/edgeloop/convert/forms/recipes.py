@@ -18,10 +18,8 @@ from edgeloop.extras import need
 from edgeloop.files.flatbuffer import read_tflite
 
 KEPT = frozenset({Scheme.FLOAT32, Scheme.FLOAT16, Scheme.INT16X8})  # what an operator may keep
-EVERY, ENDS = (
-    ".*",
-    "",
-)  # two patterns for every operator: the recipe's last pattern wins, and keeps its place by its text
+# two patterns for every operator: the recipe's last pattern wins, and keeps its place by its text
+EVERY, ENDS = ".*", ""
 
 
 class Io(enum.Enum):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,13 @@ from edgeloop.bundle import Scheme
 from edgeloop.convert.sources.float32 import distance_from
 from edgeloop.convert.sources.rewritten import replace_by_identity, rewritten
 from edgeloop.convert.sources.source_value import Source
+from edgeloop.convert.sources.unstated_ranges import unstated_inputs
 from edgeloop.extras import need
 from edgeloop.files.stored_zip import bounded_zip
 
 FAKE = "FakeQuantWithMinMax"
 OPS = {
+    FAKE + "Args": "fake_quant_with_min_max_args",
     FAKE + "Vars": "fake_quant_with_min_max_vars",
     FAKE + "VarsPerChannel": "fake_quant_with_min_max_vars_per_channel",
 }
@@ -101,16 +102,28 @@ def with_learned_ranges(source: Source) -> Source:
     tensor. Weights are rounded here. Any other is left out, and a note says how far that is from the original."""
     kept: list[str] = []
     left: list[str] = []
-    made = rewritten(source, partial(_write_rounding, kept, left))
+    unstated = total = 0
+
+    def write(tf: Any, graph_def: Any) -> None:
+        nonlocal unstated, total
+        _write_rounding(kept, left, tf, graph_def)
+        unstated, total = unstated_inputs(graph_def, kept)
+
+    made = rewritten(source, write)
     notes = list(source.notes)
     if kept:
         notes.append("int8 is made with the ranges that the model learned in its training; other forms round in them.")
+    if kept and unstated:
+        which = f"{unstated} of {total} inputs of layers with weights"
+        notes.append(f"The model learned no range for {which}, so int8 needs --calibration to measure them.")
     if left:
         distance = distance_from(made, source)
         figure = "" if distance is None or distance[0] is None else f" (SNR {distance[0]:.1f} dB on generated inputs)"
         which = f"Of its fake quantization, {len(left)} of {len(kept) + len(left)} ranges cannot be int8's, and"
         notes.append(f"{which} were left out of the model{figure}. Pass --calibration, so that int8 measures them.")
-    return replace(made, rounds=Scheme.INT8 if kept else source.rounds, notes=tuple(notes))
+    if not kept:
+        return replace(made, notes=tuple(notes))
+    return replace(made, rounds=Scheme.INT8, unstated=unstated, notes=tuple(notes))
 
 
 def _write_rounding(kept: list[str], left: list[str], tf: Any, graph_def: Any) -> None:
@@ -118,13 +131,15 @@ def _write_rounding(kept: list[str], left: list[str], tf: Any, graph_def: Any) -
     by_name = {node.name: node for node in graph_def.node}
     for node in [node for node in graph_def.node if node.op in OPS]:
         values = [_constant(tf, by_name, name) for name in node.input[:3]]
+        if node.op == FAKE + "Args":
+            values += [np.float32(node.attr["min"].f), np.float32(node.attr["max"].f)]
         if all(value is not None for value in values):
             rounded = getattr(tf.quantization, OPS[node.op])(
                 *values, num_bits=node.attr["num_bits"].i, narrow_range=node.attr["narrow_range"].b
             )
             _become_constant(tf, node, rounded.numpy())
             continue
-        whole = node.op == FAKE + "Vars" and node.attr["num_bits"].i == BITS and not node.attr["narrow_range"].b
+        whole = node.op != FAKE + "VarsPerChannel" and node.attr["num_bits"].i == BITS and not node.attr["narrow_range"].b
         limits = _nudged(*values[1:]) if whole and all(value is not None for value in values[1:]) else None
         if limits is not None:
             _become_rounding(tf, graph_def, node, *limits)

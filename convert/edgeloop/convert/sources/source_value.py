@@ -35,6 +35,7 @@ class Source:
         bounded: Outputs that end in a sigmoid or softmax.
         rounds: It rounds its values to 8 bits itself: in the ranges that it states (int8), which therefore needs no
             real inputs to measure them with; or in those of every call (dynamic).
+        unstated: Inputs of its operators with weights whose ranges it does not state, though it rounds others.
         below: Whole numbers that are made up for it are smaller: 2 where nothing is known, an index into any table.
         sizes: Of an imported ONNX model: shapes of its inputs that the original accepts, for made-up samples.
         notes: What a user should know of how it was read: what was allowed, which Keras read it.
@@ -54,6 +55,7 @@ class Source:
     flatbuffer: bytes | None = None
     judge: Callable[[Sequence[Arrays]], None] | None = None
     rounds: Scheme | None = None
+    unstated: int = 0
     bounded: tuple[str, ...] = ()
     below: int = 2
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class Source:
 
     @property
     def states_ranges(self) -> bool:
-        return self.rounds is Scheme.INT8
+        return self.rounds is Scheme.INT8 and not self.unstated
 
 
 def layered(source: Source) -> Source:
