@@ -13,6 +13,7 @@ from edgeloop.errors import OptionsError
         ("own_module:", "", "names no function"),
         ("own_module:net", "def net(:", "cannot be imported .SyntaxError: invalid syntax"),
         ("own_module:net", "net = missing", "NameError: name 'missing' is not defined"),
+        ("own_module:net", "raise SystemExit(3)", "cannot be imported .SystemExit: 3"),
         ("own_module:net", "", "AttributeError: .* has no attribute 'net'"),
         ("own_module:net", "net = 3", "is of type int, expected a function"),
     ],

@@ -90,7 +90,9 @@ def test_an_address_that_names_no_model_is_refused(text):
     ["https://user:hunter@host/m", "https://user:hunter@[::1/m", "https://user:hunter@host/m?a=1", "ftp://u:hunter@h/m",
      "https://user:hunter@host/..", "https://user:a#hunter@host/m", "https://user:a/hunter@host/m", "u:hunter@host/m",
      "https:user:hunter@host/m", "https://user:hunter@host\uff0fx/m", "https://host/m?token=hunter", "https:///?hunter",
-     "https://host/..#a?hunter", "https://host/?hunter", "HTTPS://user:hunter@host/m#latest", "ftp://h/m?hunter"],
+     "https://host/..#a?hunter", "https://host/?hunter", "HTTPS://user:hunter@host/m#latest", "ftp://h/m?hunter",
+     "https://tok/hunter@host/m/tiny", "https://hunter/@host.example/tiny", "https://a/hunter/@host:80/tiny",
+     "https://@hunter/tiny", "https://hunter#x@host/tiny"],
 )  # fmt: skip
 def test_no_error_nor_its_traceback_repeats_a_password_of_an_address(text):
     with pytest.raises(OptionsError) as refused:

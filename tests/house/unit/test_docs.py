@@ -1,6 +1,7 @@
 """The documents hold together: links lead somewhere, and what they name exists."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(root):
 def test_a_link_that_leads_nowhere_would_be_seen(tmp_path, link):
     (tmp_path / "page.md").write_text(f"# A heading\n[fine](#a-heading) {link}\n")
     assert broken_links(tmp_path / "page.md") == [link]
+
+
+def test_no_entry_of_the_changelog_stands_there_twice_or_in_two_versions(root):
+    """A merge by union keeps the entry of both sides where both changed it."""
+    entries = [line for line in (root / "CHANGELOG.md").read_text().splitlines() if line.startswith("- ")]
+    beginnings = Counter(entry[:80] for entry in entries)
+    assert [beginning for beginning, count in beginnings.items() if count > 1] == []
 
 
 def test_every_environment_variable_of_the_code_stands_in_the_page_on_storage_and_no_other(root):

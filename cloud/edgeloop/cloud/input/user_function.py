@@ -21,7 +21,7 @@ def function_of(name: str) -> Callable[..., Any]:
         raise OptionsError(f"{name!r} names no {missing}", advice="Write package.module:function.")
     try:
         found = getattr(importlib.import_module(module), function)
-    except Exception as e:  # whatever the code of the user raises
+    except (Exception, SystemExit) as e:  # whatever the code of the user raises
         raise OptionsError(
             f"{name} cannot be imported ({type(e).__name__}: {one_line(e)})",
             advice="Write package.module:function, found on PYTHONPATH, of a module that can be imported.",

@@ -1,7 +1,8 @@
 """Where a training's numbers stopped being finite: its last steps once more, with every value looked at.
 
-Nothing is looked at while all goes well. When a loss is NaN or infinite, the values of the last good state are put back
-and the steps since are repeated, which come to the same numbers, for data and random numbers follow from seed and step.
+Nothing is looked at while all goes well. When a loss is NaN or infinite and the engine is repeatable, the values of the
+last good state are put back and the steps since are repeated, which come to the same numbers, for data and random
+numbers follow from seed and step. Of any other engine only the step is told at which it was found.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ def all_finite(variables: Mapping[str, Any]) -> bool:
 
 
 def not_finite(prepared: Prepared, what: str, good: int, step: int, out: Path, best: bool) -> ModelError:
-    """`what` was found at `step`; the values are those of step `good`, from which on the steps are looked at.
+    """`what` was found at `step`; of a repeatable engine, whose values are those of step `good`, also where it began.
 
     Args:
-        good: 0: there is no checkpoint.
+        good: The step of the newest checkpoint. 0: there is none.
         best: Whether there is a best epoch.
     """
     origin = find_origin(prepared, good, step) if prepared.engine.repeatable else None
@@ -69,7 +70,7 @@ def not_finite(prepared: Prepared, what: str, good: int, step: int, out: Path, b
 def find_origin(prepared: Prepared, done: int, last: int) -> Origin | None:
     """Repeat the steps after `done` up to and including `last`; the first value of them that is not finite.
 
-    None: all are finite, as where the steps of several workers do not repeat exactly.
+    None: all are finite this time. The engine is repeatable.
     """
     tf = need("tensorflow", extra="cloud")
     names, look = _watched(prepared)
