@@ -139,7 +139,8 @@ def _write_rounding(kept: list[str], left: list[str], tf: Any, graph_def: Any) -
             )
             _become_constant(tf, node, rounded.numpy())
             continue
-        whole = node.op != FAKE + "VarsPerChannel" and node.attr["num_bits"].i == BITS and not node.attr["narrow_range"].b
+        of_8_bits = node.attr["num_bits"].i == BITS and not node.attr["narrow_range"].b
+        whole = of_8_bits and node.op != FAKE + "VarsPerChannel"
         limits = _nudged(*values[1:]) if whole and all(value is not None for value in values[1:]) else None
         if limits is not None:
             _become_rounding(tf, graph_def, node, *limits)

@@ -17,8 +17,8 @@ from edgeloop.errors import OptionsError
 from edgeloop.registry.versions.version_index import LATEST, PLAIN
 
 URL = ("http://", "https://")
-# of any scheme or none; an @ may end a name or password, which may hold / or # as it is: behind a colon, inside a segment,
-# or before what looks like a host
+# of any scheme or none; an @ may end a name or password, which may hold / or # as it is: behind a colon, inside a
+# segment, or before what looks like a host
 WITH_USER = re.compile(r"[^/]*://(@|[^/]*:.*@|.*[^/]@|.*@[^/]*[.:])|(?![^/]*://)[^/]*:.*@", re.DOTALL)
 LEAVE_OUT = "Leave it out: releases are signed, and every user of the device could read it."
 ENCODE = f"{LEAVE_OUT} If the @ belongs to the path, write it as %40."
