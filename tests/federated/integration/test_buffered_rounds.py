@@ -1,19 +1,27 @@
 """Buffered rounds in simulated time: which updates make a version, with which weight, and what a kill undoes."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 from played_grid import PlayedGrid, honest, reply_of, zeros
 
 from edgeloop.errors import DataError, DeviceError, OptionsError
+from edgeloop.federated.device.compression.codec import CODECS, Codec, decode
 from edgeloop.federated.rounds.buffered.options import BufferedOptions
+from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import read_rounds, read_state, read_weights
 from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
 
 pytest.importorskip("flwr")
+from flwr.app import ConfigRecord, RecordDict
+
+from edgeloop.federated.device.compression.upload import Training, Upload
+
+ADAM = StrategyOptions(name=StrategyName.FED_ADAM)
 
 
 @pytest.fixture(autouse=True)
@@ -35,19 +43,64 @@ def loop(grid, out, *, rounds=3, size=2, **more):
     from edgeloop.federated.rounds.buffered.buffered_loop import BufferedLoop
     from edgeloop.federated.rounds.round_loop import LoopOptions
 
-    quorum = QuorumOptions(deadline_s=more.pop("deadline_s", 30.0), attempts=more.pop("attempts", 3))
+    waits = {key: more.pop(key, usual) for key, usual in {"deadline_s": 30.0, "attempts": 3, "wait_s": 60.0}.items()}
     guard = GuardOptions(**more.pop("guard", {}))
     strategy = more.pop("strategy", StrategyOptions())
     options = LoopOptions(
         rounds=rounds,
         devices=len(grid.nodes),
-        quorum=quorum,
+        quorum=QuorumOptions(**waits),
+        compression=more.pop("compression", CompressionOptions()),
         guard=guard,
         strategy=strategy,
         max_memory_bytes=more.pop("memory", 10**9),
         buffered=BufferedOptions(size=size, **more),
     )
     return BufferedLoop(grid, options, out, zeros())
+
+
+class Clock:
+    """The time of a loop and its grid: it goes on where somebody waits."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def clocked_grid(durations, monkeypatch, since=None, **more):
+    """A grid of real devices: the server has to wait for them. `since`: when a node connects. `behind`: the most
+    messages that a node had not answered."""
+    from edgeloop.federated.rounds.buffered import buffered_grid, buffered_loop
+    from edgeloop.federated.simulation.event_grid import EventGrid
+
+    clock, since = Clock(), since or {}
+    for module in (buffered_grid, buffered_loop):
+        monkeypatch.setattr(module, "time", clock)
+
+    class Clocked(EventGrid):
+        behind = 0
+
+        def get_node_ids(self):
+            return [node for node in self.nodes if since.get(node, 0.0) <= clock.now]
+
+        def push_messages(self, messages):
+            self.now = clock.now
+            ids = super().push_messages(messages)
+            waiting = Counter(pending.message.metadata.dst_node_id for pending in self._pending.values())
+            self.behind = max(self.behind, *waiting.values())
+            return ids
+
+        def pull_messages(self, ids):
+            self.now = clock.now
+            due = {id for id, pending in self._pending.items() if pending.due <= self.now}
+            return super().pull_messages([id for id in ids if id in due])
+
+    return Clocked({node: honest(node) for node in durations}, durations, **more)
 
 
 def run(grid, out, **more):
@@ -106,18 +159,123 @@ def test_slow_devices_hold_up_nobody_and_no_more_train_than_allowed(tmp_path):
 
 def test_an_update_that_is_too_old_is_refused_and_its_device_is_not_to_blame(tmp_path):
     grid = event_grid({1: 1.0, 2: 1.0, 3: 9.5})
-    records = run(grid, tmp_path, rounds=6, max_staleness=1, guard={"bench_after": 1})
+    records = run(grid, tmp_path, rounds=20, max_staleness=1, guard={"bench_after": 1})
     assert all(client.staleness <= 1 for record in records for client in record.clients)
-    assert ("3", "stale") in {(reply.node, reply.reason) for record in records for reply in record.refused}
+    refused = [(reply.node, reply.reason) for record in records for reply in record.refused]
+    assert refused == [("3", "stale")] * 2
+    assert grid.pushed[3] == 3  # at 0, 9.5 and 19 s: after its answers
+
+
+def test_an_update_that_grew_too_old_while_it_waited_for_its_buffer_is_refused(tmp_path):
+    """Three replies come together, each makes a version: the second and the third are late by one and two."""
+    records = run(event_grid(dict.fromkeys((1, 2, 3), 1.0)), tmp_path, rounds=6, size=1, max_staleness=1)
+    assert {client.staleness for record in records for client in record.clients} == {0, 1}
+    assert "stale" in {reply.reason for record in records for reply in record.refused}
+
+
+def test_a_device_slower_than_the_deadline_is_sent_nothing_until_it_answers(tmp_path, monkeypatch):
+    grid = clocked_grid({1: 0.1, 2: 0.1, 3: 0.6}, monkeypatch)
+    records = run(grid, tmp_path, rounds=24, deadline_s=0.25, max_staleness=6)
+    assert grid.behind == 1
+    counted = [record.round for record in records for client in record.clients if client.node == "3"]
+    assert len(counted) >= 3 and counted[-1] > 18
+
+
+def test_devices_that_are_all_slower_than_the_deadline_are_not_to_blame(tmp_path, monkeypatch):
+    grid = clocked_grid(dict.fromkeys((1, 2, 3), 0.7), monkeypatch)
+    server = loop(grid, tmp_path, rounds=8, size=3, deadline_s=0.5)
+    server.run()
+    assert (len(server.records), server.grid.benched, server.grid.faults.total()) == (8, set(), 0)
+
+
+def test_a_device_that_lost_its_message_is_asked_again_once_its_update_would_be_too_old(tmp_path, monkeypatch):
+    """Node 3 would take an hour: of its message nothing comes, as where its process was started again."""
+    grid = clocked_grid({1: 0.1, 2: 0.1, 3: 3600.0}, monkeypatch)
+    run(grid, tmp_path, rounds=12, deadline_s=0.25, attempts=2, max_staleness=3)
     assert grid.pushed[3] > 1
 
 
+def test_devices_have_wait_s_to_connect_before_the_first_round(tmp_path, monkeypatch):
+    grid = clocked_grid(dict.fromkeys((1, 2, 3), 0.1), monkeypatch, since=dict.fromkeys((1, 2, 3), 5.0))
+    assert len(run(grid, tmp_path, deadline_s=0.5, attempts=1, wait_s=6.0)) == 3
+
+
+def test_a_server_goes_on_with_less_than_a_buffer_of_devices_after_wait_s(tmp_path, monkeypatch):
+    """Node 3 connects later: until then round 1 takes two updates."""
+    grid = clocked_grid(dict.fromkeys((1, 2, 3), 0.1), monkeypatch, since={3: 2.0})
+    (record,) = run(grid, tmp_path, rounds=1, size=3, wait_s=1.0)
+    assert {client.node for client in record.clients} == {"1", "2", "3"} and grid.pushed == {1: 1, 2: 1, 3: 1}
+
+
 def test_an_optimizer_of_the_server_steps_from_the_buffer(tmp_path):
-    strategy = StrategyOptions(name=StrategyName.FED_ADAM)
-    run(event_grid({1: 1.0, 2: 1.0}, {1: plus(1.0), 2: plus(1.0)}), tmp_path, rounds=1, strategy=strategy)
+    run(event_grid({1: 1.0, 2: 1.0}, {1: plus(1.0), 2: plus(1.0)}), tmp_path, rounds=1, strategy=ADAM)
     # the mean step is 1: m = 0.1, v = 0.01; rate 0.1 sqrt(1 - 0.99^2) / (1 - 0.9^2); step rate m / (sqrt(v) + 1e-3)
     step = 0.1 * np.sqrt(1 - 0.99**2) / (1 - 0.9**2) * 0.1 / (0.1 + 1e-3)
     np.testing.assert_allclose(weights(tmp_path, 1)["w000"], step, rtol=1e-5)
+
+
+def test_an_optimizer_of_the_server_steps_from_the_newest_version_where_nobody_was_asked_from_it(tmp_path):
+    """Two replies come together and each makes a version: at the second, both devices train from the first."""
+    server = loop(event_grid({1: 1.0, 2: 1.0}), tmp_path, rounds=6, size=1, strategy=ADAM)
+    made, stepped_from = server.strategy.aggregate_train, []
+
+    def aggregate_train(number, replies):
+        current = server.strategy.current_arrays
+        stepped_from.append(all((current[name] == server.weights[name]).all() for name in server.weights))
+        return made(number, replies)
+
+    server.strategy.aggregate_train = aggregate_train
+    server.run()
+    assert stepped_from == [True] * 6
+
+
+@pytest.mark.parametrize("codec", [Codec.INT8, Codec.TOP_K, Codec.TOP_K_INT8])
+def test_compressed_updates_add_to_the_weights_of_their_own_version(tmp_path, codec):
+    """Node 2 is late by one version: the updates, as they were decoded from what travelled, make the weights."""
+    nodes, made = {}, []
+
+    def compressing(node, upload):
+        def answer(message):
+            if message.metadata.message_type == "query":
+                return RecordDict({"device": ConfigRecord({"codecs": list(CODECS), "models": []})})
+            config = dict(message.content["config"])
+            base = {name: array.numpy() for name, array in message.content["arrays"].items()}
+            reply = honest(node)(message)
+            moved = {name: array.numpy() for name, array in reply["arrays"].items()}
+            sent = upload.records(Training(base, moved, (), config, node))
+            update = {key: value for key, value in sent["update"].items() if key != "base"}
+            made.append(decode(update, [12, 3], compression.sent_share))
+            return RecordDict({**sent, "metrics": reply["metrics"]})
+
+        return answer
+
+    compression = CompressionOptions(upload=codec, share=0.2 if codec.sparse else None)
+    for node in (1, 2):
+        nodes[node] = compressing(node, Upload(str(tmp_path / str(node)), print))
+    grid = event_grid({1: 1.0, 2: 1.5}, nodes)
+    records = run(grid, tmp_path / "out", rounds=4, size=1, compression=compression)
+    found = [(client.codec, client.staleness) for record in records for client in record.clients]
+    assert {name for name, _ in found} == {codec.value} and 1 in {staleness for _, staleness in found}
+    expected = sum(update / np.sqrt(1 + staleness) for update, (_, staleness) in zip(made, found, strict=False))
+    last = weights(tmp_path / "out", 4)
+    # each of 4 rounds rounds weights below 1 to float32 twice (6e-8), and its staleness weight to 2^-21: 2e-7 of an
+    # update below 0.4
+    np.testing.assert_allclose(np.concatenate([last[name].ravel() for name in sorted(last)]), expected, atol=1.1e-6)
+
+
+def test_the_messages_of_a_version_share_one_record_of_its_weights(tmp_path):
+    grid, sent = event_grid({1: 1.0, 2: 1.5, 3: 2.0}), {}
+    push = grid.push_messages
+
+    def push_messages(messages):
+        for message in messages:
+            sent.setdefault(message.content["config"]["server-round"], []).append(message.content["arrays"])
+        return push(messages)
+
+    grid.push_messages = push_messages
+    run(grid, tmp_path, rounds=8, size=3, max_staleness=6)
+    assert max(map(len, sent.values())) > 1
+    assert all(record is records[0] for records in sent.values() for record in records)
 
 
 def test_a_hostile_reply_is_refused_and_the_buffer_fills_without_it(tmp_path):
@@ -179,12 +337,10 @@ def test_devices_that_never_answer_end_the_run_after_its_attempts(tmp_path):
     with pytest.raises(DeviceError, match="round 1 has 1 of the 2 updates of its buffer") as raised:
         run(grid, tmp_path, deadline_s=0.1, attempts=2)
     assert "--resume" in raised.value.advice
-    assert grid.pushed == {1: 1, 2: 2}
+    assert grid.pushed == {1: 1, 2: 1}  # node 2 may still train: a second message would only wait behind the first
 
 
 def test_a_device_whose_data_is_refused_ends_the_run_where_the_others_cannot_fill_a_buffer(tmp_path):
-    from flwr.app import ConfigRecord, RecordDict
-
     document = DataError("labels run from 0 to 3", advice="Use labels 0 to 2.").to_json()
     failed = RecordDict({"error": ConfigRecord({"error": json.dumps(document), "device": "1"})})
     with pytest.raises(DataError, match="labels run from 0 to 3"):
@@ -192,8 +348,10 @@ def test_a_device_whose_data_is_refused_ends_the_run_where_the_others_cannot_fil
 
 
 def test_versions_that_do_not_fit_into_the_memory_are_refused(tmp_path):
-    # as many as may be old or train, and the newest: 3 of 15 numbers of 4 bytes
-    limits = {"max_staleness": 2, "concurrency": 3}
-    loop(event_grid(dict.fromkeys((1, 2, 3), 1.0)), tmp_path, memory=180, **limits)
+    # as many as may be old, and the newest: 3 of 15 numbers of 4 bytes, twice
+    grid = event_grid(dict.fromkeys((1, 2, 3), 1.0))
+    loop(grid, tmp_path, memory=360, max_staleness=2)
     with pytest.raises(OptionsError, match="up to 3 versions"):
-        loop(event_grid(dict.fromkeys((1, 2, 3), 1.0)), tmp_path, memory=179, **limits)
+        loop(grid, tmp_path, memory=359, max_staleness=2)
+    with pytest.raises(OptionsError, match="up to 7 versions"):  # a device trains from one, and one update waits
+        loop(grid, tmp_path, memory=839, max_staleness=20)

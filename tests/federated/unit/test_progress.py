@@ -4,8 +4,11 @@ import struct
 
 import numpy as np
 
+from edgeloop.federated.commands.run import result_of
+from edgeloop.federated.rounds.buffered.options import BufferedOptions, RoundsMode
+from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.progress.event_file import EventFile
-from edgeloop.federated.rounds.progress.progress import LOGS, PAGE, Progress
+from edgeloop.federated.rounds.progress.progress import LOGS, PAGE, Progress, numbers_of
 from edgeloop.federated.rounds.records import ClientRecord, RefusedReply, RoundRecord, rounds_bytes
 from edgeloop.tfrecord import HEAD, TAIL, length_of
 
@@ -44,6 +47,22 @@ def test_the_page_says_who_took_part_what_travelled_and_who_was_refused_why(tmp_
     for cell in ("<td>0.5</td>", "<td>4</td>", "<td>1.5</td>", "<td>3</td>", "<td>1 norm</td>", "<td>77</td>"):
         assert cell in page
     assert "&lt;b&gt;" in page and "<b>" not in page
+
+
+def test_a_buffered_round_has_updates_and_no_participation_for_they_are_not_of_the_devices_that_it_asked():
+    mode = {mode: numbers_of(record(1), None, 10**6, mode) for mode in RoundsMode}
+    assert mode[RoundsMode.SYNCHRONOUS]["participation"] == 0.5 and "updates" not in mode[RoundsMode.SYNCHRONOUS]
+    assert mode[RoundsMode.BUFFERED]["updates"] == 2 and "participation" not in mode[RoundsMode.BUFFERED]
+
+
+def test_the_table_of_buffered_rounds_counts_updates_alone(tmp_path):
+    given = {"shards": (tmp_path / "a.npz", tmp_path / "b.npz"), "out": tmp_path}
+    waiting, buffered = (
+        result_of((record(1),), RoundsOptions(**given, buffered=mode), tmp_path).tables[0]
+        for mode in (None, BufferedOptions(size=2))
+    )
+    assert (waiting.columns[2], waiting.rows[0][2]) == ("devices", "2 of 4")
+    assert (buffered.columns[2], buffered.rows[0][2]) == ("updates", "2")
 
 
 def test_the_page_of_a_finished_run_stays(tmp_path):

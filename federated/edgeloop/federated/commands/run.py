@@ -114,7 +114,7 @@ def result_of(records: tuple[RoundRecord, ...], options: RoundsOptions, out: Pat
     if options.keras is not None:
         document["keras"] = str(out / KERAS)
     found = None if options.evaluation is None else read_evaluation(out)
-    table = _table(records, options.strategy.name.value)
+    table = _table(records, options)
     told = FoldBackTold(read_records(out)) if options.cloud else FoldBackTold(())
     document |= told.document()
     notes = [*_spent(records, options), *([] if found is None else [found.told()]), *told.notes()]
@@ -143,14 +143,15 @@ def _spent(records: tuple[RoundRecord, ...], options: RoundsOptions) -> list[str
     return [spent]
 
 
-def _table(records: tuple[RoundRecord, ...], strategy: str) -> Table:
-    private = ["epsilon"] if records[-1].privacy else []
-    columns = ("round", "train loss", "devices", "examples", "slowest device, s", *private, "refused", "file")
+def _table(records: tuple[RoundRecord, ...], options: RoundsOptions) -> Table:
+    private, waits = ["epsilon"] if records[-1].privacy else [], options.buffered is None
+    counted = "devices" if waits else "updates"
+    columns = ("round", "train loss", counted, "examples", "slowest device, s", *private, "refused", "file")
     rows = [
         (
             str(r.round),
             f"{r.train_loss:.4f}",
-            f"{len(r.clients)} of {r.selected}",
+            f"{len(r.clients)} of {r.selected}" if waits else str(len(r.clients)),
             str(r.examples),
             f"{max(c.seconds for c in r.clients):.2f}",
             *([] if r.privacy is None else [f"{r.privacy.epsilon:.4g}"]),
@@ -159,4 +160,4 @@ def _table(records: tuple[RoundRecord, ...], strategy: str) -> Table:
         )
         for r in records
     ]
-    return Table(f"rounds of {strategy}", columns, rows)
+    return Table(f"rounds of {options.strategy.name.value}", columns, rows)

@@ -86,7 +86,7 @@ class RoundRecord:
         file: Its weights, beside rounds.json.
         clients: Who was counted.
         refused: Replies that did not count, in all attempts.
-        selected: How many devices were asked, in the attempt that counted.
+        selected: How many devices were asked, in the attempt that counted; of a buffered round, while it was open.
         attempt: Which attempt counted, from 1.
         privacy: What was spent; None where updates are not private.
     """

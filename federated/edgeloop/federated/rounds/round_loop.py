@@ -200,15 +200,18 @@ class RoundLoop:
     def _attempt(self, number: int, plan: RoundPlan, collector: Collector) -> list[Update]:
         if self.privacy is not None:
             self.privacy.before_asking()
-        messages = self._messages(number, attempt=self._current[1])
+        messages = self._messages(number, self._packed(), attempt=self._current[1])
         return collect_round(self.grid, messages, plan, collector, self.options.quorum.deadline_s)
 
-    def _messages(self, number: int, **more: int) -> list[Message]:
+    def _packed(self) -> ArrayRecord:
+        """The weights as messages hold them: a copy."""
+        return ArrayRecord({name: Array(array) for name, array in self.weights.items()})
+
+    def _messages(self, number: int, arrays: ArrayRecord, **more: int) -> list[Message]:
         """What the grid's chosen nodes are sent in a round."""
         options, private = self.options, self.privacy.for_devices() if self.privacy else {}
         known = {**more, "lr": self._rate(number), "seed": options.seed}
         config = ConfigRecord({**options.train, **private, **known, **self._compression()})
-        arrays = ArrayRecord({name: Array(array) for name, array in self.weights.items()})
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
         return list(messages if self.scaffold is None else self.scaffold.add_to(messages, self.records))
 

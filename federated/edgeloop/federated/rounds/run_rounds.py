@@ -19,6 +19,7 @@ from edgeloop.errors import ModelError, OptionsError
 from edgeloop.extras import need
 from edgeloop.federated.fold_back.fold_back import FoldBack
 from edgeloop.federated.network.network import Network, network
+from edgeloop.federated.rounds.buffered.options import RoundsMode
 from edgeloop.federated.rounds.evaluation import BEST, evaluator
 from edgeloop.federated.rounds.journal.branch import go_back, settle
 from edgeloop.federated.rounds.keras_result import KERAS, write_keras
@@ -112,7 +113,8 @@ def run_rounds(
         write_file(flower.work / INITIAL, weights_bytes(initial))
         write_file(flower.work / JOB, _job(model, options, shards, facts))
         flower.submit()
-        on_round = Progress(options.out, options.rounds).before(on_round)
+        mode = RoundsMode.SYNCHRONOUS if options.buffered is None else RoundsMode.BUFFERED
+        on_round = Progress(options.out, options.rounds, mode).before(on_round)
         if options.evaluation is not None:
             device = options.devices[0]
             measured = stack.enter_context(evaluator(read, model, options.evaluation, device, options.out))

@@ -1,7 +1,8 @@
 """Flower's Grid in simulated time: a reply exists once its device has trained so long; nobody waits for it.
 
 A server asks such a grid as any other. Where nothing has come, the clock goes on to the next reply, so hours of slow
-devices take the time of their training alone. A device answers its messages one after another.
+devices take the time of their training alone. A device answers its messages one after another. A server has to ask for
+every message until it is answered, or abandon all: the clock does not pass a reply that nobody has fetched.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flwr.app import Message
@@ -30,11 +30,17 @@ class Taken:
 
 @dataclass(frozen=True)
 class Sent:
-    """A message that was not answered yet: to whom, with which version, when (seconds of the monotonic clock)."""
+    """A message that was not answered yet.
+
+    Attributes:
+        at: When it was sent, in seconds of the monotonic clock.
+        base: The weights of its version; None: that version is too old, so no answer to it counts.
+    """
 
     node: int
     version: int
     at: float
+    base: Base | None
 
 
 class BufferedGrid(GuardedGrid):
@@ -46,6 +52,8 @@ class BufferedGrid(GuardedGrid):
         tried: Nodes that were asked to train from the newest version.
     """
 
+    inner: NegotiatedGrid
+
     def __init__(
         self, inner: NegotiatedGrid, options: GuardOptions, compression: CompressionOptions, max_staleness: int
     ) -> None:
@@ -54,28 +62,24 @@ class BufferedGrid(GuardedGrid):
         self.sent: dict[str, Sent] = {}
         inner.waiting = self.sent
         self.tried: set[int] = set()
-        self._bases: dict[int, Base] = {}
         self._given: set[tuple[int, str]] = set()  # node and hash of the arrays, of the round that is open
 
     def open_version(self, version: int, weights: Mapping[str, np.ndarray]) -> None:
-        """From now on devices are sent these weights. Messages that are too old now are given up."""
+        """From now on devices are sent these weights. Answers to messages that are too old now will not count."""
         self.version, self.refused, self.tried = version, [], set()
         self._given = set()
-        self._round = version + 1
-        self.base = self._bases[version] = base_of(weights)
+        self._round, self.base = version + 1, base_of(weights)
         for id, sent in list(self.sent.items()):
-            if version - sent.version > self.max_staleness:
-                del self.sent[id]
-                self._refuse(sent.node, self._stale(sent))
-        needed = {version, *(sent.version for sent in self.sent.values())}
-        self._bases = {number: base for number, base in self._bases.items() if number in needed}
+            if sent.base is not None and not self.is_recent(sent.node, sent.version):
+                self.sent[id] = replace(sent, base=None)
+                self.inner.forget(id)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         sent = list(messages)
         ids = list(self.inner.push_messages(sent))
         for id, message in zip(ids, sent, strict=True):
             node = message.metadata.dst_node_id
-            self.sent[id] = Sent(node, self.version, time.monotonic())
+            self.sent[id] = Sent(node, self.version, time.monotonic(), self.base)
             self.tried.add(node)
         return ids
 
@@ -84,23 +88,40 @@ class BufferedGrid(GuardedGrid):
         now = time.monotonic()
         return {sent.node for sent in self.sent.values() if now - sent.at <= patience_s}
 
+    def training(self, lost_s: float) -> set[int]:
+        """Nodes that have not answered a message, and so are sent no other one: they would only fall further behind.
+
+        Args:
+            lost_s: A message whose answer would not count is lost after that long: its device was started again.
+        """
+        now = time.monotonic()
+        return {sent.node for sent in self.sent.values() if sent.base is not None or now - sent.at <= lost_s}
+
+    def is_recent(self, node: int, version: int) -> bool:
+        """Whether an update of `node` from a version still counts. One that is too old is refused, blamelessly."""
+        age = self.version - version
+        if age > self.max_staleness:
+            detail = f"it trained weights {age} versions old, and {self.max_staleness} are allowed"
+            self._refuse(node, Refusal(Reason.STALE, detail))
+        return age <= self.max_staleness
+
     def take(self, reply: Message) -> Taken | None:
         """What counts of a reply; None where it was refused, which is then in `refused` and `faults`."""
         sent = self.sent.pop(reply.metadata.reply_to_message_id, None)
+        if sent is not None and sent.base is None:  # it was refused when it became too old
+            return None
         node = reply.metadata.src_node_id if sent is None or reply.has_content() else sent.node
         found = self._found(reply, node, sent)
         if isinstance(found, Refusal):
             self._refuse(node, found)
-        if sent is None or isinstance(found, Refusal):
+        if sent is None or sent.base is None or isinstance(found, Refusal):
             return None
-        return Taken(reply, found, self._bases[sent.version].arrays, sent.version)
+        return Taken(reply, found, sent.base.arrays, sent.version)
 
     def _found(self, reply: Message, node: int, sent: Sent | None) -> Update | Refusal:
-        if sent is None or sent.node != node:
+        if sent is None or sent.base is None or sent.node != node:
             return Refusal(Reason.OTHER_ROUND, "it answers no message of this run, or one that was answered before")
-        if self.version - sent.version > self.max_staleness:
-            return self._stale(sent)
-        found = judge(reply, self._bases[sent.version], self.options, self.compression)
+        found = judge(reply, sent.base, self.options, self.compression)
         if isinstance(found, Refusal) or not found.norm:  # one that changes nothing may come again
             return found
         earlier, given = self.seen.setdefault(found.sha256, self._round), (node, found.sha256)
@@ -108,10 +129,6 @@ class BufferedGrid(GuardedGrid):
             return Refusal(Reason.REPLAY, f"the arrays are those of an update of round {earlier}")
         self._given.add(given)
         return found
-
-    def _stale(self, sent: Sent) -> Refusal:
-        age = self.version - sent.version
-        return Refusal(Reason.STALE, f"it trained weights {age} versions old, and {self.max_staleness} are allowed")
 
     def _refuse(self, node: int, refusal: Refusal) -> None:
         self.refused.append((node, refusal))

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
 from edgeloop.errors import DeviceError, EdgeloopError, OptionsError
@@ -28,6 +29,8 @@ from edgeloop.federated.rounds.guard.update import Update
 from edgeloop.federated.rounds.negotiation.negotiated_grid import NegotiatedGrid
 from edgeloop.federated.rounds.records import ClientRecord, RefusedReply, RoundRecord
 from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
+
+COPIES = 2  # of a version: arrays that updates are compared with, and the record that its messages share
 
 
 class BufferedLoop(RoundLoop):
@@ -41,16 +44,17 @@ class BufferedLoop(RoundLoop):
         super().__init__(grid, options, out, initial)
         self._check_memory()
         self._taken: deque[Taken] = deque()
+        self._newest = ArrayRecord()
 
     def _check_memory(self) -> None:
-        """A version stays in memory for as long as a device trains from it."""
-        versions = min(self.buffered.max_staleness, self.concurrency) + 1
+        """A version stays in memory for as long as a device trains from it, or its update waits for a buffer."""
+        versions = min(self.buffered.max_staleness, 2 * self.options.devices) + 1
         one = sum(array.nbytes for array in self.weights.values())
-        if versions * one > self.options.max_memory_bytes:
+        if COPIES * versions * one > self.options.max_memory_bytes:
             raise OptionsError(
-                f"up to {versions} versions of {one / 1e6:.1f} MB stay in memory, and max-memory-mb allows "
-                f"{self.options.max_memory_bytes / 1e6:.0f}",
-                advice="Lower max-staleness or concurrency in [buffered], or allow more memory.",
+                f"up to {versions} versions of {one / 1e6:.1f} MB stay in memory, each in {COPIES} copies, and "
+                f"max-memory-mb allows {self.options.max_memory_bytes / 1e6:.0f}",
+                advice="Lower max-staleness in [buffered], or allow more memory.",
             )
 
     def _guarded(self, grid: Grid) -> BufferedGrid:
@@ -59,6 +63,9 @@ class BufferedLoop(RoundLoop):
 
     def _round(self, number: int) -> RoundRecord:
         self.grid.open_version(number - 1, self.weights)
+        self._newest = self._packed()
+        self._taken = deque(taken for taken in self._taken if self.grid.is_recent(taken.update.node, taken.version))
+        self._gather()
         attempt = self.journal.next_attempt(number)
         buffer, clients = Buffer(self.weights, self.buffered.server_learning_rate), list[ClientRecord]()
         asked, tries, progress = 0, 1, time.monotonic()
@@ -84,16 +91,31 @@ class BufferedLoop(RoundLoop):
         refused = tuple(RefusedReply(str(node), why.reason.value, why.detail) for node, why in self.grid.refused)
         return RoundRecord(number, f"rounds/round-{number}.npz", tuple(clients), refused, asked, attempt)
 
+    def _step(self, number: int, replies: list[Message]) -> None:
+        if hasattr(self.strategy, "current_arrays"):  # fed-adam and fed-yogi set it when they send, not in each version
+            self.strategy.current_arrays = dict(self.weights)
+        super()._step(number, replies)
+
+    def _gather(self) -> None:
+        """Before the first round of a server, wait for the devices of one buffer, for a limited time."""
+        deadline = time.monotonic() + self.options.quorum.wait_s
+        while not self._gathered and time.monotonic() <= deadline:
+            self._gathered = len(set(self.grid.inner.get_node_ids()) - self.grid.benched) >= self.size
+            if not self._gathered:
+                time.sleep(POLL_S)
+        self._gathered = True
+
     def _ask(self, number: int, asked: int) -> int:
         """Send the newest weights to devices that are free; how many."""
-        busy = self.grid.busy(self.options.quorum.deadline_s)
+        quorum = self.options.quorum
+        busy, training = self.grid.busy(quorum.deadline_s), self.grid.training(quorum.attempts * quorum.deadline_s)
         room = self.concurrency - len(busy)
         if room <= 0:
             return 0
-        free = sorted(set(self.grid.inner.get_node_ids()) - self.grid.benched - busy - self.grid.tried)
+        free = sorted(set(self.grid.inner.get_node_ids()) - self.grid.benched - training - self.grid.tried)
         order = random.Random(f"{self.options.seed}/{number}/{asked}")
         self.grid.chosen = tuple(order.sample(free, min(room, len(free))))
-        return len(list(self.grid.push_messages(self._messages(number)))) if self.grid.chosen else 0
+        return len(list(self.grid.push_messages(self._messages(number, self._newest)))) if self.grid.chosen else 0
 
     def _take(self, number: int, attempt: int, buffer: Buffer, clients: list[ClientRecord]) -> int:
         """Replies that came, until the buffer is full; how many counted. Those after it wait for the next round."""

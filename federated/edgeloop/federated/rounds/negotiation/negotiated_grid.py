@@ -50,13 +50,17 @@ class NegotiatedGrid(GridDecorator):
         ids = list(self.inner.push_messages([self._for_its_node(message) for message in whole]))
         wanted = {id: message for id, message in self._whole.items() if id in self.waiting}
         self._whole = {**wanted, **dict(zip(ids, whole, strict=True))}
-        self._again = {id: first for id, first in self._again.items() if first in wanted}
+        self._again = {id: first for id, first in self._again.items() if first in self.waiting}
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         asked = list(message_ids)
         again = [id for id, first in self._again.items() if first in asked]
         return [reply for reply in self.inner.pull_messages([*asked, *again]) if not self._sends_again(reply)]
+
+    def forget(self, id: str) -> None:
+        """Keep a message no longer for the case that its node lacks the model; its answer can still be pulled."""
+        self._whole.pop(id, None)
 
     def _query(self, nodes: set[int]) -> None:
         """Ask those that are new what they are, and wait for their answers for a limited time."""
@@ -89,6 +93,7 @@ class NegotiatedGrid(GridDecorator):
         first = self._again.get(metadata.reply_to_message_id, metadata.reply_to_message_id)
         whole = self._whole.get(first)
         if whole is None or not reply.has_content():
+            metadata.__dict__["_reply_to_message_id"] = first  # whoever asked knows that id alone
             return False
         node, sha256 = whole.metadata.dst_node_id, _config(whole).get("sha256")
         known = self.nodes.setdefault(node, NodeClass())
@@ -100,7 +105,7 @@ class NegotiatedGrid(GridDecorator):
             (id,) = self.inner.push_messages([self._for_its_node(whole)])
             self._again[id] = first
             return True
-        metadata.__dict__["_reply_to_message_id"] = first  # whoever asked knows that id alone
+        metadata.__dict__["_reply_to_message_id"] = first
         return False
 
 

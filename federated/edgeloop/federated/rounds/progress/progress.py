@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.atomic import discard, write_file
+from edgeloop.federated.rounds.buffered.options import RoundsMode
 from edgeloop.federated.rounds.evaluation import EVALUATION, Evaluation, read_evaluation
 from edgeloop.federated.rounds.progress.event_file import EventFile
 from edgeloop.federated.rounds.records import RoundRecord, read_rounds
@@ -31,8 +32,8 @@ REASONS = 200  # refused replies that the page lists, the latest ones
 class Progress:
     """Of the run in `out`, which is to have that many rounds. What an earlier process of the run wrote is replaced."""
 
-    def __init__(self, out: Path, rounds: int) -> None:
-        self.out, self.rounds = out, rounds
+    def __init__(self, out: Path, rounds: int, mode: RoundsMode = RoundsMode.SYNCHRONOUS) -> None:
+        self.out, self.rounds, self.mode = out, rounds, mode
         self._events: EventFile | None = None
 
     def before(self, listener: OnRound) -> OnRound:
@@ -52,7 +53,7 @@ class Progress:
         """
         records = [record for record in read_rounds(self.out) if record.round <= last]
         found = read_evaluation(self.out) if (self.out / EVALUATION).is_file() else None
-        steps = [(record, numbers_of(record, found, model_bytes)) for record in records]
+        steps = [(record, numbers_of(record, found, model_bytes, self.mode)) for record in records]
         write_file(self.out / PAGE, progress_page(self.out.name, steps, found, self.rounds).encode())
         if self._events is None:
             discard(self.out / LOGS)
@@ -63,12 +64,14 @@ class Progress:
             self._events.add(record.round, (self.out / record.file).stat().st_mtime, numbers)
 
 
-def numbers_of(record: RoundRecord, found: Evaluation | None, model_bytes: int) -> dict[str, float]:
-    """What TensorBoard shows of a round, by name."""
+def numbers_of(record: RoundRecord, found: Evaluation | None, model_bytes: int, mode: RoundsMode) -> dict[str, float]:
+    """What TensorBoard shows of a round, by name. Updates of a buffered round are not of the devices it asked alone."""
+    count = float(len(record.clients))
+    synchronous = mode is RoundsMode.SYNCHRONOUS
     came = sum(client.upload_bytes or model_bytes for client in record.clients)
     numbers = {
         "train loss": record.train_loss,
-        "participation": len(record.clients) / max(1, record.selected),
+        **({"participation": count / max(1, record.selected)} if synchronous else {"updates": count}),
         "refused replies": float(len(record.refused)),
         "MB to devices": record.selected * model_bytes / 1e6,
         "MB from devices": came / 1e6,
