@@ -264,7 +264,7 @@ def test_compressed_updates_add_to_the_weights_of_their_own_version(tmp_path, co
 
 
 def test_the_messages_of_a_version_share_one_record_of_its_weights(tmp_path):
-    grid, sent = event_grid({1: 1.0, 2: 1.5, 3: 2.0}), {}
+    grid, sent = event_grid(dict.fromkeys((1, 2, 3), 1.0)), {}
     push = grid.push_messages
 
     def push_messages(messages):
@@ -273,8 +273,8 @@ def test_the_messages_of_a_version_share_one_record_of_its_weights(tmp_path):
         return push(messages)
 
     grid.push_messages = push_messages
-    run(grid, tmp_path, rounds=8, size=3, max_staleness=6)
-    assert max(map(len, sent.values())) > 1
+    run(grid, tmp_path, rounds=2, size=3, concurrency=1)
+    assert [len(records) for records in sent.values()] == [3, 3]  # one after another
     assert all(record is records[0] for records in sent.values() for record in records)
 
 
