@@ -2,6 +2,7 @@
 
 import pytest
 
+from edgeloop.cloud.train.strategies import where as where_module
 from edgeloop.cloud.train.strategies.choose import (
     RULES,
     Gradients,
@@ -13,6 +14,8 @@ from edgeloop.cloud.train.strategies.choose import (
     choose,
 )
 from edgeloop.cloud.train.strategies.strategies import STRATEGIES, Strategy
+from edgeloop.cloud.train.strategies.strategy_config import StrategyConfig
+from edgeloop.errors import OptionsError
 
 CASES = [
     (Situation(), Strategy.ONE_DEVICE, "one device"),
@@ -51,3 +54,10 @@ def test_every_rule_decides_some_case():
 
 def test_every_strategy_but_auto_can_be_made():
     assert set(STRATEGIES) == set(Strategy) - {Strategy.AUTO}
+
+
+def test_keys_of_a_pipeline_are_refused_where_the_rules_choose_another_strategy(monkeypatch):
+    monkeypatch.setattr(where_module, "local_devices", lambda: ("CPU:0",))
+    with pytest.raises(OptionsError, match="stages"):
+        where_module.where(StrategyConfig(stages=2), None)
+    assert where_module.where(StrategyConfig(), None)[0].strategy == Strategy.ONE_DEVICE

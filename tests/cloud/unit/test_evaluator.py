@@ -36,6 +36,17 @@ def test_a_run_that_ends_while_the_data_is_loaded_has_ended(evaluate, tmp_path):
     assert evaluate(loads=lambda: (tmp_path / RESULT).write_text("{}")) == []
 
 
+def test_a_result_whose_time_is_that_of_the_tick_before_is_one_of_this_run(evaluate, tmp_path, monkeypatch):
+    clock = SimpleNamespace(time=lambda: 1000.0, monotonic=lambda: 0.0, sleep=lambda s: pytest.fail("not seen"))
+    monkeypatch.setattr(evaluator, "time", clock)
+
+    def loads():
+        (tmp_path / RESULT).write_text("{}")
+        os.utime(tmp_path / RESULT, (999.995, 999.995))  # the kernel's clock of files ticks every 4 to 10 ms
+
+    assert evaluate(loads=loads) == []
+
+
 def test_an_epoch_longer_than_the_hang_timeout_ends_no_evaluator(evaluate, tmp_path):
     looked = []
 

@@ -1,9 +1,13 @@
 """What a search space may say."""
 
+import shlex
+
 import pytest
 
+from edgeloop.cloud.commands import tune
+from edgeloop.cloud.train.config.read_config import read_config
 from edgeloop.cloud.train.study.forecast import ForecastOptions
-from edgeloop.cloud.train.study.search import SearchOptions, changes, first_value
+from edgeloop.cloud.train.study.search import SearchOptions, Trial, changes, first_value
 from edgeloop.cloud.train.study.space import Between, Scale, read_space
 from edgeloop.errors import OptionsError
 
@@ -47,3 +51,22 @@ def test_a_forecast_of_less_data_and_a_search_of_no_trials_are_refused():
         ForecastOptions(factors=(2.0, 1.0))
     with pytest.raises(OptionsError, match="--trials is 0"):
         SearchOptions(trials=0)
+
+
+def test_the_last_line_of_a_search_repeats_its_best_trial(tmp_path, monkeypatch):
+    file = tmp_path / "my train.toml"
+    file.write_text('[data]\npath = "x.npz"\n')
+    (tmp_path / "space.toml").write_text('"optimizer.name" = ["sgd", "adam"]\n"pipeline.batch" = [16, 32]\n')
+    best = {"optimizer.name": "sgd", "pipeline.batch": 16}
+    other = {"optimizer.name": "adam", "pipeline.batch": 32}
+    found = [
+        Trial(number="1", changes=best, loss=0.5, error="", run=tmp_path / "1"),
+        Trial(number="0", changes=other, loss=None, error="out of memory", run=tmp_path / "0"),
+    ]
+    monkeypatch.setattr(tune, "search_space", lambda *given: found)
+    monkeypatch.setattr(tune, "_trainer", lambda ctx: None)
+    (line,) = tune.search(None, file, tmp_path / "space.toml", tmp_path, changes=["loop.epochs=3"]).notes
+    _, verb, training, out, _, *words = shlex.split(line.partition(": ")[2])
+    assert (verb, training, out, set(words[::2])) == ("train", str(file), "-o", {"--set"})
+    config = read_config(file, words[1::2])
+    assert (config.optimizer.name, config.pipeline.batch, config.loop.epochs) == ("sgd", 16, 3)
