@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop.bundle import MANIFEST, Format, Manifest, Scheme, Signature, Variant, file_entries, read_bundle
+from edgeloop.bundle import MANIFEST, Format, Manifest, Scheme, Signature, Variant, Weight, file_entries, read_bundle
 from edgeloop.federated.network.model_record import model_record
 from edgeloop.federated.rounds.trained_bundle import with_weights
 from edgeloop.hashes import digest_of
@@ -131,6 +131,21 @@ def test_a_device_that_is_asked_for_local_noise_sends_no_update_without_it(ask, 
     kept = arrays(ask("train", given, ("head",), **{**how, "clipping-norm": 0.01, "noise-multiplier": 2.0}))
     for name in given:  # a head that stays here gives the server nothing, so it gets no noise either
         assert np.array_equal(kept[name], given[name]) == (name in HEAD), name
+
+
+def test_a_device_sends_weights_that_no_step_moves_as_they_came(ask, model, tmp_path):
+    """Here a frozen bias; statistics of a batch norm are such weights, and noise makes a variance negative."""
+    weights = Trainer(model).get_weights()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "trainable.tflite").write_bytes(model)
+    listed = tuple(Weight(name, name, array.shape, "float32", name != "w001") for name, array in weights.items())
+    entry = "trainable.tflite"
+    variant = Variant("trainable", entry, (entry,), Format.TFLITE, Scheme.FLOAT32, SIGNATURES)
+    names = {name: Signature((), ()) for name in SIGNATURES}
+    manifest = Manifest("tiny", 1, {}, file_entries(tmp_path / "b"), names, (variant,), listed)
+    how = {"model": model, "sha256": digest_of(model), "manifest": manifest.to_bytes()}
+    sent = arrays(ask("train", weights, **how, **{"clipping-norm": 0.01, "noise-multiplier": 2.0}))
+    assert [name for name in NAMES if np.array_equal(sent[name], weights[name])] == ["w001"]
 
 
 def test_a_model_that_was_not_sent_and_is_not_there_is_asked_for_by_its_hash(ask, model):

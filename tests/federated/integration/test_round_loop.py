@@ -275,6 +275,24 @@ def test_a_round_without_quorum_is_repeated_then_the_run_ends_and_can_be_resumed
     assert len(records) == 3 and same(weights(tmp_path, 3), weights(tmp_path / "unbroken", 3))
 
 
+def test_an_update_of_a_killed_server_counts_nowhere_though_its_round_is_done_again(tmp_path, monkeypatch):
+    from edgeloop.federated.rounds.journal.journal import Journal
+
+    nodes, how = {n: honest(n) for n in (1, 2)}, {"devices": 2, "quorum": {"quorum": 0.5}}
+    run(PlayedGrid(nodes), tmp_path, rounds=1, **how)
+    steps = Steps(1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Journal, "add_update", steps.dying(Journal.add_update))
+        run(PlayedGrid(nodes), tmp_path, rounds=2, **how)
+    void = Journal(tmp_path / "journal").entries[-1]
+    assert (void["kind"], void["round"]) == ("update", 2)
+    del nodes[int(void["node"])]
+    record = run(PlayedGrid(nodes), tmp_path, rounds=2, **how)[-1]
+    assert (len(record.clients), record.attempt) == (1, 2)
+    seen = Journal(tmp_path / "journal").resumed().seen
+    assert sorted(seen.values()) == [1, 1, 2] and void["sha256"] not in seen
+
+
 def test_later_rounds_do_not_wait_for_a_device_that_has_gone(tmp_path):
     def last_words(message):
         del grid.nodes[2]

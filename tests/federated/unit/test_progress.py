@@ -9,7 +9,7 @@ from edgeloop.federated.rounds.buffered.options import BufferedOptions, RoundsMo
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.progress.event_file import EventFile
 from edgeloop.federated.rounds.progress.progress import LOGS, PAGE, Progress, numbers_of
-from edgeloop.federated.rounds.records import ClientRecord, RefusedReply, RoundRecord, rounds_bytes
+from edgeloop.federated.rounds.records import BUDGET_SPENT, ClientRecord, RefusedReply, RoundRecord, rounds_bytes
 from edgeloop.tfrecord import HEAD, TAIL, length_of
 
 WEIGHTS = {"w000": np.zeros(250_000, np.float32)}  # 1 MB
@@ -70,6 +70,15 @@ def test_the_page_of_a_finished_run_stays(tmp_path):
     show(tmp_path, 2, rounds=2, progress=progress)
     page = (tmp_path / PAGE).read_text()
     assert "2 of 2 rounds" in page and "http-equiv=refresh" not in page and "<polyline" in page
+
+
+def test_the_page_of_a_run_that_spent_its_privacy_budget_stays_and_says_so(tmp_path):
+    progress = show(tmp_path, 1)
+    (tmp_path / "rounds.json").write_bytes(rounds_bytes([record(1)], BUDGET_SPENT))
+    progress.end()
+    page = (tmp_path / PAGE).read_text()
+    assert "1 of 3 rounds. The run has ended: its privacy budget is spent." in page
+    assert "http-equiv=refresh" not in page
 
 
 def test_each_round_is_one_event_also_after_a_resume(tmp_path):

@@ -26,6 +26,7 @@ from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
 from edgeloop.runtime.device import Device, parse_device
 from edgeloop.toml_value import toml_value
 
+PROX = StrategyOptions(name=StrategyName.FED_PROX, proximal_mu=1.0)
 ARRAYS = {"w000": np.ones((2, 2), np.float32), "w001": np.zeros(2, np.float32)}
 
 
@@ -88,6 +89,12 @@ def files(tmp_path):
         ({"over_select": 0.5}, OptionsError, "over-select is 0.5"),
         ({"attempts": 0}, OptionsError, "attempts is 0"),
         ({"max_memory_mb": 0.0}, OptionsError, "max-memory-mb is 0"),
+        (
+            {"lr_decay": 2.0, "lr": 0.5, "strategy": PROX},
+            OptionsError,
+            "learning-rate 2 in round 3 times proximal-mu 1 is",
+        ),
+        ({"lr_decay": 2.0, "rounds": 2000, "strategy": PROX}, OptionsError, "learning-rate inf in round 2000 times"),
     ],
 )
 def test_options_that_cannot_be_are_refused(files, wrong, error, says):

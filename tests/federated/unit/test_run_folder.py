@@ -12,6 +12,7 @@ from edgeloop.bundle import Bundle, Manifest, Signature, TensorSpec
 from edgeloop.errors import DataError, OptionsError, WriteError
 from edgeloop.federated.device.compression.codec import Codec
 from edgeloop.federated.rounds.federation import read_federation
+from edgeloop.federated.rounds.records import BUDGET_SPENT, ROUNDS, RUNNING, read_state, rounds_bytes
 from edgeloop.federated.rounds.run_folder import open_run
 from edgeloop.federated.rounds.shards import check_shards
 from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
@@ -72,6 +73,13 @@ def test_only_a_run_that_goes_back_goes_on_with_other_shards_and_another_guard(t
     seed = {**other, "options": {"rounds": 3, "seed": 1}}
     with pytest.raises(OptionsError, match="seed"), open_run(tmp_path, seed, resume=True, goes_back=lambda: None):
         pass
+
+
+def test_a_run_that_is_resumed_does_not_end_by_the_budget_that_the_server_before_found_spent(tmp_path):
+    with_a_round(tmp_path)
+    (tmp_path / ROUNDS).write_bytes(rounds_bytes([], BUDGET_SPENT))
+    with open_run(tmp_path, RUN, resume=True):
+        assert read_state(tmp_path) == RUNNING
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

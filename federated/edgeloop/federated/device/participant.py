@@ -118,8 +118,9 @@ class Participant:
         sent = {**trained, **theirs}
         correction.finish(sent, done.steps)
         if NOISE in config:
-            leaves = {name: array for name, array in base.items() if name not in theirs}
-            sent = {**sent, **with_local_noise(leaves, sent, config[CLIPPING], config[NOISE])}
+            # what no step moves stays the server's: noise would make the variances of a batch norm negative
+            moved = with_local_noise({name: base[name] for name in names}, sent, config[CLIPPING], config[NOISE])
+            sent = {**base, **moved}
         metrics = MetricRecord(
             {EXAMPLES: done.examples, LOSS: done.loss[-1], SECONDS: done.seconds, DEVICE: self.options.device}
         )

@@ -98,7 +98,7 @@ class RoundsOptions:
         refuse_contradictions(self.privacy, self.strategy, quorum, self.buffered, codec=codec, teachers=teachers)
         if self.buffered is not None:
             self.buffered.sizes(len(self.shards))
-        self.strategy.check_rate(self.lr)
+        self.strategy.check_rate(self.lr, self.lr_decay, self.rounds)
         if self.keras is not None and not self.keras.is_file():
             raise OptionsError(f"--keras {self.keras} does not exist", advice="Pass the .keras file of the bundle.")
         if self.from_round is not None:

@@ -36,13 +36,13 @@ def needed_replies(devices: int, options: QuorumOptions) -> tuple[int, int]:
 
 
 def plan_round(
-    nodes: Collection[int], benched: Collection[int], devices: int, options: QuorumOptions, seed: tuple[int, int, int]
+    nodes: Collection[int], benched: Collection[int], devices: int, options: QuorumOptions, chance: random.Random
 ) -> RoundPlan:
-    """Choose among the nodes that are connected and not benched, by a seed of (run, round, attempt)."""
+    """Choose among the nodes that are connected and not benched."""
     target, needed = needed_replies(devices, options)
     fit = sorted(set(nodes) - set(benched))
     asked = min(len(fit), math.ceil(target * options.over_select - 1e-9))
-    chosen = random.Random("/".join(map(str, seed))).sample(fit, asked)
+    chosen = chance.sample(fit, asked)
     return RoundPlan(tuple(sorted(chosen)), target, needed, len(fit))
 
 

@@ -87,7 +87,7 @@ class RoundRecord:
         clients: Who was counted.
         refused: Replies that did not count, in all attempts.
         selected: How many devices were asked, in the attempt that counted; of a buffered round, while it was open.
-        attempt: Which attempt counted, from 1.
+        attempt: Which attempt counted, from 1; those of a server that was killed are numbered too.
         privacy: What was spent; None where updates are not private.
     """
 

@@ -7,6 +7,7 @@ quorum, and commits each round before the next one begins.
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -33,7 +34,7 @@ from edgeloop.federated.rounds.journal.journal import Journal
 from edgeloop.federated.rounds.kept_models import KeptModels
 from edgeloop.federated.rounds.negotiation.negotiated_grid import NegotiatedGrid
 from edgeloop.federated.rounds.plan import RoundPlan, check_memory, needed_replies, plan_round
-from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions
+from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions, Sampling
 from edgeloop.federated.rounds.privacy.private_rounds import Chosen, PrivateRounds
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import (
@@ -161,6 +162,7 @@ class RoundLoop:
             lambda event: self.journal.add_release(*self._current, event),
             self.journal.releases,
             last,
+            self.options.trained,
         )
 
     def _end_unaffordable(self) -> None:
@@ -179,28 +181,37 @@ class RoundLoop:
 
     def _round(self, number: int) -> RoundRecord | None:
         """None: the privacy budget does not allow it."""
-        came: list[Update] = []
-        first = self.journal.void_attempts(number) + 1  # who is asked follows from the attempt: not the same again
-        for attempt in range(first, first + self.options.quorum.attempts):
-            self._current, plan = (number, attempt), self._plan(number, attempt)
+        came, plan = list[Update](), None
+        voids = self.journal.void_attempts(number)  # who is asked follows from their number: not the same again
+        first = self.journal.next_attempt(number)  # an attempt of a server that was killed keeps its number
+        for tries in range(self.options.quorum.attempts):
+            attempt, draw, earlier = first + tries, voids + tries + 1, plan
+            self._current, plan = (number, attempt), self._plan(number, draw)
             if self.privacy is not None and not self.privacy.allows(Chosen(plan.target, plan.connected)):
-                return None
+                if earlier is None:
+                    return None
+                raise DeviceError(
+                    f"{self._no_quorum(number, tries, earlier, came)}; max-epsilon allows no other attempt",
+                    advice="Look at the devices. --resume ends the run with the rounds committed: "
+                    f"{len(self.records)}. More rounds need a new run with a larger max-epsilon.",
+                )
             self.grid.open_round(number, self.weights, plan.chosen)
             collector = self._collector(number, attempt)
             if len(plan.chosen) >= plan.needed:
-                came = self._attempt(number, plan, collector)
+                came = self._attempt(number, draw, plan, collector)
                 if len(came) >= plan.needed:
                     self._step(number, collector.replies())
                     if self.scaffold is not None:
                         self.scaffold.step()
                     return self._record(number, attempt, plan, came)
             self.journal.add_void(number, attempt)
-        raise DeviceError(self._no_quorum(number, plan, came), advice=self._advice())
+        assert plan is not None
+        raise DeviceError(self._no_quorum(number, tries + 1, plan, came), advice=self._advice())
 
-    def _attempt(self, number: int, plan: RoundPlan, collector: Collector) -> list[Update]:
+    def _attempt(self, number: int, draw: int, plan: RoundPlan, collector: Collector) -> list[Update]:
         if self.privacy is not None:
             self.privacy.before_asking()
-        messages = self._messages(number, self._packed(), attempt=self._current[1])
+        messages = self._messages(number, self._packed(), attempt=draw)
         return collect_round(self.grid, messages, plan, collector, self.options.quorum.deadline_s)
 
     def _packed(self) -> ArrayRecord:
@@ -241,7 +252,7 @@ class RoundLoop:
         while True:
             nodes = list(self.grid.inner.get_node_ids())
             devices = max(len(nodes), self.options.devices)
-            plan = plan_round(nodes, self.grid.benched, devices, options, (self.options.seed, number, attempt))
+            plan = plan_round(nodes, self.grid.benched, devices, options, self._chance(number, attempt))
             connected = len(set(nodes) - self.grid.benched)
             wanted = self.options.devices - len(self.grid.benched & set(nodes))
             enough = self._gathered and len(plan.chosen) >= plan.needed
@@ -249,6 +260,12 @@ class RoundLoop:
                 self._gathered = True
                 return plan
             time.sleep(POLL_S)
+
+    def _chance(self, number: int, attempt: int) -> random.Random:
+        """What devices are chosen by: a seed that anyone knows, or the operating system where nobody may know them."""
+        if self.options.privacy.sampling is Sampling.WITHOUT_REPLACEMENT:
+            return random.SystemRandom()
+        return random.Random(f"{self.options.seed}/{number}/{attempt}")
 
     def _collector(self, number: int, attempt: int) -> Collector:
         if STRATEGIES[self.options.strategy.name].streams:
@@ -276,12 +293,13 @@ class RoundLoop:
         file = f"rounds/round-{number}.npz"
         return RoundRecord(number, file, clients, refused, len(plan.chosen), attempt, spent)
 
-    def _no_quorum(self, number: int, plan: RoundPlan, came: list[Update]) -> str:
+    def _no_quorum(self, number: int, attempts: int, plan: RoundPlan, came: list[Update]) -> str:
         refused = Counter(why.reason.value for _, why in self.grid.refused)
         why = f"; refused replies: {', '.join(f'{n} {name}' for name, n in sorted(refused.items()))}" if refused else ""
         last = f" ({self.grid.refused[-1][1].detail})" if refused else ""
+        tried = f"{attempts} of " if attempts < self.options.quorum.attempts else ""
         return (
-            f"round {number} has no quorum after {self.options.quorum.attempts} attempts: {len(came)} of "
+            f"round {number} has no quorum after {tried}{self.options.quorum.attempts} attempts: {len(came)} of "
             f"{len(plan.chosen)} devices gave a good reply in the last one, and {plan.needed} are needed{why}{last}"
         )
 

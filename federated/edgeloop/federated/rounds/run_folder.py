@@ -25,7 +25,7 @@ from typing import Any
 from edgeloop.atomic import discard, write_file
 from edgeloop.disk_errors import writing
 from edgeloop.errors import DataError, DeviceError, OptionsError, WriteError
-from edgeloop.federated.rounds.records import ROUNDS
+from edgeloop.federated.rounds.records import BUDGET_SPENT, ROUNDS, read_rounds, read_state, rounds_bytes
 from edgeloop.processes.file_lock import exclusive
 
 FORMAT = "edgeloop-federation/1"
@@ -68,6 +68,9 @@ def open_run(
             _check_same(out, document, () if goes_back is None else FREE_THEN)
             if goes_back is not None:
                 goes_back()
+            records = read_rounds(out)
+            if read_state(out) == BUDGET_SPENT and len(records) < document["options"]["rounds"]:
+                write_file(out / ROUNDS, rounds_bytes(records))  # whether it still is, the next server finds out
         else:
             _check_new(out)
             for name in (JOURNAL, ROUNDS, DEVICES):  # of a run without any committed round

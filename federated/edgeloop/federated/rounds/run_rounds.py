@@ -98,7 +98,7 @@ def run_rounds(
         on_round = folding.after(on_round)
     initial = initial_weights(model, options.devices[0]) if options.initial is None else options.initial
     if options.privacy.mode is not PrivacyMode.NONE:
-        _check_private(options, initial)
+        _check_private(options, initial, facts["trained"])
     document = {**_document(read, model, options, shards, initial), **(simulated.document() if simulated else {})}
     with contextlib.ExitStack() as stack:
         goes_back = None if options.from_round is None else partial(go_back, options.out, options.from_round)
@@ -114,13 +114,15 @@ def run_rounds(
         write_file(flower.work / JOB, _job(model, options, shards, facts))
         flower.submit()
         mode = RoundsMode.SYNCHRONOUS if options.buffered is None else RoundsMode.BUFFERED
-        on_round = Progress(options.out, options.rounds, mode).before(on_round)
+        progress = Progress(options.out, options.rounds, mode)
+        on_round = progress.before(on_round)
         if options.evaluation is not None:
             device = options.devices[0]
             measured = stack.enter_context(evaluator(read, model, options.evaluation, device, options.out))
             measured.measure(0, initial)
             on_round = measured.before(on_round)
         records = Watch(options, flower, on_round).until_the_end()
+        progress.end()
         if folding is not None:
             folding.end(records[-1])
     last = options.out / (records[-1].file if options.evaluation is None else BEST)
@@ -148,15 +150,16 @@ def _check_fits(options: RoundsOptions, bundle: Bundle, model: Path) -> dict[str
         target, _ = needed_replies(len(options.shards), options.replies_options())
         limit = byte_count(options.max_memory_mb, "max-memory-mb")
         check_memory([weight.shape for weight in bundle.manifest.weights], target, limit, name.value)
+    trained = [weight.name for weight in bundle.manifest.weights if weight.trainable]
     if not options.strategy.corrects_steps:
-        return {"trained": [], "batch": 0}
+        return {"trained": trained, "batch": 0}
     file = read_trainable(model.read_bytes())
     if not file.plain:
         raise OptionsError(
             f"{name.value} corrects steps of plain SGD, and the trainable file of {bundle.path} has momentum or Adam",
             advice="Convert it with --optimizer sgd, or choose fed-avg.",
         )
-    return {"trained": [weight.name for weight in bundle.manifest.weights if weight.trainable], "batch": file.batch}
+    return {"trained": trained, "batch": file.batch}
 
 
 def _kept(options: RoundsOptions) -> Path | None:
@@ -165,13 +168,14 @@ def _kept(options: RoundsOptions) -> Path | None:
     return options.out / DEVICES if kept else None
 
 
-def _check_private(options: RoundsOptions, initial: Mapping[str, np.ndarray]) -> None:
+def _check_private(options: RoundsOptions, initial: Mapping[str, np.ndarray], trained: Sequence[str]) -> None:
     """A round fits into the privacy budget, and the noise of devices through the guard."""
     need("flwr", extra="privacy")
     from edgeloop.federated.rounds.privacy.private_rounds import PrivateRounds
 
     target, _ = needed_replies(len(options.shards), options.replies_options())
-    PrivateRounds(options.privacy, len(options.shards), target).check_guard(initial, options.guard)
+    private = PrivateRounds(options.privacy, len(options.shards), target, trained=trained)
+    private.check_guard(initial, options.guard)
 
 
 def _document(

@@ -91,15 +91,18 @@ class StrategyOptions:
         """Devices correct each of their steps, which has to be one of plain SGD."""
         return self.name in {StrategyName.FED_PROX, StrategyName.SCAFFOLD}
 
-    def check_rate(self, lr: float) -> None:
-        """See that the devices' learning rate goes with the strategy.
+    def check_rate(self, lr: float, lr_decay: float = 1.0, rounds: int = 1) -> None:
+        """See that the devices' learning rates go with the strategy: `lr` in round 1, times `lr_decay` after each.
 
         Raises:
             OptionsError: A step would throw the weights beyond those that it pulls them to.
         """
-        if self.proximal_mu is not None and lr * self.proximal_mu > 1:
+        with np.errstate(over="ignore"):  # an infinite rate is above any bound
+            largest = float(lr * max(1.0, np.float64(lr_decay) ** (rounds - 1)))
+        if self.proximal_mu is not None and largest * self.proximal_mu > 1:
+            where = f" in round {rounds}" if largest > lr else ""
             raise OptionsError(
-                f"learning-rate {lr:g} times proximal-mu {self.proximal_mu:g} is above 1",
+                f"learning-rate {largest:g}{where} times proximal-mu {self.proximal_mu:g} is above 1",
                 advice="Lower one of them: such steps move away from the server's weights.",
             )
 

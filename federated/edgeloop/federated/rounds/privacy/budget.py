@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from flwr.serverapp import GaussianPrivacyEvent, NeighboringRelation, PrivacyConfig, SamplingMethod
@@ -84,18 +84,22 @@ class PrivacyBudget:
         return self._known[key]
 
     def _accounted(self, releases: Mapping[GaussianPrivacyEvent, int]) -> float:
+        """Each release by the share of its own population: a run that went back may go on with other devices. An
+        accountant takes one population, so all are written as shares of one that every population divides."""
         from flwr.serverapp import RdpAccountant
 
         sampling = self.options.sampling
+        population = math.lcm(*(event.population_size for event in releases))
         config = PrivacyConfig(
             target_delta=self.options.delta or 0.0,
-            population_size=self.devices,
+            population_size=population,
             neighboring_relation=RELATIONS[sampling],
             sampling_method=SamplingMethod(sampling.value),
         )
         accountant = RdpAccountant(config)
         for event, count in releases.items():
-            accountant.compose(event, count)
+            sample = event.sample_size * (population // event.population_size)
+            accountant.compose(replace(event, sample_size=sample, population_size=population), count)
         return accountant.get_epsilon(config.target_delta)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from flwr.serverapp.strategy import DifferentialPrivacyClientSideFixedClipping, 
 from edgeloop.federated.device.metrics import EXAMPLES, LOSS
 from edgeloop.federated.rounds.aggregation.collect import Collector
 from edgeloop.federated.rounds.aggregation.exact_sum import ExactSum
+from edgeloop.federated.rounds.guard.sent_weights import squares
 from edgeloop.federated.rounds.guard.update import Update
 
 ENTROPY_BYTES = 64
@@ -42,9 +43,10 @@ class PrivateMean:
         noise_multiplier: Standard deviation of the noise on the sum of the updates, in clipping norms.
         release: Called with the number of updates before anything is made public: the release is charged.
         entropy: Seeds the noise of this round.
+        trained: Names of the weights that get updates and noise; empty: all. The others stay those of `base`.
 
     Attributes:
-        within: How many updates had the clipping norm at most.
+        within: How many updates had the clipping norm at most, of the trained weights together.
     """
 
     def __init__(
@@ -54,20 +56,22 @@ class PrivateMean:
         noise_multiplier: float,
         release: Callable[[int], None],
         entropy: Callable[[], bytes] = system_entropy,
+        trained: Collection[str] = (),
     ) -> None:
         self.base, self.clipping_norm, self.noise_multiplier = base, clipping_norm, noise_multiplier
         self.within = 0
         self._release, self._entropy = release, entropy
-        self._sums = {name: ExactSum(array.shape) for name, array in base.items()}
+        self._sums = {name: ExactSum(base[name].shape) for name in trained or base}
         self._losses: list[float] = []
         self._reply: Message | None = None
 
     def add(self, reply: Message, update: Update) -> None:
-        scale = min(1.0, self.clipping_norm / update.norm) if update.norm else 1.0
-        self.within += update.norm <= self.clipping_norm
-        for name, array in update.arrays.items():
-            change = array.astype(np.float64) - self.base[name]
-            self._sums[name].add((scale * change).astype(np.float32), 1)
+        norm = math.sqrt(math.fsum(squares(update.arrays[name], self.base[name]) for name in self._sums))
+        scale = min(1.0, self.clipping_norm / norm) if norm else 1.0
+        self.within += norm <= self.clipping_norm
+        for name, total in self._sums.items():
+            change = update.arrays[name].astype(np.float64) - self.base[name]
+            total.add((scale * change).astype(np.float32), 1)
         self._losses.append(update.train_loss)
         self._reply = reply
 
@@ -80,8 +84,8 @@ class PrivateMean:
         metrics = MetricRecord({EXAMPLES: count, LOSS: math.fsum(self._losses) / count})
         mean = {name: total.mean() for name, total in self._sums.items()}
         noisy = self._with_noise(mean, metrics, count)
-        arrays = {name: (self.base[name] + noisy[name]).astype(np.float32) for name in mean}
-        self._reply.content = _content(arrays, metrics)
+        moved = {name: (self.base[name] + noisy[name]).astype(np.float32) for name in mean}
+        self._reply.content = _content({**self.base, **moved}, metrics)
         return [self._reply]
 
     def _with_noise(self, mean: Mapping[str, np.ndarray], metrics: MetricRecord, count: int) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from edgeloop.federated.device.local_noise import CLIPPING, NOISE
 from edgeloop.federated.rounds.aggregation.collect import Collector
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.privacy.budget import PrivacyBudget, to_json
-from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions, update_noise
+from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions, Sampling, update_noise
 from edgeloop.federated.rounds.privacy.private_mean import EqualWeights, PrivateMean, next_norm
 from edgeloop.federated.rounds.records import PrivacyRecord
 
@@ -37,6 +37,8 @@ class PrivateRounds:
         charge: Writes one release to the journal before it is made public.
         released: Releases of an earlier process, from the journal.
         last: The record of the last committed round, if it has one.
+        trained: Names of the weights that steps move; empty: all. The others stay as they are: noise would make the
+            variances of a batch norm negative, and blur what is frozen.
     """
 
     def __init__(
@@ -47,8 +49,9 @@ class PrivateRounds:
         charge: Callable[[Mapping[str, Any]], None] = lambda event: None,
         released: Iterable[Mapping[str, Any]] = (),
         last: PrivacyRecord | None = None,
+        trained: Collection[str] = (),
     ) -> None:
-        self.options, self._charge = options, charge
+        self.options, self._charge, self.trained = options, charge, trained
         self.budget = PrivacyBudget(options, devices, released)
         self.noise_multiplier, self.count_stddev = update_noise(options, wanted)
         self.norm = last.next_clipping_norm if last else options.clipping_norm or 0.0
@@ -61,9 +64,20 @@ class PrivateRounds:
         self._chosen = chosen or self._chosen
         return self.budget.allows(self._event())
 
+    @property
+    def _each_attempt_costs(self) -> bool:
+        """Local noise is released by the devices, whatever becomes of the round. A sample whose devices fail is drawn
+        again until all of one answer, so those that answer are chosen more often than a single sample says: each
+        sample counts."""
+        return self.options.mode is PrivacyMode.LOCAL or self.options.sampling is Sampling.WITHOUT_REPLACEMENT
+
     def before_asking(self) -> None:
-        """Local noise is released by the devices: those that are asked answer, whatever becomes of the round."""
-        if self.options.mode is PrivacyMode.LOCAL:
+        """Charge an attempt where each one costs."""
+        if self._each_attempt_costs:
+            self._release()
+
+    def _before_the_mean(self, _: int) -> None:
+        if not self._each_attempt_costs:
             self._release()
 
     def for_devices(self) -> dict[str, float]:
@@ -76,7 +90,7 @@ class PrivateRounds:
         """For the updates of an attempt that starts from `base`; `inner` where the server adds no noise."""
         if not self.options.central:
             return EqualWeights(inner)
-        self._mean = PrivateMean(base, self.norm, self.noise_multiplier, lambda _: self._release())
+        self._mean = PrivateMean(base, self.norm, self.noise_multiplier, self._before_the_mean, trained=self.trained)
         return self._mean
 
     def record(self, count: int) -> PrivacyRecord:
@@ -100,7 +114,8 @@ class PrivateRounds:
             return
         norm = math.sqrt(math.fsum(float(np.vdot(a, a)) for a in base.values()))
         limit = min(guard.max_norm or math.inf, guard.max_norm_ratio * max(norm, 1.0))
-        noise = self.noise_multiplier * self.norm * math.sqrt(sum(array.size for array in base.values()))
+        size = sum(array.size for name, array in base.items() if name in (self.trained or base))
+        noise = self.noise_multiplier * self.norm * math.sqrt(size)
         if self.norm + noise > limit:
             raise OptionsError(
                 f"the noise of a device adds about {noise:.3g} to the weights (L2), and the guard allows {limit:.3g}",

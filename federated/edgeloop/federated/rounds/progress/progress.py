@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,13 +20,14 @@ from edgeloop.atomic import discard, write_file
 from edgeloop.federated.rounds.buffered.options import RoundsMode
 from edgeloop.federated.rounds.evaluation import EVALUATION, Evaluation, read_evaluation
 from edgeloop.federated.rounds.progress.event_file import EventFile
-from edgeloop.federated.rounds.records import RoundRecord, read_rounds
+from edgeloop.federated.rounds.records import BUDGET_SPENT, RUNNING, RoundRecord, read_rounds, read_state
 from edgeloop.federated.rounds.watch import OnRound
 from edgeloop.page import page, table
 
 PAGE, LOGS = "progress.html", "tensorboard"  # in the folder of a run
 AGAIN_S = 5  # between two loads of the page, while the run goes on
 WIDTH, HEIGHT, MARGIN = 640, 140, 24  # of a plot, in pixels
+Step: TypeAlias = tuple[RoundRecord, Mapping[str, float]]  # a round, and what is shown of it by name
 REASONS = 200  # refused replies that the page lists, the latest ones
 
 
@@ -35,6 +37,7 @@ class Progress:
     def __init__(self, out: Path, rounds: int, mode: RoundsMode = RoundsMode.SYNCHRONOUS) -> None:
         self.out, self.rounds, self.mode = out, rounds, mode
         self._events: EventFile | None = None
+        self._shown: tuple[Sequence[Step], Evaluation | None] = [], None
 
     def before(self, listener: OnRound) -> OnRound:
         """A listener that writes first, then tells `listener`."""
@@ -54,7 +57,8 @@ class Progress:
         records = [record for record in read_rounds(self.out) if record.round <= last]
         found = read_evaluation(self.out) if (self.out / EVALUATION).is_file() else None
         steps = [(record, numbers_of(record, found, model_bytes, self.mode)) for record in records]
-        write_file(self.out / PAGE, progress_page(self.out.name, steps, found, self.rounds).encode())
+        self._shown = steps, found
+        self._write_page(RUNNING)
         if self._events is None:
             discard(self.out / LOGS)
             self._events, new = EventFile(self.out / LOGS, time.time()), steps
@@ -62,6 +66,17 @@ class Progress:
             new = steps[-1:]
         for record, numbers in new:
             self._events.add(record.round, (self.out / record.file).stat().st_mtime, numbers)
+
+    def end(self) -> None:
+        """Say on the page how the run ended: a browser loads it no more.
+
+        Raises:
+            WriteError: The disk refuses.
+        """
+        self._write_page(read_state(self.out))
+
+    def _write_page(self, state: str) -> None:
+        write_file(self.out / PAGE, progress_page(self.out.name, *self._shown, self.rounds, state).encode())
 
 
 def numbers_of(record: RoundRecord, found: Evaluation | None, model_bytes: int, mode: RoundsMode) -> dict[str, float]:
@@ -82,17 +97,17 @@ def numbers_of(record: RoundRecord, found: Evaluation | None, model_bytes: int, 
     return numbers
 
 
-def progress_page(
-    name: str, steps: Sequence[tuple[RoundRecord, Mapping[str, float]]], found: Evaluation | None, rounds: int
-) -> str:
+def progress_page(name: str, steps: Sequence[Step], found: Evaluation | None, rounds: int, state: str = RUNNING) -> str:
     """The page of a run that is to have that many rounds."""
-    done = len(steps) >= rounds
-    again = "" if done else f"<meta http-equiv=refresh content={AGAIN_S}>"
-    state = "The run is finished." if done else "The page loads again by itself while the run goes on."
+    done, spent = len(steps) >= rounds, state == BUDGET_SPENT
+    again = "" if done or spent else f"<meta http-equiv=refresh content={AGAIN_S}>"
+    told = "The run is finished." if done else "The page loads again by itself while the run goes on."
+    if spent and not done:
+        told = "The run has ended: its privacy budget is spent."
     columns = list(dict.fromkeys(key for _, numbers in steps for key in numbers))
     parts = [
         f"<h1>Rounds of {html.escape(name)}</h1>",
-        f"{again}<p>{len(steps)} of {rounds} rounds. {state} TensorBoard shows the same: "
+        f"{again}<p>{len(steps)} of {rounds} rounds. {told} TensorBoard shows the same: "
         f"<code>tensorboard --logdir {LOGS}</code>, in the folder of this page.</p>",
         f"<p>{html.escape(found.told())}</p>" if found and len(found.scores) > 1 else "",
         *(plot(key, [(r.round, numbers[key]) for r, numbers in steps if key in numbers]) for key in columns),
