@@ -47,7 +47,7 @@ class RoundsTable:
         epochs: Passes over a device's data per round.
         learning_rate: Of round 1; times `learning_rate_decay` after each round.
         seed: Of every shuffle and of the choice of devices: equal options give equal weights where every device answers
-            every round.
+            every round. The noise of `[privacy]`, and a sample without replacement, are the operating system's.
         max_memory_mb: For strategies that need all replies of a round at once.
     """
 

@@ -71,7 +71,7 @@ class LoopOptions:
         max_memory_bytes: For strategies that need all replies of a round at once.
         buffered: Rounds are buffered ones; None: synchronous.
         kept_updates, kept_every: So many device models stay as files, of every so many rounds and of the last one.
-        trained: Names of the weights that steps move; empty: all.
+        trained: Names of the weights that steps move, which scaffold and private rounds have to know; empty: all.
         batch: Samples of a step of a device, which scaffold has to know.
     """
 

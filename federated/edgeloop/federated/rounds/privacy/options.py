@@ -23,7 +23,7 @@ class Sampling(enum.StrEnum):
     """What is assumed of the choice of devices; the words are Flower's."""
 
     NO_AMPLIFICATION = "no-amplification"  # nothing: the choice may depend on anything
-    WITHOUT_REPLACEMENT = "without-replacement"  # so many of those connected, uniformly, and all of them count
+    WITHOUT_REPLACEMENT = "without-replacement"  # so many of those connected, uniformly, secretly; all of them count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
