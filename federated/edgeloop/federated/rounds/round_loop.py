@@ -183,7 +183,7 @@ class RoundLoop:
         """None: the privacy budget does not allow it."""
         came, plan = list[Update](), None
         voids = self.journal.void_attempts(number)  # who is asked follows from their number: not the same again
-        first = self.journal.next_attempt(number)  # an attempt of a server that was killed keeps its number
+        first = self.journal.next_attempt(number)  # not that of a server that was killed: its updates stay void
         for tries in range(self.options.quorum.attempts):
             attempt, draw, earlier = first + tries, voids + tries + 1, plan
             self._current, plan = (number, attempt), self._plan(number, draw)
@@ -192,8 +192,7 @@ class RoundLoop:
                     return None
                 raise DeviceError(
                     f"{self._no_quorum(number, tries, earlier, came)}; max-epsilon allows no other attempt",
-                    advice="Look at the devices. --resume ends the run with the rounds committed: "
-                    f"{len(self.records)}. More rounds need a new run with a larger max-epsilon.",
+                    advice=self._advice_spent(),
                 )
             self.grid.open_round(number, self.weights, plan.chosen)
             collector = self._collector(number, attempt)
@@ -305,6 +304,10 @@ class RoundLoop:
 
     def _advice(self) -> str:
         return f"Look at the devices, then continue the run with --resume. Rounds committed: {len(self.records)}."
+
+    def _advice_spent(self) -> str:
+        done = f"--resume ends the run; rounds committed: {len(self.records)}. " if self.records else ""
+        return f"Look at the devices. {done}More rounds need a new run with a larger max-epsilon."
 
 
 class _Journaled:
