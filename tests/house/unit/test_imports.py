@@ -38,6 +38,15 @@ def test_help_imports_no_framework():
     assert heavy_modules_after(HELP) == set()
 
 
+def test_the_help_of_every_verb_imports_no_framework():
+    """Whoever has installed no extra, or another one, can read it."""
+    pages = "from edgeloop.cli import run\nfrom edgeloop.verbs import GROUPS, VERBS\n"
+    assert (
+        heavy_modules_after(pages + "for page in (*GROUPS, *VERBS): assert run([*page.split(), '--help']) == 0")
+        == set()
+    )
+
+
 def test_a_framework_that_help_imported_would_be_seen(tmp_path):
     (tmp_path / "tensorflow").mkdir()  # a planted one: the real one takes eight seconds
     (tmp_path / "tensorflow" / "__init__.py").write_text("from . import python")

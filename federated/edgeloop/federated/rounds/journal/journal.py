@@ -26,7 +26,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,9 +34,11 @@ from edgeloop.atomic import sync, write_file
 from edgeloop.canonical import canonical_json
 from edgeloop.disk_errors import writing
 from edgeloop.errors import IntegrityError
-from edgeloop.federated.rounds.guard.update import Update
 from edgeloop.federated.rounds.records import RoundRecord, npz_bytes, read_weights, round_from_json, weights_bytes
 from edgeloop.hashes import digest_of
+
+if TYPE_CHECKING:
+    from edgeloop.federated.rounds.guard.update import Update
 
 FILE, RUN_ID = "journal.jsonl", "run-id"
 
