@@ -130,9 +130,9 @@ def _write_rounding(kept: list[str], left: list[str], tf: Any, graph_def: Any) -
     """`kept` receives the names of the activations that are rounded, `left` those of the others."""
     by_name = {node.name: node for node in graph_def.node}
     for node in [node for node in graph_def.node if node.op in OPS]:
-        values = [_constant(tf, by_name, name) for name in node.input[:3]]
-        if node.op == FAKE + "Args":
-            values += [np.float32(node.attr["min"].f), np.float32(node.attr["max"].f)]
+        named = node.op == FAKE + "Args"  # the limits are attributes
+        values = [_constant(tf, by_name, name) for name in node.input[: 1 if named else 3]]
+        values += [np.float32(node.attr[name].f) for name in ("min", "max") if named]
         if all(value is not None for value in values):
             rounded = getattr(tf.quantization, OPS[node.op])(
                 *values, num_bits=node.attr["num_bits"].i, narrow_range=node.attr["narrow_range"].b
