@@ -49,6 +49,7 @@ def loop(grid, out, *, rounds=3, size=2, **more):
     options = LoopOptions(
         rounds=rounds,
         devices=len(grid.nodes),
+        train=more.pop("train", {}),
         quorum=QuorumOptions(**waits),
         compression=more.pop("compression", CompressionOptions()),
         guard=guard,
@@ -72,7 +73,7 @@ class Clock:
         self.now += seconds
 
 
-def clocked_grid(durations, monkeypatch, since=None, **more):
+def clocked_grid(durations, monkeypatch, since=None):
     """A grid of real devices: the server has to wait for them. `since`: when a node connects. `behind`: the most
     messages that a node had not answered."""
     from edgeloop.federated.rounds.buffered import buffered_grid, buffered_loop
@@ -100,7 +101,7 @@ def clocked_grid(durations, monkeypatch, since=None, **more):
             due = {id for id, pending in self._pending.items() if pending.due <= self.now}
             return super().pull_messages([id for id in ids if id in due])
 
-    return Clocked({node: honest(node) for node in durations}, durations, **more)
+    return Clocked({node: honest(node) for node in durations}, durations)
 
 
 def run(grid, out, **more):
@@ -193,6 +194,30 @@ def test_a_device_that_lost_its_message_is_asked_again_once_its_update_would_be_
     grid = clocked_grid({1: 0.1, 2: 0.1, 3: 3600.0}, monkeypatch)
     run(grid, tmp_path, rounds=12, deadline_s=0.25, attempts=2, max_staleness=3)
     assert grid.pushed[3] > 1
+
+
+def test_a_device_that_was_sent_its_model_again_is_asked_again_after_a_late_answer(tmp_path, monkeypatch):
+    """Node 3 trains, has then lost the model, and takes so long with the message that holds it that nothing counts."""
+
+    class Durations(dict):
+        taken = iter((0.1, 0.1, 1.0))
+
+        def __getitem__(self, node):
+            return next(self.taken, 0.1) if node == 3 else super().__getitem__(node)
+
+    asked, sha256 = [], "s" * 64
+    lacking = RecordDict({"error": ConfigRecord({"error": "{}", "device": "3", "lacks": sha256})})
+
+    def answer(message):
+        asked.append("model" in message.content["config"])
+        return lacking if len(asked) == 2 else honest(3)(message)
+
+    grid = clocked_grid(Durations({1: 0.1, 2: 0.1, 3: 0.0}), monkeypatch)
+    grid.nodes[3] = answer
+    train = {"sha256": sha256, "model": b"model"}
+    records = run(grid, tmp_path, rounds=20, max_staleness=2, train=train)
+    assert asked[:5] == [True, False, True, True, False]  # of the late answer nothing is read
+    assert {(reply.node, reply.reason) for record in records for reply in record.refused} == {("3", "stale")}
 
 
 def test_devices_have_wait_s_to_connect_before_the_first_round(tmp_path, monkeypatch):

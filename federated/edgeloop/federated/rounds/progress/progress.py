@@ -80,7 +80,7 @@ class Progress:
 
 
 def numbers_of(record: RoundRecord, found: Evaluation | None, model_bytes: int, mode: RoundsMode) -> dict[str, float]:
-    """What TensorBoard shows of a round, by name. Updates of a buffered round are not of the devices it asked alone."""
+    """What TensorBoard shows of a round, by name. Updates of a buffered round are also of devices asked before it."""
     count = float(len(record.clients))
     synchronous = mode is RoundsMode.SYNCHRONOUS
     came = sum(client.upload_bytes or model_bytes for client in record.clients)
