@@ -316,7 +316,9 @@ def test_device_models_are_the_teachers_until_their_round_has_ended(run):
     for folder in names:
         folder.mkdir(parents=True)
         (folder / "7.npz").write_bytes(b"weights")
-    assert run(1, attempt=2).outcome is Outcome.RELEASED
+    assert run(1, attempt=2, int8=0.88).outcome is Outcome.BLOCKED
+    run.folder.options = replace(run.folder.options, max_drop=3.0)
+    assert run(1, attempt=2, int8=0.88).outcome is Outcome.RELEASED
     assert run.jobs[-1].teachers == (names[1] / "7.npz",)
     assert [folder.exists() for folder in names] == [False, False, True]
     lost = run(3)

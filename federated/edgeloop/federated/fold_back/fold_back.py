@@ -120,8 +120,8 @@ class FoldBack:
             return
         found = replace(self.fold(record), options_sha256=options)
         write_record(self.out, found)
-        if found.outcome is not Outcome.FAILED:
-            self._discard_models(record.round)
+        if found.outcome is not Outcome.FAILED:  # one that was blocked may be tried again
+            self._discard_models(record.round if found.outcome is Outcome.RELEASED else record.round - 1)
         log.log(logging.INFO if found.outcome is Outcome.RELEASED else logging.WARNING, found.sentence())
 
     def fold(self, round_: RoundRecord) -> FoldBackRecord:
