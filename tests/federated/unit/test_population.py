@@ -98,6 +98,20 @@ def test_options_that_cannot_be_are_refused(given, says):
         options(**given)
 
 
+def test_buffered_rounds_are_not_simulated(tmp_path):
+    pytest.importorskip("flwr")
+    from edgeloop.federated.rounds.buffered.options import BufferedOptions
+    from edgeloop.federated.rounds.options import RoundsOptions
+    from edgeloop.federated.rounds.run_rounds import run_rounds
+    from edgeloop.federated.simulation.simulated import Simulated
+    from edgeloop.runtime.device import parse_device
+
+    given = {"devices": (parse_device("local"),), "buffered": BufferedOptions(size=1, concurrency=1)}
+    rounds = RoundsOptions(shards=(tmp_path / "device 0",), out=tmp_path, **given)
+    with pytest.raises(OptionsError, match="buffered rounds overlap"):
+        run_rounds("bundle", rounds, simulated=Simulated(options(), 60.0))
+
+
 def test_the_data_of_a_file_lies_beside_it(tmp_path):
     (tmp_path / "all.npz").write_bytes(b"")
     text = (
