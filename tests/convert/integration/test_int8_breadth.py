@@ -69,6 +69,11 @@ KINDS = {
     "temporal convolutions": (SEQUENCE, "float32", tcn),
     "transformer block": ((10, 8), "float32", attention),
     "bytes of an image": (IMAGE, "uint8", lambda L, x: L.Conv2D(8, 3, activation="relu")(L.Rescaling(1 / 255)(x))),
+    "bytes of an image, resized": (
+        IMAGE,
+        "uint8",
+        lambda L, x: L.Conv2D(8, 3, activation="relu")(L.Resizing(12, 12)(L.Rescaling(1 / 127.5, -1)(x))),
+    ),
     "BatchNormalization first": (IMAGE, "float32", lambda L, x: L.Conv2D(8, 3)(L.BatchNormalization()(x))),
     "PReLU of every position": (IMAGE, "float32", between(lambda L: L.PReLU(alpha_initializer="random_uniform"))),
     "Dense, of a vector, normalized": ((32,), "float32", lambda L, x: L.LayerNormalization()(L.Dense(16)(x))),

@@ -132,3 +132,29 @@ def test_a_rewritten_net_computes_what_it_did_in_the_operators_that_integers_hav
 def test_a_net_that_no_rule_fits_is_returned_as_it_is(case):
     data, _ = STAYS[case]
     assert for_integers(data) is data
+
+
+# an output as wide as the input of 0 to 255 times |a|, b half a step of it away from a whole number of steps; a whole
+# number; 3% wider; of a channel beside one that decides the range
+@pytest.mark.parametrize(
+    ("a", "b", "low", "high", "wider"),
+    [
+        ([1 / 127.5], [-1], -1, 1, 0.02),
+        ([-1 / 127.5], [1], -1, 1, 0.02),
+        ([1 / 255], [0], 0, 1, 0),
+        ([2 / 255], [-128 * 2 / 255], -128 * 2 / 255, 127 * 2 / 255, 0),
+        ([1 / 127.5], [-1], -1.03, 1.03, 0),
+        ([1 / 127.5, 0.5 / 127.5, 0.5 / 127.5], [-1, 0, 0], -1, 1, 0.02),
+        ([1 / 127.5, 0.5 / 127.5, 0.5 / 127.5], [-1, 2, 0], -1, 3, 0),
+    ],
+)
+def test_a_scaled_image_has_other_steps_than_its_bytes_unless_they_are_at_the_same_values(a, b, low, high, wider):
+    from edgeloop.convert.forms.unlike_steps import with_unlike_steps
+
+    a, b = (np.resize(np.float32(values), 3) for values in (a, b))
+    data, _ = image(SCALED, ("ADD", "hb", "y", {}), a=a, b=b)
+    ends = {"x": (0, 255), "y": (low, high)}
+    ranges = {name: dict(zip(("min", "max"), np.float32(both)[:, None], strict=True)) for name, both in ends.items()}
+    found = with_unlike_steps(for_integers(data), ranges)
+    assert found["x"] == ranges["x"]
+    np.testing.assert_allclose([found["y"]["min"], found["y"]["max"]], [[low - wider], [high + wider]], atol=1e-6)

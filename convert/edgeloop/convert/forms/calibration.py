@@ -19,6 +19,7 @@ from edgeloop.convert.forms.ranges import useful
 from edgeloop.convert.forms.rewrite import for_integers
 from edgeloop.convert.forms.rounding import InputMoments, int8_steps, watched
 from edgeloop.convert.forms.stated_ranges import stated_ranges
+from edgeloop.convert.forms.unlike_steps import with_unlike_steps
 from edgeloop.convert.forms.weighted import SAMPLES, inputs_of, read, weighted
 from edgeloop.convert.samples import Samples
 from edgeloop.convert.sources.source import Source
@@ -67,8 +68,8 @@ class Calibration:
     """What real inputs told about a float32 flatbuffer, enough for every scheme.
 
     Attributes:
-        ranges: Smallest and largest value by tensor name, measured or stated by the model: {"min": [1], "max": [1]},
-            float32.
+        ranges: Smallest and largest value by tensor name, measured (some a little wider) or stated by the model:
+            {"min": [1], "max": [1]}, float32.
         means: Mean input of the operators with weights by the input's tensor name: float64 [channels].
         factors: Which of their inputs go together, as `rounding.Inputs.factors` gives it.
         steps: Their int8 weights rounded with that, at one scale per output channel, by the weights' name.
@@ -121,7 +122,7 @@ def calibrate(float32: bytes, source: Source, samples: Samples, progress: Progre
     }
     factors = inputs.factors()
     return Calibration(
-        ranges={**useful(float32, ranges), **stated},
+        ranges={**with_unlike_steps(float32, useful(float32, ranges)), **stated},
         means={graph.Tensors(i).Name().decode(): mean for i, mean in means.items()},
         factors=factors,
         steps=int8_steps(float32, factors),

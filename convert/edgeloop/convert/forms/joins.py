@@ -47,12 +47,12 @@ def with_joined_ranges(float32: bytes, ranges: Ranges) -> Ranges:
                 name = edit.tensor(part).name.decode()
                 if whole is None or name not in found or edit.maker(part) is None or edit.is_output(part):
                     continue
-                alone, times = edit.only_reader(part) is op, _span(whole) / max(_span(found[name]), 1e-30)
+                alone, times = edit.only_reader(part) is op, span(whole) / max(span(found[name]), 1e-30)
                 if (alone and 1 < times <= COARSER) if edit.kind(op) == SUM else (alone or times <= COARSER):
                     found[name] = whole
     return found
 
 
-def _span(both: Mapping[str, np.ndarray]) -> float:
+def span(both: Mapping[str, np.ndarray]) -> float:
     """From the least to the largest value, and 0."""
     return float(max(np.max(both["max"]), 0.0) - min(np.min(both["min"]), 0.0))

@@ -19,7 +19,7 @@ SAMPLES = 32  # 64 moved the SNR of four schemes of three models by -0.6 to +0.6
 
 @dataclass(frozen=True, slots=True)
 class WeightedOperator:
-    """An operator with its tensors: `input` by position, weights and bias as the schema's tensors.
+    """An operator with its tensors: `input` and `output` by position, weights and bias as the schema's tensors.
 
     Attributes:
         options: The schema's Conv2DOptions or DepthwiseConv2DOptions; None for a dense layer.
@@ -27,6 +27,7 @@ class WeightedOperator:
 
     kind: str
     input: int
+    output: int
     weights: Any
     bias: Any
     options: Any
@@ -56,7 +57,7 @@ def weighted(model: Any, graph: Any) -> Iterator[WeightedOperator]:
             if options is not None:
                 options = options()
                 options.Init(table.Bytes, table.Pos)
-            yield WeightedOperator(kind, op.Inputs(0), weights, bias, options)
+            yield WeightedOperator(kind, op.Inputs(0), op.Outputs(0), weights, bias, options)
 
 
 def quantized_pairs(graph: Any) -> dict[bytes, tuple[Any, Any]]:
