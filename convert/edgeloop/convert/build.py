@@ -38,8 +38,15 @@ from edgeloop.convert.forms.describe import describe
 from edgeloop.convert.forms.metadata import with_metadata
 from edgeloop.convert.forms.preprocess import with_preprocessing
 from edgeloop.convert.labels import check_labels
+from edgeloop.convert.look_up import look_up
 from edgeloop.convert.options import ConvertOptions
-from edgeloop.convert.plan import ConversionPlan, choose_formats_and_schemes, proof_samples, read_calibration
+from edgeloop.convert.plan import (
+    ConversionPlan,
+    choose_formats_and_schemes,
+    proof_samples,
+    read_calibration,
+    with_looked_up,
+)
 from edgeloop.convert.proof.input_range import range_mismatch, scaled_twice
 from edgeloop.convert.samples import Samples, as_calls
 from edgeloop.convert.sources.custom_objects import import_layers
@@ -84,7 +91,8 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
 
     Returns:
         The `signature` that was converted, the ids that were `named`, and of the samples whether they are `whole` and
-        the `span` and `sizes` that they were made up in, and what whole numbers lie `below`.
+        the `span` and `sizes` that they were made up in, and what whole numbers lie `below`; `looked_up`: the paths of
+        the options whose words were looked up.
 
     Raises:
         EdgeloopError: As `edgeloop.convert.convert.convert`, but for what only the proof shows.
@@ -109,10 +117,12 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     for note in check_trainable(source, options):
         events.say(note)
     whole = not has_batch_axis(source)
-    calibration = read_calibration(options, source.inputs, whole=whole)
+    looked_up = _looked_up(options, source, job.scratch, events)
+    given = with_looked_up(options, looked_up)
+    calibration = read_calibration(given, source.inputs, whole=whole)
     made_up = options.evaluation is None and calibration is None
     sizes = made_up_sizes(source, whole=whole) if made_up else {}
-    samples = proof_samples(options, source.inputs, calibration, whole=whole, sizes=sizes, below=source.below)
+    samples = proof_samples(given, source.inputs, calibration, whole=whole, sizes=sizes, below=source.below)
     found = range_mismatch(
         source.call, source.inputs, calibration, samples, None if options.preprocess else source.model
     )
@@ -177,7 +187,19 @@ def build(job: ConversionJob, events: Events) -> dict[str, Any]:
     (job.folder / MANIFEST).write_bytes(manifest.to_bytes())
     named = named_ids(schemes, variants, options)
     made = {"whole": samples.whole, "span": span, "sizes": dict(sizes), "below": source.below}
-    return {"signature": source.signature, "named": named, **made}
+    return {"signature": source.signature, "named": named, "looked_up": looked_up, **made}
+
+
+def _looked_up(options: ConvertOptions, source: Source, scratch: Path, events: Events) -> dict[str, str]:
+    """Where the data lie whose words were looked up, by the name of the option."""
+    made: dict[str, str] = {}
+    for name, path in (("calibration", options.calibration), ("evaluation", options.evaluation)):
+        numbers = path if path is None else look_up(path, source, scratch / name)
+        if numbers != path:
+            made[name] = str(numbers)
+    for file in dict.fromkeys(getattr(options, name).name for name in made):
+        events.say(f"The words in {file} were looked up as the model does, and every form was given their numbers.")
+    return made
 
 
 def kept_options(options: ConvertOptions) -> dict[str, Any]:

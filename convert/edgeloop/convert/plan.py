@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,19 @@ def wanted_formats(options: ConvertOptions, kind: SourceKind, log: FormLog) -> f
         check_tensorflowjs()
         return formats
     return formats - {Format.TFJS}
+
+
+def with_looked_up(options: ConvertOptions, paths: Mapping[str, str]) -> ConvertOptions:
+    """The options with the data whose words were looked up: paths by the name of the option."""
+
+    def path(name: str, own: Path | None) -> Path | None:
+        return Path(paths[name]) if name in paths else own
+
+    return replace(
+        options,
+        calibration=path("calibration", options.calibration),
+        evaluation=path("evaluation", options.evaluation),
+    )
 
 
 def read_calibration(options: ConvertOptions, inputs: Sequence[TensorSpec], *, whole: bool = False) -> Samples | None:

@@ -42,10 +42,7 @@ def read_samples(
             not finite; labels that are absent, no numbers (where they are NEEDED, no integers), or of another number.
     """
     path = Path(path)
-    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise DataError(f"{path} is neither an .npz file nor a folder of them", advice="Make one with numpy.savez.")
-    parts = [members(file) for file in files]
+    parts = [members(file) for file in npz_files(path)]
     layouts = {spec.name: _layouts(spec, specs, whole) for spec in specs}
     found = {spec.name: _find(parts, spec, layouts[spec.name], len(specs), path) for spec in specs}
     counts = {name: sum(member.shape[0] for member in each) for name, each in found.items()}
@@ -62,6 +59,28 @@ def read_samples(
     return as_calls(samples, specs, path) if whole else as_rows(samples, specs, path)
 
 
+def npz_files(path: Path) -> list[Path]:
+    """The file, or those of a folder by name.
+
+    Raises:
+        DataError: There is none.
+    """
+    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise DataError(f"{path} is neither an .npz file nor a folder of them", advice="Make one with numpy.savez.")
+    return files
+
+
+def array_of(parts: Sequence[Mapping[str, Member]], name: str, inputs: int) -> str | None:
+    """The name of an input's array in every file, of a model with so many inputs; None: it is not in all of them."""
+    keys = set(parts[0]).intersection(*parts[1:])
+    return next((key for key in _names(name, inputs) if key in keys), None)
+
+
+def _names(name: str, inputs: int) -> list[str]:
+    return [f"in/{name}", name, *(["x"] if inputs == 1 else [])]
+
+
 def _layouts(spec: TensorSpec, specs: Sequence[TensorSpec], whole: bool) -> list[Shape]:
     """The shapes that one sample of this input may have, the expected one first."""
     first = spec.shape[:1]
@@ -76,13 +95,12 @@ def _find(
     parts: Sequence[Mapping[str, Member]], spec: TensorSpec, layouts: Sequence[Shape], inputs: int, path: Path
 ) -> list[Member]:
     """The member for `spec` in every file, by header of the right kind and shape."""
-    keys = set(parts[0]).intersection(*parts[1:])
-    names = [f"in/{spec.name}", spec.name, *(["x"] if inputs == 1 else [])]
-    name = next((name for name in names if name in keys), None)
+    name = array_of(parts, spec.name, inputs)
     if name is None:
         raise DataError(
-            f"{path} has the arrays {sorted(keys)}, and none for the input {spec.name!r}",
-            advice=f"Name one {names[-1]!r}.",
+            f"{path} has the arrays {sorted(set(parts[0]).intersection(*parts[1:]))}, and none for the input "
+            f"{spec.name!r}",
+            advice=f"Name one {_names(spec.name, inputs)[-1]!r}.",
         )
     found, wanted = [part[name] for part in parts], np.dtype(spec.dtype)
     for member in found:

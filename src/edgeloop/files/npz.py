@@ -58,7 +58,7 @@ class Member:
         """
         row = self.dtype.itemsize * math.prod(self.shape[1:])
         rows = self.shape[0] if self.fortran else max(1, CHUNK_BYTES // max(1, row))
-        with _readable(self.path), zipfile.ZipFile(self.path) as archive, archive.open(self.entry) as file:
+        with readable(self.path), zipfile.ZipFile(self.path) as archive, archive.open(self.entry) as file:
             file.read(self.skip)
             left = self.shape[0]
             while left:
@@ -82,7 +82,7 @@ def members(path: Path) -> dict[str, Member]:
             raise DataError(
                 f"{path} holds one array without a name", advice="Save it by name: numpy.savez(path, x=array)."
             )
-    with _readable(path), zipfile.ZipFile(path) as archive:
+    with readable(path), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         size = sum(entry.file_size for entry in entries)
         if size > LIMIT_BYTES:
@@ -144,7 +144,8 @@ def _member(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Mem
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """Whatever a damaged archive raises is a DataError."""
     try:
         yield
     except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as e:

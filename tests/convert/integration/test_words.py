@@ -7,10 +7,12 @@ import pytest
 
 from edgeloop.bundle import Format, Scheme
 from edgeloop.convert.convert import convert
+from edgeloop.convert.look_up import look_up
 from edgeloop.convert.options import ConvertOptions
+from edgeloop.convert.read_samples import LabelPolicy, read_samples
 from edgeloop.convert.sources.source import open_source
 from edgeloop.edge.on_device.releases.staged_bundle import device_files
-from edgeloop.errors import ModelError
+from edgeloop.errors import DataError, ModelError
 
 keras = pytest.importorskip("keras")
 L = keras.layers
@@ -57,17 +59,62 @@ def test_a_model_of_text_begins_behind_its_vectorization_and_answers_as_before(t
     assert any("Look words up before the model; vocabulary-text.json in the bundle" in note for note in source.notes)
 
 
-def test_the_words_lie_in_the_bundle_and_go_to_devices_with_every_variant(tmp_path):
+def test_the_words_lie_in_the_bundle_and_words_of_the_user_are_looked_up(tmp_path):
     x = keras.Input((6,), dtype="string", name="tag")
-    saved(tmp_path, x, L.Dense(2)(L.Flatten()(L.Embedding(5, 4)(L.StringLookup(vocabulary=WORDS)(x)))))
-    options = ConvertOptions(to=(Format.TFLITE,), schemes=(Scheme.FLOAT32,), cache=False)
-    manifest = convert(tmp_path / "m.keras", tmp_path / "b", options).bundle.manifest
+    layer = L.StringLookup(vocabulary=WORDS)
+    model = saved(tmp_path, x, L.Dense(2)(L.Flatten()(L.Embedding(5, 4)(layer(x)))))
+    text = np.random.default_rng(0).choice([*WORDS, "bird"], (40, 6))
+    expected = np.asarray(model(keras.ops.convert_to_tensor(text)))
+    y = expected.argmax(axis=1)
+    y[:10] = 1 - y[:10]  # of 40: the model is right in 75%
+    np.savez(tmp_path / "e.npz", tag=text, y=y)
+    options = ConvertOptions(to=(Format.TFLITE,), schemes=(Scheme.FLOAT32,), evaluation=tmp_path / "e.npz", cache=False)
+    made = convert(tmp_path / "m.keras", tmp_path / "b", options)
+    manifest = made.bundle.manifest
+    assert [row.accuracy for row in made.parity] == [0.75] * len(made.parity)
+    assert "The words in e.npz were looked up as the model does, and every form was given their numbers." in made.notes
+    reference = np.load(tmp_path / "b" / "reference.npz")
+    np.testing.assert_array_equal(reference["in/tag"], np.asarray(layer(text[:16])))
     assert json.loads((tmp_path / "b" / "vocabulary-tag.json").read_bytes())["words"] == ["[UNK]", *WORDS]
     assert sorted(device_files(manifest, manifest.variant("float32"))) == [
         "float32.tflite",
         "reference.npz",
         "vocabulary-tag.json",
     ]
+
+
+SENTENCES = np.array(["A cat, a DOG!", "größe", "dog cat dog cat bird", ""])
+
+
+@pytest.mark.parametrize("length", [4, None])
+def test_texts_are_looked_up_as_the_model_does_from_all_files_of_a_folder(tmp_path, length):
+    x = keras.Input((), dtype="string", name="x")
+    y = L.Embedding(5, 3)(L.TextVectorization(output_sequence_length=length, vocabulary=WORDS)(x))
+    model = exported(tmp_path, x, L.Dense(2)(L.GlobalMaxPooling1D()(y)))
+    model.save(tmp_path / "m.keras")
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "a.npz", x=SENTENCES[:1], y=[1])
+    np.savez(tmp_path / "data" / "b.npz", x=np.char.encode(SENTENCES[1:], "utf-8"), y=[2, 3, 4])
+    expected = np.asarray(model(keras.ops.convert_to_tensor(SENTENCES)))
+    for name in ("m.keras", "m"):
+        source = open_source(tmp_path / name)
+        made = look_up(tmp_path / "data", source, tmp_path / f"{name} numbers")
+        samples = read_samples(made, source.inputs, labels=LabelPolicy.NEEDED)
+        assert samples.inputs["x"].tolist()[2] == [3, 2, 3, 2, 1][:length]  # 1: a word that is none of the vocabulary
+        assert samples.labels.tolist() == [1, 2, 3, 4]
+        (got,) = source.call(samples.inputs).values()
+        np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_numbers_stay_as_they_are_and_words_of_another_shape_are_refused(tmp_path):
+    x = keras.Input((3,), dtype="string", name="x")
+    saved(tmp_path, x, L.Embedding(5, 2)(L.StringLookup(vocabulary=WORDS)(x)))
+    source = open_source(tmp_path / "m.keras")
+    np.savez(tmp_path / "numbers.npz", x=np.zeros((2, 3), np.int64))
+    assert look_up(tmp_path / "numbers.npz", source, tmp_path / "n") == tmp_path / "numbers.npz"
+    np.savez(tmp_path / "words.npz", x=SENTENCES)
+    with pytest.raises(DataError, match=r"the words of x have shape \[4\], and the model takes \[n, 3\]"):
+        look_up(tmp_path / "words.npz", source, tmp_path / "w")
 
 
 @pytest.mark.parametrize("kind", [L.TextVectorization, L.StringLookup])

@@ -26,7 +26,7 @@ from edgeloop.canonical import canonical_json
 from edgeloop.convert import cache
 from edgeloop.convert.build import ConversionJob
 from edgeloop.convert.form import FormLog, form_of
-from edgeloop.convert.plan import proof_samples, read_calibration
+from edgeloop.convert.plan import proof_samples, read_calibration, with_looked_up
 from edgeloop.convert.proof.coarse_inputs import coarse_inputs
 from edgeloop.convert.proof.parity import check_parity, disagreeing, with_runtimes
 from edgeloop.convert.proof.prove import prove
@@ -63,9 +63,10 @@ def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress
     """
     draft = parse_manifest((job.folder / MANIFEST).read_bytes())
     signature, options, named = draft.signatures[made["signature"]], job.options, made["named"]
-    calibration = read_calibration(options, signature.inputs, whole=made["whole"])
+    data = with_looked_up(options, made["looked_up"])
+    calibration = read_calibration(data, signature.inputs, whole=made["whole"])
     samples = proof_samples(
-        options,
+        data,
         signature.inputs,
         calibration,
         whole=made["whole"],
@@ -103,7 +104,7 @@ def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress
     toolchain = cache.versions(PACKAGES)
     proved = with_runtimes(variants, parity)
     proof = _proof(toolchain, samples, expected, parity)
-    data = replace(
+    manifest = replace(
         draft,
         files=file_entries(job.folder),
         variants=proved,
@@ -111,8 +112,8 @@ def prove_bundle(job: ConversionJob, made: Mapping[str, Any], progress: Progress
         left_out=tuple(log.left_out),
         proof_sha256=proof_hash(proof),
     ).to_bytes()
-    (job.folder / MANIFEST).write_bytes(data)
-    (job.folder / PROOF).write_bytes(canonical_json({**proof, MANIFEST_SHA256: digest_of(data)}))
+    (job.folder / MANIFEST).write_bytes(manifest)
+    (job.folder / PROOF).write_bytes(canonical_json({**proof, MANIFEST_SHA256: digest_of(manifest)}))
     return parity
 
 

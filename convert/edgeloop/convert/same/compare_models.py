@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from edgeloop.bundle import Scheme, TensorSpec
 from edgeloop.convert.answers import finite_answers
 from edgeloop.convert.calls import NotBatchedError, Outputs, first_axes_agree, fixed_batch, in_batches
+from edgeloop.convert.look_up import look_up
 from edgeloop.convert.proof.worst_layer import layer_snr
 from edgeloop.convert.read_samples import LabelPolicy, read_samples
 from edgeloop.convert.same.matching import Match, match_tensors
@@ -159,9 +161,12 @@ def _samples(job: SameJob, first: Runnable, second: Runnable, inputs: Sequence[M
             replace(spec, shape=tuple(a if a is not None else b for a, b in zip(spec.shape, back, strict=True)))
         )
     whole = not (first_axes_agree(first.inputs) and first_axes_agree(second.inputs))
-    if job.evaluation is not None:
-        return read_samples(job.evaluation, first.inputs, labels=LabelPolicy.IF_ANY, whole=whole)
-    return synthetic(joint, whole=whole)
+    if job.evaluation is None:
+        return synthetic(joint, whole=whole)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = job.evaluation if first.source is None else look_up(job.evaluation, first.source, Path(scratch) / "eval")
+        # what is read of a file that is gone stays mapped
+        return read_samples(path, first.inputs, labels=LabelPolicy.IF_ANY, whole=whole)
 
 
 def _answers(second: Runnable, samples: Samples, inputs: Sequence[Match]) -> Outputs:

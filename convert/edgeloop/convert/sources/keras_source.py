@@ -44,8 +44,8 @@ def open_keras(path: Path, signature: str | None, allow_unsafe: bool) -> Source:
     keras = need("keras", extra="convert")
     try:
         loaded = functional(keras.models.load_model(path, compile=False, safe_mode=not allow_unsafe))
-        model, files, told = without_words(loaded)
-        source = replace(keras_source(path, model), files=files, notes=told)
+        model, words = without_words(loaded)
+        source = replace(keras_source(path, model), **words)
     except ModelError:
         raise
     except Exception as e:  # Keras raises many types here; each means the file cannot be loaded
@@ -78,7 +78,10 @@ def _in_float32(source: Source, model: Any) -> Source:
     if not kinds:
         return source
     try:
-        made = source if source.model is None else keras_source(source.path, functional(keras_in_float32(model)))
+        made = source
+        if source.model is not None:
+            made = keras_source(source.path, functional(keras_in_float32(model)))
+            made = replace(made, files=source.files, notes=source.notes, lookups=source.lookups)
     except ModelError:
         raise
     except Exception:  # a layer that cannot be made again from its own config; its graph can be rewritten

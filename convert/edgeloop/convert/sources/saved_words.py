@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeloop.bundle import VOCABULARY
+import numpy as np
+
+from edgeloop.bundle import VOCABULARY, TensorSpec
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.forms.graph_nodes import prune
 from edgeloop.convert.forms.lookup_tables import FIND
 from edgeloop.convert.sources.rewritten import rewritten
-from edgeloop.convert.sources.source_value import Source
+from edgeloop.convert.sources.source_value import Lookup, Source
 from edgeloop.errors import ModelError
 from edgeloop.extras import need
 
@@ -76,6 +78,13 @@ def without_tables(source: Source) -> Source:
         prune(graph_def, {end.split(":")[0] for end in ends})
 
     made = rewritten(source, behind, frozen=frozen.functional, inputs=inputs)
+    lookups = {
+        name: Lookup(spec, _looked_up(tf, frozen, places[name], cut.tensor, spec, source))
+        for name, cut in cuts.items()
+        if cut is not None
+        for spec in source.inputs
+        if spec.name == name
+    }
     files = {f"{VOCABULARY}{name}.json": canonical_json(found) for name, found in words.items() if found is not None}
     notes = tuple(
         f"The input {name!r} takes words, which no runtime on a device does, so the model begins behind its table: "
@@ -83,7 +92,28 @@ def without_tables(source: Source) -> Source:
         "holds them, and the operations on the text before."
         for name in text
     )
-    return replace(made, files={**source.files, **files}, notes=(*source.notes, *notes))
+    return replace(made, files={**source.files, **files}, notes=(*source.notes, *notes), lookups=lookups)
+
+
+def _looked_up(tf: Any, frozen: Any, place: str, tensor: str, spec: TensorSpec, source: Source) -> Any:
+    """What gives the numbers of texts, as the graph before the cut does."""
+    graph_def = type(frozen.functional.graph).FromString(frozen.functional.graph.SerializeToString())
+    prune(graph_def, {place, tensor.split(":")[0]})
+    tables = {node.name: frozen.tables[node.name] for node in graph_def.node if node.name in frozen.tables}
+
+    @tf.function(input_signature=[tf.TensorSpec(spec.shape, tf.string)], autograph=False)
+    def numbers(text: Any) -> Any:
+        captured = {name: tf.identity(table) for name, table in tables.items()}
+        return tf.graph_util.import_graph_def(graph_def, {place: text, **captured}, [tensor], name="")[0]
+
+    def looked_up(text: np.ndarray, keep: Any = source) -> np.ndarray:  # or its tables would be freed
+        if not spec.shape:
+            return np.stack([np.asarray(numbers(tf.constant(one))) for one in text])
+        size = spec.shape[0] or len(text)
+        parts = [text[np.arange(i, i + size) % len(text)] for i in range(0, len(text), size)]
+        return np.concatenate([np.asarray(numbers(tf.constant(part))) for part in parts])[: len(text)]
+
+    return looked_up
 
 
 class _Graph:

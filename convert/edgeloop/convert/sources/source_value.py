@@ -19,6 +19,15 @@ Call = Callable[[Arrays], dict[str, np.ndarray]]
 Shape = tuple[int | None, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What was cut off before an input: `text` is the input of words that the model had there, and `numbers` gives what
+    the model takes now, [n, ...], of texts in UTF-8, bytes [n, *text.shape[1:]]."""
+
+    text: TensorSpec
+    numbers: Callable[[np.ndarray], np.ndarray]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """One signature of one model.
@@ -40,6 +49,7 @@ class Source:
         sizes: Of an imported ONNX model: shapes of its inputs that the original accepts, for made-up samples.
         notes: What a user should know of how it was read: what was allowed, which Keras read it.
         files: Go into the bundle beside the variants, by name: the words that are looked up before the model.
+        lookups: How they are looked up, by the name of the input.
     """
 
     path: Path
@@ -61,6 +71,7 @@ class Source:
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+    lookups: Mapping[str, Lookup] = field(default_factory=dict)
 
     @property
     def states_ranges(self) -> bool:

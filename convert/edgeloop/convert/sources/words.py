@@ -5,13 +5,15 @@ No runtime on a device takes text. What looks words up there needs the words and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from edgeloop.bundle import VOCABULARY
+from edgeloop.bundle import VOCABULARY, TensorSpec
 from edgeloop.canonical import canonical_json
 from edgeloop.convert.sources.names import arguments
+from edgeloop.convert.sources.source_value import Lookup
 from edgeloop.extras import need
 
 LAYERS = ("StringLookup", "TextVectorization")
@@ -21,19 +23,19 @@ SETTINGS = (
 )
 
 
-def without_words(model: Any) -> tuple[Any, dict[str, bytes], tuple[str, ...]]:
-    """The model with what its lookup layers answer as its inputs, files, and what a user should know.
+def without_words(model: Any) -> tuple[Any, dict[str, Any]]:
+    """The model with what its lookup layers answer as its inputs, and the `files`, `notes` and `lookups` of its source.
 
     Unchanged where an input of text goes anywhere else than into one lookup layer.
     """
     if not any(tensor.dtype == "string" for tensor in model.inputs):
-        return model, {}, ()
+        return model, {}
     keras = need("keras", extra="convert")
     cut: dict[str, tuple[Any, Any]] = {}
     for tensor in (tensor for tensor in model.inputs if tensor.dtype == "string"):
         found = _lookup(model, tensor)
         if found is None or any(layer is found[0] for layer, _ in cut.values()):
-            return model, {}, ()
+            return model, {}
         cut[tensor.name] = found
     inputs: list[Any] = [
         keras.Input(batch_shape=cut[t.name][1].shape, dtype=cut[t.name][1].dtype, name=t.name)
@@ -60,7 +62,17 @@ def without_words(model: Any) -> tuple[Any, dict[str, bytes], tuple[str, ...]]:
         f"{VOCABULARY}{names[name]}.json in the bundle holds them and the layer's settings."
         for name, (layer, _) in cut.items()
     )
-    return made, files, notes
+    lookups = {
+        names[t.name]: Lookup(TensorSpec(names[t.name], tuple(t.shape), "string"), _looked_up(cut[t.name][0]))
+        for t in model.inputs
+        if t.name in cut
+    }
+    return made, {"files": files, "notes": notes, "lookups": lookups}
+
+
+def _looked_up(layer: Any) -> Callable[[np.ndarray], np.ndarray]:
+    tf = need("tensorflow", extra="convert")
+    return lambda text: np.asarray(layer(tf.constant(text)))
 
 
 def _lookup(model: Any, tensor: Any) -> tuple[Any, Any] | None:
