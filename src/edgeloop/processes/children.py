@@ -54,7 +54,7 @@ def owned(
         env=None if env is None else dict(env),
         cwd=cwd,
         start_new_session=True,
-        preexec_fn=end_with_parent,
+        preexec_fn=partial(end_with_parent, os.getpid()),
     )
     # "parent" is the THREAD that forks: a child that another thread goes on using must not end with a worker of a pool
     main = threading.current_thread() is threading.main_thread()
@@ -118,7 +118,14 @@ def _lasting_thread(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "edgeloop-start")
 
 
-def end_with_parent() -> None:
-    """Linux sends this process SIGKILL when the thread that forked it ends."""
+def end_with_parent(parent: int) -> None:
+    """Linux sends this process SIGKILL when the thread that forked it ends.
+
+    Args:
+        parent: The process that forked this one, as it named itself before: it may have ended since, and Linux signals
+            later ends alone.
+    """
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)

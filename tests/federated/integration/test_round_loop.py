@@ -480,8 +480,8 @@ def test_a_server_ends_with_its_parent():
     """The command is killed, and with it Flower's process that had started the server."""
     child = (
         "import time\n"
-        "from edgeloop.federated.rounds.server_app import end_with_parent\n"
-        "end_with_parent()\n"
+        "from edgeloop.federated.rounds.server_app import end_once_orphaned\n"
+        "end_once_orphaned()\n"
         "print(flush=True)\n"
         "time.sleep(600)\n"
     )

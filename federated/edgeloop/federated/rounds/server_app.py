@@ -43,11 +43,11 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run all rounds of the job in the folder that the run's configuration names."""
-    end_with_parent()
+    end_once_orphaned()
     serve_job(grid, Path(str(context.run_config["work"])))
 
 
-def end_with_parent() -> None:
+def end_once_orphaned() -> None:
     """End this process, as a kill would, soon after its parent: Flower's ServerApp calls a SuperLink that is gone for
     minutes, and holds the run's folder meanwhile."""
     parent = os.getppid()

@@ -80,11 +80,12 @@ def worker_on(tf: Any, dispatcher_port: int, port: int) -> Callable[[], Any]:
 
 def forked(start: Callable[[], Any]) -> int:
     """A child that serves until it is ended."""
+    owner = os.getpid()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            end_with_parent()
+            end_with_parent(owner)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             start().join()
             code = 0

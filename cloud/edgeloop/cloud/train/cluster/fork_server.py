@@ -124,9 +124,9 @@ class Server:
         slot, self.started = self.started % TASKS, self.started + 1
         SLOT.pack_into(self.steps, slot * SLOT.size, -1, 0)
         read, write = os.pipe()
-        pid = os.fork()
+        server, pid = os.getpid(), os.fork()
         if not pid:
-            _become(request, write, self._beat(slot))
+            _become(request, write, self._beat(slot), server)
         os.close(write)
         self.tasks[request.name] = _Forked(pid, slot, read)
         return EmptyReply()
@@ -145,10 +145,10 @@ class Server:
         return lambda step: SLOT.pack_into(self.steps, slot * SLOT.size, step, next(count))
 
 
-def _become(request: StartTask, events: int, beat: Beat) -> None:
+def _become(request: StartTask, events: int, beat: Beat, server: int) -> None:
     """The fork becomes the task; it never returns."""
     try:
-        end_with_parent()
+        end_with_parent(server)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         log = os.open(request.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
