@@ -327,7 +327,12 @@ def deploy(bundle: Path, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default="overhead,memory,int8,loadgen,start,inspect,deploy")
+    parser.add_argument(
+        "--only",
+        default="overhead,memory,int8,loadgen,start,inspect,deploy",
+        metavar="NAMES",
+        help="Measure these sections, separated by commas.",
+    )
     parser.add_argument("--child", nargs=2, metavar=("WHAT", "PATH"))
     asked = parser.parse_args()
     if asked.child:

@@ -67,3 +67,19 @@ class PlayedGrid:
         found = [reply for id, reply in self.waiting if id in asked]
         self.waiting = [(id, reply) for id, reply in self.waiting if id not in asked]
         return found
+
+
+class Steps:
+    """So many calls go through, then the process "dies"."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def dying(self, real: Callable) -> Callable:
+        def call(*arguments, **more):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return real(*arguments, **more)
+
+        return call

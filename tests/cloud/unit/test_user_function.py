@@ -9,8 +9,8 @@ from edgeloop.errors import OptionsError
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [
-        (":net", "", "names no module"),
-        ("own_module:", "", "names no function"),
+        (":net", "", "lacks the name of a module"),
+        ("own_module:", "", "lacks the name of a function"),
         ("own_module:net", "def net(:", "cannot be imported .SyntaxError: invalid syntax"),
         ("own_module:net", "net = missing", "NameError: name 'missing' is not defined"),
         ("own_module:net", "raise SystemExit(3)", "cannot be imported .SystemExit: 3"),

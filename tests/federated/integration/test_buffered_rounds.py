@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from played_grid import PlayedGrid, honest, reply_of, zeros
+from played_grid import PlayedGrid, Steps, honest, reply_of, zeros
 
 from edgeloop.errors import DataError, DeviceError, OptionsError
 from edgeloop.federated.device.compression.codec import CODECS, Codec, decode
@@ -308,22 +308,6 @@ def test_a_hostile_reply_is_refused_and_the_buffer_fills_without_it(tmp_path):
     records = run(event_grid(dict.fromkeys(bad, 1.0), bad), tmp_path, rounds=4, guard={"bench_after": 2})
     assert {client.node for record in records for client in record.clients} == {"2", "3"}
     assert [reply.reason for record in records for reply in record.refused] == ["not-finite"] * 2
-
-
-class Steps:
-    """So many calls go through, then the process "dies"."""
-
-    def __init__(self, left):
-        self.left = left
-
-    def dying(self, real):
-        def call(*arguments, **more):
-            if not self.left:
-                raise KeyboardInterrupt
-            self.left -= 1
-            return real(*arguments, **more)
-
-        return call
 
 
 def test_a_kill_at_any_write_counts_nothing_twice(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from played_grid import PlayedGrid, honest, reply_of, zeros
+from played_grid import PlayedGrid, Steps, honest, reply_of, zeros
 
 from edgeloop.errors import DeviceError, OptionsError
 from edgeloop.federated.device.local_noise import with_local_noise
@@ -137,22 +137,6 @@ def test_a_budget_that_allows_no_round_is_refused(tmp_path):
     with pytest.raises(OptionsError, match=r"max-epsilon is 0\.1, and the first round alone spends 2\.") as raised:
         loop(three(), tmp_path, privacy={**FIXED, "max_epsilon": 0.1})
     assert raised.value.exit_code == 2
-
-
-class Steps:
-    """So many calls go through, then the process "dies"."""
-
-    def __init__(self, left):
-        self.left = left
-
-    def dying(self, real):
-        def call(*arguments):
-            if not self.left:
-                raise KeyboardInterrupt
-            self.left -= 1
-            return real(*arguments)
-
-        return call
 
 
 def test_a_kill_at_any_write_never_shows_a_release_that_was_not_charged(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from played_grid import PlayedGrid, honest, reply_of, zeros
+from played_grid import PlayedGrid, Steps, honest, reply_of, zeros
 from sweeps import swept
 
 from edgeloop.errors import DataError, DeviceError, IntegrityError, OptionsError
@@ -331,22 +331,6 @@ def test_flowers_own_error_is_counted_for_the_node_that_was_asked(tmp_path):
     grid = PlayedGrid({1: honest(1), 2: lambda m: Error(code=3, reason="the node is gone")})
     (record,) = run(grid, tmp_path, rounds=1, quorum={"quorum": 0.5})
     assert [(r.node, r.detail) for r in record.refused] == [("2", "a device failed: the node is gone")]
-
-
-class Steps:
-    """So many calls go through, then the process "dies"."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def dying(self, real):
-        def call(*arguments):
-            if not self.left:
-                raise KeyboardInterrupt
-            self.left -= 1
-            return real(*arguments)
-
-        return call
 
 
 @pytest.mark.parametrize("name", ["fed-avg", "fed-yogi"])

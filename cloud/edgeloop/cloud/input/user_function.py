@@ -18,7 +18,7 @@ def function_of(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(":")
     if not module or not function:
         missing = "function" if module else "module"
-        raise OptionsError(f"{name!r} names no {missing}", advice="Write package.module:function.")
+        raise OptionsError(f"{name!r} lacks the name of a {missing}", advice="Write package.module:function.")
     try:
         found = getattr(importlib.import_module(module), function)
     except (Exception, SystemExit) as e:  # whatever the code of the user raises

@@ -66,7 +66,7 @@ class SourceAddress:
     def __post_init__(self) -> None:
         """No message repeats an address that may hold a password or a token: messages are kept in logs."""
         if WITH_USER.match(self.text):
-            raise OptionsError("--follow has a user's name or password before its host", advice=ENCODE)
+            raise OptionsError("the address of --follow holds a user name or a password", advice=ENCODE)
         if self.is_url and "?" in self.text:
             raise OptionsError("--follow has a query: what follows the question mark", advice=LEAVE_OUT)
         try:
