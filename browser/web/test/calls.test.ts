@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { Tensor } from "../src/npy";
 import type { Reference } from "../src/page/bundle";
 import { answers, oneRun } from "../src/page/calls";
-import type { Tensors } from "../src/page/engine";
+import type { Tensors } from "../src/page/engines/tensors";
 
 const floats = (shape: number[], values: number[]): Tensor => ({
   shape,

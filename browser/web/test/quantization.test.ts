@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Tensor } from "../src/npy";
-import { toReal, toStored } from "../src/page/quantization";
+import { toReal, toStored } from "../src/page/engines/quantization";
 
 const INT8 = { dtype: "int8", scale: 0.5, zero_point: -3 };
 const floats = (...values: number[]): Tensor => ({

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { fixFreeDimensions } from "../src/page/static_batch";
+import { fixFreeDimensions } from "../src/page/engines/static_batch";
 import { golden } from "./golden";
 
 const int32s = (bytes: Uint8Array): number[] => Array.from(new Int32Array(bytes.slice().buffer));

@@ -1,7 +1,8 @@
 // What programs call in the page: `edgeloop.infer` and `edgeloop.run`, with arrays as JSON.
 
 import { bytesOf, numbers, size } from "../npy";
-import { load, run, type Tensors } from "./engine";
+import type { LitertFile } from "./engines/litert_library";
+import { type Tensors, timed } from "./engines/tensors";
 
 /** `data`: base64 of little-endian bytes in C order, or plain numbers. Answers always carry base64. */
 export interface PlainTensor {
@@ -15,7 +16,7 @@ type Plain = Record<string, PlainTensor>;
 export const api = {
   /** Load the model at `url`, so that the first run does not wait for it. Throws when LiteRT refuses it. */
   async load(url: string): Promise<void> {
-    await load(url);
+    await opened(url);
   },
 
   /** Run a signature once; null: the file has only one. The model at `url` is loaded at its first use and kept. */
@@ -25,7 +26,8 @@ export const api = {
 
   /** Run it `warmup` + `runs` times and time each of `runs`. */
   async run(url: string, signature: string | null, inputs: Plain, warmup: number, runs: number) {
-    const { outputs, wall_ms } = await run(url, signature, unpack(inputs), warmup, runs);
+    const program = (await opened(url)).program(signature);
+    const { outputs, wall_ms } = await timed(program, unpack(inputs), warmup, runs);
     return { outputs: pack(outputs), wall_ms };
   },
 };
@@ -34,6 +36,26 @@ declare global {
   interface Window {
     edgeloop: typeof api;
   }
+}
+
+const files = new Map<string, Promise<LitertFile>>();
+
+/** The file at `url`, opened once: later calls get the same one. Throws the error of the server or of LiteRT. */
+function opened(url: string): Promise<LitertFile> {
+  let file = files.get(url);
+  if (!file) {
+    file = open(url);
+    files.set(url, file);
+    file.catch(() => files.delete(url)); // a later try starts anew
+  }
+  return file;
+}
+
+async function open(url: string): Promise<LitertFile> {
+  const library = import("./engines/litert_library");
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`the server answered ${response.status} for ${url}`);
+  return (await library).openLitert(new Uint8Array(await response.arrayBuffer()));
 }
 
 function unpack(plain: Plain): Tensors {

@@ -1,8 +1,8 @@
 // The bundle this server serves: manifest.json, reference.npz, proof.json. Format: docs/bundle.md.
 
 import { readNpz, type Tensor } from "../npy";
+import type { Quantization } from "./engines/quantization";
 import { FLOORS, type Origin } from "./parity";
-import type { Quantization } from "./quantization";
 
 const FORMATS = ["tflite", "onnx", "tfjs", "savedmodel"];
 

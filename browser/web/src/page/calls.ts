@@ -3,8 +3,8 @@
 import { numbers } from "../npy";
 import type { Reference } from "./bundle";
 import { cut } from "./compare";
-import { rows, type Tensors } from "./engine";
-import type { Model } from "./model";
+import type { Model } from "./engines/engine";
+import { rows, type Tensors } from "./engines/tensors";
 
 /** What one run takes: a batch of the file's own size, or the first call. */
 export const oneRun = ({ inputs, whole }: Reference, batch: number): Tensors =>

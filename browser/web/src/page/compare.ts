@@ -2,7 +2,7 @@
 
 import type { Tensor } from "../npy";
 import type { Reference, TensorSpec } from "./bundle";
-import type { Tensors } from "./engine";
+import type { Tensors } from "./engines/tensors";
 
 export interface Sample {
   /** Classes, undefined when the model is no classifier. */

@@ -4,9 +4,8 @@ import { api } from "./api";
 import { type Bundle, openBundle, type Reference, referenceOf, type Variant } from "./bundle";
 import { answers, oneRun } from "./calls";
 import { classOutput, compare as compareSamples, median } from "./compare";
-import type { Tensors } from "./engine";
+import { ENGINES, type Model, type Tensors } from "./engines/engine";
 import { imageLayout, unit } from "./image";
-import { type Model, openModel } from "./model";
 import { compare, isClassifier } from "./parity";
 import { prepareSketch, type Sketch } from "./sketch";
 import { runsHere, type Standing, standingAfterError, standingAfterRun } from "./standing";
@@ -40,13 +39,17 @@ async function start(): Promise<void> {
     );
 }
 
+let open: Model | undefined;
+
 /** Run the reference inputs; then use the variant if it agrees with the source model, or show why it is not used. */
 async function prove(bundle: Bundle, variant: Variant, sketch: Sketch | undefined): Promise<void> {
   document.body.dataset.state = "running";
   view.markChosen(variant);
   sketch?.pause();
   view.clearProof();
+  open?.close(); // the model chosen before
   const { model, reference, outputs, error } = await runReference(bundle, variant);
+  open = model;
   const standing = model ? judge(bundle, model, reference, outputs) : standingAfterError(error);
   view.showStanding(variant, standing);
   if (model && standing.used) {
@@ -70,12 +73,14 @@ interface TrialResult {
 
 /** An error of LiteRT.js is a result to show: the page goes on with the other variants. */
 async function runReference(bundle: Bundle, variant: Variant): Promise<TrialResult> {
+  let model: Model | undefined;
   try {
-    const model = await openModel(bundle, variant);
+    model = await ENGINES[0]!.open(bundle, variant);
     const reference = referenceOf(bundle, model.signature);
     if (!reference) return { model };
     return { model, reference, outputs: await answers(model, reference) };
   } catch (error) {
+    model?.close();
     return { error };
   }
 }

@@ -2,9 +2,9 @@
 
 import { type Bundle, inferenceSignature, referenceOf } from "./bundle";
 import { classOutput, row, shares } from "./compare";
-import { rows } from "./engine";
+import type { Model } from "./engines/engine";
+import { rows } from "./engines/tensors";
 import { CENTERED, imageLayout, isSketchable, paint, placementOf, unit } from "./image";
-import type { Model } from "./model";
 import { Pad } from "./pad";
 import { runsHere } from "./standing";
 import * as view from "./view";

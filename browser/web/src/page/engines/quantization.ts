@@ -2,7 +2,7 @@
 // Source: https://ai.google.dev/edge/litert/models/quantization_spec. The results equal those of
 // src/edgeloop/runtime/parity/quantization.py bit for bit.
 
-import type { Tensor } from "../npy";
+import type { Tensor } from "../../npy";
 
 /** Of the manifest's `io`. `scale` 0: the numbers are not scaled. */
 export interface Quantization {

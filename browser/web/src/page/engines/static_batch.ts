@@ -3,7 +3,7 @@
 // Measured with LiteRT.js 2.5.3: it reads a free dimension as -1 and refuses every tensor for it, even a batch of one
 // ("Float32[1, 8, 8, 1] does not match expected Float32[-1, 8, 8, 1]"). Past that check a batch of one runs right, and any
 // other batch is resized and then writes out of bounds, which spoils every model of the page. So the free dimension is
-// taken out of the file before LiteRT reads it, and engine.ts runs a larger batch piece by piece.
+// taken out of the file before LiteRT reads it, and tensors.ts runs a larger batch piece by piece.
 //
 // Source: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/schema/schema.fbs (Model.subgraphs is field 2,
 // SubGraph.tensors 0, Tensor.shape 0, Tensor.shape_signature 7; shape holds 1 where shape_signature has -1)
