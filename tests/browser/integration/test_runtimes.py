@@ -392,9 +392,12 @@ def test_browse_names_a_port_in_use_and_exits_8(bundle, node, capfd):
 
 @contextlib.contextmanager
 def opened(bundle, chromium):
-    """The page of a bundle, when it is done with the first variant."""
+    """The page of a bundle, when it is done with the first variant, with its tables open."""
     with serve(bundle.path) as served, open_page(served.url, chromium) as page:
         page.wait_for_selector("body[data-state=ready]", timeout=PAGE_MS)
+        for panel in ("variants", "proof"):
+            page.locator(f"#fold-{panel}").click()
+            page.wait_for_selector(f"#panel-{panel} .panel-body > *", timeout=PAGE_MS)
         yield page
 
 
@@ -415,30 +418,34 @@ def line(page, variant):
     return page.locator(f"tr[data-variant={variant}] .standing")
 
 
+CHOSEN = "id => document.getElementById('variant').value === id && document.body.dataset.state === 'ready'"
+
+
 def choose(page, variant):
     """Choose it and wait for the verdict."""
     page.locator(f"input[value={variant}]").check()
-    expect(page.locator("#status")).to_contain_text(f" {variant} is ", timeout=PAGE_MS)
-    page.wait_for_selector("body[data-state=ready]", timeout=PAGE_MS)
+    page.wait_for_function(CHOSEN, arg=variant, timeout=PAGE_MS)
 
 
 def used(page, variant):
-    """It answers drawings and is timed."""
+    """It answers and is timed."""
+    expect(page.locator("#status")).to_contain_text(f"The latency of {variant} is the median of", timeout=PAGE_MS)
     return (
         page.locator("#status").inner_text().startswith(f"The latency of {variant} is the median of 30 runs of one ")
         and page.locator("#median").inner_text().endswith(" ms")
-        and page.locator("#sketch").is_visible()
-        and page.locator("#answers").inner_text() == f"Variant {variant} classifies the drawing."
+        and page.locator("#badge").inner_text().startswith("✓ agrees")
+        and page.locator("#reason").is_hidden()
     )
 
 
 def not_used(page, variant):
-    """It is shown, and neither answers drawings nor is timed."""
+    """It is shown, and neither answers nor is timed."""
     return (
-        page.locator("#status").inner_text().startswith(f"Variant {variant} is not used: ")
+        page.locator("#reason").inner_text().startswith(f"{variant} is not used with LiteRT.js, WebAssembly: ")
         and line(page, variant).inner_text().startswith("not used: ")
-        and page.locator("#median").inner_text() == "–"
-        and page.locator("#sketch").is_hidden()
+        and page.locator("#median").all_inner_texts() in (["–"], [])
+        and page.locator("#badge").inner_text().startswith("✗ ")
+        and page.locator("#guess").inner_text() == "–"
     )
 
 
@@ -499,11 +506,11 @@ def test_a_script_takes_the_readmes_picture_of_the_page(bundle, chromium, root, 
     command = [sys.executable, str(root / "scripts/screenshot"), str(bundle.path), str(taken)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"digits: 16 of 16 samples agree, the drawing is a \d\n", done.stdout)
+    assert re.fullmatch(r"digits: ✓ agrees \(.+\), the drawing is a \d\n", done.stdout)
     for picture in (taken, committed):
         width, height = png_size(picture)
         assert width == 1280
-        assert 1200 < height < 2000
+        assert 500 < height < 900
     assert committed.stat().st_size < 200_000
 
 
@@ -612,8 +619,9 @@ def test_a_variant_that_fails_here_is_shown_and_not_used(bundle, remade, chromiu
 
         choose(page, "damaged")
         assert not_used(page, "damaged")
-        assert "LiteRT.js cannot run the file: the .tflite file is damaged" in line(page, "damaged").inner_text()
+        assert "LiteRT.js, WebAssembly cannot run the file: the .tflite file is damaged" in line(page, "damaged").inner_text()
         assert page.locator("#samples li").count() == 0  # nothing of the variant before
+        assert page.locator("#badge").inner_text() == "✗ cannot run"
         assert page.locator("#problem").is_hidden()
 
         choose(page, "claimed")

@@ -12,6 +12,8 @@ export interface TensorSpec {
   dtype: string;
   kind: string;
   range: [number, number] | null;
+  layout?: string | null;
+  sample_rate_hz?: number | null;
   labels: string[];
 }
 

@@ -7,8 +7,10 @@
 import type { Variant } from "./bundle";
 import { judgedAs, needs, type Origin, type Parity, reason } from "./parity";
 
-/** LiteRT.js, by its name in manifests and in the table of runtimes. */
-export const RUNTIME = "litertjs";
+/** What an engine is called: by people, and as a runtime in manifests. */
+export type Names = { readonly name: string; readonly runtime: string };
+
+const LITERTJS: Names = { name: "LiteRT.js", runtime: "litertjs" };
 
 export interface Standing {
   used: boolean;
@@ -19,7 +21,8 @@ export interface Standing {
 /** LiteRT.js runs .tflite files only. */
 export const runsHere = (variant: Variant): boolean => variant.format === "tflite";
 
-export const wasProved = (variant: Variant): boolean => variant.requires.runtimes?.includes(RUNTIME) ?? false;
+export const wasProved = (variant: Variant, { runtime } = LITERTJS): boolean =>
+  variant.requires.runtimes?.includes(runtime) ?? false;
 
 /** The text of a variant that this page has not run yet. */
 export function initialStatus(variant: Variant): string {
@@ -28,7 +31,12 @@ export function initialStatus(variant: Variant): string {
 }
 
 /** The standing after a run on the reference inputs. `rows` is undefined when the bundle has no reference inputs. */
-export function standingAfterRun(variant: Variant, rows: Parity[] | undefined, source: Origin = {}): Standing {
+export function standingAfterRun(
+  variant: Variant,
+  rows: Parity[] | undefined,
+  source: Origin = {},
+  engine = LITERTJS,
+): Standing {
   const failed = rows?.find((row) => !row.passed);
   if (failed)
     return {
@@ -36,16 +44,16 @@ export function standingAfterRun(variant: Variant, rows: Parity[] | undefined, s
       text: failed.error ?? `${reason(failed)}. ${variant.scheme} requires ${needs(judgedAs(variant.scheme, source))}`,
     };
   if (rows?.length) return { used: true, text: "parity check passed" };
-  if (wasProved(variant)) return { used: true, text: "parity check passed at conversion" };
+  if (wasProved(variant, engine)) return { used: true, text: "parity check passed at conversion" };
   return {
     used: false,
-    text: "the bundle has no reference inputs for a test, and the variant was not proved on LiteRT.js at conversion",
+    text: `the bundle has no reference inputs for a test, and the variant was not proved on ${engine.name} at conversion`,
   };
 }
 
-/** The standing of a variant for which LiteRT.js or the server threw `error`. */
-export function standingAfterError(error: unknown): Standing {
+/** The standing of a variant for which the engine or the server threw `error`. */
+export function standingAfterError(error: unknown, engine = LITERTJS): Standing {
   const said = error instanceof Error ? error.message : String(error);
   const words = said.replace(/(└ )?ERROR: \[[^\]]*\]\s*/g, ""); // LiteRT's source lines, often without a text
-  return { used: false, text: `LiteRT.js cannot run the file${words && `: ${words}`}` };
+  return { used: false, text: `${engine.name} cannot run the file${words && `: ${words}`}` };
 }

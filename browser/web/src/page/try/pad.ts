@@ -1,6 +1,7 @@
 // A drawing pad: strokes in, the image a model would see out.
 
-import type { Layout, Placement } from "./image";
+import type { Layout } from "./image";
+import type { Placement } from "./placement";
 
 type Point = { x: number; y: number };
 
@@ -34,16 +35,13 @@ export class Pad {
     this.changed();
   }
 
-  /** The drawing as a model input [1, height, width, channels]: placed like the reference images, in the input's range. */
-  image(layout: Layout, placement: Placement): Float32Array<ArrayBuffer> {
-    const { width, height, channels, low, high } = layout;
+  /** The drawing as shares from 0 to 1, [height * width * channels]: placed like the reference images. */
+  image({ width, height, channels }: Layout, placement: Placement): Float32Array {
     const ink = mean(this.render(width * FINE, height * FINE, placement), width, height);
-    const values = new Float32Array(width * height * channels);
-    values.forEach((_, i) => {
+    return Float32Array.from({ length: width * height * channels }, (_, i) => {
       const share = ink[Math.floor(i / channels)]!;
-      values[i] = low + (high - low) * (placement.bright ? share : 1 - share);
+      return placement.bright ? share : 1 - share;
     });
-    return values;
   }
 
   private start(event: PointerEvent): void {

@@ -1,0 +1,30 @@
+// The sections below the first screen. Each is a chunk of its own, fetched when the section is opened the first time.
+
+import type { Session } from "./session";
+
+export interface Panel {
+  readonly id: string;
+  readonly title: string;
+  /** undefined: shown; a text: shown greyed with this reason; null: not shown. */
+  available(session: Session): string | undefined | null;
+  /** Called once, when the section is opened the first time. */
+  mount(into: HTMLElement, session: Session): Promise<void> | void;
+}
+
+type Mount = Panel["mount"];
+
+const always = (): undefined => undefined;
+
+const lazy =
+  (chunk: () => Promise<{ mount: Mount }>): Mount =>
+  async (into, session) =>
+    (await chunk()).mount(into, session);
+
+const lacksReference = ({ bundle }: Session): string | undefined =>
+  bundle.reference ? undefined : "The bundle has no reference.npz, so there is nothing to compare with.";
+
+export const PANELS: readonly Panel[] = [
+  { id: "variants", title: "Variants", available: always, mount: lazy(() => import("./panels/variants")) },
+  { id: "proof", title: "Proof", available: lacksReference, mount: lazy(() => import("./panels/proof")) },
+  { id: "browser", title: "This browser", available: always, mount: lazy(() => import("./panels/browser")) },
+];

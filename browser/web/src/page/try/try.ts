@@ -1,0 +1,92 @@
+// The first screen: the tabs that give an input, what the model sees of it, and its answer, live.
+
+import type { Session } from "../session";
+import { AnswerView } from "../view/answer";
+import { byId, show, showProblem } from "../view/dom";
+import { showTabs } from "../view/tabs";
+import type { Control, Given, InputTab } from "./control";
+import { DRAW } from "./draw";
+import { paint, unit } from "./image";
+import { SAMPLES } from "./samples";
+import { type Task, taskOf } from "./task";
+
+/** A new way to give an input is one file and one name here. */
+const TABS: readonly InputTab[] = [DRAW, SAMPLES];
+
+export function showTry(session: Session): void {
+  const task = taskOf(session.bundle);
+  if (!task) return;
+  const asker = new Asker(session, task);
+  const tabs = TABS.flatMap((tab) => {
+    const reason = tab.available(task);
+    return reason === null ? [] : [{ ...tab, reason }];
+  });
+  const controls = new Map<string, Control>();
+  let shown: Control | undefined;
+  showTabs(byId("tabs"), byId("sources"), tabs, ({ id, build, hint }, into) => {
+    shown?.hide();
+    const give = (given: Given | undefined): void => asker.ask(given, hint);
+    shown = controls.get(id) ?? build(into, task, give);
+    controls.set(id, shown);
+    shown.show();
+  });
+  show("try");
+}
+
+/** Asks the model for the newest input: what comes while it runs waits, and only the newest of that is asked. */
+class Asker {
+  private readonly view: AnswerView;
+  private given: Given | undefined;
+  private hint = "";
+  private busy = false;
+  private stale = false;
+
+  constructor(
+    private readonly session: Session,
+    private readonly task: Task,
+  ) {
+    this.view = new AnswerView(session);
+    session.addEventListener("change", () => this.view.clear("Opening the model…"));
+    session.addEventListener("standing", () => this.run());
+  }
+
+  ask(given: Given | undefined, hint: string): void {
+    this.given = given;
+    this.hint = hint;
+    this.showSeen();
+    this.run();
+  }
+
+  private run(): void {
+    this.stale = this.busy;
+    if (this.busy) return;
+    this.busy = true;
+    this.answer()
+      .catch(showProblem)
+      .finally(() => {
+        this.busy = false;
+        if (this.stale) this.run();
+      });
+  }
+
+  private async answer(): Promise<void> {
+    const given = this.given;
+    const { standing } = this.session.current ?? {};
+    if (standing && !standing.used) return this.view.clear("The model does not answer: it failed the parity check.");
+    if (!given) return this.view.clear(this.hint);
+    const answer = await this.session.ask(given.inputs);
+    if (answer && answer.model === this.session.current?.model && this.given) this.view.show(answer, given.source);
+  }
+
+  /** The image as the model gets it, if its input is one. */
+  private showSeen(): void {
+    const { image } = this.task;
+    byId("seen-figure").hidden = !image;
+    if (!image) return;
+    const { layout, placement, spec } = image;
+    const ground = new Float32Array(layout.width * layout.height * layout.channels).fill(placement.bright ? 0 : 1);
+    const values = this.given ? unit(this.given.inputs[spec.name]!, 0, layout) : ground;
+    paint(byId<HTMLCanvasElement>("seen"), values, layout);
+    byId("seen-words").textContent = `${layout.width} × ${layout.height}${layout.channels === 1 ? " gray" : ""}`;
+  }
+}

@@ -1,0 +1,107 @@
+// The answer to one input: the class and the share of each, or the values that a regressor predicts; the time it took.
+
+import type { TensorSpec } from "../bundle";
+import { argmax, classOutput, median, row, shares } from "../compare";
+import type { Tensors } from "../engines/tensors";
+import type { Answer, Session } from "../session";
+import { byId, element } from "./dom";
+import { label, short, value } from "./format";
+
+const TIMES = 15; // the time shown is the median of the newest answers
+const ALL = 10; // up to so many classes have a bar each, in their order; of more, the likeliest have
+const LIKELIEST = 5;
+const VALUES = 24;
+
+/** What the source model answered to the same input: known for the bundle's reference inputs. */
+export type Source = Tensors | undefined;
+
+export class AnswerView {
+  private times: number[] = [];
+
+  constructor(private readonly session: Session) {
+    session.addEventListener("change", () => {
+      this.times = [];
+      byId("time").textContent = "";
+    });
+  }
+
+  /** `hint`: what to do to get an answer. */
+  clear(hint: string): void {
+    byId("answer").classList.add("empty");
+    byId("guess").textContent = "–";
+    byId("share").textContent = hint;
+    byId("bars").replaceChildren();
+  }
+
+  show(answer: Answer, source: Source): void {
+    byId("answer").classList.remove("empty");
+    const specs = this.session.bundle.manifest.signatures[answer.model.signature]!.outputs;
+    const classes = classOutput(specs);
+    const scores = classes && row(answer.outputs[classes.name], 0);
+    if (scores && this.classifies(classes, scores)) this.showClasses(scores, classes, source);
+    else this.showValues(specs, answer.outputs, source);
+    this.times = [...this.times, answer.wall_ms].slice(-TIMES);
+    byId("time").textContent = `${short(median(this.times))} ms`;
+    byId("time").title = `Median of the last ${this.times.length} answers, with the copies to and from the engine`;
+  }
+
+  /** The model is a classifier: its source's answers are shares of classes, or the output has labels. */
+  private classifies({ name, labels }: TensorSpec, scores: number[]): boolean {
+    const given = this.session.current?.proof?.reference.outputs[name];
+    const example = given ? row(given, 0) : scores;
+    return labels.length > 0 || shares(example) === example;
+  }
+
+  private showClasses(scores: number[], output: TensorSpec, source: Source): void {
+    const parts = shares(scores);
+    const best = argmax(parts);
+    const sources = source?.[output.name];
+    const theirs = sources && argmax(row(sources, 0));
+    byId("guess").textContent = label(output, best);
+    byId("share").textContent =
+      theirs === undefined || theirs === best
+        ? percent(parts[best]!)
+        : `${percent(parts[best]!)}, the source says ${label(output, theirs)}`;
+    const order = parts.map((_, i) => i);
+    const shown = parts.length <= ALL ? order : order.sort((a, b) => parts[b]! - parts[a]!).slice(0, LIKELIEST);
+    byId("bars").ariaLabel = "Probability of each class";
+    byId("bars").className = "";
+    byId("bars").replaceChildren(...shown.map((i) => bar(label(output, i), parts[i]!, i === best)));
+  }
+
+  private showValues(specs: TensorSpec[], outputs: Tensors, source: Source): void {
+    const lines = specs.flatMap((spec) => {
+      const ours = row(outputs[spec.name], 0);
+      const theirs = source?.[spec.name];
+      const given = theirs && row(theirs, 0);
+      return ours.map((number, i) => ({
+        name: spec.labels[i] ?? (ours.length === 1 ? spec.name : `${spec.name} [${i}]`),
+        number,
+        given: given?.[i],
+      }));
+    });
+    const only = lines.length === 1 ? lines[0] : undefined;
+    byId("guess").textContent = only ? value(only.number) : `${lines.length} values`;
+    byId("share").textContent = only ? only.name : "";
+    byId("bars").ariaLabel = "Predicted values";
+    byId("bars").className = "values";
+    const more = lines.length - VALUES;
+    byId("bars").replaceChildren(
+      ...lines.slice(0, VALUES).map(predicted),
+      ...(more > 0 ? [element("li", {}, `and ${more} more`)] : []),
+    );
+  }
+}
+
+function bar(name: string, part: number, best: boolean): HTMLLIElement {
+  const meter = element("meter", { max: 1, value: part, ariaHidden: "true" });
+  const text = element("span", { title: name }, name);
+  return element("li", { className: best ? "best" : "" }, text, meter, element("span", {}, percent(part)));
+}
+
+function predicted({ name, number, given }: { name: string; number: number; given: number | undefined }) {
+  const beside = given === undefined ? "" : `source ${value(given)}`;
+  return element("li", {}, element("span", {}, name), element("span", {}, value(number)), element("span", {}, beside));
+}
+
+const percent = (part: number): string => `${(100 * part).toFixed(1)}%`;
