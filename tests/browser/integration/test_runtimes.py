@@ -619,7 +619,7 @@ def test_a_variant_that_fails_here_is_shown_and_not_used(bundle, remade, chromiu
 
         choose(page, "damaged")
         assert not_used(page, "damaged")
-        assert "LiteRT.js, WebAssembly cannot run the file: the .tflite file is damaged" in line(page, "damaged").inner_text()
+        assert "WebAssembly cannot run the file: the .tflite file is damaged" in line(page, "damaged").inner_text()
         assert page.locator("#samples li").count() == 0  # nothing of the variant before
         assert page.locator("#badge").inner_text() == "✗ cannot run"
         assert page.locator("#problem").is_hidden()
