@@ -1,6 +1,7 @@
 """Buffered rounds in simulated time: which updates make a version, with which weight, and what a kill undoes."""
 
 import json
+import random
 from collections import Counter
 
 import numpy as np
@@ -15,6 +16,8 @@ from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import read_rounds, read_state, read_weights
 from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
+from edgeloop.federated.simulation.options import SimulationOptions
+from edgeloop.federated.simulation.population import Population
 
 pytest.importorskip("flwr")
 from flwr.app import ConfigRecord, RecordDict
@@ -33,10 +36,22 @@ def _of_a_run(monkeypatch):
         monkeypatch.setattr(TaskIdentity, name, 1)
 
 
-def event_grid(durations, nodes=None):
-    from edgeloop.federated.simulation.event_grid import EventGrid
+def simulated_grid(durations, nodes=None):
+    """`durations`: simulated seconds of one training, by node. The engine, `inner`, counts the messages; `most`: of
+    nodes that trained at the same time."""
+    from edgeloop.federated.simulation.simulated_grid import SimulatedGrid
 
-    return EventGrid(nodes or {node: honest(node) for node in durations}, durations)
+    class Counting(SimulatedGrid):
+        most = 0
+
+        def push_messages(self, messages):
+            ids = super().push_messages(messages)
+            self.most = max(self.most, len({asked.message.metadata.dst_node_id for asked in self._queue}))
+            return ids
+
+    engine = PlayedGrid(nodes or {node: honest(node) for node in durations})
+    options = SimulationOptions(data="data.npz", nodes=len(durations), examples_per_s=1.0)
+    return Counting(engine, Population(options, np.array([durations[n] for n in sorted(durations)])), None, 1)
 
 
 def loop(grid, out, *, rounds=3, size=2, **more):
@@ -48,7 +63,7 @@ def loop(grid, out, *, rounds=3, size=2, **more):
     strategy = more.pop("strategy", StrategyOptions())
     options = LoopOptions(
         rounds=rounds,
-        devices=len(grid.nodes),
+        devices=len(grid.nodes) if isinstance(grid, PlayedGrid) else len(grid.get_node_ids()),
         train=more.pop("train", {}),
         quorum=QuorumOptions(**waits),
         compression=more.pop("compression", CompressionOptions()),
@@ -77,31 +92,32 @@ def clocked_grid(durations, monkeypatch, since=None):
     """A grid of real devices: the server has to wait for them. `since`: when a node connects. `behind`: the most
     messages that a node had not answered."""
     from edgeloop.federated.rounds.buffered import buffered_grid, buffered_loop
-    from edgeloop.federated.simulation.event_grid import EventGrid
 
     clock, since = Clock(), since or {}
+    free, due = dict.fromkeys(durations, 0.0), {}
     for module in (buffered_grid, buffered_loop):
         monkeypatch.setattr(module, "time", clock)
 
-    class Clocked(EventGrid):
+    class Clocked(PlayedGrid):
         behind = 0
 
         def get_node_ids(self):
             return [node for node in self.nodes if since.get(node, 0.0) <= clock.now]
 
         def push_messages(self, messages):
-            self.now = clock.now
-            ids = super().push_messages(messages)
-            waiting = Counter(pending.message.metadata.dst_node_id for pending in self._pending.values())
-            self.behind = max(self.behind, *waiting.values())
+            ids = []
+            for message in messages:
+                node = message.metadata.dst_node_id
+                ids += super().push_messages([message])
+                free[node] = due[ids[-1]] = max(clock.now, free[node]) + durations[node]
+            late = Counter(reply.metadata.src_node_id for id, reply in self.waiting if due[id] > clock.now)
+            self.behind = max(self.behind, *late.values())
             return ids
 
         def pull_messages(self, ids):
-            self.now = clock.now
-            due = {id for id, pending in self._pending.items() if pending.due <= self.now}
-            return super().pull_messages([id for id in ids if id in due])
+            return super().pull_messages([id for id in ids if due[id] <= clock.now])
 
-    return Clocked({node: honest(node) for node in durations}, durations)
+    return Clocked({node: honest(node) for node in durations})
 
 
 def run(grid, out, **more):
@@ -130,7 +146,7 @@ def plus(step):
 
 def test_a_late_update_counts_with_less_weight_in_the_version_that_it_comes_to(tmp_path):
     """Nodes 1 and 2 take a second, node 3 takes 3.5: its update of version 0 comes after three versions."""
-    grid = event_grid({1: 1.0, 2: 1.0, 3: 3.5}, {1: plus(1.0), 2: plus(2.0), 3: plus(8.0)})
+    grid = simulated_grid({1: 1.0, 2: 1.0, 3: 3.5}, {1: plus(1.0), 2: plus(2.0), 3: plus(8.0)})
     wide = {"max_norm_ratio": 100.0}
     records = run(grid, tmp_path, rounds=4, server_learning_rate=0.5, guard=wide)
     assert clients(records)[:3] == [[("1", 0), ("2", 0)]] * 3
@@ -149,9 +165,27 @@ def test_no_bit_depends_on_which_of_two_replies_is_pulled_first(tmp_path):
     assert all(found[0][name].tobytes() == other[name].tobytes() for other in found[1:] for name in other)
 
 
+def test_runs_of_one_seed_are_equal_to_the_bit_whatever_the_order_of_the_engine(tmp_path, monkeypatch):
+    """Ten devices, of which five train at a time: who is asked next follows from who has answered by then."""
+    from edgeloop.federated.rounds.buffered import buffered_loop
+    from edgeloop.federated.simulation import simulated_grid as module
+
+    monkeypatch.setattr(buffered_loop, "POLL_S", 0.0)
+    monkeypatch.setattr(module, "LOOK_S", 0.0)
+    durations, records = {n: 1 + n // 4 for n in range(1, 11)}, []  # many end at the same time
+    for seed in range(3):
+        grid, chance = simulated_grid(durations), random.Random(seed)
+        pull = grid.inner.pull_messages
+        grid.inner.pull_messages = lambda ids, pull=pull, chance=chance: pull(chance.sample(ids, len(ids) // 2 or 1))
+        records.append(run(grid, tmp_path / str(seed), rounds=6, size=3, concurrency=9))
+    assert records[0] == records[1] == records[2]
+    found = [weights(tmp_path / str(seed), 6) for seed in range(3)]
+    assert all(found[0][name].tobytes() == other[name].tobytes() for other in found[1:] for name in other)
+
+
 def test_slow_devices_hold_up_nobody_and_no_more_train_than_allowed(tmp_path):
     durations = {n: 10.0 if n <= 2 else 1.0 for n in range(1, 11)}
-    grid = event_grid(durations)
+    grid = simulated_grid(durations)
     records = run(grid, tmp_path, rounds=12, size=4, concurrency=5)
     assert grid.most <= 5 and grid.now < 30  # synchronous rounds of all ten devices take 120 s
     assert {client.node for record in records for client in record.clients} == {str(n) for n in durations}
@@ -159,17 +193,17 @@ def test_slow_devices_hold_up_nobody_and_no_more_train_than_allowed(tmp_path):
 
 
 def test_an_update_that_is_too_old_is_refused_and_its_device_is_not_to_blame(tmp_path):
-    grid = event_grid({1: 1.0, 2: 1.0, 3: 9.5})
+    grid = simulated_grid({1: 1.0, 2: 1.0, 3: 9.5})
     records = run(grid, tmp_path, rounds=20, max_staleness=1, guard={"bench_after": 1})
     assert all(client.staleness <= 1 for record in records for client in record.clients)
     refused = [(reply.node, reply.reason) for record in records for reply in record.refused]
     assert refused == [("3", "stale")] * 2
-    assert grid.pushed[3] == 3  # at 0, 9.5 and 19 s: after its answers
+    assert grid.inner.pushed[3] == 3  # at 0, 9.5 and 19 s: after its answers
 
 
 def test_an_update_that_grew_too_old_while_it_waited_for_its_buffer_is_refused(tmp_path):
     """Three replies come together, each makes a version: the second and the third are late by one and two."""
-    records = run(event_grid(dict.fromkeys((1, 2, 3), 1.0)), tmp_path, rounds=6, size=1, max_staleness=1)
+    records = run(simulated_grid(dict.fromkeys((1, 2, 3), 1.0)), tmp_path, rounds=6, size=1, max_staleness=1)
     assert {client.staleness for record in records for client in record.clients} == {0, 1}
     assert "stale" in {reply.reason for record in records for reply in record.refused}
 
@@ -233,7 +267,7 @@ def test_a_server_goes_on_with_less_than_a_buffer_of_devices_after_wait_s(tmp_pa
 
 
 def test_an_optimizer_of_the_server_steps_from_the_buffer(tmp_path):
-    run(event_grid({1: 1.0, 2: 1.0}, {1: plus(1.0), 2: plus(1.0)}), tmp_path, rounds=1, strategy=ADAM)
+    run(simulated_grid({1: 1.0, 2: 1.0}, {1: plus(1.0), 2: plus(1.0)}), tmp_path, rounds=1, strategy=ADAM)
     # the mean step is 1: m = 0.1, v = 0.01; rate 0.1 sqrt(1 - 0.99^2) / (1 - 0.9^2); step rate m / (sqrt(v) + 1e-3)
     step = 0.1 * np.sqrt(1 - 0.99**2) / (1 - 0.9**2) * 0.1 / (0.1 + 1e-3)
     np.testing.assert_allclose(weights(tmp_path, 1)["w000"], step, rtol=1e-5)
@@ -241,7 +275,7 @@ def test_an_optimizer_of_the_server_steps_from_the_buffer(tmp_path):
 
 def test_an_optimizer_of_the_server_steps_from_the_newest_version_where_nobody_was_asked_from_it(tmp_path):
     """Two replies come together and each makes a version: at the second, both devices train from the first."""
-    server = loop(event_grid({1: 1.0, 2: 1.0}), tmp_path, rounds=6, size=1, strategy=ADAM)
+    server = loop(simulated_grid({1: 1.0, 2: 1.0}), tmp_path, rounds=6, size=1, strategy=ADAM)
     made, stepped_from = server.strategy.aggregate_train, []
 
     def aggregate_train(number, replies):
@@ -257,7 +291,7 @@ def test_an_optimizer_of_the_server_steps_from_the_newest_version_where_nobody_w
 @pytest.mark.parametrize("codec", [Codec.INT8, Codec.TOP_K, Codec.TOP_K_INT8])
 def test_compressed_updates_add_to_the_weights_of_their_own_version(tmp_path, codec):
     """Node 2 is late by one version: the updates, as they were decoded from what travelled, make the weights."""
-    nodes, made = {}, []
+    nodes, made = {}, {}
 
     def compressing(node, upload):
         def answer(message):
@@ -269,7 +303,7 @@ def test_compressed_updates_add_to_the_weights_of_their_own_version(tmp_path, co
             moved = {name: array.numpy() for name, array in reply["arrays"].items()}
             sent = upload.records(Training(base, moved, (), config, node))
             update = {key: value for key, value in sent["update"].items() if key != "base"}
-            made.append(decode(update, [12, 3], compression.sent_share))
+            made[str(node), config["server-round"] - 1] = decode(update, [12, 3], compression.sent_share)
             return RecordDict({**sent, "metrics": reply["metrics"]})
 
         return answer
@@ -277,11 +311,14 @@ def test_compressed_updates_add_to_the_weights_of_their_own_version(tmp_path, co
     compression = CompressionOptions(upload=codec, share=0.2 if codec.sparse else None)
     for node in (1, 2):
         nodes[node] = compressing(node, Upload(str(tmp_path / str(node)), print))
-    grid = event_grid({1: 1.0, 2: 1.5}, nodes)
+    grid = simulated_grid({1: 1.0, 2: 1.5}, nodes)
     records = run(grid, tmp_path / "out", rounds=4, size=1, compression=compression)
-    found = [(client.codec, client.staleness) for record in records for client in record.clients]
-    assert {name for name, _ in found} == {codec.value} and 1 in {staleness for _, staleness in found}
-    expected = sum(update / np.sqrt(1 + staleness) for update, (_, staleness) in zip(made, found, strict=False))
+    (counted,) = zip(*(record.clients for record in records), strict=True)
+    assert {client.codec for client in counted} == {codec.value} and 1 in {client.staleness for client in counted}
+    expected = sum(
+        made[client.node, version - client.staleness] / np.sqrt(1 + client.staleness)
+        for version, client in enumerate(counted)
+    )
     last = weights(tmp_path / "out", 4)
     # each of 4 rounds rounds weights below 1 to float32 twice (6e-8), and its staleness weight to 2^-21: 2e-7 of an
     # update below 0.4
@@ -289,7 +326,7 @@ def test_compressed_updates_add_to_the_weights_of_their_own_version(tmp_path, co
 
 
 def test_the_messages_of_a_version_share_one_record_of_its_weights(tmp_path):
-    grid, sent = event_grid(dict.fromkeys((1, 2, 3), 1.0)), {}
+    grid, sent = simulated_grid(dict.fromkeys((1, 2, 3), 1.0)), {}
     push = grid.push_messages
 
     def push_messages(messages):
@@ -305,7 +342,7 @@ def test_the_messages_of_a_version_share_one_record_of_its_weights(tmp_path):
 
 def test_a_hostile_reply_is_refused_and_the_buffer_fills_without_it(tmp_path):
     bad = {1: plus(np.nan), 2: plus(0.5), 3: plus(1.0)}
-    records = run(event_grid(dict.fromkeys(bad, 1.0), bad), tmp_path, rounds=4, guard={"bench_after": 2})
+    records = run(simulated_grid(dict.fromkeys(bad, 1.0), bad), tmp_path, rounds=4, guard={"bench_after": 2})
     assert {client.node for record in records for client in record.clients} == {"2", "3"}
     assert [reply.reason for record in records for reply in record.refused] == ["not-finite"] * 2
 
@@ -321,9 +358,9 @@ def test_a_kill_at_any_write_counts_nothing_twice(tmp_path, monkeypatch):
             patch.setattr(journal.Journal, "_append", steps.dying(journal.Journal._append))
             patch.setattr(journal, "write_file", steps.dying(journal.write_file))
             with pytest.raises(KeyboardInterrupt):
-                run(event_grid(durations), out, rounds=4)
-        assert len(loop(event_grid(durations), out).records) == step // 5
-        records = run(event_grid(durations), out, rounds=4)
+                run(simulated_grid(durations), out, rounds=4)
+        assert len(loop(simulated_grid(durations), out).records) == step // 5
+        records = run(simulated_grid(durations), out, rounds=4)
         assert (len(records), read_state(out)) == (4, "finished")
         entries = [json.loads(line)["entry"] for line in (out / "journal" / "journal.jsonl").read_bytes().splitlines()]
         updates = [entry for entry in entries if entry["kind"] == "update"]
@@ -358,7 +395,7 @@ def test_a_device_whose_data_is_refused_ends_the_run_where_the_others_cannot_fil
 
 def test_versions_that_do_not_fit_into_the_memory_are_refused(tmp_path):
     # as many as may be old, and the newest: 3 of 15 numbers of 4 bytes, twice
-    grid = event_grid(dict.fromkeys((1, 2, 3), 1.0))
+    grid = simulated_grid(dict.fromkeys((1, 2, 3), 1.0))
     loop(grid, tmp_path, memory=360, max_staleness=2)
     with pytest.raises(OptionsError, match="up to 3 versions"):
         loop(grid, tmp_path, memory=359, max_staleness=2)

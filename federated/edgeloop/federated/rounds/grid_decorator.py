@@ -24,6 +24,11 @@ class GridDecorator(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         return self.inner.pull_messages(message_ids)
 
+    def abandon(self) -> None:
+        """Replies to earlier messages are wanted no more. Flower's own Grid need not know."""
+        if isinstance(self.inner, GridDecorator):
+            self.inner.abandon()
+
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         return self.inner.send_and_receive(messages, timeout=timeout)
 

@@ -3,7 +3,8 @@
 How long a device takes and whether it drops out is known when it is asked (population.py). One that drops out, or is
 not done by the deadline, is never trained: its reply is Flower's error of a node that cannot be reached. The others
 are trained by Flower's simulation engine, a limited number at a time, and their replies wait until it is their turn.
-So equal seeds give equal runs, however busy the machine is.
+The clock goes from reply to reply. So equal seeds give equal runs, however busy the machine is, and hours of slow
+devices take the time of their training alone. A device answers its messages one after another.
 """
 
 from __future__ import annotations
@@ -29,23 +30,35 @@ LOOK_S = 0.02  # between two looks for replies
 
 @dataclass(frozen=True)
 class _Asked:
-    """A message that was sent, in simulated time: `error` instead of a reply, or seconds until the reply."""
+    """A message that was sent.
+
+    Attributes:
+        due: When its reply comes, in simulated seconds since the round began.
+        seconds: How long its device trains.
+        error: What comes instead of a reply.
+    """
 
     id: str
     message: Message
-    seconds: float
+    due: float
+    seconds: float = 0.0
     error: str | None = None
+
+    @property
+    def rank(self) -> tuple[float, bool, int]:
+        """Of its reply: whoever asks what a device is waits for the answer, so that comes first."""
+        return self.due, _round(self.message) != QUERY, self.message.metadata.dst_node_id
 
 
 class SimulatedGrid(GridDecorator):
     """Wraps the Grid of a simulation. Its nodes are 1, 2, ...: the devices 0, 1, ... of the population.
 
     Args:
-        deadline_s: Of a round, in simulated time.
+        deadline_s: Of a round, in simulated time. None: a device may take as long as it does, as in buffered rounds.
         workers: Processes that train.
     """
 
-    def __init__(self, inner: Grid, population: Population, deadline_s: float, workers: int) -> None:
+    def __init__(self, inner: Grid, population: Population, deadline_s: float | None, workers: int) -> None:
         super().__init__(inner)
         self.population, self.deadline_s = population, deadline_s
         self.ahead = AHEAD * workers
@@ -55,7 +68,14 @@ class SimulatedGrid(GridDecorator):
         self._sent: dict[str, str] = {}  # ours by the id of the engine's message
         self._came: dict[str, Message] = {}
         self._void: set[str] = set()
-        self._number, self._count, self._looked = QUERY, 0, 0.0
+        self._free: dict[int, float] = {}  # when the node has answered all its messages
+        self._began = self._since = 0.0
+        self._count, self._looked = 0, 0.0
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds since the beginning."""
+        return self._began + self._since
 
     def get_node_ids(self) -> Iterable[int]:
         """All devices, once the engine has as many nodes."""
@@ -66,37 +86,29 @@ class SimulatedGrid(GridDecorator):
             self._nodes = nodes
         return range(1, self.population.options.nodes + 1)
 
+    def abandon(self) -> None:
+        """Devices stop what they do. Seconds count from here, so a round is the same in a resumed run."""
+        self._void.update(self._sent)
+        self._sent, self._came, self._queue, self._to_send, self._free = {}, {}, [], [], {}
+        self._began, self._since = self.now, 0.0
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Begin an attempt at a round; what is left of an earlier one is void. Queries, and one message alone of the
-        round that goes on, which is sent again, join it instead."""
-        sent = list(messages)
-        numbers = {_round(message) for message in sent}
-        joins = numbers <= {QUERY} or (len(sent) == 1 and bool(self._queue) and numbers == {self._number})
-        if not joins:
-            self._void.update(self._sent)
-            self._sent, self._came, self._queue, self._to_send = {}, {}, [], []
-            (self._number,) = numbers
-        asked = [self._asked(message) for message in sent]
-        self._queue = sorted([*self._queue, *asked], key=lambda one: (one.seconds, one.message.metadata.dst_node_id))
-        self._to_send = sorted(
-            [*self._to_send, *(one for one in asked if one.error is None)], key=lambda one: one.seconds
-        )
+        asked = [self._asked(message) for message in messages]
+        self._queue = sorted([*self._queue, *asked], key=lambda one: one.rank)
+        self._to_send = sorted([*self._to_send, *(one for one in asked if one.error is None)], key=lambda one: one.rank)
         return [one.id for one in asked]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The next replies, in simulated time, among those that are asked for."""
-        wanted = set(message_ids)
-        if not self._queue or self._queue[0].id not in wanted:
+        """The next reply, in simulated time, if it is asked for and there. One at a time: so what the server does
+        between two of them follows from the seed, and the clock does not pass the reply that ends a round."""
+        if not self._queue or self._queue[0].id not in set(message_ids):
             return []
         self._look()
-        found = []
-        while self._queue and self._queue[0].id in wanted:
-            reply = self._reply(self._queue[0])
-            if reply is None:
-                break
-            found.append(reply)
-            del self._queue[0]
-        return found
+        reply = self._reply(self._queue[0])
+        if reply is None:
+            return []
+        self._since = self._queue.pop(0).due
+        return [reply]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """As Flower's; `timeout` is of this machine's time."""
@@ -111,22 +123,20 @@ class SimulatedGrid(GridDecorator):
 
     def _asked(self, message: Message) -> _Asked:
         self._count += 1
-        id, device, number = f"simulated-{self._count}", message.metadata.dst_node_id - 1, _round(message)
+        id, node, number = f"simulated-{self._count}", message.metadata.dst_node_id, _round(message)
         message.metadata.__dict__["_message_id"] = id
         if number == QUERY:
-            return _Asked(id, message, 0.0)
+            return _Asked(id, message, self._since)
         config = _config(message)
-        fate = self.population.fate(device, number, int(config.get("attempt", 1)), int(config.get("epochs", 1)))
+        fate = self.population.fate(node - 1, number, int(config.get("attempt", 1)), int(config.get("epochs", 1)))
         if fate.drops_out:
-            return _Asked(id, message, 0.0, "it dropped out")
-        if fate.seconds > self.deadline_s:
-            return _Asked(
-                id,
-                message,
-                self.deadline_s,
-                f"it was not done at the deadline, after {self.deadline_s:g} of {fate.seconds:g} simulated seconds",
-            )
-        return _Asked(id, message, fate.seconds)
+            return _Asked(id, message, self._since, error="it dropped out")
+        due = max(self._since, self._free.get(node, 0.0)) + fate.seconds
+        if self.deadline_s is not None and due > self.deadline_s:
+            late = f"it was not done at the deadline, after {self.deadline_s:g} of {due:g} simulated seconds"
+            return _Asked(id, message, self.deadline_s, error=late)
+        self._free[node] = due
+        return _Asked(id, message, due, fate.seconds)
 
     def _look(self) -> None:
         """Keep the engine busy, and take what it has done."""
@@ -135,7 +145,8 @@ class SimulatedGrid(GridDecorator):
         for one in sending:
             (id,) = self.inner.push_messages([self._for_engine(one)])
             self._sent[id] = one.id
-        if time.monotonic() - self._looked < LOOK_S or not (self._sent or self._void):
+        early = not sending and time.monotonic() - self._looked < LOOK_S
+        if early or not (self._sent or self._void):
             return
         self._looked = time.monotonic()
         for reply in self.inner.pull_messages([*self._sent, *self._void]):

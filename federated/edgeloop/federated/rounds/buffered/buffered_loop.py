@@ -118,13 +118,16 @@ class BufferedLoop(RoundLoop):
         return len(list(self.grid.push_messages(self._messages(number, self._newest)))) if self.grid.chosen else 0
 
     def _take(self, number: int, attempt: int, buffer: Buffer, clients: list[ClientRecord]) -> int:
-        """Replies that came, until the buffer is full; how many counted. Those after it wait for the next round."""
-        before, waiting = len(buffer), list(self.grid.sent)
-        for start in range(0, len(waiting), AT_ONCE):
-            if len(self._taken) + len(buffer) >= self.size:
+        """Some replies that came, unless the buffer is full; how many counted. Those after it wait for the next round.
+
+        Only the first messages with replies are pulled: their devices are asked anew before others are looked for.
+        """
+        before, waiting, replies = len(buffer), list(self.grid.sent), list[Message]()
+        for start in range(0, len(waiting) if len(self._taken) + before < self.size else 0, AT_ONCE):
+            replies = list(self.grid.pull_messages(waiting[start : start + AT_ONCE]))
+            if replies:
                 break
-            found = map(self.grid.take, self.grid.pull_messages(waiting[start : start + AT_ONCE]))
-            self._taken.extend(taken for taken in found if taken is not None)
+        self._taken.extend(taken for taken in map(self.grid.take, replies) if taken is not None)
         while self._taken and len(buffer) < self.size:
             taken = self._taken.popleft()
             self.journal.add_update(number, attempt, taken.update, base=taken.version)

@@ -49,6 +49,7 @@ class GuardedGrid(GridDecorator):
             self.refused = []
         self._round, self.chosen, self.base = number, tuple(chosen), base_of(base)
         self._asked, self._answered = {}, set()
+        self.abandon()
 
     @property
     def benched(self) -> set[int]:
