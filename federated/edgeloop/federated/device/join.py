@@ -50,13 +50,18 @@ def flower_version() -> str:
         raise MissingExtra("Flower is not installed", advice="Run: pip install 'edgeloop[federated]'") from e
 
 
+def quiet_flower() -> None:
+    """Flower in this process asks nobody for updates and reports nothing."""
+    os.environ.update(QUIET)
+
+
 def join(options: JoinOptions, say: Say) -> None:
     """Take part in rounds until interrupted.
 
     Raises:
         EdgeloopError: The server refuses the device, its data is bad, or Flower is missing.
     """
-    os.environ.update(QUIET)
+    quiet_flower()
     if flower_version() not in TESTED:
         from edgeloop.federated.device.connection.stock import run_supernode
 
@@ -70,7 +75,7 @@ def join(options: JoinOptions, say: Say) -> None:
     state = options.device.folder()
     make_folder(state)
     return_freed_memory()
-    with _held(state):
+    with held_state(state):
         fleet = Fleet(options.link, os.path.join(state, "node.json"))
         serve(
             fleet,
@@ -83,8 +88,12 @@ def join(options: JoinOptions, say: Say) -> None:
 
 
 @contextlib.contextmanager
-def _held(state: str) -> Iterator[None]:
-    """One process a folder: two would be one node."""
+def held_state(state: str) -> Iterator[None]:
+    """One process a folder: two would be one node.
+
+    Raises:
+        OptionsError: Another one has it.
+    """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(exclusive(os.path.join(state, "lock"), timeout_s=0))

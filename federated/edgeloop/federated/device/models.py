@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from edgeloop.atomic import write_file
 from edgeloop.bundle import MANIFEST, SIGNATURE, Manifest, parse_manifest
@@ -20,6 +21,13 @@ from edgeloop.registry.signatures.verify import verify
 MODEL = "model.tflite"
 KEPT = 4  # models; the one that was not used for longest goes first
 AGAIN = "Run the round again."
+
+
+class Models(Protocol):
+    """The models of one device: a `ModelStore`, or those of a device that keeps none."""
+
+    def hashes(self) -> list[str]: ...
+    def take(self, sha256: str, sent: Mapping[str, bytes]) -> tuple[bytes, Manifest | None]: ...
 
 
 @dataclass(frozen=True)

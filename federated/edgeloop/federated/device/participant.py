@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +20,15 @@ from edgeloop.federated.device.compression.codec import CODECS
 from edgeloop.federated.device.compression.upload import COMPRESSION, Training, Upload
 from edgeloop.federated.device.control_variate import ControlVariate
 from edgeloop.federated.device.corrections import CONTROL, correction_of
-from edgeloop.federated.device.data.readers import read_samples
-from edgeloop.federated.device.data.samples import InputSpec, Samples
-from edgeloop.federated.device.device_class import device_class
+from edgeloop.federated.device.data.samples import InputSpec
 from edgeloop.federated.device.local_noise import CLIPPING, NOISE, with_local_noise
+from edgeloop.federated.device.means import Means, ModelTraining
 from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LACKS, LOSS, SECONDS
 from edgeloop.federated.device.models import MODEL, ModelStore
 from edgeloop.federated.device.options import DeviceOptions
 from edgeloop.federated.device.personal import PersonalLayers
 from edgeloop.progress import Say
-from edgeloop.runtime.agent.trainer import EvaluateRecord, Trainer
+from edgeloop.runtime.agent.trainer import EvaluateRecord
 
 SENT = {MODEL: "model", MANIFEST: "manifest", SIGNATURE: "signature"}  # files of the store by key of `config`
 WITHHELD = {
@@ -43,7 +42,7 @@ class _Loaded:
     """One model in a runtime, with this device's samples for it."""
 
     sha256: str
-    trainer: Trainer
+    trainer: ModelTraining
     manifest: Manifest | None
     kept: tuple[str, ...]
     samples: Any = None
@@ -58,19 +57,12 @@ class Participant:
 
     Args:
         say: Tells the owner of the device what failed.
-        models: The models that it has. None: those in its own folder.
-        read: The samples of `options.data`.
+        means: What it trains with. None: LiteRT on the samples of `options.data`.
     """
 
-    def __init__(
-        self,
-        options: DeviceOptions,
-        say: Say,
-        models: ModelStore | None = None,
-        read: Callable[[str], Samples] = read_samples,
-    ) -> None:
-        self.options, self.say, self.read = options, say, read
-        self.models = models or ModelStore(os.path.join(options.folder(), "models"), options.signers)
+    def __init__(self, options: DeviceOptions, say: Say, means: Means | None = None) -> None:
+        self.options, self.say, self.means = options, say, means or Means()
+        self.models = self.means.models or ModelStore(os.path.join(options.folder(), "models"), options.signers)
         self.personal = PersonalLayers(os.path.join(options.folder(), "personal"), options.keep_local)
         self.variate = ControlVariate(os.path.join(options.folder(), "control-variate.npz"))
         self.upload = Upload(os.path.join(options.folder(), "compression"), say)
@@ -141,7 +133,7 @@ class Participant:
         return RecordDict({"metrics": MetricRecord(metrics)})
 
     def _query(self, asked: RecordDict) -> RecordDict:
-        described = {**device_class(), "models": self.models.hashes(), "codecs": list(CODECS)}
+        described = {**self.means.describe(), "models": self.models.hashes(), "codecs": list(CODECS)}
         described[DEVICE] = str(self.options.device)
         return RecordDict({"device": ConfigRecord(described)})
 
@@ -151,14 +143,14 @@ class Participant:
             self._loaded = None  # first: two models need twice the memory
             sent = {file: bytes(config[key]) for file, key in SENT.items() if key in config}
             model, manifest = self.models.take(sha256, sent)
-            trainer = Trainer(model)
+            trainer = self.means.load(model, manifest)
             kept = self.personal.names(tuple(trainer.weights), manifest)
             self._loaded = _Loaded(sha256, trainer, manifest, kept)
         return self._loaded
 
     def _samples(self, loaded: _Loaded) -> Any:
         if loaded.samples is None:
-            loaded.samples = self.read(self.options.data).for_model(_inputs(loaded), _labels(loaded))
+            loaded.samples = self.means.read(self.options.data).for_model(_inputs(loaded), _labels(loaded))
         return loaded.samples
 
     def _own(self, loaded: _Loaded, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

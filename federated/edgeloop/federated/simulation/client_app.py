@@ -11,6 +11,7 @@ from pathlib import Path
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 
+from edgeloop.federated.device.means import Means
 from edgeloop.federated.device.models import ModelStore
 from edgeloop.federated.device.options import DeviceOptions
 from edgeloop.federated.device.participant import SENT, Participant
@@ -38,4 +39,4 @@ def answer(work: str, state: str, message: Message) -> Message:
             config.pop(key, None)
     options = DeviceOptions(f"device {device}", f"{state}/{device}", device, tell_details=True)
     read = lambda source: read_device(Path(work, SAMPLES), device)  # noqa: E731
-    return Participant(options, lambda sentence: None, models, read).answer(message)
+    return Participant(options, lambda sentence: None, Means(models, read)).answer(message)
