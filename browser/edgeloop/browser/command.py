@@ -13,6 +13,7 @@ import typer
 
 from edgeloop.browser.server import serve
 from edgeloop.bundle import read_bundle
+from edgeloop.errors import OptionsError
 from edgeloop.leftovers import lasting_temporary_folder
 
 
@@ -25,13 +26,53 @@ def browse(
     no_open: Annotated[
         bool, typer.Option("--no-open", help="Print the page's address instead of opening the page.")
     ] = False,
+    federate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Let tabs of the page take part in the federation of this server: HOST:PORT or https://HOST:PORT.",
+        ),
+    ] = None,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Show the server of --federate this EC key (ssh-keygen -t ecdsa), which its owner registered; each key "
+            "lets one tab take part.",
+        ),
+    ] = None,
+    tabs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Let up to N tabs take part at the same time, where the server of --federate takes nodes without keys."),
+    ] = None,
+    root_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default="those of the system",
+            help="Trust a server of --federate whose certificate leads to this one (PEM).",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure",
+            help="Use plain HTTP for --federate: whoever is on the way can read and change the weights.",
+        ),
+    ] = False,
 ) -> None:
     """Browse a bundle: a page that runs each variant and compares it with the original model.
 
     The page is served until Ctrl-C.
     """
+    link = {"key": tuple(key or ()), "tabs": tabs, "root-certificate": root_certificate, "insecure": insecure}
+    if federate is None and any(link.values()):
+        raise OptionsError(
+            f"--{next(name for name, value in link.items() if value)} is given without --federate",
+            advice="Pass --federate URL, or leave it out.",
+        )
     manifest = read_bundle(bundle).manifest
-    with serve(bundle, port) as served:
+    with serve(bundle, port, options={} if federate is None else {"federate": federate, **link}) as served:
         ctx.obj.say(f"{manifest.name}, release {manifest.version}: {served.url} (stop with Ctrl-C)")
         if not no_open and _has_desktop():
             with lasting_temporary_folder():

@@ -32,13 +32,13 @@ class GatewayOptions:
     def __post_init__(self) -> None:
         if self.keys and self.tabs is not None:
             raise OptionsError(
-                f"--federate-tabs {self.tabs} is given, and so are {len(self.keys)} keys",
-                advice="Leave out --federate-tabs: there is one tab for each key.",
+                f"--tabs {self.tabs} is given, and so are {len(self.keys)} keys",
+                advice="Leave out --tabs: there is one tab for each key.",
             )
         if not self.keys and self.tabs is None:
             raise OptionsError(
                 "--federate needs a key for each tab, and none is given",
-                advice="Pass --federate-key FILE for each tab, or --federate-tabs N on a server without keys.",
+                advice="Pass --key FILE for each tab, or --tabs N on a server without keys.",
             )
         if len(set(self.keys)) < len(self.keys):
             raise OptionsError("a key is given twice", advice="Give each tab a key of its own: N tabs are N votes.")

@@ -30,10 +30,10 @@ def mount(site: Site) -> Iterator[TabRequests | None]:
 
     options = GatewayOptions(
         url=given,
-        keys=tuple(site.options.get("key", ())),
-        certificate=site.options.get("root-certificate"),
-        insecure=site.options.get("insecure", False),
-        tabs=site.options.get("tabs"),
+        keys=site.options["key"],
+        certificate=site.options["root-certificate"],
+        insecure=site.options["insecure"],
+        tabs=site.options["tabs"],
     )
     with gateway(read_bundle(site.bundle), options) as opened:
         yield TabRequests(opened)
