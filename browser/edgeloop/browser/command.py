@@ -37,13 +37,17 @@ def browse(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Show the server of --federate this EC key (ssh-keygen -t ecdsa), which its owner registered; each key "
-            "lets one tab take part.",
+            help="Show the server of --federate this EC key (ssh-keygen -t ecdsa), which its owner registered; each "
+            "key lets one tab take part.",
         ),
     ] = None,
     tabs: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Let up to N tabs take part at the same time, where the server of --federate takes nodes without keys."),
+        typer.Option(
+            metavar="N",
+            help="Let up to N tabs take part at the same time, where the server of --federate takes nodes without "
+            "keys.",
+        ),
     ] = None,
     root_certificate: Annotated[
         Path | None,
