@@ -44,6 +44,8 @@ def browse(
     tabs: Annotated[
         int | None,
         typer.Option(
+            min=1,
+            max=16,
             metavar="N",
             help="Let up to N tabs take part at the same time, where the server of --federate takes nodes without "
             "keys.",
