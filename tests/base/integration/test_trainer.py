@@ -177,6 +177,18 @@ def test_files_and_runtimes_that_cannot_train_are_refused(model):
         Trainer(inference_only, "tflite-runtime")
 
 
+def test_correct_labels_are_counted_by_class(trainer, folder):
+    data = np.load(folder / "data.npz")  # 21 samples: the last batch is not full
+    infer = trainer._call["infer"]
+    rows = np.resize(np.arange(21), (-(-21 // BATCH), BATCH))
+    answers = np.concatenate([next(iter(infer(image=data["x"][part]).values())) for part in rows])[:21]
+    right = answers.argmax(axis=1) == data["y"]
+    counts = trainer.correct_by_class({"image": data["x"]}, data["y"])
+    assert counts.tolist() == [int(right[data["y"] == k].sum()) for k in range(CLASSES)] and 0 < counts.sum() < 21
+    accuracy = trainer.evaluate({"image": data["x"]}, data["y"]).accuracy
+    assert accuracy == pytest.approx(counts.sum() / 21, abs=1e-6)  # sums of whole numbers below 2^24 in float32
+
+
 @pytest.mark.parametrize(
     ("units", "end", "classes", "good", "bad", "says"),
     [
@@ -196,3 +208,9 @@ def test_labels_are_what_the_loss_of_the_file_takes(units, end, classes, good, b
     assert losses[-1] < losses[0]
     with pytest.raises(DataError, match=says):
         trainer.train({"x": np.eye(3)[: len(bad)]}, np.array(bad))
+    assert trainer.tells_classes == (units == 1 and end is not None)
+    if trainer.tells_classes:  # one weight for each of three samples: 0 is no, 1 and 2 are yes after the training
+        assert trainer.correct_by_class({"x": np.eye(3)}, np.array([0, 1, 0])).tolist() == [1, 1]
+    else:
+        with pytest.raises(OptionsError, match="no classes to count"):
+            trainer.correct_by_class({"x": np.eye(3)[: len(good)]}, np.array(good))

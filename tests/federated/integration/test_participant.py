@@ -47,9 +47,9 @@ def ask(tmp_path, monkeypatch):
         monkeypatch.setattr(TaskIdentity, name, 1)
     np.savez(tmp_path / "d.npz", x=X, y=Y)
 
-    def asked(kind, weights=None, keep_local=(), participant=None, tell_details=False, **config):
+    def asked(kind, weights=None, keep_local=(), participant=None, given=(), **config):
         state = str(tmp_path / "state")
-        options = DeviceOptions(str(tmp_path / "d.npz"), state, 5, keep_local, tell_details=tell_details)
+        options = DeviceOptions(str(tmp_path / "d.npz"), state, 5, keep_local, **dict(given))
         content = RecordDict({"config": ConfigRecord({"lr": 0.1, "epochs": 2, "seed": 0, "server-round": 1, **config})})
         if weights is not None:
             content["arrays"] = ArrayRecord({name: Array(array) for name, array in weights.items()})
@@ -79,6 +79,36 @@ def test_evaluation_counts_each_sample_once(ask, model):
     # four float32 sums of at most 32 numbers below 8: 32 * 8 * 2**-24 = 1.6e-5
     assert metrics["loss"] == pytest.approx(loss, abs=2e-5) and metrics["accuracy"] == pytest.approx(accuracy, abs=1e-6)
     assert (metrics["num-examples"], metrics["device"]) == (COUNT, 5)
+
+
+def correct(weights) -> list[int]:
+    """How many labels of each class the net gets right, by hand."""
+    z = np.maximum(X @ weights["w000"] + weights["w001"], 0) @ weights["w002"] + weights["w003"]
+    return [int(((z.argmax(axis=1) == Y) & (k == Y)).sum()) for k in range(3)]
+
+
+def test_a_device_tells_counts_by_class_of_the_weights_that_it_was_sent(ask, model):
+    """Also those of its own head, once it has one; nothing where nobody asks, or its owner does not want it."""
+    given, how = Trainer(model).get_weights(), {"model": model, "sha256": digest_of(model), "statistics": "evaluation"}
+    told = dict(ask("train", given, **how)["statistics"])
+    assert told == {"examples-by-class": [2, 2, 2], "correct-by-class": correct(given)}
+    fast = {**how, "lr": 3.0}
+    head = {name: array for name, array in arrays(ask("train", given, **fast)).items() if name in HEAD}
+    ask("train", given, ("head",), **fast)
+    told = dict(ask("train", given, ("head",), **{**how, "server-round": 2})["statistics"])
+    assert told["correct-by-class"] == correct(given)
+    assert told["personal-correct-by-class"] == correct({**given, **head})
+    assert correct({**given, **head}) != correct(given), "the two say different things here"
+    counts = dict(ask("train", given, **{**how, "statistics": "examples"})["statistics"])
+    assert counts == {"examples-by-class": [2, 2, 2]}
+    for silent in ({"statistics": "none"}, {"statistics": "a word of tomorrow"}, {"given": {"no_statistics": True}}):
+        assert "statistics" not in ask("train", given, **{**how, **silent})
+
+
+def test_what_a_device_tells_changes_no_bit_of_its_training(ask, model):
+    given, how = Trainer(model).get_weights(), {"model": model, "sha256": digest_of(model)}
+    with_it, without = (arrays(ask("train", given, **how, **more)) for more in ({"statistics": "evaluation"}, {}))
+    assert all(with_it[name].tobytes() == without[name].tobytes() for name in given)
 
 
 def test_a_personal_head_stays_on_the_device_and_returns_in_the_next_round(ask, model):
@@ -187,7 +217,7 @@ def test_data_that_do_not_fit_the_model_are_named_to_the_owner_alone(ask, model,
     assert str(tmp_path) not in str(error) and "shape" not in str(error), "the text stays on the device"
     detail = f"{tmp_path}/d.npz: features has samples of shape [4]"
     assert len(heard) == 1 and heard[0].startswith(f"train failed: {detail}")
-    told = json.loads(dict(ask("train", weights, tell_details=True, **how)["error"])["error"])
+    told = json.loads(dict(ask("train", weights, given={"tell_details": True}, **how)["error"])["error"])
     assert detail in told["found"], "a server on the same machine hears it"
 
 

@@ -13,9 +13,12 @@ from played_grid import PlayedGrid, Steps, honest, reply_of, zeros
 from sweeps import swept
 
 from edgeloop.errors import DataError, DeviceError, IntegrityError, OptionsError
+from edgeloop.federated.device.statistics import Tell
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import read_rounds, read_weights
+from edgeloop.federated.rounds.statistics.options import StatisticsOptions
+from edgeloop.federated.rounds.statistics.told import Labels
 from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
 
 pytest.importorskip("flwr")
@@ -152,6 +155,39 @@ def test_bad_updates_are_dropped_with_a_reason_and_change_nothing(tmp_path, what
     ]
     assert all(r.detail for r in record.refused)
     assert same(weights(tmp_path / "without", 1), weights(tmp_path / "with", 1))
+
+
+def telling(node, **told):
+    """An honest device that holds ten labels of three classes, and tells this of them."""
+
+    def answer(message):
+        from flwr.app import MetricRecord
+
+        assert message.content["config"]["statistics"] == "evaluation"
+        reply = honest(node)(message)
+        reply["statistics"] = MetricRecord({key.replace("_", "-"): value for key, value in told.items()})
+        return reply
+
+    return answer
+
+
+def test_a_statistic_that_makes_no_sense_is_refused_and_its_update_counts(tmp_path):
+    by_class = {"examples_by_class": [5, 5, 0], "correct_by_class": [5, 1, 0]}
+    nodes = {
+        1: telling(1, **by_class),
+        2: telling(2, examples_by_class=[0, 1, 9], correct_by_class=[0, 0, 3], personal_correct_by_class=[0, 1, 7]),
+        3: telling(3, **{**by_class, "examples_by_class": [10**9, 5, 0]}),
+        4: honest(4),
+    }
+    asked = {"statistics": StatisticsOptions(tell=Tell.EVALUATION), "labels": Labels(3)}
+    (record,) = run(PlayedGrid(nodes), tmp_path / "told", rounds=1, **asked)
+    run(PlayedGrid({n: honest(n) for n in nodes}), tmp_path / "silent", rounds=1)
+    assert same(weights(tmp_path / "told", 1), weights(tmp_path / "silent", 1)) and not record.refused
+    told = record.statistics
+    assert (told.devices, told.examples, told.correct) == (2, (5, 6, 9), (5, 1, 3))
+    assert (told.personal_examples, told.personal_correct) == ((0, 1, 9), (0, 1, 7))
+    assert [(one.node, one.correct) for one in told.clients] == [("1", (5, 1, 0)), ("2", (0, 0, 3))]
+    assert [one.node for one in told.refused] == ["3"] and "adds up to 1000000005" in told.refused[0].detail
 
 
 def replaying(message, kept={}):  # noqa: B006  (what the node remembers)

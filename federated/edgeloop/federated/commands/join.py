@@ -70,6 +70,13 @@ def join(
             help="Store these weights here instead of sending them: head (the last layer), w006 or a pattern.",
         ),
     ] = None,
+    no_statistics: Annotated[
+        bool,
+        typer.Option(
+            "--no-statistics",
+            help="Send no counts by class: neither of the examples nor of those that the model gets right.",
+        ),
+    ] = False,
     state: Annotated[
         str,
         typer.Option(
@@ -79,9 +86,9 @@ def join(
 ) -> None:
     """Join a federation as a device: train on local data in each round, until interrupted.
 
-    What leaves the device is weights, counts, losses, the class of machine and the kind of an error; its data and the
-    text of an error are kept. When the server or the network is away, the device waits and connects again; it ends
-    only if the server refuses it, or if its own folder cannot be written.
+    What leaves the device is weights, losses, counts of examples (also by class), the class of machine and the kind of
+    an error; its data and the text of an error are kept. When the server or the network is away, the device waits and
+    connects again; it ends only if the server refuses it, or if its own folder cannot be written.
     """
     if ctx.obj.json:
         raise OptionsError("join runs until it is interrupted, and --json wants one result", advice="Leave out --json.")
@@ -100,5 +107,6 @@ def join(
         state=state,
         keep_local=tuple(keep_local or ()),
         signers=None if signers is None else str(signers.absolute()),
+        no_statistics=no_statistics,
     )
     take_part(JoinOptions(link, device), ctx.obj.say)

@@ -77,8 +77,8 @@ def run(
     """Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine.
 
     The argument is a bundle, or a federation.toml that has the tables [model], [rounds], [strategy], [guard],
-    [compression], [privacy], [buffered], [devices], [evaluation] and [cloud]. Options that stand on the command line
-    replace those of the file.
+    [compression], [privacy], [statistics], [buffered], [devices], [evaluation] and [cloud]. Options that stand on the
+    command line replace those of the file.
     """
     file = read_federation(source) if source.suffix == ".toml" else Federation(model=ModelTable(bundle=source))
     given: dict[str, Any] = {

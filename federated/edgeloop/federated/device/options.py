@@ -22,6 +22,7 @@ class DeviceOptions:
         signers: An allowed_signers file; None: train models of anybody.
         tell_details: Send the server the text of an error, which may quote paths and values of the data: for a server
             on the same machine. False: the kind of the error alone.
+        no_statistics: Tell the server nothing of the data but the number of examples, whatever it asks for.
     """
 
     data: str
@@ -30,6 +31,7 @@ class DeviceOptions:
     keep_local: tuple[str, ...] = ()
     signers: str | None = None
     tell_details: bool = False
+    no_statistics: bool = False
 
     def folder(self) -> str:
         """`state`, absolute."""
@@ -45,6 +47,8 @@ def to_node_config(options: DeviceOptions) -> dict[str, object]:
         found["signers"] = options.signers
     if options.tell_details:
         found["tell-details"] = True
+    if options.no_statistics:
+        found["no-statistics"] = True
     return found
 
 
@@ -59,4 +63,5 @@ def from_node_config(config: Mapping[str, object]) -> DeviceOptions:
         keep_local=tuple(str(config.get("keep-local", "")).split()),
         signers=None if signers is None else str(signers),
         tell_details=config.get("tell-details") is True,
+        no_statistics=config.get("no-statistics") is True,
     )

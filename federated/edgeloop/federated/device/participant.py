@@ -27,6 +27,15 @@ from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LACKS, LO
 from edgeloop.federated.device.models import MODEL, ModelStore
 from edgeloop.federated.device.options import DeviceOptions
 from edgeloop.federated.device.personal import PersonalLayers
+from edgeloop.federated.device.statistics import (
+    CORRECT_BY_CLASS,
+    LABEL_MOMENTS,
+    PERSONAL_CORRECT_BY_CLASS,
+    STATISTICS,
+    Tell,
+    label_counts,
+    tells,
+)
 from edgeloop.progress import Say
 from edgeloop.runtime.agent.trainer import EvaluateRecord
 
@@ -86,7 +95,10 @@ class Participant:
     def _train(self, asked: RecordDict) -> RecordDict:
         config: dict[str, Any] = dict(asked.config_records["config"])
         loaded, given = self._model(config), _arrays(asked)
-        loaded.trainer.set_weights(self._own(loaded, given))
+        try:
+            counts = self._begin(loaded, given, config)
+        except DataError as e:
+            raise e.at(self.options.data) from e
         theirs = {name: given[name] for name in loaded.kept}
         names = [name for name in _trained(loaded) if name not in theirs]
         control = _arrays(asked, CONTROL) if CONTROL in asked.array_records else {}
@@ -117,7 +129,25 @@ class Participant:
             {EXAMPLES: done.examples, LOSS: done.loss[-1], SECONDS: done.seconds, DEVICE: self.options.device}
         )
         made = Training(base, sent, loaded.kept, config, self.options.device)
-        return RecordDict({**self.upload.records(made), "metrics": metrics})
+        told = {STATISTICS: MetricRecord(counts)} if counts else {}
+        return RecordDict({**self.upload.records(made), "metrics": metrics, **told})
+
+    def _begin(self, loaded: _Loaded, given: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Any]:
+        """Set the weights that the training begins with; what the server is told of the data before it."""
+        trainer, own = loaded.trainer, self._own(loaded, given)
+        if self.options.no_statistics or not {STATISTICS, LABEL_MOMENTS} & set(config):
+            trainer.set_weights(own)
+            return {}
+        inputs, y = self._samples(loaded)
+        trainer.check(inputs, y)
+        found = label_counts(y, trainer, config)
+        if tells(config, trainer) is Tell.EVALUATION:
+            trainer.set_weights(given)
+            found[CORRECT_BY_CLASS] = trainer.correct_by_class(inputs, y).tolist()
+        trainer.set_weights(own)
+        if loaded.kept and CORRECT_BY_CLASS in found:
+            found[PERSONAL_CORRECT_BY_CLASS] = trainer.correct_by_class(inputs, y).tolist()
+        return found
 
     def _evaluate(self, asked: RecordDict) -> RecordDict:
         """The server's weights on this device's data; with personal layers also those of this device."""

@@ -18,12 +18,14 @@ def refuse_contradictions(
     *,
     codec: Codec = Codec.NONE,
     teachers: int = 0,
+    tells: bool = False,
 ) -> None:
     """See that no two tables contradict each other.
 
     Args:
         codec: How updates travel.
         teachers: Device models that `[cloud] distill` keeps.
+        tells: Devices are asked for statistics.
 
     Raises:
         OptionsError: Some do; all contradictions are named.
@@ -39,6 +41,8 @@ def refuse_contradictions(
         found.append(
             f"[cloud] distill learns from models of single devices, which {privacy.mode.value} adds no noise to"
         )
+    if privacy.mode is not PrivacyMode.NONE and tells:
+        found.append("[statistics] asks devices for exact counts, which [privacy] adds no noise to")
     found += _of_privacy(privacy, strategy, quorum) if privacy.mode is not PrivacyMode.NONE else []
     if found:
         raise OptionsError(f"options contradict each other: {'; '.join(found)}", advice="Change one of each.")

@@ -14,6 +14,7 @@ from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.privacy.options import PrivacyOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
+from edgeloop.federated.rounds.statistics.options import StatisticsOptions
 from edgeloop.federated.rounds.strategies import StrategyOptions
 from edgeloop.federated.simulation.options import SimulationOptions
 from edgeloop.quantities import at_least
@@ -108,6 +109,7 @@ class Federation:
     guard: GuardOptions = field(default_factory=GuardOptions)
     compression: CompressionOptions = field(default_factory=CompressionOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
     buffered: BufferedOptions = field(default_factory=BufferedOptions)
     devices: DevicesTable = field(default_factory=DevicesTable)
     evaluation: EvaluationTable = field(default_factory=EvaluationTable)
@@ -146,6 +148,7 @@ class Federation:
             strategy=self.strategy,
             compression=self.compression,
             privacy=self.privacy,
+            statistics=self.statistics,
             buffered=None if synchronous else self.buffered,
             evaluation=self.evaluation.data,
             keras=self.model.keras,
@@ -173,6 +176,7 @@ def read_federation(path: Path) -> Federation:
         guard=found.guard,
         compression=found.compression,
         privacy=found.privacy,
+        statistics=found.statistics,
         buffered=found.buffered,
         devices=DevicesTable(**devices),
         evaluation=EvaluationTable(data=None if data is None else base / data),

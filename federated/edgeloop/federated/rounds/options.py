@@ -17,6 +17,7 @@ from edgeloop.federated.rounds.contradictions import refuse_contradictions
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.privacy.options import PrivacyOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
+from edgeloop.federated.rounds.statistics.options import StatisticsOptions
 from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
 from edgeloop.quantities import above_zero, at_least, byte_count
 from edgeloop.runtime.device import Device
@@ -49,6 +50,7 @@ class RoundsOptions:
         strategy: How the server makes new weights of a round's updates.
         compression: How updates travel.
         privacy: Clipping, noise and a budget. Needs `edgeloop[privacy]`.
+        statistics: What devices are asked to tell of their data.
         buffered: Make new weights whenever so many updates have come; None: of the devices that a round asked.
         evaluation: Data of the server (.npz, as a shard) that every round is measured on. The best round is kept.
         keras: The .keras file that was converted. It is written with the new weights to `model.keras` in `out`.
@@ -77,6 +79,7 @@ class RoundsOptions:
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     compression: CompressionOptions = field(default_factory=CompressionOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
     buffered: BufferedOptions | None = None
     evaluation: Path | None = None
     keras: Path | None = None
@@ -95,7 +98,10 @@ class RoundsOptions:
         quorum = self.replies_options()
         teachers = self.cloud.distill if self.cloud else 0
         codec = self.compression.upload
-        refuse_contradictions(self.privacy, self.strategy, quorum, self.buffered, codec=codec, teachers=teachers)
+        tells = self.statistics.asks
+        refuse_contradictions(
+            self.privacy, self.strategy, quorum, self.buffered, codec=codec, teachers=teachers, tells=tells
+        )
         if self.buffered is not None:
             self.buffered.sizes(len(self.shards))
         self.strategy.check_rate(self.lr, self.lr_decay, self.rounds)

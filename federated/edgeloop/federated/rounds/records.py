@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.federated.rounds.statistics.round_statistics import RoundStatistics, statistics_from_json
+
 FORMAT = "edgeloop-rounds/1"
 ROUNDS = "rounds.json"
 DEVICE_MODELS = "device-models"
@@ -89,6 +91,7 @@ class RoundRecord:
         selected: How many devices were asked, in the attempt that counted; of a buffered round, while it was open.
         attempt: Which attempt counted, from 1; those of a server that was killed are numbered too.
         privacy: What was spent; None where updates are not private.
+        statistics: What the devices told of their data; None where they told nothing.
     """
 
     round: int
@@ -98,6 +101,7 @@ class RoundRecord:
     selected: int = 0
     attempt: int = 1
     privacy: PrivacyRecord | None = None
+    statistics: RoundStatistics | None = None
 
     @property
     def examples(self) -> int:
@@ -119,7 +123,8 @@ class RoundRecord:
         refused = {"refused": [asdict(reply) for reply in self.refused]}
         clients = {"clients": [asdict(client) for client in self.clients]}
         privacy = {"privacy": asdict(self.privacy)} if self.privacy else {}
-        return {"round": self.round, "file": self.file, **counts, **asked, **refused, **clients, **privacy}
+        told = {"statistics": self.statistics.to_json()} if self.statistics else {}
+        return {"round": self.round, "file": self.file, **counts, **asked, **refused, **clients, **privacy, **told}
 
 
 def round_from_json(document: Mapping[str, Any]) -> RoundRecord:
@@ -132,6 +137,7 @@ def round_from_json(document: Mapping[str, Any]) -> RoundRecord:
         document.get("selected", 0),
         document.get("attempt", 1),
         PrivacyRecord(**document["privacy"]) if "privacy" in document else None,
+        statistics_from_json(document["statistics"]) if "statistics" in document else None,
     )
 
 

@@ -50,6 +50,10 @@ from edgeloop.federated.rounds.records import (
     rounds_bytes,
 )
 from edgeloop.federated.rounds.scaffold import Scaffold, StepCount
+from edgeloop.federated.rounds.statistics.options import StatisticsOptions
+from edgeloop.federated.rounds.statistics.round_statistics import RoundStatistics
+from edgeloop.federated.rounds.statistics.summary import Summary
+from edgeloop.federated.rounds.statistics.told import Labels
 from edgeloop.federated.rounds.strategies import (
     STRATEGIES,
     StrategyName,
@@ -73,6 +77,7 @@ class LoopOptions:
         kept_updates, kept_every: So many device models stay as files, of every so many rounds and of the last one.
         trained: Names of the weights that steps move, which scaffold and private rounds have to know; empty: all.
         batch: Samples of a step of a device, which scaffold has to know.
+        statistics: What devices are asked to tell of their data; `labels` is what the labels of the model are.
     """
 
     rounds: int
@@ -92,6 +97,8 @@ class LoopOptions:
     kept_every: int = 1
     trained: tuple[str, ...] = ()
     batch: int = 0
+    statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
+    labels: Labels = field(default_factory=Labels)
 
 
 class RoundLoop:
@@ -195,14 +202,15 @@ class RoundLoop:
                     advice=self._advice_spent(),
                 )
             self.grid.open_round(number, self.weights, plan.chosen)
-            collector = self._collector(number, attempt)
+            summary = Summary(self.options.labels, self.options.statistics)
+            collector = self._collector(number, attempt, summary)
             if len(plan.chosen) >= plan.needed:
                 came = self._attempt(number, draw, plan, collector)
                 if len(came) >= plan.needed:
                     self._step(number, collector.replies())
                     if self.scaffold is not None:
                         self.scaffold.step()
-                    return self._record(number, attempt, plan, came)
+                    return self._record(number, attempt, plan, came, summary.record())
             self.journal.add_void(number, attempt)
         assert plan is not None
         raise DeviceError(self._no_quorum(number, tries + 1, plan, came), advice=self._advice())
@@ -221,7 +229,8 @@ class RoundLoop:
         """What the grid's chosen nodes are sent in a round."""
         options, private = self.options, self.privacy.for_devices() if self.privacy else {}
         known = {**more, "lr": self._rate(number), "seed": options.seed}
-        config = ConfigRecord({**options.train, **private, **known, **self._compression()})
+        told = options.statistics.for_devices()
+        config = ConfigRecord({**options.train, **private, **known, **told, **self._compression()})
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
         return list(messages if self.scaffold is None else self.scaffold.add_to(messages, self.records))
 
@@ -266,7 +275,7 @@ class RoundLoop:
             return random.SystemRandom()
         return random.Random(f"{self.options.seed}/{number}/{attempt}")
 
-    def _collector(self, number: int, attempt: int) -> Collector:
+    def _collector(self, number: int, attempt: int, summary: Summary) -> Collector:
         if STRATEGIES[self.options.strategy.name].streams:
             inner: Collector = StreamedMean({name: array.shape for name, array in self.weights.items()})
         else:
@@ -278,9 +287,16 @@ class RoundLoop:
         options = self.options
         if options.kept_updates and is_due(number, options.kept_every, options.rounds):
             inner = KeptModels(inner, models_folder(self.out, number, attempt), options.kept_updates)
-        return _Journaled(inner, lambda update: self.journal.add_update(number, attempt, update))
 
-    def _record(self, number: int, attempt: int, plan: RoundPlan, came: list[Update]) -> RoundRecord:
+        def note(reply: Message, update: Update) -> None:
+            self.journal.add_update(number, attempt, update)
+            summary.add(reply, update)
+
+        return _Noted(inner, note)
+
+    def _record(
+        self, number: int, attempt: int, plan: RoundPlan, came: list[Update], told: RoundStatistics | None
+    ) -> RoundRecord:
         clients = tuple(
             ClientRecord(
                 u.device, u.examples, u.train_loss, u.seconds, u.norm, str(u.node), u.codec.value, u.upload_bytes
@@ -290,7 +306,7 @@ class RoundLoop:
         refused = tuple(RefusedReply(str(node), why.reason.value, why.detail) for node, why in self.grid.refused)
         spent = self.privacy.record(len(came)) if self.privacy else None
         file = f"rounds/round-{number}.npz"
-        return RoundRecord(number, file, clients, refused, len(plan.chosen), attempt, spent)
+        return RoundRecord(number, file, clients, refused, len(plan.chosen), attempt, spent, told)
 
     def _no_quorum(self, number: int, attempts: int, plan: RoundPlan, came: list[Update]) -> str:
         refused = Counter(why.reason.value for _, why in self.grid.refused)
@@ -310,15 +326,15 @@ class RoundLoop:
         return f"Look at the devices. {done}More rounds need a new run with a larger max-epsilon."
 
 
-class _Journaled:
-    """A collector whose updates are in the journal before they count."""
+class _Noted:
+    """A collector whose updates are noted, in the journal above all, before they count."""
 
-    def __init__(self, inner: Collector, write: Callable[[Update], None]) -> None:
-        self.inner, self.write = inner, write
+    def __init__(self, inner: Collector, note: Callable[[Message, Update], None]) -> None:
+        self.inner, self.note = inner, note
 
-    def add(self, reply: Any, update: Update) -> None:
-        self.write(update)
+    def add(self, reply: Message, update: Update) -> None:
+        self.note(reply, update)
         self.inner.add(reply, update)
 
-    def replies(self) -> Any:
+    def replies(self) -> list[Message]:
         return self.inner.replies()

@@ -32,7 +32,7 @@ FORMAT = "edgeloop-federation/1"
 RUN, LOCK, JOURNAL, WEIGHTS, DEVICES = "run.json", ".lock", "journal", "rounds", "devices"
 SERVER_LOCK, SERVER_WAIT_S = ".server-lock", 30.0
 FREE_THEN = ("shards", "options.guard.")  # in a run that goes back
-CLOUD = "options.cloud."  # no round depends on it
+ASIDE = ("options.cloud.", "options.statistics.")  # no round depends on them
 MAY_CHANGE = {"rounds", "deadline-s", "timeout-s", "wait-s", "attempts", "max-memory-mb"}
 
 
@@ -119,7 +119,7 @@ def _check_same(out: Path, document: Mapping[str, Any], may_change: Collection[s
         )
     before, now = _flat(earlier), _flat(document)
     for key in sorted(before.keys() | now.keys()):
-        free = key.rpartition(".")[2] in {*MAY_CHANGE, "format"} or key.startswith((CLOUD, *may_change))
+        free = key.rpartition(".")[2] in {*MAY_CHANGE, "format"} or key.startswith((*ASIDE, *may_change))
         if before.get(key) != now.get(key) and not free:
             raise OptionsError(
                 f"{out} was started with {key} = {before.get(key)!r}, and this is {now.get(key)!r}",

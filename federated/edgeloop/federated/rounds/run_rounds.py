@@ -151,15 +151,13 @@ def _check_fits(options: RoundsOptions, bundle: Bundle, model: Path) -> dict[str
         limit = byte_count(options.max_memory_mb, "max-memory-mb")
         check_memory([weight.shape for weight in bundle.manifest.weights], target, limit, name.value)
     trained = [weight.name for weight in bundle.manifest.weights if weight.trainable]
-    if not options.strategy.corrects_steps:
-        return {"trained": trained, "batch": 0}
     file = read_trainable(model.read_bytes())
-    if not file.plain:
+    if options.strategy.corrects_steps and not file.plain:
         raise OptionsError(
             f"{name.value} corrects steps of plain SGD, and the trainable file of {bundle.path} has momentum or Adam",
             advice="Convert it with --optimizer sgd, or choose fed-avg.",
         )
-    return {"trained": trained, "batch": file.batch}
+    return {"trained": trained, "batch": file.batch, "labels": asdict(file.labels)}
 
 
 def _kept(options: RoundsOptions) -> Path | None:
@@ -200,6 +198,7 @@ def _document(
             "strategy": _toml_names(options.strategy),
             **({} if options.cloud is None else {"cloud": options.cloud.resolved()}),
             "compression": _toml_names(options.compression),
+            "statistics": _statistics(options),
             **_modes(options),
         },
         "bundle": {
@@ -210,6 +209,10 @@ def _document(
         "shards": [{"file": s.path.name, "examples": s.examples, "sha256": s.sha256} for s in shards],
         "initial-sha256": digest_of(weights_bytes(initial)),
     }
+
+
+def _statistics(options: RoundsOptions) -> dict[str, Any]:
+    return _toml_names(options.statistics.resolved(options.privacy.mode is not PrivacyMode.NONE))
 
 
 def _modes(options: RoundsOptions) -> dict[str, Any]:
@@ -246,6 +249,7 @@ def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard], fa
         # any round of a private run may be its last one
         "kept_every": options.cloud.every if options.cloud and options.privacy.mode is PrivacyMode.NONE else 1,
         "compression": _toml_names(options.compression),
+        "statistics": _statistics(options),
         **_modes(options),
         "max_memory_bytes": byte_count(options.max_memory_mb, "max-memory-mb"),
     }

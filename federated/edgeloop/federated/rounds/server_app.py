@@ -32,6 +32,8 @@ from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import ALIVE, FAILURE, INITIAL, JOB, read_weights
 from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
 from edgeloop.federated.rounds.run_folder import server_lock
+from edgeloop.federated.rounds.statistics.options import StatisticsOptions
+from edgeloop.federated.rounds.statistics.told import Labels
 from edgeloop.federated.rounds.strategies import StrategyOptions
 from edgeloop.processes.file_lock import exclusive
 
@@ -92,6 +94,8 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
         kept_every=job["kept_every"],
         trained=tuple(job["trained"]),
         batch=job["batch"],
+        statistics=settings.build(StatisticsOptions, job["statistics"]),
+        labels=Labels(**job["labels"]),
     )
     loop = RoundLoop if options.buffered is None else BufferedLoop
     with server_lock(out):

@@ -80,6 +80,8 @@ class Trainer:
         shapes: Sizes of each input without the batch.
         dtypes: Type of each input.
         classes: Labels are 0 <= y < classes; None where they are numbers (mean squared error).
+        tells_classes: Each label is one class; not where it is a number, or the answer to one of several yes-or-no
+            questions.
         weights: Shape of every weight by name, in `get_weights` order.
     """
 
@@ -110,6 +112,9 @@ class Trainer:
         self.dtypes = {name: np.dtype(self._inputs[name]["dtype"]).name for name in self.inputs}
         (output,) = self._call["infer"].get_output_details().values()
         self.classes = _classes(self._labels, output)
+        self._one_class = self.classes is not None and len(self._labels["shape"]) < len(output["shape"])
+        self._one_class &= int(output["shape"][-1]) > 1
+        self.tells_classes = self._one_class or (self.classes is not None and len(self._labels["shape"]) == 1)
         details = self._call["set_weights"].get_input_details()
         self.weights = {name: tuple(int(n) for n in details[name]["shape"]) for name in sorted(details)}
 
@@ -185,19 +190,58 @@ class Trainer:
             DataError: As `train`.
         """
         arrays, labels = self._checked(inputs, y)
-        count, batch, totals = len(labels), self.batch, np.zeros(2)
-        for start in range(0, count, batch):
-            rows = np.arange(start, min(start + batch, count))
-            filled = np.full(batch, start)
-            filled[: len(rows)] = rows
-            totals += self._sums(arrays, labels, filled)
-            if len(rows) < batch:
-                copies = self._sums(arrays, labels, np.full(batch, start))
-                totals -= copies * ((batch - len(rows)) / batch)
+        count, totals = len(labels), self._totals(arrays, labels, np.arange(len(labels)))
         loss, other = float(totals[0] / count), float(totals[1] / count)
         if self.classes is None:
             return EvaluateRecord(loss, count, None, other)
         return EvaluateRecord(loss, count, other / max(1, int(np.prod(labels.shape[1:]))), None)
+
+    def correct_by_class(self, inputs: Mapping[str, np.ndarray], y: np.ndarray) -> np.ndarray:
+        """How many labels of each class the weights as they are get right: int64 [classes]; changes nothing.
+
+        Raises:
+            DataError: As `train`.
+            OptionsError: The model predicts numbers, or answers several questions with yes or no.
+        """
+        if self.classes is None or not self.tells_classes:
+            raise OptionsError("this model has no classes to count", advice="Use evaluate.")
+        arrays, labels = self._checked(inputs, y)
+        if self._one_class:
+            return self._largest_correct(arrays, labels, self.classes)
+        # whether an answer means yes depends on the loss of the file, which `evaluate` knows
+        by_class = [np.flatnonzero(labels == k) for k in range(self.classes)]
+        return np.array([round(self._totals(arrays, labels, rows)[1]) for rows in by_class], np.int64)
+
+    def _largest_correct(self, arrays: Mapping[str, np.ndarray], labels: np.ndarray, classes: int) -> np.ndarray:
+        correct = np.zeros(classes, np.int64)
+        for start in range(0, len(labels), self.batch):
+            rows = np.arange(start, start + self.batch) % len(labels)
+            (answers,) = self._call["infer"](**{name: array[rows] for name, array in arrays.items()}).values()
+            part = labels[start : start + self.batch]
+            right = answers[: len(part)].argmax(-1).reshape(part.shape) == part
+            correct += np.bincount(part[right], minlength=classes)
+        return correct
+
+    def _totals(self, arrays: Mapping[str, np.ndarray], labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Over the samples `rows`: the sum of their losses, and of correct labels or of absolute errors."""
+        totals, batch = np.zeros(2), self.batch
+        for start in range(0, len(rows), batch):
+            part = rows[start : start + batch]
+            filled = np.full(batch, part[0])
+            filled[: len(part)] = part
+            totals += self._sums(arrays, labels, filled)
+            if len(part) < batch:
+                copies = self._sums(arrays, labels, np.full(batch, part[0]))
+                totals -= copies * ((batch - len(part)) / batch)
+        return totals
+
+    def check(self, inputs: Mapping[str, np.ndarray], y: np.ndarray) -> None:
+        """See that samples can be trained on.
+
+        Raises:
+            DataError: As `train`.
+        """
+        self._checked(inputs, y)
 
     def _sums(self, arrays: Mapping[str, np.ndarray], labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Over one batch: the sum of its samples' losses, and of correct labels or of absolute errors."""

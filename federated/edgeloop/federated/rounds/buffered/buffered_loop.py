@@ -29,6 +29,7 @@ from edgeloop.federated.rounds.guard.update import Update
 from edgeloop.federated.rounds.negotiation.negotiated_grid import NegotiatedGrid
 from edgeloop.federated.rounds.records import ClientRecord, RefusedReply, RoundRecord
 from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
+from edgeloop.federated.rounds.statistics.summary import Summary
 
 COPIES = 2  # of a version: arrays that updates are compared with, and the record that its messages share
 
@@ -68,6 +69,7 @@ class BufferedLoop(RoundLoop):
         self._gather()
         attempt = self.journal.next_attempt(number)
         buffer, clients = Buffer(self.weights, self.buffered.server_learning_rate), list[ClientRecord]()
+        self._told = Summary(self.options.labels, self.options.statistics)
         asked, tries, progress = 0, 1, time.monotonic()
         while len(buffer) < self.size:
             sent = self._ask(number, asked)
@@ -89,7 +91,8 @@ class BufferedLoop(RoundLoop):
         self._step(number, buffer.replies())
         clients.sort(key=lambda client: (client.device, client.node))
         refused = tuple(RefusedReply(str(node), why.reason.value, why.detail) for node, why in self.grid.refused)
-        return RoundRecord(number, f"rounds/round-{number}.npz", tuple(clients), refused, asked, attempt)
+        told = self._told.record()
+        return RoundRecord(number, f"rounds/round-{number}.npz", tuple(clients), refused, asked, attempt, None, told)
 
     def _step(self, number: int, replies: list[Message]) -> None:
         if hasattr(self.strategy, "current_arrays"):  # fed-adam and fed-yogi set it when they send, not in each version
@@ -131,6 +134,7 @@ class BufferedLoop(RoundLoop):
         while self._taken and len(buffer) < self.size:
             taken = self._taken.popleft()
             self.journal.add_update(number, attempt, taken.update, base=taken.version)
+            self._told.add(taken.reply, taken.update)
             clients.append(_client(taken.update, buffer.add_stale(taken, number - 1)))
         return len(buffer) - before
 

@@ -15,6 +15,7 @@ from edgeloop.errors import EdgeloopError, error_from_json, one_line
 from edgeloop.federated.device.compression.codec import Codec
 from edgeloop.federated.device.compression.upload import UPDATE
 from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LOSS, SECONDS
+from edgeloop.federated.device.statistics import STATISTICS
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.guard.refusal import Reason, Refusal
@@ -66,7 +67,7 @@ def judge(reply: Message, base: Base, options: GuardOptions, compression: Compre
         return Refusal(Reason.FAILED, error.clause, error)
     compressed = list(content.config_records) == [UPDATE] and not content.array_records
     plain = list(content.array_records) == ["arrays"] and not content.config_records
-    if not (compressed or plain) or list(content.metric_records) != ["metrics"]:
+    if not (compressed or plain) or set(content.metric_records) - {STATISTICS} != {"metrics"}:
         return Refusal(Reason.RECORDS, f"it holds {one_line(sorted(content), 100)}, expected arrays and metrics")
     metrics: dict[str, Any] = dict(content.metric_records["metrics"])
     wrong = _wrong_metrics(metrics, options)

@@ -2,7 +2,7 @@
 logs.
 
 Both show the metric of the evaluation, the training loss, how many of the asked devices took part, the bytes that went
-to the devices and came back, and which replies were refused for what.
+to the devices and came back, what the devices told of their data, and which replies were refused for what.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from edgeloop.atomic import discard, write_file
 from edgeloop.federated.rounds.buffered.options import RoundsMode
 from edgeloop.federated.rounds.evaluation import EVALUATION, Evaluation, read_evaluation
+from edgeloop.federated.rounds.progress.class_page import accuracies, by_class, class_part
 from edgeloop.federated.rounds.progress.event_file import EventFile
 from edgeloop.federated.rounds.records import BUDGET_SPENT, RUNNING, RoundRecord, read_rounds, read_state
 from edgeloop.federated.rounds.watch import OnRound
@@ -65,7 +66,8 @@ class Progress:
         else:
             new = steps[-1:]
         for record, numbers in new:
-            self._events.add(record.round, (self.out / record.file).stat().st_mtime, numbers)
+            moment = (self.out / record.file).stat().st_mtime
+            self._events.add(record.round, moment, {**numbers, **by_class(record.statistics)})
 
     def end(self) -> None:
         """Say on the page how the run ended: a browser loads it no more.
@@ -91,6 +93,7 @@ def numbers_of(record: RoundRecord, found: Evaluation | None, model_bytes: int, 
         "MB to devices": record.selected * model_bytes / 1e6,
         "MB from devices": came / 1e6,
         "slowest device, s": max((client.seconds for client in record.clients), default=0.0),
+        **accuracies(record.statistics),
     }
     if found is not None and record.round in found.scores:
         numbers = {found.metric: found.value(record.round), **numbers}
@@ -115,6 +118,7 @@ def progress_page(name: str, steps: Sequence[Step], found: Evaluation | None, ro
             ["round", *columns, "refused for"],
             [[r.round, *(f"{n[key]:.4g}" if key in n else "" for key in columns), r.reasons] for r, n in steps],
         ),
+        class_part([record for record, _ in steps]),
         refused_by_node([record for record, _ in steps]),
     ]
     return page(f"Rounds of {name}", parts)

@@ -1,0 +1,84 @@
+"""What the devices of a round told of their data, added up as their replies come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeloop.federated.device.statistics import STATISTICS
+from edgeloop.federated.rounds.statistics.options import StatisticsOptions
+from edgeloop.federated.rounds.statistics.round_statistics import ClassCounts, RefusedStatistic, RoundStatistics
+from edgeloop.federated.rounds.statistics.told import Labels, ToldCounts, ToldLabels, told_of
+
+if TYPE_CHECKING:
+    from flwr.app import Message
+
+    from edgeloop.federated.rounds.guard.update import Update
+
+LISTED = 2000  # counts of single devices in the record of a round; beyond it there are the sums alone
+
+
+class Summary:
+    """Adds up what the replies of an attempt tell.
+
+    A statistic that makes no sense is refused; the update of the same reply counts all the same. Memory does not grow
+    with the number of devices.
+    """
+
+    def __init__(self, labels: Labels, asked: StatisticsOptions) -> None:
+        self.labels, self.asked = labels, asked
+        self._devices = 0
+        self._sums: dict[str, np.ndarray] = {}
+        self._moments: list[tuple[int, float, float]] = []
+        self._listed: list[ClassCounts] = []
+        self._fits = True
+        self._refused: list[RefusedStatistic] = []
+
+    def add(self, reply: Message, update: Update) -> None:
+        """What one reply tells, if anything."""
+        record = reply.content.metric_records.get(STATISTICS)
+        if record is None:
+            return
+        told = told_of(dict(record), update.examples, self.labels, self.asked)
+        if isinstance(told, str):
+            self._refused.append(RefusedStatistic(str(update.node), told))
+            return
+        self._devices += 1
+        if isinstance(told, ToldLabels):
+            self._moments.append((update.examples, told.mean, told.variance))
+        else:
+            self._add(told, update)
+
+    def record(self) -> RoundStatistics | None:
+        """None: nobody told anything."""
+        if not (self._devices or self._refused):
+            return None
+        sums = {key: tuple(counts.tolist()) for key, counts in self._sums.items()}
+        mean, variance = _together(self._moments)
+        listed = tuple(sorted(self._listed, key=lambda one: (one.device, one.node)))
+        refused = tuple(sorted(self._refused, key=lambda one: one.node))
+        return RoundStatistics(
+            self._devices, **sums, label_mean=mean, label_variance=variance, clients=listed, refused=refused
+        )
+
+    def _add(self, told: ToldCounts, update: Update) -> None:
+        found = {"examples": told.examples, "correct": told.correct, "personal_correct": told.personal_correct}
+        counts = {key: one for key, one in found.items() if one is not None}
+        personal = {} if told.personal_correct is None else {"personal_examples": told.examples}
+        for key, one in {**counts, **personal}.items():
+            self._sums[key] = self._sums.get(key, 0) + one
+        self._fits = self._fits and sum(map(len, counts.values())) * (len(self._listed) + 1) <= LISTED
+        lists: dict[str, Any] = {key: tuple(one.tolist()) for key, one in counts.items()}
+        self._listed = [*self._listed, ClassCounts(update.device, str(update.node), **lists)] if self._fits else []
+
+
+def _together(moments: Sequence[tuple[int, float, float]]) -> tuple[float | None, float | None]:
+    """Mean and variance of the labels of all devices, each with its number of labels, its mean and its variance."""
+    if not moments:
+        return None, None
+    count = sum(n for n, _, _ in moments)
+    mean = math.fsum(n * m for n, m, _ in moments) / count
+    return mean, math.fsum(n * (variance + (m - mean) ** 2) for n, m, variance in moments) / count

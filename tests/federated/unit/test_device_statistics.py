@@ -1,0 +1,140 @@
+"""What devices tell of their data: what is believed, what a round makes of it, and what a person sees."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edgeloop.errors import OptionsError
+from edgeloop.federated.device.options import DeviceOptions, from_node_config, to_node_config
+from edgeloop.federated.device.statistics import Tell
+from edgeloop.federated.rounds.federation import read_federation
+from edgeloop.federated.rounds.progress.class_page import accuracies, by_class, class_part
+from edgeloop.federated.rounds.records import ClientRecord, RoundRecord, round_from_json
+from edgeloop.federated.rounds.statistics import summary
+from edgeloop.federated.rounds.statistics.options import StatisticsOptions
+from edgeloop.federated.rounds.statistics.summary import Summary
+from edgeloop.federated.rounds.statistics.told import Labels, told_of
+
+ASKED, THREE = StatisticsOptions(tell=Tell.EVALUATION), Labels(3)
+MOMENTS = StatisticsOptions(tell=Tell.EVALUATION, label_moments=True)
+GOOD = {"examples-by-class": [2, 0, 3], "correct-by-class": [1, 0, 3]}
+
+
+def test_counts_that_add_up_to_the_examples_are_believed():
+    told = told_of(GOOD, 5, THREE, ASKED)
+    assert told.examples.tolist() == [2, 0, 3] and told.correct.tolist() == [1, 0, 3]
+    words = told_of(GOOD, 1, Labels(3, each=5), ASKED)  # one text of five words
+    assert words.examples.tolist() == [2, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"examples-by-class": [2, -1, 4]}, "holds -1"),
+        ({"examples-by-class": [2.0, 0.0, float("nan")]}, "holds 2.0"),
+        ({"examples-by-class": [2, 3]}, "is 2 numbers, expected one count for each of 3 classes"),
+        ({"examples-by-class": 5}, "is 5, expected one count"),
+        ({"examples-by-class": [2, 0, 4]}, "adds up to 6, and the device reports 5 labels"),
+        ({"examples-by-class": [1 << 62, 0, 0]}, "holds 4611686018427387904"),
+        ({"correct-by-class": [1, 1, 3]}, "correct-by-class has more labels of a class than examples-by-class"),
+        ({"personal-correct-by-class": [9, 0, 0]}, "personal-correct-by-class has more labels"),
+        ({"label-mean": 0.5}, "'label-mean' is told, and was not asked for"),
+    ],
+)
+def test_counts_of_a_hostile_device_are_refused(wrong, says):
+    assert says in told_of({**GOOD, **wrong}, 5, THREE, ASKED)
+
+
+def test_what_was_not_asked_for_and_what_is_missing_is_refused():
+    assert "'correct-by-class' is told" in told_of(GOOD, 5, THREE, StatisticsOptions(tell=Tell.EXAMPLES))
+    assert told_of({"examples-by-class": [2, 0, 3]}, 5, THREE, ASKED) == "it lacks correct-by-class"
+    assert "is told" in told_of(GOOD, 5, THREE, StatisticsOptions(tell=Tell.NONE))
+    assert "is told" in told_of(GOOD, 5, Labels(), ASKED), "a regressor has no classes"
+
+
+@pytest.mark.parametrize(
+    ("mean", "variance", "says"),
+    [(float("nan"), 1.0, "label-mean is nan"), (0.0, -1.0, "label-variance is -1.0"), (1e31, 0.0, "label-mean is 1e")],
+)
+def test_moments_of_a_hostile_device_are_refused(mean, variance, says):
+    assert says in told_of({"label-mean": mean, "label-variance": variance}, 5, Labels(), MOMENTS)
+
+
+def summed(told, labels=THREE, asked=ASKED) -> Summary:
+    """Of replies {(node, examples): record}."""
+    found = Summary(labels, asked)
+    for (node, examples), record in told.items():
+        reply = SimpleNamespace(content=SimpleNamespace(metric_records={"statistics": record}))
+        found.add(reply, SimpleNamespace(node=node, device=node, examples=examples))
+    return found
+
+
+def test_a_round_adds_up_what_was_told():
+    record = summed({(2, 5): GOOD, (1, 1): {"examples-by-class": [0, 1, 0], "correct-by-class": [0, 0, 0]}}).record()
+    assert (record.devices, record.examples, record.correct) == (2, (2, 1, 3), (1, 0, 3))
+    assert [client.device for client in record.clients] == [1, 2]
+    assert Summary(THREE, ASKED).record() is None
+
+
+def test_single_devices_are_left_out_where_their_counts_are_too_many(monkeypatch):
+    monkeypatch.setattr(summary, "LISTED", 12)  # two devices of three classes, two counts each
+    told = {(node, 5): GOOD for node in range(1, 4)}
+    assert len(summed(dict(list(told.items())[:2])).record().clients) == 2
+    record = summed(told).record()
+    assert record.clients == () and record.examples == (6, 0, 9)
+
+
+def test_mean_and_variance_are_those_of_all_labels_together():
+    parts = [np.array([1.0, 2.0, 6.0]), np.array([-4.0])]
+    told = {(n, len(y)): {"label-mean": float(y.mean()), "label-variance": float(y.var())} for n, y in enumerate(parts)}
+    record = summed(told, Labels(), MOMENTS).record()
+    # 1 + 2 + 6 - 4 = 5 over 4; squares 57 / 4 - 1.25^2 = 12.6875; a few roundings of doubles below 16: 1e-14
+    assert record.label_mean == pytest.approx(1.25, abs=1e-14)
+    assert record.label_variance == pytest.approx(12.6875, abs=1e-13)
+
+
+def shown() -> RoundRecord:
+    own = {**GOOD, "personal-correct-by-class": [2, 0, 3]}
+    refused = {"examples-by-class": [7, 0, 0], "correct-by-class": [0, 0, 0]}
+    told = summed(
+        {(0, 5): own, (1, 1): {"examples-by-class": [0, 1, 0], "correct-by-class": [0, 0, 0]}, (9, 2): refused}
+    )
+    clients = tuple(ClientRecord(device, 5, 0.5, 1.0) for device in (0, 1, 9))
+    return RoundRecord(4, "rounds/round-4.npz", clients, statistics=told.record())
+
+
+def test_the_record_of_a_round_keeps_what_was_told():
+    assert round_from_json(shown().to_json()) == shown()
+    assert "statistics" not in RoundRecord(1, "f", (ClientRecord(0, 1, 0.5, 1.0),)).to_json()
+
+
+def test_the_page_and_tensorboard_show_classes_and_devices():
+    record = shown()
+    assert accuracies(record.statistics) == {"accuracy on devices": 4 / 6, "personal accuracy on devices": 1.0}
+    numbers = by_class(record.statistics)
+    assert (numbers["labels of class/2"], numbers["recall of class/0"], numbers["recall of class/1"]) == (3, 0.5, 0)
+    page = class_part([record, RoundRecord(5, "rounds/round-5.npz", ())])
+    assert "in round 4" in page and "2 of 3 devices told of their data" in page
+    assert "<td>50.0%</td><td>100.0%</td>" in page  # class 0: one of two, and both with personal layers
+    assert "device 0, class 2: 3</title>" in page and page.count("<rect") == 6
+    assert "<td>9</td>" in page and "adds up to 7" in page
+    assert class_part([RoundRecord(5, "rounds/round-5.npz", ())]) == ""
+
+
+def test_private_rounds_ask_for_no_counts(tmp_path):
+    path = tmp_path / "f.toml"
+    lines = '[model]\nbundle = "b"\n[devices]\nshards = ["a.npz"]\n'
+    private = '[privacy]\nmode = "local"\nnoise-multiplier = 1.0\nclipping-norm = 1.0\ndelta = 1e-5\n'
+    path.write_text(lines + private)
+    options = read_federation(path).rounds_options(tmp_path / "out")
+    assert options.statistics.resolved(private=True).tell is Tell.NONE
+    assert options.statistics.resolved(private=False).tell is Tell.EVALUATION
+    path.write_text(lines + private + '[statistics]\ntell = "examples"\n')
+    with pytest.raises(OptionsError, match="asks devices for exact counts"):
+        read_federation(path).rounds_options(tmp_path / "out")
+
+
+def test_a_device_that_tells_nothing_stays_so_under_flowers_own_supernode():
+    assert from_node_config(to_node_config(DeviceOptions("d.npz", no_statistics=True))).no_statistics
+    assert not from_node_config(to_node_config(DeviceOptions("d.npz"))).no_statistics
