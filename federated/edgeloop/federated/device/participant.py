@@ -37,7 +37,7 @@ from edgeloop.federated.device.statistics import (
     tells,
 )
 from edgeloop.progress import Say
-from edgeloop.runtime.agent.trainer import EvaluateRecord
+from edgeloop.runtime.agent.trainer import EvaluateRecord, Trainer
 
 SENT = {MODEL: "model", MANIFEST: "manifest", SIGNATURE: "signature"}  # files of the store by key of `config`
 WITHHELD = {
@@ -135,7 +135,8 @@ class Participant:
     def _begin(self, loaded: _Loaded, given: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Any]:
         """Set the weights that the training begins with; what the server is told of the data before it."""
         trainer, own = loaded.trainer, self._own(loaded, given)
-        if self.options.no_statistics or not {STATISTICS, LABEL_MOMENTS} & set(config):
+        asked = {STATISTICS, LABEL_MOMENTS} & set(config)
+        if self.options.no_statistics or not asked or not isinstance(trainer, Trainer):  # another program tells nothing
             trainer.set_weights(own)
             return {}
         inputs, y = self._samples(loaded)
