@@ -1,5 +1,6 @@
 """A run from the outside, with processes that are played."""
 
+import json
 import subprocess
 from dataclasses import replace
 
@@ -7,11 +8,11 @@ import numpy as np
 import pytest
 
 pytest.importorskip("flwr")
-from edgeloop.errors import DeviceError
+from edgeloop.errors import DeviceError, error_to_json
 from edgeloop.federated.network.network import Network
 from edgeloop.federated.rounds.options import RoundsOptions
-from edgeloop.federated.rounds.records import ROUNDS, ClientRecord, RoundRecord, rounds_bytes, weights_bytes
-from edgeloop.federated.rounds.watch import Watch, ignore
+from edgeloop.federated.rounds.records import FAILURE, ROUNDS, ClientRecord, RoundRecord, rounds_bytes, weights_bytes
+from edgeloop.federated.rounds.watch import RESTARTS, Watch, ignore
 
 
 def write_rounds(out, count: int) -> None:
@@ -26,7 +27,7 @@ def engine(tmp_path):
     """A network of one process, which ends well once its standard input does."""
     (tmp_path / "simulation.log").write_bytes(b"")
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
-        yield Network(tmp_path, 0, (), (), {"simulation": child})
+        yield Network(tmp_path, 0, (), (), {"simulation": child}, run_id="1")
 
 
 def test_an_engine_that_ends_after_the_last_round_while_an_earlier_one_is_told_has_not_failed(tmp_path, engine):
@@ -63,3 +64,69 @@ def test_an_engine_that_ends_before_the_last_round_is_named(tmp_path, engine):
     options = RoundsOptions(shards=(tmp_path / "a.npz",), out=tmp_path, rounds=2)
     with pytest.raises(DeviceError, match=r"simulation ended \(exit code 0\)"):
         Watch(options, engine, lambda *_: engine.children["simulation"].communicate()).until_the_end()
+
+
+class Restarted(Network):
+    """Starts a program again that waits to be killed."""
+
+    submissions = 0
+
+    def start(self):
+        self.children["superlink"] = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+
+    def restart(self):
+        self.children["superlink"].communicate()
+        self.start()
+
+    def submit(self):
+        self.submissions += self.run_id is None
+        self.run_id = "1"
+
+
+def killed(network: Network) -> None:
+    network.children["superlink"].kill()
+    network.children["superlink"].wait()
+
+
+@pytest.fixture
+def restarted(tmp_path):
+    (tmp_path / "superlink.log").write_bytes(b"")
+    network = Restarted(tmp_path, 0, (), ())
+    network.start()
+    yield network
+    network.children["superlink"].communicate()
+
+
+def test_killed_processes_are_started_again_and_the_run_goes_on(tmp_path, restarted):
+    """Killed in each of five rounds, more often than between two rounds: the server's own failure is a result of it."""
+    total = RESTARTS + 2
+
+    def kill(record, weights):
+        killed(restarted)
+        error = DeviceError("the SuperLink is gone", advice="Run again.")
+        (tmp_path / FAILURE).write_text(json.dumps(error_to_json(error)))
+
+    class Next(Watch):
+        def _restart(self, why, before):
+            super()._restart(why, before)
+            assert why == "a signal ended superlink" and not (tmp_path / FAILURE).exists()
+            write_rounds(tmp_path, self.done + 1)
+
+    write_rounds(tmp_path, 1)
+    options = RoundsOptions(shards=(tmp_path / "a.npz",), out=tmp_path, rounds=total)
+    assert len(Next(options, restarted, kill).until_the_end()) == total
+    assert restarted.submissions == total
+
+
+def test_processes_that_are_killed_again_before_a_round_are_named(tmp_path, restarted):
+    class Killed(Watch):
+        def _restart(self, why, before):
+            super()._restart(why, before)
+            restarted.submit()
+            killed(restarted)
+
+    killed(restarted)
+    options = RoundsOptions(shards=(tmp_path / "a.npz",), out=tmp_path, rounds=1)
+    with pytest.raises(DeviceError, match=r"round 1 of 1: a signal ended superlink"):
+        Killed(options, restarted, ignore).until_the_end()
+    assert restarted.submissions == RESTARTS + 1

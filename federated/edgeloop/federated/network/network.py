@@ -36,6 +36,8 @@ class Network:
     Attributes:
         work: Temporary folder that goes with them: logs, the job, the server's word of failure.
         run_id: Of the submitted run.
+        kept: Where each device has a folder of its own, which outlives it; None: in the work folder.
+        processes: Ends the children when it is closed.
         simulated: Devices train one after another, so a time limit is that from one reply to the next.
     """
 
@@ -47,6 +49,27 @@ class Network:
     shards: tuple[Path, ...]
     children: dict[str, subprocess.Popen] = field(default_factory=dict)
     run_id: str | None = None
+    kept: Path | None = None
+    processes: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def start(self) -> None:
+        """Start every process and return without waiting.
+
+        Raises:
+            MissingExtra: Flower is not installed here or in the device environment.
+        """
+        for name, (python, command) in commands(self.devices, self.shards, self.port, self.kept or self.work).items():
+            log = self.processes.enter_context((self.work / f"{name}.log").open("ab"))
+            settings = environment(python, home(self.work, name))
+            # a short grace: their state is in memory and nobody will read it again
+            child = owned(command, stdout=log, stderr=log, env=settings, cwd=self.work, grace_s=0.2)
+            self.children[name] = self.processes.enter_context(child)
+
+    def restart(self) -> None:
+        """End every process and start it again; the run is to be submitted again, as Flower had it in memory."""
+        self.processes.close()
+        self.children.clear()
+        self.start()
 
     def submit(self) -> None:
         """Wait for the SuperLink and start the ServerApp, which then waits for its job. Does nothing the second time.
@@ -128,14 +151,9 @@ def network(devices: Sequence[Device], shards: Sequence[Path], kept: Path | None
         MissingExtra: Flower is not installed here or in the device environment.
     """
     (port,) = free_ports(1)
-    with contextlib.ExitStack() as stack:
-        work = Path(stack.enter_context(temporary_folder()))
+    with temporary_folder() as name, contextlib.ExitStack() as processes:
+        work = Path(name)
         write_connection(home(work, "flwr"), port)
-        running = Network(work, port, tuple(devices), tuple(shards))
-        for name, (python, command) in commands(devices, shards, port, kept or work).items():
-            log = stack.enter_context((work / f"{name}.log").open("wb"))
-            settings = environment(python, home(work, name))
-            # a short grace: their state is in memory and nobody will read it again
-            child = owned(command, stdout=log, stderr=log, env=settings, cwd=work, grace_s=0.2)
-            running.children[name] = stack.enter_context(child)
+        running = Network(work, port, tuple(devices), tuple(shards), kept=kept, processes=processes)
+        running.start()
         yield running

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeloop.atomic import write_file
 from edgeloop.bundle import TRAINABLE, Bundle, read_bundle
-from edgeloop.errors import ModelError, OptionsError
+from edgeloop.errors import DeviceError, ModelError, OptionsError
 from edgeloop.extras import need
 from edgeloop.federated.fold_back.fold_back import FoldBack
 from edgeloop.federated.network.network import Network, network
@@ -112,7 +112,8 @@ def run_rounds(
         flower = running or stack.enter_context(network(options.devices, options.shards, _kept(options)))
         write_file(flower.work / INITIAL, weights_bytes(initial))
         write_file(flower.work / JOB, _job(model, options, shards, facts))
-        flower.submit()
+        with contextlib.suppress(DeviceError):  # the watch submits again, or says why not
+            flower.submit()
         mode = RoundsMode.SYNCHRONOUS if options.buffered is None else RoundsMode.BUFFERED
         progress = Progress(options.out, options.rounds, mode)
         on_round = progress.before(on_round)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from edgeloop.atomic import discard
-from edgeloop.errors import DeviceError, error_from_json
+from edgeloop.errors import DeviceError, EdgeloopError, error_from_json
 from edgeloop.federated.network.network import AGAIN, Network
 from edgeloop.federated.rounds.journal.journal import FILE
 from edgeloop.federated.rounds.options import RoundsOptions
@@ -31,7 +31,7 @@ from edgeloop.processes.file_lock import exclusive
 
 LOOK_S = 0.1  # between two looks at the folder and the processes
 QUIET_S = 10.0  # without a ServerApp, before Flower is asked what became of the run
-RESTARTS = 3  # of a ServerApp that ended without a word
+RESTARTS = 3  # between two rounds: of a ServerApp that ended without a word, or of all processes when one was killed
 DEVICE = "device-"  # begins the names of the SuperNodes
 OnRound: TypeAlias = Callable[[RoundRecord, Mapping[str, np.ndarray]], None]
 log = logging.getLogger(__name__)
@@ -53,19 +53,33 @@ class Watch:
             EdgeloopError: What the server says ended the run.
         """
         while True:
-            # both before the rounds are read: what was written before an end counts
-            alive, ended = server_alive(self.flower.work), self._ended()
-            spent = read_state(self.options.out) == BUDGET_SPENT
-            records = read_rounds(self.options.out)
-            for record in records[self.done :]:
-                began = time.monotonic()
-                self.on_round(record, read_weights(self.options.out / record.file))
-                self.deadline += time.monotonic() - began  # devices may train meanwhile, but need not
-            self.done = len(records)
-            if spent or self.done >= self.options.rounds:
-                return records
-            self._check(alive, ended)
+            try:
+                records = self._look()
+                if records is not None:
+                    return records
+            except EdgeloopError:  # of a process, or of what the end of a process has led to
+                killed = self._killed()
+                if not killed:
+                    raise
+                self._restart(killed, self.flower.restart)
             time.sleep(LOOK_S)
+
+    def _look(self) -> tuple[RoundRecord, ...] | None:
+        """Tell of new rounds; the records of all once the run has ended."""
+        self.flower.submit()  # but once
+        # both before the rounds are read: what was written before an end counts
+        alive, ended = server_alive(self.flower.work), self._ended()
+        spent = read_state(self.options.out) == BUDGET_SPENT
+        records = read_rounds(self.options.out)
+        for record in records[self.done :]:
+            began = time.monotonic()
+            self.on_round(record, read_weights(self.options.out / record.file))
+            self.deadline += time.monotonic() - began  # devices may train meanwhile, but need not
+            self.done, self.restarts = self.done + 1, 0
+        if spent or self.done >= self.options.rounds:
+            return records
+        self._check(alive, ended)
+        return None
 
     @property
     def where(self) -> str:
@@ -75,7 +89,8 @@ class Watch:
         failure = self.flower.work / FAILURE
         if failure.is_file():
             raise error_from_json(json.loads(failure.read_bytes()), where=self.where, doing="the ServerApp")
-        self._check_processes(ended)
+        if self._needed(ended):
+            self.flower.check()
         if self.flower.simulated:
             self._extend()
         if alive is False:
@@ -102,26 +117,31 @@ class Watch:
         """Names of the processes that have ended."""
         return [name for name, child in self.flower.children.items() if child.poll() is not None]
 
-    def _check_processes(self, ended: Sequence[str]) -> None:
-        """A device may end as long as enough are left for a quorum; anything else may not."""
+    def _needed(self, ended: Sequence[str]) -> bool:
+        """Whether the run needs one of these: a device may end as long as enough are left for a quorum."""
         devices = len(self.options.shards)
-        _, needed = needed_replies(devices, self.options.replies_options())
+        _, least = needed_replies(devices, self.options.replies_options())
         if self.options.buffered is not None:
-            needed, _ = self.options.buffered.sizes(devices)
+            least, _ = self.options.buffered.sizes(devices)
         lost = sum(name.startswith(DEVICE) for name in ended)
-        if len(ended) > lost or (lost and devices - lost < needed):
-            self.flower.check()
+        return len(ended) > lost or (lost > 0 and devices - lost < least)
 
-    def _restart(self, why: str) -> None:
-        """Submit the run again: its server goes on after the last committed round."""
+    def _killed(self) -> str:
+        """Says which processes a signal has ended; "": none, or none that the run needs."""
+        ended = self._ended()
+        killed = [name for name in ended if self.flower.children[name].returncode < 0]
+        return f"a signal ended {' and '.join(killed)}" if killed and self._needed(ended) else ""
+
+    def _restart(self, why: str, before: Callable[[], None] = lambda: None) -> None:
+        """After `before` the next look submits the run again: its server goes on after the last committed round."""
         if self.restarts == RESTARTS:
             raise DeviceError(why, advice=AGAIN, where=self.where)
         self.restarts, self.asked = self.restarts + 1, time.monotonic()
         log.warning("%s: %s. The run is submitted again, for the %d. time.", self.where, why, self.restarts)
-        for name in (ALIVE, "app"):
+        before()
+        for name in (ALIVE, FAILURE, "app"):
             discard(self.flower.work / name)
         self.flower.run_id = None
-        self.flower.submit()
 
 
 def ignore(record: RoundRecord, weights: Mapping[str, np.ndarray]) -> None:

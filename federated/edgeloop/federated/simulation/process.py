@@ -59,6 +59,10 @@ class Simulation(Network):
             raise DeviceError(f"the server of the simulation ended; {self.last_log_line(NAME)}", advice=AGAIN)
         self.run_id, self.submitted = NAME, True
 
+    def restart(self) -> None:
+        """The error of its one process: a new engine begins with --resume."""
+        self.check()
+
     def status(self) -> str:
         return "running"
 
