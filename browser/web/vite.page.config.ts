@@ -1,21 +1,5 @@
 // The page: index.html, its script and style, and LiteRT's WebAssembly beside them. Nothing is fetched from elsewhere.
-import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { defineConfig, type Plugin } from "vite";
-
-// Without threads: the facts measured here show none gained on two cores, and threads hang in a worker. "compat" is for
-// browsers that lack relaxed SIMD. LiteRT asks for them by these names.
-const WASM = ["litert_wasm_internal", "litert_wasm_compat_internal"];
-
-const litertWasm: Plugin = {
-  name: "litert-wasm",
-  generateBundle() {
-    for (const name of WASM.flatMap((stem) => [`${stem}.js`, `${stem}.wasm`])) {
-      const source = readFileSync(fileURLToPath(new URL(`node_modules/@litertjs/core/wasm/${name}`, import.meta.url)));
-      this.emitFile({ type: "asset", fileName: `litert/${name}`, source });
-    }
-  },
-};
+import { defaultClientConditions, defineConfig, type Plugin } from "vite";
 
 // LiteRT.js 2.5.3 reads and runs int8 and int16 tensors, but its table of types, which it looks at first, leaves them out:
 // "Element type INT8 is not supported". With the two lines its int8 files answer as LiteRT in Python does.
@@ -39,7 +23,9 @@ const litertTypes: Plugin = {
 export default defineConfig({
   root: "src/page",
   base: "./",
-  plugins: [litertTypes, litertWasm],
+  plugins: [litertTypes],
+  // ONNX Runtime Web's default entry would bring copies of its WebAssembly: the page names the files itself
+  resolve: { conditions: ["onnxruntime-web-use-extern-wasm", ...defaultClientConditions] },
   build: {
     outDir: "../../../edgeloop/browser/static/page",
     emptyOutDir: true,

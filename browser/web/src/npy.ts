@@ -36,6 +36,9 @@ export function numbers(dtype: string, bytes: Uint8Array): Numbers {
 
 export const bytesOf = (data: Numbers): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
+export const fromBase64 = (text: string): Uint8Array<ArrayBuffer> =>
+  Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
 export const isDtype = (name: string): name is Dtype => Object.hasOwn(ARRAYS, name);
 
 /** All arrays of an .npz by name. */

@@ -9,9 +9,10 @@ import "./console";
 import { existsSync, readFileSync } from "node:fs";
 import * as tf from "@tensorflow/tfjs";
 import { readNpz, type Tensor, writeNpz } from "../npy";
+import { type Graph, runGraph } from "../tfjs_graph";
 import { lacksKernel, useWasm } from "./backend";
 import { type Frame, type Header, readFrames, writeFrame } from "./frames";
-import { type Graph, loadGraph, runGraph } from "./graph";
+import { loadGraph } from "./graph";
 
 const root = process.argv[2] ?? ".";
 let graph: Graph | undefined;

@@ -1,6 +1,11 @@
-// What programs call in the page: `edgeloop.infer` and `edgeloop.run`, with arrays as JSON.
+// What programs call in the page, with arrays as JSON: a .tflite at an address by `edgeloop.infer` and `edgeloop.run`,
+// which take what its tensors store; a variant of the served bundle in any engine by `edgeloop.open` and `edgeloop.runModel`,
+// which take real numbers.
 
-import { bytesOf, numbers, size } from "../npy";
+import { bytesOf, fromBase64, numbers, size } from "../npy";
+import { type Bundle, openBundle } from "./bundle";
+import { capabilities } from "./engines/capabilities";
+import { ENGINES, engineOf, type Model } from "./engines/engine";
 import type { LitertFile } from "./engines/litert_library";
 import { type Tensors, timed } from "./engines/tensors";
 
@@ -30,7 +35,63 @@ export const api = {
     const { outputs, wall_ms } = await timed(program, unpack(inputs), warmup, runs);
     return { outputs: pack(outputs), wall_ms };
   },
+
+  capabilities,
+
+  /** Every engine, why this browser cannot run it, and why it refuses variants {variant: reason}; null: nothing is in the way. */
+  async engines() {
+    const bundle = await servedBundle();
+    return Promise.all(
+      ENGINES.map(async (engine) => ({
+        id: engine.id,
+        name: engine.name,
+        missing: (await engine.missing()) ?? null,
+        refuses: Object.fromEntries(
+          bundle.manifest.variants.map((variant) => [variant.id, engine.refuses(bundle, variant) ?? null]),
+        ),
+      })),
+    );
+  },
+
+  /** Open a variant of the bundle in an engine, until `close`. Throws when the engine is missing or cannot run it. */
+  async open(engine: string, variant: string) {
+    const chosen = engineOf(engine);
+    const missing = await chosen.missing();
+    if (missing) throw new Error(missing);
+    const bundle = await servedBundle();
+    const found = bundle.manifest.variants.find(({ id }) => id === variant);
+    if (!found) throw new Error(`the bundle has no variant ${variant}`);
+    api.close(engine, variant);
+    const model = await chosen.open(bundle, found);
+    models.set(`${engine} ${variant}`, model);
+    const { signature, batch, cold } = model;
+    return { signature, batch, cold };
+  },
+
+  /** Run an opened variant on real numbers, `warmup` + `runs` times. */
+  async runModel(engine: string, variant: string, inputs: Plain, warmup: number, runs: number) {
+    const model = models.get(`${engine} ${variant}`);
+    if (!model) throw new Error(`variant ${variant} is not open in ${engine}`);
+    const { outputs, wall_ms } = await model.run(unpack(inputs), warmup, runs);
+    return { outputs: pack(outputs), wall_ms, cold: model.cold };
+  },
+
+  close(engine: string, variant: string): void {
+    models.get(`${engine} ${variant}`)?.close();
+    models.delete(`${engine} ${variant}`);
+  },
 };
+
+const models = new Map<string, Model>();
+let bundle: Promise<Bundle> | undefined;
+
+function servedBundle(): Promise<Bundle> {
+  bundle ??= openBundle();
+  bundle.catch(() => {
+    bundle = undefined;
+  });
+  return bundle;
+}
 
 declare global {
   interface Window {
@@ -83,8 +144,6 @@ function fromNumbers(dtype: string, values: number[]) {
   for (const [i, value] of values.entries()) empty[i] = empty instanceof BigInt64Array ? BigInt(value) : value;
   return empty;
 }
-
-const fromBase64 = (text: string): Uint8Array => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
 function toBase64(bytes: Uint8Array): string {
   const parts: string[] = [];

@@ -5,5 +5,4 @@ export const hasRoute = (name: string): boolean =>
   (document.querySelector<HTMLMetaElement>('meta[name="edgeloop-routes"]')?.content ?? "").split(" ").includes(name);
 
 /** The address of a route's request: `fetch(routeUrl("federate", "join"), ...)`. */
-export const routeUrl = (name: string, path: string): string =>
-  new URL(`api/${name}/${path}`, document.baseURI).href;
+export const routeUrl = (name: string, path: string): string => new URL(`api/${name}/${path}`, document.baseURI).href;

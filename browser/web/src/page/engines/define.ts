@@ -3,6 +3,7 @@
 import { type Bundle, inferenceSignature, urlOf, type Variant } from "../bundle";
 import { timeDownloads } from "./downloads";
 import type { ColdStart, Engine, Model } from "./engine";
+import { explained } from "./failures";
 import { type Quantization, toReal, toStored } from "./quantization";
 import { batchOf, type Program, type Tensors, timed } from "./tensors";
 
@@ -25,6 +26,10 @@ export interface Definition extends Pick<Engine, "id" | "name" | "runtime" | "mi
 }
 
 export function defineEngine({ library, ...names }: Definition): Engine {
+  const explaining = <T>(work: Promise<T>): Promise<T> =>
+    work.catch((error) => {
+      throw explained(names.name, error);
+    });
   const engine: Engine = {
     ...names,
     async open(bundle, variant) {
@@ -33,14 +38,14 @@ export function defineEngine({ library, ...names }: Definition): Engine {
       const signature = inferenceSignature(bundle, variant);
       if (signature === undefined)
         throw new Error(`no signature of the variant (${variant.signatures.join(", ")}) takes the reference inputs`);
-      const { result, download_ms, wall_ms } = await timeDownloads(() =>
-        Promise.all([fetchFiles(bundle, variant), library()]),
-      );
+      const opened = timeDownloads(() => Promise.all([fetchFiles(bundle, variant), explaining(library())]));
+      const { result, download_ms, wall_ms } = await opened;
       const [files, loaded] = result;
       const start = performance.now();
-      const program = await loaded.open(files, variant, signature);
+      const program = await explaining(loaded.open(files, variant, signature));
       const cold = { download_ms, init_ms: wall_ms - download_ms, compile_ms: performance.now() - start };
-      return modelOf(engine, bundle, variant, signature, program, cold);
+      const run = (inputs: Tensors) => explaining(program.run(inputs));
+      return modelOf(engine, bundle, variant, signature, { ...program, run }, cold);
     },
   };
   return engine;

@@ -1,8 +1,10 @@
 // What runs variants in this tab: one interface, one table. A new engine is one file and one line in ENGINES.
 
 import type { Bundle, Variant } from "../bundle";
-import { LITERT_WASM } from "./litert";
+import { LITERT_WASM, LITERT_WEBGPU } from "./litert";
+import { ORT_WASM, ORT_WEBGPU } from "./ort";
 import type { Tensors, Timed } from "./tensors";
+import { TFJS_WASM, TFJS_WEBGL, TFJS_WEBGPU } from "./tfjs";
 
 export type { Tensors, Timed } from "./tensors";
 
@@ -47,7 +49,15 @@ export interface Model {
   close(): void;
 }
 
-export const ENGINES: readonly Engine[] = [LITERT_WASM];
+export const ENGINES: readonly Engine[] = [
+  LITERT_WASM,
+  LITERT_WEBGPU,
+  TFJS_WASM,
+  TFJS_WEBGL,
+  TFJS_WEBGPU,
+  ORT_WASM,
+  ORT_WEBGPU,
+];
 
 /** Throws for an id that is not in ENGINES. */
 export function engineOf(id: string): Engine {

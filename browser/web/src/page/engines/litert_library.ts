@@ -1,17 +1,29 @@
-// The library LiteRT.js: the bytes of a .tflite in, named arrays in and out. It runs on the main thread, the only place
-// tested.
+// The library LiteRT.js: the bytes of a .tflite in, named arrays in and out. It runs on the main thread: in a worker it
+// fails, or hangs with threads.
 
 import {
   type CompiledModel,
+  Environment,
   Tensor as LiteRtTensor,
   loadAndCompile,
   loadLiteRt,
   type SignatureRunner,
 } from "@litertjs/core";
+import compatScript from "@litertjs/core/wasm/litert_wasm_compat_internal.js?url";
+import compatWasm from "@litertjs/core/wasm/litert_wasm_compat_internal.wasm?url";
+import plainScript from "@litertjs/core/wasm/litert_wasm_internal.js?url";
+import plainWasm from "@litertjs/core/wasm/litert_wasm_internal.wasm?url";
+import threadedScript from "@litertjs/core/wasm/litert_wasm_threaded_internal.js?url";
+import threadedWasm from "@litertjs/core/wasm/litert_wasm_threaded_internal.wasm?url";
 import type { Dtype } from "../../npy";
+import { hasRelaxedSimd, webgpu } from "./capabilities";
 import type { Library, OpenedProgram } from "./define";
+import { isNote, withoutSource } from "./litert_log";
 import { fixFreeDimensions } from "./static_batch";
 import type { Program, Tensors } from "./tensors";
+import { threadCount } from "./threads";
+
+export type Accelerator = "wasm" | "webgpu";
 
 /** An opened .tflite with all its signatures. */
 export interface LitertFile {
@@ -22,14 +34,37 @@ export interface LitertFile {
   close(): void;
 }
 
-let runtime: Promise<unknown> | undefined;
+const BUILDS = {
+  plain: { script: plainScript, wasm: plainWasm },
+  threaded: { script: threadedScript, wasm: threadedWasm },
+  compat: { script: compatScript, wasm: compatWasm }, // for browsers without relaxed SIMD
+};
 
-export async function openLitert(bytes: Uint8Array): Promise<LitertFile> {
-  runtime ??= loadLiteRt(new URL("litert/", document.baseURI).href);
-  await runtime;
+let loading: Promise<unknown> | undefined;
+let graphics: Promise<Environment> | undefined;
+/** Errors that LiteRT writes while a model is compiled for the GPU: why it cannot be. */
+let heard: string[] | undefined;
+
+export async function litertLibrary(accelerator: Accelerator): Promise<Library> {
+  await load();
+  if (accelerator === "webgpu") await environment();
+  return {
+    async open(files, variant, signature): Promise<OpenedProgram> {
+      const file = await openLitert(files.get(variant.entry)!, accelerator);
+      return { ...file.program(variant.signatures.length > 1 ? signature : null), close: file.close };
+    },
+  };
+}
+
+/** Throws the error of LiteRT. */
+export async function openLitert(bytes: Uint8Array, accelerator: Accelerator = "wasm"): Promise<LitertFile> {
+  await load();
   const own = bytes.slice(); // changed in place
   fixFreeDimensions(own);
-  const model = await loadAndCompile(own, { accelerator: "wasm" });
+  const model =
+    accelerator === "webgpu"
+      ? await compileForGpu(own)
+      : await loadAndCompile(own, { accelerator, cpuOptions: { numThreads: threads() } });
   return {
     signatures: Object.keys(model.signatures),
     program: (signature) => programOf(choose(model, signature)),
@@ -37,15 +72,59 @@ export async function openLitert(bytes: Uint8Array): Promise<LitertFile> {
   };
 }
 
-export async function litertLibrary(): Promise<Library> {
-  runtime ??= loadLiteRt(new URL("litert/", document.baseURI).href);
-  await runtime;
-  return {
-    async open(files, variant, signature): Promise<OpenedProgram> {
-      const file = await openLitert(files.get(variant.entry)!);
-      return { ...file.program(variant.signatures.length > 1 ? signature : null), close: file.close };
-    },
+/** Half precision is LiteRT's default on a GPU: this page compares with float32. */
+async function compileForGpu(bytes: Uint8Array): Promise<CompiledModel> {
+  const gpu = await environment();
+  const lines: string[] = [];
+  heard = lines;
+  try {
+    const options = { accelerator: "webgpu", environment: gpu, gpuOptions: { precision: "fp32" } } as const;
+    const model = await loadAndCompile(bytes, options);
+    if (model.isFullyAccelerated && model.options.accelerator === "webgpu") return model;
+    model.delete();
+  } catch (error) {
+    if (!lines.length) throw error;
+  } finally {
+    heard = undefined;
+  }
+  throw new Error(
+    `LiteRT.js cannot run every operator of the file on WebGPU. ${lines.map(withoutSource).join(" ")}`.trim(),
+  );
+}
+
+const threads = (): number => (hasRelaxedSimd() ? threadCount() : 1); // LiteRT.js has no threads without relaxed SIMD
+
+function load(): Promise<unknown> {
+  loading ??= loadBuild().catch((error) => {
+    loading = undefined; // a later try starts anew
+    throw error;
+  });
+  return loading;
+}
+
+async function loadBuild(): Promise<void> {
+  const { script, wasm } = BUILDS[!hasRelaxedSimd() ? "compat" : threads() > 1 ? "threaded" : "plain"];
+  const own = {
+    locateFile: (name: string) => new URL(name.endsWith(".wasm") ? wasm : script, document.baseURI).href,
+    print: (line: string) => isNote(line) || console.log(line),
+    printErr: (line: string) => isNote(line) || (heard ? heard.push(line) : console.error(line)),
   };
+  (globalThis as { Module?: unknown }).Module = own; // Emscripten's script reads it, and LiteRT.js removes it
+  await loadLiteRt(new URL(script, document.baseURI).href);
+}
+
+function environment(): Promise<Environment> {
+  graphics ??= (async () => {
+    const { adapter, missing } = await webgpu();
+    if (!adapter) throw new Error(missing);
+    const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
+    const device = await adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } });
+    return Environment.create({ webGpuDevice: device });
+  })();
+  graphics.catch(() => {
+    graphics = undefined; // a later try starts anew
+  });
+  return graphics;
 }
 
 function choose(model: CompiledModel, signature: string | null): SignatureRunner {
@@ -67,21 +146,26 @@ function programOf(runner: SignatureRunner): Program {
 
 async function once(runner: SignatureRunner, inputs: Tensors): Promise<Tensors> {
   const given: Record<string, LiteRtTensor> = {};
+  const { environment } = runner.options;
   try {
     for (const [name, { data, shape }] of Object.entries(inputs))
-      given[name] = new LiteRtTensor(data as Float32Array, shape);
+      given[name] = new LiteRtTensor(data as Float32Array, shape, environment);
     const results = await runner.run(given);
-    return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, take(value)]));
+    const taken: Tensors = {};
+    for (const [name, value] of Object.entries(results)) taken[name] = await take(value);
+    return taken;
   } finally {
     for (const tensor of Object.values(given)) tensor.delete(); // WebAssembly's memory is not garbage collected
   }
 }
 
-function take(tensor: LiteRtTensor): Tensors[string] {
+/** A copy; the tensor is deleted. */
+async function take(tensor: LiteRtTensor): Promise<Tensors[string]> {
+  const here = tensor.accelerator === "wasm" ? tensor : await tensor.moveTo("wasm");
   try {
-    const data = tensor.toTypedArray() as Float32Array<ArrayBuffer>; // a copy
-    return { shape: [...tensor.type.layout.dimensions], dtype: tensor.type.dtype as Dtype, data };
+    const data = here.toTypedArray() as Float32Array<ArrayBuffer>;
+    return { shape: [...here.type.layout.dimensions], dtype: here.type.dtype as Dtype, data };
   } finally {
-    tensor.delete();
+    here.delete();
   }
 }

@@ -1,0 +1,32 @@
+// Errors of the engines in words of their user: out of memory and missing operators; anything else as it is, without
+// Emscripten's advice to whoever built the library.
+
+const MEMORY =
+  /out of memory|could not allocate|allocation fail|cannot enlarge memory|bad_alloc|\bOOM\b|too much memory|not enough memory/i;
+const KERNEL = /Kernel '(\w+)' not registered for backend '(\w+)'|Cannot find registered kernel '?(\w+)'? for/;
+const UNKNOWN_OPERATOR = /Unknown op '(\w+)'/;
+
+/** `engine`: its name, `error`: what was thrown. */
+export function explained(engine: string, error: unknown): Error {
+  const said = plainText(error);
+  if (MEMORY.test(said))
+    return new Error(
+      `the memory of this browser is not enough for ${engine}. Close other tabs, or choose a smaller variant`,
+    );
+  const kernel = KERNEL.exec(said);
+  if (kernel)
+    return new Error(`${engine} has no kernel for the operator ${kernel[1] ?? kernel[3]}. Choose another engine`);
+  const operator = UNKNOWN_OPERATOR.exec(said);
+  if (operator)
+    return new Error(`${engine} does not know the operator ${operator[1]}. Choose another engine or variant`);
+  return new Error(said || `${engine} gives no reason`, { cause: error });
+}
+
+function plainText(error: unknown): string {
+  const said = error instanceof Error ? error.message : String(error);
+  return said
+    .replace(/^Aborted\((?:\w*Error: )?(.*?)\)\. Build with -s.*$/s, "$1")
+    .replace(/ ?Build with -s\w+.*$/s, "")
+    .replace(/(└ )?ERROR: \[[^\]]*\]\s*/g, "") // places in LiteRT's source, often without a text
+    .trim();
+}
