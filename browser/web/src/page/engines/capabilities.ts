@@ -86,7 +86,10 @@ export function wasmMissing(): string | undefined {
 let probedWebgl: { gpu: Gpu | undefined } | undefined;
 
 /** The graphics processor behind WebGL 2; undefined: the browser has none. Asked once: it may take a tenth of a second. */
-export const webgl = (): Gpu | undefined => (probedWebgl ??= { gpu: probeWebgl() }).gpu;
+export function webgl(): Gpu | undefined {
+  probedWebgl ??= { gpu: probeWebgl() };
+  return probedWebgl.gpu;
+}
 
 function probeWebgl(): Gpu | undefined {
   const gl = document.createElement("canvas").getContext("webgl2");
@@ -99,13 +102,19 @@ function probeWebgl(): Gpu | undefined {
 
 export interface WebGpu {
   readonly gpu?: Gpu;
-  readonly adapter?: GPUAdapter;
   readonly missing?: string;
 }
 
-/** The adapter of WebGPU, or why there is none. */
-export async function webgpu(): Promise<WebGpu> {
-  if (!("gpu" in navigator) || !navigator.gpu)
+let probedWebgpu: Promise<WebGpu> | undefined;
+
+/** The graphics processor behind WebGPU, or why there is none. Asked once. */
+export function webgpu(): Promise<WebGpu> {
+  probedWebgpu ??= probeWebgpu();
+  return probedWebgpu;
+}
+
+async function probeWebgpu(): Promise<WebGpu> {
+  if (!navigator.gpu)
     return {
       missing: isSecureContext
         ? "This browser has no WebGPU."
@@ -116,7 +125,7 @@ export async function webgpu(): Promise<WebGpu> {
   const { vendor, architecture, description, device, isFallbackAdapter } = adapter.info;
   const name = description || [vendor, architecture, device].filter(Boolean).join(" ") || "not named";
   const software = isFallbackAdapter || SOFTWARE.test(`${vendor} ${architecture} ${description}`);
-  return { adapter, gpu: { name, software } };
+  return { gpu: { name, software } };
 }
 
 /** The smallest difference between two readings of the clock, in milliseconds, of those in 10 ms. */

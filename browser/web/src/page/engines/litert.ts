@@ -4,7 +4,7 @@ import type { Bundle, Variant } from "../bundle";
 import { wasmMissing, webgpu } from "./capabilities";
 import { defineEngine } from "./define";
 
-// what litertTypes in vite.page.config.ts lets through
+// LiteRT.js as changed in vite.page.config.ts
 const TYPES = ["float32", "int32", "uint8", "int8", "int16"];
 
 function refuses(bundle: Bundle, variant: Variant): string | undefined {

@@ -115,8 +115,8 @@ async function loadBuild(): Promise<void> {
 
 function environment(): Promise<Environment> {
   graphics ??= (async () => {
-    const { adapter, missing } = await webgpu();
-    if (!adapter) throw new Error(missing);
+    const adapter = await navigator.gpu.requestAdapter(); // an adapter gives one device only
+    if (!adapter) throw new Error((await webgpu()).missing ?? "WebGPU gives no graphics adapter now");
     const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
     const device = await adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } });
     return Environment.create({ webGpuDevice: device });
