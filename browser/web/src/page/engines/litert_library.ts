@@ -115,11 +115,9 @@ async function loadBuild(): Promise<void> {
 
 function environment(): Promise<Environment> {
   graphics ??= (async () => {
-    const adapter = await navigator.gpu.requestAdapter(); // an adapter gives one device only
-    if (!adapter) throw new Error((await webgpu()).missing ?? "WebGPU gives no graphics adapter now");
-    const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
-    const device = await adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } });
-    return Environment.create({ webGpuDevice: device });
+    const made = await Environment.create(); // with a device of LiteRT's own choice
+    if (made.webGpuDevice) return made;
+    throw new Error((await webgpu()).missing ?? "WebGPU gives no graphics processor now");
   })();
   graphics.catch(() => {
     graphics = undefined; // a later try starts anew
