@@ -147,6 +147,12 @@ def test_a_compressed_reply_is_what_the_training_added(ask, model):
     assert row.any() and not row[-15:].any(), "a head of 4 x 3 and 3 values stays there"
 
 
+def test_a_reply_with_weights_as_they_are_names_those_that_it_was_trained_from(ask, model):
+    weights, how = Trainer(model).get_weights(), {"model": model, "sha256": digest_of(model)}
+    assert dict(ask("train", weights, **how, base="b")["trained-from"]) == {"base": "b"}
+    assert sorted(ask("train", weights, **how)) == ["arrays", "metrics"], "a server that does not ask, such as Flower's"
+
+
 def test_a_device_that_is_asked_for_local_noise_sends_no_update_without_it(ask, model):
     given, how = Trainer(model).get_weights(), {"model": model, "sha256": digest_of(model)}
     sent = {}

@@ -229,6 +229,46 @@ def test_a_replay_is_refused_in_the_second_round(tmp_path):
     assert [(r.node, r.reason) for r in second.refused] == [("1", "replay")]
 
 
+def ending(node, named=True, value=1):
+    """A device whose training ends in the same weights wherever it begins. `named`: it says where it began."""
+
+    def answer(message):
+        from flwr.app import ConfigRecord
+
+        reply = reply_of({name: array + np.float32(value) for name, array in zeros().items()}, device=node)
+        if named:
+            reply["trained-from"] = ConfigRecord({"base": message.content["config"]["base"]})
+        return reply
+
+    return answer
+
+
+def test_a_device_whose_training_always_ends_in_the_same_weights_is_honest(tmp_path):
+    """Beside one that moves on, so that the base of no two rounds is equal; without their name it may be a copy."""
+    for out, named in ((tmp_path / "named", True), (tmp_path / "not", False)):
+        records = run(PlayedGrid({1: ending(1, named), 2: honest(2)}), out, quorum={"quorum": 0.5})
+        assert [len(r.clients) for r in records] == ([2, 2, 2] if named else [2, 1, 1])
+        assert [why.reason for r in records for why in r.refused] == ([] if named else ["replay"] * 2)
+
+
+def test_devices_that_begin_and_end_alike_in_each_round_are_honest_and_a_resume_knows_them(tmp_path):
+    """One moves up as far as the other down, so each round begins where the first one did."""
+    nodes = {1: ending(1, named=False), 2: ending(2, named=False, value=-1)}
+    for rounds in (2, 4):
+        assert [len(r.clients) for r in run(PlayedGrid(nodes), tmp_path, rounds=rounds)] == [2] * rounds
+
+
+def test_a_reply_that_was_trained_from_other_weights_is_refused(tmp_path):
+    kept = []
+
+    def copying(message):
+        kept.append(ending(1)(message))
+        return kept[0]
+
+    records = run(PlayedGrid({1: copying, 2: honest(2)}), tmp_path, rounds=2, quorum={"quorum": 0.5})
+    assert [(why.node, why.reason) for why in records[1].refused] == [("1", "other-round")]
+
+
 @pytest.mark.parametrize("name", ["multi-krum", "trimmed-mean", "median"])
 def test_sign_flips_move_a_robust_mean_by_less_than_the_mean(tmp_path, name):
     """Two of nine devices go five steps the other way; the honest mean is what all nine honest ones give."""
@@ -325,7 +365,7 @@ def test_an_update_of_a_killed_server_counts_nowhere_though_its_round_is_done_ag
     del nodes[int(void["node"])]
     record = run(PlayedGrid(nodes), tmp_path, rounds=2, **how)[-1]
     seen = Journal(tmp_path / "journal").resumed().seen
-    assert sorted(seen.values()) == [1, 1, 2] and void["sha256"] not in seen
+    assert sorted(one.round for one in seen.values()) == [1, 1, 2] and void["sha256"] not in seen
     assert (len(record.clients), record.attempt) == (1, 2)
 
 

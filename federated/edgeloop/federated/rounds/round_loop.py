@@ -235,11 +235,12 @@ class RoundLoop:
         return list(messages if self.scaffold is None else self.scaffold.add_to(messages, self.records))
 
     def _compression(self) -> dict[str, Any]:
-        """What devices are told of it: nothing where there is none."""
+        """What devices are told of how to answer."""
         options = self.options.compression
+        base = {BASE: self.grid.base.sha256}
         if options.upload is Codec.NONE:
-            return {}
-        known = {COMPRESSION: options.upload.value, BASE: self.grid.base.sha256, RUN: self.journal.run_id()}
+            return base
+        known = {COMPRESSION: options.upload.value, **base, RUN: self.journal.run_id()}
         return {**known, SHARE: options.sent_share} if options.upload.sparse else known
 
     def _step(self, number: int, replies: list[Message]) -> None:

@@ -24,7 +24,8 @@ from edgeloop.progress import Say
 
 UPDATE = "update"  # the record of a compressed update
 COMPRESSION, SHARE, RUN = "compression", "share", "run-id"  # keys of `config`
-BASE = "base"  # of `config`, and of an update: the hash of the weights that it adds to
+BASE = "base"  # of `config`, and of an answer: the hash of the weights that the training began with
+TRAINED_FROM = "trained-from"  # the record that names it beside weights as they are
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ class Upload:
         codec = Codec(asked) if asked in CODECS else Codec.NONE
         row = None if codec is Codec.NONE else done.row()
         if row is None or not np.isfinite(row).all():  # the server refuses NaN, and says so
-            return {"arrays": ArrayRecord({name: Array(array) for name, array in done.weights.items()})}
+            arrays = ArrayRecord({name: Array(array) for name, array in done.weights.items()})
+            named = {TRAINED_FROM: ConfigRecord({BASE: str(done.config[BASE])})} if BASE in done.config else {}
+            return {"arrays": arrays, **named}
         if codec.sparse:
             record = self._sparse(row, codec, done)
         else:

@@ -124,11 +124,11 @@ class BufferedGrid(GuardedGrid):
         found = judge(reply, sent.base, self.options, self.compression)
         if isinstance(found, Refusal) or not found.norm:  # one that changes nothing may come again
             return found
-        earlier, given = self.seen.setdefault(found.sha256, self._round), (node, found.sha256)
-        if earlier != self._round or given in self._given:
-            return Refusal(Reason.REPLAY, f"the arrays are those of an update of round {earlier}")
+        again, given = self.replay(found), (node, found.sha256)
+        if again is None and given in self._given:
+            again = Refusal(Reason.REPLAY, "the arrays are those of another update of the node in this round")
         self._given.add(given)
-        return found
+        return again or found
 
     def _refuse(self, node: int, refusal: Refusal) -> None:
         self.refused.append((node, refusal))

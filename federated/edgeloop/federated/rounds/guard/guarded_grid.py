@@ -18,6 +18,7 @@ from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.guard.refusal import Reason, Refusal
 from edgeloop.federated.rounds.guard.sent_weights import base_of
 from edgeloop.federated.rounds.guard.update import Update, judge
+from edgeloop.federated.rounds.journal.journal import Seen
 
 
 class GuardedGrid(GridDecorator):
@@ -26,7 +27,7 @@ class GuardedGrid(GridDecorator):
     Attributes:
         faults: Refused replies by node, over the whole run.
         refused: Those of the round that is open.
-        seen: The round of each update that counted, by its hash.
+        seen: Each update that counted, by its hash.
         chosen: The nodes that a strategy may sample from in this round.
         base: The weights of the round.
     """
@@ -35,7 +36,7 @@ class GuardedGrid(GridDecorator):
         super().__init__(inner)
         self.options, self.compression = options, compression or CompressionOptions()
         self.faults: Counter[int] = Counter()
-        self.seen: dict[str, int] = {}
+        self.seen: dict[str, Seen] = {}
         self.refused: list[tuple[int, Refusal]] = []
         self.chosen: tuple[int, ...] = ()
         self._asked: dict[str, int] = {}
@@ -82,10 +83,19 @@ class GuardedGrid(GridDecorator):
         found = judge(reply, self.base, self.options, self.compression)
         if isinstance(found, Refusal) or not found.norm:  # one that changes nothing may come again
             return found
-        earlier = self.seen.setdefault(found.sha256, self._round)
-        if earlier != self._round:
-            return Refusal(Reason.REPLAY, f"the arrays are those of an update of round {earlier}")
-        return found
+        return self.replay(found) or found
+
+    def replay(self, update: Update) -> Refusal | None:
+        """A refusal where an update of an earlier round comes again.
+
+        A device whose training ends in the same weights, wherever it begins, is honest: its reply names the weights of
+        this round, which that of the earlier round did not. So is one that trains from the same weights as then. What
+        was added to other weights comes again by no honest training, so a compressed update has to have the same base.
+        """
+        earlier = self.seen.setdefault(update.sha256, Seen(self._round, update.base))
+        if earlier.round == self._round or update.fresh or earlier.base == update.base:
+            return None
+        return Refusal(Reason.REPLAY, f"the arrays are those of an update of round {earlier.round}")
 
     def get_node_ids(self) -> Iterable[int]:
         """The chosen nodes: a strategy samples all of them."""

@@ -22,7 +22,7 @@ class Reason(enum.StrEnum):
     EXAMPLES = "examples"
     REPEATED = "repeated"  # a second reply of the node in the round
     OTHER_ROUND = "other-round"  # it answers no message of this round: another base model
-    REPLAY = "replay"  # the same arrays as in an earlier round
+    REPLAY = "replay"  # the arrays of an earlier round again, in a reply that may be a copy
     STALE = "stale"  # of buffered rounds: its weights are too old
 
 

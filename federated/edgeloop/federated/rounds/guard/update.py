@@ -13,7 +13,7 @@ from flwr.app import Message
 
 from edgeloop.errors import EdgeloopError, error_from_json, one_line
 from edgeloop.federated.device.compression.codec import Codec
-from edgeloop.federated.device.compression.upload import UPDATE
+from edgeloop.federated.device.compression.upload import BASE, TRAINED_FROM, UPDATE
 from edgeloop.federated.device.metrics import DEVICE, ERROR, EXAMPLES, LOSS, SECONDS
 from edgeloop.federated.device.statistics import STATISTICS
 from edgeloop.federated.rounds.compression_options import CompressionOptions
@@ -42,6 +42,8 @@ class Update:
         arrays: float32 by name.
         codec: How it travelled.
         upload_bytes: Of what travelled of the arrays, without the names and hashes around it.
+        base: Hash of the weights that it is compared with, those of the round.
+        fresh: The reply names them beside weights as they are: it is no copy of an earlier reply.
     """
 
     node: int
@@ -54,6 +56,8 @@ class Update:
     arrays: Mapping[str, np.ndarray]
     codec: Codec = Codec.NONE
     upload_bytes: int = 0
+    base: str = ""
+    fresh: bool = False
 
 
 def judge(reply: Message, base: Base, options: GuardOptions, compression: CompressionOptions) -> Update | Refusal:
@@ -66,13 +70,16 @@ def judge(reply: Message, base: Base, options: GuardOptions, compression: Compre
         error = _error_of(content.config_records.get(ERROR))
         return Refusal(Reason.FAILED, error.clause, error)
     compressed = list(content.config_records) == [UPDATE] and not content.array_records
-    plain = list(content.array_records) == ["arrays"] and not content.config_records
+    named = content.config_records.get(TRAINED_FROM)
+    plain = list(content.array_records) == ["arrays"] and set(content.config_records) <= {TRAINED_FROM}
     if not (compressed or plain) or set(content.metric_records) - {STATISTICS} != {"metrics"}:
         return Refusal(Reason.RECORDS, f"it holds {one_line(sorted(content), 100)}, expected arrays and metrics")
     metrics: dict[str, Any] = dict(content.metric_records["metrics"])
     wrong = _wrong_metrics(metrics, options)
     if wrong is not None:
         return wrong
+    if named is not None and named.get(BASE) != base.sha256:
+        return Refusal(Reason.OTHER_ROUND, "it was trained from other weights than those of the round")
     if compressed:
         sent = weights_of_update(dict(content.config_records[UPDATE]), base, compression)
     else:
@@ -97,6 +104,8 @@ def judge(reply: Message, base: Base, options: GuardOptions, compression: Compre
         arrays=sent.arrays,
         codec=sent.codec,
         upload_bytes=sent.size_bytes,
+        base=base.sha256,
+        fresh=named is not None,
     )
 
 

@@ -6,8 +6,9 @@ all lines before it, so they outlive a power cut. A killed process may leave a t
 is always a whole prefix. A damaged line before a whole one is refused. Entries, by `kind`:
 
     update   an update that was accepted: round, attempt, node, device, examples, norm, sha256 of its arrays or of its
-             compressed update; in buffered rounds also `base`, the round whose weights it started from. Its numbers
-             are not kept: a round that was not committed is asked for again
+             compressed update, `trained-from`, the hash of the weights that it began with; in buffered rounds also
+             `base`, the round whose weights these were. Its numbers are not kept: a round that was not committed is
+             asked for again
     release  privacy that is spent, on the disk before what it pays for is written or asked for: round, attempt, event.
              It counts for good, also where the run went back
     void     an attempt that ended without its quorum: round, attempt
@@ -44,6 +45,14 @@ FILE, RUN_ID = "journal.jsonl", "run-id"
 
 
 @dataclass(frozen=True)
+class Seen:
+    """An update that counted: its round, and the hash of the weights that it began with."""
+
+    round: int
+    base: str
+
+
+@dataclass(frozen=True)
 class Resumed:
     """Where a run goes on: after its last committed round.
 
@@ -52,14 +61,14 @@ class Resumed:
         weights: Of the last one, by name; None before the first.
         moments: What the strategy kept.
         faults: Refused replies by node.
-        seen: The round of each update that counted, by its hash.
+        seen: Each update that counted, by its hash.
     """
 
     records: tuple[RoundRecord, ...] = ()
     weights: Mapping[str, np.ndarray] | None = None
     moments: Mapping[str, np.ndarray] | None = None
     faults: Mapping[int, int] | None = None
-    seen: Mapping[str, int] | None = None
+    seen: Mapping[str, Seen] | None = None
 
 
 class Journal:
@@ -89,6 +98,7 @@ class Journal:
                 "examples": update.examples,
                 "norm": update.norm,
                 "sha256": update.sha256,
+                "trained-from": update.base,
                 **({} if base is None else {"base": base}),
             }
         )
@@ -151,7 +161,11 @@ class Journal:
         files = self.files(records[-1].round)
         counted = {(record.round, record.attempt) for record in records}
         updates = [entry for entry in valid if entry["kind"] == "update"]
-        seen = {entry["sha256"]: entry["round"] for entry in updates if (entry["round"], entry["attempt"]) in counted}
+        seen = {
+            entry["sha256"]: Seen(entry["round"], entry.get("trained-from", ""))
+            for entry in updates
+            if (entry["round"], entry["attempt"]) in counted
+        }
         faults = {int(node): count for node, count in last["faults"].items()}
         return Resumed(records, read_weights(files[0]), read_weights(files[1]), faults, seen)
 
