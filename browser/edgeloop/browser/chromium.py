@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,11 @@ FLAGS = (  # nothing but the page: no updates, no sync, no requests of the brows
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+)
+SOFTWARE_GPU = (  # Chromium's own GPU in software, for WebGL and WebGPU: right, and slow
+    "--enable-unsafe-swiftshader",
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
 )
 
 
@@ -66,7 +71,7 @@ def _downloaded() -> Path | None:
 
 
 @contextlib.contextmanager
-def open_page(url: str, program: Path, timeout_s: float = 60.0) -> Iterator[Page]:
+def open_page(url: str, program: Path, timeout_s: float = 60.0, more_flags: Sequence[str] = ()) -> Iterator[Page]:
     """A new page of an empty profile showing `url`; both end with the block.
 
     Raises:
@@ -74,7 +79,7 @@ def open_page(url: str, program: Path, timeout_s: float = 60.0) -> Iterator[Page
         DeviceError: Chromium does not start, or the page does not open within `timeout_s`.
     """
     playwright = need("playwright.sync_api", extra="browser")
-    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]  # Chromium has no sandbox for root
+    flags = [*FLAGS, *more_flags, *(["--no-sandbox"] if os.geteuid() == 0 else [])]  # Chromium has no sandbox for root
     with playwright.sync_playwright() as driver:
         try:
             browser = driver.chromium.launch(executable_path=str(program), args=flags, timeout=timeout_s * 1e3)

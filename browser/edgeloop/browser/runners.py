@@ -19,8 +19,8 @@ from pathlib import Path
 
 from edgeloop.browser.assets import TFJS_RUNNER, need_assets
 from edgeloop.browser.chromium import find_chromium
-from edgeloop.browser.server import BUNDLE, serve_files
-from edgeloop.bundle import Format
+from edgeloop.browser.server import BUNDLE, PageServer, serve, serve_files
+from edgeloop.bundle import Format, is_bundle
 from edgeloop.errors import MissingExtra, TargetError
 from edgeloop.extras import need
 from edgeloop.processes.children import owned
@@ -67,21 +67,43 @@ class LitertJsRunner:
 
         A batch other than the file's own runs piece by piece (see web/src/page/static_batch.ts).
         """
-        chromium = find_chromium()
-        need("playwright", extra="browser")
-        file = _inside(folder, entry)
-        with contextlib.ExitStack() as stack:
-            served = stack.enter_context(serve_files({entry: file}))
-            # Chromium's profile and Playwright's own files: gone with the session, even where they die by a signal.
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-            program = [sys.executable, "-P", "-m", "edgeloop.browser.agent"]
-            command = [*program, str(chromium), served.url, str(timeout_s)]
-            env = {**os.environ, "TMPDIR": scratch}
-            agent = stack.enter_context(_running(command, f"LiteRT.js in {chromium}", timeout_s, env))
+        find_chromium()
+        with (
+            serve_files({entry: _inside(folder, entry)}) as served,
+            page_agent(served, "LiteRT.js", timeout_s) as agent,
+        ):
             browser = agent.probe().version
             agent.prepare(BUNDLE.lstrip("/") + entry)
             yield AgentSession(agent, browser)
-            _close(agent.child)
+
+
+@contextlib.contextmanager
+def start_engine(engine: str, folder: Path, entry: str, timeout_s: float) -> Iterator[RuntimeClient]:
+    """The device `browser`: as `runtime.page_engines.PageEngine.start`, which finds this through its entry point."""
+    find_chromium()
+    serving = serve(folder, mounts={}) if is_bundle(folder) else serve_files({entry: _inside(folder, entry)})
+    with serving as served, page_agent(served, engine, timeout_s, engine) as agent:
+        yield agent
+
+
+@contextlib.contextmanager
+def page_agent(served: PageServer, what: str, timeout_s: float, *engine: str) -> Iterator[RuntimeClient]:
+    """The agent of agent.py for a page of `served`; Chromium, its profile and the agent end with the block.
+
+    Raises:
+        MissingExtra: Chromium or Playwright is not installed.
+    """
+    chromium = find_chromium()
+    need("playwright", extra="browser")
+    with contextlib.ExitStack() as stack:
+        # Chromium's profile and Playwright's own files: gone with the session, even where they die by a signal.
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        program = [sys.executable, "-P", "-m", "edgeloop.browser.agent"]
+        command = [*program, str(chromium), served.url, str(timeout_s), *engine]
+        env = {**os.environ, "TMPDIR": scratch}
+        agent = stack.enter_context(_running(command, f"{what} in {chromium}", timeout_s, env))
+        yield agent
+        _close(agent.child)
 
 
 def find_node() -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeloop.errors import OptionsError
-from edgeloop.runtime.device import DEVICE_FORMS, Device, parse_device
+from edgeloop.runtime.device import BROWSER, DEVICE_FORMS, Device, parse_device
 from edgeloop.runtime.fleet_file import FleetDevice, read_fleet
 
 FILE = re.compile(r"(?P<file>.*\.toml)(?:#(?P<name>[^#]*))?", re.DOTALL)
@@ -55,6 +55,13 @@ def is_fleet_file(text: str) -> bool:
 def parse_devices(texts: Iterable[str]) -> list[Device]:
     """The devices that `choose_devices` finds. Raises as it does."""
     return choose_devices(texts).devices
+
+
+def parse_bench_devices(texts: Iterable[str]) -> list[Device]:
+    """As `parse_devices`, and `browser`, which nothing is deployed to."""
+    asked = list(texts)
+    found = parse_devices(text for text in asked if text != BROWSER.name)
+    return [*found, *[BROWSER] * (BROWSER.name in asked)]
 
 
 def choose_devices(texts: Iterable[str]) -> ChosenDevices:

@@ -2,6 +2,7 @@
 
 local                           the interpreter that runs edgeloop
 local:PYTHON                    another interpreter, with other packages
+browser                         a page in headless Chromium on this machine; where `BROWSER` is listed, in `bench` alone
 ssh://[USER@]HOST[:PORT][/PYTHON]   a machine that OpenSSH reaches without a password; PYTHON: its interpreter's path
 
 A path that begins with ~/ lies in the home folder there: local:~/edge/bin/python, ssh://pi@camera/~/edge/bin/python.
@@ -62,13 +63,16 @@ class Device:
             return self.alias
         if self.ssh is not None:
             return f"ssh:{self.ssh.host}" + (f":{self.ssh.port}" if self.ssh.port else "")
-        if self.name == "local":
-            return "local"
+        if self.name in ("local", BROWSER.name):
+            return self.name
         environment = self.python.parent.parent
         if any((environment / mark).exists() for mark in ENVIRONMENT_MARKS):
             return f"local:{environment.name}"
         parts = 3 if self.python.parent.name == "bin" else 2  # usr/bin/python3.9, pypy/python
         return f"local:{'/'.join(self.python.parts[-parts:]).lstrip('/')}"
+
+
+BROWSER = Device("browser", Path(sys.executable))  # that interpreter drives Chromium
 
 
 def parse_device(text: str) -> Device:

@@ -66,6 +66,35 @@ class Runner(Protocol):
         """
 
 
+class DeviceRunner(Protocol):
+    """A runtime that an agent drives on a device: a runtime of the table, or an engine of the page (page_engines.py).
+
+    Attributes:
+        comparison: As of `Runner`.
+        install: The line that installs it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def formats(self) -> frozenset[Format]: ...
+
+    @property
+    def comparison(self) -> bool: ...
+
+    @property
+    def install(self) -> str: ...
+
+    def lacks(self, device: Device) -> str:
+        """Why it cannot run there; empty where it can be tried."""
+
+    def start(
+        self, device: Device, folder: Path, entry: str, timeout_s: float
+    ) -> contextlib.AbstractContextManager[RuntimeClient]:
+        """An agent there that can open `folder/entry`. Raises as `runtime.client.agent`."""
+
+
 @dataclass(frozen=True)
 class AgentRunner:
     """A runtime of the table, driven by our agent."""
@@ -79,6 +108,10 @@ class AgentRunner:
     @property
     def formats(self) -> frozenset[Format]:
         return self.runtime.formats
+
+    @property
+    def install(self) -> str:
+        return self.runtime.install
 
     @property
     def proves(self) -> bool:
@@ -97,6 +130,12 @@ class AgentRunner:
             version = running.probe().version
             running.prepare(entry)
             yield AgentSession(running, version)
+
+    def start(
+        self, device: Device, folder: Path, entry: str, timeout_s: float
+    ) -> contextlib.AbstractContextManager[RuntimeClient]:
+        """As `DeviceRunner.start`; every file below `folder` can be opened."""
+        return agent(device, self.name, folder, timeout_s)
 
     def device(self) -> Device:
         """This interpreter if it has the runtime, else the device environment.

@@ -49,7 +49,7 @@ def page(node, root):
         != b"strip\n"
     ):
         pytest.skip(f"{node} does not run TypeScript: Node 22.18 or later is needed")
-    sources = [(root / f"browser/web/src/page/{name}.ts").as_uri() for name in ("parity", "quantization")]
+    sources = [(root / f"browser/web/src/page/{name}.ts").as_uri() for name in ("parity", "engines/quantization")]
 
     def ask(calls):
         done = subprocess.run(

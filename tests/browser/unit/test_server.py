@@ -12,7 +12,7 @@ from edgeloop.errors import DeviceError, IntegrityError, MissingExtra, ModelErro
 @pytest.mark.parametrize(
     ("path", "kind", "body"),
     [
-        ("/", "text/html; charset=utf-8", b'<!doctype html><meta name="edgeloop-routes" content="" />page'),
+        ("/", "text/html; charset=utf-8", b'<!doctype html><meta name="edgeloop-routes" content="native" />page'),
         ("/litert/run.wasm", "application/wasm", b"\0asm"),
         ("/bundle/float32.tflite", "application/octet-stream", b"model"),
         ("/bundle/tfjs/model.json", "application/json", b"{}"),

@@ -90,9 +90,10 @@ def test_every_option_keeps_the_rules(command, parameter, declared, hint):
 
 def test_runtimes_are_those_of_the_table():
     from edgeloop.edge.commands.choices import DeviceRuntimeName, RuntimeName
+    from edgeloop.runtime.page_engines import PAGE_ENGINES
     from edgeloop.runtime_table import RUNTIMES
 
-    assert [name.value for name in RuntimeName] == list(RUNTIMES)
+    assert [name.value for name in RuntimeName] == [*RUNTIMES, *PAGE_ENGINES]
     assert {name.value for name in DeviceRuntimeName} == set(RUNTIMES) - {"tensorflow"}
     assert issubclass(RuntimeName, enum.Enum)
 

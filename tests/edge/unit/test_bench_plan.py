@@ -12,7 +12,7 @@ import pytest
 from edgeloop.bundle import Format
 from edgeloop.edge.measure import bench as module
 from edgeloop.edge.measure.bench import bench
-from edgeloop.edge.measure.bench_plan import BenchOptions
+from edgeloop.edge.measure.bench_plan import BenchOptions, plan_candidates
 from edgeloop.edge.measure.bench_records import Bench
 from edgeloop.edge.measure.bench_targets import BenchTarget
 from edgeloop.edge.measure.latency_tables import latency_table, notes, overview, ratio_table, start_table, telling
@@ -23,7 +23,7 @@ from edgeloop.errors import DeviceError, MissingExtra, OptionsError, TargetError
 from edgeloop.files.flatbuffer import Graph, Operator, Tensor
 from edgeloop.runtime.agent.protocol import LoadgenRequest, PrepareReply, ProbeReply
 from edgeloop.runtime.client import RunResult
-from edgeloop.runtime.device import Device
+from edgeloop.runtime.device import BROWSER, Device
 
 QUIET = {"throttled": False, "throttled_flags": []}
 
@@ -42,7 +42,7 @@ class Lab:
     emulated: bool = False
     delegates: list = field(default_factory=list)
     readings: object = field(default_factory=lambda: itertools.repeat(QUIET))
-    cpu_share: float = 1.0
+    cpu_share: float | None = 1.0  # None: a page, which does not tell
     switches: object = 2  # in each answer
     cold: int = 0  # of the calls that do not begin a turn, this many are slow at first
 
@@ -103,14 +103,14 @@ class Fake:
             self.turned += QUERIES_A_TURN
             self.lab.open_in_turns.add(len(self.lab.open))
         times = (9.0,) * min(ENTRY, runs) + (in_turn or (1.0,) * max(0, runs - ENTRY))
-        cpu = tuple(self.lab.cpu_share * t for t in times)
+        cpu = () if self.lab.cpu_share is None else tuple(self.lab.cpu_share * t for t in times)
         return RunResult(times, cpu, started, self.lab.switches, 1000, 2000, outputs={})
 
 
 @pytest.fixture
 def lab(monkeypatch):
     made = Lab()
-    monkeypatch.setattr("edgeloop.edge.measure.pair_loader.agent", made.agent)
+    monkeypatch.setattr("edgeloop.runtime.runners.agent", made.agent)
     return made
 
 
@@ -390,6 +390,40 @@ def test_a_runtime_that_runs_none_of_the_files_is_refused(lab):
         bench([A], options(runtimes=("litert", "onnxruntime")))
     with pytest.raises(OptionsError, match="onnxruntime does not run tflite"):
         bench([A, target("o", Format.ONNX)], options(runtimes=("onnxruntime",), delegate="edgetpu"))
+
+
+def test_engines_of_a_page_are_on_the_browser_and_other_runtimes_are_not():
+    files = [A, target("o", Format.ONNX), target("t", Format.TFJS)]
+
+    def planned(devices, runtimes=()):
+        found = plan_candidates(files, BenchOptions(devices=devices, runtimes=runtimes))
+        return {(c.target.variant, c.runner.name, c.device.name) for c in found if c.device == BROWSER or c.target is A}
+
+    inside = {("a", "litertjs-wasm", "browser"), ("o", "ort-wasm", "browser"), ("t", "tfjs-wasm", "browser")}
+    assert planned((BROWSER,)) == inside  # engines on the GPU only by name
+    assert planned((HERE, BROWSER)) == inside | {("a", "litert", "here"), ("a", "tflite-runtime", "here")}
+    assert planned((HERE, BROWSER), ("litert", "tfjs-webgl")) == {
+        ("a", "litert", "here"),
+        ("t", "tfjs-webgl", "browser"),
+    }
+    assert planned((), ("litertjs-webgpu",)) == {("a", "litertjs-webgpu", "browser")}
+    for devices, runtimes in (((BROWSER,), ("litert",)), ((HERE,), ("litertjs-wasm",))):
+        with pytest.raises(OptionsError, match=f"none of these runtimes runs these files on {devices[0].name}"):
+            planned(devices, runtimes)
+
+
+def test_a_delegate_and_loadgen_are_refused_in_a_browser():
+    for refused in ({"delegate": "edgetpu"}, {"driver": Driver.LOADGEN}):
+        with pytest.raises(OptionsError, match="does not work in a browser"):
+            BenchOptions(devices=(BROWSER,), **refused)
+
+
+def test_a_page_tells_no_cpu_time_and_its_rows_say_so(lab):
+    lab.cpu_share = None
+    result = bench([A, B], options())
+    assert {r.cpu_ms for r in result.records} == {()} and result.ratios[0].cpu is None
+    table = latency_table(result.records)
+    assert {row[table.columns.index("CPU ms")] for row in table.rows} == {"unknown"}
 
 
 def test_a_file_that_nothing_installed_runs_says_what_to_install(monkeypatch):

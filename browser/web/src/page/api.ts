@@ -80,7 +80,25 @@ export const api = {
     models.get(`${engine} ${variant}`)?.close();
     models.delete(`${engine} ${variant}`);
   },
+
+  /** The version of an engine's library. This and the next two are what `edgeloop bench --on browser` calls. */
+  async version(engine: string): Promise<string> {
+    return (await bench()).version(engine);
+  },
+
+  /** Open a file of the bundle with an engine; how it starts, and which inputs it takes. */
+  async openFile(engine: string, file: string, threads: number) {
+    return (await bench()).openFile(engine, file, threads);
+  },
+
+  /** Run the file that was opened, on what its tensors store; the times of each run. */
+  async measure(inputs: Plain, warmup: number, runs: number) {
+    const { outputs, ...times } = await (await bench()).measure(unpack(inputs), warmup, runs);
+    return { outputs: pack(outputs), ...times };
+  },
 };
+
+const bench = () => import("./race/bench_api");
 
 const models = new Map<string, Model>();
 let bundle: Promise<Bundle> | undefined;

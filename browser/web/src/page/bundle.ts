@@ -44,6 +44,7 @@ interface Proved {
   variant: string;
   max_abs: number;
   passed: boolean;
+  accuracy?: number | null;
 }
 
 export interface Bundle {

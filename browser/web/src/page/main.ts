@@ -2,6 +2,8 @@
 
 import { api } from "./api";
 import { openBundle } from "./bundle";
+import { checkContinually } from "./parity/continuous";
+import { watchHeaps } from "./race/heap";
 import { Session } from "./session";
 import { showTry } from "./try/try";
 import { showBadge } from "./view/badge";
@@ -10,6 +12,7 @@ import { showPanels } from "./view/folds";
 import { showName } from "./view/header";
 import { showPickers } from "./view/pickers";
 
+watchHeaps();
 window.edgeloop = api;
 if (location.hash !== "#engine") start().catch(showProblem);
 
@@ -28,6 +31,7 @@ async function start(): Promise<void> {
   session.addEventListener("standing", () => {
     document.body.dataset.state = "ready";
   });
+  checkContinually(session);
   showBadge(session);
   showPickers(session);
   showTry(session);

@@ -21,9 +21,12 @@ const lazy =
     (await chunk()).mount(into, session);
 
 const lacksReference = ({ bundle }: Session): string | undefined =>
-  bundle.reference ? undefined : "The bundle has no reference.npz, so there is nothing to compare with.";
+  bundle.reference
+    ? undefined
+    : "The bundle has no reference.npz, so there are no inputs to run and nothing to compare with.";
 
 export const PANELS: readonly Panel[] = [
+  { id: "race", title: "Race", available: lacksReference, mount: lazy(() => import("./race/panel")) },
   { id: "variants", title: "Variants", available: always, mount: lazy(() => import("./panels/variants")) },
   { id: "proof", title: "Proof", available: lacksReference, mount: lazy(() => import("./panels/proof")) },
   { id: "browser", title: "This browser", available: always, mount: lazy(() => import("./panels/browser")) },

@@ -17,7 +17,7 @@ from edgeloop.edge.measure.latency_tables import notes, overview, tables
 from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.quantities import input_shape
 from edgeloop.result import CommandResult
-from edgeloop.runtime.chosen_devices import FLEET_FORMS, parse_devices
+from edgeloop.runtime.chosen_devices import FLEET_FORMS, parse_bench_devices
 
 
 def bench(
@@ -34,7 +34,7 @@ def bench(
         typer.Option(
             metavar="DEVICE",
             show_default="this machine and the device environment",
-            help=f"Measure on this device: {FLEET_FORMS}.",
+            help=f"Measure on this device: {FLEET_FORMS}; or browser, a page in headless Chromium on this machine.",
         ),
     ] = None,
     runtime: Annotated[
@@ -85,7 +85,7 @@ def bench(
 ) -> CommandResult:
     """Measure latency and memory of each variant, on every device and runtime that can run it."""
     options = BenchOptions(
-        devices=tuple(parse_devices(on or ())),
+        devices=tuple(parse_bench_devices(on or ())),
         runtimes=tuple(name.value for name in runtime or ()),
         delegate=delegate,
         threads=threads,

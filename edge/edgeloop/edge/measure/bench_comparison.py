@@ -131,8 +131,8 @@ def _compared(a: Record, b: Record, options: CompareOptions) -> Comparison:
     if not why:
         wall = unpaired(_turns(b, "wall_ms"), _turns(a, "wall_ms"), options.seed)
         ticked = all(
-            min(_turns(r, "cpu_ms")) > 0 for r in (a, b)
-        )  # not so where the clock is too coarse for these runs
+            min(_turns(r, "cpu_ms"), default=0) > 0 for r in (a, b)
+        )  # not so where the clock is too coarse for these runs, or a page does not tell
         cpu = unpaired(_turns(b, "cpu_ms"), _turns(a, "cpu_ms"), options.seed) if ticked else None
         alone = a["contended"] is False and b["contended"] is False
         change, why = change_of(wall, cpu, alone, options.margin)

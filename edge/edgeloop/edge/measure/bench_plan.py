@@ -11,8 +11,9 @@ from edgeloop.edge.measure.scenarios import Driver, Scenario
 from edgeloop.edge.on_device.percentiles import FEWEST_RUNS
 from edgeloop.errors import MissingExtra, OptionsError
 from edgeloop.quantities import above_zero
-from edgeloop.runtime.device import Device, device_environment, parse_device
-from edgeloop.runtime.runners import AgentRunner, runners
+from edgeloop.runtime.device import BROWSER, Device, device_environment, parse_device
+from edgeloop.runtime.page_engines import PAGE_ENGINES
+from edgeloop.runtime.runners import AgentRunner, DeviceRunner, runners
 from edgeloop.runtime_table import LITERT
 
 LOCAL = "local"
@@ -75,8 +76,18 @@ class BenchOptions:
                 "--profile works only with LiteRT, and --runtime leaves LiteRT out",
                 advice=f"Add --runtime {LITERT.name}.",
             )
+        if BROWSER in self.devices:
+            self._check_browser()
         if self.delegate is not None and self.profile:
             raise OptionsError("--profile does not work with --delegate", advice="Pass one of the two.")
+
+    def _check_browser(self) -> None:
+        for option, given in (("--delegate", self.delegate), ("--driver loadgen", self.driver is Driver.LOADGEN)):
+            if given:
+                raise OptionsError(
+                    f"{option} does not work in a browser, and --on names one",
+                    advice="Leave one of them out.",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +95,7 @@ class BenchCandidate:
     """A file on a runtime of a device, not loaded yet."""
 
     target: BenchTarget
-    runner: AgentRunner
+    runner: DeviceRunner
     device: Device
 
     def __str__(self) -> str:
@@ -94,24 +105,32 @@ class BenchCandidate:
 def plan_candidates(what: Sequence[BenchTarget], options: BenchOptions) -> list[BenchCandidate]:
     """Every file on every runtime of its format on every device, or where the runtime is found first.
 
+    A runtime of a page is on the device `browser` alone, and no other runtime is there.
+
     Raises:
-        OptionsError: A runtime by a name that none has, or one that runs none of the files.
+        OptionsError: A runtime by a name that none has, or one that runs none of the files or on none of the devices;
+            or a device that has none of the runtimes.
         MissingExtra: A runtime that was named is installed nowhere here.
     """
     found = [
         BenchCandidate(target=target, runner=runner, device=device)
         for runner in _runtimes(what, options)
-        for device in options.devices or _places(runner, named=runner.name in options.runtimes)
+        for device in _places(runner, options)
         for target in what
         if target.format in runner.formats
     ]
+    for device in options.devices:
+        if all(candidate.device != device for candidate in found):
+            raise OptionsError(
+                f"none of these runtimes runs these files on {device.name}", advice="Name another --runtime for it."
+            )
     if not found:
         raise MissingExtra("no runtime for these files is installed", advice="Run: pip install 'edgeloop[edge]'")
     return found
 
 
-def _runtimes(what: Sequence[BenchTarget], options: BenchOptions) -> Iterator[AgentRunner]:
-    known = {name: runner for name, runner in runners(options.runtimes).items() if isinstance(runner, AgentRunner)}
+def _runtimes(what: Sequence[BenchTarget], options: BenchOptions) -> Iterator[DeviceRunner]:
+    known = _known(options)
     formats = {target.format for target in what} if options.delegate is None else {Format.TFLITE}
     for name in options.runtimes or known:
         if name not in known:
@@ -125,9 +144,28 @@ def _runtimes(what: Sequence[BenchTarget], options: BenchOptions) -> Iterator[Ag
             )
 
 
-def _places(runner: AgentRunner, named: bool) -> tuple[Device, ...]:
-    """This interpreter if the runtime is installed in it, else the device environment, which is asked when loading."""
-    local = parse_device(LOCAL)
+def _known(options: BenchOptions) -> dict[str, DeviceRunner]:
+    """By name: those of the table, and where there is a browser or they are named, the engines of its page."""
+    known: dict[str, DeviceRunner] = {
+        name: runner for name, runner in runners(options.runtimes).items() if isinstance(runner, AgentRunner)
+    }
+    engines = {
+        name: engine
+        for name, engine in PAGE_ENGINES.items()
+        if name in options.runtimes or (BROWSER in options.devices and not engine.comparison)
+    }
+    return known | engines
+
+
+def _places(runner: DeviceRunner, options: BenchOptions) -> tuple[Device, ...]:
+    """The devices that were named, of the kind that this runtime is for; where none was, this interpreter if the
+    runtime is installed in it, else the device environment, which is asked when loading."""
+    in_page = runner.name in PAGE_ENGINES
+    if options.devices:
+        return tuple(device for device in options.devices if (device == BROWSER) == in_page)
+    if in_page:
+        return (BROWSER,)
+    named, local = runner.name in options.runtimes, parse_device(LOCAL)
     if not runner.lacks(local):
         return (local,)
     try:

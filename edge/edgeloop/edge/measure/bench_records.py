@@ -62,7 +62,8 @@ class Latency:
         p50_ms: Percentiles of the steady runs, or of all n where no steady state was reached; None: too few of them.
         p90_interval_ms: Where the 90th percentile of all runs to come lies with 95% confidence; None as p90_ms.
         percentile_runs: How many runs these percentiles are of.
-        cpu_p50_ms: Median CPU time of a run, all threads of the agent together, of the same runs.
+        cpu_p50_ms: Median CPU time of a run, all threads of the agent together, of the same runs; None as p50_ms, and
+            of a page, which does not see its process: then `cpu_ms` is empty.
         wall_over_cpu: Wall time of these runs together over their CPU time.
         contended: They waited for something else: wall over CPU time is above 1.1. With several threads a false would
             prove nothing, for one core's wait hides behind another one's work: then it is "unknown".

@@ -72,7 +72,7 @@ def ratio(of: Latency, to: Latency, skipped: int, seed: int) -> Ratio:
         of=_pair(of),
         to=_pair(to),
         wall=paired(*wall, seed=seed),
-        cpu=paired(*cpu, seed=seed) if np.min(cpu) > 0 else None,
+        cpu=paired(*cpu, seed=seed) if all(len(times) and np.min(times) > 0 for times in cpu) else None,
         n=len(wall[0]),
         valid=of.valid and to.valid,
         functional_only=of.functional_only or to.functional_only,

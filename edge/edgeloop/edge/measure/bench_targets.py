@@ -12,6 +12,7 @@ from edgeloop.runtime.parity.reference import has_whole_calls, read_reference, r
 from edgeloop.runtime.parity.self_check import Reference
 
 SUFFIXES = {".tflite": Format.TFLITE, ".onnx": Format.ONNX}
+MEASURED = frozenset({*SUFFIXES.values(), Format.TFJS})  # of a bundle; TF.js runs in a page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def _of_bundle(path: Path) -> list[BenchTarget]:
             batched=not whole and _has_batch(bundle, v),
         )
         for v in bundle.variants
-        if v.format in SUFFIXES.values()
+        if v.format in MEASURED
     ]
 
 

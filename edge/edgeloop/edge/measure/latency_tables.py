@@ -77,7 +77,7 @@ def latency_table(records: Sequence[Latency]) -> Table:
             "calls": [str(r.n) for r in records],
             "operators delegated": [str(len(r.delegated)) if r.delegated is not None else "" for r in records],
             **{f"p{q} ms": [_time(value) for value in times[q]] for q in shown},
-            "CPU ms": [_time(r.cpu_p50_ms) for r in records],
+            "CPU ms": [_time(r.cpu_p50_ms) if r.cpu_ms else UNKNOWN for r in records],
             "steady": [f"from {r.steady.start}" if r.steady.reached else "not reached" for r in records],
             "remarks": [", ".join(_remarks(r)) for r in records],
             "inputs": [_input_shapes(r.input_shapes) for r in records],  # the first to go where the width does not do

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from edgeloop.edge.measure.bench_plan import BenchCandidate, BenchOptions
 from edgeloop.edge.measure.prepared_model import PreparedModel
 from edgeloop.errors import DeviceError, EdgeloopError, MissingExtra, ParityError, TargetError
-from edgeloop.runtime.client import agent
 
 
 class PairLoader:
@@ -40,7 +39,8 @@ class PairLoader:
         for candidate in group:
             own = self._stack.enter_context(contextlib.ExitStack())
             device, target = candidate.device, candidate.target
-            running = own.enter_context(agent(device, candidate.runner.name, target.folder, self.options.timeout_s))
+            starting = candidate.runner.start(device, target.folder, target.entry, self.options.timeout_s)
+            running = own.enter_context(starting)
             started.append((candidate, running, own.close))
         up, loaded = [], []
         for candidate, running, close in started:
@@ -94,7 +94,7 @@ class PairLoader:
                 f"{who} runs none of these files: {reasons}", advice="Install a runtime there, or name another Python."
             ) from error
         if kind is MissingExtra:
-            raise MissingExtra(error.sentence, advice=f"Run: {candidate.runner.runtime.install}") from error
+            raise MissingExtra(error.sentence, advice=f"Run: {candidate.runner.install}") from error
         raise kind(error.sentence, advice=error.advice, where=_not_measured(candidate)) from error
 
 

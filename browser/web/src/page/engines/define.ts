@@ -1,6 +1,7 @@
 // An Engine made of what differs between engines: its names, its library, what it refuses.
 
 import { type Bundle, inferenceSignature, urlOf, type Variant } from "../bundle";
+import { openingOf } from "../race/heap";
 import { timeDownloads } from "./downloads";
 import type { ColdStart, Engine, Model } from "./engine";
 import { explained } from "./failures";
@@ -38,14 +39,16 @@ export function defineEngine({ library, ...names }: Definition): Engine {
       const signature = inferenceSignature(bundle, variant);
       if (signature === undefined)
         throw new Error(`no signature of the variant (${variant.signatures.join(", ")}) takes the reference inputs`);
-      const opened = timeDownloads(() => Promise.all([fetchFiles(bundle, variant), explaining(library())]));
-      const { result, download_ms, wall_ms } = await opened;
-      const [files, loaded] = result;
-      const start = performance.now();
-      const program = await explaining(loaded.open(files, variant, signature));
-      const cold = { download_ms, init_ms: wall_ms - download_ms, compile_ms: performance.now() - start };
-      const run = (inputs: Tensors) => explaining(program.run(inputs));
-      return modelOf(engine, bundle, variant, signature, { ...program, run }, cold);
+      return openingOf(engine.id, async () => {
+        const opened = timeDownloads(() => Promise.all([fetchFiles(bundle, variant), explaining(library())]));
+        const { result, download_ms, wall_ms } = await opened;
+        const [files, loaded] = result;
+        const start = performance.now();
+        const program = await explaining(loaded.open(files, variant, signature));
+        const cold = { download_ms, init_ms: wall_ms - download_ms, compile_ms: performance.now() - start };
+        const run = (inputs: Tensors) => explaining(program.run(inputs));
+        return modelOf(engine, bundle, variant, signature, { ...program, run }, cold);
+      });
     },
   };
   return engine;
@@ -85,6 +88,7 @@ function modelOf(
     signature,
     batch: batchOf(program),
     cold,
+    program,
     async run(given, warmup, runs) {
       const { outputs, wall_ms, first_ms } = await timed(program, converted(given, io, toStored), warmup, runs);
       cold.first_run_ms ??= first_ms;

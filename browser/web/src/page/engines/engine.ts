@@ -3,7 +3,7 @@
 import type { Bundle, Variant } from "../bundle";
 import { LITERT_WASM, LITERT_WEBGPU } from "./litert";
 import { ORT_WASM, ORT_WEBGPU } from "./ort";
-import type { Tensors, Timed } from "./tensors";
+import type { Program, Tensors, Timed } from "./tensors";
 import { TFJS_WASM, TFJS_WEBGL, TFJS_WEBGPU } from "./tfjs";
 
 export type { Tensors, Timed } from "./tensors";
@@ -43,6 +43,8 @@ export interface Model {
   /** The batch size of the file, 1 where it is free: `run` takes multiples of it. */
   readonly batch: number;
   readonly cold: ColdStart;
+  /** The opened signature itself, which takes and gives what the tensors of the file store. */
+  readonly program: Program;
   /** `warmup` + `runs` times on the same inputs; the times leave the conversion of quantized tensors out. */
   run(inputs: Tensors, warmup?: number, runs?: number): Promise<Timed>;
   /** Frees the memory of WebAssembly or the GPU. The model cannot run any more. */

@@ -4,6 +4,7 @@ import "./proof.css";
 import { oneRun } from "../calls";
 import { classOutput, compare, median, type Sample } from "../compare";
 import type { Parity } from "../parity";
+import { showSideBySide } from "../parity/side_view";
 import type { Current, Proof, Session } from "../session";
 import { imageLayout, paint, unit } from "../try/image";
 import { element, showProblem } from "../view/dom";
@@ -16,7 +17,9 @@ export function mount(into: HTMLElement, session: Session): void {
   const tiles = element("dl", { className: "tiles" });
   const status = element("p", { id: "status", className: "hint", role: "status" });
   const samples = element("ol", { id: "samples" });
-  into.append(tiles, status, samples);
+  into.append(tiles, status);
+  showSideBySide(into, session);
+  into.append(samples);
   const clear = (): void => {
     tiles.replaceChildren(...tilesOf());
     samples.replaceChildren();

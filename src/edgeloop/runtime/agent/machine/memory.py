@@ -36,12 +36,12 @@ def ram(root: str = "/") -> dict[str, int | str]:
     }
 
 
-def own_bytes(root: str = "/") -> dict[str, int | None]:
-    """{rss_bytes, rss_peak_bytes} of this process; null: not known.
+def own_bytes(root: str = "/", process: str = "self") -> dict[str, int | None]:
+    """{rss_bytes, rss_peak_bytes} of this process, or of another by its number; null: not known.
 
     Not getrusage: its ru_maxrss survives exec and would report the parent's; VmHWM does not.
     """
-    status = _meminfo(os.path.join(root, "proc/self/status"))
+    status = _meminfo(os.path.join(root, "proc", process, "status"))
     return {"rss_bytes": status.get("VmRSS"), "rss_peak_bytes": status.get("VmHWM")}
 
 

@@ -1,0 +1,44 @@
+// How much memory WebAssembly has in this page, by engine. Engines do not tell: their memories are caught where
+// WebAssembly is instantiated. Imported first of all, for an engine that is already there is not seen.
+
+const memories = new Map<string, Set<WebAssembly.Memory>>();
+let opening = "";
+
+/** Bytes of the engine's memories: they grow and never shrink. Undefined: it has none that was seen. */
+export function heapBytes(engine: string): number | undefined {
+  const own = memories.get(engine);
+  return own && [...own].reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
+}
+
+/** What is instantiated while `work` runs belongs to `engine`. One engine is opened at a time. */
+export async function openingOf<T>(engine: string, work: () => Promise<T>): Promise<T> {
+  opening = engine;
+  try {
+    return await work();
+  } finally {
+    opening = "";
+  }
+}
+
+/** Take part in every later instantiation. */
+export function watchHeaps(wasm: typeof WebAssembly = WebAssembly): void {
+  const { instantiate, instantiateStreaming } = wasm;
+  wasm.instantiate = (async (source: BufferSource, imports?: WebAssembly.Imports) =>
+    noted(await instantiate(source, imports), imports)) as typeof instantiate;
+  if (instantiateStreaming)
+    wasm.instantiateStreaming = async (source, imports) => noted(await instantiateStreaming(source, imports), imports);
+}
+
+function noted<T extends WebAssembly.WebAssemblyInstantiatedSource | WebAssembly.Instance>(
+  made: T,
+  imports?: WebAssembly.Imports,
+): T {
+  const { exports } = made instanceof WebAssembly.Instance ? made : made.instance;
+  const given = Object.values(imports ?? {}).flatMap((module) => Object.values(module));
+  for (const value of [...given, ...Object.values(exports)])
+    if (value instanceof WebAssembly.Memory) {
+      if (!memories.has(opening)) memories.set(opening, new Set());
+      memories.get(opening)!.add(value);
+    }
+  return made;
+}
