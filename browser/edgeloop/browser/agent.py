@@ -67,7 +67,9 @@ class PageAgent:
     def probe(self, asked: ProbeRequest, payload: bytes) -> ProbeReply:
         # "#engine": the page shows nothing and waits for calls
         on_gpu = self.engine in PAGE_ENGINES and PAGE_ENGINES[self.engine].comparison
-        opened = open_page(self.url + "#engine", self.chromium, self.timeout_s, SOFTWARE_GPU if on_gpu else ())
+        opened = open_page(
+            self.url + "?threads=1#engine", self.chromium, self.timeout_s, SOFTWARE_GPU if on_gpu else ()
+        )
         self.page = self.stack.enter_context(opened)
         self.page.on("crash", self._note_crash)
         browser = self.page.context.browser
@@ -89,6 +91,8 @@ class PageAgent:
 
     def prepare(self, asked: PrepareRequest, payload: bytes) -> PrepareReply:
         if self.engine:
+            if self.page is not None and asked.threads != 1:  # the page takes their number from its address
+                self.page.goto(f"{self.url}?threads={asked.threads}#engine")
             return PrepareReply(**self._call(OPEN, [self.engine, asked.path, asked.threads]))
         self.model = self.url + quote(asked.path)
         start = time.perf_counter()

@@ -1,6 +1,6 @@
 """A variant of a bundle in, the same variant loaded on its runtime on this machine out: no browser takes part.
 
-As `edgeloop bench` measures it: an agent of its own, the first reference input, one thread.
+As `edgeloop bench` measures it: an agent of its own, the first reference input.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class NativeModel:
     close: Callable[[], None]
 
 
-def load_native(bundle: Bundle, name: str) -> NativeModel:
+def load_native(bundle: Bundle, name: str, threads: int = 1) -> NativeModel:
     """Load a variant on the first runtime that it was proved on, else on the first of its format.
 
     Raises:
@@ -62,13 +62,13 @@ def load_native(bundle: Bundle, name: str) -> NativeModel:
         device = runner.device()
         agent = stack.enter_context(runner.start(device, bundle.path, variant.entry, ANSWER_S))
         version = agent.probe().version
-        prepared = agent.prepare(variant.entry)
+        prepared = agent.prepare(variant.entry, threads)
         real = read_reference(bundle)
         reference = reference_of(bundle, variant, real) if real else None
         signature, specs = inference(prepared.signatures or {}, reference)
         inputs = sample(specs, reference)
         first_ms = agent.run(inputs, signature).wall_ms[0]
-        start = NativeStart(runner.name, version, device.label, 1, prepared.import_ms, prepared.load_ms, first_ms)
+        start = NativeStart(runner.name, version, device.label, threads, prepared.import_ms, prepared.load_ms, first_ms)
         return NativeModel(start, _runs(agent, inputs, signature), stack.pop_all().close)
 
 

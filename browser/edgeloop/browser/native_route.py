@@ -1,6 +1,6 @@
 """The route `native`: times of a variant of the page's bundle on its runtime on this machine, without a browser.
 
-    POST api/native/int8?runs=5
+    POST api/native/int8?runs=5&threads=1
     {"runtime", "version", "device", "threads", "import_ms", "load_ms", "first_ms", "wall_ms": [5 of them]}
 
 The first request of a variant loads it (native_model.py); later ones find it loaded, so that a page's race can give it
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeloop.browser.native_model import NativeModel
 
 MOST_RUNS = 100  # of one request
+MOST_THREADS = 64
 MOST_LOADED = 4  # models at a time, each a process; the one not asked for longest makes room
 IDLE_S = 30.0  # without a request all of them end
 TURN_S = 60.0  # a request waits this long for those before it
@@ -39,24 +40,22 @@ class NativeRoute:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._bundle: Bundle | None = None
-        self._loaded: dict[str, NativeModel] = {}  # asked for last, last
+        self._loaded: dict[tuple[str, int], NativeModel] = {}  # by variant and threads; asked for last, last
         self._turn = threading.Lock()
         self._idle: threading.Timer | None = None
 
     def answer(self, request: Request) -> Response:
         """Raises OptionsError, DeviceError, TargetError, MissingExtra: the server answers with each as JSON."""
-        runs = request.query.get("runs", "1")
-        if not (runs.isascii() and runs.isdecimal() and 0 < int(runs[:4]) <= MOST_RUNS):
-            raise OptionsError(f"runs is {runs[:20]!r}", advice=f"Ask for 1 to {MOST_RUNS} runs.")
+        runs, threads = _count(request, "runs", MOST_RUNS), _count(request, "threads", MOST_THREADS)
         with self._its_turn(request):
             self._bundle = self._bundle or read_bundle(self.folder)
             if request.path not in {variant.id for variant in self._bundle.variants}:
                 return not_found(request)
             try:
-                model = self._model(self._bundle, request.path)
-                return json_response({**asdict(model.start), "wall_ms": model.run(int(runs))})
+                model = self._model(self._bundle, request.path, threads)
+                return json_response({**asdict(model.start), "wall_ms": model.run(runs)})
             except (DeviceError, TargetError):
-                self._end(request.path)
+                self._end((request.path, threads))
                 raise
             finally:
                 self._restart_idle()
@@ -66,8 +65,8 @@ class NativeRoute:
         with self._turn:
             if self._idle is not None:
                 self._idle.cancel()
-            for variant in list(self._loaded):
-                self._end(variant)
+            for key in list(self._loaded):
+                self._end(key)
 
     @contextlib.contextmanager
     def _its_turn(self, request: Request) -> Iterator[None]:
@@ -80,17 +79,17 @@ class NativeRoute:
         finally:
             self._turn.release()
 
-    def _model(self, bundle: Bundle, variant: str) -> NativeModel:
+    def _model(self, bundle: Bundle, variant: str, threads: int) -> NativeModel:
         from edgeloop.browser.native_model import load_native  # not at every start of the page's server
 
-        model = self._loaded.pop(variant, None) or load_native(bundle, variant)
-        self._loaded[variant] = model
+        model = self._loaded.pop((variant, threads), None) or load_native(bundle, variant, threads)
+        self._loaded[variant, threads] = model
         while len(self._loaded) > MOST_LOADED:
             self._end(next(iter(self._loaded)))
         return model
 
-    def _end(self, variant: str) -> None:
-        model = self._loaded.pop(variant, None)
+    def _end(self, key: tuple[str, int]) -> None:
+        model = self._loaded.pop(key, None)
         if model is not None:
             model.close()
 
@@ -100,6 +99,13 @@ class NativeRoute:
         self._idle = threading.Timer(IDLE_S, self.close)
         self._idle.daemon = True
         self._idle.start()
+
+
+def _count(request: Request, name: str, most: int) -> int:
+    text = request.query.get(name, "1")
+    if not (text.isascii() and text.isdecimal() and len(text) < 5 and 0 < int(text) <= most):
+        raise OptionsError(f"{name} is {text[:20]!r}", advice=f"It must be 1 to {most}.")
+    return int(text)
 
 
 @contextlib.contextmanager

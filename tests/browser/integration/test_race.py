@@ -16,7 +16,7 @@ from edgeloop.edge.measure.bench import bench
 from edgeloop.edge.measure.bench_plan import BenchOptions
 from edgeloop.edge.measure.bench_targets import find_targets
 from edgeloop.edge.measure.latency_tables import overview
-from edgeloop.errors import MissingExtra, OptionsError
+from edgeloop.errors import MissingExtra, OptionsError, TargetError
 from edgeloop.runtime.device import BROWSER, parse_device
 from edgeloop.runtime.page_engines import PAGE_ENGINES
 
@@ -190,9 +190,9 @@ def test_bench_measures_in_the_browser_as_on_any_device(made):
     assert "litert 2" in title and " on local" in title and "Chromium" in title and " on browser" in title
 
 
-def test_threads_that_the_page_has_not_are_refused(made):
-    options = BenchOptions(devices=(BROWSER,), runtimes=("litertjs-wasm",), threads=2)
-    with pytest.raises(Exception, match=r"runs with 1 thread in this page, not 2\. Pass --threads 1"):
+def test_threads_that_the_page_has_not_are_refused(made, browser):
+    options = BenchOptions(devices=(BROWSER,), runtimes=("litertjs-wasm",), threads=4000)
+    with pytest.raises(TargetError, match=r"this page runs models with \d+ threads, not 4000\. Pass --threads"):
         bench(find_targets(made / "bundle" / "int8.tflite"), options)
     with pytest.raises(OptionsError, match="none of these runtimes runs these files on browser"):
         bench(find_targets(made / "bundle"), BenchOptions(devices=(BROWSER,), runtimes=("litert",)))

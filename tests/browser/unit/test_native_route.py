@@ -25,7 +25,7 @@ def lab(monkeypatch, tmp_path):
     """A bundle of many variants, and models that are made up; what happened to them is in `log`."""
     made = SimpleNamespace(log=[], fails=False, folder=tmp_path)
 
-    def load(bundle, name):
+    def load(bundle, name, threads):
         made.log.append(f"load {name}")
 
         def run(runs):
@@ -68,7 +68,7 @@ def test_what_is_no_variant_of_the_bundle_is_not_found_and_nothing_is_loaded(lab
 
 @pytest.mark.parametrize("runs", ["0", "-1", "101", "1e9", "", "99999999999999", "²"])
 def test_a_number_of_runs_that_is_none_is_refused(lab, runs):
-    with pytest.raises(OptionsError, match="Ask for 1 to 100 runs"):
+    with pytest.raises(OptionsError, match="It must be 1 to 100"):
         NativeRoute(lab.folder).answer(post("v0", runs))
 
 

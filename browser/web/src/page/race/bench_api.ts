@@ -5,6 +5,7 @@ import packages from "../../../package.json";
 import { type Bundle, type Manifest, openBundle, urlOf, type Variant } from "../bundle";
 import { type Engine, engineOf, type Model } from "../engines/engine";
 import { type Tensors, timed } from "../engines/tensors";
+import { threadCount } from "../engines/threads";
 
 /** The version of the library that the engine is of, as the page was built with it. */
 export function version(id: string): string {
@@ -17,7 +18,7 @@ export function version(id: string): string {
 const PACKAGES: Record<string, string> = {
   litertjs: "@litertjs/core",
   tfjs: "@tensorflow/tfjs",
-  "ort-web": "onnxruntime-web",
+  "onnxruntime-web": "onnxruntime-web",
 };
 
 let opened: Model | undefined;
@@ -28,8 +29,10 @@ export async function openFile(id: string, file: string, threads: number) {
   const engine = engineOf(id);
   const missing = await engine.missing();
   if (missing) throw new Error(missing);
-  if (threads !== 1)
-    throw new Error(`${engine.name} runs with 1 thread in this page, not ${threads}. Pass --threads 1`);
+  if (threads !== threadCount())
+    throw new Error(
+      `this page runs models with ${threadCount()} threads, not ${threads}. Pass --threads ${threadCount()}`,
+    );
   const { bundle, variant } = await find(engine, file);
   const model = await engine.open(bundle, variant);
   opened = model;

@@ -3,6 +3,7 @@
 import { type Bundle, referenceOf, type Variant } from "../bundle";
 import { oneRun } from "../calls";
 import type { Engine } from "../engines/engine";
+import { threadCount } from "../engines/threads";
 import { ParityWatch } from "../parity/watch";
 import { routeUrl } from "../routes";
 import { heapBytes } from "./heap";
@@ -62,7 +63,8 @@ interface NativeAnswer {
 }
 
 async function ask({ id }: Variant, runs: number): Promise<NativeAnswer> {
-  const response = await fetch(`${routeUrl("native", encodeURIComponent(id))}?runs=${runs}`, { method: "POST" });
+  const query = `?runs=${runs}&threads=${threadCount()}`; // as many as the engines have
+  const response = await fetch(routeUrl("native", encodeURIComponent(id)) + query, { method: "POST" });
   if (response.ok) return response.json();
   const said = (await response.json().catch(() => ({}))) as { error?: { found?: string } };
   throw new Error(said.error?.found ?? `the server answered ${response.status}`);

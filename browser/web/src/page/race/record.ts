@@ -1,6 +1,7 @@
 // The result of a race as one document: what "Copy as JSON" copies.
 
 import type { Bundle } from "../bundle";
+import { threadCount } from "../engines/threads";
 import { NATIVE } from "./lanes";
 import type { RaceResult, RaceRow } from "./race";
 import { percentile, type Spread, spread } from "./statistics";
@@ -18,6 +19,8 @@ export interface RaceRecord extends Omit<RaceResult, "rows"> {
     browser: string;
     cross_origin_isolated: boolean;
     cpus: number;
+    /** Of each engine on WebAssembly and of each native runtime. */
+    threads: number;
     /** Of all of the page together, while all contenders are open; undefined where the browser does not tell in time. */
     memory_bytes?: number;
   };
@@ -32,6 +35,7 @@ export function recordOf({ manifest }: Bundle, { rows, ...rest }: RaceResult, me
       browser: navigator.userAgent,
       cross_origin_isolated: crossOriginIsolated,
       cpus: navigator.hardwareConcurrency,
+      threads: threadCount(),
       memory_bytes,
     },
   };
