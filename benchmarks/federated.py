@@ -1,6 +1,6 @@
-"""Federated rounds: the mean of 1,000 updates and a device, both beside Flower's; compressed updates; FedAvg on MNIST.
+"""Federated rounds: the server's mean and a device, beside Flower's; compressed updates; hostile devices; MNIST.
 
-    python benchmarks/federated.py [--only mean,compression,device,mnist] [UPDATES [REPEATS]]
+    python benchmarks/federated.py [--only mean,compression,device,hostile,mnist] [UPDATES [REPEATS]]
 
 writes benchmarks/results.json.
 
@@ -11,8 +11,8 @@ and the ratios, median over the repeats. Both means are compared.
 
 `compression`: federated_parts/compression.py describes it. It needs data/mnist below $EDGELOOP_DATA.
 
-`device`, `mnist`: federated_parts/device.py and federated_parts/mnist.py describe them. `mnist` is measured only where
-`--only` names it: 65 rounds of 36 CPU-seconds.
+`device`, `hostile`, `mnist`: federated_parts/ describes them. `hostile` and `mnist` are measured only where `--only`
+names them: four minutes of CPU time, and 65 rounds of 36 CPU-seconds.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ def main() -> None:
 
     from federated_parts.compression import compression
     from federated_parts.device import device
+    from federated_parts.hostile import hostile
     from federated_parts.mnist import mnist
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -154,6 +155,7 @@ def main() -> None:
         "mean": lambda: mean(given.updates, given.repeats),
         "compression": compression,
         "device": device,
+        "hostile": hostile,
         "mnist": mnist,
     }
     for name in given.only.split(","):

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_entries
-from edgeloop.runtime.agent.trainer import SIGNATURES
+from tiny_bundle import write_tiny_bundle
 
 pytest.importorskip("flwr")
 
@@ -32,19 +30,7 @@ STAGES = (0, 1, 3, 5, 7)  # lines of the journal, of three a round: before a rou
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
-    keras = pytest.importorskip("keras")
-    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
-
-    keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((8,), name="features"), keras.layers.Dense(3)])
-    folder = tmp_path_factory.mktemp("bundle")
-    (folder / "trainable.tflite").write_bytes(to_trainable(model, TrainableOptions(batch=8)))
-    variant = Variant("trainable", "trainable.tflite", ("trainable.tflite",), Format.TFLITE, Scheme.FLOAT32, SIGNATURES)
-    signatures = {name: Signature((), ()) for name in SIGNATURES}
-    (folder / "manifest.json").write_bytes(
-        Manifest("tiny", 1, {}, file_entries(folder), signatures, (variant,)).to_bytes()
-    )
-    return folder
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle"), batch=8)
 
 
 class Run:

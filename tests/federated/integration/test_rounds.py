@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_bundle import CLASSES, write_tiny_bundle
 
-from edgeloop.bundle import Format, Manifest, Scheme, Signature, Variant, file_entries, read_bundle
+from edgeloop.bundle import read_bundle
 from edgeloop.convert.forms.flatbuffer_tree import read_tree
 from edgeloop.errors import DataError, DeviceError, ModelError, OptionsError
 from edgeloop.federated.device.compression.codec import Codec
@@ -27,32 +28,18 @@ from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOption
 from edgeloop.federated.rounds.run_rounds import run_rounds
 from edgeloop.federated.rounds.trained_bundle import weight_variables, with_weights, write_trained_bundle
 from edgeloop.leftovers import PREFIX
-from edgeloop.runtime.agent.trainer import SIGNATURES, Trainer
+from edgeloop.runtime.agent.trainer import Trainer
 from edgeloop.runtime.device import Device
 
 pytest.importorskip("flwr")
 
-BATCH, CLASSES, LR, SEED = 8, 3, 0.2, 11
+BATCH, LR, SEED = 8, 0.2, 11
 EXAMPLES = (40, 25)
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
-    """A bundle whose only variant is a trainable model of 27 numbers."""
-    keras = pytest.importorskip("keras")
-    from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
-
-    keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((8,), name="features"), keras.layers.Dense(CLASSES)])
-    folder = tmp_path_factory.mktemp("bundle")
-    (folder / "trainable.tflite").write_bytes(to_trainable(model, TrainableOptions(batch=BATCH)))
-    entry = "trainable.tflite"
-    variant = Variant("trainable", entry, (entry,), Format.TFLITE, Scheme.FLOAT32, SIGNATURES)
-    manifest = Manifest(
-        "tiny", 1, {}, file_entries(folder), {name: Signature((), ()) for name in SIGNATURES}, (variant,)
-    )
-    (folder / "manifest.json").write_bytes(manifest.to_bytes())
-    return folder
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle"), BATCH)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,10 @@ def simulate(
     rounds: Annotated[
         int | None, typer.Option(metavar="N", show_default="as in the file, else 3", help="Run N rounds.")
     ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Use the CPUs of the Ray cluster at this address.", show_default="none"),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Read the journal of an interrupted run, and go on after its last round.")
     ] = False,
@@ -45,7 +49,8 @@ def simulate(
     file = read_federation(federation)
     if file.simulation is None:
         raise OptionsError(f"{federation} has no table [simulation]", advice='Add it, with data = "FILE OR FOLDER".')
-    simulation = replace(file.simulation, nodes=file.simulation.nodes if nodes is None else nodes)
+    given = {"nodes": nodes, "ray_address": ray_address}
+    simulation = replace(file.simulation, **{name: value for name, value in given.items() if value is not None})
     names = tuple(Path(f"device {number}") for number in range(simulation.nodes))
     simulated = replace(
         file,

@@ -4,6 +4,7 @@
 
 `run_simulation` is deprecated in Flower 1.42 in favour of `flwr run` with a SuperLink of its own; the extra pins 1.42.
 Ray's processes listen on all addresses of this machine; who speaks with them needs the token that process.py made.
+With `ray-address` the devices are played by the processes of a Ray cluster, which see the work folder at the same path.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ def main(work: Path) -> None:
         serve_job(SimulatedGrid(grid, population, float(given["deadline-s"]), workers), work)
 
     try:
-        _start_ray(work / RAY, workers)
+        if options.ray_address is None:
+            _start_ray(work / RAY, workers)
+        else:
+            workers = _join_cluster(options.ray_address)
         run_simulation(
             server,
             simulated_app(str(work), str(given["state"])),
@@ -72,6 +76,14 @@ def _start_ray(folder: Path, workers: int) -> None:
             if attempt == STARTS:
                 raise
             print(f"Ray did not start ({e}); trying again", file=sys.stderr, flush=True)
+
+
+def _join_cluster(address: str) -> int:
+    """CPUs of a Ray cluster; its processes find no TensorFlow, as those of this machine."""
+    import ray
+
+    ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}})
+    return int(ray.cluster_resources()["CPU"])
 
 
 if __name__ == "__main__":

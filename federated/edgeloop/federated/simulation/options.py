@@ -36,6 +36,7 @@ class SimulationOptions:
         examples_per_s: Samples that any other device trains on in a second of simulated time.
         seed: Of the split, and of who is slow and who drops out.
         workers: Processes that train, each one device at a time. None: one for each CPU.
+        ray_address: HOST:PORT of a Ray cluster whose CPUs train. None: those of this machine.
     """
 
     data: str
@@ -50,6 +51,7 @@ class SimulationOptions:
     examples_per_s: float = 100.0
     seed: int = 0
     workers: int | None = None
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("nodes", 1), ("seed", 0)):
@@ -60,6 +62,8 @@ class SimulationOptions:
             raise OptionsError(f"[simulation] slow-share is {self.slow_share:g}", advice="It must be 0 to 1.")
         if self.workers is not None:
             at_least(self.workers, 1, "[simulation] workers")
+        if self.ray_address is not None:
+            self._check_cluster(self.ray_address)
         above_zero(self.slow_factor, "[simulation] slow-factor")
         above_zero(self.examples_per_s, "[simulation] examples-per-s")
         self._check_partition()
@@ -79,6 +83,16 @@ class SimulationOptions:
             above_zero(self.alpha, "[simulation] alpha")
         if self.shards_per_node is not None:
             at_least(self.shards_per_node, 1, "[simulation] shards-per-node")
+
+    def _check_cluster(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise OptionsError(f"[simulation] ray-address is {address!r}", advice="Expected HOST:PORT.")
+        if self.workers is not None:
+            raise OptionsError(
+                "[simulation] workers is given, and so is a Ray cluster, each of whose CPUs trains",
+                advice="Leave workers out.",
+            )
 
     def below(self, folder: Path) -> SimulationOptions:
         """The same; `data` is relative to a folder, where it is a path."""

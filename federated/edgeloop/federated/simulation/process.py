@@ -26,6 +26,7 @@ from edgeloop.federated.simulation.options import SimulationOptions
 from edgeloop.federated.simulation.population import write_samples
 from edgeloop.leftovers import OWN, temporary_folder
 from edgeloop.processes.children import owned
+from edgeloop.processes.ports import accepts
 
 NAME = "simulation"
 JOB, SAMPLES, STATE = (
@@ -36,7 +37,6 @@ JOB, SAMPLES, STATE = (
 LONGEST = 16  # bytes of a folder for temporary files: Ray's sockets lie 91 deeper, and Linux ends a path at 107
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",  # Ray listens on all addresses of this machine
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray warns that it hides GPUs
 }
 HIDDEN = """\
@@ -87,13 +87,19 @@ def simulation_process(
 
     Raises:
         MissingExtra: Ray or Flower is not installed.
+        DeviceError: No Ray cluster listens at the address that is given.
         WriteError: No temporary folder can be written.
     """
     for module in ("flwr", "ray"):
         if find_spec(module) is None:
             raise MissingExtra(f"{module!r} is not installed", advice="Run: pip install 'edgeloop[simulation]'")
+    address = options.ray_address
+    if address is not None and not accepts(address):
+        raise DeviceError(
+            f"no Ray cluster listens at {address}", advice="Start one: ray start --head. Or leave --ray-address out."
+        )
     with contextlib.ExitStack() as stack:
-        work = Path(stack.enter_context(temporary_folder(_short_folder())))
+        work = Path(stack.enter_context(temporary_folder(_short_folder() if address is None else None)))
         with writing(work):
             write_samples(work / SAMPLES, samples, parts)
             (work / "hidden").mkdir()
@@ -103,7 +109,9 @@ def simulation_process(
         job = {"options": named, "deadline-s": deadline_s, "workers": _workers(options), "state": str(state)}
         write_file(work / JOB, json.dumps(job).encode())
         python = Path(sys.executable)
-        own = {"PYTHONPATH": str(work / "hidden"), "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        # Ray listens on all addresses of this machine. A cluster has the token of whoever runs it, or none
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)} if address is None else {}
+        own = {"PYTHONPATH": str(work / "hidden"), **token}
         log = stack.enter_context((work / f"{NAME}.log").open("wb"))
         command = [str(python), "-m", "edgeloop.federated.simulation.engine", str(work)]
         settings = environment(python, home(work, NAME)) | SETTINGS | own

@@ -52,9 +52,10 @@ class Simulated:
         )
 
     def document(self) -> Mapping[str, Any]:
-        """What run.json says of it. How many processes do the work changes nothing."""
+        """What run.json says of it. How many processes do the work, and where, changes nothing."""
         named = {name.replace("_", "-"): value for name, value in asdict(self.options).items() if value is not None}
-        named.pop("workers", None)
+        for name in ("workers", "ray-address"):
+            named.pop(name, None)
         return {"simulation": {**named, "data": Path(self.options.data).name, "simulated-deadline-s": self.deadline_s}}
 
     def start(self, kept: Path | None) -> AbstractContextManager[Network]:
@@ -62,5 +63,6 @@ class Simulated:
 
         Raises:
             MissingExtra: Ray or Flower is not installed.
+            DeviceError: No Ray cluster listens at the address that is given.
         """
         return simulation_process(self.options, self.deadline_s, *self._split, kept)
