@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from edgeloop.errors import DataError, OptionsError
+from edgeloop.errors import DataError, DeviceError, OptionsError
 from edgeloop.federated.device.data.samples import Samples
 from edgeloop.federated.rounds.federation import read_federation
 from edgeloop.federated.simulation.options import Partition, SimulationOptions
 from edgeloop.federated.simulation.partition import by_group, by_shards, evenly
 from edgeloop.federated.simulation.population import Population, examples_of, read_device, split, write_samples
+from edgeloop.processes.ports import free_ports
 
 
 def options(**more) -> SimulationOptions:
@@ -86,6 +87,9 @@ def test_a_group_that_the_data_lacks_is_named():
         ({"slow_factor": 0.0}, "slow-factor is 0"),
         ({"examples_per_s": float("nan")}, "examples-per-s is nan"),
         ({"workers": 0}, "workers is 0"),
+        ({"ray_address": "head"}, "ray-address is 'head'"),
+        ({"ray_address": "head:0"}, "ray-address is 'head:0'"),
+        ({"ray_address": "head:6379", "workers": 2}, "workers is given, and so is a Ray cluster"),
         ({"alpha": 0.5}, 'alpha is given, and partition is iid. It belongs to partition = "dirichlet"'),
         ({"partition": Partition.DIRICHLET, "alpha": 0.0}, "alpha is 0"),
         ({"partition": Partition.DIRICHLET, "shards_per_node": 2}, "shards-per-node is given"),
@@ -98,6 +102,19 @@ def test_options_that_cannot_be_are_refused(given, says):
         options(**given)
 
 
+def test_a_ray_cluster_that_nobody_runs_is_named_before_anything_starts():
+    pytest.importorskip("ray")
+    from edgeloop.federated.simulation.process import simulation_process
+
+    (port,) = free_ports(1)
+    samples = Samples("all.npz", {"x": np.zeros((4, 1))}, np.zeros(4, int))
+    with (
+        pytest.raises(DeviceError, match=f"no Ray cluster listens at 127.0.0.1:{port}"),
+        simulation_process(options(ray_address=f"127.0.0.1:{port}"), 1.0, samples, evenly(4, 4)),
+    ):
+        pass
+
+
 def test_buffered_rounds_are_not_simulated(tmp_path):
     pytest.importorskip("flwr")
     from edgeloop.federated.rounds.buffered.options import BufferedOptions
@@ -108,7 +125,7 @@ def test_buffered_rounds_are_not_simulated(tmp_path):
 
     given = {"devices": (parse_device("local"),), "buffered": BufferedOptions(size=1, concurrency=1)}
     rounds = RoundsOptions(shards=(tmp_path / "device 0",), out=tmp_path, **given)
-    with pytest.raises(OptionsError, match="buffered rounds overlap"):
+    with pytest.raises(OptionsError, match="simulated rounds are synchronous"):
         run_rounds("bundle", rounds, simulated=Simulated(options(), 60.0))
 
 

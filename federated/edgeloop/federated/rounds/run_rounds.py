@@ -83,7 +83,7 @@ def run_rounds(
         )
     if simulated is not None and options.buffered is not None:
         raise OptionsError(
-            "the clock of a simulation goes round by round, and buffered rounds overlap",
+            "simulated rounds are synchronous, and mode in [rounds] is buffered",
             advice='Leave mode = "buffered" out of [rounds], or run edgeloop federate run.',
         )
     read = read_bundle(bundle)
