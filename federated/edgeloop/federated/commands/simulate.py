@@ -49,8 +49,11 @@ def simulate(
     file = read_federation(federation)
     if file.simulation is None:
         raise OptionsError(f"{federation} has no table [simulation]", advice='Add it, with data = "FILE OR FOLDER".')
-    given = {"nodes": nodes, "ray_address": ray_address}
-    simulation = replace(file.simulation, **{name: value for name, value in given.items() if value is not None})
+    simulation = replace(
+        file.simulation,
+        nodes=file.simulation.nodes if nodes is None else nodes,
+        ray_address=file.simulation.ray_address if ray_address is None else ray_address,
+    )
     names = tuple(Path(f"device {number}") for number in range(simulation.nodes))
     simulated = replace(
         file,

@@ -83,7 +83,8 @@ def _join_cluster(address: str) -> int:
     import ray
 
     ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}})
-    return int(ray.cluster_resources()["CPU"])
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return int(resources["CPU"])
 
 
 if __name__ == "__main__":
