@@ -18,14 +18,30 @@ import subprocess
 import sys
 import threading
 import time
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 ROUNDS, SAMPLES, BATCH, RATE, LOOK_S = 5, 600, 10, 0.05, 0.2
-SIZES = """
-from importlib.metadata import distributions
-files = (file.locate() for found in distributions() for file in found.files or ())
+INSTALLED = """
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from packaging.requirements import Requirement
+
+todo, seen, files = [(name, "") for name in sys.argv[1:]], set(), set()
+while todo:
+    name, extra = todo.pop()
+    if (name, extra) in seen:
+        continue
+    seen.add((name, extra))
+    try:
+        found = distribution(name)
+    except PackageNotFoundError:  # required elsewhere: on another system or Python
+        continue
+    files.update(file.locate() for file in found.files or ())
+    for line in found.requires or ():
+        needed = Requirement(line)
+        if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+            todo += [(needed.name, more) for more in ("", *needed.extras)]
 print(sum(file.stat().st_size for file in files if file.is_file()))
 """
 APP = """
@@ -225,9 +241,7 @@ def _ours(folder: Path) -> dict[str, float]:
         tree.start()
         run_rounds(bundle, options, lambda record, _: marks.append(time.time()), running)
         tree.ended.set()
-    python = device_environment().python
-    installed = subprocess.run([python, "-c", SIZES], capture_output=True, text=True, check=True, timeout=600)
-    return _record(tree, marks, int(installed.stdout))
+    return _record(tree, marks, _installed(device_environment().python, "flwr", "ai-edge-litert"))
 
 
 def _quickstart(folder: Path) -> dict[str, float]:
@@ -256,7 +270,7 @@ def _quickstart(folder: Path) -> dict[str, float]:
                 running.check()
                 time.sleep(LOOK_S)
             tree.ended.set()
-    return _record(tree, [float(line) for line in _lines(marks)], _installed("flwr", "tensorflow"))
+    return _record(tree, [float(line) for line in _lines(marks)], _installed(here, "flwr", "tensorflow"))
 
 
 def _lines(path: Path) -> list[str]:
@@ -271,19 +285,7 @@ def _record(tree: Tree, marks: list[float], installed_bytes: int) -> dict[str, f
     }
 
 
-def _installed(*names: str) -> int:
-    """Bytes of all files of these packages and of what they require here."""
-    todo, seen, total = list(names), set[str](), 0
-    while todo:
-        name = re.split(r"[^A-Za-z0-9._-]", todo.pop())[0].lower().replace("_", "-")
-        if name in seen:
-            continue
-        seen.add(name)
-        try:
-            found = distribution(name)
-        except PackageNotFoundError:  # required elsewhere: on another system or Python
-            continue
-        paths = (Path(str(file.locate())) for file in found.files or ())
-        total += sum(path.stat().st_size for path in paths if path.is_file())
-        todo += [line for line in found.requires or () if "extra ==" not in line]
-    return total
+def _installed(python: Path, *names: str) -> int:
+    """Bytes of all files of these packages and of what they require in that environment."""
+    command = [python, "-c", INSTALLED, *names]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout)

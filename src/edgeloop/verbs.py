@@ -150,7 +150,7 @@ VERBS = {
     "federate run": Verb(
         Panel.FEDERATE,
         "edgeloop.federated.commands.run:run",
-        "Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine.",
+        "Run rounds of federated averaging (FedAvg) on devices of this machine, or on those that join from others.",
     ),
     "federate simulate": Verb(
         Panel.FEDERATE,
@@ -161,6 +161,11 @@ VERBS = {
         Panel.FEDERATE,
         "edgeloop.federated.commands.init:init",
         "Write a Flower app that trains a bundle, for flwr run and your own changes.",
+    ),
+    "federate certificate": Verb(
+        Panel.FEDERATE,
+        "edgeloop.federated.commands.certificate:certificate",
+        "Write the certificate that a server of rounds shows to devices of other machines.",
     ),
     "federate join": Verb(
         Panel.FEDERATE,

@@ -155,6 +155,7 @@ BESIDE = {
     "doctor": ["train.toml"],
     "deploy": ["m", "--to", "local"],
     "distill": ["t.keras", "--student", "s.toml", "-o", "d"],
+    "federate certificate": ["c", "--host", "h"],
     "federate run": ["m", "--shard", "s.npz", "-o", "rounds"],
     "federate simulate": ["f.toml", "-o", "rounds"],
     "run": ["local", "--follow", "http://localhost/m"],

@@ -89,7 +89,8 @@ def answer(status: int, body: object = None, **headers: str):
             False,
             "does not take the key /k: it is not",
         ),
-        (answer(401, {"detail": "Invalid"}), KEYED, True, "no longer takes the key /k"),
+        (answer(401, {"detail": "Invalid"}), KEYED, False, "does not take the key /k"),
+        (answer(412, {"code": 2004, "detail": "Failed"}), KEYED, True, "no longer takes the key /k"),
         (answer(426, {"code": 1001, "detail": "1.40 is not 1.42"}), PLAIN, False, "has another Flower: 1.40 is not"),
         (answer(404, {"detail": "Not Found"}), PLAIN, False, "answers HTTP 404: Not Found"),
     ],
@@ -108,6 +109,7 @@ def test_a_refusal_is_named(error, link, joined, says):
         (answer(429), PLAIN, False),
         (answer(404), PLAIN, True),  # a proxy whose server is away
         (answer(401, {"detail": "Invalid"}), PLAIN, True),  # started anew: this node registers itself again
+        (answer(401, {"detail": "Invalid"}), KEYED, True),  # the same of a key: it takes a place there again
     ],
 )
 def test_what_may_work_later_is_no_refusal(error, link, joined):

@@ -107,7 +107,7 @@ def test_edge_alone_measures_and_inspects_a_tflite(edge, root):
 def test_federated_alone_has_flower_and_no_tensorflow(install):
     bin = install(sys.executable, "federated")
     there = packages(bin)
-    assert "flwr" in there and not {"tensorflow", "keras"} & there
+    assert {"flwr", "ai-edge-litert"} <= there and not {"tensorflow", "keras", "onnxruntime"} & there
     assert "Usage: edgeloop federate run " in command(bin / "edgeloop", "federate", "run", "--help")
     modules = ("rounds.run_rounds", "rounds.server_app", "device.client_app")
     look = "import " + ", ".join(f"edgeloop.federated.{module}" for module in modules)

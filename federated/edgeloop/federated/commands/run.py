@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from edgeloop.federated.fold_back.records import read_records
 from edgeloop.federated.rounds.evaluation import read_evaluation
 from edgeloop.federated.rounds.federation import Federation, ModelTable, read_federation
 from edgeloop.federated.rounds.keras_result import KERAS
+from edgeloop.federated.rounds.negotiation.node_class import read_nodes
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.records import RoundRecord, read_state
 from edgeloop.federated.rounds.run_rounds import run_rounds
@@ -74,11 +76,12 @@ def run(
         ),
     ] = None,
 ) -> CommandResult:
-    """Run rounds of federated averaging (FedAvg) on devices simulated as processes of this machine.
+    """Run rounds of federated averaging (FedAvg) on devices of this machine, or on those that join from others.
 
     The argument is a bundle, or a federation.toml that has the tables [model], [rounds], [strategy], [guard],
-    [compression], [privacy], [statistics], [buffered], [devices], [evaluation] and [cloud]. Options that stand on the
-    command line replace those of the file.
+    [selection], [compression], [privacy], [statistics], [buffered], [devices], [network], [evaluation] and [cloud].
+    Options that stand on the command line replace those of the file. Devices of this machine are processes, one for
+    each shard; with [network] devices of other machines join by edgeloop federate join.
     """
     file = read_federation(source) if source.suffix == ".toml" else Federation(model=ModelTable(bundle=source))
     given: dict[str, Any] = {
@@ -98,7 +101,10 @@ def run(
     )
     options = federation.rounds_options(out, resume=resume, from_round=from_round)
     records = run_rounds(
-        federation.model.bundle, options, lambda record, _: ctx.obj("rounds", record.round, options.rounds)
+        federation.model.bundle,
+        options,
+        lambda record, _: ctx.obj("rounds", record.round, options.rounds),
+        say=ctx.obj.say,
     )
     return result_of(records, options, out)
 
@@ -114,12 +120,15 @@ def result_of(records: tuple[RoundRecord, ...], options: RoundsOptions, out: Pat
     if options.keras is not None:
         document["keras"] = str(out / KERAS)
     found = None if options.evaluation is None else read_evaluation(out)
-    table = _table(records, options)
+    nodes = read_nodes(out)
+    if nodes:
+        document["nodes"] = nodes
+    table, machines = _table(records, options), _machines(nodes)
     told = FoldBackTold(read_records(out)) if options.cloud else FoldBackTold(())
     document |= told.document()
     notes = [*_spent(records, options), *([] if found is None else [found.told()]), *told.notes()]
     if found is None:
-        return CommandResult(document, [table, *told.tables()], notes, told.error())
+        return CommandResult(document, [table, *machines, *told.tables()], notes, told.error())
     document["evaluation"] = {
         "metric": found.metric,
         "best": found.best,
@@ -127,8 +136,25 @@ def result_of(records: tuple[RoundRecord, ...], options: RoundsOptions, out: Pat
     }
     columns = [*table.columns[:-1], found.metric, table.columns[-1]]
     rows = [[*row[:-1], f"{found.value(r.round):.4g}", row[-1]] for r, row in zip(records, table.rows, strict=True)]
-    tables = [Table(table.title, columns, rows), *told.tables()]
+    tables = [Table(table.title, columns, rows), *machines, *told.tables()]
     return CommandResult(document, tables, notes, told.error())
+
+
+def _machines(nodes: Mapping[str, Mapping[str, object]]) -> list[Table]:
+    """What devices said of their machines."""
+    if not nodes:
+        return []
+    rows = []
+    for node, facts in nodes.items():
+        words = [str(facts.get(key, "")) for key in ("machine", "cores", "runtime")]
+        ram = facts.get("ram-bytes")
+        memory = f"{ram / 1e6:.0f}" if isinstance(ram, int) else ""
+        flags = [
+            "" if key not in facts else yes if facts[key] else no
+            for key, yes, no in (("on-battery", "battery", "mains"), ("metered", "metered", "not metered"))
+        ]
+        rows.append((node, *words, memory, *flags))
+    return [Table("devices", ("node", "machine", "cores", "runtime", "RAM, MB", "power", "network"), rows)]
 
 
 def _spent(records: tuple[RoundRecord, ...], options: RoundsOptions) -> list[str]:

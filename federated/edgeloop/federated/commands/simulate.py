@@ -59,6 +59,7 @@ def simulate(
         file,
         rounds=replace(file.rounds, count=file.rounds.count if rounds is None else rounds),
         devices=replace(file.devices, shards=names, on=()),
+        network=None,
     )
     options = simulated.rounds_options(out, resume=resume)
     # the grid keeps the deadline, in simulated time; this machine may take as long as replies come

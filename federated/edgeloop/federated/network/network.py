@@ -1,4 +1,4 @@
-"""Flower's processes on this machine: one SuperLink and one device per shard, on loopback, for one run."""
+"""Flower's processes on this machine: one SuperLink and, on loopback, one device per shard, for one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import ClassVar
 
 from edgeloop.errors import DeviceError, last_line, one_line
 from edgeloop.federated.network.app import CONNECTION, write_app, write_connection
-from edgeloop.federated.network.processes import commands, environment, home, program
+from edgeloop.federated.network.options import NetworkOptions
+from edgeloop.federated.network.processes import CONNECTED, commands, environment, home, program
 from edgeloop.leftovers import temporary_folder
 from edgeloop.processes.children import owned
 from edgeloop.processes.command import run_command
@@ -37,6 +38,7 @@ class Network:
         work: Temporary folder that goes with them: logs, the job, the server's word of failure.
         run_id: Of the submitted run.
         kept: Where each device has a folder of its own, which outlives it; None: in the work folder.
+        joining: Devices of other machines.
         processes: Ends the children when it is closed.
         simulated: Devices train one after another, so a time limit is that from one reply to the next.
     """
@@ -50,6 +52,7 @@ class Network:
     children: dict[str, subprocess.Popen] = field(default_factory=dict)
     run_id: str | None = None
     kept: Path | None = None
+    joining: NetworkOptions | None = None
     processes: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def start(self) -> None:
@@ -58,7 +61,9 @@ class Network:
         Raises:
             MissingExtra: Flower is not installed here or in the device environment.
         """
-        for name, (python, command) in commands(self.devices, self.shards, self.port, self.kept or self.work).items():
+        folder, connected = self.kept or self.work, self.work / CONNECTED
+        every = commands(self.devices, self.shards, self.port, folder, self.joining, connected)
+        for name, (python, command) in every.items():
             log = self.processes.enter_context((self.work / f"{name}.log").open("ab"))
             settings = environment(python, home(self.work, name))
             # a short grace: their state is in memory and nobody will read it again
@@ -95,6 +100,15 @@ class Network:
     def last_log_line(self, name: str) -> str:
         """The last line that says something in the log of a process."""
         return _last_log_line((self.work / f"{name}.log").read_bytes())
+
+    def joined(self) -> tuple[int | None, list[str]]:
+        """How many devices of other machines are connected, None while that is not known; and which files of keys are
+        none."""
+        try:
+            found = json.loads((self.work / CONNECTED).read_bytes())
+        except FileNotFoundError:
+            return None, []
+        return found["connected"], found["wrong"]
 
     def flwr(self, *arguments: str) -> dict:
         """Run Flower's command line against this SuperLink and return its JSON.
@@ -138,11 +152,13 @@ def _last_log_line(log: bytes) -> str:
 
 
 @contextlib.contextmanager
-def network(devices: Sequence[Device], shards: Sequence[Path], kept: Path | None = None) -> Iterator[Network]:
+def network(
+    devices: Sequence[Device], shards: Sequence[Path], kept: Path | None = None, joining: NetworkOptions | None = None
+) -> Iterator[Network]:
     """Start everything at once and return without waiting. A device reads its shard when it is first asked to train.
 
     `devices`: the environments that the devices run in, one or more, which take turns. `kept`: where each
-    device has a folder of its own, which outlives it; None: in the work folder.
+    device has a folder of its own, which outlives it; None: in the work folder. `joining`: devices of other machines.
 
     Coming up takes about ten seconds of two cores, so begin before the data is ready, and from a thread that lives as
     long as the block: Linux ends the processes with the thread that started them.
@@ -154,6 +170,6 @@ def network(devices: Sequence[Device], shards: Sequence[Path], kept: Path | None
     with temporary_folder() as name, contextlib.ExitStack() as processes:
         work = Path(name)
         write_connection(home(work, "flwr"), port)
-        running = Network(work, port, tuple(devices), tuple(shards), kept=kept, processes=processes)
+        running = Network(work, port, tuple(devices), tuple(shards), kept=kept, joining=joining, processes=processes)
         running.start()
         yield running

@@ -1,10 +1,11 @@
 """Which Flower programs run, from which environment, with which settings.
 
-    flower-superlink     from edgeloop's own environment; takes a run, passes messages on
+    flower-superlink     from edgeloop's own environment; takes a run, passes messages on. superlink.py stands around it
+                         where devices of other machines join
     flower-superexec     beside it; starts the run's ServerApp
     agent.pyz            a device, in the device environment, one per shard: connection and training in one process
 
-All listen on loopback, and write nothing to the user's home.
+All listen on loopback, but for the address of `[network]`, and write nothing to the user's home.
 """
 
 from __future__ import annotations
@@ -16,21 +17,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeloop.errors import MissingExtra
+from edgeloop.federated.device.connection.link import split_address
+from edgeloop.federated.network.options import NetworkOptions
 from edgeloop.runtime.device import Device
 from edgeloop.runtime.program import ISOLATED, local_program
 
+CONNECTED = Path("connected.json")  # in a work folder: how many devices are connected
 POLL_S = 0.1  # between two questions of a device whether there is work
 
 
-def commands(devices: Sequence[Device], shards: Sequence[Path], port: int, folder: Path) -> dict[str, tuple]:
-    """Name of each process: the Python of its environment, and its command line. Devices keep what they have in
-    `folder`."""
+def commands(
+    devices: Sequence[Device],
+    shards: Sequence[Path],
+    port: int,
+    folder: Path,
+    joining: NetworkOptions | None = None,
+    connected: Path = CONNECTED,
+) -> dict[str, tuple]:
+    """Name of each process: the Python of its environment, and its command line.
+
+    Args:
+        folder: Devices keep what they have there.
+        joining: Devices of other machines, which `connected` counts.
+    """
     here, address = Path(sys.executable), f"127.0.0.1:{port}"
     link = ["--insecure", "--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
     found = {
         # isolation "process", because the superexec that a SuperLink starts itself leaves its process group
         # (start_new_session) and could outlive it; this way it is ours
-        "superlink": (here, [program(here, "flower-superlink"), *link, "--isolation", "process"]),
+        "superlink": (here, [program(here, "flower-superlink"), *link, "--isolation", "process"])
+        if joining is None
+        else (here, _superlink(here, joining, port, connected)),
         "serverapp": (here, [program(here, "flower-superexec"), "--insecure", "--runtime-api-address", address]),
     }
     for index, shard in enumerate(shards):
@@ -42,6 +59,15 @@ def commands(devices: Sequence[Device], shards: Sequence[Path], port: int, folde
         module = [str(local_program()), "federated.device.join"]
         found[f"device-{index}"] = (python, [str(python), *ISOLATED, *module, options])
     return found
+
+
+def _superlink(python: Path, joining: NetworkOptions, port: int, connected: Path) -> list[str]:
+    program(python, "flower-superlink")  # Flower is there
+    host, listen = split_address(joining.listen)
+    files = {"certificate": joining.certificate, "key": joining.key, "device-keys": joining.device_keys}
+    paths = {name: None if path is None else str(path.absolute()) for name, path in files.items()}
+    job = {"port": port, "host": host.strip("[]"), "listen": int(listen), **paths, "connected": str(connected)}
+    return [str(python), "-m", "edgeloop.federated.network.superlink", json.dumps(job)]
 
 
 def home(work: Path, name: str) -> Path:

@@ -8,9 +8,11 @@ from pathlib import Path
 from edgeloop import settings
 from edgeloop.errors import OptionsError
 from edgeloop.federated.fold_back.options import CloudOptions
+from edgeloop.federated.network.options import NetworkOptions
 from edgeloop.federated.rounds.buffered.options import BufferedOptions, RoundsMode
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.negotiation.selection_options import SelectionOptions
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.privacy.options import PrivacyOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
@@ -81,7 +83,7 @@ class RoundsTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevicesTable:
-    """`[devices]`: simulated as processes of this machine.
+    """`[devices]`: processes of this machine.
 
     Attributes:
         shards: One .npz a device: the inputs by name (or x), and y.
@@ -108,10 +110,12 @@ class Federation:
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     guard: GuardOptions = field(default_factory=GuardOptions)
     compression: CompressionOptions = field(default_factory=CompressionOptions)
+    selection: SelectionOptions = field(default_factory=SelectionOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
     buffered: BufferedOptions = field(default_factory=BufferedOptions)
     devices: DevicesTable = field(default_factory=DevicesTable)
+    network: NetworkOptions | None = None
     evaluation: EvaluationTable = field(default_factory=EvaluationTable)
     cloud: CloudOptions | None = None
     simulation: SimulationOptions | None = None
@@ -125,10 +129,15 @@ class Federation:
         rounds, synchronous = self.rounds, self.rounds.mode is RoundsMode.SYNCHRONOUS
         if synchronous and self.buffered != BufferedOptions():
             raise OptionsError("[buffered] is given, and the rounds are synchronous", advice=BUFFERED)
-        if not self.devices.shards:
-            raise OptionsError("there are no devices", advice="Add --shard F.npz, or [devices] shards, once a device.")
+        if not self.devices.shards and self.network is None:
+            raise OptionsError(
+                "there are no devices",
+                advice="Add --shard F.npz, or [devices] shards, once a device, or [network] for devices that join.",
+            )
+        wait_s = START_S if self.network is None else START_S + self.network.wait_s
         return RoundsOptions(
             shards=self.devices.shards,
+            network=self.network,
             out=out,
             resume=resume,
             from_round=from_round,
@@ -139,7 +148,7 @@ class Federation:
             lr_decay=rounds.learning_rate_decay,
             seed=rounds.seed,
             round_timeout_s=rounds.deadline_s,
-            timeout_s=START_S + rounds.count * rounds.attempts * (rounds.deadline_s + START_S),
+            timeout_s=START_S + rounds.count * rounds.attempts * (rounds.deadline_s + wait_s),
             fraction=rounds.fraction,
             quorum=rounds.quorum,
             over_select=rounds.over_select,
@@ -147,6 +156,7 @@ class Federation:
             guard=self.guard,
             strategy=self.strategy,
             compression=self.compression,
+            selection=self.selection,
             privacy=self.privacy,
             statistics=self.statistics,
             buffered=None if synchronous else self.buffered,
@@ -175,10 +185,12 @@ def read_federation(path: Path) -> Federation:
         strategy=found.strategy,
         guard=found.guard,
         compression=found.compression,
+        selection=found.selection,
         privacy=found.privacy,
         statistics=found.statistics,
         buffered=found.buffered,
         devices=DevicesTable(**devices),
+        network=settings.anchored(found.network, base),
         evaluation=EvaluationTable(data=None if data is None else base / data),
         cloud=settings.anchored(found.cloud, base),
         simulation=found.simulation and found.simulation.below(base),

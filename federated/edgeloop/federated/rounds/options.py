@@ -11,10 +11,12 @@ import numpy as np
 from edgeloop.errors import OptionsError
 from edgeloop.federated.device.compression.codec import Codec
 from edgeloop.federated.fold_back.options import CloudOptions
+from edgeloop.federated.network.options import NetworkOptions
 from edgeloop.federated.rounds.buffered.options import BufferedOptions
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.contradictions import refuse_contradictions
 from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.negotiation.selection_options import SelectionOptions
 from edgeloop.federated.rounds.privacy.options import PrivacyOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.statistics.options import StatisticsOptions
@@ -28,13 +30,15 @@ class RoundsOptions:
     """Where to train, on which data, for how long.
 
     Attributes:
-        shards: One .npz per device: the inputs by name (or `x`) and `y`. A device reads its own only.
+        shards: One .npz per device: the inputs by name (or `x`) and `y`. A device reads its own only. Empty with
+            `network`.
         out: Folder of the run: run.json, rounds.json, rounds/round-N.npz, journal/. It must hold no other run.
         resume: Go on with the run in `out` after its last committed round; the options must be those of the run.
         from_round: With `resume`: go back to this round first. The later ones are kept in `branches/` of `out`, and
             `shards` and `guard` may be others than the run was started with.
         devices: The environments of this machine that the devices run in, by turns; they need no TensorFlow. Empty:
             the device environment.
+        network: Devices of other machines join, and hold their data. None: a process of this machine for each shard.
         initial: Weights before round 1 by name (w000, w001, ...), float32. None: those in the bundle.
         epochs: Passes over a shard per round.
         lr: Learning rate of plain SGD in round 1.
@@ -49,6 +53,7 @@ class RoundsOptions:
         guard: What a reply may be.
         strategy: How the server makes new weights of a round's updates.
         compression: How updates travel.
+        selection: Which of the connected devices may be asked.
         privacy: Clipping, noise and a budget. Needs `edgeloop[privacy]`.
         statistics: What devices are asked to tell of their data.
         buffered: Make new weights whenever so many updates have come; None: of the devices that a round asked.
@@ -63,6 +68,7 @@ class RoundsOptions:
     resume: bool = False
     from_round: int | None = None
     devices: tuple[Device, ...] = ()
+    network: NetworkOptions | None = None
     initial: Mapping[str, np.ndarray] | None = None
     rounds: int = 3
     epochs: int = 1
@@ -78,6 +84,7 @@ class RoundsOptions:
     guard: GuardOptions = field(default_factory=GuardOptions)
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     compression: CompressionOptions = field(default_factory=CompressionOptions)
+    selection: SelectionOptions = field(default_factory=SelectionOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
     buffered: BufferedOptions | None = None
@@ -87,7 +94,7 @@ class RoundsOptions:
     max_memory_mb: float = 2000.0
 
     def __post_init__(self) -> None:
-        counts = {"the number of shards": len(self.shards), "--rounds": self.rounds, "--epochs": self.epochs}
+        counts = {"the number of shards": self.device_count, "--rounds": self.rounds, "--epochs": self.epochs}
         if self.initial is not None:
             counts["the number of initial weights"] = len(self.initial)
         for name, count in counts.items():
@@ -102,8 +109,10 @@ class RoundsOptions:
         refuse_contradictions(
             self.privacy, self.strategy, quorum, self.buffered, codec=codec, teachers=teachers, tells=tells
         )
+        if self.network is not None:
+            self._check_network()
         if self.buffered is not None:
-            self.buffered.sizes(len(self.shards))
+            self.buffered.sizes(self.device_count)
         self.strategy.check_rate(self.lr, self.lr_decay, self.rounds)
         if self.keras is not None and not self.keras.is_file():
             raise OptionsError(f"--keras {self.keras} does not exist", advice="Pass the .keras file of the bundle.")
@@ -136,6 +145,23 @@ class RoundsOptions:
                     advice="Pass local:PYTHON.",
                 )
 
+    def _check_network(self) -> None:
+        if self.shards:
+            raise OptionsError(
+                f"{len(self.shards)} shards are given, and the devices of [network] hold their data themselves",
+                advice="Leave out [devices] shards, or [network]. A device on this machine may join as well.",
+            )
+        if self.strategy.name is StrategyName.SCAFFOLD:
+            raise OptionsError(
+                "[strategy] scaffold knows devices by their number, and those of [network] have none",
+                advice="Choose fed-avg or fed-prox.",
+            )
+
+    @property
+    def device_count(self) -> int:
+        """How many devices the run is for."""
+        return len(self.shards) if self.network is None else self.network.devices
+
     def replies_options(self) -> QuorumOptions:
         """How many devices a round needs, and how long it waits for them."""
         return QuorumOptions(
@@ -144,4 +170,5 @@ class RoundsOptions:
             over_select=self.over_select,
             deadline_s=self.round_timeout_s,
             attempts=self.attempts,
+            **({} if self.network is None else {"wait_s": self.network.wait_s}),
         )

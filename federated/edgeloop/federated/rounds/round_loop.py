@@ -33,6 +33,8 @@ from edgeloop.federated.rounds.guard.update import Update
 from edgeloop.federated.rounds.journal.journal import Journal
 from edgeloop.federated.rounds.kept_models import KeptModels
 from edgeloop.federated.rounds.negotiation.negotiated_grid import NegotiatedGrid
+from edgeloop.federated.rounds.negotiation.node_class import NODES, nodes_bytes
+from edgeloop.federated.rounds.negotiation.selection_options import SelectionOptions
 from edgeloop.federated.rounds.plan import RoundPlan, check_memory, needed_replies, plan_round
 from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions, Sampling
 from edgeloop.federated.rounds.privacy.private_rounds import Chosen, PrivateRounds
@@ -72,6 +74,7 @@ class LoopOptions:
         devices: How many devices the run is for; the fraction of a round is one of these.
         train: What devices are told in every round: the model, epochs and so on.
         learning_rate: In round 1; times `learning_rate_decay` after each round.
+        query: Devices are asked what they are though nothing depends on it: nodes.json shows it.
         max_memory_bytes: For strategies that need all replies of a round at once.
         buffered: Rounds are buffered ones; None: synchronous.
         kept_updates, kept_every: So many device models stay as files, of every so many rounds and of the last one.
@@ -91,6 +94,8 @@ class LoopOptions:
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     compression: CompressionOptions = field(default_factory=CompressionOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    selection: SelectionOptions = field(default_factory=SelectionOptions)
+    query: bool = False
     buffered: BufferedOptions | None = None
     max_memory_bytes: int = 2_000_000_000
     kept_updates: int = 0
@@ -156,7 +161,12 @@ class RoundLoop:
 
     def _guarded(self, grid: Grid) -> GuardedGrid:
         options = self.options
-        return GuardedGrid(NegotiatedGrid(grid, options.compression), options.guard, options.compression)
+        return GuardedGrid(self._negotiated(grid), options.guard, options.compression)
+
+    def _negotiated(self, grid: Grid) -> NegotiatedGrid:
+        options = self.options
+        self.negotiated = NegotiatedGrid(grid, options.compression, options.selection, query=options.query)
+        return self.negotiated
 
     def _private(self, target: int) -> PrivateRounds | None:
         if self.options.privacy.mode is PrivacyMode.NONE:
@@ -185,6 +195,8 @@ class RoundLoop:
     def _report(self, state: str | None = None) -> None:
         done = len(self.records) >= self.options.rounds
         write_file(self.out / ROUNDS, rounds_bytes(self.records, state or (FINISHED if done else RUNNING)))
+        if self.negotiated.asks:
+            write_file(self.out / NODES, nodes_bytes(self.negotiated.nodes))
 
     def _round(self, number: int) -> RoundRecord | None:
         """None: the privacy budget does not allow it."""

@@ -5,6 +5,7 @@ rounds.json       what each round was made of, and the state of the run
 rounds/           round-N.npz: the weights after each round
 branches/N/       with --from-round: the rounds that the run went back from
 journal/          every update that was accepted; what --resume continues
+nodes.json        with [network], [selection] or [compression]: what each device said of its machine
 evaluation.json   with --eval: how good each round is; best.npz: the weights of the best one
 progress.html     the rounds for a browser, which loads them again by itself; tensorboard/ for TensorBoard
 model.keras       with --keras: the Keras model with the same weights as bundle/
@@ -32,7 +33,7 @@ FORMAT = "edgeloop-federation/1"
 RUN, LOCK, JOURNAL, WEIGHTS, DEVICES = "run.json", ".lock", "journal", "rounds", "devices"
 SERVER_LOCK, SERVER_WAIT_S = ".server-lock", 30.0
 FREE_THEN = ("shards", "options.guard.")  # in a run that goes back
-ASIDE = ("options.cloud.", "options.statistics.")  # no round depends on them
+ASIDE = ("options.cloud.", "options.statistics.", "options.selection.")  # no round depends on the first two
 MAY_CHANGE = {"rounds", "deadline-s", "timeout-s", "wait-s", "attempts", "max-memory-mb"}
 
 

@@ -1,4 +1,4 @@
-"""Rounds of federated averaging over devices on this machine: a bundle and shards in, weights per round out."""
+"""Rounds of federated averaging over devices of this machine or of others: a bundle in, weights per round out."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from edgeloop.atomic import write_file
-from edgeloop.bundle import TRAINABLE, Bundle, read_bundle
+from edgeloop.bundle import SIGNATURE, TRAINABLE, Bundle, read_bundle
 from edgeloop.errors import DeviceError, ModelError, OptionsError
 from edgeloop.extras import need
 from edgeloop.federated.fold_back.fold_back import FoldBack
+from edgeloop.federated.network.joining import check_joining, told
 from edgeloop.federated.network.network import Network, network
 from edgeloop.federated.rounds.buffered.options import RoundsMode
 from edgeloop.federated.rounds.evaluation import BEST, evaluator
@@ -36,6 +37,7 @@ from edgeloop.federated.rounds.trained_bundle import RESULT, write_trained_bundl
 from edgeloop.federated.rounds.watch import OnRound, Watch, ignore
 from edgeloop.federated.simulation.simulated import Simulated
 from edgeloop.hashes import digest, digest_of
+from edgeloop.progress import Say
 from edgeloop.quantities import byte_count
 from edgeloop.runtime.device import device_environment
 from edgeloop.runtime.initial_weights import initial_weights
@@ -47,6 +49,7 @@ def run_rounds(
     on_round: OnRound = ignore,
     running: Network | None = None,
     simulated: Simulated | None = None,
+    say: Say = lambda sentence: None,
 ) -> tuple[RoundRecord, ...]:
     """Train the trainable variant of a bundle across devices by federated averaging; their data stays where it is.
 
@@ -57,6 +60,7 @@ def run_rounds(
         running: A network over the same shards, started (and perhaps submitted) earlier to hide its start. Without
             one it is started here, and every process of it has ended when this returns or raises.
         simulated: Devices that Flower's simulation engine plays, instead of a process for each shard.
+        say: Told how devices of other machines join, and how many have.
 
     Returns:
         One record a round: examples, mean training loss, and per device its loss and seconds. The weights lie in
@@ -91,6 +95,8 @@ def run_rounds(
     shards = check_shards(options.shards, read) if simulated is None else simulated.check(read)
     if options.evaluation is not None:
         check_shards([options.evaluation], read, "evaluation data")
+    if options.network is not None:
+        check_joining(options.network)
     facts = _check_fits(options, read, model)
     folding = FoldBack.of(options, read)
     if folding is not None:
@@ -109,7 +115,10 @@ def run_rounds(
                 folding.went_back_to = options.from_round or went_back_to
         if simulated is not None:
             running = stack.enter_context(simulated.start(_kept(options)))
-        flower = running or stack.enter_context(network(options.devices, options.shards, _kept(options)))
+        started = network(options.devices, options.shards, _kept(options), options.network)
+        flower = running or stack.enter_context(started)
+        if options.network is not None:
+            say(told(options.network, signed=(read.path / SIGNATURE).is_file()))
         write_file(flower.work / INITIAL, weights_bytes(initial))
         write_file(flower.work / JOB, _job(model, options, shards, facts))
         with contextlib.suppress(DeviceError):  # the watch submits again, or says why not
@@ -122,7 +131,7 @@ def run_rounds(
             measured = stack.enter_context(evaluator(read, model, options.evaluation, device, options.out))
             measured.measure(0, initial)
             on_round = measured.before(on_round)
-        records = Watch(options, flower, on_round).until_the_end()
+        records = Watch(options, flower, on_round, say).until_the_end()
         progress.end()
         if folding is not None:
             folding.end(records[-1])
@@ -148,7 +157,7 @@ def _check_fits(options: RoundsOptions, bundle: Bundle, model: Path) -> dict[str
     the server of such a strategy has to know of the file."""
     name = options.strategy.name
     if not STRATEGIES[name].streams:
-        target, _ = needed_replies(len(options.shards), options.replies_options())
+        target, _ = needed_replies(options.device_count, options.replies_options())
         limit = byte_count(options.max_memory_mb, "max-memory-mb")
         check_memory([weight.shape for weight in bundle.manifest.weights], target, limit, name.value)
     trained = [weight.name for weight in bundle.manifest.weights if weight.trainable]
@@ -172,8 +181,8 @@ def _check_private(options: RoundsOptions, initial: Mapping[str, np.ndarray], tr
     need("flwr", extra="privacy")
     from edgeloop.federated.rounds.privacy.private_rounds import PrivateRounds
 
-    target, _ = needed_replies(len(options.shards), options.replies_options())
-    private = PrivateRounds(options.privacy, len(options.shards), target, trained=trained)
+    target, _ = needed_replies(options.device_count, options.replies_options())
+    private = PrivateRounds(options.privacy, options.device_count, target, trained=trained)
     private.check_guard(initial, options.guard)
 
 
@@ -201,6 +210,8 @@ def _document(
             "compression": _toml_names(options.compression),
             "statistics": _statistics(options),
             **_modes(options),
+            **({"selection": _toml_names(options.selection)} if options.selection.demands else {}),
+            **({} if options.network is None else {"network": {"devices": options.network.devices}}),
         },
         "bundle": {
             "name": bundle.manifest.name,
@@ -232,12 +243,12 @@ def _toml_names(options: Any) -> dict[str, Any]:
 def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard], facts: Mapping[str, Any]) -> bytes:
     """What the ServerApp reads; it waits for this file."""
     # the shards were counted here, so a large one is no lie
-    most = max(options.guard.max_examples, *(shard.examples for shard in shards))
+    most = max([options.guard.max_examples, *(shard.examples for shard in shards)])
     job = {
         **facts,
         "out": str(options.out.absolute()),
         "trainable": str(model.absolute()),
-        "devices": len(options.shards),
+        "devices": options.device_count,
         "rounds": options.rounds,
         "epochs": options.epochs,
         "lr": options.lr,
@@ -252,6 +263,8 @@ def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard], fa
         "compression": _toml_names(options.compression),
         "statistics": _statistics(options),
         **_modes(options),
+        "selection": _toml_names(options.selection),
+        "query": options.network is not None,
         "max_memory_bytes": byte_count(options.max_memory_mb, "max-memory-mb"),
     }
     return json.dumps(job).encode()

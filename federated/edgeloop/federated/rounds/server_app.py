@@ -27,6 +27,7 @@ from edgeloop.federated.rounds.buffered.buffered_loop import BufferedLoop
 from edgeloop.federated.rounds.buffered.options import BufferedOptions
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.negotiation.selection_options import SelectionOptions
 from edgeloop.federated.rounds.privacy.options import PrivacyOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import ALIVE, FAILURE, INITIAL, JOB, read_weights
@@ -88,6 +89,8 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
         strategy=settings.build(StrategyOptions, job["strategy"]),
         compression=settings.build(CompressionOptions, job["compression"]),
         privacy=settings.build(PrivacyOptions, job.get("privacy", {})),
+        selection=settings.build(SelectionOptions, job["selection"]),
+        query=job["query"],
         buffered=settings.build(BufferedOptions, job["buffered"]) if "buffered" in job else None,
         max_memory_bytes=job["max_memory_bytes"],
         kept_updates=job["kept_updates"],

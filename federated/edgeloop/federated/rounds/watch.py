@@ -28,6 +28,7 @@ from edgeloop.federated.rounds.records import (
 )
 from edgeloop.federated.rounds.run_folder import JOURNAL
 from edgeloop.processes.file_lock import exclusive
+from edgeloop.progress import Say
 
 LOOK_S = 0.1  # between two looks at the folder and the processes
 QUIET_S = 10.0  # without a ServerApp, before Flower is asked what became of the run
@@ -40,8 +41,11 @@ log = logging.getLogger(__name__)
 class Watch:
     """Watches one run. `done`: the rounds that were committed and told of."""
 
-    def __init__(self, options: RoundsOptions, flower: Network, on_round: OnRound) -> None:
-        self.options, self.flower, self.on_round = options, flower, on_round
+    def __init__(
+        self, options: RoundsOptions, flower: Network, on_round: OnRound, say: Say = lambda sentence: None
+    ) -> None:
+        self.options, self.flower, self.on_round, self.say = options, flower, on_round, say
+        self.told = set[str]()
         self.done, self.restarts, self.asked = 0, 0, time.monotonic()
         self.deadline, self.written = time.monotonic() + options.timeout_s, 0
 
@@ -79,6 +83,7 @@ class Watch:
         if spent or self.done >= self.options.rounds:
             return records
         self._check(alive, ended)
+        self._tell_joined()
         return None
 
     @property
@@ -106,6 +111,17 @@ class Watch:
                 advice="Allow more time, or train for fewer rounds or epochs; --resume goes on after the last round.",
             )
 
+    def _tell_joined(self) -> None:
+        """How many devices of other machines are there, whenever that has changed, and which of their keys are none."""
+        if self.options.network is None:
+            return
+        connected, wrong = self.flower.joined()
+        counted = [] if connected is None else [f"{connected} of {self.options.device_count} devices are connected"]
+        for sentence in [*counted, *wrong]:
+            if sentence not in self.told:
+                self.say(sentence)
+        self.told = {*counted, *wrong}
+
     def _extend(self) -> None:
         """Begin the time limit again where the journal has grown: each good reply is written there."""
         path = self.options.out / JOURNAL / FILE
@@ -119,7 +135,7 @@ class Watch:
 
     def _needed(self, ended: Sequence[str]) -> bool:
         """Whether the run needs one of these: a device may end as long as enough are left for a quorum."""
-        devices = len(self.options.shards)
+        devices = self.options.device_count
         _, least = needed_replies(devices, self.options.replies_options())
         if self.options.buffered is not None:
             least, _ = self.options.buffered.sizes(devices)

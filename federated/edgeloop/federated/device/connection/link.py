@@ -94,19 +94,35 @@ def parse_link(url: str, *, insecure: bool, certificate: str | None, key: str | 
     """
     if "@" in url:  # no message repeats it: messages are kept in logs
         raise OptionsError("the address of the server holds a user name or a password", advice=f"Leave it out. {FORM}")
-    match = re.fullmatch(r"(?:(https?)://)?(\[[0-9a-fA-F:.]+\]|\w[\w.-]*)(?::(\d{1,5}))?/?", url)
-    if match is None or not 0 < int(match[3] or PORT) < 65536:
+    scheme, _, address = url.rpartition("://")
+    host, port = split_address(address.removesuffix("/"), url)
+    if scheme not in ("", "http", "https"):
         raise OptionsError(f"{url!r} is not the address of a server", advice=FORM)
-    if match[1] == "http" and not insecure:
+    if scheme == "http" and not insecure:
         raise OptionsError(
             f"{url} is plain HTTP: whoever is on the way can read and change the weights",
             advice="Pass https://, or --insecure on a network that you trust.",
         )
-    if match[1] == "https" and insecure:
+    if scheme == "https" and insecure:
         raise OptionsError(f"{url} is given, and so is --insecure", advice="Leave out one of them.")
     files = [None if name is None else os.path.abspath(os.path.expanduser(name)) for name in (certificate, key)]
-    link = Link(f"{match[2]}:{match[3] or PORT}", insecure, *files)
+    link = Link(f"{host}:{port}", insecure, *files)
     link.root_certificates()
     if link.key:
         link.private_key()
     return link
+
+
+def split_address(address: str, written: str = "") -> tuple[str, str]:
+    """(host, port) of HOST:PORT or HOST, whose port is Flower's; an IPv6 address keeps its brackets.
+
+    Args:
+        written: What the user wrote, for the message.
+
+    Raises:
+        OptionsError: It is no such address.
+    """
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|\w[\w.-]*)(?::(\d{1,5}))?", address)
+    if match is None or not 0 < int(match[2] or PORT) < 65536:
+        raise OptionsError(f"{written or address!r} is not the address of a server", advice=FORM)
+    return match[1], match[2] or str(PORT)

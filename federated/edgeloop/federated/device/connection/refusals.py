@@ -51,6 +51,11 @@ def _by_status(response: httpx.Response, link: Link, joined: bool) -> EdgeloopEr
             f"{link.address} takes registered keys only, and this device shows none",
             advice="Pass --key FILE; its owner registers FILE.pub: flwr supernode register FILE.pub",
         )
+    if code == NOT_ACTIVATED and joined:
+        return DeviceError(
+            f"{link.address} no longer takes the key {link.key}: it was unregistered, or another process uses it",
+            advice="Register it: flwr supernode register FILE.pub",
+        )
     if code == NOT_ACTIVATED:
         return DeviceError(
             f"{link.address} does not take the key {link.key}: it is not registered there, was unregistered, or "
@@ -76,11 +81,10 @@ def _unauthorized(response: httpx.Response, link: Link, joined: bool) -> Edgeloo
             f"{link.address}, which takes no such signatures",
             advice="Set the clock, e.g. with NTP.",
         )
-    if link.key is None:  # a server that was started anew knows no node: register again
+    if link.key is None or joined:  # a server that was started anew knows no node: take a place there again
         return None
     return DeviceError(
-        f"{link.address} {'no longer takes' if joined else 'does not take'} the key {link.key}: it is not registered "
-        "there, or was unregistered",
+        f"{link.address} does not take the key {link.key}: it is not registered there, or was unregistered",
         advice="Register it: flwr supernode register FILE.pub",
     )
 

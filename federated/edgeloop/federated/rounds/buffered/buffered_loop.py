@@ -26,7 +26,6 @@ from edgeloop.federated.rounds.buffered.buffered_grid import BufferedGrid, Taken
 from edgeloop.federated.rounds.buffered.options import BufferedOptions
 from edgeloop.federated.rounds.collect_round import AT_ONCE, LASTING, POLL_S
 from edgeloop.federated.rounds.guard.update import Update
-from edgeloop.federated.rounds.negotiation.negotiated_grid import NegotiatedGrid
 from edgeloop.federated.rounds.records import ClientRecord, RefusedReply, RoundRecord
 from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
 from edgeloop.federated.rounds.statistics.summary import Summary
@@ -59,7 +58,7 @@ class BufferedLoop(RoundLoop):
             )
 
     def _guarded(self, grid: Grid) -> BufferedGrid:
-        options, negotiated = self.options, NegotiatedGrid(grid, self.options.compression)
+        options, negotiated = self.options, self._negotiated(grid)
         return BufferedGrid(negotiated, options.guard, options.compression, self.buffered.max_staleness)
 
     def _round(self, number: int) -> RoundRecord:

@@ -4,6 +4,8 @@ A strategy sends the same message to every node. Here it becomes one for each no
 whose answer to `query` does not name the codec, and `model` for a node that holds it, by that answer or because it has
 trained it. A node that has not answered yet is asked for the codec: it answers with its weights where it does not know
 it. A node that has lost the model says so (`lacks`), and is sent the same message again with it, once.
+
+Where `[selection]` demands anything of devices, those that do not comply are no nodes of this Grid.
 """
 
 from __future__ import annotations
@@ -21,32 +23,54 @@ from edgeloop.federated.device.metrics import ERROR, LACKS
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.grid_decorator import GridDecorator
 from edgeloop.federated.rounds.negotiation.node_class import NodeClass, node_class
+from edgeloop.federated.rounds.negotiation.selection_options import SelectionOptions
 
-QUERY_S = 5.0  # for the answers of nodes that are new; a device of one process takes one
+QUERY_S = 5.0  # for the answers of nodes; a device of one process takes one
+AGAIN_S = 20.0  # between two queries of a node, whose power and network may change
 POLL_S = 0.1
+EVERY_DEVICE = SelectionOptions()
 
 
 class NegotiatedGrid(GridDecorator):
     """Wraps a Grid.
+
+    Args:
+        query: Nodes are asked what they are though nothing depends on it.
 
     Attributes:
         nodes: What is known of each node.
         waiting: Ids of earlier messages whose replies are still wanted: none in synchronous rounds.
     """
 
-    def __init__(self, inner: Grid, options: CompressionOptions) -> None:
+    def __init__(
+        self,
+        inner: Grid,
+        options: CompressionOptions,
+        selection: SelectionOptions = EVERY_DEVICE,
+        *,
+        query: bool = False,
+    ) -> None:
         super().__init__(inner)
-        self.options = options
+        self.options, self.selection = options, selection
+        self.asks = query or options.upload is not Codec.NONE or selection.demands
         self.nodes: dict[int, NodeClass] = {}
         self.waiting: Container[str] = ()
         self._queries: dict[str, int] = {}  # not answered yet
+        self._asked: dict[int, float] = {}  # when
         self._whole: dict[str, Message] = {}  # what the strategy wanted to send
         self._again: dict[str, str] = {}  # id of a message that was sent again: id of the first one
 
+    def get_node_ids(self) -> Iterable[int]:
+        nodes = list(self.inner.get_node_ids())
+        if not self.selection.demands:
+            return nodes
+        self._query({node for node in nodes if time.monotonic() - self._asked.get(node, -AGAIN_S) >= AGAIN_S})
+        return [node for node in nodes if self.selection.allows(self.nodes[node].facts)]
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         whole = list(messages)
-        if self.options.upload is not Codec.NONE:
-            self._query({message.metadata.dst_node_id for message in whole})
+        if self.asks:
+            self._query({message.metadata.dst_node_id for message in whole} - set(self.nodes))
         ids = list(self.inner.push_messages([self._for_its_node(message) for message in whole]))
         wanted = {id: message for id, message in self._whole.items() if id in self.waiting}
         self._whole = {**wanted, **dict(zip(ids, whole, strict=True))}
@@ -63,19 +87,19 @@ class NegotiatedGrid(GridDecorator):
         self._whole.pop(id, None)
 
     def _query(self, nodes: set[int]) -> None:
-        """Ask those that are new what they are, and wait for their answers for a limited time."""
-        new = nodes - set(self.nodes)
-        asked = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in sorted(new)]
-        self.nodes.update({node: NodeClass() for node in new})
+        """Ask these what they are, and wait for their answers for a limited time; one that is late counts as before."""
+        asked = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in sorted(nodes)]
+        self.nodes.update({node: NodeClass() for node in nodes - set(self.nodes)})
+        self._asked.update(dict.fromkeys(nodes, time.monotonic()))
         if asked:
-            self._queries.update(zip(self.inner.push_messages(asked), sorted(new), strict=True))
+            self._queries.update(zip(self.inner.push_messages(asked), sorted(nodes), strict=True))
         deadline = time.monotonic() + QUERY_S
         while self._queries:
             for reply in self.inner.pull_messages(list(self._queries)):
                 node = self._queries.pop(reply.metadata.reply_to_message_id, None)
                 if node is not None:
                     self.nodes[node] = node_class(reply)
-            if new.isdisjoint(self._queries.values()) or time.monotonic() > deadline:
+            if nodes.isdisjoint(self._queries.values()) or time.monotonic() > deadline:
                 return
             time.sleep(POLL_S)
 

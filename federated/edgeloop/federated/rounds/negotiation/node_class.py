@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flwr.app import Message
 
 from edgeloop.federated.device.compression.codec import CODECS
 
 MODELS = 16  # hashes that are believed of one node
+LETTERS = 64  # of a word that is
+NODES = "nodes.json"  # in the folder of a run
+FORMAT = "edgeloop-nodes/1"
+WORDS, FLAGS = ("machine", "runtime"), ("battery", "on-battery", "metered")
+LARGEST = {"cores": 1 << 16, "ram-bytes": 1 << 50}
 
 
 @dataclass
@@ -18,10 +26,13 @@ class NodeClass:
     Attributes:
         codecs: The codecs that it can send; None: it has not said.
         models: Hashes of models that it holds.
+        facts: What it says of its machine, as far as that can be true: machine, runtime, cores, ram-bytes, battery,
+            on-battery, metered.
     """
 
     codecs: frozenset[str] | None = None
     models: set[str] = field(default_factory=set)
+    facts: Mapping[str, str | int | bool] = field(default_factory=dict)
 
 
 def node_class(reply: Message) -> NodeClass:
@@ -30,7 +41,38 @@ def node_class(reply: Message) -> NodeClass:
     if record is None:
         return NodeClass()
     codecs, models = _texts(record.get("codecs")), _texts(record.get("models"))
-    return NodeClass(frozenset(codecs) & frozenset(CODECS), set(models[:MODELS]))
+    return NodeClass(frozenset(codecs) & frozenset(CODECS), set(models[:MODELS]), _facts(record))
+
+
+def nodes_bytes(nodes: Mapping[int, NodeClass]) -> bytes:
+    """The content of nodes.json: what each node said of its machine, by its id."""
+    document = {str(node): dict(known.facts) for node, known in sorted(nodes.items()) if known.facts}
+    return json.dumps({"format": FORMAT, "nodes": document}, indent=1).encode() + b"\n"
+
+
+def read_nodes(out: Path) -> dict[str, dict[str, str | int | bool]]:
+    """What nodes.json in the folder of a run says, by node id; empty: nobody was asked."""
+    try:
+        return dict(json.loads((out / NODES).read_bytes())["nodes"])
+    except FileNotFoundError:
+        return {}
+
+
+def _facts(record: Mapping[str, object]) -> dict[str, str | int | bool]:
+    found: dict[str, str | int | bool] = {}
+    for key in WORDS:
+        word = record.get(key)
+        if isinstance(word, str) and 0 < len(word) <= LETTERS and word.isprintable():
+            found[key] = word
+    for key, largest in LARGEST.items():
+        number = record.get(key)
+        if type(number) is int and 0 < number <= largest:
+            found[key] = number
+    for key in FLAGS:
+        flag = record.get(key)
+        if isinstance(flag, bool):
+            found[key] = flag
+    return found
 
 
 def _texts(found: object) -> list[str]:
