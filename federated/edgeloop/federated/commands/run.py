@@ -14,7 +14,7 @@ from edgeloop.federated.fold_back.records import read_records
 from edgeloop.federated.rounds.evaluation import read_evaluation
 from edgeloop.federated.rounds.federation import Federation, ModelTable, read_federation
 from edgeloop.federated.rounds.keras_result import KERAS
-from edgeloop.federated.rounds.negotiation.node_class import read_nodes
+from edgeloop.federated.rounds.negotiation.nodes_file import read_nodes
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.records import RoundRecord, read_state
 from edgeloop.federated.rounds.run_rounds import run_rounds
@@ -81,7 +81,7 @@ def run(
     The argument is a bundle, or a federation.toml that has the tables [model], [rounds], [strategy], [guard],
     [selection], [compression], [privacy], [statistics], [buffered], [devices], [network], [evaluation] and [cloud].
     Options that stand on the command line replace those of the file. Devices of this machine are processes, one for
-    each shard; with [network] devices of other machines join by edgeloop federate join.
+    each shard; with [network] devices of other machines join, each by edgeloop federate join on its machine.
     """
     file = read_federation(source) if source.suffix == ".toml" else Federation(model=ModelTable(bundle=source))
     given: dict[str, Any] = {

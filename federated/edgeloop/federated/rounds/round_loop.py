@@ -33,7 +33,7 @@ from edgeloop.federated.rounds.guard.update import Update
 from edgeloop.federated.rounds.journal.journal import Journal
 from edgeloop.federated.rounds.kept_models import KeptModels
 from edgeloop.federated.rounds.negotiation.negotiated_grid import NegotiatedGrid
-from edgeloop.federated.rounds.negotiation.node_class import NODES, nodes_bytes
+from edgeloop.federated.rounds.negotiation.nodes_file import NODES, nodes_bytes
 from edgeloop.federated.rounds.negotiation.selection_options import SelectionOptions
 from edgeloop.federated.rounds.plan import RoundPlan, check_memory, needed_replies, plan_round
 from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions, Sampling
@@ -196,7 +196,9 @@ class RoundLoop:
         done = len(self.records) >= self.options.rounds
         write_file(self.out / ROUNDS, rounds_bytes(self.records, state or (FINISHED if done else RUNNING)))
         if self.negotiated.asks:
-            write_file(self.out / NODES, nodes_bytes(self.negotiated.nodes))
+            write_file(
+                self.out / NODES, nodes_bytes({node: known.facts for node, known in self.negotiated.nodes.items()})
+            )
 
     def _round(self, number: int) -> RoundRecord | None:
         """None: the privacy budget does not allow it."""

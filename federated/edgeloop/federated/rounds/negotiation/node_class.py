@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from flwr.app import Message
 
 from edgeloop.federated.device.compression.codec import CODECS
+from edgeloop.federated.rounds.negotiation.nodes_file import Facts
 
 MODELS = 16  # hashes that are believed of one node
 LETTERS = 64  # of a word that is
-NODES = "nodes.json"  # in the folder of a run
-FORMAT = "edgeloop-nodes/1"
 WORDS, FLAGS = ("machine", "runtime"), ("battery", "on-battery", "metered")
 LARGEST = {"cores": 1 << 16, "ram-bytes": 1 << 50}
 
@@ -32,7 +29,7 @@ class NodeClass:
 
     codecs: frozenset[str] | None = None
     models: set[str] = field(default_factory=set)
-    facts: Mapping[str, str | int | bool] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
 
 
 def node_class(reply: Message) -> NodeClass:
@@ -42,20 +39,6 @@ def node_class(reply: Message) -> NodeClass:
         return NodeClass()
     codecs, models = _texts(record.get("codecs")), _texts(record.get("models"))
     return NodeClass(frozenset(codecs) & frozenset(CODECS), set(models[:MODELS]), _facts(record))
-
-
-def nodes_bytes(nodes: Mapping[int, NodeClass]) -> bytes:
-    """The content of nodes.json: what each node said of its machine, by its id."""
-    document = {str(node): dict(known.facts) for node, known in sorted(nodes.items()) if known.facts}
-    return json.dumps({"format": FORMAT, "nodes": document}, indent=1).encode() + b"\n"
-
-
-def read_nodes(out: Path) -> dict[str, dict[str, str | int | bool]]:
-    """What nodes.json in the folder of a run says, by node id; empty: nobody was asked."""
-    try:
-        return dict(json.loads((out / NODES).read_bytes())["nodes"])
-    except FileNotFoundError:
-        return {}
 
 
 def _facts(record: Mapping[str, object]) -> dict[str, str | int | bool]:
