@@ -43,6 +43,8 @@ def test_an_address_is_read_as_people_write_it(url, insecure, address):
         ("h:99999", False, "not the address"),
         ("h:0", False, "not the address"),
         ("h/path", False, "not the address"),
+        ("ftp://h", False, "not the address"),
+        ("://h", False, "not the address"),
         ("", False, "not the address"),
         ("--insecure", False, "not the address"),
         ("https://me:secret@h:1", False, "^the address of the server holds a user name or a password"),
@@ -191,8 +193,8 @@ def test_which_models_a_device_trains_is_said_once_however_it_is_connected(capfd
 
 def test_two_devices_do_not_share_a_folder(tmp_path):
     with (
-        joining._held(str(tmp_path)),
+        joining.held_state(str(tmp_path)),
         pytest.raises(OptionsError, match="another device uses"),
-        joining._held(str(tmp_path)),
+        joining.held_state(str(tmp_path)),
     ):
         raise AssertionError("entered twice")

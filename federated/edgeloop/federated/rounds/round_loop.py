@@ -196,9 +196,8 @@ class RoundLoop:
         done = len(self.records) >= self.options.rounds
         write_file(self.out / ROUNDS, rounds_bytes(self.records, state or (FINISHED if done else RUNNING)))
         if self.negotiated.asks:
-            write_file(
-                self.out / NODES, nodes_bytes({node: known.facts for node, known in self.negotiated.nodes.items()})
-            )
+            facts = {node: known.facts for node, known in self.negotiated.nodes.items()}
+            write_file(self.out / NODES, nodes_bytes(facts))
 
     def _round(self, number: int) -> RoundRecord | None:
         """None: the privacy budget does not allow it."""

@@ -94,9 +94,9 @@ def parse_link(url: str, *, insecure: bool, certificate: str | None, key: str | 
     """
     if "@" in url:  # no message repeats it: messages are kept in logs
         raise OptionsError("the address of the server holds a user name or a password", advice=f"Leave it out. {FORM}")
-    scheme, _, address = url.rpartition("://")
+    scheme, separator, address = url.rpartition("://")
     host, port = split_address(address.removesuffix("/"), url)
-    if scheme not in ("", "http", "https"):
+    if separator and scheme not in ("http", "https"):
         raise OptionsError(f"{url!r} is not the address of a server", advice=FORM)
     if scheme == "http" and not insecure:
         raise OptionsError(

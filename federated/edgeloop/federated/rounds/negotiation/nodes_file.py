@@ -1,4 +1,4 @@
-"""`nodes.json` in the folder of a run: {"format": "edgeloop-nodes/1", "nodes": {node id: what it said of its machine}}."""
+"""`nodes.json` in the folder of a run: {"format", "nodes": {node id: what it says of its machine}}."""
 
 from __future__ import annotations
 
