@@ -10,6 +10,7 @@ const { covered } = await import("../src/page/engines/downloads");
 const { ENGINES, engineOf } = await import("../src/page/engines/engine");
 const { explained } = await import("../src/page/engines/failures");
 const { isNote, withoutSource } = await import("../src/page/engines/litert_log");
+const { facts } = await import("../src/page/panels/browser");
 const { threadCount } = await import("../src/page/engines/threads");
 
 const spec = (name: string, dtype: string): TensorSpec => ({
@@ -149,14 +150,40 @@ test("the resolution of a clock is its smallest step", () => {
 });
 
 test.each([
-  [true, 8, null, 4], // half of the processors, at most 4
-  [true, 2, null, 1],
-  [true, 2, "2", 2],
-  [true, 2, "99", 4], // twice the processors
-  [true, 8, "none", 4],
-  [false, 8, "4", 1], // threads need isolation
-])("isolated %s, %i processors, ?threads=%s: %i threads", (isolated, processors, asked, expected) => {
+  [true, 8, "", "", 4], // half of the processors, at most 4
+  [true, 2, "", "", 1],
+  [true, 8, "", "#engine", 1], // programs
+  [true, 2, "?threads=2", "#engine", 2],
+  [true, 2, "?threads=99", "", 4], // twice the processors
+  [true, 8, "?threads=none", "", 4],
+  [false, 8, "?threads=4", "", 1], // threads need isolation
+])("isolated %s, %i processors, page %s%s: %i threads", (isolated, processors, search, hash, expected) => {
   vi.stubGlobal("crossOriginIsolated", isolated);
   vi.stubGlobal("navigator", { hardwareConcurrency: processors });
-  expect(threadCount(asked)).toBe(expected);
+  expect(threadCount({ search, hash })).toBe(expected);
+});
+
+test("a software adapter is named as software, and what the browser does not tell is said so", () => {
+  const shown = new Map(
+    facts({
+      isolated: true,
+      processors: 4,
+      threads: { litertjs: 2, onnxruntime: 2, tfjs: 1 },
+      wasm: true,
+      simd: true,
+      relaxed_simd: false,
+      webgl: { name: "SwiftShader", software: true },
+      webgpu: undefined,
+      timer_resolution_ms: 0.005,
+      device_memory_gb: undefined,
+      js_heap_limit_bytes: 4.3e9,
+    }),
+  );
+  expect(shown.get("WebGL")).toBe("software, computed by the CPU: SwiftShader");
+  expect(shown.get("WebGPU")).toBe("not available");
+  expect(shown.get("Clock")).toBe("resolution of 5 µs, measured");
+  expect(shown.get("Threads in use")).toBe("LiteRT.js 2, ONNX Runtime Web 2, TF.js 1");
+  expect(shown.get("WebAssembly")).toBe("yes, with SIMD, without relaxed SIMD instructions");
+  expect(shown.get("Memory of the device")).toBe("not told");
+  expect(shown.get("Limit of JavaScript objects")).toBe("4.3 GB");
 });
