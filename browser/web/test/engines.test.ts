@@ -104,6 +104,10 @@ test("a refused variant is not loaded", async () => {
 test.each([
   ["RangeError: WebAssembly.Memory(): could not allocate memory", "the memory of this browser is not enough for E. "],
   ["Aborted(OOM). Build with -sASSERTIONS for more info.", "the memory of this browser is not enough for E. "],
+  [
+    "Can't create a session. failed to allocate a buffer of size 40080364.",
+    "the memory of this browser is not enough for E. ",
+  ],
   ["std::bad_alloc", "the memory of this browser is not enough for E. "],
   ["Kernel 'Einsum' not registered for backend 'wasm'", "E has no kernel for the operator Einsum. "],
   ["Unknown op 'Foo'. File an issue", "E does not know the operator Foo. "],

@@ -1,8 +1,9 @@
 // Errors of the engines in words of their user: out of memory and missing operators; anything else as it is, without
 // Emscripten's advice to whoever built the library.
 
+// "offset is out of bounds": TF.js writes past WebAssembly's memory where that could not grow
 const MEMORY =
-  /out of memory|could not allocate|allocation fail|cannot enlarge memory|bad_alloc|\bOOM\b|too much memory|not enough memory/i;
+  /out of memory|could not allocate|failed to allocate|offset is out of bounds|allocation fail|cannot enlarge memory|bad_alloc|\bOOM\b|too much memory|not enough memory/i;
 const KERNEL = /Kernel '(\w+)' not registered for backend '(\w+)'|Cannot find registered kernel '?(\w+)'? for/;
 const UNKNOWN_OPERATOR = /Unknown op '(\w+)'/;
 
@@ -11,7 +12,7 @@ export function explained(engine: string, error: unknown): Error {
   const said = plainText(error);
   if (MEMORY.test(said))
     return new Error(
-      `the memory of this browser is not enough for ${engine}. Close other tabs, or choose a smaller variant`,
+      `the memory of this browser is not enough for ${engine}. Close other tabs and reload the page, or choose a smaller variant`,
     );
   const kernel = KERNEL.exec(said);
   if (kernel)

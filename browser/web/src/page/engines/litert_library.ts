@@ -4,6 +4,7 @@
 import {
   type CompiledModel,
   Environment,
+  getGlobalLiteRt,
   Tensor as LiteRtTensor,
   loadAndCompile,
   loadLiteRt,
@@ -61,6 +62,7 @@ export async function openLitert(bytes: Uint8Array, accelerator: Accelerator = "
   await load();
   const own = bytes.slice(); // changed in place
   fixFreeDimensions(own);
+  needMemory(own.length);
   const model =
     accelerator === "webgpu"
       ? await compileForGpu(own)
@@ -70,6 +72,14 @@ export async function openLitert(bytes: Uint8Array, accelerator: Accelerator = "
     program: (signature) => programOf(choose(model, signature)),
     close: () => model.delete(),
   };
+}
+
+/** LiteRT.js does not look whether it was given memory, and would write the file to address 0. */
+function needMemory(bytes: number): void {
+  const { liteRtWasm } = getGlobalLiteRt();
+  const address = liteRtWasm._malloc(bytes);
+  if (!address) throw new Error(`not enough memory for ${bytes} bytes`);
+  liteRtWasm._free(address);
 }
 
 /** Half precision is LiteRT's default on a GPU: this page compares with float32. */
