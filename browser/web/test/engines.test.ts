@@ -102,17 +102,20 @@ test("a refused variant is not loaded", async () => {
 });
 
 test.each([
-  ["RangeError: WebAssembly.Memory(): could not allocate memory", "the memory of this browser is not enough for E. "],
-  ["Aborted(OOM). Build with -sASSERTIONS for more info.", "the memory of this browser is not enough for E. "],
+  [
+    "RangeError: WebAssembly.Memory(): could not allocate memory",
+    "the memory of this browser is not enough for E on F. ",
+  ],
+  ["Aborted(OOM). Build with -sASSERTIONS for more info.", "the memory of this browser is not enough for E on F. "],
   [
     "Can't create a session. failed to allocate a buffer of size 40080364.",
-    "the memory of this browser is not enough for E. ",
+    "the memory of this browser is not enough for E on F. ",
   ],
-  ["std::bad_alloc", "the memory of this browser is not enough for E. "],
-  ["Kernel 'Einsum' not registered for backend 'wasm'", "E has no kernel for the operator Einsum. "],
-  ["Unknown op 'Foo'. File an issue", "E does not know the operator Foo. "],
+  ["std::bad_alloc", "the memory of this browser is not enough for E on F. "],
+  ["Kernel 'Einsum' not registered for backend 'wasm'", "E on F has no kernel for the operator Einsum. "],
+  ["Unknown op 'Foo'. File an issue", "E on F does not know the operator Foo. "],
 ])("%s is said in plain words", (said, words) => {
-  expect(explained("E", new Error(said)).message).toContain(words);
+  expect(explained("E, F", new Error(said)).message).toContain(words);
 });
 
 test("Emscripten's advice to whoever built the library is left out", () => {

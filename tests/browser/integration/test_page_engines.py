@@ -313,7 +313,7 @@ def test_an_operator_that_tfjs_does_not_know_is_named(browser, bundle, changed):
     inputs, _ = read_reference(bundle)
     with tab_of(browser, changed('"op":"Softmax"', '"op":"Softmoux"')) as tab:
         tab.goto().open("tfjs-wasm", "tfjs")
-        with pytest.raises(playwright.Error, match=r"TF\.js, WebAssembly does not know the operator Softmoux"):
+        with pytest.raises(playwright.Error, match=r"TF\.js on WebAssembly does not know the operator Softmoux"):
             tab.run("tfjs-wasm", "tfjs", inputs)
 
 

@@ -7,9 +7,10 @@ const MEMORY =
 const KERNEL = /Kernel '(\w+)' not registered for backend '(\w+)'|Cannot find registered kernel '?(\w+)'? for/;
 const UNKNOWN_OPERATOR = /Unknown op '(\w+)'/;
 
-/** `engine`: its name, `error`: what was thrown. */
-export function explained(engine: string, error: unknown): Error {
+/** `name`: of the engine, `error`: what was thrown. */
+export function explained(name: string, error: unknown): Error {
   const said = plainText(error);
+  const engine = name.replace(", ", " on "); // within a sentence
   if (MEMORY.test(said))
     return new Error(
       `the memory of this browser is not enough for ${engine}. Close other tabs and reload the page, or choose a smaller variant`,
