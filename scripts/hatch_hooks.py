@@ -15,7 +15,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 STATIC = "browser/edgeloop/browser/static"
-BUILT = ("page/index.html", "page/index.js", "node/tfjs_runner.mjs")  # one of each that `npm run build` makes
+BUILT = ("page/index.html", "page/files.json", "node/tfjs_runner.mjs")  # one of each that `npm run build` makes
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[([^\]]*)\]\((?![a-z]+:)([^)\s]+)\)")
 WHERE = "\nFiles named in brackets are in the source distribution.\n"

@@ -1,5 +1,7 @@
-// The page: index.html, its script and style, and LiteRT's WebAssembly beside them. Nothing is fetched from elsewhere.
+// The page: index.html, its script and style, and the engines' WebAssembly. Nothing is fetched from elsewhere. What lies
+// below assets/ has a hash of its contents in its name, so that browsers keep it for good.
 import { defaultClientConditions, defineConfig, type Plugin } from "vite";
+import { delivery } from "./delivery.ts";
 
 // LiteRT.js 2.5.3 with two changes.
 const CHANGES = [
@@ -41,7 +43,7 @@ const litertChanges: Plugin = {
 export default defineConfig({
   root: "src/page",
   base: "./",
-  plugins: [litertChanges],
+  plugins: [litertChanges, delivery],
   // ONNX Runtime Web's default entry would bring copies of its WebAssembly: the page names the files itself
   resolve: { conditions: ["onnxruntime-web-use-extern-wasm", ...defaultClientConditions] },
   build: {
@@ -52,9 +54,9 @@ export default defineConfig({
     rolldownOptions: {
       output: {
         postBanner: NOTICE,
-        entryFileNames: "[name].js",
-        chunkFileNames: "[name].js",
-        assetFileNames: "[name][extname]",
+        entryFileNames: "assets/[name]-[hash].js",
+        chunkFileNames: "assets/[name]-[hash].js",
+        assetFileNames: "assets/[name]-[hash][extname]",
       },
     },
   },

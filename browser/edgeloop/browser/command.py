@@ -11,9 +11,12 @@ from typing import Annotated
 
 import typer
 
+from edgeloop.browser.listening import Listening
 from edgeloop.browser.server import serve
+from edgeloop.browser.share import PLAIN_HTTP, terminal_code
 from edgeloop.bundle import read_bundle
 from edgeloop.errors import OptionsError
+from edgeloop.http.base_server import LOOPBACK
 from edgeloop.leftovers import lasting_temporary_folder
 
 
@@ -23,6 +26,20 @@ def browse(
     port: Annotated[
         int, typer.Option(min=0, max=65535, metavar="PORT", help="Serve the page on this port; 0 takes any free one.")
     ] = 0,
+    host: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Listen on this address: a phone in the same network can open the page."),
+    ] = LOOPBACK,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Serve with TLS and this PEM certificate, which phones need for the camera."),
+    ] = None,
+    certificate_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Read the certificate's private key from this PEM file (needs --certificate)."
+        ),
+    ] = None,
     no_open: Annotated[
         bool, typer.Option("--no-open", help="Print the page's address instead of opening the page.")
     ] = False,
@@ -78,8 +95,14 @@ def browse(
             advice="Pass --federate URL, or leave it out.",
         )
     manifest = read_bundle(bundle).manifest
-    with serve(bundle, port, options={} if federate is None else {"federate": federate, **link}) as served:
+    listening = Listening(host=host, port=port, certificate=certificate, key=certificate_key)
+    options = {} if federate is None else {"federate": federate, **link}
+    with serve(bundle, port, host=host, certificate=certificate, key=certificate_key, options=options) as served:
         ctx.obj.say(f"{manifest.name}, release {manifest.version}: {served.url} (stop with Ctrl-C)")
+        if listening.shared:
+            ctx.obj.say(terminal_code(served.url))
+        if not listening.secure_context:
+            ctx.obj.say(PLAIN_HTTP)
         if not no_open and _has_desktop():
             with lasting_temporary_folder():
                 webbrowser.open(served.url)

@@ -1,7 +1,9 @@
 """A page of a few files in place of the built one, a bundle, and requests as they go over the line."""
 
 import contextlib
+import gzip
 import http.client
+import json
 
 import numpy as np
 import pytest
@@ -9,14 +11,24 @@ import pytest
 from edgeloop.browser import server
 from edgeloop.bundle import MANIFEST, Manifest, file_entries
 
+WASM = b"\0asm" + bytes(range(200))
+
 
 @pytest.fixture
 def page(tmp_path, monkeypatch):
-    """A page of two files stands in for the built one."""
+    """A page of three files stands in for the built one: one of them compressed, as web/delivery.ts does it."""
     folder = tmp_path / "page"
-    (folder / "litert").mkdir(parents=True)
+    (folder / "assets").mkdir(parents=True)
     (folder / "index.html").write_text('<!doctype html><meta name="edgeloop-routes" content="" />page')
-    (folder / "litert" / "run.wasm").write_bytes(b"\0asm")
+    (folder / "icon.svg").write_bytes(b"<svg/>")
+    (folder / "assets" / "run-1a2b.wasm.gz").write_bytes(gzip.compress(WASM))
+    (folder / "assets" / "run-1a2b.wasm.br").write_bytes(b"packed by Brotli")
+    files = {
+        "index.html": {"bytes": 0, "sha256": "1" * 64, "forms": []},
+        "icon.svg": {"bytes": 6, "sha256": "2" * 64, "forms": []},
+        "assets/run-1a2b.wasm": {"bytes": len(WASM), "sha256": "3" * 64, "forms": ["gz", "br"]},
+    }
+    (folder / "files.json").write_text(json.dumps({"files": files}))
     monkeypatch.setattr(server, "PAGE", folder / "index.html")
     return folder
 
@@ -41,7 +53,7 @@ def ask():
 
     def ask(served, path, method="GET", host=None, body=None, **headers):
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=180)) as connection:
-            connection.putrequest(method, path, skip_host=True)
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             if host != "":
                 connection.putheader("Host", host or f"127.0.0.1:{served.port}")
             for name, value in headers.items():

@@ -13,7 +13,7 @@ from edgeloop.errors import DeviceError, IntegrityError, MissingExtra, ModelErro
     ("path", "kind", "body"),
     [
         ("/", "text/html; charset=utf-8", b'<!doctype html><meta name="edgeloop-routes" content="native" />page'),
-        ("/litert/run.wasm", "application/wasm", b"\0asm"),
+        ("/assets/run-1a2b.wasm", "application/wasm", b"\0asm" + bytes(range(200))),
         ("/bundle/float32.tflite", "application/octet-stream", b"model"),
         ("/bundle/tfjs/model.json", "application/json", b"{}"),
         ("/bundle/tfjs%2Fmodel.json?again", "application/json", b"{}"),

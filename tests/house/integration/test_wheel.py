@@ -81,7 +81,7 @@ def test_without_the_page_nothing_is_built_and_the_message_says_how(unpacked, tm
     with pytest.raises(subprocess.CalledProcessError) as refused:
         build(kind, tmp_path / "project", tmp_path)
     said = " ".join((refused.value.stderr + refused.value.stdout).split())
-    assert f"The browser page is not built: {STATIC}/ has no page/index.html, page/index.js. Run: make wheel" in said
+    assert f"The browser page is not built: {STATIC}/ has no page/index.html, page/files.json. Run: make wheel" in said
     assert list(tmp_path.glob("edgeloop-*")) == []
 
 
