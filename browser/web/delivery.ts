@@ -11,6 +11,7 @@ import type { Plugin } from "vite";
 
 const LIST = "files.json";
 const WHOLE = ["index.html"]; // the server writes into it
+const WORKER = "sw.js";
 const BROTLI_LIMIT_BYTES = 1 << 20;
 
 let folder = "";
@@ -28,11 +29,23 @@ export const delivery: Plugin = {
         .map((name) => relative(folder, join(folder, name)))
         .filter((name) => name !== LIST && statSync(join(folder, name)).isFile())
         .sort();
+      release(names);
       const files = Object.fromEntries(names.map((name) => [name, pack(name)]));
       writeFileSync(join(folder, LIST), JSON.stringify({ files }));
     },
   },
 };
+
+/** The service worker of other files is another one: browsers compare its bytes. */
+function release(names: string[]): void {
+  const path = join(folder, WORKER);
+  const source = readFileSync(path, "utf8");
+  const hash = createHash("sha256");
+  for (const name of names) hash.update(name).update(readFileSync(join(folder, name)));
+  const named = source.replace("__RELEASE__", hash.digest("hex").slice(0, 16));
+  if (named === source) throw new Error(`${WORKER} has no place for its release`);
+  writeFileSync(path, named);
+}
 
 /** Its row in files.json; the compressed forms lie beside it, or in its place. */
 function pack(name: string): { bytes: number; sha256: string; forms: string[] } {

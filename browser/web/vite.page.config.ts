@@ -52,9 +52,10 @@ export default defineConfig({
     target: "es2023",
     license: { fileName: "licenses.md" },
     rolldownOptions: {
+      input: { index: "src/page/index.html", sw: "src/page/offline/service_worker.ts" },
       output: {
         postBanner: NOTICE,
-        entryFileNames: "assets/[name]-[hash].js",
+        entryFileNames: ({ name }) => (name === "sw" ? "sw.js" : "assets/[name]-[hash].js"),
         chunkFileNames: "assets/[name]-[hash].js",
         assetFileNames: "assets/[name]-[hash][extname]",
       },

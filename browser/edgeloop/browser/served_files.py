@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from edgeloop.hashes import digest_of
 
 FILES = "files.json"
 HASHED = "assets/"
@@ -101,13 +102,13 @@ class ServedSite:
 
     def __init__(self, index: bytes, files: Mapping[str, ServedFile]) -> None:
         self.index, self.files = index, files
-        self.tag = f'"{hashlib.sha256(index).hexdigest()[:32]}"'
+        self.tag = f'"{digest_of(index)[:32]}"'
 
 
 def page_files(folder: Path) -> dict[str, ServedFile]:
-    """The built files of the page below `folder`, by their names."""
+    """The built files of the page below `folder`, by their names; the list itself too, for the service worker."""
     listed = json.loads((folder / FILES).read_bytes())["files"]
-    return {
+    files = {
         name: ServedFile(
             path=folder / name,
             forms=tuple(row["forms"]),
@@ -117,6 +118,7 @@ def page_files(folder: Path) -> dict[str, ServedFile]:
         )
         for name, row in listed.items()
     }
+    return {**files, FILES: ServedFile(path=folder / FILES)}
 
 
 def _is_refused(part: str) -> bool:

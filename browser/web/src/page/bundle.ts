@@ -2,6 +2,7 @@
 
 import { readNpz, type Tensor } from "../npy";
 import type { Quantization } from "./engines/quantization";
+import { bundleFile, request, urlOf } from "./offline/download";
 import { FLOORS, type Origin } from "./parity";
 
 const FORMATS = ["tflite", "onnx", "tfjs", "savedmodel"];
@@ -64,12 +65,16 @@ export interface Reference {
   whole: boolean;
 }
 
-export const urlOf = (file: string): string =>
-  new URL(`bundle/${file.split("/").map(encodeURIComponent).join("/")}`, document.baseURI).href;
+export { urlOf };
 
 /** Throws when no bundle is served or its format is another. */
 export async function openBundle(): Promise<Bundle> {
-  const manifest = (await (await get("manifest.json")).json()) as Manifest;
+  const found = await request(urlOf("manifest.json"));
+  if (!found.ok)
+    throw new Error(
+      `The server answered ${found.status} for manifest.json. Start edgeloop browse again, then reload the page.`,
+    );
+  const manifest = (await found.json()) as Manifest;
   if (manifest.format !== "edgeloop-bundle/1")
     throw new Error(
       `The bundle has the format ${manifest.format}. This page reads edgeloop-bundle/1. Open the bundle with a newer edgeloop.`,
@@ -79,19 +84,10 @@ export async function openBundle(): Promise<Bundle> {
     ({ format, scheme }) => FORMATS.includes(format) && Object.hasOwn(FLOORS, scheme),
   );
   const listed = "reference.npz" in manifest.files;
-  const reference = listed ? readNpz(new Uint8Array(await (await get("reference.npz")).arrayBuffer())) : undefined;
-  const proof = await fetch(urlOf("proof.json"));
+  const reference = listed ? readNpz(await bundleFile(manifest, "reference.npz")) : undefined;
+  const proof = await request(urlOf("proof.json"));
   const parity = proof.ok ? (((await proof.json()) as { parity?: Proved[] }).parity ?? []) : [];
   return { manifest, reference, parity };
-}
-
-async function get(file: string): Promise<Response> {
-  const response = await fetch(urlOf(file));
-  if (!response.ok)
-    throw new Error(
-      `The server answered ${response.status} for ${file}. Start edgeloop browse again, then reload the page.`,
-    );
-  return response;
 }
 
 /** The signature of `variant` to run: the one that reference.npz has inputs for. */

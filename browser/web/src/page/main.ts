@@ -2,6 +2,8 @@
 
 import { api } from "./api";
 import { openBundle } from "./bundle";
+import { watchServer } from "./offline/presence";
+import { keepForOffline } from "./offline/register";
 import { checkContinually } from "./parity/continuous";
 import { watchHeaps } from "./race/heap";
 import { Session } from "./session";
@@ -17,6 +19,7 @@ window.edgeloop = api;
 if (location.hash !== "#engine") start().catch(showProblem);
 
 async function start(): Promise<void> {
+  needWebAssembly();
   const bundle = await openBundle();
   showName(bundle);
   const session = await Session.of(bundle);
@@ -36,5 +39,18 @@ async function start(): Promise<void> {
   showPickers(session);
   showTry(session);
   showPanels(session);
+  watchServer();
   await session.choose(first.engine, first.variant);
+  await keepForOffline();
+}
+
+/** Throws in words where WebAssembly is switched off: by a policy, an extension, or a mode of protection. */
+function needWebAssembly(): void {
+  try {
+    new WebAssembly.Module(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0)); // the smallest module: magic and version
+  } catch {
+    throw new Error(
+      "This browser does not run WebAssembly here, which the page needs. Allow WebAssembly for this address, or open the page in another browser.",
+    );
+  }
 }

@@ -1,6 +1,7 @@
 // An Engine made of what differs between engines: its names, its library, what it refuses.
 
-import { type Bundle, inferenceSignature, urlOf, type Variant } from "../bundle";
+import { type Bundle, inferenceSignature, type Variant } from "../bundle";
+import { bundleFile } from "../offline/download";
 import { openingOf } from "../race/heap";
 import { timeDownloads } from "./downloads";
 import type { ColdStart, Engine, Model } from "./engine";
@@ -56,17 +57,7 @@ export function defineEngine({ library, ...names }: Definition): Engine {
 
 async function fetchFiles({ manifest }: Bundle, variant: Variant): Promise<Files> {
   return new Map(
-    await Promise.all(
-      variant.files.map(async (file) => {
-        const response = await fetch(urlOf(file));
-        if (!response.ok) throw new Error(`the server answered ${response.status} for ${file}`);
-        const bytes = new Uint8Array(await response.arrayBuffer());
-        const expected = manifest.files[file]?.bytes;
-        if (expected !== undefined && bytes.length !== expected)
-          throw new Error(`${file} has ${bytes.length} bytes. The manifest says ${expected}`);
-        return [file, bytes] as const;
-      }),
-    ),
+    await Promise.all(variant.files.map(async (file) => [file, await bundleFile(manifest, file)] as const)),
   );
 }
 
