@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from edgeloop.browser.export import export as write_site
+from edgeloop.browser.host_files import README
 from edgeloop.browser.listening import Listening
 from edgeloop.browser.server import serve
 from edgeloop.browser.share import PLAIN_HTTP, terminal_code
@@ -18,6 +20,7 @@ from edgeloop.bundle import read_bundle
 from edgeloop.errors import OptionsError
 from edgeloop.http.base_server import LOOPBACK
 from edgeloop.leftovers import lasting_temporary_folder
+from edgeloop.result import CommandResult
 
 
 def browse(
@@ -39,6 +42,10 @@ def browse(
         typer.Option(
             metavar="FILE", help="Read the certificate's private key from this PEM file (needs --certificate)."
         ),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the page and the bundle as a static site to this folder, and end."),
     ] = None,
     no_open: Annotated[
         bool, typer.Option("--no-open", help="Print the page's address instead of opening the page.")
@@ -83,11 +90,13 @@ def browse(
             help="Use plain HTTP for --federate: whoever is on the way can read and change the weights.",
         ),
     ] = False,
-) -> None:
+) -> CommandResult | None:
     """Browse a bundle: a page that runs each variant and compares it with the original model.
 
     The page is served until Ctrl-C.
     """
+    if export is not None:
+        return _export(bundle, export)
     link = {"key": tuple(key or ()), "tabs": tabs, "root-certificate": root_certificate, "insecure": insecure}
     if federate is None and any(link.values()):
         raise OptionsError(
@@ -107,6 +116,16 @@ def browse(
             with lasting_temporary_folder():
                 webbrowser.open(served.url)
         threading.Event().wait()
+    return None
+
+
+def _export(bundle: Path, folder: Path) -> CommandResult:
+    site = write_site(bundle, folder)
+    document = {"site": str(folder), "page_bytes": site.page_bytes, "bundle_bytes": site.bundle_bytes}
+    sizes = f"{site.page_bytes / 1e6:.1f} MB of the page and {site.bundle_bytes / 1e6:.1f} MB of the bundle"
+    return CommandResult(
+        document, notes=[f"{folder} is a static site: {sizes}. {folder / README} says how to serve it."]
+    )
 
 
 def _has_desktop() -> bool:

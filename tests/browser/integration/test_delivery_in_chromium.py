@@ -1,15 +1,19 @@
 """The page in Chromium as its server and its service worker deliver it: reloads, offline, damage, other hosts."""
 
 import contextlib
+import functools
+import http.server
 import json
 import os
 import shutil
+import threading
 
 import pytest
 
 from edgeloop.browser import page_handler
 from edgeloop.browser.assets import PAGE, need_assets
 from edgeloop.browser.chromium import FLAGS, find_chromium
+from edgeloop.browser.export import export
 from edgeloop.browser.server import serve
 from edgeloop.bundle import MANIFEST, file_entries, read_bundle
 from edgeloop.errors import MissingExtra
@@ -262,3 +266,22 @@ def test_without_javascript_and_without_webassembly_the_page_says_what_it_needs(
             page.goto(served.url)
             ready(page, "error")
             assert "does not run WebAssembly here" in page.locator("#problem").inner_text()
+
+
+@pytest.mark.parametrize("below", ["", "models/linear/"])
+def test_an_export_works_on_a_plain_static_server_also_below_a_path(bundle, tab, tmp_path, below):
+    export(bundle, tmp_path / "www" / below)
+    handler = functools.partial(QuietHandler, directory=str(tmp_path / "www"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as plain:
+        threading.Thread(target=plain.serve_forever, daemon=True).start()
+        try:
+            open_ready(tab, f"http://127.0.0.1:{plain.server_port}/{below}")
+            assert tab.evaluate("crossOriginIsolated") is False
+            assert tab.locator("#reason").is_hidden()
+        finally:
+            plain.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        """Requests are no news."""

@@ -109,8 +109,8 @@ async function fromServerFirst(
 async function keep(path: string, response: Response): Promise<void> {
   const cache = await caches.open(CACHE);
   const before = await cache.match(keyOf(path));
-  const tag = response.headers.get("ETag");
-  if (response.status !== 200 || (before && tag && before.headers.get("ETag") === tag)) {
+  const same = before && versionOf(before) !== undefined && versionOf(before) === versionOf(response);
+  if (response.status !== 200 || same) {
     void response.body?.cancel(); // of one of two readers: done when the other one is
     return;
   }
@@ -118,3 +118,7 @@ async function keep(path: string, response: Response): Promise<void> {
     for (const { url } of await cache.keys()) if (pathOf(url)?.startsWith("bundle/")) await cache.delete(url);
   await cache.put(keyOf(path), response);
 }
+
+/** What tells one version of a file from another, where the server says it. */
+const versionOf = ({ headers }: Response): string | undefined =>
+  headers.get("ETag") ?? headers.get("Last-Modified") ?? undefined;

@@ -1,0 +1,68 @@
+"""The page and a bundle as a static site, for any host: `browse BUNDLE --export DIR`.
+
+The site is folders of plain files. It works at any address and below any path; the headers that a host can add give it
+what `edgeloop browse` gives: isolation, and files that browsers keep.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeloop.atomic import new_folder
+from edgeloop.browser.assets import PAGE, need_assets
+from edgeloop.browser.host_files import FIRST_LINE, README, host_files
+from edgeloop.browser.served_files import ServedFile, page_files
+from edgeloop.bundle import MANIFEST, PROOF, read_bundle
+from edgeloop.errors import OptionsError
+
+
+@dataclass(frozen=True)
+class ExportedSite:
+    """What was written: the folder, and the sizes of the page and of the bundle's files."""
+
+    folder: Path
+    page_bytes: int
+    bundle_bytes: int
+
+
+def export(bundle_folder: str | Path, folder: str | Path) -> ExportedSite:
+    """Write the site, in one step; an export that is there is replaced.
+
+    Raises:
+        ModelError, IntegrityError: As `read_bundle`.
+        OptionsError: `folder` holds something that is no export.
+        WriteError: The disk or the permissions refuse.
+        MissingExtra: The page was not built.
+    """
+    bundle = read_bundle(bundle_folder)
+    page = need_assets(PAGE).parent.resolve()
+    _refuse_foreign(Path(folder))
+    names = [name for name in (*bundle.manifest.files, MANIFEST, PROOF) if (bundle.path / name).is_file()]
+    own = page_files(page)
+    others = {f"bundle/{name}": ServedFile(path=bundle.path / name) for name in names}
+    with new_folder(folder) as site:
+        sizes = [sum(_copy(file, site / name) for name, file in part.items()) for part in (own, others)]
+        for name, text in host_files().items():
+            (site / name).write_text(text, encoding="utf-8")
+    return ExportedSite(Path(folder), *sizes)
+
+
+def _copy(file: ServedFile, target: Path) -> int:
+    """Uncompressed; its size in bytes. Hosts compress by themselves."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with file.open(None) as source, target.open("xb") as written:
+        shutil.copyfileobj(source, written, 1 << 20)
+        return written.tell()
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    readme = folder / README
+    if not (readme.is_file() and readme.read_bytes().startswith(FIRST_LINE.encode())):
+        raise OptionsError(
+            f"{folder} is not empty and holds no site that edgeloop wrote",
+            advice="Pass --export with a new folder, or an empty one.",
+        )
