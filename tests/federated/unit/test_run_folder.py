@@ -109,8 +109,8 @@ def test_there_must_be_a_run_to_resume(tmp_path):
         pass
 
 
-def bundle(low=-1.0, high=1.0, classes=3) -> Bundle:
-    inputs = (TensorSpec("image", (None, 4, 4), "float32", range=(low, high)),)
+def bundle(low=-1.0, high=1.0, classes=3, known=True) -> Bundle:
+    inputs = (TensorSpec("image", (None, 4, 4), "float32", range=(low, high) if known else None),)
     signature = Signature(inputs, (TensorSpec("out", (None, classes), "float32"),))
     return Bundle(Path("m"), Manifest("m", 1, {}, {}, {"infer": signature}, ()), "0")
 
@@ -158,6 +158,13 @@ def test_values_of_one_for_a_model_of_bytes_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"spans .* calibrated and evaluated on 0 to 255"):
         check_shards([path], bundle(0.0, 255.0))
     assert check_shards([shard(tmp_path / "b.npz", x=BYTES)], bundle(0.0, 255.0))
+
+
+def test_bytes_for_a_model_whose_range_nobody_knows_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"image holds bytes up to 25\d, and the bundle does not say which values"):
+        check_shards([shard(tmp_path / "a.npz", x=BYTES)], bundle(known=False))
+    assert check_shards([shard(tmp_path / "b.npz", x=BYTES % 2)], bundle(known=False)), "black and white"
+    assert check_shards([shard(tmp_path / "c.npz", x=BYTES.astype("f4"))], bundle(known=False)), "the user has chosen"
 
 
 def test_a_missing_shard_is_named():

@@ -14,6 +14,8 @@ from edgeloop.federated.device.data.npz import read_shard
 from edgeloop.federated.device.data.samples import InputSpec, Samples, check_range
 from edgeloop.hashes import digest
 
+SHARD = "shard"  # data that a device trains on
+
 
 @dataclass(frozen=True)
 class CheckedShard:
@@ -24,7 +26,7 @@ class CheckedShard:
     sha256: str
 
 
-def check_shards(paths: Sequence[Path], bundle: Bundle, what: str = "shard") -> tuple[CheckedShard, ...]:
+def check_shards(paths: Sequence[Path], bundle: Bundle, what: str = SHARD) -> tuple[CheckedShard, ...]:
     """Read every file and compare it with the signature of the bundle's inference and its weights.
 
     Raises:
@@ -61,6 +63,8 @@ def _checked(path: Path, specs: Sequence[TensorSpec], output: TensorSpec | None,
     inputs, y = read_shard(path, names or ["x"])
     if specs:
         _check_inputs(path, inputs, specs, len(y))
+        if what == SHARD:
+            _check_bytes(path, inputs, specs)
     _check_labels(path, y, output)
     return CheckedShard(path, len(y), digest(path))
 
@@ -88,6 +92,19 @@ def _check_inputs(path: Path, inputs: Mapping[str, np.ndarray], specs: Sequence[
                 f"{path}: {spec.name} holds {array.dtype}, the model takes {spec.dtype}", advice="Convert the array."
             )
         check_range(f"{path}: {spec.name}", array, spec.range)
+
+
+def _check_bytes(path: Path, inputs: Mapping[str, np.ndarray], specs: Sequence[TensorSpec]) -> None:
+    """Bytes for a model of floats, whose range nobody knows, would more likely than not destroy it."""
+    for spec in specs:
+        array = inputs[spec.name]
+        if spec.range is None and array.dtype == np.uint8 and np.dtype(spec.dtype).kind == "f" and array.max() > 1:
+            raise DataError(
+                f"{path}: {spec.name} holds bytes up to {array.max()}, and the bundle does not say which values the "
+                "model takes",
+                advice="Store float32 values as the model was trained on, or convert with --calibration, which states "
+                "the range.",
+            )
 
 
 def _check_labels(path: Path, y: np.ndarray, output: TensorSpec | None) -> None:
