@@ -34,6 +34,14 @@ export function numbers(dtype: string, bytes: Uint8Array): Numbers {
   return ARRAYS[dtype].make(bytes.slice().buffer); // the copy starts at 0, so it is aligned
 }
 
+/** `values` as an array of `dtype`. Fractions are cut from integers, as typed arrays do. */
+export function arrayOf(dtype: string, values: ArrayLike<number>): Numbers {
+  const width = numbers(dtype, new Uint8Array(8)).BYTES_PER_ELEMENT;
+  const array = numbers(dtype, new Uint8Array(values.length * width));
+  for (let i = 0; i < values.length; i++) array[i] = array instanceof BigInt64Array ? BigInt(values[i]!) : values[i]!;
+  return array;
+}
+
 export const bytesOf = (data: Numbers): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
 export const fromBase64 = (text: string): Uint8Array<ArrayBuffer> =>

@@ -2,7 +2,7 @@
 // which take what its tensors store; a variant of the served bundle in any engine by `edgeloop.open` and `edgeloop.runModel`,
 // which take real numbers.
 
-import { bytesOf, fromBase64, numbers, size } from "../npy";
+import { arrayOf, bytesOf, fromBase64, numbers, size } from "../npy";
 import { type Bundle, openBundle } from "./bundle";
 import { capabilities } from "./engines/capabilities";
 import { ENGINES, engineOf, type Model } from "./engines/engine";
@@ -140,7 +140,7 @@ async function open(url: string): Promise<LitertFile> {
 function unpack(plain: Plain): Tensors {
   return Object.fromEntries(
     Object.entries(plain).map(([name, { shape, dtype, data }]) => {
-      const array = typeof data === "string" ? numbers(dtype, fromBase64(data)) : fromNumbers(dtype, data);
+      const array = typeof data === "string" ? numbers(dtype, fromBase64(data)) : arrayOf(dtype, data);
       if (array.length !== size(shape))
         throw new Error(`input ${name} has ${array.length} values. Expected ${size(shape)} for the shape [${shape}]`);
       return [name, { shape, dtype, data: array }];
@@ -155,12 +155,6 @@ function pack(tensors: Tensors): Plain {
       { shape, dtype, data: toBase64(bytesOf(data)) },
     ]),
   );
-}
-
-function fromNumbers(dtype: string, values: number[]) {
-  const empty = numbers(dtype, new Uint8Array(values.length * numbers(dtype, new Uint8Array(8)).BYTES_PER_ELEMENT));
-  for (const [i, value] of values.entries()) empty[i] = empty instanceof BigInt64Array ? BigInt(value) : value;
-  return empty;
 }
 
 function toBase64(bytes: Uint8Array): string {

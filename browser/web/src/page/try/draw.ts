@@ -12,9 +12,9 @@ export const DRAW: InputTab = {
   available: ({ image }) => (image && isSketchable(image.layout) ? undefined : null),
   build(into, task, give) {
     const { spec, layout, placement } = task.image!;
-    const canvas = element("canvas", { id: "pad", tabIndex: 0 }, "Drawing pad");
+    const canvas = element("canvas", { id: "pad" });
     canvas.setAttribute("role", "img");
-    canvas.ariaLabel = "Drawing pad. It needs a pointer; the tab Samples works with the keyboard.";
+    canvas.ariaLabel = "Drawing pad";
     const clear = element("button", { id: "clear", type: "button", className: "quiet" }, "Clear");
     into.append(element("div", { className: "pad" }, canvas, clear));
     const answer = (): void =>

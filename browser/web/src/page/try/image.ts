@@ -1,6 +1,6 @@
 // Image tensors: a picture to a tensor in the model's own size, range, channels and type, and back to a picture.
 
-import { numbers, type Tensor } from "../../npy";
+import { arrayOf, type Tensor } from "../../npy";
 import type { TensorSpec } from "../bundle";
 
 export interface Layout {
@@ -37,16 +37,13 @@ export const isSketchable = ({ height, width }: Layout): boolean => Math.max(hei
 /** Shares from 0 to 1, [height * width * channels], as one sample in the model's range; integers are rounded. */
 export function tensorOf(shares: ArrayLike<number>, layout: Layout, dtype: string): Tensor {
   const { height, width, channels, channelsFirst, low, high } = layout;
-  const data = numbers(dtype, new Uint8Array(shares.length * numbers(dtype, new Uint8Array(8)).BYTES_PER_ELEMENT));
-  if (data instanceof BigInt64Array)
-    throw new Error(`an image of ${dtype} is not supported. Expected 32 bits or fewer`);
-  const whole = !dtype.startsWith("float");
+  const values = new Float64Array(shares.length);
   for (let i = 0; i < shares.length; i++) {
     const real = low + (high - low) * shares[i]!;
-    data[place(i, layout)] = whole ? Math.round(real) : real;
+    values[place(i, layout)] = dtype.startsWith("float") ? real : Math.round(real);
   }
   const shape = channelsFirst ? [1, channels, height, width] : [1, height, width, channels];
-  return { shape, dtype: dtype as Tensor["dtype"], data };
+  return { shape, dtype: dtype as Tensor["dtype"], data: arrayOf(dtype, values) };
 }
 
 /** Sample `i` as shares from 0 (low end of the range) to 1, [height * width * channels]. */

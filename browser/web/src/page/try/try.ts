@@ -4,31 +4,47 @@ import type { Session } from "../session";
 import { AnswerView } from "../view/answer";
 import { byId, show, showProblem } from "../view/dom";
 import { showTabs } from "../view/tabs";
+import { AUDIO } from "./audio";
+import { CAMERA } from "./camera";
 import type { Control, Given, InputTab } from "./control";
 import { DRAW } from "./draw";
+import { FILE, takeFiles } from "./file";
 import { paint, unit } from "./image";
+import { JSON_TEXT } from "./json";
+import { NUMBERS } from "./numbers";
 import { SAMPLES } from "./samples";
 import { type Task, taskOf } from "./task";
 
 /** A new way to give an input is one file and one name here. */
-const TABS: readonly InputTab[] = [DRAW, SAMPLES];
+const TABS: readonly InputTab[] = [DRAW, CAMERA, FILE, NUMBERS, AUDIO, SAMPLES, JSON_TEXT];
+
+/** What the page shows first, if the model takes it: nothing that asks a person for a camera, no pad for color images. */
+const FIRST = [DRAW, NUMBERS, SAMPLES, JSON_TEXT, FILE, AUDIO];
 
 export function showTry(session: Session): void {
   const task = taskOf(session.bundle);
   if (!task) return;
-  const asker = new Asker(session, task);
   const tabs = TABS.flatMap((tab) => {
     const reason = tab.available(task);
     return reason === null ? [] : [{ ...tab, reason }];
   });
+  const gray = task.image?.layout.channels === 1;
+  const order = FIRST.filter((tab) => gray || tab !== DRAW).map(({ id }) => id);
+  const first = order.flatMap((id) => tabs.find((tab) => tab.id === id && tab.reason === undefined) ?? [])[0];
+  if (!first) return;
+  const asker = new Asker(session, task);
   const controls = new Map<string, Control>();
   let shown: Control | undefined;
-  showTabs(byId("tabs"), byId("sources"), tabs, ({ id, build, hint }, into) => {
+  const choose = showTabs(byId("tabs"), byId("sources"), tabs, first, ({ id, build, hint }, into) => {
     shown?.hide();
     const give = (given: Given | undefined): void => asker.ask(given, hint);
     shown = controls.get(id) ?? build(into, task, give);
     controls.set(id, shown);
     shown.show();
+  });
+  takeFiles(task, () => {
+    choose(FILE.id);
+    return controls.get(FILE.id)!;
   });
   show("try");
 }

@@ -25,12 +25,19 @@ export class AnswerView {
     });
   }
 
-  /** `hint`: what to do to get an answer. */
+  /** `hint`: what to do to get an answer. The bars stay, without a share. */
   clear(hint: string): void {
     byId("answer").classList.add("empty");
     byId("guess").textContent = "–";
     byId("share").textContent = hint;
-    byId("bars").replaceChildren();
+    const { model, proof } = this.session.current ?? {};
+    const output = model && classOutput(this.session.bundle.manifest.signatures[model.signature]!.outputs);
+    const example = output && proof?.reference.outputs[output.name];
+    const classes = example && this.classifies(output, row(example, 0)) ? example.shape[1]! : 0;
+    const empty = Array.from({ length: classes <= ALL ? classes : 0 }, (_, i) =>
+      bar(label(output, i), undefined, false),
+    );
+    byId("bars").replaceChildren(...empty);
   }
 
   show(answer: Answer, source: Source): void {
@@ -93,10 +100,10 @@ export class AnswerView {
   }
 }
 
-function bar(name: string, part: number, best: boolean): HTMLLIElement {
-  const meter = element("meter", { max: 1, value: part, ariaHidden: "true" });
-  const text = element("span", { title: name }, name);
-  return element("li", { className: best ? "best" : "" }, text, meter, element("span", {}, percent(part)));
+function bar(name: string, part: number | undefined, best: boolean): HTMLLIElement {
+  const meter = element("meter", { max: 1, value: part ?? 0, ariaHidden: "true" });
+  const share = element("span", {}, part === undefined ? "" : percent(part));
+  return element("li", { className: best ? "best" : "" }, element("span", { title: name }, name), meter, share);
 }
 
 function predicted({ name, number, given }: { name: string; number: number; given: number | undefined }) {

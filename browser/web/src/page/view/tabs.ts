@@ -12,13 +12,14 @@ export interface Tab {
 
 const STEPS: Readonly<Record<string, number>> = { ArrowRight: 1, ArrowLeft: -1 };
 
-/** `open` is called each time a tab is chosen, first with the first that can be. */
+/** `open` is called each time a tab is chosen, first with `first`. The function that it gives chooses a tab by its id. */
 export function showTabs<T extends Tab>(
   list: HTMLElement,
   panels: HTMLElement,
   tabs: readonly T[],
+  first: T,
   open: (tab: T, panel: HTMLElement) => void,
-): void {
+): (id: string) => void {
   const made = tabs.map((tab) => {
     const button = element("button", { type: "button", role: "tab", id: `tab-${tab.id}` }, tab.title);
     const panel = element("div", { role: "tabpanel", id: `source-${tab.id}`, className: "source" });
@@ -48,6 +49,7 @@ export function showTabs<T extends Tab>(
   }
   list.replaceChildren(...made.map(({ button }) => button));
   panels.replaceChildren(...made.map(({ panel }) => panel));
-  const first = made.find(({ tab }) => tab.reason === undefined);
-  if (first) choose(first);
+  const chooseId = (id: string): void => choose(made.find(({ tab }) => tab.id === id)!);
+  chooseId(first.id);
+  return chooseId;
 }
