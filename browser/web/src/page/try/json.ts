@@ -84,6 +84,8 @@ function tensorFrom(nestedValues: unknown, { name, shape, dtype }: TensorSpec): 
   const values = [nestedValues].flat(Infinity);
   if (values.length !== size(found) || !values.every((one) => typeof one === "number" || typeof one === "boolean"))
     throw new Error(`${name} is no array of numbers with rows of one length`);
+  if (!dtype.startsWith("float") && !values.every((one) => Number.isInteger(Number(one))))
+    throw new Error(`${name} takes whole numbers (${dtype})`);
   return { shape: [1, ...found], dtype: dtype as Tensor["dtype"], data: arrayOf(dtype, values.map(Number)) };
 }
 

@@ -15,7 +15,7 @@ export const SAMPLES: InputTab = {
     const reference = task.reference!;
     const buttons = Array.from({ length: reference.count }, (_, i) => {
       const button = element("button", { type: "button", ariaPressed: "false" }, face(task, i));
-      button.ariaLabel = `Sample ${i + 1}`;
+      if (task.image) button.ariaLabel = `Sample ${i + 1}`;
       button.addEventListener("click", () => choose(i));
       return button;
     });
@@ -42,5 +42,5 @@ function face({ image, inputs, reference }: Task, i: number): Node {
   const first = sampleOf(reference!.inputs, i)[inputs[0]!.name]!;
   const values = Array.from(first.data.slice(0, 4) as ArrayLike<number | bigint>, (one) => value(Number(one)));
   const more = first.data.length > values.length ? ", …" : "";
-  return element("span", {}, element("b", {}, String(i + 1)), ` ${values.join(", ")}${more}`);
+  return element("span", {}, element("b", {}, `Sample ${i + 1}`), ` ${values.join(", ")}${more}`);
 }

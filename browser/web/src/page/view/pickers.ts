@@ -44,6 +44,6 @@ function nearest(session: Session, engine: Engine): Variant | undefined {
 }
 
 function option(value: string, name: string, reason: string | undefined, selected: boolean): HTMLOptionElement {
-  const text = reason === undefined ? name : `${name} (${reason})`;
+  const text = reason === undefined ? name : `${name}: ${reason}`;
   return element("option", { value, selected, disabled: reason !== undefined }, text);
 }
