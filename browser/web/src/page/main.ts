@@ -9,7 +9,7 @@ import { watchHeaps } from "./race/heap";
 import { Session } from "./session";
 import { showTry } from "./try/try";
 import { showBadge } from "./view/badge";
-import { showProblem } from "./view/dom";
+import { byId, showProblem } from "./view/dom";
 import { showPanels } from "./view/folds";
 import { showName } from "./view/header";
 import { showPickers } from "./view/pickers";
@@ -20,6 +20,7 @@ if (location.hash !== "#engine") start().catch(showProblem);
 
 async function start(): Promise<void> {
   needWebAssembly();
+  byId("about").textContent = "Opening the bundle…";
   const bundle = await openBundle();
   showName(bundle);
   const session = await Session.of(bundle);
