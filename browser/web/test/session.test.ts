@@ -10,7 +10,7 @@ afterEach(() => vi.unstubAllGlobals());
 async function session(): Promise<Session> {
   vi.stubGlobal("document", { baseURI: "http://127.0.0.1:1/" });
   vi.stubGlobal("fetch", async (url: string) => new Response(golden(url.split("/bundle/")[1]!)));
-  return Session.of(await openBundle());
+  return new Session(await openBundle());
 }
 
 /** An engine that gives the reference's own outputs plus `off`, and writes down what it does. */

@@ -18,9 +18,10 @@ const rows = (...got: number[]) => {
 };
 
 test("before a run the status is what the manifest says", () => {
-  expect(initialStatus(variant("tflite", "litert"))).toBe("not tested yet");
-  expect(initialStatus(variant("tflite", "litertjs"))).toBe("parity check passed at conversion");
-  expect(initialStatus(variant("onnx", "onnxruntime"))).toBe("not supported");
+  const engine = { name: "LiteRT.js", runtime: "litertjs" };
+  expect(initialStatus(variant("tflite", "litert"), engine)).toBe("not tested yet");
+  expect(initialStatus(variant("tflite", "litertjs"), engine)).toBe("parity check passed at conversion");
+  expect(initialStatus(variant("onnx", "onnxruntime"), undefined)).toBe("not supported");
 });
 
 test("a variant that agrees in this tab is used, wherever it was proved", () => {

@@ -238,6 +238,18 @@ def test_tabs_move_by_the_arrow_keys_and_buttons_open_panels(browser, bundles):
         expect(page.locator("#panel-variants")).to_be_hidden()
 
 
+def test_an_engine_that_this_browser_lacks_is_greyed_with_the_reason(browser, bundles):
+    with opened(browser, bundles["digits"]) as page:
+        greyed = page.locator("#engine option:disabled").all_inner_texts()
+        assert any(text.startswith("LiteRT.js, WebGPU: ") for text in greyed), "this Chromium has no GPU"
+        assert all(re.fullmatch(r"[^:]+: \w.+", text) for text in greyed), greyed
+        assert page.locator("#engine").input_value() == "litertjs-wasm"
+        page.locator("#fold-browser").click()
+        facts = page.locator("#panel-browser div > dt").all_inner_texts()
+        assert facts[:3] == ["Cross-origin isolated", "Processors", "Threads in use"]
+        assert page.locator("#panel-browser dd").first.inner_text() == "yes: engines may use threads"
+
+
 HOSTILE = "<img src=x onerror=boom()>"
 
 

@@ -42,6 +42,7 @@ async function start(): Promise<void> {
   showPanels(session);
   watchServer();
   await session.choose(first.engine, first.variant);
+  await session.askEngines(); // after the first answer: a graphics processor may be slow to say what it is
   await keepForOffline();
 }
 

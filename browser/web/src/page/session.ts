@@ -40,6 +40,8 @@ interface Events {
   /** The model was judged, at opening or again. */
   standing: Current;
   answer: Answer;
+  /** All engines were asked whether this browser has them. */
+  engines: undefined;
 }
 
 export type Listener<K extends keyof Events> = (event: CustomEvent<Events[K]>) => void;
@@ -52,20 +54,36 @@ export class Session {
   private choices = 0;
   private turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(
+  constructor(
     readonly bundle: Bundle,
-    /** Engine id -> why this browser has it not; undefined: it has. */
-    readonly engines: ReadonlyMap<string, string | undefined>,
+    private readonly missing = new Map<string, string | undefined>(),
   ) {}
 
+  /** A session that has asked as many engines as it takes to find one that can run a variant. */
   static async of(bundle: Bundle): Promise<Session> {
-    const missing = await Promise.all(ENGINES.map(async (engine) => [engine.id, await engine.missing()] as const));
-    return new Session(bundle, new Map(missing));
+    const session = new Session(bundle);
+    for (const engine of ENGINES) {
+      session.missing.set(engine.id, await engine.missing());
+      if (session.first()) break;
+    }
+    return session;
+  }
+
+  /** Ask the engines that were not asked yet, which may take a tenth of a second. Panels are opened after this. */
+  async askEngines(): Promise<void> {
+    for (const { id, missing } of ENGINES) if (!this.missing.has(id)) this.missing.set(id, await missing());
+    this.emit("engines", undefined);
+  }
+
+  /** Engine id -> why this browser has it not; undefined: it has. */
+  get engines(): ReadonlyMap<string, string | undefined> {
+    return this.missing;
   }
 
   /** Why the pair cannot be chosen; undefined: it can be tried. */
   refusal(engine: Engine, variant: Variant): string | undefined {
-    return this.engines.get(engine.id) ?? engine.refuses(this.bundle, variant);
+    if (!this.missing.has(engine.id)) return "Not asked yet.";
+    return this.missing.get(engine.id) ?? engine.refuses(this.bundle, variant);
   }
 
   /** The engine to run a variant: the present one if it can, else the first that can. */

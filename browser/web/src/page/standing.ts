@@ -18,16 +18,13 @@ export interface Standing {
   text: string;
 }
 
-/** LiteRT.js runs .tflite files only. */
-export const runsHere = (variant: Variant): boolean => variant.format === "tflite";
-
 export const wasProved = (variant: Variant, { runtime } = LITERTJS): boolean =>
   variant.requires.runtimes?.includes(runtime) ?? false;
 
-/** The text of a variant that this page has not run yet. */
-export function initialStatus(variant: Variant): string {
-  if (!runsHere(variant)) return "not supported";
-  return wasProved(variant) ? "parity check passed at conversion" : "not tested yet";
+/** The text of a variant that this page has not run yet; `engine` undefined: none can run it here. */
+export function initialStatus(variant: Variant, engine: Names | undefined): string {
+  if (!engine) return "not supported";
+  return wasProved(variant, engine) ? "parity check passed at conversion" : "not tested yet";
 }
 
 /** The standing after a run on the reference inputs. `rows` is undefined when the bundle has no reference inputs. */

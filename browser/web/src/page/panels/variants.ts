@@ -53,7 +53,7 @@ function row(session: Session, variant: Variant, largest: number): HTMLTableRowE
     element("td", {}, element("span", { className: "size" }, meter, element("span", {}, kilobytes(bytes)))),
     element("td", {}, off === undefined ? "–" : short(off)),
     element("td", {}, variant.requires.runtimes?.join(", ") || "no runtime"),
-    element("td", { className: "standing" }, engine ? initialStatus(variant) : "not supported"),
+    element("td", { className: "standing" }, initialStatus(variant, engine)),
   );
   made.dataset.variant = variant.id;
   return made;

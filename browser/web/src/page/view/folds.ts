@@ -44,6 +44,7 @@ function fold(panel: Panel, reason: string | undefined, session: Session): HTMLB
 async function open(panel: Panel, body: HTMLElement, session: Session): Promise<void> {
   body.ariaBusy = "true";
   try {
+    await session.askEngines();
     const into = element("div");
     await panel.mount(into, session);
     body.replaceChildren(into);

@@ -9,7 +9,8 @@ export function showPickers(session: Session): void {
   const { variants } = session.bundle.manifest;
   const [engines, forms] = [byId<HTMLSelectElement>("engine"), byId<HTMLSelectElement>("variant")];
   const refill = (): void => {
-    const { engine, variant } = session.current!;
+    if (!session.current) return;
+    const { engine, variant } = session.current;
     engines.replaceChildren(
       ...ENGINES.map((one) => option(one.id, one.name, whyNot(session, one), one.id === engine.id)),
     );
@@ -18,6 +19,7 @@ export function showPickers(session: Session): void {
     );
   };
   session.addEventListener("change", refill);
+  session.addEventListener("engines", refill);
   engines.addEventListener("change", () => {
     const engine = ENGINES.find(({ id }) => id === engines.value)!;
     const variant = nearest(session, engine)!; // an engine without one is greyed
@@ -31,9 +33,8 @@ export function showPickers(session: Session): void {
 
 /** Why no variant of the bundle can be run by the engine; undefined: one can. */
 function whyNot(session: Session, engine: Engine): string | undefined {
-  const missing = session.engines.get(engine.id);
-  if (missing !== undefined || nearest(session, engine)) return missing;
-  return engine.refuses(session.bundle, session.bundle.manifest.variants[0]!);
+  if (nearest(session, engine)) return undefined;
+  return session.refusal(engine, session.bundle.manifest.variants[0]!);
 }
 
 /** The variant to run by `engine`: the present one, else one of its scheme, else the first it can run. */
