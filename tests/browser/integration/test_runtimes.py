@@ -630,6 +630,18 @@ def test_a_variant_that_fails_here_is_shown_and_not_used(bundle, remade, chromiu
         assert line(page, "damaged").inner_text().startswith("not used")  # the verdicts stay
 
 
+def test_a_corrupted_shard_gives_a_red_badge_and_a_message(bundle, remade, chromium):
+    (shard,) = [name for name in bundle.manifest.files if name.startswith("tfjs/") and name.endswith(".bin")]
+    made = remade({shard: b"\xff" * bundle.manifest.files[shard].bytes})  # every weight is not a number
+    with opened(made, chromium) as page:
+        choose(page, "tfjs")
+        assert page.locator("#badge").inner_text().startswith("✗ ")
+        assert page.locator("#reason").inner_text().startswith("tfjs is not used with TF.js, ")
+        assert page.locator("#try").is_visible()
+        choose(page, "float32")
+        assert used(page, "float32")
+
+
 def test_garbage_is_not_used_while_the_rest_is(bundle, model, remade, chromium):
     keras = pytest.importorskip("keras")
     kernel = keras.saving.load_model(model).layers[-1].get_weights()[0].T.tobytes()  # a .tflite holds it transposed

@@ -18,7 +18,10 @@ export function showBadge(session: Session): void {
     badge.title = standing ? `${engine.name}, ${variant.id}: ${standing.text}` : "";
     reason.replaceChildren(
       ...(standing && !standing.used
-        ? [element("strong", {}, `${variant.id} is not used with ${engine.name}: `), `${standing.text}.`]
+        ? [
+            element("strong", {}, `${variant.id} is not used with ${engine.name}: `),
+            `${standing.text.replace(/\.$/, "")}.`,
+          ]
         : []),
     );
     reason.hidden = !reason.childNodes.length;
