@@ -31,7 +31,8 @@ function engine(off = 0): Engine & { log: string[] } {
         const data = (all.data as Float32Array).slice(0, x!.shape[0]! * 3).map((value) => value + off);
         return { outputs: { p: { shape: [x!.shape[0]!, 3], dtype: all.dtype, data } }, wall_ms: [0.5] };
       };
-      return { engine: made, variant, signature: "infer", batch: 2, cold, run, close: () => log.push("close") };
+      const program = { inputs: new Map(), run: async () => ({}) };
+      return { engine: made, variant, signature: "infer", batch: 2, cold, program, run, close: () => log.push("close") };
     },
   };
   return made;
