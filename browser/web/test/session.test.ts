@@ -32,7 +32,16 @@ function engine(off = 0): Engine & { log: string[] } {
         return { outputs: { p: { shape: [x!.shape[0]!, 3], dtype: all.dtype, data } }, wall_ms: [0.5] };
       };
       const program = { inputs: new Map(), run: async () => ({}) };
-      return { engine: made, variant, signature: "infer", batch: 2, cold, program, run, close: () => log.push("close") };
+      return {
+        engine: made,
+        variant,
+        signature: "infer",
+        batch: 2,
+        cold,
+        program,
+        run,
+        close: () => log.push("close"),
+      };
     },
   };
   return made;

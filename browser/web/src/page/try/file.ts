@@ -78,7 +78,9 @@ export function takeFiles(task: Task, choose: () => Control): void {
     event.preventDefault();
     (choose() as FileControl).open(file);
   };
-  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("dragover", (event) => {
+    if (event.dataTransfer?.types.includes("Files")) event.preventDefault(); // so that it may be dropped
+  });
   document.addEventListener("drop", (event) => take(event, event.dataTransfer?.files));
   document.addEventListener("paste", (event) => take(event, event.clipboardData?.files));
 }

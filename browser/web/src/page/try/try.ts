@@ -35,9 +35,13 @@ export function showTry(session: Session): void {
   const asker = new Asker(session, task);
   const controls = new Map<string, Control>();
   let shown: Control | undefined;
+  let active = first.id;
   const choose = showTabs(byId("tabs"), byId("sources"), tabs, first, ({ id, build, hint }, into) => {
     shown?.hide();
-    const give = (given: Given | undefined): void => asker.ask(given, hint);
+    active = id;
+    const give = (given: Given | undefined): void => {
+      if (active === id) asker.ask(given, hint); // a file may be read when another tab is shown already
+    };
     shown = controls.get(id) ?? build(into, task, give);
     controls.set(id, shown);
     shown.show();
@@ -88,7 +92,7 @@ class Asker {
   private async answer(): Promise<void> {
     const given = this.given;
     const { standing } = this.session.current ?? {};
-    if (standing && !standing.used) return this.view.clear("The model does not answer: it failed the parity check.");
+    if (standing && !standing.used) return this.view.clear("The model is not used, so it gives no answer.");
     if (!given) return this.view.clear(this.hint);
     const answer = await this.session.ask(given.inputs);
     if (answer && answer.model === this.session.current?.model && this.given) this.view.show(answer, given.source);

@@ -1,7 +1,8 @@
 // The answer to one input: the class and the share of each, or the values that a regressor predicts; the time it took.
 
 import type { TensorSpec } from "../bundle";
-import { argmax, classOutput, median, row, shares } from "../compare";
+import { argmax, classesOf, median, row, shares } from "../compare";
+import type { Model } from "../engines/engine";
 import type { Tensors } from "../engines/tensors";
 import type { Answer, Session } from "../session";
 import { byId, element } from "./dom";
@@ -31,32 +32,26 @@ export class AnswerView {
     byId("guess").textContent = "–";
     byId("share").textContent = hint;
     const { model, proof } = this.session.current ?? {};
-    const output = model && classOutput(this.session.bundle.manifest.signatures[model.signature]!.outputs);
-    const example = output && proof?.reference.outputs[output.name];
-    const classes = example && this.classifies(output, row(example, 0)) ? example.shape[1]! : 0;
-    const empty = Array.from({ length: classes <= ALL ? classes : 0 }, (_, i) =>
-      bar(label(output, i), undefined, false),
-    );
-    byId("bars").replaceChildren(...empty);
+    const output = model && classesOf(this.specsOf(model), proof?.reference);
+    const classes = output?.shape[1] ?? 0;
+    const names = Array.from({ length: classes <= ALL ? classes : 0 }, (_, i) => label(output, i));
+    byId("bars").className = "";
+    byId("bars").replaceChildren(...names.map((name) => bar(name, undefined, false)));
   }
 
   show(answer: Answer, source: Source): void {
     byId("answer").classList.remove("empty");
-    const specs = this.session.bundle.manifest.signatures[answer.model.signature]!.outputs;
-    const classes = classOutput(specs);
-    const scores = classes && row(answer.outputs[classes.name], 0);
-    if (scores && this.classifies(classes, scores)) this.showClasses(scores, classes, source);
+    const specs = this.specsOf(answer.model);
+    const classes = classesOf(specs, this.session.current?.proof?.reference);
+    if (classes) this.showClasses(row(answer.outputs[classes.name], 0), classes, source);
     else this.showValues(specs, answer.outputs, source);
     this.times = [...this.times, answer.wall_ms].slice(-TIMES);
     byId("time").textContent = `${short(median(this.times))} ms`;
     byId("time").title = `Median of the last ${this.times.length} answers, with the copies to and from the engine`;
   }
 
-  /** The model is a classifier: its source's answers are shares of classes, or the output has labels. */
-  private classifies({ name, labels }: TensorSpec, scores: number[]): boolean {
-    const given = this.session.current?.proof?.reference.outputs[name];
-    const example = given ? row(given, 0) : scores;
-    return labels.length > 0 || shares(example) === example;
+  private specsOf({ signature }: Model): TensorSpec[] {
+    return this.session.bundle.manifest.signatures[signature]!.outputs;
   }
 
   private showClasses(scores: number[], output: TensorSpec, source: Source): void {
