@@ -11,6 +11,7 @@ import { label, short, value } from "./format";
 const TIMES = 15; // the time shown is the median of the newest answers
 const ALL = 10; // up to so many classes have a bar each, in their order; of more, the likeliest have
 const LIKELIEST = 5;
+const FEW = 3; // up to so many predicted values are the answer in large figures; of more, a list shows the first
 const VALUES = 24;
 
 /** What the source model answered to the same input: known for the bundle's reference inputs. */
@@ -82,9 +83,9 @@ export class AnswerView {
         given: given?.[i],
       }));
     });
-    const only = lines.length === 1 ? lines[0] : undefined;
-    byId("guess").textContent = only ? value(only.number) : `${lines.length} values`;
-    byId("share").textContent = only ? only.name : "";
+    const few = lines.length <= FEW;
+    byId("guess").textContent = few ? lines.map(({ number }) => value(number)).join(" · ") : `${lines.length} values`;
+    byId("share").textContent = few ? lines.map(({ name }) => name).join(", ") : "";
     byId("bars").ariaLabel = "Predicted values";
     byId("bars").className = "values";
     const more = lines.length - VALUES;
