@@ -20,7 +20,7 @@ function serve(changed: Record<string, unknown> = {}): void {
     if (value === undefined) files.delete(name);
     else files.set(name, JSON.stringify(value));
   }
-  vi.stubGlobal("document", { baseURI: URL_OF_PAGE });
+  vi.stubGlobal("document", { baseURI: URL_OF_PAGE, getElementById: () => null });
   vi.stubGlobal("fetch", async (url: string) => {
     const body = files.get(url.replace(`${URL_OF_PAGE}bundle/`, ""));
     return body === undefined ? new Response("", { status: 404 }) : new Response(body);

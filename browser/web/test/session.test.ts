@@ -8,7 +8,7 @@ import { golden } from "./golden";
 afterEach(() => vi.unstubAllGlobals());
 
 async function session(): Promise<Session> {
-  vi.stubGlobal("document", { baseURI: "http://127.0.0.1:1/" });
+  vi.stubGlobal("document", { baseURI: "http://127.0.0.1:1/", getElementById: () => null });
   vi.stubGlobal("fetch", async (url: string) => new Response(golden(url.split("/bundle/")[1]!)));
   return new Session(await openBundle());
 }
