@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from flwr.app import Message
@@ -20,17 +20,22 @@ LASTING = (DataError, ModelError, OptionsError, TargetError, MissingExtra)  # as
 
 
 def collect_round(
-    grid: GuardedGrid, messages: Iterable[Message], plan: RoundPlan, collector: Collector, deadline_s: float
+    grid: GuardedGrid,
+    messages: Iterable[Message],
+    plan: RoundPlan,
+    collector: Collector,
+    deadline_s: float,
+    counted: Sequence[Update] = (),
 ) -> list[Update]:
     """Send, and hand each good reply to the collector, until `target` have come, none can come, or time is up.
 
-    Later replies are never pulled. The arrays of the updates are dropped.
+    Later replies are never pulled. The arrays of the updates are dropped. `counted` are those that the collector has.
 
     Raises:
         EdgeloopError: Too few devices are left that could still answer well, and one failed of a cause that lasts: of
             that cause.
     """
-    waiting, updates = list(grid.push_messages(messages)), list[Update]()
+    waiting, updates = list(grid.push_messages(messages)), list(counted)
     deadline = time.monotonic() + deadline_s
     while waiting and len(updates) < plan.target and len(updates) + len(waiting) >= plan.needed:
         came, asked = 0, list(waiting)
@@ -43,7 +48,7 @@ def collect_round(
                 update = grid.update_of(reply)
                 if update is not None and len(updates) < plan.target:
                     collector.add(reply, update)
-                    updates.append(_without_arrays(update))
+                    updates.append(without_arrays(update))
             if len(updates) >= plan.target:
                 return updates
         if time.monotonic() > deadline:
@@ -62,5 +67,5 @@ def _raise_what_lasts(grid: GuardedGrid, plan: RoundPlan, possible: int) -> None
         raise lasting[0]
 
 
-def _without_arrays(update: Update) -> Update:
+def without_arrays(update: Update) -> Update:
     return replace(update, arrays={})

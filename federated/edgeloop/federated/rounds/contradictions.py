@@ -19,6 +19,7 @@ def refuse_contradictions(
     codec: Codec = Codec.NONE,
     teachers: int = 0,
     tells: bool = False,
+    keeps: bool = False,
 ) -> None:
     """See that no two tables contradict each other.
 
@@ -26,6 +27,7 @@ def refuse_contradictions(
         codec: How updates travel.
         teachers: Device models that `[cloud] distill` keeps.
         tells: Devices are asked for statistics.
+        keeps: The journal keeps the contents of updates.
 
     Raises:
         OptionsError: Some do; all contradictions are named.
@@ -43,6 +45,10 @@ def refuse_contradictions(
         )
     if privacy.mode is not PrivacyMode.NONE and tells:
         found.append("[statistics] asks devices for exact counts, which [privacy] adds no noise to")
+    if keeps and (buffered is not None or privacy.mode is not PrivacyMode.NONE):
+        found.append(
+            '[journal] updates = "contents" keeps updates of single devices, of synchronous rounds without [privacy]'
+        )
     found += _of_privacy(privacy, strategy, quorum) if privacy.mode is not PrivacyMode.NONE else []
     if found:
         raise OptionsError(f"options contradict each other: {'; '.join(found)}", advice="Change one of each.")

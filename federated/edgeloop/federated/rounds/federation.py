@@ -12,6 +12,7 @@ from edgeloop.federated.network.options import NetworkOptions
 from edgeloop.federated.rounds.buffered.options import BufferedOptions, RoundsMode
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.journal.options import JournalOptions
 from edgeloop.federated.rounds.negotiation.selection_options import SelectionOptions
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.privacy.options import PrivacyOptions
@@ -113,6 +114,7 @@ class Federation:
     selection: SelectionOptions = field(default_factory=SelectionOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
+    journal: JournalOptions = field(default_factory=JournalOptions)
     buffered: BufferedOptions = field(default_factory=BufferedOptions)
     devices: DevicesTable = field(default_factory=DevicesTable)
     network: NetworkOptions | None = None
@@ -159,6 +161,7 @@ class Federation:
             selection=self.selection,
             privacy=self.privacy,
             statistics=self.statistics,
+            journal=self.journal,
             buffered=None if synchronous else self.buffered,
             evaluation=self.evaluation.data,
             keras=self.model.keras,
@@ -188,6 +191,7 @@ def read_federation(path: Path) -> Federation:
         selection=found.selection,
         privacy=found.privacy,
         statistics=found.statistics,
+        journal=found.journal,
         buffered=found.buffered,
         devices=DevicesTable(**devices),
         network=settings.anchored(found.network, base),

@@ -16,6 +16,7 @@ from edgeloop.federated.rounds.buffered.options import BufferedOptions
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.contradictions import refuse_contradictions
 from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.journal.options import JournalOptions, Kept
 from edgeloop.federated.rounds.negotiation.selection_options import SelectionOptions
 from edgeloop.federated.rounds.privacy.options import PrivacyOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
@@ -56,6 +57,7 @@ class RoundsOptions:
         selection: Which of the connected devices may be asked.
         privacy: Clipping, noise and a budget. Needs `edgeloop[privacy]`.
         statistics: What devices are asked to tell of their data.
+        journal: What the journal keeps of each update.
         buffered: Make new weights whenever so many updates have come; None: of the devices that a round asked.
         evaluation: Data of the server (.npz, as a shard) that every round is measured on. The best round is kept.
         keras: The .keras file that was converted. It is written with the new weights to `model.keras` in `out`.
@@ -87,6 +89,7 @@ class RoundsOptions:
     selection: SelectionOptions = field(default_factory=SelectionOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
+    journal: JournalOptions = field(default_factory=JournalOptions)
     buffered: BufferedOptions | None = None
     evaluation: Path | None = None
     keras: Path | None = None
@@ -105,9 +108,9 @@ class RoundsOptions:
         quorum = self.replies_options()
         teachers = self.cloud.distill if self.cloud else 0
         codec = self.compression.upload
-        tells = self.statistics.asks
+        tells, keeps = self.statistics.asks, self.journal.updates is Kept.CONTENTS
         refuse_contradictions(
-            self.privacy, self.strategy, quorum, self.buffered, codec=codec, teachers=teachers, tells=tells
+            self.privacy, self.strategy, quorum, self.buffered, codec=codec, teachers=teachers, tells=tells, keeps=keeps
         )
         if self.network is not None:
             self._check_network()

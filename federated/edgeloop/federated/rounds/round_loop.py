@@ -30,7 +30,10 @@ from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.guarded_grid import GuardedGrid
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.guard.update import Update
+from edgeloop.federated.rounds.journal.contents import Contents
+from edgeloop.federated.rounds.journal.continued import Continued
 from edgeloop.federated.rounds.journal.journal import Journal
+from edgeloop.federated.rounds.journal.options import JournalOptions
 from edgeloop.federated.rounds.kept_models import KeptModels
 from edgeloop.federated.rounds.negotiation.negotiated_grid import NegotiatedGrid
 from edgeloop.federated.rounds.negotiation.nodes_file import NODES, nodes_bytes
@@ -81,6 +84,7 @@ class LoopOptions:
         trained: Names of the weights that steps move, which scaffold and private rounds have to know; empty: all.
         batch: Samples of a step of a device, which scaffold has to know.
         statistics: What devices are asked to tell of their data; `labels` is what the labels of the model are.
+        journal: What the journal keeps of each update.
     """
 
     rounds: int
@@ -104,6 +108,7 @@ class LoopOptions:
     batch: int = 0
     statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
     labels: Labels = field(default_factory=Labels)
+    journal: JournalOptions = field(default_factory=JournalOptions)
 
 
 class RoundLoop:
@@ -112,6 +117,7 @@ class RoundLoop:
     def __init__(self, grid: Grid, options: LoopOptions, out: Path, initial: Mapping[str, np.ndarray]) -> None:
         self.options, self.out = options, out
         self.journal = Journal(out / "journal")
+        self.contents = Contents(out / "journal", options.journal.limit_bytes)
         self.grid = self._guarded(grid)
         target, needed = needed_replies(options.devices, options.quorum)
         self.strategy = make_strategy(options.strategy, needed)  # no more may come, and some of them be hostile
@@ -215,24 +221,38 @@ class RoundLoop:
                     advice=self._advice_spent(),
                 )
             self.grid.open_round(number, self.weights, plan.chosen)
+            kept = Continued.find(number, self.journal, self.contents, self.grid) if tries == 0 else None
+            attempt = attempt if kept is None else kept.attempt
+            self._current = (number, attempt)
+            self.contents.discard(number, attempt)
             summary = Summary(self.options.labels, self.options.statistics)
             collector = self._collector(number, attempt, summary)
             if len(plan.chosen) >= plan.needed:
-                came = self._attempt(number, draw, plan, collector)
+                came = self._attempt(number, draw, plan, collector, kept)
                 if len(came) >= plan.needed:
                     self._step(number, collector.replies())
                     if self.scaffold is not None:
                         self.scaffold.step()
                     return self._record(number, attempt, plan, came, summary.record())
             self.journal.add_void(number, attempt)
+            self.contents.discard(number)
         assert plan is not None
         raise DeviceError(self._no_quorum(number, tries + 1, plan, came), advice=self._advice())
 
-    def _attempt(self, number: int, draw: int, plan: RoundPlan, collector: Collector) -> list[Update]:
+    def _attempt(
+        self, number: int, draw: int, plan: RoundPlan, collector: Collector, kept: Continued | None
+    ) -> list[Update]:
         if self.privacy is not None:
             self.privacy.before_asking()
-        messages = self._messages(number, self._packed(), attempt=draw)
-        return collect_round(self.grid, messages, plan, collector, self.options.quorum.deadline_s)
+        counted = [] if kept is None else kept.count(self.grid, collector)
+        asked = set(plan.chosen) - (set() if kept is None else kept.nodes)
+        messages: list[Message] = []
+        if asked and len(counted) < plan.target:
+            self.grid.chosen = tuple(sorted(asked))
+            messages = self._messages(number, self._packed(), attempt=draw)
+        elif hasattr(self.strategy, "current_arrays"):  # fed-adam and fed-yogi set it when they send
+            self.strategy.current_arrays = dict(self.weights)
+        return collect_round(self.grid, messages, plan, collector, self.options.quorum.deadline_s, counted)
 
     def _packed(self) -> ArrayRecord:
         """The weights as messages hold them: a copy."""
@@ -302,8 +322,12 @@ class RoundLoop:
         if options.kept_updates and is_due(number, options.kept_every, options.rounds):
             inner = KeptModels(inner, models_folder(self.out, number, attempt), options.kept_updates)
 
+        known = {entry["node"] for entry in self.journal.updates(number, attempt)}
+
         def note(reply: Message, update: Update) -> None:
-            self.journal.add_update(number, attempt, update)
+            if str(update.node) not in known:
+                contents = self.contents.add(number, attempt, reply)
+                self.journal.add_update(number, attempt, update, contents=contents)
             summary.add(reply, update)
 
         return _Noted(inner, note)

@@ -33,7 +33,12 @@ FORMAT = "edgeloop-federation/1"
 RUN, LOCK, JOURNAL, WEIGHTS, DEVICES = "run.json", ".lock", "journal", "rounds", "devices"
 SERVER_LOCK, SERVER_WAIT_S = ".server-lock", 30.0
 FREE_THEN = ("shards", "options.guard.")  # in a run that goes back
-ASIDE = ("options.cloud.", "options.statistics.", "options.selection.")  # no round depends on the first two
+ASIDE = (
+    "options.cloud.",
+    "options.statistics.",
+    "options.journal.",
+    "options.selection.",
+)  # no round needs the first three
 MAY_CHANGE = {"rounds", "deadline-s", "timeout-s", "wait-s", "attempts", "max-memory-mb"}
 
 

@@ -105,6 +105,8 @@ def run_rounds(
     initial = initial_weights(model, options.devices[0]) if options.initial is None else options.initial
     if options.privacy.mode is not PrivacyMode.NONE:
         _check_private(options, initial, facts["trained"])
+    target, _ = needed_replies(len(options.shards), options.replies_options())
+    options.journal.check_disk(initial, target, options.out)
     document = {**_document(read, model, options, shards, initial), **(simulated.document() if simulated else {})}
     with contextlib.ExitStack() as stack:
         goes_back = None if options.from_round is None else partial(go_back, options.out, options.from_round)
@@ -209,6 +211,7 @@ def _document(
             **({} if options.cloud is None else {"cloud": options.cloud.resolved()}),
             "compression": _toml_names(options.compression),
             "statistics": _statistics(options),
+            "journal": _toml_names(options.journal),
             **_modes(options),
             **({"selection": _toml_names(options.selection)} if options.selection.demands else {}),
             **({} if options.network is None else {"network": {"devices": options.network.devices}}),
@@ -262,6 +265,7 @@ def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard], fa
         "kept_every": options.cloud.every if options.cloud and options.privacy.mode is PrivacyMode.NONE else 1,
         "compression": _toml_names(options.compression),
         "statistics": _statistics(options),
+        "journal": _toml_names(options.journal),
         **_modes(options),
         "selection": _toml_names(options.selection),
         "query": options.network is not None,

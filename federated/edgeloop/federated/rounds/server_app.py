@@ -27,6 +27,7 @@ from edgeloop.federated.rounds.buffered.buffered_loop import BufferedLoop
 from edgeloop.federated.rounds.buffered.options import BufferedOptions
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.journal.options import JournalOptions
 from edgeloop.federated.rounds.negotiation.selection_options import SelectionOptions
 from edgeloop.federated.rounds.privacy.options import PrivacyOptions
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
@@ -99,6 +100,7 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
         batch=job["batch"],
         statistics=settings.build(StatisticsOptions, job["statistics"]),
         labels=Labels(**job["labels"]),
+        journal=settings.build(JournalOptions, job["journal"]),
     )
     loop = RoundLoop if options.buffered is None else BufferedLoop
     with server_lock(out):

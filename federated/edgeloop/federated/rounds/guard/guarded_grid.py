@@ -12,6 +12,7 @@ import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from edgeloop.errors import IntegrityError
 from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.grid_decorator import GridDecorator
 from edgeloop.federated.rounds.guard.options import GuardOptions
@@ -96,6 +97,24 @@ class GuardedGrid(GridDecorator):
         if earlier.round == self._round or update.fresh or earlier.base == update.base:
             return None
         return Refusal(Reason.REPLAY, f"the arrays are those of an update of round {earlier.round}")
+
+    def kept(self, reply: Message) -> Update:
+        """The update of a reply that an earlier server accepted in the round that is open.
+
+        Raises:
+            IntegrityError: It does not fit the round.
+        """
+        node = reply.metadata.src_node_id
+        self._answered.add(node)
+        found = judge(reply, self.base, self.options, self.compression)
+        if isinstance(found, Update):
+            found = self.replay(found) or found
+        if isinstance(found, Refusal):
+            raise IntegrityError(
+                f"the update of node {node} that the journal keeps of round {self._round} does not fit: {found.detail}",
+                advice="Remove the folder journal/updates of the run, then continue it with --resume.",
+            )
+        return found
 
     def get_node_ids(self) -> Iterable[int]:
         """The chosen nodes: a strategy samples all of them."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from edgeloop.atomic import discard, write_file
 from edgeloop.errors import OptionsError
 from edgeloop.federated.fold_back.records import forget_from
-from edgeloop.federated.rounds.journal.journal import RUN_ID, Journal
+from edgeloop.federated.rounds.journal.journal import RUN_ID, UPDATES, Journal
 from edgeloop.federated.rounds.records import ROUNDS, read_rounds, rounds_bytes
 from edgeloop.federated.rounds.run_folder import JOURNAL, WEIGHTS, server_lock
 
@@ -52,6 +52,9 @@ def _go_back(out: Path, number: int) -> Path | None:
     discard(journal.folder / RUN_ID)  # to devices it is another run from here on
     if branch is not None:
         journal.go_back(number)
+        for folder in (journal.folder / UPDATES).glob("round-*"):  # void; they would be asked for again
+            if int(folder.name.split("-")[1]) > number:
+                discard(folder)
     _settle(out, journal)
     return branch
 

@@ -7,8 +7,8 @@ is always a whole prefix. A damaged line before a whole one is refused. Entries,
 
     update   an update that was accepted: round, attempt, node, device, examples, norm, sha256 of its arrays or of its
              compressed update, `trained-from`, the hash of the weights that it began with; in buffered rounds also
-             `base`, the round whose weights these were. Its numbers are not kept: a round that was not committed is
-             asked for again
+             `base`, the round whose weights these were. `contents` is the hash of its file in `updates/`, where these
+             are kept; where they are not, a round that was not committed is asked for again
     release  privacy that is spent, on the disk before what it pays for is written or asked for: round, attempt, event.
              It counts for good, also where the run went back
     void     an attempt that ended without its quorum: round, attempt
@@ -16,7 +16,7 @@ is always a whole prefix. A damaged line before a whole one is refused. Entries,
     back     the run went back to round `to`: all entries of later rounds before this one are void
 
 A round exists when its `round` entry is whole and its files have those hashes. An update counts only by the `round`
-entry of its round and attempt; those of an attempt that was not committed are void.
+entry of its round and attempt; those of an attempt that was not committed are void, unless a server goes on with it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from edgeloop.hashes import digest_of
 if TYPE_CHECKING:
     from edgeloop.federated.rounds.guard.update import Update
 
-FILE, RUN_ID = "journal.jsonl", "run-id"
+FILE, RUN_ID, UPDATES = "journal.jsonl", "run-id", "updates"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ class Journal:
             write_file(path, os.urandom(16).hex().encode())
         return path.read_text()
 
-    def add_update(self, number: int, attempt: int, update: Update, base: int | None = None) -> None:
+    def add_update(
+        self, number: int, attempt: int, update: Update, base: int | None = None, contents: str | None = None
+    ) -> None:
         self._append(
             {
                 "kind": "update",
@@ -100,8 +102,22 @@ class Journal:
                 "sha256": update.sha256,
                 "trained-from": update.base,
                 **({} if base is None else {"base": base}),
+                **({} if contents is None else {"contents": contents}),
             }
         )
+
+    def updates(self, number: int, attempt: int) -> list[dict[str, Any]]:
+        """The entries of the updates of an attempt, in the order of their arrival."""
+        return [
+            entry
+            for entry in self._valid()
+            if entry["kind"] == "update" and (entry["round"], entry["attempt"]) == (number, attempt)
+        ]
+
+    def unfinished_attempt(self, number: int) -> int | None:
+        """The last attempt at a round that is not committed, if it did not end: its server was killed."""
+        found = [entry for entry in self._valid() if entry["kind"] in ("update", "void") and entry["round"] == number]
+        return int(found[-1]["attempt"]) if found and found[-1]["kind"] == "update" else None
 
     def add_release(self, number: int, attempt: int, event: Mapping[str, Any]) -> None:
         """Charge a release. It counts for good, whatever becomes of the round: a killed server may have shown it."""

@@ -64,13 +64,13 @@ class NegotiatedGrid(GridDecorator):
         nodes = list(self.inner.get_node_ids())
         if not self.selection.demands:
             return nodes
-        self._query({node for node in nodes if time.monotonic() - self._asked.get(node, -AGAIN_S) >= AGAIN_S})
+        self.query({node for node in nodes if time.monotonic() - self._asked.get(node, -AGAIN_S) >= AGAIN_S})
         return [node for node in nodes if self.selection.allows(self.nodes[node].facts)]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         whole = list(messages)
         if self.asks:
-            self._query({message.metadata.dst_node_id for message in whole} - set(self.nodes))
+            self.query({message.metadata.dst_node_id for message in whole} - set(self.nodes))
         ids = list(self.inner.push_messages([self._for_its_node(message) for message in whole]))
         wanted = {id: message for id, message in self._whole.items() if id in self.waiting}
         self._whole = {**wanted, **dict(zip(ids, whole, strict=True))}
@@ -86,7 +86,7 @@ class NegotiatedGrid(GridDecorator):
         """Keep a message no longer for the case that its node lacks the model; its answer can still be pulled."""
         self._whole.pop(id, None)
 
-    def _query(self, nodes: set[int]) -> None:
+    def query(self, nodes: set[int]) -> None:
         """Ask these what they are, and wait for their answers for a limited time; one that is late counts as before."""
         asked = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in sorted(nodes)]
         self.nodes.update({node: NodeClass() for node in nodes - set(self.nodes)})

@@ -25,11 +25,13 @@ class NodeClass:
         models: Hashes of models that it holds.
         facts: What it says of its machine, as far as that can be true: machine, runtime, cores, ram-bytes, battery,
             on-battery, metered.
+        device: Its label; empty: it has not said.
     """
 
     codecs: frozenset[str] | None = None
     models: set[str] = field(default_factory=set)
     facts: Facts = field(default_factory=dict)
+    device: str = ""
 
 
 def node_class(reply: Message) -> NodeClass:
@@ -38,7 +40,9 @@ def node_class(reply: Message) -> NodeClass:
     if record is None:
         return NodeClass()
     codecs, models = _texts(record.get("codecs")), _texts(record.get("models"))
-    return NodeClass(frozenset(codecs) & frozenset(CODECS), set(models[:MODELS]), _facts(record))
+    said = record.get("device")
+    label = said if isinstance(said, str) else ""
+    return NodeClass(frozenset(codecs) & frozenset(CODECS), set(models[:MODELS]), _facts(record), label)
 
 
 def _facts(record: Mapping[str, object]) -> dict[str, str | int | bool]:

@@ -1,0 +1,71 @@
+"""An attempt at a round whose server was killed, gone on with: updates that were accepted count, and no device that sent
+one is asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import Message
+
+from edgeloop.federated.rounds.aggregation.collect import Collector
+from edgeloop.federated.rounds.collect_round import without_arrays
+from edgeloop.federated.rounds.guard.guarded_grid import GuardedGrid
+from edgeloop.federated.rounds.guard.update import Update
+from edgeloop.federated.rounds.journal.contents import Contents
+from edgeloop.federated.rounds.journal.journal import Journal
+from edgeloop.federated.rounds.negotiation.negotiated_grid import NegotiatedGrid
+
+
+@dataclass
+class Continued:
+    """Of one attempt.
+
+    Attributes:
+        nodes: Those whose update counts; where devices have new ids, the new ones.
+    """
+
+    attempt: int
+    nodes: set[int]
+    replies: Iterator[Message]
+
+    @classmethod
+    def find(cls, number: int, journal: Journal, contents: Contents, grid: GuardedGrid) -> Continued | None:
+        """The attempt at a round that is open, where the contents of all its updates are there.
+
+        None too where a device may be connected under an id that is not known to be its own: it would be asked, and
+        count twice.
+        """
+        attempt = journal.unfinished_attempt(number)
+        entries = [] if attempt is None else journal.updates(number, attempt)
+        replies = None if attempt is None else contents.replies(number, attempt, entries)
+        nodes = None if replies is None else _connected_as(entries, grid)
+        return None if attempt is None or replies is None or nodes is None else cls(attempt, nodes, replies)
+
+    def count(self, grid: GuardedGrid, collector: Collector) -> list[Update]:
+        """Hand the updates to the collector; they come without their arrays."""
+        counted = []
+        for reply in self.replies:
+            update = grid.kept(reply)
+            collector.add(reply, update)
+            counted.append(without_arrays(update))
+        return counted
+
+
+def _connected_as(entries: Sequence[dict[str, Any]], grid: GuardedGrid) -> set[int] | None:
+    """The nodes that the devices of the entries are now, by their ids, else by their labels, which have to be
+    different; None where that does not tell."""
+    assert isinstance(grid.inner, NegotiatedGrid)
+    connected = set(grid.inner.inner.get_node_ids())  # whoever is selected now
+    gone = [entry for entry in entries if int(entry["node"]) not in connected]
+    found = {int(entry["node"]) for entry in entries} & connected
+    if gone:
+        grid.inner.query(connected - set(grid.inner.nodes))
+        labels = [(grid.inner.nodes[node].device, node) for node in connected]
+        for entry in gone:
+            fits = [node for label, node in labels if label == str(entry["device"])]
+            if len(fits) != 1 or fits[0] in found:
+                return None
+            found.add(fits[0])
+    return found
