@@ -12,9 +12,12 @@ import pytest
 from played_grid import PlayedGrid, Steps, honest, reply_of, zeros
 from sweeps import swept
 
-from edgeloop.errors import DataError, DeviceError, IntegrityError, OptionsError
+from edgeloop.errors import DataError, DeviceError, IntegrityError, OptionsError, WriteError
+from edgeloop.federated.device.compression.codec import Codec
 from edgeloop.federated.device.statistics import Tell
+from edgeloop.federated.rounds.compression_options import CompressionOptions
 from edgeloop.federated.rounds.guard.options import GuardOptions
+from edgeloop.federated.rounds.journal.options import JournalOptions, Kept
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import read_rounds, read_weights
 from edgeloop.federated.rounds.statistics.options import StatisticsOptions
@@ -367,6 +370,126 @@ def test_an_update_of_a_killed_server_counts_nowhere_though_its_round_is_done_ag
     seen = Journal(tmp_path / "journal").resumed().seen
     assert sorted(one.round for one in seen.values()) == [1, 1, 2] and void["sha256"] not in seen
     assert (len(record.clients), record.attempt) == (1, 2)
+
+
+KEEPS = JournalOptions(updates=Kept.CONTENTS)
+
+
+def killed_amid(nodes, out, monkeypatch, *, after, **how):
+    """A server that is killed in round 2 once it has accepted `after` updates of it; which nodes these are of."""
+    from edgeloop.federated.rounds.journal.journal import Journal
+
+    run(PlayedGrid(nodes), out, rounds=1, journal=KEEPS, **how)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Journal, "add_update", Steps(after).dying(Journal.add_update))
+        run(PlayedGrid(nodes), out, rounds=2, journal=KEEPS, **how)
+    return {int(entry["node"]) for entry in Journal(out / "journal").updates(2, 1)}
+
+
+@pytest.mark.parametrize("name", ["fed-avg", "fed-adam", "median", "scaffold"])
+def test_a_resumed_server_asks_no_device_again_whose_update_it_has(tmp_path, monkeypatch, name):
+    how = {"strategy": StrategyOptions(name=StrategyName(name)), "batch": 5}
+    nodes = {n: honest(n, examples=n) for n in range(1, 6)}
+    run(PlayedGrid(nodes), tmp_path / "whole", rounds=2, **how)
+    accepted = killed_amid(nodes, tmp_path / "killed", monkeypatch, after=3, **how)
+    assert len(accepted) == 3
+    grid = PlayedGrid(nodes)
+    record = run(grid, tmp_path / "killed", rounds=2, journal=KEEPS, **how)[-1]
+    assert set(grid.pushed) == set(nodes) - accepted
+    assert [c.node for c in record.clients] == [str(n) for n in sorted(nodes)] and record.attempt == 1
+    assert same(weights(tmp_path / "killed", 2), weights(tmp_path / "whole", 2))
+
+
+def test_a_compressed_update_is_kept_as_it_came_and_counts_once(tmp_path, monkeypatch):
+    nodes = {n: compressed(n) for n in (1, 2)}
+    how = {"compression": CompressionOptions(upload=Codec.INT8)}
+    run(PlayedGrid(nodes), tmp_path / "whole", rounds=2, **how)
+    accepted = killed_amid(nodes, tmp_path / "killed", monkeypatch, after=1, **how)
+    (record,) = run(grid := PlayedGrid(nodes), tmp_path / "killed", rounds=2, journal=KEEPS, **how)[1:]
+    assert set(grid.pushed) == set(nodes) - accepted
+    assert [client.codec for client in record.clients] == ["int8", "int8"]
+    assert same(weights(tmp_path / "killed", 2), weights(tmp_path / "whole", 2))
+
+
+def compressed(node):
+    """An honest device that answers as int8."""
+    from flwr.app import ConfigRecord, RecordDict
+
+    from edgeloop.federated.device.compression.codec import encode
+
+    def answer(message):
+        if message.metadata.message_type == "query":
+            return RecordDict({"device": ConfigRecord({"codecs": ["int8"], "device": str(node)})})
+        reply = honest(node)(message)
+        base = {name: array.numpy() for name, array in message.content["arrays"].items()}
+        row = np.concatenate([(reply["arrays"][name].numpy() - base[name]).ravel() for name in base])
+        record = encode(row, [a.size for a in base.values()], Codec.INT8, random=np.random.default_rng(node))
+        del reply["arrays"]
+        reply["update"] = ConfigRecord({**record, "base": message.content["config"]["base"]})
+        return reply
+
+    return answer
+
+
+def labelled(node, device):
+    """The honest device `device` under the id `node`."""
+
+    def answer(message):
+        from flwr.app import ConfigRecord, RecordDict
+
+        if message.metadata.message_type == "query":
+            return RecordDict({"device": ConfigRecord({"device": str(device)})})
+        return honest(device)(message)
+
+    return answer
+
+
+@pytest.mark.parametrize("told_apart", [True, False])
+def test_devices_that_have_new_ids_after_a_kill_count_once(tmp_path, monkeypatch, told_apart):
+    """By their labels; where two have the same label, the round is asked for again."""
+    nodes = {n: labelled(n, n) for n in (1, 2, 3)}
+    run(PlayedGrid(nodes), tmp_path / "whole", rounds=2)
+    accepted = killed_amid(nodes, tmp_path / "killed", monkeypatch, after=2)
+    label = {n: n if told_apart else 1 for n in nodes}
+    renamed = {n + 10: labelled(n + 10, label[n]) for n in nodes}
+    grid = PlayedGrid(renamed)
+    record = run(grid, tmp_path / "killed", rounds=2, journal=KEEPS)[-1]
+    assert len(record.clients) == 3
+    if told_apart:
+        again = {n - 10 for n, count in grid.pushed.items() if count > 1}  # the others were asked for their labels
+        assert again == set(nodes) - accepted and record.attempt == 1
+        assert same(weights(tmp_path / "killed", 2), weights(tmp_path / "whole", 2))
+    else:
+        assert record.attempt == 2 and all(int(client.node) > 10 for client in record.clients)
+
+
+def test_an_update_that_the_disk_has_lost_is_asked_for_again(tmp_path, monkeypatch):
+    nodes = {n: honest(n) for n in (1, 2, 3)}
+    lost, _ = killed_amid(nodes, tmp_path, monkeypatch, after=2)
+    file = tmp_path / "journal" / "updates" / "round-2-attempt-1" / str(lost)
+    file.write_bytes(file.read_bytes()[:-1])
+    record = run(PlayedGrid(nodes), tmp_path, rounds=2, journal=KEEPS)[-1]
+    assert (len(record.clients), record.attempt) == (3, 2)
+
+
+def test_contents_of_the_oldest_rounds_go_first(tmp_path):
+    run(PlayedGrid({n: honest(n) for n in (1, 2)}), tmp_path / "all", rounds=4, journal=KEEPS)
+    sizes = [file.stat().st_size for file in (tmp_path / "all" / "journal" / "updates").glob("*/*")]
+    assert len(sizes) == 8
+    few = JournalOptions(updates=Kept.CONTENTS, max_disk_mb=5 * max(sizes) / 1e6)
+    run(PlayedGrid({n: honest(n) for n in (1, 2)}), tmp_path / "few", rounds=4, journal=few)
+    kept = sorted(folder.name for folder in (tmp_path / "few" / "journal" / "updates").iterdir())
+    assert kept == ["round-3-attempt-1", "round-4-attempt-1"]
+
+
+def test_a_round_that_does_not_fit_on_the_disk_is_refused_before_the_run(tmp_path):
+    # 4 * 3 + 3 float32 weights are 60 bytes, and two arrays may take 1,024 more each: 2,108 bytes an update
+    JournalOptions(updates=Kept.CONTENTS, max_disk_mb=0.0045).check_disk(zeros(), 2, tmp_path / "new")
+    with pytest.raises(OptionsError, match=r"keeps 3 updates of a round, 0.0 MB, and max-disk-mb is 0.0045"):
+        JournalOptions(updates=Kept.CONTENTS, max_disk_mb=0.0045).check_disk(zeros(), 3, tmp_path)
+    with pytest.raises(WriteError, match="MB free"):
+        JournalOptions(updates=Kept.CONTENTS, max_disk_mb=1e12).check_disk(zeros(), 10**12, tmp_path / "new")
+    JournalOptions().check_disk(zeros(), 10**12, tmp_path)
 
 
 def test_later_rounds_do_not_wait_for_a_device_that_has_gone(tmp_path):

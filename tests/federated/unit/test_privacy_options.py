@@ -123,3 +123,20 @@ def test_a_file_names_both_tables(tmp_path):
     file.write_text(rest + "[buffered]\nsize = 2\n")
     with pytest.raises(OptionsError, match=r"\[buffered\] is given, and the rounds are synchronous"):
         read_federation(file).rounds_options(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[privacy]\nmode = "local"\nnoise-multiplier = 1.0\nclipping-norm = 1.0\ndelta = 1e-5\n',
+        "[buffered]\nsize = 1\n",
+    ],
+)
+def test_updates_themselves_are_kept_of_synchronous_rounds_without_privacy_alone(tmp_path, table):
+    path, mode = tmp_path / "f.toml", 'mode = "buffered"\n' if "buffered" in table else ""
+    lines = f'[model]\nbundle = "b"\n[rounds]\n{mode}[devices]\nshards = ["a.npz"]\n{table}[journal]\n'
+    path.write_text(f'{lines}updates = "hashes"\n')
+    assert read_federation(path).rounds_options(tmp_path / "out").journal.limit_bytes is None
+    path.write_text(f'{lines}updates = "contents"\n')
+    with pytest.raises(OptionsError, match='updates = "contents" keeps updates of single devices'):
+        read_federation(path).rounds_options(tmp_path / "out")

@@ -79,9 +79,9 @@ def run(
     """Run rounds of federated averaging (FedAvg) on devices of this machine, or on those that join from others.
 
     The argument is a bundle, or a federation.toml that has the tables [model], [rounds], [strategy], [guard],
-    [selection], [compression], [privacy], [statistics], [buffered], [devices], [network], [evaluation] and [cloud].
-    Options that stand on the command line replace those of the file. Devices of this machine are processes, one for
-    each shard; with [network] devices of other machines join, each by edgeloop federate join on its machine.
+    [selection], [compression], [privacy], [statistics], [journal], [buffered], [devices], [network], [evaluation] and
+    [cloud]. Options that stand on the command line replace those of the file. Devices of this machine are processes,
+    one for each shard; with [network] devices of other machines join, each by edgeloop federate join on its machine.
     """
     file = read_federation(source) if source.suffix == ".toml" else Federation(model=ModelTable(bundle=source))
     given: dict[str, Any] = {

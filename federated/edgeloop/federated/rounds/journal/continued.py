@@ -1,5 +1,5 @@
-"""An attempt at a round whose server was killed, gone on with: updates that were accepted count, and no device that sent
-one is asked again."""
+"""An attempt at a round whose server was killed, gone on with: updates that were accepted count, and their devices are
+asked no more."""
 
 from __future__ import annotations
 
