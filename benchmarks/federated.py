@@ -11,8 +11,8 @@ and the ratios, median over the repeats. Both means are compared.
 
 `compression`: federated_parts/compression.py describes it. It needs data/mnist below $EDGELOOP_DATA.
 
-`device`, `hostile`, `journal`, `mnist`: federated_parts/ describes them. The last three are measured only where `--only`
-names them: four minutes of CPU time, 4 GB written in each repeat, and 65 rounds of 36 CPU-seconds.
+`device`, `hostile`, `journal`, `mnist`: federated_parts/ describes them. The last three are measured only where
+`--only` names them: four minutes of CPU time, 4 GB written in each repeat, and 65 rounds of 36 CPU-seconds.
 """
 
 from __future__ import annotations

@@ -555,6 +555,30 @@ def test_a_run_killed_at_any_write_goes_on_to_the_same_weights(tmp_path, monkeyp
         assert same(weights(out, 3), weights(tmp_path / "unbroken", 3))
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ["fed-avg", "fed-adam", "median"])
+def test_a_run_that_keeps_updates_and_is_killed_at_any_write_asks_no_device_twice_for_one(tmp_path, monkeypatch, name):
+    from edgeloop.federated.rounds.journal import contents, journal
+
+    nodes = {n: honest(n) for n in (1, 2, 3)}
+    how = {"strategy": StrategyOptions(name=StrategyName(name)), "journal": KEEPS}
+    run(PlayedGrid(nodes), tmp_path / "unbroken", **how)
+    for step in range(9):  # of a round: three updates and their contents, two files, the entry
+        out = tmp_path / str(step)
+        run(PlayedGrid(nodes), out, rounds=1, **how)
+        steps = Steps(step)
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.Journal, "_append", steps.dying(journal.Journal._append))
+            for module in (journal, contents):
+                patch.setattr(module, "write_file", steps.dying(module.write_file))
+            with pytest.raises(KeyboardInterrupt):
+                run(PlayedGrid(nodes), out, **how)
+        records = run(grid := PlayedGrid(nodes), out, **how)
+        assert sum(grid.pushed.values()) == 6 - min(3, step // 2)  # two rounds of three; each update takes two writes
+        assert [[c.node for c in r.clients] for r in records] == [["1", "2", "3"]] * 3
+        assert same(weights(out, 3), weights(tmp_path / "unbroken", 3))
+
+
 class DyingGrid(PlayedGrid):
     """The server dies at call number `dies`, before or after what the call does; messages on their way are lost."""
 

@@ -105,7 +105,7 @@ def run_rounds(
     initial = initial_weights(model, options.devices[0]) if options.initial is None else options.initial
     if options.privacy.mode is not PrivacyMode.NONE:
         _check_private(options, initial, facts["trained"])
-    target, _ = needed_replies(len(options.shards), options.replies_options())
+    target, _ = needed_replies(options.device_count, options.replies_options())
     options.journal.check_disk(initial, target, options.out)
     document = {**_document(read, model, options, shards, initial), **(simulated.document() if simulated else {})}
     with contextlib.ExitStack() as stack:
