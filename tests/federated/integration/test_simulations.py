@@ -31,7 +31,7 @@ from edgeloop.federated.rounds.records import read_state, read_weights
 from edgeloop.federated.rounds.run_rounds import run_rounds
 from edgeloop.federated.simulation.options import Partition, SimulationOptions
 from edgeloop.federated.simulation.population import Population, examples_of, write_samples
-from edgeloop.federated.simulation.process import SAMPLES, STATE, Simulation
+from edgeloop.federated.simulation.process import SAMPLES, SETTINGS, STATE, Simulation
 from edgeloop.federated.simulation.simulated import Simulated
 from edgeloop.leftovers import temporary_folder
 from edgeloop.processes.children import owned
@@ -186,16 +186,26 @@ def simulate(folder: Path, name: str, more: str, *arguments: object, **settings:
 @contextlib.contextmanager
 def ray_cluster(folder: Path):
     """Two nodes of one CPU each on this machine: address, and the settings of whoever uses the cluster."""
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-    (port,) = free_ports(1)
-    start = [str(Path(sys.executable).with_name("ray")), "start", "--num-cpus=1", "--block"]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    names = ("dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export", "node-manager")
+    port, *ports = free_ports(1 + 2 * len(names))  # agents that choose their own are waited for, and not for long
+    start = [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--num-cpus=1",
+        "--node-ip-address=127.0.0.1",
+        "--block",
+    ]
     head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
     with contextlib.ExitStack() as stack:
         for number, own in enumerate((head, [f"--address=127.0.0.1:{port}"])):
+            own += [f"--{name}-port={ports.pop()}" for name in names]
             file = folder / f"{number}.log"
             log = stack.enter_context(file.open("wb"))
-            stack.enter_context(owned([*start, *own], stdout=log, stderr=log, env={**os.environ, **token}))
-            assert eventually(lambda file=file: b"Ray runtime started" in file.read_bytes()), file.read_text()[-2000:]
+            stack.enter_context(owned([*start, *own], stdout=log, stderr=log, env={**os.environ, **SETTINGS, **token}))
+            assert eventually(lambda file=file: b"Ray runtime started" in file.read_bytes(), 150), file.read_text()[
+                -2000:
+            ]
         yield f"127.0.0.1:{port}", token
 
 

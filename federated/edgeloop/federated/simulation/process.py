@@ -37,6 +37,9 @@ JOB, SAMPLES, STATE = (
 LONGEST = 16  # bytes of a folder for temporary files: Ray's sockets lie 91 deeper, and Linux ends a path at 107
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # a busy machine starts Ray slowly: by itself Ray waits 15 s for a node's agents, and 30 s for the node
+    "RAY_agent_register_timeout_ms": "120000",
+    "RAY_raylet_start_wait_time_s": "120",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray warns that it hides GPUs
 }
 HIDDEN = """\
