@@ -36,6 +36,20 @@ export const api = {
     return { outputs: pack(outputs), wall_ms };
   },
 
+  /** Train the trainable file at `url` as the page does, from `weights` on (null: those of the file). `inputs`: one
+   * array [N, ...] by its name; `orders`: the order of the samples in each epoch. */
+  async train(url: string, weights: Plain | null, inputs: Plain, labels: number[], lr: number, orders: number[][]) {
+    const { trainPlain } = await import("./train/plain");
+    const { weights: trained, losses } = await trainPlain(
+      await open(url),
+      weights && unpack(weights),
+      unpack(inputs),
+      labels,
+      { lr, orders, epochs: orders.length },
+    );
+    return { weights: pack(trained), losses };
+  },
+
   capabilities,
 
   /** Every engine, why this browser cannot run it, and why it refuses variants {variant: reason}; null: nothing is in the way. */

@@ -38,6 +38,8 @@ export interface Manifest {
   files: Record<string, { bytes: number; sha256: string }>;
   signatures: Record<string, { inputs: TensorSpec[]; outputs: TensorSpec[] }>;
   variants: Variant[];
+  /** In `get_weights` order; a manifest may have none. */
+  weights?: { name: string; shape: number[] }[];
 }
 
 /** Of proof.json. */

@@ -25,9 +25,15 @@ const lacksReference = ({ bundle }: Session): string | undefined =>
     ? undefined
     : "The bundle has no reference.npz, so there are no inputs to run and nothing to compare with.";
 
+const lacksTrainable = ({ bundle }: Session): string | undefined =>
+  bundle.manifest.variants.some(({ id }) => id === "trainable")
+    ? undefined
+    : "The bundle has no trainable variant. Convert the model with --trainable.";
+
 export const PANELS: readonly Panel[] = [
   { id: "race", title: "Race", available: lacksReference, mount: lazy(() => import("./race/panel")) },
   { id: "variants", title: "Variants", available: always, mount: lazy(() => import("./panels/variants")) },
   { id: "proof", title: "Proof", available: lacksReference, mount: lazy(() => import("./panels/proof")) },
+  { id: "train", title: "Train here", available: lacksTrainable, mount: lazy(() => import("./train/panel")) },
   { id: "browser", title: "This browser", available: always, mount: lazy(() => import("./panels/browser")) },
 ];

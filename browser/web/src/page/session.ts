@@ -24,6 +24,8 @@ export interface Current {
   standing?: Standing;
   /** Undefined when the bundle has no reference inputs, or the model did not run them. */
   proof?: Proof;
+  /** The weights were trained in this tab, so the reference outputs say nothing of the model. */
+  personal?: boolean;
 }
 
 export interface Answer {
@@ -48,6 +50,8 @@ export type Listener<K extends keyof Events> = (event: CustomEvent<Events[K]>) =
 
 export class Session {
   current?: Current;
+  /** The newest one. */
+  answer?: Answer;
   /** The newest standing of each variant that was opened, by its id. */
   readonly standings = new Map<string, Standing>();
   private readonly events = new EventTarget();
@@ -117,9 +121,21 @@ export class Session {
     });
   }
 
+  /** Answer by a model that was trained in this tab. */
+  usePersonal(model: Model, standing: Standing): Promise<void> {
+    ++this.choices;
+    return this.exclusively(async () => {
+      this.current?.model?.close();
+      this.current = { engine: model.engine, variant: model.variant, model, personal: true };
+      this.emit("change", this.current);
+      this.report(standing);
+    });
+  }
+
   /** Run the reference inputs by the open model and report its standing. Call it inside `exclusively`. */
   async judge(): Promise<void> {
-    const { engine, model, variant } = this.current!;
+    const { engine, model, variant, personal } = this.current!;
+    if (personal) return;
     const { source, signatures } = this.bundle.manifest;
     const reference = referenceOf(this.bundle, model!.signature);
     if (!reference) return this.report(standingAfterRun(variant, undefined, source, engine));
@@ -148,6 +164,7 @@ export class Session {
       const { outputs, wall_ms } = await model.run(whole ? callOf(inputs, 0) : rows(inputs, model.batch));
       const one = whole ? stack([outputs]) : cut(outputs, 1);
       const answer: Answer = { model, inputs, outputs: one, wall_ms: wall_ms[0]! };
+      this.answer = answer;
       this.emit("answer", answer);
       return answer;
     });
