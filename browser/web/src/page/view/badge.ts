@@ -8,12 +8,16 @@ export function showBadge(session: Session): void {
   const badge = byId("badge");
   const reason = byId("reason");
   const refresh = (): void => {
-    const { engine, variant, standing, proof } = session.current!;
-    const state = standing === undefined ? "wait" : standing.used ? "good" : "bad";
+    const { engine, variant, standing, proof, personal } = session.current!;
+    const state = standing === undefined || personal ? "wait" : standing.used ? "good" : "bad";
     badge.className = `badge ${state}`;
     const largest = proof && Math.max(...proof.rows.map(({ max_abs }) => max_abs));
     const off = largest === undefined || !Number.isFinite(largest) ? "" : ` (${short(largest)})`;
-    const words = { wait: "checking parity…", good: `✓ agrees${off}`, bad: `✗ differs${off}` };
+    const words = {
+      wait: personal ? "trained in this tab" : "checking parity…",
+      good: `✓ agrees${off}`,
+      bad: `✗ differs${off}`,
+    };
     badge.textContent = standing && !standing.used && !proof ? "✗ cannot run" : words[state];
     badge.title = standing ? `${engine.name}, ${variant.id}: ${standing.text}` : "";
     reason.replaceChildren(
