@@ -45,16 +45,14 @@ def net(keras, kind):
 
 
 @pytest.fixture(scope="module")
-def trainable_files(tmp_path_factory):
-    """The bytes of a dense net's and of a convolutional net's trainable file."""
+def trainable_files(tmp_path_factory, bundle):
+    """The trainable files of a dense net and of the bundle's convolutional net."""
     keras = pytest.importorskip("keras")
     from edgeloop.convert.training.trainable import TrainableOptions, to_trainable
 
-    folder, options = tmp_path_factory.mktemp("trainable"), TrainableOptions(batch=BATCH)
-    files = {f"{kind}.tflite": folder / f"{kind}.tflite" for kind in ("dense", "conv")}
-    for kind in ("dense", "conv"):
-        files[f"{kind}.tflite"].write_bytes(to_trainable(net(keras, kind), options))
-    return files
+    dense = tmp_path_factory.mktemp("trainable") / "dense.tflite"
+    dense.write_bytes(to_trainable(net(keras, "dense"), TrainableOptions(batch=BATCH)))
+    return {"dense.tflite": dense, "conv.tflite": bundle.path / "trainable.tflite"}
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +128,11 @@ def test_twelve_steps_in_the_page_end_at_the_weights_of_litert_in_python(trained
     assert losses[-1] < losses[0]
 
 
+# the sample is chosen, and its answer has come: what would be added is what the model saw
+SAME = """i => document.querySelectorAll("#sources .samples button")[i].ariaPressed === "true" &&
+    document.getElementById("seen").toDataURL() === document.getElementById("train-preview").toDataURL()"""
+
+
 def expect(locator):
     from playwright.sync_api import expect
 
@@ -146,13 +149,10 @@ def opened(page, url, sample_count=15):
     samples = page.locator("#sources .samples button")
     for i in range(sample_count):
         samples.nth(i).click()
-        page.wait_for_function(
-            "i => document.querySelectorAll('#sources .samples button')[i].ariaPressed === 'true'", arg=i
-        )
+        page.wait_for_function(SAME, arg=i)
         page.locator("#train-class").select_option(str(i % CLASSES))
-        page.wait_for_timeout(100)  # the answer to the sample
         page.locator("#train-add").click()
-        expect(page.locator("#train-counts")).to_contain_text(counted(i + 1))
+        expect(page.locator("#train-counts")).to_contain_text(counted(i + 1), timeout=PAGE_MS)
 
 
 def counted(count):
@@ -250,32 +250,33 @@ def test_two_tabs_and_a_python_device_make_a_round_and_no_image_leaves_a_tab(bun
         given = {"federate": f"127.0.0.1:{running.port}", "key": (), "tabs": 2, "root-certificate": None}
         with (
             serve(bundle.path, options={**given, "insecure": True}) as served,
-            open_page("about:blank", chromium) as first,
+            open_page("about:blank", chromium) as shown,
         ):
-            sent = []
+            sent, browser = [], shown.context.browser
+            user = browser.new_context()
+            first, twice = user.new_page(), user.new_page()
             first.on("request", lambda request: sent.append((request.url, request.post_data_buffer)))
-            opened(first, served.url)
+            opened(first, served.url, sample_count=4)
             take_part(first)
-            twice = first.context.new_page()  # of the same user
-            opened(twice, served.url, sample_count=1)
+            opened(twice, served.url, sample_count=0)
             twice.locator("#federate-agree").check()
             twice.locator("#federate-start").click()
             expect(twice.locator("#federate-status")).to_contain_text("Another tab of this browser takes part already")
             twice.close()
-            second = first.context.browser.new_context().new_page()
-            opened(second, served.url, sample_count=6)
+            second = browser.new_context().new_page()
+            opened(second, served.url, sample_count=3)
             take_part(second)
             rounds = Rounds(bundle.path, options, running)
-            for page, examples in ((first, "13"), (second, "6")):
+            for page, examples in ((first, "4"), (second, "3")):
                 expect(page.locator("#federate-sent tr")).to_have_count(1, timeout=PAGE_MS)
                 assert page.locator("#federate-sent td").nth(3).inner_text() == examples
             (record,) = rounds.result()
             norms = [float(page.locator("#federate-sent td").nth(4).inner_text()) for page in (first, second)]
             first.locator("#federate-pause").click()
             expect(first.locator("#federate-status")).to_contain_text("takes no part")
-    assert sorted(client.examples for client in record.clients) == [6, 12, 13]
+    assert sorted(client.examples for client in record.clients) == [3, 4, 12]
     found = {client.examples: client.norm for client in record.clients}
-    assert norms == pytest.approx([found[13], found[6]], rel=1e-2)  # shown to three digits
+    assert norms == pytest.approx([found[4], found[3]], rel=1e-2)  # shown to three digits
     trainer = Trainer((bundle.path / "trainable.tflite").read_bytes(), "litert")
     size = 4 * sum(int(np.prod(shape)) for shape in trainer.weights.values())
     bodies = {url.rpartition("/")[2]: body for url, body in sent if body}

@@ -128,7 +128,8 @@ export class Session {
       this.current?.model?.close();
       this.current = { engine: model.engine, variant: model.variant, model, personal: true };
       this.emit("change", this.current);
-      this.report(standing);
+      this.current.standing = standing; // of no variant of the bundle
+      this.emit("standing", this.current);
     });
   }
 

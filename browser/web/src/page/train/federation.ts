@@ -202,7 +202,8 @@ async function ask(path: string, body: BodyInit): Promise<Response> {
   const { error, final } = await refusal(response);
   if (response.status === 410) throw final ? new Final(error) : new Gone(`${error} Joining again.`);
   if (response.status === 409) throw new Error(`${error} Trying again.`);
-  if (response.status === 403) throw new Final(`The server of this page refuses this tab: ${error}`);
+  if (response.status === 403)
+    throw new Final(`The server of this page refuses this tab, as one that was started anew does: ${error}`);
   throw new Error(`The server of this page answered ${response.status}: ${error}`);
 }
 

@@ -16,9 +16,20 @@ export function imagesForm(training: Training): HTMLElement {
   const counts = element("p", { className: "hint", id: "train-counts" });
   const list = element("ul", { className: "samples pictures" });
 
+  const preview = element("canvas", { id: "train-preview" });
+  preview.role = "img";
+  preview.ariaLabel = "The input that would be added";
+  const showInput = (): void => {
+    const input = session.answer?.inputs[image.spec.name];
+    add.disabled = !input;
+    preview.hidden = !input;
+    if (input) paint(preview, unit(input, 0, image.layout), image.layout);
+  };
+  session.addEventListener("answer", showInput);
+  showInput();
   onClick(add, training, async () => {
     const input = session.answer?.inputs[image.spec.name];
-    if (!input) throw new Error("Give the first screen an image first: draw one, or choose one.");
+    if (!input) throw new Error("Give the first screen an image first.");
     const label = Number(chosen.value);
     const data = new Float32Array(Array.from(input.data as ArrayLike<number>));
     images.add(await storage.add("samples", { data, label, held: images.holds(label) }));
@@ -62,7 +73,7 @@ export function imagesForm(training: Training): HTMLElement {
     { className: "part" },
     element("legend", {}, "Images"),
     element("label", {}, "Class ", chosen),
-    element("div", { className: "row" }, add, clear),
+    element("div", { className: "row" }, preview, add, clear),
     counts,
     list,
   );

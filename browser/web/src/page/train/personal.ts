@@ -4,7 +4,7 @@ import { inferenceSignature, type Variant } from "../bundle";
 import type { Model } from "../engines/engine";
 import { LITERT_WASM } from "../engines/litert";
 import { batchOf, timed } from "../engines/tensors";
-import type { Session } from "../session";
+import type { Current, Session } from "../session";
 import { classesOf, openTrainer } from "./open";
 import type { Storage } from "./storage";
 import type { Trainer } from "./trainer";
@@ -12,6 +12,7 @@ import { countOf } from "./weights_row";
 
 export class Personal {
   private opened: Promise<Trainer> | undefined;
+  private before: Current | undefined;
   /** The weights of the file. */
   private original: Float32Array<ArrayBuffer> | undefined;
 
@@ -50,9 +51,11 @@ export class Personal {
     const { bundle } = this.session;
     const signature = inferenceSignature(bundle, this.variant) ?? "infer";
     const program = trainer.inference;
+    const { current } = this.session;
+    if (current && !current.personal) this.before = current;
     const model: Model = {
       engine: LITERT_WASM,
-      variant: { ...this.variant, id: `${this.variant.id}, trained here` },
+      variant: this.variant,
       signature,
       batch: batchOf(program),
       cold: { download_ms: 0, init_ms: 0, compile_ms: 0 },
@@ -65,9 +68,10 @@ export class Personal {
     });
   }
 
-  /** Let the first screen answer by the bundle's variant again. */
+  /** Let the first screen answer by the variant that it had before. */
   async useOriginal(): Promise<void> {
-    await this.session.choose(LITERT_WASM, this.variant);
+    const { engine, variant } = this.before ?? { engine: LITERT_WASM, variant: this.variant };
+    await this.session.choose(engine, variant);
   }
 
   private async open(): Promise<Trainer> {
