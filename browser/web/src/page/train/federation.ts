@@ -2,11 +2,12 @@
 // trains on the images of this browser, and sends weights back. It survives whatever happens to the server.
 
 import { routeUrl } from "../routes";
+import { wordsOf } from "../view/dom";
 import { type Frame, readFrame, writeFrame } from "./frame";
 import type { Labelled, Trainer } from "./trainer";
 
 export const ROUTE = "federate";
-const BEAT_MS = 5000; // between two signs of life while it trains
+const BEAT_MS = 5000; // between two signs of life while it works
 const [FIRST_MS, LONGEST_MS] = [1000, 30000]; // waits after failures, doubled each time
 
 export type Stage = "off" | "joining" | "waiting" | "training" | "measuring" | "retrying" | "ended";
@@ -41,18 +42,20 @@ class Unwanted extends Error {}
 
 export class Federation {
   private tab: string | undefined;
-  private running = 0;
+  private turns = 0;
+  private running: number | undefined; // which of the turns
   private wake: (() => void) | undefined;
 
   constructor(private readonly means: Means) {}
 
   get active(): boolean {
-    return this.running > 0;
+    return this.running !== undefined;
   }
 
   /** Take part until `pause`, or until the server refuses. The user has agreed. */
   async start(): Promise<void> {
-    const turn = ++this.running;
+    const turn = ++this.turns;
+    this.running = turn;
     let failures = 0;
     const goesOn = (): boolean => this.running === turn;
     while (goesOn()) {
@@ -65,9 +68,9 @@ export class Federation {
         failures = 0;
       } catch (error) {
         if (!goesOn()) break;
-        const words = error instanceof Error ? error.message : String(error);
+        const words = wordsOf(error);
         if (error instanceof Final) {
-          this.running = 0;
+          this.running = undefined;
           return this.means.show("ended", words);
         }
         if (error instanceof Unwanted) continue;
@@ -79,7 +82,7 @@ export class Federation {
 
   /** Leave the federation; a training that runs ends at its next step. */
   pause(): void {
-    this.running = 0;
+    this.running = undefined;
     this.wake?.();
     this.leave();
     this.means.show("off", "Paused. This tab takes no part, and nothing is sent.");
@@ -117,7 +120,9 @@ export class Federation {
     let body: Uint8Array<ArrayBuffer>;
     let contribution: Contribution | undefined;
     try {
-      const made = await this.means.exclusively(() => this.work(work, goesOn));
+      const made = await this.attended(String(head.work), goesOn, (wanted) =>
+        this.means.exclusively(() => this.work(work, wanted)),
+      );
       body = writeFrame({ ...head, ...made.numbers }, made.row);
       if (made.row)
         contribution = {
@@ -129,7 +134,7 @@ export class Federation {
     } catch (error) {
       if (error instanceof Unwanted) throw error;
       // the words may quote the data: the server learns that it failed, the user why
-      this.means.show("waiting", `This round failed: ${error instanceof Error ? error.message : error}.`);
+      this.means.show("waiting", `This round failed: ${wordsOf(error)}.`);
       body = writeFrame({ ...head, failed: "the page shows its user why" });
     }
     const answer = await this.asTab("reply", body);
@@ -137,7 +142,32 @@ export class Federation {
     if (counted && contribution) await this.means.sent(contribution);
   }
 
-  private async work({ header, row }: Frame, goesOn: () => boolean) {
+  /** Say every few seconds that the tab lives, while it waits for its turn and while it works. `wanted` turns false when
+   * nobody waits for the answer any more. */
+  private async attended<T>(
+    id: string,
+    goesOn: () => boolean,
+    work: (wanted: () => boolean) => Promise<T>,
+  ): Promise<T> {
+    let open = true;
+    const say = async (): Promise<void> => {
+      try {
+        const response = await this.asTab("poll", JSON.stringify({ tab: this.tab, working: id }));
+        open = ((await response.json()) as { wanted: boolean }).wanted;
+      } catch (error) {
+        open = !(error instanceof Gone || error instanceof Final); // a lost network may come back before the end
+      }
+    };
+    const beat = setInterval(say, BEAT_MS);
+    try {
+      return await work(() => open && goesOn());
+    } finally {
+      clearInterval(beat);
+    }
+  }
+
+  private async work({ header, row }: Frame, wanted: () => boolean) {
+    if (!wanted()) throw new Unwanted();
     const trainer = await this.means.trainer();
     const { train, all } = await this.means.samples();
     await trainer.setWeights(row);
@@ -146,22 +176,15 @@ export class Federation {
       return { numbers: { ...(await trainer.evaluate(all)) } as Record<string, number> };
     }
     const words = `Training in round ${header.round}, on ${train.labels.length} images of this browser.`;
-    this.means.show("training", words, 0);
-    let beat = performance.now();
-    const made = await trainer.train(train, {
+    const { losses, steps, examples, seconds } = await trainer.train(train, {
       epochs: Number(header.epochs),
       lr: Number(header.lr),
       seed: header.seed as number[],
-      step: async ({ step, steps }) => {
-        if (!goesOn()) throw new Unwanted();
-        if (performance.now() - beat < BEAT_MS) return;
-        beat = performance.now();
+      step: ({ step, steps }) => {
         this.means.show("training", words, step / steps);
-        const response = await this.asTab("poll", JSON.stringify({ tab: this.tab, working: header.work }));
-        if (!((await response.json()) as { wanted: boolean }).wanted) throw new Unwanted();
+        if (!wanted()) throw new Unwanted();
       },
     });
-    const { losses, steps, examples, seconds } = made;
     return {
       numbers: { loss: losses.at(-1)!, steps, examples, seconds } as Record<string, number>,
       row: await trainer.getWeights(),

@@ -51,6 +51,7 @@ export function trainingForm(training: Training): HTMLElement {
     try {
       training.say("Loading the model.");
       await session.exclusively(() => run());
+      if (session.current?.personal) await personal.use(); // its answer to the same input is another one now
     } finally {
       pause.disabled = stop.disabled = true;
       resume();
@@ -61,7 +62,7 @@ export function trainingForm(training: Training): HTMLElement {
     const trainer = await personal.trainer();
     const [train, held] = [images.train, images.held];
     const measure = async () => (held.labels.length ? trainer.evaluate(held) : undefined);
-    const before = await measure();
+    const [before, begun] = [await measure(), await trainer.getWeights()];
     const seed = [crypto.getRandomValues(new Uint32Array(1))[0]!];
     let done = 0;
     try {
@@ -80,7 +81,10 @@ export function trainingForm(training: Training): HTMLElement {
       });
       training.say(`${made.steps} steps on ${made.examples} images took ${made.seconds.toFixed(1)} s.`);
     } catch (error) {
-      if (!(error instanceof Stopped)) throw error;
+      if (!(error instanceof Stopped)) {
+        await trainer.setWeights(begun); // a loss without an end leaves none that are of use
+        throw error;
+      }
       training.say(`Stopped after ${done} steps.`);
     }
     await personal.keep();

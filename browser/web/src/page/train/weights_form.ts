@@ -1,6 +1,6 @@
 // The trained weights: use them in the first screen, save them for Python, load them, or go back to the bundle's.
 
-import { element } from "../view/dom";
+import { element, wordsOf } from "../view/dom";
 import { onClick, type Training } from "./panel";
 import { readWeights, writeWeights } from "./weights_file";
 
@@ -15,7 +15,7 @@ export function weightsForm(training: Training): HTMLElement {
     const done = use.checked
       ? session.exclusively(() => personal.trainer()).then(() => personal.use())
       : personal.useOriginal();
-    done.catch((error) => say(String(error)));
+    done.catch((error) => say(wordsOf(error)));
   });
   session.addEventListener("change", ({ detail }) => {
     use.checked = detail.personal === true;
@@ -27,6 +27,7 @@ export function weightsForm(training: Training): HTMLElement {
   });
   onClick(reset, training, async () => {
     await session.exclusively(() => personal.reset());
+    if (session.current?.personal) await personal.use();
     say("The weights are those of the bundle again.");
   });
   file.addEventListener("change", async () => {
@@ -36,9 +37,10 @@ export function weightsForm(training: Training): HTMLElement {
         await (await personal.trainer()).setWeights(row);
         await personal.keep();
       });
+      if (session.current?.personal) await personal.use();
       say("Imported.");
     } catch (error) {
-      say(error instanceof Error ? error.message : String(error));
+      say(wordsOf(error));
     } finally {
       file.value = "";
     }
