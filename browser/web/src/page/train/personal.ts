@@ -58,6 +58,7 @@ export class Personal {
       variant: this.variant,
       signature,
       batch: batchOf(program),
+      program,
       cold: { download_ms: 0, init_ms: 0, compile_ms: 0 },
       run: (inputs, warmup, runs) => timed(program, inputs, warmup, runs),
       close() {}, // the trainer stays
