@@ -23,8 +23,6 @@ from tiny_bundle import write_tiny_bundle
 ROUNDS = 12  # of the resumed run: a device asks once a second, so that a key is revoked before the last one
 FILE = """[model]
 bundle = "{bundle}"
-[devices]
-on = ["local:{python}"]
 [rounds]
 count = 1000
 epochs = 20
@@ -43,11 +41,11 @@ device-keys = "keys"
 class Server:
     """`federate run` in a folder of its own."""
 
-    def __init__(self, folder: Path, bundle: Path, python: Path) -> None:
+    def __init__(self, folder: Path, bundle: Path) -> None:
         self.folder, self.out, (self.port,) = folder, folder / "run", free_ports(1)
         self.root = write_certificates(folder / "certificates", ["127.0.0.1"], 30)[0]
         (folder / "keys").mkdir()
-        (folder / "f.toml").write_text(FILE.format(bundle=bundle, python=python, port=self.port))
+        (folder / "f.toml").write_text(FILE.format(bundle=bundle, port=self.port))
 
     def start(self, *options: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "edgeloop", "federate", "run", "f.toml", "-o", "run", "--json", *options]
@@ -82,7 +80,7 @@ def wait_until(holds, running: subprocess.Popen, server: Server) -> None:
 
 
 @pytest.mark.timeout(1500)  # two starts of Flower's processes, on a busy machine
-def test_devices_of_other_machines_finish_a_run_whose_server_was_killed(made_once, device_python, tmp_path):
+def test_devices_of_other_machines_finish_a_run_whose_server_was_killed(made_once, tmp_path):
     folders = [tmp_path / name for name in ("server", "pi-1", "pi-2", "stranger")]
     for folder in folders:
         folder.mkdir()

@@ -38,7 +38,7 @@ class RoundsOptions:
         from_round: With `resume`: go back to this round first. The later ones are kept in `branches/` of `out`, and
             `shards` and `guard` may be others than the run was started with.
         devices: The environments of this machine that the devices run in, by turns; they need no TensorFlow. Empty:
-            the device environment.
+            the device environment; with `network` this Python, which only evaluates.
         network: Devices of other machines join, and hold their data. None: a process of this machine for each shard.
         initial: Weights before round 1 by name (w000, w001, ...), float32. None: those in the bundle.
         epochs: Passes over a shard per round.

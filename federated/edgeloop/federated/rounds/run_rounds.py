@@ -39,7 +39,7 @@ from edgeloop.federated.simulation.simulated import Simulated
 from edgeloop.hashes import digest, digest_of
 from edgeloop.progress import Say
 from edgeloop.quantities import byte_count
-from edgeloop.runtime.device import device_environment
+from edgeloop.runtime.device import device_environment, parse_device
 from edgeloop.runtime.initial_weights import initial_weights
 
 
@@ -79,7 +79,8 @@ def run_rounds(
         >>> records = run_rounds("m/", RoundsOptions(shards=(Path("a.npz"), Path("b.npz")), out=Path("rounds")))
         >>> [record.train_loss for record in records]
     """
-    options = replace(options, devices=options.devices or (device_environment(),))
+    here = (device_environment(),) if options.network is None else (parse_device("local"),)
+    options = replace(options, devices=options.devices or here)
     if running is not None and (running.shards, running.devices) != (options.shards, options.devices):
         raise OptionsError(
             "the running network was started for other shards or other devices",

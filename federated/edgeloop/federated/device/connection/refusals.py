@@ -15,6 +15,10 @@ from edgeloop.federated.device.connection.link import Link
 
 VERSION, NO_KEY, NOT_ACTIVATED = 1001, 2001, 2004  # Flower's ApiErrorCode
 TRANSIENT = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)  # of a proxy, say: a later try may pass
+REGISTER = (
+    "The owner of the server registers the public key, FILE.pub: in the folder of [network] device-keys, or with flwr "
+    "supernode register."
+)
 SKEW_S = 10.0  # by which two clocks may differ; Flower takes a signature of the last 10 s
 
 
@@ -49,18 +53,18 @@ def _by_status(response: httpx.Response, link: Link, joined: bool) -> EdgeloopEr
     if code == NO_KEY:
         return DeviceError(
             f"{link.address} takes registered keys only, and this device shows none",
-            advice="Pass --key FILE; its owner registers FILE.pub: flwr supernode register FILE.pub",
+            advice=f"Pass --key FILE. {REGISTER}",
         )
     if code == NOT_ACTIVATED and joined:
         return DeviceError(
             f"{link.address} no longer takes the key {link.key}: it was unregistered, or another process uses it",
-            advice="Register it: flwr supernode register FILE.pub",
+            advice=REGISTER,
         )
     if code == NOT_ACTIVATED:
         return DeviceError(
             f"{link.address} does not take the key {link.key}: it is not registered there, was unregistered, or "
             "another process joined with it less than a minute ago",
-            advice="Register it: flwr supernode register FILE.pub",
+            advice=REGISTER,
         )
     if code == VERSION:
         return DeviceError(f"{link.address} has another Flower: {said}", advice="Install the server's version here.")
@@ -85,7 +89,7 @@ def _unauthorized(response: httpx.Response, link: Link, joined: bool) -> Edgeloo
         return None
     return DeviceError(
         f"{link.address} does not take the key {link.key}: it is not registered there, or was unregistered",
-        advice="Register it: flwr supernode register FILE.pub",
+        advice=REGISTER,
     )
 
 
