@@ -84,9 +84,7 @@ def test_devices_of_other_machines_finish_a_run_whose_server_was_killed(made_onc
     folders = [tmp_path / name for name in ("server", "pi-1", "pi-2", "stranger")]
     for folder in folders:
         folder.mkdir()
-    server = Server(
-        folders[0], made_once("tiny-bundle-of-8", lambda folder: write_tiny_bundle(folder, 8)), device_python
-    )
+    server = Server(folders[0], made_once("tiny-bundle-of-8", lambda folder: write_tiny_bundle(folder, 8)))
     with contextlib.ExitStack() as stack:
 
         def join(folder: Path, *options: object) -> Joined:
