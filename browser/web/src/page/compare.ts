@@ -22,16 +22,16 @@ export interface Comparison {
 export const classOutput = (outputs: TensorSpec[]): TensorSpec | undefined =>
   outputs.find(({ shape }) => shape.length === 2 && (shape[1] ?? 0) > 1);
 
-/** The output with the classes: one of shape [batch, classes] that has labels, or shares in the source's own answers. */
-export function classesOf(outputs: TensorSpec[], reference: Reference | undefined): TensorSpec | undefined {
+/** The output with the classes: one of shape [batch, classes] that has labels, or shares in the examples of answers. */
+export function classifyingOutput(outputs: TensorSpec[], examples: Tensors | undefined): TensorSpec | undefined {
   const output = classOutput(outputs);
-  const example = output && reference?.outputs[output.name];
+  const example = output && examples?.[output.name];
   const scores = example && row(example, 0);
   return output?.labels.length || (scores && shares(scores) === scores) ? output : undefined;
 }
 
 export function compare(outputs: Tensors, reference: Reference, specs: TensorSpec[]): Comparison {
-  const classes = classesOf(specs, reference)?.name;
+  const classes = classifyingOutput(specs, reference.outputs)?.name;
   const samples = Array.from({ length: reference.count }, (_, i): Sample => {
     const differences = Object.entries(reference.outputs).map(([name, source]) =>
       maxAbs(row(outputs[name], i), row(source, i)),

@@ -2,7 +2,7 @@
 
 import "./proof.css";
 import { oneRun } from "../calls";
-import { classesOf, compare, median, type Sample } from "../compare";
+import { classifyingOutput, compare, median, type Sample } from "../compare";
 import type { Parity } from "../parity";
 import { showSideBySide } from "../parity/side_view";
 import type { Current, Proof, Session } from "../session";
@@ -85,7 +85,7 @@ function showProof(session: Session, current: Current, proof: Proof, tiles: HTML
     const layout = imageLayout(spec, examples);
     return layout ? [(i: number) => picture(i, unit(examples, i, layout), layout)] : [];
   });
-  const output = classesOf(specs.outputs, proof.reference);
+  const output = classifyingOutput(specs.outputs, proof.reference.outputs);
   const name = (index: number): string => label(output, index);
   list.replaceChildren(...samples.map((sample, i) => card(sample, i, name, pictures[0]?.(i))));
 }

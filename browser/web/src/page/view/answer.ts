@@ -1,7 +1,7 @@
 // The answer to one input: the class and the share of each, or the values that a regressor predicts; the time it took.
 
 import type { TensorSpec } from "../bundle";
-import { argmax, classesOf, median, row, shares } from "../compare";
+import { argmax, classifyingOutput, median, row, shares } from "../compare";
 import type { Model } from "../engines/engine";
 import type { Tensors } from "../engines/tensors";
 import type { Answer, Session } from "../session";
@@ -33,7 +33,7 @@ export class AnswerView {
     byId("guess").textContent = "–";
     byId("share").textContent = hint;
     const { model, proof } = this.session.current ?? {};
-    const output = model && classesOf(this.specsOf(model), proof?.reference);
+    const output = model && classifyingOutput(this.specsOf(model), proof?.reference.outputs);
     const classes = output?.shape[1] ?? 0;
     const names = Array.from({ length: classes <= ALL ? classes : 0 }, (_, i) => label(output, i));
     byId("bars").className = "";
@@ -43,7 +43,7 @@ export class AnswerView {
   show(answer: Answer, source: Source): void {
     byId("answer").classList.remove("empty");
     const specs = this.specsOf(answer.model);
-    const classes = classesOf(specs, this.session.current?.proof?.reference);
+    const classes = classifyingOutput(specs, this.session.current?.proof?.reference.outputs ?? answer.outputs);
     if (classes) this.showClasses(row(answer.outputs[classes.name], 0), classes, source);
     else this.showValues(specs, answer.outputs, source);
     this.times = [...this.times, answer.wall_ms].slice(-TIMES);
