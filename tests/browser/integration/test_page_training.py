@@ -296,11 +296,11 @@ def test_two_tabs_and_a_python_device_make_a_round_and_no_image_leaves_a_tab(bun
 def test_a_gateway_that_dies_amid_a_round_costs_its_tabs_alone(bundle, chromium, device, tmp_path):
     from edgeloop.federated.network.network import network
     from edgeloop.federated.rounds.options import RoundsOptions
-    from edgeloop.federated.rounds.quorum_options import QuorumOptions
 
     shard, killed = tmp_path / "d.npz", threading.Event()
-    quorum = QuorumOptions(quorum=0.5, deadline_s=20)
-    options = RoundsOptions(shards=(shard,), out=tmp_path / "run", rounds=2, devices=(device,), quorum=quorum)
+    options = RoundsOptions(
+        shards=(shard,), out=tmp_path / "run", rounds=2, devices=(device,), quorum=0.5, round_timeout_s=20
+    )
     with network((device,), (shard,)) as running:
         running.submit()
         command = [sys.executable, "-m", "edgeloop", "browse", bundle.path, "--no-open", "--insecure", "--tabs", "1"]
