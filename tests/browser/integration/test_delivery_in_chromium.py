@@ -157,6 +157,16 @@ def test_a_page_whose_server_was_killed_works_on(bundle, tab):
     ready(tab)
 
 
+def test_the_panel_for_a_phone_shows_the_address_and_its_code(bundle, tab):
+    pytest.importorskip("segno")
+    with serve(bundle, host="0.0.0.0", mounts={}) as served:
+        open_ready(tab, f"http://127.0.0.1:{served.port}/{served.url.rpartition('/')[2]}")
+        assert "token" not in tab.url
+        tab.get_by_role("button", name="Show it on a phone").click()
+        assert tab.locator("#panels code").inner_text() == served.url
+        tab.wait_for_function("document.querySelector('#panels img').naturalWidth > 100")
+
+
 def test_chromium_would_install_the_page(bundle, tab):
     with serve(bundle, mounts={}) as served:
         open_ready(tab, served.url)

@@ -19,6 +19,8 @@ window.edgeloop = api;
 if (location.hash !== "#engine") start().catch(showProblem);
 
 async function start(): Promise<void> {
+  // the cookie has the token from now on: neither the history nor a copied address need it
+  if (location.search) history.replaceState(null, "", location.pathname + location.hash);
   needWebAssembly();
   byId("about").textContent = "Opening the bundle…";
   const bundle = await openBundle();

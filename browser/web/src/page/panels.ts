@@ -1,5 +1,6 @@
 // The sections below the first screen. Each is a chunk of its own, fetched when the section is opened the first time.
 
+import { hasRoute } from "./routes";
 import type { Session } from "./session";
 
 export interface Panel {
@@ -29,11 +30,14 @@ const lacksTrainable = ({ bundle }: Session): string | undefined =>
   bundle.manifest.variants.some(({ id }) => id === "trainable")
     ? undefined
     : "The bundle has no trainable variant. Convert the model with --trainable.";
+/** Only a server that other machines reach has an address for them. */
+const shared = (): undefined | null => (hasRoute("share") ? undefined : null);
 
 export const PANELS: readonly Panel[] = [
   { id: "race", title: "Race", available: lacksReference, mount: lazy(() => import("./race/panel")) },
   { id: "variants", title: "Variants", available: always, mount: lazy(() => import("./panels/variants")) },
   { id: "proof", title: "Proof", available: lacksReference, mount: lazy(() => import("./panels/proof")) },
   { id: "train", title: "Train here", available: lacksTrainable, mount: lazy(() => import("./train/panel")) },
+  { id: "share", title: "Show it on a phone", available: shared, mount: lazy(() => import("./panels/share")) },
   { id: "browser", title: "This browser", available: always, mount: lazy(() => import("./panels/browser")) },
 ];
