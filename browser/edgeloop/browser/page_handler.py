@@ -142,8 +142,9 @@ class PageHandler(BaseHandler):
         if tag not in known:
             return False
         self.send_response(HTTPStatus.NOT_MODIFIED)
-        for name, value in {**self.response_headers, "ETag": tag, **headers, **self._cookie}.items():
-            self.send_header(name.replace("_", "-"), value)
+        own = {name.replace("_", "-"): value for name, value in {"ETag": tag, **headers, **self._cookie}.items()}
+        for name, value in {**self.response_headers, **own}.items():
+            self.send_header(name, value)
         self.end_headers()
         return True
 

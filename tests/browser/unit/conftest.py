@@ -62,6 +62,9 @@ def ask():
                 connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body)
             answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
+            headers = {
+                name: ", ".join(answer.headers.get_all(name)) for name in answer.headers
+            }  # as browsers read them
+            return answer.status, headers, answer.read()
 
     return ask
