@@ -5,9 +5,11 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import threading
 
+import numpy as np
 import pytest
 
 from edgeloop.browser import page_handler
@@ -144,7 +146,7 @@ def test_the_page_opens_without_its_server_isolated_and_says_so(bundle, tab):
     assert "The server of this page does not answer" in tab.locator("#gone").inner_text()
     # what was never loaded is an error of that variant, in words
     tab.locator("#variant").select_option("int8")
-    tab.wait_for_function("document.getElementById('reason').textContent.includes('does not answer')")
+    tab.wait_for_function("() => document.getElementById('reason').textContent.includes('does not answer')")
 
 
 def test_a_page_whose_server_was_killed_works_on(bundle, tab):
@@ -164,7 +166,43 @@ def test_the_panel_for_a_phone_shows_the_address_and_its_code(bundle, tab):
         assert "token" not in tab.url
         tab.get_by_role("button", name="Show it on a phone").click()
         assert tab.locator("#panels code").inner_text() == served.url
-        tab.wait_for_function("document.querySelector('#panels img').naturalWidth > 100")
+        tab.wait_for_function("() => document.querySelector('#panels img').naturalWidth > 100")
+
+
+@pytest.mark.parametrize("variant", ["float32", "int8"])
+def test_a_snippet_runs_as_it_is_pasted(bundle, tab, root, tmp_path, variant):
+    with serve(bundle, mounts={}) as served:
+        open_ready(tab, served.url)
+        tab.locator("#variant").select_option(variant)
+        tab.get_by_role("button", name="Use it in your page").click()
+        tab.wait_for_function(
+            "v => document.querySelector('.snippet')?.textContent.includes(v)", arg=f"./{variant}.tflite"
+        )
+        snippet = tab.locator(".snippet").inner_text()
+    site = tmp_path / "own"
+    site.mkdir()
+    x = [0.5, -0.25, 1.0, 2.0]  # in place of the zeros
+    filled = re.sub(r"/\* your own values.*?\*/ new Float32Array\(4\)", f"new Float32Array({x})", snippet)
+    assert filled != snippet
+    (site / "page.html").write_text(filled)
+    shutil.copy(bundle / f"{variant}.tflite", site)
+    (site / "node_modules").symlink_to(root / "browser" / "web" / "node_modules")
+    with plain_server(site) as url:
+        tab.goto(url + "page.html")
+        tab.wait_for_function("() => document.getElementById('result').textContent")
+        shown = json.loads(tab.locator("#result").inner_text())
+    expected = answer_of(bundle / f"{variant}.tflite", x)
+    assert (shown["name"], shown["labels"]) == ("p", ["a", "b", "c"])
+    # the same file on another runtime: float32 rounding of a sum of 4 terms, or one step of int8 (1/256)
+    np.testing.assert_allclose(shown["values"], expected, rtol=0, atol=1e-6 if variant == "float32" else 1 / 256)
+
+
+def answer_of(file, x):
+    """LiteRT in Python."""
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    interpreter = litert.Interpreter(str(file))
+    run = interpreter.get_signature_runner()
+    return run(x=np.array([x], np.float32))["p"][0]
 
 
 def test_chromium_would_install_the_page(bundle, tab):
@@ -199,13 +237,13 @@ def test_another_release_of_the_page_replaces_the_kept_one(bundle, tab, tmp_path
     with serve(bundle, port, mounts={}) as served:
         open_ready(tab, served.url)  # the new worker is fetched, and waits for the tab of the old one
         tab.evaluate("navigator.serviceWorker.getRegistration().then((found) => found.update())")
-        tab.wait_for_function("navigator.serviceWorker.getRegistration().then((found) => Boolean(found.waiting))")
+        tab.wait_for_function("() => navigator.serviceWorker.getRegistration().then((found) => Boolean(found.waiting))")
         context = tab.context
         tab.close()
         again = context.new_page()
         open_ready(again, served.url)
         again.wait_for_function(
-            "caches.keys().then((names) => names.length === 1 && names[0].endsWith('0123456789abcdef'))"
+            "() => caches.keys().then((names) => names.length === 1 && names[0].endsWith('0123456789abcdef'))"
         )
 
 
@@ -226,7 +264,9 @@ def test_a_damaged_file_is_a_red_badge_with_words(bundle, tab):
         open_ready(tab, served.url)
         assert "float32.tflite is damaged" in tab.locator("#reason").inner_text()
         tab.locator("#variant").select_option("int8")
-        tab.wait_for_function("document.body.dataset.state === 'ready' && document.getElementById('reason').hidden")
+        tab.wait_for_function(
+            "() => document.body.dataset.state === 'ready' && document.getElementById('reason').hidden"
+        )
 
 
 def test_damaged_reference_inputs_are_said_and_not_a_blank_page(bundle, tab):
@@ -281,13 +321,20 @@ def test_without_javascript_and_without_webassembly_the_page_says_what_it_needs(
 @pytest.mark.parametrize("below", ["", "models/linear/"])
 def test_an_export_works_on_a_plain_static_server_also_below_a_path(bundle, tab, tmp_path, below):
     export(bundle, tmp_path / "www" / below)
-    handler = functools.partial(QuietHandler, directory=str(tmp_path / "www"))
+    with plain_server(tmp_path / "www") as url:
+        open_ready(tab, url + below)
+        assert tab.evaluate("crossOriginIsolated") is False
+        assert tab.locator("#reason").is_hidden()
+
+
+@contextlib.contextmanager
+def plain_server(folder):
+    """`python -m http.server` in a folder; its address with a slash."""
+    handler = functools.partial(QuietHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as plain:
         threading.Thread(target=plain.serve_forever, daemon=True).start()
         try:
-            open_ready(tab, f"http://127.0.0.1:{plain.server_port}/{below}")
-            assert tab.evaluate("crossOriginIsolated") is False
-            assert tab.locator("#reason").is_hidden()
+            yield f"http://127.0.0.1:{plain.server_port}/"
         finally:
             plain.shutdown()
 

@@ -30,6 +30,7 @@ const lacksTrainable = ({ bundle }: Session): string | undefined =>
   bundle.manifest.variants.some(({ id }) => id === "trainable")
     ? undefined
     : "The bundle has no trainable variant. Convert the model with --trainable.";
+
 /** Only a server that other machines reach has an address for them. */
 const shared = (): undefined | null => (hasRoute("share") ? undefined : null);
 
@@ -38,6 +39,7 @@ export const PANELS: readonly Panel[] = [
   { id: "variants", title: "Variants", available: always, mount: lazy(() => import("./panels/variants")) },
   { id: "proof", title: "Proof", available: lacksReference, mount: lazy(() => import("./panels/proof")) },
   { id: "train", title: "Train here", available: lacksTrainable, mount: lazy(() => import("./train/panel")) },
-  { id: "share", title: "Show it on a phone", available: shared, mount: lazy(() => import("./panels/share")) },
   { id: "browser", title: "This browser", available: always, mount: lazy(() => import("./panels/browser")) },
+  { id: "snippet", title: "Use it in your page", available: always, mount: lazy(() => import("./snippet/panel")) },
+  { id: "share", title: "Show it on a phone", available: shared, mount: lazy(() => import("./panels/share")) },
 ];
