@@ -9,11 +9,14 @@ from played_grid import PlayedGrid, Steps, honest, reply_of, zeros
 
 from edgeloop.errors import DeviceError, OptionsError
 from edgeloop.federated.device.local_noise import with_local_noise
+from edgeloop.federated.device.statistics import Tell
 from edgeloop.federated.rounds.guard.options import GuardOptions
 from edgeloop.federated.rounds.guard.update import Update
 from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions, Sampling
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
 from edgeloop.federated.rounds.records import read_rounds, read_state, read_weights
+from edgeloop.federated.rounds.statistics.options import StatisticsOptions
+from edgeloop.federated.rounds.statistics.told import Labels
 from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
 
 pytest.importorskip("flwr")
@@ -213,6 +216,76 @@ def test_a_sample_that_is_drawn_again_since_devices_fail_is_charged_again(tmp_pa
         silent = PlayedGrid({n: lambda m: None for n in range(10)})
         loop(silent, tmp_path, privacy=SAMPLED, quorum={**TENTH, "attempts": 2}).run()
     assert releases_of(tmp_path) == 6  # --resume cannot draw again for nothing either
+
+
+COUNTS = {"noise_multiplier": 4.0, "clipping_norm": 8.0}
+
+
+@pytest.mark.parametrize("sampling", Sampling)
+@pytest.mark.parametrize("mode", ["central-fixed", "central-adaptive"])
+def test_counts_beside_updates_cost_what_both_gaussians_do_together(mode, sampling):
+    from dp_accounting import ComposedDpEvent, GaussianDpEvent, NeighboringRelation, SampledWithoutReplacementDpEvent
+    from dp_accounting.rdp import RdpAccountant
+
+    from edgeloop.federated.rounds.privacy.budget import PrivacyBudget
+    from edgeloop.federated.rounds.privacy.options import update_noise
+
+    options = PrivacyOptions(**{**FIXED, "mode": PrivacyMode(mode)}, sampling=sampling)
+    budget = PrivacyBudget(options, 100, counts_noise=4.0)
+    budget.spent[budget.event(40, 100)] += 3
+    updates, stddev = update_noise(options, 40)
+    noises = [updates, 4.0] + ([2 * stddev] if stddev else [])  # the count of unclipped updates: +-1/2 beside sigma_b
+    parts = ComposedDpEvent([GaussianDpEvent(z / options.sensitivity) for z in noises])
+    sampled = sampling is Sampling.WITHOUT_REPLACEMENT
+    relation = NeighboringRelation.REPLACE_ONE if sampled else NeighboringRelation.ADD_OR_REMOVE_ONE
+    reference = RdpAccountant(neighboring_relation=relation)
+    reference.compose(SampledWithoutReplacementDpEvent(100, 40, parts) if sampled else parts, 3)
+    assert budget.epsilon == pytest.approx(reference.get_epsilon(DELTA), abs=1e-6)
+
+
+def test_counts_of_a_private_run_have_noise_and_are_charged_also_after_a_resume(tmp_path):
+    from dp_accounting import ComposedDpEvent, GaussianDpEvent
+    from dp_accounting.rdp import RdpAccountant
+    from flwr.app import MetricRecord
+
+    def telling(node):
+        def answer(message):
+            assert message.content["config"]["statistics"] == "evaluation"
+            reply = honest(node)(message)
+            counts = {"examples-by-class": [7, 3, 0], "correct-by-class": [5, 1, 0]}
+            reply["statistics"] = MetricRecord(counts)
+            return reply
+
+        return answer
+
+    def both(releases):
+        event = ComposedDpEvent([GaussianDpEvent(Z), GaussianDpEvent(4.0)])
+        return RdpAccountant().compose(event, releases).get_epsilon(DELTA)
+
+    asked = {"statistics": StatisticsOptions(tell=Tell.EVALUATION, **COUNTS), "labels": Labels(3)}
+    budget = {**FIXED, "max_epsilon": both(3) + 1e-6}
+    grid = PlayedGrid({n: telling(n) for n in (1, 2, 3)})
+    loop(grid, tmp_path, rounds=2, privacy=budget, **asked).run()
+    before = [record.statistics for record in read_rounds(tmp_path)]
+    loop(grid, tmp_path, rounds=5, privacy=budget, **asked).run()
+    records = read_rounds(tmp_path)
+    assert (len(records), read_state(tmp_path)) == (3, "privacy-budget-spent")
+    for number, record in enumerate(records, 1):
+        assert record.privacy.epsilon == pytest.approx(both(number), abs=1e-6)
+    told = [record.statistics for record in records]
+    assert told[:2] == before and len({one.examples for one in told}) == 3
+    # norm sqrt(49 + 9 + 25 + 1) = 9.17 is scaled to 8: sums 3 * 8 / 9.17 (7, 3, 0), with noise of 32; 6 deviations
+    exact = np.array([7, 3, 0, 5, 1, 0]) * 24 / math.sqrt(84)
+    for one in told:
+        assert (one.devices, one.clients, one.noise_stddev) == (3, (), 32.0)
+        assert np.abs(np.array(one.examples + one.correct) - exact).max() < 6 * 32
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.suffix in (".json", ".jsonl"):
+            kept = path.read_bytes().replace(b" ", b"").replace(b"\n", b"")
+            assert b"[7,3,0]" not in kept and b"[5,1,0]" not in kept and b"by-class" not in kept
+    unaffordable = {**FIXED, "max_epsilon": (accounted(Z, 1) + both(1)) / 2}
+    with pytest.raises(OptionsError, match=r"the first round alone spends .* Raise noise-multiplier, here or in"):
+        loop(grid, tmp_path / "other", privacy=unaffordable, **asked)
 
 
 def test_a_run_that_goes_back_goes_on_with_other_devices_and_pays_for_both(tmp_path):

@@ -9,12 +9,15 @@ from edgeloop.errors import OptionsError
 from edgeloop.federated.device.options import DeviceOptions, from_node_config, to_node_config
 from edgeloop.federated.device.statistics import Tell
 from edgeloop.federated.rounds.federation import read_federation
+from edgeloop.federated.rounds.privacy.entropy import system_entropy
 from edgeloop.federated.rounds.progress.class_page import accuracies, by_class, class_part
 from edgeloop.federated.rounds.records import ClientRecord, RoundRecord, round_from_json
 from edgeloop.federated.rounds.statistics import summary
+from edgeloop.federated.rounds.statistics.noisy_summary import NoisySummary
 from edgeloop.federated.rounds.statistics.options import StatisticsOptions
+from edgeloop.federated.rounds.statistics.round_statistics import RoundStatistics
 from edgeloop.federated.rounds.statistics.summary import Summary
-from edgeloop.federated.rounds.statistics.told import Labels, told_of
+from edgeloop.federated.rounds.statistics.told import Labels, check_labels, told_of
 
 ASKED, THREE = StatisticsOptions(tell=Tell.EVALUATION), Labels(3)
 MOMENTS = StatisticsOptions(tell=Tell.EVALUATION, label_moments=True)
@@ -61,9 +64,9 @@ def test_moments_of_a_hostile_device_are_refused(mean, variance, says):
     assert says in told_of({"label-mean": mean, "label-variance": variance}, 5, Labels(), MOMENTS)
 
 
-def summed(told, labels=THREE, asked=ASKED) -> Summary:
+def summed(told, labels=THREE, asked=ASKED, found=None) -> Summary | NoisySummary:
     """Of replies {(node, examples): record}."""
-    found = Summary(labels, asked)
+    found = found or Summary(labels, asked)
     for (node, examples), record in told.items():
         reply = SimpleNamespace(content=SimpleNamespace(metric_records={"statistics": record}))
         found.add(reply, SimpleNamespace(node=node, device=node, examples=examples))
@@ -122,7 +125,7 @@ def test_the_page_and_tensorboard_show_classes_and_devices():
     assert class_part([RoundRecord(5, "rounds/round-5.npz", ())]) == ""
 
 
-def test_private_rounds_ask_for_no_counts(tmp_path):
+def test_private_rounds_ask_for_no_counts_but_with_noise(tmp_path):
     path = tmp_path / "f.toml"
     lines = '[model]\nbundle = "b"\n[devices]\nshards = ["a.npz"]\n'
     private = '[privacy]\nmode = "local"\nnoise-multiplier = 1.0\nclipping-norm = 1.0\ndelta = 1e-5\n'
@@ -133,6 +136,83 @@ def test_private_rounds_ask_for_no_counts(tmp_path):
     path.write_text(lines + private + '[statistics]\ntell = "examples"\n')
     with pytest.raises(OptionsError, match="asks devices for exact counts"):
         read_federation(path).rounds_options(tmp_path / "out")
+    noise = "[statistics]\nnoise-multiplier = 10\nclipping-norm = 300\n"
+    path.write_text(lines + private.replace("local", "central-fixed") + noise)
+    found = read_federation(path).rounds_options(tmp_path / "out").statistics
+    assert (found.noise_stddev, found.resolved(private=True).tell) == (3000, Tell.EVALUATION)
+
+
+HISTOGRAM = {"examples-by-class": [3, 0, 4], "correct-by-class": [0, 0, 0]}  # norm 5
+MANY = {"examples-by-class": [0, 1_200_000, 0], "correct-by-class": [0, 900_000, 0]}  # norm 1,500,000
+PRIVATE = {"noise_multiplier": 1e-12, "clipping_norm": 5.0}
+
+
+def noisy(told, labels=THREE, *, entropy=lambda: bytes(64), **given):
+    asked = StatisticsOptions(**{"tell": Tell.EVALUATION, **PRIVATE, **given})
+    return summed(told, found=NoisySummary(labels, asked, entropy))
+
+
+def test_all_counts_of_a_device_are_scaled_down_to_one_norm_and_added_up():
+    # (3, 0, 4) stays; (1.2, 0.9) of millions becomes 5 (0.8, 0.6) = (4, 3). Whole steps of 5 / 2^30, rounded down, of
+    # two devices: 1e-8; noise of 5e-12
+    record = noisy({(1, 7): HISTOGRAM, (2, 1_200_000): MANY}).record()
+    assert record.examples == pytest.approx((3, 4, 4), abs=1e-8)
+    assert record.correct == pytest.approx((0, 3, 0), abs=1e-8)
+    assert (record.devices, record.clipping_norm, record.noise_stddev) == (2, 5.0, 5e-12)
+    labels_alone = noisy({(1, 7): {"examples-by-class": [3, 0, 4]}}, tell=Tell.EXAMPLES, clipping_norm=2.5).record()
+    assert labels_alone.examples == pytest.approx((1.5, 0, 2), abs=1e-8) and labels_alone.correct == ()
+
+
+def test_the_sum_of_counts_is_the_same_in_any_order():
+    told = {(n, 3 * n + 2): {"examples-by-class": [n, 2, 2 * n], "correct-by-class": [n, 1, 0]} for n in range(1, 30)}
+    assert noisy(told).record() == noisy(dict(reversed(told.items()))).record()
+
+
+def test_noise_on_counts_has_the_stated_deviation_and_is_never_the_same():
+    labels, zero = Labels(20_000), {"examples-by-class": [0] * 20_000, "correct-by-class": [0] * 20_000}
+
+    def drawn(**more):
+        record = noisy({(1, 0): zero}, labels, noise_multiplier=0.5, **more).record()
+        return np.array(record.examples + record.correct)
+
+    noise = drawn()  # fixed: no chance decides. Deviation 0.5 * 5; that of 40,000 samples varies by 1 / sqrt(80,000)
+    assert abs(noise.std() / 2.5 - 1) < 4 / 80_000**0.5 and abs(noise.mean()) < 4 * 2.5 / 200
+    np.testing.assert_array_equal(drawn(), noise)
+    assert not np.array_equal(*(drawn(entropy=system_entropy) for _ in range(2)))
+
+
+def test_sums_with_noise_say_nothing_of_single_devices():
+    own = {**HISTOGRAM, "personal-correct-by-class": [3, 0, 4]}
+    record = noisy({(1, 7): own, (2, 8): HISTOGRAM}).record()
+    assert (record.devices, record.clients, record.personal_correct) == (1, (), ())
+    (refused,) = record.refused
+    assert refused.node == "2" and "7" not in refused.detail and "8" not in refused.detail
+    assert noisy({(2, 8): HISTOGRAM}).record().examples == () and noisy({}).record() is None
+    document = record.to_json()
+    assert "clients" not in document and "personal_examples" not in document
+
+
+def test_the_page_shows_sums_with_noise_as_what_they_are():
+    told = RoundStatistics(
+        3, examples=(40.0, -0.3, 20.0), correct=(44.0, 0.2, -1.0), clipping_norm=30.0, noise_stddev=6.0
+    )
+    record = RoundRecord(2, "rounds/round-2.npz", (ClientRecord(0, 1, 0.5, 1.0),) * 3, statistics=told)
+    assert round_from_json(record.to_json()) == record
+    numbers = by_class(told)
+    assert (numbers["recall of class/0"], numbers["recall of class/2"]) == (1.0, 0.0)  # 44 / 40 and -1 / 20
+    assert "recall of class/1" not in numbers and numbers["labels of class/1"] == -0.3
+    assert accuracies(told) == {"accuracy on devices": pytest.approx(43.2 / 59.7)}
+    page = class_part([record])
+    assert "standard deviation of 6" in page and "L2 norm of 30" in page and "<rect" not in page
+    faint = RoundStatistics(3, examples=(5.0, 5.0), correct=(5.0, 5.0), clipping_norm=30.0, noise_stddev=7.5)
+    assert accuracies(faint) == {}, "10 is less than the deviation of the sum of both, 7.5 sqrt(2)"
+
+
+def test_noise_for_nothing_is_refused():
+    with pytest.raises(OptionsError, match="the labels of this model are no classes"):
+        check_labels(Labels(), StatisticsOptions(**PRIVATE))
+    check_labels(Labels(), StatisticsOptions())
+    assert StatisticsOptions(**PRIVATE).resolved(private=True).tell is Tell.EVALUATION
 
 
 def test_a_device_that_tells_nothing_stays_so_under_flowers_own_supernode():

@@ -6,11 +6,13 @@ import pytest
 
 from edgeloop.errors import OptionsError
 from edgeloop.federated.device.compression.codec import Codec
+from edgeloop.federated.device.statistics import Tell
 from edgeloop.federated.rounds.buffered.options import BufferedOptions, staleness_weight
 from edgeloop.federated.rounds.contradictions import refuse_contradictions
 from edgeloop.federated.rounds.federation import read_federation
 from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions, Sampling, update_noise
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
+from edgeloop.federated.rounds.statistics.options import StatisticsOptions
 from edgeloop.federated.rounds.strategies import StrategyName, StrategyOptions
 
 GIVEN = {"noise_multiplier": 1.0, "clipping_norm": 0.5, "delta": 1e-5}
@@ -92,6 +94,51 @@ def test_all_contradictions_are_named_together():
         refuse_contradictions(local, StrategyOptions(), QuorumOptions(), None, codec=Codec.INT8)
     exact = QuorumOptions(fraction=0.5, over_select=1.0)
     refuse_contradictions(sampled, StrategyOptions(), exact, None)
+
+
+NOISY = {"noise_multiplier": 4.0, "clipping_norm": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"noise_multiplier": 1.0}, "lacks clipping-norm"),
+        ({"clipping_norm": 1.0}, "lacks noise-multiplier"),
+        ({**NOISY, "noise_multiplier": 0.0}, "noise-multiplier is 0"),
+        ({**NOISY, "clipping_norm": math.inf}, "clipping-norm is inf"),
+        ({**NOISY, "tell": Tell.NONE}, "noise-multiplier is given, and tell = none"),
+        ({**NOISY, "label_moments": True}, "noise-multiplier is given, and label-moments"),
+    ],
+)
+def test_noise_on_counts_needs_both_its_numbers_and_counts(given, says):
+    with pytest.raises(OptionsError, match=rf"^\[statistics\] {says}"):
+        StatisticsOptions(**given)
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "says"),
+    [
+        ("local", NOISY, "with local noise nobody has to trust the server"),
+        ("local", {"tell": Tell.EXAMPLES}, "with local noise nobody has to trust the server"),
+        ("central-fixed", {"tell": Tell.EXAMPLES}, "need noise-multiplier and clipping-norm in"),
+        ("central-adaptive", {"label_moments": True}, "need noise-multiplier and clipping-norm in"),
+        ("none", NOISY, r"and \[privacy\] has no mode"),
+        ("central-fixed", {}, None),
+        ("central-fixed", {"tell": Tell.NONE}, None),
+        ("central-fixed", NOISY, None),
+        ("central-adaptive", {**NOISY, "tell": Tell.EXAMPLES}, None),
+        ("none", {"tell": Tell.EXAMPLES, "label_moments": True}, None),
+    ],
+)
+def test_counts_of_private_rounds_need_noise_and_a_server_that_is_trusted(mode, given, says):
+    privacy = PrivacyOptions(mode=PrivacyMode(mode), **({} if mode == "none" else GIVEN))
+    tables = privacy, StrategyOptions(), QuorumOptions(), None
+    if says is None:
+        refuse_contradictions(*tables, statistics=StatisticsOptions(**given))
+    else:
+        with pytest.raises(OptionsError, match=says) as raised:
+            refuse_contradictions(*tables, statistics=StatisticsOptions(**given))
+        assert raised.value.exit_code == 2
 
 
 def test_staleness_weights_are_those_of_the_paper():

@@ -7,7 +7,10 @@ from edgeloop.federated.device.compression.codec import Codec
 from edgeloop.federated.rounds.buffered.options import BufferedOptions
 from edgeloop.federated.rounds.privacy.options import PrivacyMode, PrivacyOptions, Sampling
 from edgeloop.federated.rounds.quorum_options import QuorumOptions
+from edgeloop.federated.rounds.statistics.options import StatisticsOptions
 from edgeloop.federated.rounds.strategies import STRATEGIES, StrategyName, StrategyOptions
+
+USUAL = StatisticsOptions()
 
 
 def refuse_contradictions(
@@ -18,7 +21,7 @@ def refuse_contradictions(
     *,
     codec: Codec = Codec.NONE,
     teachers: int = 0,
-    tells: bool = False,
+    statistics: StatisticsOptions = USUAL,
     keeps: bool = False,
 ) -> None:
     """See that no two tables contradict each other.
@@ -26,7 +29,7 @@ def refuse_contradictions(
     Args:
         codec: How updates travel.
         teachers: Device models that `[cloud] distill` keeps.
-        tells: Devices are asked for statistics.
+        statistics: What devices are asked to tell of their data.
         keeps: The journal keeps the contents of updates.
 
     Raises:
@@ -43,8 +46,7 @@ def refuse_contradictions(
         found.append(
             f"[cloud] distill learns from models of single devices, which {privacy.mode.value} adds no noise to"
         )
-    if privacy.mode is not PrivacyMode.NONE and tells:
-        found.append("[statistics] asks devices for exact counts, which [privacy] adds no noise to")
+    found += _of_statistics(privacy, statistics)
     if keeps and (buffered is not None or privacy.mode is not PrivacyMode.NONE):
         found.append(
             '[journal] updates = "contents" keeps updates of single devices, of synchronous rounds without [privacy]'
@@ -68,6 +70,22 @@ def _of_buffered(strategy: StrategyOptions, quorum: QuorumOptions, privacy: Priv
     if privacy.mode is not PrivacyMode.NONE:
         found.append("a device may answer buffered rounds many times, and [privacy] counts one answer of it a round")
     return found
+
+
+def _of_statistics(privacy: PrivacyOptions, statistics: StatisticsOptions) -> list[str]:
+    if privacy.mode is PrivacyMode.LOCAL and statistics.asks:
+        return [
+            "[statistics] asks devices for exact counts, which the server would see before any noise, and with local "
+            "noise nobody has to trust the server"
+        ]
+    if privacy.central and statistics.asks and not statistics.noisy:
+        return [
+            f"[statistics] asks devices for exact counts, and {privacy.mode.value} records sums with noise alone: they "
+            "need noise-multiplier and clipping-norm in [statistics]"
+        ]
+    if privacy.mode is PrivacyMode.NONE and statistics.noisy:
+        return ["[statistics] noise-multiplier is of central-fixed and central-adaptive, and [privacy] has no mode"]
+    return []
 
 
 def _of_privacy(privacy: PrivacyOptions, strategy: StrategyOptions, quorum: QuorumOptions) -> list[str]:

@@ -108,9 +108,16 @@ class RoundsOptions:
         quorum = self.replies_options()
         teachers = self.cloud.distill if self.cloud else 0
         codec = self.compression.upload
-        tells, keeps = self.statistics.asks, self.journal.updates is Kept.CONTENTS
+        keeps = self.journal.updates is Kept.CONTENTS
         refuse_contradictions(
-            self.privacy, self.strategy, quorum, self.buffered, codec=codec, teachers=teachers, tells=tells, keeps=keeps
+            self.privacy,
+            self.strategy,
+            quorum,
+            self.buffered,
+            codec=codec,
+            teachers=teachers,
+            statistics=self.statistics,
+            keeps=keeps,
         )
         if self.network is not None:
             self._check_network()

@@ -55,6 +55,7 @@ from edgeloop.federated.rounds.records import (
     rounds_bytes,
 )
 from edgeloop.federated.rounds.scaffold import Scaffold, StepCount
+from edgeloop.federated.rounds.statistics.noisy_summary import NoisySummary
 from edgeloop.federated.rounds.statistics.options import StatisticsOptions
 from edgeloop.federated.rounds.statistics.round_statistics import RoundStatistics
 from edgeloop.federated.rounds.statistics.summary import Summary
@@ -186,6 +187,7 @@ class RoundLoop:
             self.journal.releases,
             last,
             self.options.trained,
+            self.options.statistics.noise_multiplier,
         )
 
     def _end_unaffordable(self) -> None:
@@ -225,7 +227,7 @@ class RoundLoop:
             attempt = attempt if kept is None else kept.attempt
             self._current = (number, attempt)
             self.contents.discard(number, attempt)
-            summary = Summary(self.options.labels, self.options.statistics)
+            summary = self._summary()
             collector = self._collector(number, attempt, summary)
             if len(plan.chosen) >= plan.needed:
                 came = self._attempt(number, draw, plan, collector, kept)
@@ -309,7 +311,11 @@ class RoundLoop:
             return random.SystemRandom()
         return random.Random(f"{self.options.seed}/{number}/{attempt}")
 
-    def _collector(self, number: int, attempt: int, summary: Summary) -> Collector:
+    def _summary(self) -> Summary | NoisySummary:
+        kind = NoisySummary if self.options.statistics.noisy else Summary
+        return kind(self.options.labels, self.options.statistics)
+
+    def _collector(self, number: int, attempt: int, summary: Summary | NoisySummary) -> Collector:
         if STRATEGIES[self.options.strategy.name].streams:
             inner: Collector = StreamedMean({name: array.shape for name, array in self.weights.items()})
         else:

@@ -31,6 +31,7 @@ from edgeloop.federated.rounds.progress.progress import Progress
 from edgeloop.federated.rounds.records import INITIAL, JOB, RoundRecord, read_weights, weights_bytes
 from edgeloop.federated.rounds.run_folder import DEVICES, open_run
 from edgeloop.federated.rounds.shards import CheckedShard, check_shards
+from edgeloop.federated.rounds.statistics.told import check_labels
 from edgeloop.federated.rounds.strategies import STRATEGIES, StrategyName
 from edgeloop.federated.rounds.trainable_file import read_trainable
 from edgeloop.federated.rounds.trained_bundle import RESULT, write_trained_bundle
@@ -165,6 +166,7 @@ def _check_fits(options: RoundsOptions, bundle: Bundle, model: Path) -> dict[str
         check_memory([weight.shape for weight in bundle.manifest.weights], target, limit, name.value)
     trained = [weight.name for weight in bundle.manifest.weights if weight.trainable]
     file = read_trainable(model.read_bytes())
+    check_labels(file.labels, options.statistics)
     if options.strategy.corrects_steps and not file.plain:
         raise OptionsError(
             f"{name.value} corrects steps of plain SGD, and the trainable file of {bundle.path} has momentum or Adam",
@@ -185,7 +187,13 @@ def _check_private(options: RoundsOptions, initial: Mapping[str, np.ndarray], tr
     from edgeloop.federated.rounds.privacy.private_rounds import PrivateRounds
 
     target, _ = needed_replies(options.device_count, options.replies_options())
-    private = PrivateRounds(options.privacy, options.device_count, target, trained=trained)
+    private = PrivateRounds(
+        options.privacy,
+        options.device_count,
+        target,
+        trained=trained,
+        counts_noise=options.statistics.noise_multiplier,
+    )
     private.check_guard(initial, options.guard)
 
 

@@ -29,14 +29,22 @@ class PrivacyBudget:
     Args:
         devices: All that may be chosen.
         released: Earlier releases of the run, as `to_json` gave them.
+        counts_noise: Standard deviation of the noise on counts that are released beside the updates of a round, in
+            their clipping norms; None: there are none.
 
     Raises:
         MissingExtra: dp-accounting is not installed.
     """
 
-    def __init__(self, options: PrivacyOptions, devices: int, released: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        options: PrivacyOptions,
+        devices: int,
+        released: Iterable[Mapping[str, Any]] = (),
+        counts_noise: float | None = None,
+    ) -> None:
         need("dp_accounting.rdp", extra="privacy")
-        self.options, self.devices = options, devices
+        self.options, self.devices, self.counts_noise = options, devices, counts_noise
         self.spent: Counter[GaussianPrivacyEvent] = Counter(GaussianPrivacyEvent(**event) for event in released)
         self._known: dict[frozenset[tuple[GaussianPrivacyEvent, int]], float] = {}
 
@@ -55,8 +63,10 @@ class PrivacyBudget:
         Fewer connected devices than the run is for mean a larger share: of the run's devices it is rounded up.
         """
         size = min(self.devices, math.ceil(sample * self.devices / max(connected, sample)))
-        noise = (self.options.noise_multiplier or 0.0) / self.options.sensitivity
-        return GaussianPrivacyEvent(noise, size, self.devices)
+        noise = self.options.noise_multiplier or 0.0
+        if self.counts_noise is not None:
+            noise = composed_noise(noise, self.counts_noise)
+        return GaussianPrivacyEvent(noise / self.options.sensitivity, size, self.devices)
 
     def allows(self, event: GaussianPrivacyEvent) -> bool:
         """Whether one more release keeps to max-epsilon."""
@@ -73,7 +83,9 @@ class PrivacyBudget:
             raise OptionsError(
                 f"[privacy] max-epsilon is {self.options.max_epsilon:g}, and the first round alone spends "
                 f"{self._epsilon(Counter([event])):.3g}",
-                advice="Raise noise-multiplier or max-epsilon.",
+                advice="Raise noise-multiplier or max-epsilon."
+                if self.counts_noise is None
+                else "Raise noise-multiplier, here or in [statistics], or max-epsilon.",
             )
 
     def _epsilon(self, releases: Mapping[GaussianPrivacyEvent, int]) -> float:
@@ -101,6 +113,15 @@ class PrivacyBudget:
             sample = event.sample_size * (population // event.population_size)
             accountant.compose(replace(event, sample_size=sample, population_size=population), count)
         return accountant.get_epsilon(config.target_delta)
+
+
+def composed_noise(*noise_multipliers: float) -> float:
+    """The noise multiplier of one release that costs what Gaussian releases of the same devices do together.
+
+    Each, in units of its own noise, is moved by 1 / z at most, and so all of them, as one vector, by the root of the
+    sum of squares: (z1^-2 + z2^-2)^(-1/2) is Andrew et al. 2021, theorem 1, for the noise of updates and of a count.
+    """
+    return 1 / math.hypot(*(1 / z for z in noise_multipliers))
 
 
 def to_json(event: GaussianPrivacyEvent) -> dict[str, Any]:

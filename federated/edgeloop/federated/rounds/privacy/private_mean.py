@@ -12,7 +12,6 @@ all updates are clipped, and grows where none is).
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
@@ -25,13 +24,7 @@ from edgeloop.federated.rounds.aggregation.collect import Collector
 from edgeloop.federated.rounds.aggregation.exact_sum import ExactSum
 from edgeloop.federated.rounds.guard.sent_weights import squares
 from edgeloop.federated.rounds.guard.update import Update
-
-ENTROPY_BYTES = 64
-
-
-def system_entropy() -> bytes:
-    """Bytes of the operating system: no two rounds, and no two processes, have the same noise."""
-    return os.urandom(ENTROPY_BYTES)
+from edgeloop.federated.rounds.privacy.entropy import system_entropy
 
 
 class PrivateMean:

@@ -39,6 +39,7 @@ class PrivateRounds:
         last: The record of the last committed round, if it has one.
         trained: Names of the weights that steps move; empty: all. The others stay as they are: noise would make the
             variances of a batch norm negative, and blur what is frozen.
+        counts_noise: As `PrivacyBudget` takes it.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class PrivateRounds:
         released: Iterable[Mapping[str, Any]] = (),
         last: PrivacyRecord | None = None,
         trained: Collection[str] = (),
+        counts_noise: float | None = None,
     ) -> None:
         self.options, self._charge, self.trained = options, charge, trained
-        self.budget = PrivacyBudget(options, devices, released)
+        self.budget = PrivacyBudget(options, devices, released, counts_noise)
         self.noise_multiplier, self.count_stddev = update_noise(options, wanted)
         self.norm = last.next_clipping_norm if last else options.clipping_norm or 0.0
         self._chosen = Chosen(wanted, devices)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from edgeloop.federated.rounds.records import RoundRecord
-from edgeloop.federated.rounds.statistics.round_statistics import ClassCounts, Counts, RoundStatistics
+from edgeloop.federated.rounds.statistics.round_statistics import ClassCounts, RoundStatistics, Sums
 from edgeloop.page import table
 
 SHOWN = 50  # classes, and devices, at most
@@ -20,7 +21,11 @@ def accuracies(told: RoundStatistics | None) -> dict[str, float]:
         "accuracy on devices": (told.correct, told.examples),
         "personal accuracy on devices": (told.personal_correct, told.personal_examples),
     }
-    return {key: sum(right) / sum(held) for key, (right, held) in pairs.items() if right and sum(held)}
+    return {
+        key: share(sum(right), sum(held))
+        for key, (right, held) in pairs.items()
+        if right and sum(held) > (told.noise_stddev or 0.0) * math.sqrt(len(held))
+    }
 
 
 def by_class(told: RoundStatistics | None) -> dict[str, float]:
@@ -28,7 +33,7 @@ def by_class(told: RoundStatistics | None) -> dict[str, float]:
     if told is None:
         return {}
     found = {f"labels of class/{k}": float(count) for k, count in enumerate(told.examples[:SHOWN])}
-    return {**found, **{f"recall of class/{k}": value for k, value in _recall(told.correct, told.examples)}}
+    return {**found, **{f"recall of class/{k}": value for k, value in _recall(told.correct, told.examples, told)}}
 
 
 def class_part(records: Sequence[RoundRecord]) -> str:
@@ -44,6 +49,12 @@ def class_part(records: Sequence[RoundRecord]) -> str:
     ]
     if told.label_mean is not None and told.label_variance is not None:
         parts.append(f"<p>Labels: mean {told.label_mean:.4g}, standard deviation {told.label_variance**0.5:.4g}.</p>")
+    if told.noise_stddev is not None and told.clipping_norm is not None:
+        parts.append(
+            f"<p>The numbers are sums with noise: all counts of a device were scaled down to an L2 norm of "
+            f"{told.clipping_norm:.4g}, and the noise on each sum has a standard deviation of {told.noise_stddev:.4g}. "
+            "Of a class whose sum is not above it, no share is shown.</p>"
+        )
     if told.examples:
         parts += [_table(told), _picture(told.clients)]
     if told.refused:
@@ -51,19 +62,29 @@ def class_part(records: Sequence[RoundRecord]) -> str:
     return "\n".join(parts)
 
 
-def _recall(correct: Counts, examples: Counts) -> list[tuple[int, float]]:
+def share(right: float, held: float) -> float:
+    """Sums with noise may leave 0..1."""
+    return min(1.0, max(0.0, right / held))
+
+
+def _recall(correct: Sums, examples: Sums, told: RoundStatistics) -> list[tuple[int, float]]:
+    """Of classes whose labels are more than their noise."""
     pairs = enumerate(zip(correct[:SHOWN], examples[:SHOWN], strict=False))
-    return [(k, right / held) for k, (right, held) in pairs if held]
+    return [(k, share(right, held)) for k, (right, held) in pairs if held > (told.noise_stddev or 0.0)]
 
 
 def _table(told: RoundStatistics) -> str:
     shares = {
-        "recognized": dict(_recall(told.correct, told.examples)),
-        "recognized with personal layers": dict(_recall(told.personal_correct, told.personal_examples)),
+        "recognized": dict(_recall(told.correct, told.examples, told)),
+        "recognized with personal layers": dict(_recall(told.personal_correct, told.personal_examples, told)),
     }
     columns = [key for key, found in shares.items() if found]
     rows = [
-        [k, count, *(f"{shares[key][k]:.1%}" if k in shares[key] else "" for key in columns)]
+        [
+            k,
+            count if told.noise_stddev is None else f"{count:.4g}",
+            *(f"{shares[key][k]:.1%}" if k in shares[key] else "" for key in columns),
+        ]
         for k, count in enumerate(told.examples[:SHOWN])
     ]
     return table(["class", "labels", *columns], rows)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 Counts = tuple[int, ...]
+Sums = tuple[float, ...]  # whole numbers where they have no noise
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,19 @@ class RoundStatistics:
         devices: How many told anything.
         examples, correct: By class, added up over these devices, as `ClassCounts` has them; empty: not told.
         personal_examples, personal_correct: The same of the devices that have personal layers.
+        clipping_norm, noise_stddev: Of sums with noise: the L2 norm that all counts of a device were scaled down to,
+            and the standard deviation of the noise on each sum.
         label_mean, label_variance: Of all labels together, where these are numbers.
-        clients: Of each device, unless these are too many numbers.
+        clients: Of each device, unless these are too many numbers, or the sums have noise.
     """
 
     devices: int
-    examples: Counts = ()
-    correct: Counts = ()
-    personal_examples: Counts = ()
-    personal_correct: Counts = ()
+    examples: Sums = ()
+    correct: Sums = ()
+    personal_examples: Sums = ()
+    personal_correct: Sums = ()
+    clipping_norm: float | None = None
+    noise_stddev: float | None = None
     label_mean: float | None = None
     label_variance: float | None = None
     clients: tuple[ClassCounts, ...] = ()

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeloop.federated.device.statistics import STATISTICS
 from edgeloop.federated.rounds.statistics.options import StatisticsOptions
 from edgeloop.federated.rounds.statistics.round_statistics import ClassCounts, RefusedStatistic, RoundStatistics
-from edgeloop.federated.rounds.statistics.told import Labels, ToldCounts, ToldLabels, told_of
+from edgeloop.federated.rounds.statistics.told import Labels, ToldCounts, ToldLabels, told_in
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -39,10 +38,9 @@ class Summary:
 
     def add(self, reply: Message, update: Update) -> None:
         """What one reply tells, if anything."""
-        record = reply.content.metric_records.get(STATISTICS)
-        if record is None:
+        told = told_in(reply, update, self.labels, self.asked)
+        if told is None:
             return
-        told = told_of(dict(record), update.examples, self.labels, self.asked)
         if isinstance(told, str):
             self._refused.append(RefusedStatistic(str(update.node), told))
             return
@@ -56,7 +54,7 @@ class Summary:
         """None: nobody told anything."""
         if not (self._devices or self._refused):
             return None
-        sums = {key: tuple(counts.tolist()) for key, counts in self._sums.items()}
+        sums: dict[str, Any] = {key: tuple(counts.tolist()) for key, counts in self._sums.items()}
         mean, variance = _together(self._moments)
         listed = tuple(sorted(self._listed, key=lambda one: (one.device, one.node)))
         refused = tuple(sorted(self._refused, key=lambda one: one.node))

@@ -5,20 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeloop.errors import one_line
+from edgeloop.errors import OptionsError, one_line
 from edgeloop.federated.device.statistics import (
     CORRECT_BY_CLASS,
     EXAMPLES_BY_CLASS,
     LABEL_MEAN,
     LABEL_VARIANCE,
     PERSONAL_CORRECT_BY_CLASS,
+    STATISTICS,
     Tell,
 )
 from edgeloop.federated.rounds.statistics.options import StatisticsOptions
+
+if TYPE_CHECKING:
+    from flwr.app import Message
+
+    from edgeloop.federated.rounds.guard.update import Update
 
 LARGEST = 1e30  # of a mean and a variance: sums over all examples of all devices stay finite
 
@@ -52,6 +58,27 @@ class ToldLabels:
 
     mean: float
     variance: float
+
+
+def check_labels(labels: Labels, asked: StatisticsOptions) -> None:
+    """See that noise on counts by class, which costs privacy in each round, is not for nothing.
+
+    Raises:
+        OptionsError: The model has no classes.
+    """
+    if asked.noisy and not labels.classes:
+        raise OptionsError(
+            "[statistics] noise-multiplier is of counts by class, and the labels of this model are no classes",
+            advice="Leave noise-multiplier and clipping-norm of [statistics] out.",
+        )
+
+
+def told_in(
+    reply: Message, update: Update, labels: Labels, asked: StatisticsOptions
+) -> ToldCounts | ToldLabels | str | None:
+    """What a reply tells, or why that does not count; None: it tells nothing."""
+    record = reply.content.metric_records.get(STATISTICS)
+    return None if record is None else told_of(dict(record), update.examples, labels, asked)
 
 
 def told_of(
