@@ -1,4 +1,4 @@
-"""Races and parity badges in Chromium, and `bench` on the device `browser`: one small net in four formats."""
+"""Races and parity badges in Chromium, and `bench` on the device `browser`: one small net in two formats."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,7 @@ RACE_MS = 60_000  # three engines and two variants take less: what the page prom
 
 @pytest.fixture(scope="module")
 def made(made_once):
-    """bundle/: float32, int8, ONNX and TF.js; bias.npy: of the last layer, as float32.tflite stores it."""
+    """bundle/: float32 and int8, as .tflite and ONNX; bias.npy: of the last layer, as float32.tflite stores it."""
 
     def make(folder):
         keras = pytest.importorskip("keras")
@@ -42,7 +42,7 @@ def made(made_once):
         np.savez(folder / "c.npz", x=np.random.default_rng(0).random((32, 6, 6, 1), np.float32))
         options = ConvertOptions(
             calibration=folder / "c.npz",
-            to=(Format.TFLITE, Format.ONNX, Format.TFJS),
+            to=(Format.TFLITE, Format.ONNX),
             schemes=(Scheme.FLOAT32, Scheme.INT8),
         )
         convert(folder / "small.keras", folder / "bundle", options)

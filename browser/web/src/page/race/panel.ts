@@ -157,10 +157,10 @@ class RacePanel {
   }
 
   private show(rows: readonly RaceRow[], doing: string, last = false): void {
+    const words = doing && `${doing[0]!.toUpperCase()}${doing.slice(1)}`;
+    if (words && this.status.textContent !== words) this.say(words); // a screen reader reads each change
     if (!last && performance.now() - this.drawn_ms < REDRAW_MS) return;
     this.drawn_ms = performance.now();
-    const runs = rows.reduce((sum, { wall_ms }) => sum + wall_ms.length, 0);
-    if (!last) this.say(`${doing[0]!.toUpperCase()}${doing.slice(1)}: ${runs} runs so far`);
     draw(this.picture, rows);
     fill(this.table.tBodies[0]!, rows);
   }
