@@ -69,8 +69,8 @@ export interface Reference {
 
 export { urlOf };
 
-/** Throws when no bundle is served or its format is another. */
-export async function openBundle(): Promise<Bundle> {
+/** Throws when no bundle is served or its format is another. `early` is told the manifest before the rest has come. */
+export async function openBundle(early: (manifest: Manifest) => void = () => {}): Promise<Bundle> {
   const found = await request(urlOf("manifest.json"));
   if (!found.ok)
     throw new Error(
@@ -85,11 +85,18 @@ export async function openBundle(): Promise<Bundle> {
   manifest.variants = manifest.variants.filter(
     ({ format, scheme }) => FORMATS.includes(format) && Object.hasOwn(FLOORS, scheme),
   );
-  const listed = "reference.npz" in manifest.files;
-  const reference = listed ? readNpz(await bundleFile(manifest, "reference.npz")) : undefined;
-  const proof = await request(urlOf("proof.json"));
-  const parity = proof.ok ? (((await proof.json()) as { parity?: Proved[] }).parity ?? []) : [];
+  early(manifest);
+  const [reference, parity] = await Promise.all([readReference(manifest), readProof()]);
   return { manifest, reference, parity };
+}
+
+async function readReference(manifest: Manifest): Promise<Map<string, Tensor> | undefined> {
+  return "reference.npz" in manifest.files ? readNpz(await bundleFile(manifest, "reference.npz")) : undefined;
+}
+
+async function readProof(): Promise<Proved[]> {
+  const proof = await request(urlOf("proof.json"));
+  return proof.ok ? (((await proof.json()) as { parity?: Proved[] }).parity ?? []) : [];
 }
 
 /** The signature of `variant` to run: the one that reference.npz has inputs for. */

@@ -1,11 +1,11 @@
 // The page: opens the bundle of its server, shows it and runs it. With "#engine" it shows nothing and waits for calls.
 
 import { api } from "./api";
-import { openBundle } from "./bundle";
+import { type Manifest, openBundle } from "./bundle";
 import { watchServer } from "./offline/presence";
 import { keepForOffline } from "./offline/register";
 import { checkContinually } from "./parity/continuous";
-import { watchHeaps } from "./race/heap";
+import { openingOf, watchHeaps } from "./race/heap";
 import { Session } from "./session";
 import { showTry } from "./try/try";
 import { showBadge } from "./view/badge";
@@ -23,7 +23,7 @@ async function start(): Promise<void> {
   if (location.search) history.replaceState(null, "", location.pathname + location.hash);
   needWebAssembly();
   byId("about").textContent = "Opening the bundle…";
-  const bundle = await openBundle();
+  const bundle = await openBundle(prefetch);
   showName(bundle);
   const session = await Session.of(bundle);
   const first = session.first();
@@ -57,4 +57,12 @@ function needWebAssembly(): void {
       "This browser does not run WebAssembly here, which the page needs. Allow WebAssembly for this address, or open the page in another browser.",
     );
   }
+}
+
+/** Fetch and start the library that a .tflite needs while the rest of the bundle is on its way. The engine itself reports
+ * an error of it. */
+function prefetch({ variants }: Manifest): void {
+  if (!variants.some(({ format }) => format === "tflite")) return;
+  const library = async () => (await import("./engines/litert_library")).litertLibrary("wasm");
+  openingOf("litertjs-wasm", library).catch(() => undefined);
 }
