@@ -335,26 +335,29 @@ def size() -> dict[str, Any]:
     """Gzip kilobytes (10^3 bytes) of what index.html leads to, up to the files of engines."""
     from edgeloop.browser.assets import PAGE
 
-    folder = PAGE.parent
-    files = {path.name: path for path in folder.rglob("*") if path.suffix in (".html", ".js", ".css", ".svg")}
-    html = PAGE.read_text()
+    # what the build packed is there as NAME.gz or NAME.br alone
+    files = {path.name.removesuffix(".gz"): path for path in PAGE.parent.rglob("*") if path.suffix != ".br"}
+    files = {name: path for name, path in files.items() if name.endswith((".html", ".js", ".css", ".svg"))}
+    text = {name: _unpacked(path).decode() for name, path in files.items()}
     seen: set[str] = set()
     waiting = [PAGE.name]
     while waiting:
         name = waiting.pop()
-        if name in seen or name.startswith(ENGINE_FILES) or name not in files:
+        if name in seen or name.startswith(ENGINE_FILES):
             continue
         seen.add(name)
-        if name.endswith((".html", ".js")):
-            text = files[name].read_text()
-            waiting += [other for other in files if other in text]
-    packed = {name: len(gzip.compress(files[name].read_bytes(), 9)) for name in sorted(seen)}
-    first = sum(size_bytes for name, size_bytes in packed.items() if name == PAGE.name or name in html)
+        waiting += [other for other in files if name.endswith((".html", ".js")) and other in text[name]]
+    packed = {name: len(gzip.compress(text[name].encode(), 9)) for name in sorted(seen)}
+    first = sum(size for name, size in packed.items() if name == PAGE.name or name in text[PAGE.name])
     return {
         "own_gzip_kb": round(sum(packed.values()) / 1e3, 1),
         "first_paint_gzip_kb": round(first / 1e3, 1),
         "files": len(packed),
     }
+
+
+def _unpacked(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
 def main() -> None:
