@@ -240,7 +240,7 @@ def test_the_rounds_of_a_private_simulation_become_releases(data, short):
     with np.load(data) as arrays:
         np.savez(short / "test.npz", features=arrays["features"], y=arrays["y"])
     convert(short / "net.keras", short / "bundle", ConvertOptions(trainable=TrainableOptions(batch=BATCH)))
-    more = f"""data = "{data}"
+    more = f"""data = "test.npz"
 partition = "dirichlet"
 dropout = 0.1
 slow-share = 0.25
