@@ -257,7 +257,7 @@ eval = "test.npz"
 max-drop = 5.0
 """
     document = simulate(short, "run", more, TMPDIR=str(short))
-    assert [row["outcome"] for row in document["releases"]] == ["released", "released"]
+    assert [row["outcome"] for row in document["cloud"]] == ["released", "released"]
     weights = read_weights(short / "run" / "rounds" / "round-2.npz")
     (newest,) = (short / "run" / "releases").glob("*/0003")
     released = Trainer((newest / "trainable.tflite").read_bytes()).get_weights()
