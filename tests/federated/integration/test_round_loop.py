@@ -463,6 +463,68 @@ def test_devices_that_have_new_ids_after_a_kill_count_once(tmp_path, monkeypatch
         assert record.attempt == 2 and all(int(client.node) > 10 for client in record.clients)
 
 
+def test_a_device_without_a_number_of_its_own_is_not_taken_for_one_that_counted(tmp_path, monkeypatch):
+    """Devices of [network] all have the label 0: who is connected may be the one that has not answered."""
+    nodes = {n: labelled(n, 0) for n in (1, 2)}
+    killed_amid(nodes, tmp_path, monkeypatch, after=1)
+    grid = PlayedGrid({22: labelled(22, 0)})
+    record = run(grid, tmp_path, rounds=2, devices=2, journal=KEEPS, numbered=False, quorum={"quorum": 0.5})[-1]
+    assert [client.node for client in record.clients] == ["22"] and record.attempt == 2
+
+
+def test_the_update_of_a_numbered_device_that_is_away_counts(tmp_path, monkeypatch):
+    nodes = {n: labelled(n, n) for n in (1, 2, 3)}
+    run(PlayedGrid(nodes), tmp_path / "whole", rounds=2)
+    accepted = killed_amid(nodes, tmp_path / "killed", monkeypatch, after=2)
+    away = min(accepted)
+    grid = PlayedGrid({n + 10: labelled(n + 10, n) for n in nodes if n != away})
+    record = run(grid, tmp_path / "killed", rounds=2, devices=3, journal=KEEPS)[-1]
+    assert (len(record.clients), record.selected, record.attempt) == (3, 3, 1)
+    assert {n - 10 for n, count in grid.pushed.items() if count > 1} == set(nodes) - accepted
+    assert same(weights(tmp_path / "killed", 2), weights(tmp_path / "whole", 2))
+
+
+def test_going_back_to_the_last_round_voids_the_updates_of_the_open_one(tmp_path, monkeypatch):
+    """They may be of the data that was replaced."""
+    from edgeloop.federated.rounds.journal.branch import go_back
+
+    sound = {n: honest(n) for n in (1, 2, 3)}
+    run(PlayedGrid(sound), tmp_path / "sound", rounds=2)
+    spoiled = {n: honest(n, step=0.2) for n in sound}
+    out = tmp_path / "killed"
+    run(PlayedGrid(sound), out, rounds=1, journal=KEEPS)
+    assert len(killed_amid(spoiled, out, monkeypatch, after=2)) == 2
+    assert go_back(out, 1) is None and not list(out.glob("journal/updates/round-2-*"))
+    grid = PlayedGrid(sound)
+    record = run(grid, out, rounds=2, journal=KEEPS)[-1]
+    assert grid.pushed == dict.fromkeys(sound, 1) and record.attempt == 2
+    assert same(weights(out, 2), weights(tmp_path / "sound", 2))
+
+
+def test_an_update_that_is_written_again_takes_its_room_once(tmp_path):
+    from flwr.app import Message, RecordDict
+
+    from edgeloop.federated.rounds.journal.contents import Contents
+
+    def reply(node):
+        asked = Message(RecordDict(), dst_node_id=node, message_type="train")
+        return Message(reply_of(zeros()), reply_to=asked)
+
+    Contents(tmp_path, 1 << 20).add(1, 1, reply(1))
+    size = next(tmp_path.glob("updates/*/1")).stat().st_size
+    contents = Contents(tmp_path, 3 * size)  # of the next server: it finds the first one
+    for node in (1, 1, 2):
+        contents.add(2, 1, reply(node))
+    assert contents.rounds() == [1, 2]
+    contents.add(2, 1, reply(3))
+    assert contents.rounds() == [2] and len(list(tmp_path.glob("updates/*/*"))) == 3
+    contents.discard(2)
+    for node in (1, 2, 3):
+        contents.add(3, 1, reply(node))
+    contents.add(4, 1, reply(1))
+    assert contents.rounds() == [4] and not list(tmp_path.glob("updates/round-3*"))
+
+
 def test_an_update_that_the_disk_has_lost_is_asked_for_again(tmp_path, monkeypatch):
     nodes = {n: honest(n) for n in (1, 2, 3)}
     lost, _ = killed_amid(nodes, tmp_path, monkeypatch, after=2)

@@ -12,6 +12,7 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.superlink.federation import NoOpFederationManager
 from joining import new_key
 
+from edgeloop.errors import DataError
 from edgeloop.federated.network import superlink
 from edgeloop.federated.network.device_keys import read_device_keys
 
@@ -54,6 +55,79 @@ def test_a_request_that_is_too_large_is_cut_off(monkeypatch):
 
     asyncio.run(asked(superlink.FleetOnly(flower), "/v1/fleet/push-object", b"12345", b"12345", b"6"))
     assert received == ["http.request", "http.request", "http.disconnect"]
+
+
+class Registered:
+    """Flower's state, as far as keys go."""
+
+    def __init__(self) -> None:
+        self.keys = {}
+
+    def create_node(self, aid, account, key, heartbeat, name):
+        self.keys[len(self.keys) + 1] = name
+        return len(self.keys)
+
+    def activate_node(self, node, heartbeat):
+        return True
+
+    def delete_node(self, aid, node):
+        del self.keys[node]
+
+    def get_node_info(self, statuses):
+        return []
+
+
+def test_a_folder_of_keys_that_is_unreadable_or_empty_for_a_moment_revokes_nobody(tmp_path, monkeypatch):
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    public = new_key(keys / "a").with_name("a.pub")
+    fleet = superlink.Fleet(Registered(), tmp_path / "connected.json")
+    fleet.look(keys)
+
+    def refused(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgeloop.federated.network.device_keys.os.scandir", refused)
+        for _ in range(superlink.EMPTY_LOOKS):
+            fleet.look(keys)
+        with pytest.raises(DataError, match=r"the folder of device keys \S+ cannot be read"):
+            read_device_keys(keys)
+    (said,) = json.loads((tmp_path / "connected.json").read_bytes())["wrong"]
+    assert "cannot be read" in said and fleet.state.keys == {1: "a"}
+    text = public.read_bytes()
+    for _ in range(2):  # empty looks count in a row
+        public.unlink()
+        for _ in range(superlink.EMPTY_LOOKS - 1):
+            fleet.look(keys)
+        public.write_bytes(text)
+        fleet.look(keys)
+    assert fleet.state.keys == {1: "a"}
+    public.unlink()
+    for _ in range(superlink.EMPTY_LOOKS):
+        fleet.look(keys)
+    assert fleet.state.keys == {}
+
+
+def test_a_look_that_fails_is_logged_once_and_keys_are_revoked_afterwards(tmp_path, monkeypatch, capfd):
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    for name in ("a", "b"):
+        new_key(keys / name)
+    fleet = superlink.Fleet(Registered(), tmp_path / "connected.json")
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(superlink, "write_file", full)
+        for _ in range(3):
+            fleet.look_again(keys)
+    assert capfd.readouterr().err.count("No space left on device") == 1
+    (keys / "b.pub").unlink()
+    fleet.look_again(keys)
+    assert list(fleet.state.keys.values()) == ["a"]
+    assert json.loads((tmp_path / "connected.json").read_bytes()) == {"connected": 0, "wrong": []}
 
 
 def test_a_key_counts_while_its_file_is_there_and_is_revoked_for_good(tmp_path):

@@ -119,6 +119,24 @@ def test_a_made_certificate_is_what_devices_accept_and_a_renewed_one_needs_no_ne
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.parametrize(
+    "host", ["1.2.3", "a..b", "a" * 70, "h:9092", "-a.b", "a-.b", "a.b.", "a.7", "a." * 127 + "ab", ""]
+)
+def test_what_can_be_no_name_and_no_address_is_not_signed(tmp_path, host):
+    with pytest.raises(OptionsError, match="which is no name and no address"):
+        write_certificates(tmp_path / "c", [host], 30)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_certificate_does_not_outlive_its_authority(tmp_path):
+    with pytest.raises(OptionsError, match=r"--days is 3000000, and the authority in \S+ is valid for 3650 days"):
+        write_certificates(tmp_path, ["pi_1.local", "7up.example.org"], 3_000_000)
+    assert not list(tmp_path.iterdir())
+    write_certificates(tmp_path, ["pi_1.local", "7up.example.org", "a" * 63], 3650)
+    with pytest.raises(OptionsError, match=r"--days is 3650, and the authority in \S+ is valid for 3649 days"):
+        write_certificates(tmp_path, ["h"], 3650)
+
+
 def test_a_certificate_that_devices_would_refuse_is_named_before_the_run(tmp_path):
     authority, stranger = Authority(tmp_path, "authority"), Authority(tmp_path, "stranger")
     good, expired = authority.server("good", 30), authority.server("expired", -1)

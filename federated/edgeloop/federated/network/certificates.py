@@ -21,7 +21,8 @@ from edgeloop.quantities import at_least
 ROOT, ROOT_KEY, SERVER, SERVER_KEY = "ca.pem", "ca.key", "server.pem", "server.key"
 ROOT_DAYS = 3650
 BEFORE = datetime.timedelta(days=1)  # a device's clock may be behind
-NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+LABEL = r"(?!-)[\w-]{1,63}(?<!-)"
+NAME = re.compile(rf"(?=.{{1,253}}\Z)({LABEL}\.)*(?!\d+\Z){LABEL}", re.ASCII)  # RFC 1123; 1.2.3 is no name
 STEPS = 10  # of a handshake in memory; TLS 1.3 takes three
 
 
@@ -62,7 +63,8 @@ def write_certificates(folder: Path, hosts: Sequence[str], days: int) -> tuple[P
         root certificate, key of the authority, certificate, key of the server. Keys are readable by their owner alone.
 
     Raises:
-        OptionsError: No host, one that is neither a name nor an address, or `days` below 1.
+        OptionsError: No host, one that is neither a name nor an address, or `days` below 1 or more than the
+            authority has left.
         DataError: The files of the authority cannot be read.
         WriteError: The folder cannot be written.
         MissingExtra: cryptography, which comes with Flower, is not installed.
@@ -75,20 +77,31 @@ def write_certificates(folder: Path, hosts: Sequence[str], days: int) -> tuple[P
 
     names = [_general_name(host) for host in hosts]
     paths = tuple(folder / name for name in (ROOT, ROOT_KEY, SERVER, SERVER_KEY))
+    now = datetime.datetime.now(datetime.UTC)
     if paths[0].exists() or paths[1].exists():
         root, root_key = _read_authority(*paths[:2])
+        _check_days(days, (root.not_valid_after_utc - now).days, folder)
     else:
+        _check_days(days, ROOT_DAYS, folder)
         root_key = ec.generate_private_key(ec.SECP384R1())
         name = x509.Name.from_rfc4514_string("CN=edgeloop authority")
-        root = _signed(name, root_key.public_key(), name, root_key, ROOT_DAYS, authority=True)
+        root = _signed(name, root_key.public_key(), name, root_key, now, ROOT_DAYS, authority=True)
         _write_key(paths[1], root_key)
         write_file(paths[0], _pem(root))
     key = ec.generate_private_key(ec.SECP384R1())
     subject = x509.Name.from_rfc4514_string("CN=edgeloop server")
-    certificate = _signed(subject, key.public_key(), root.subject, root_key, days, names=names)
+    certificate = _signed(subject, key.public_key(), root.subject, root_key, now, days, names=names)
     _write_key(paths[3], key)
     write_file(paths[2], _pem(certificate))
     return paths
+
+
+def _check_days(days: int, left: int, folder: Path) -> None:
+    if days > left:
+        raise OptionsError(
+            f"--days is {days}, and the authority in {folder} is valid for {max(left, 0)} days",
+            advice="Pass no more, or make a new authority in another folder, which devices get then.",
+        )
 
 
 def _no_password() -> bytes:
@@ -144,12 +157,19 @@ def _read_authority(certificate: Path, key: Path) -> tuple[Any, Any]:
 
 
 def _signed(
-    subject: Any, key: Any, issuer: Any, issuer_key: Any, days: int, *, names: Any = None, authority: bool = False
+    subject: Any,
+    key: Any,
+    issuer: Any,
+    issuer_key: Any,
+    now: datetime.datetime,
+    days: int,
+    *,
+    names: Any = None,
+    authority: bool = False,
 ) -> Any:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
-    now = datetime.datetime.now(datetime.UTC)
     built = (
         x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number())
         .not_valid_before(now - BEFORE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from edgeloop.errors import DataError, EdgeloopError, one_line
@@ -14,22 +15,36 @@ def read_device_keys(folder: Path) -> dict[bytes, str]:
     """The name of each key, by the key as Flower writes it: {key: "pi-1"} of a file pi-1.pub.
 
     Raises:
-        DataError: No such folder, or a file that is no EC public key.
+        DataError: No such folder, one that cannot be read, or a file that is no EC public key.
     """
-    if not folder.is_dir():
-        raise DataError(f"the folder of device keys {folder} does not exist", advice=f"Make it. {MAKE}")
-    return {public_key(path): path.stem for path in sorted(folder.glob("*.pub"))}
+    try:
+        return {public_key(path): path.stem for path in _files(folder)}
+    except FileNotFoundError as e:
+        raise DataError(f"the folder of device keys {folder} does not exist", advice=f"Make it. {MAKE}") from e
+    except OSError as e:
+        raise DataError(
+            f"the folder of device keys {folder} cannot be read ({one_line(e)})", advice="Allow it to be read."
+        ) from e
 
 
 def readable_device_keys(folder: Path) -> tuple[dict[bytes, str], dict[str, str]]:
-    """The same of a folder that may change meanwhile; of each file that is none, by name, the reason."""
+    """The same of a folder that may change meanwhile; of each file that is none, by name, the reason.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
     found, wrong = dict[bytes, str](), dict[str, str]()
-    for path in sorted(folder.glob("*.pub")):
+    for path in _files(folder):
         try:
             found[public_key(path)] = path.stem
         except EdgeloopError as e:
             wrong[path.stem] = e.clause
     return found, wrong
+
+
+def _files(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:  # Path.glob finds nothing where it may not read
+        return sorted(folder / entry.name for entry in entries if entry.name.endswith(".pub"))
 
 
 def public_key(path: Path) -> bytes:

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.atomic import write_file
+from edgeloop.errors import one_line
 from edgeloop.federated.network.device_keys import readable_device_keys
 
 FLEET = "/v1/fleet/"
 BODY_BYTES = 64 << 20  # of one request; Flower cuts what is larger than 5 MiB into parts
 LOOK_S = 1.0  # between two looks at the keys and the devices
+EMPTY_LOOKS = 5  # in a row at a folder without a key, before all keys are revoked
 HEARTBEAT_S = 30.0  # of a key that has not joined yet, as Flower registers it
 
 
@@ -48,20 +50,44 @@ class Fleet:
         self.nodes: dict[bytes, tuple[int, str]] = {}  # registered: node id and name of each key
         self.revoked = set[bytes]()  # Flower takes none of them again
         self._told: object = None
+        self._empty = 0  # looks at a folder without a key, in a row
+        self._failed = ""
 
     def watch(self, keys: Path | None) -> None:
         """Look again and again, for as long as the process lives."""
         while True:
             time.sleep(LOOK_S)
+            self.look_again(keys)
+
+    def look_again(self, keys: Path | None) -> None:
+        """Look, and log what fails, once until it changes: the next look may go well."""
+        failed = ""
+        try:
             self.look(keys)
+        except Exception as e:  # whatever it is, keys that are removed later have to be revoked
+            failed = one_line(f"{type(e).__name__}: {e}")
+        if failed not in ("", self._failed):
+            print(f"a look at the keys and the devices failed: {failed}", file=sys.stderr, flush=True)
+        self._failed = failed
 
     def look(self, keys: Path | None) -> None:
-        """Read the folder of keys, where there is one, and count the devices."""
-        wrong: Mapping[str, str] = {}
-        if keys is not None and keys.is_dir():
-            known, wrong = readable_device_keys(keys)
-            self.register(known, wrong)
-        self.tell(sorted(wrong.values()))
+        """Read the folder of keys, where there is one, and count the devices.
+
+        All keys stay as they were where the folder cannot be read, or has just become empty: it may be a disk that is
+        away for a moment, and Flower takes a revoked key never again.
+        """
+        wrong: list[str] = []
+        if keys is not None:
+            try:
+                known, unreadable = readable_device_keys(keys)
+            except OSError as e:
+                wrong = [f"the folder of device keys {keys} cannot be read ({one_line(e)})"]
+            else:
+                wrong = sorted(unreadable.values())
+                self._empty = 0 if known or unreadable else self._empty + 1
+                if not 0 < self._empty < EMPTY_LOOKS:
+                    self.register(known, unreadable)
+        self.tell(wrong)
 
     def register(self, keys: Mapping[bytes, str], unreadable: Container[str] = ()) -> None:
         """Know these keys, given with their names, and no others: those that are gone are revoked.
@@ -88,8 +114,8 @@ class Fleet:
 
         found = {"connected": len(self.state.get_node_info(statuses=[NodeStatus.ONLINE])), "wrong": wrong}
         if found != self._told:
-            self._told = found
             write_file(self.connected, json.dumps(found).encode())
+            self._told = found
 
 
 class FleetOnly:

@@ -11,7 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,7 @@ class LoopOptions:
         batch: Samples of a step of a device, which scaffold has to know.
         statistics: What devices are asked to tell of their data; `labels` is what the labels of the model are.
         journal: What the journal keeps of each update.
+        numbered: No two devices have the same label; those of `[network]` may.
     """
 
     rounds: int
@@ -110,6 +111,7 @@ class LoopOptions:
     statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
     labels: Labels = field(default_factory=Labels)
     journal: JournalOptions = field(default_factory=JournalOptions)
+    numbered: bool = True
 
 
 class RoundLoop:
@@ -223,8 +225,9 @@ class RoundLoop:
                     advice=self._advice_spent(),
                 )
             self.grid.open_round(number, self.weights, plan.chosen)
-            kept = Continued.find(number, self.journal, self.contents, self.grid) if tries == 0 else None
-            attempt = attempt if kept is None else kept.attempt
+            kept = self._continued(number) if tries == 0 else None
+            if kept is not None:  # devices that have answered were asked, where they are away now too
+                attempt, plan = kept.attempt, replace(plan, chosen=tuple(sorted({*plan.chosen, *kept.nodes})))
             self._current = (number, attempt)
             self.contents.discard(number, attempt)
             summary = self._summary()
@@ -240,6 +243,9 @@ class RoundLoop:
             self.contents.discard(number)
         assert plan is not None
         raise DeviceError(self._no_quorum(number, tries + 1, plan, came), advice=self._advice())
+
+    def _continued(self, number: int) -> Continued | None:
+        return Continued.find(number, self.journal, self.contents, self.grid, numbered=self.options.numbered)
 
     def _attempt(
         self, number: int, draw: int, plan: RoundPlan, collector: Collector, kept: Continued | None

@@ -278,6 +278,7 @@ def _job(model: Path, options: RoundsOptions, shards: Sequence[CheckedShard], fa
         **_modes(options),
         "selection": _toml_names(options.selection),
         "query": options.network is not None,
+        "numbered": options.network is None,
         "max_memory_bytes": byte_count(options.max_memory_mb, "max-memory-mb"),
     }
     return json.dumps(job).encode()

@@ -101,6 +101,7 @@ def _rounds(grid: Grid, job: dict[str, Any], initial: dict[str, np.ndarray]) -> 
         statistics=settings.build(StatisticsOptions, job["statistics"]),
         labels=Labels(**job["labels"]),
         journal=settings.build(JournalOptions, job["journal"]),
+        numbered=job["numbered"],
     )
     loop = RoundLoop if options.buffered is None else BufferedLoop
     with server_lock(out):

@@ -26,7 +26,8 @@ def go_back(out: Path, number: int) -> Path | None:
     """Let the run in `out` go on after round `number`.
 
     Returns:
-        The folder that holds what was after it; None: it was the last round already.
+        The folder that holds what was after it; None: it was the last round already; a round that was
+        open then begins anew.
 
     Raises:
         OptionsError: There is no such round.
@@ -50,11 +51,11 @@ def _go_back(out: Path, number: int) -> Path | None:
     branch = _kept(out, journal, number) if number < last else None
     forget_from(out, number)
     discard(journal.folder / RUN_ID)  # to devices it is another run from here on
-    if branch is not None:
+    if journal.has_later(number):  # rounds, or an open one: its updates may be of data that was replaced
         journal.go_back(number)
-        for folder in (journal.folder / UPDATES).glob("round-*"):  # void; they would be asked for again
-            if int(folder.name.split("-")[1]) > number:
-                discard(folder)
+    for folder in (journal.folder / UPDATES).glob("round-*"):  # void; they would be asked for again
+        if int(folder.name.split("-")[1]) > number:
+            discard(folder)
     _settle(out, journal)
     return branch
 

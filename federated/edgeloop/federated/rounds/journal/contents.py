@@ -7,6 +7,7 @@ pass the limit, those of the oldest rounds are removed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ class Contents:
 
     def __init__(self, folder: Path, limit_bytes: int | None) -> None:
         self.folder, self.limit_bytes = folder / UPDATES, limit_bytes
-        self._bytes = {path: path.stat().st_size for path in self.folder.glob("*/*")}
+        self._total = 0
+        self._sizes: dict[int, Counter[Path]] = {}  # bytes by round and folder
+        for path in self.folder.glob("*/*"):
+            self._count(path.parent, path.stat().st_size)
 
     def add(self, number: int, attempt: int, reply: Message) -> str | None:
         """Store the content of an accepted reply.
@@ -39,18 +43,18 @@ class Contents:
         if self.limit_bytes is None:
             return None
         packed = recorddict_to_proto(reply.content).SerializeToString()
-        path = self._attempt(number, attempt) / str(reply.metadata.src_node_id)
-        for oldest in self.rounds():
-            if oldest >= number or sum(self._bytes.values()) + len(packed) <= self.limit_bytes:
-                break
-            self.discard(oldest)
+        folder = self._attempt(number, attempt)
+        path = folder / str(reply.metadata.src_node_id)
+        more = len(packed) - (path.stat().st_size if path.is_file() else 0)  # a killed server may not have named it
+        while self._total + more > self.limit_bytes and min(self._sizes, default=number) < number:
+            self.discard(min(self._sizes))
         write_file(path, packed)
-        self._bytes[path] = len(packed)
+        self._count(folder, more)
         return digest_of(packed)
 
     def rounds(self) -> list[int]:
         """Those of which updates are kept."""
-        return sorted({int(path.parent.name.split("-")[1]) for path in self._bytes})
+        return sorted(self._sizes)
 
     def discard(self, number: int, but: int | None = None) -> None:
         """Remove those of a round, `but` those of one attempt."""
@@ -58,7 +62,9 @@ class Contents:
         for folder in self.folder.glob(f"round-{number}-attempt-*"):
             if folder != spared:
                 discard(folder)
-                self._bytes = {path: size for path, size in self._bytes.items() if path.parent != folder}
+                self._count(folder, -self._sizes.get(number, Counter())[folder])
+        if not sum(self._sizes.get(number, Counter()).values()):
+            self._sizes.pop(number, None)
 
     def replies(self, number: int, attempt: int, entries: list[dict[str, Any]]) -> Iterator[Message] | None:
         """The replies that the journal's `entries` of an attempt name, one at a time; None where one is not here, or
@@ -66,6 +72,10 @@ class Contents:
         files = {self._attempt(number, attempt) / entry["node"]: entry.get("contents") for entry in entries}
         whole = files and all(path.is_file() and digest(path) == sha256 for path, sha256 in files.items())
         return map(_reply, files) if whole else None
+
+    def _count(self, folder: Path, more: int) -> None:
+        self._total += more
+        self._sizes.setdefault(int(folder.name.split("-")[1]), Counter())[folder] += more
 
     def _attempt(self, number: int, attempt: int) -> Path:
         return self.folder / f"round-{number}-attempt-{attempt}"

@@ -23,7 +23,7 @@ class Continued:
     """Of one attempt.
 
     Attributes:
-        nodes: Those whose update counts; where devices have new ids, the new ones.
+        nodes: Those whose update counts; where devices have new ids, the new ones. One that is away has its old one.
     """
 
     attempt: int
@@ -31,16 +31,21 @@ class Continued:
     replies: Iterator[Message]
 
     @classmethod
-    def find(cls, number: int, journal: Journal, contents: Contents, grid: GuardedGrid) -> Continued | None:
+    def find(
+        cls, number: int, journal: Journal, contents: Contents, grid: GuardedGrid, *, numbered: bool
+    ) -> Continued | None:
         """The attempt at a round that is open, where the contents of all its updates are there.
 
         None too where a device may be connected under an id that is not known to be its own: it would be asked, and
         count twice.
+
+        Args:
+            numbered: No two devices have the same label.
         """
         attempt = journal.unfinished_attempt(number)
         entries = [] if attempt is None else journal.updates(number, attempt)
         replies = None if attempt is None else contents.replies(number, attempt, entries)
-        nodes = None if replies is None else _connected_as(entries, grid)
+        nodes = None if replies is None else _connected_as(entries, grid, numbered=numbered)
         return None if attempt is None or replies is None or nodes is None else cls(attempt, nodes, replies)
 
     def count(self, grid: GuardedGrid, collector: Collector) -> list[Update]:
@@ -53,19 +58,19 @@ class Continued:
         return counted
 
 
-def _connected_as(entries: Sequence[dict[str, Any]], grid: GuardedGrid) -> set[int] | None:
-    """The nodes that the devices of the entries are now, by their ids, else by their labels, which have to be
-    different; None where that does not tell."""
+def _connected_as(entries: Sequence[dict[str, Any]], grid: GuardedGrid, *, numbered: bool) -> set[int] | None:
+    """The nodes that the devices of the entries are now: by their ids, else by their labels; the old ids of those that
+    are away, as the labels of all others show. None where neither tells."""
     assert isinstance(grid.inner, NegotiatedGrid)
-    connected = set(grid.inner.inner.get_node_ids())  # whoever is selected now
-    gone = [entry for entry in entries if int(entry["node"]) not in connected]
-    found = {int(entry["node"]) for entry in entries} & connected
-    if gone:
-        grid.inner.query(connected - set(grid.inner.nodes))
-        labels = [(grid.inner.nodes[node].device, node) for node in connected]
-        for entry in gone:
-            fits = [node for label, node in labels if label == str(entry["device"])]
-            if len(fits) != 1 or fits[0] in found:
-                return None
-            found.add(fits[0])
-    return found
+    connected = {*grid.inner.inner.get_node_ids(), *grid.chosen}  # whoever is selected now
+    entered = {int(entry["node"]): str(entry["device"]) for entry in entries}
+    if entered.keys() <= connected:
+        return set(entered)
+    if not numbered:
+        return None
+    grid.inner.query(connected - set(grid.inner.nodes))
+    labels = {grid.inner.nodes[node].device: node for node in connected}
+    if "" in labels or len(labels) < len(connected) or len(set(entered.values())) < len(entered):
+        return None
+    found = {node if node in connected else labels.get(device, node) for node, device in entered.items()}
+    return found if len(found) == len(entered) else None

@@ -210,6 +210,10 @@ class Journal:
         record = next(record for record in self.records if record.round == number)
         return self.folder.parent / record.file, self._moments(number)
 
+    def has_later(self, number: int) -> bool:
+        """Whether there are entries of rounds after this one that are not void."""
+        return any(_round_of(entry) > number for entry in self._valid())
+
     def go_back(self, number: int) -> None:
         """Make all entries of rounds after this one void; the entry is on the disk when this returns."""
         self._append({"kind": "back", "to": number})
