@@ -101,3 +101,22 @@ def test_nobody_is_asked_where_nothing_depends_on_it(tmp_path):
 def test_a_memory_that_is_no_number_is_refused(megabytes):
     with pytest.raises(OptionsError, match="min-ram-mb"):
         SelectionOptions(min_ram_mb=megabytes)
+
+
+def test_a_node_that_does_not_answer_is_waited_for_once_and_its_late_answer_counts(monkeypatch):
+    from edgeloop.federated.rounds.compression_options import CompressionOptions
+    from edgeloop.federated.rounds.negotiation import negotiated_grid
+
+    monkeypatch.setattr(negotiated_grid, "AGAIN_S", 0.0)
+    waits = list[float]()
+    monkeypatch.setattr(negotiated_grid.time, "sleep", waits.append)
+    silent, other = Device(1, None), Device(0, {**GOOD, "on-battery": False})
+    played = PlayedGrid({0: other, 1: silent})
+    grid = negotiated_grid.NegotiatedGrid(played, CompressionOptions(), SelectionOptions(on_battery=False))
+    assert grid.get_node_ids() == [0] and waits
+    waits.clear()
+    for _ in range(10):
+        assert grid.get_node_ids() == [0]
+    assert waits == [] and len(grid._queries) == 1
+    silent.facts = [{**GOOD, "on-battery": False}]
+    assert grid.get_node_ids() == [0, 1] and grid._queries == {}

@@ -142,3 +142,69 @@ def test_flowers_own_send_and_receive_gets_every_reply(tmp_path):
     content = RecordDict({"arrays": ArrayRecord(), "config": config})
     replies = list(grid.send_and_receive([Message(content, dst_node_id=n, message_type="train") for n in nodes]))
     assert [reply.metadata.src_node_id for reply in replies] == [2, 3, 1]  # by their samples
+
+
+class Asking:
+    """A device that says what it is, and the codecs that it knows."""
+
+    def __init__(self, node: int, codecs=("int8",)) -> None:
+        self.train, self.codecs = honest(node), list(codecs)
+
+    def __call__(self, message):
+        from flwr.app import ConfigRecord, RecordDict
+
+        if message.metadata.message_type == "query":
+            return RecordDict({"device": ConfigRecord({"codecs": self.codecs, "models": [], "battery": False})})
+        return self.train(message)
+
+
+def test_a_round_of_eighty_devices_that_are_asked_what_they_are_has_all_of_them(tmp_path, monkeypatch):
+    """More than are answered one at a time within the wait for queries, which is none here."""
+    from edgeloop.federated.device.compression.codec import Codec
+    from edgeloop.federated.rounds.compression_options import CompressionOptions
+    from edgeloop.federated.rounds.negotiation import negotiated_grid
+    from edgeloop.federated.rounds.negotiation.selection_options import SelectionOptions
+    from edgeloop.federated.rounds.round_loop import LoopOptions, RoundLoop
+    from edgeloop.federated.simulation.simulated_grid import SimulatedGrid
+
+    monkeypatch.setattr(negotiated_grid, "QUERY_S", 0.0)
+    count = 80
+    engine = Engine({n: Asking(n) for n in range(1, count + 1)})
+    options = SimulationOptions(data="data.npz", nodes=count)
+    grid = SimulatedGrid(engine, Population(options, np.full(count, 100)), 10.0, workers=1)
+    asked = QuorumOptions(deadline_s=10.0, wait_s=0.1, attempts=1)
+    given = {"compression": CompressionOptions(upload=Codec.INT8), "selection": SelectionOptions(min_ram_mb=900)}
+    loop = RoundLoop(
+        grid, LoopOptions(rounds=1, devices=count, quorum=asked, train={"epochs": 1}, **given), tmp_path, zeros()
+    )
+    with pytest.raises(DeviceError, match="0 of 80 devices were there to be asked in the last one, and 80 are needed"):
+        loop.run()  # none says how much memory it has
+    given["selection"] = SelectionOptions()
+    loop = RoundLoop(
+        grid, LoopOptions(rounds=1, devices=count, quorum=asked, train={"epochs": 1}, **given), tmp_path / "b", zeros()
+    )
+    loop.run()
+    assert len(read_rounds(tmp_path / "b")[0].clients) == count and grid.now == 1.0
+
+
+def test_an_engine_that_answers_no_query_is_named_and_a_message_that_timed_out_holds_up_no_other(monkeypatch):
+    from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+
+    from edgeloop.federated.simulation import simulated_grid
+
+    monkeypatch.setattr(simulated_grid, "ANSWER_S", 0.05)
+    options = SimulationOptions(data="data.npz", nodes=2)
+    grid = simulated_grid.SimulatedGrid(
+        Engine({1: lambda message: None, 2: honest(2)}), Population(options, np.array([100, 200])), 10.0, workers=1
+    )
+    list(grid.get_node_ids())
+
+    def train(node):
+        content = RecordDict({"arrays": ArrayRecord(), "config": ConfigRecord({"server-round": 1, "epochs": 1})})
+        return Message(content, dst_node_id=node, message_type="train")
+
+    assert grid.send_and_receive([train(1)], timeout=0.05) == []
+    assert len(list(grid.send_and_receive([train(2)], timeout=5.0))) == 1
+    ids = grid.push_messages([Message(RecordDict(), dst_node_id=1, message_type="query")])
+    with pytest.raises(DeviceError, match=r"1 of 1 simulated devices did not say what they are within 0\.05 s"):
+        grid.pull_messages(ids)

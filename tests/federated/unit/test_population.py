@@ -139,3 +139,19 @@ def test_the_data_of_a_file_lies_beside_it(tmp_path):
     assert found == SimulationOptions(
         data=str(tmp_path / "all.npz"), nodes=1000, partition=Partition.SHARDS, slow_share=0.1
     )
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ('[devices]\nshards = ["a.npz"]\n', r"\[devices\]"),
+        ('[network]\nlisten = "192.0.2.7:9092"\ndevices = 2\ninsecure = true\n', r"\[network\]"),
+    ],
+)
+def test_tables_of_other_devices_are_refused_beside_those_of_a_simulation(tmp_path, table, name):
+    from edgeloop.federated.commands.simulate import simulate
+
+    path = tmp_path / "f.toml"
+    path.write_text('[model]\nbundle = "b"\n[simulation]\ndata = "all.npz"\n' + table)
+    with pytest.raises(OptionsError, match=f"has {name}, and the devices of a simulation"):
+        simulate(None, path, tmp_path / "out", None, None, None, False)

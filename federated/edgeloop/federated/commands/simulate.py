@@ -10,7 +10,7 @@ import typer
 
 from edgeloop.errors import OptionsError
 from edgeloop.federated.commands.run import result_of
-from edgeloop.federated.rounds.federation import read_federation
+from edgeloop.federated.rounds.federation import DevicesTable, read_federation
 from edgeloop.federated.rounds.run_rounds import run_rounds
 from edgeloop.federated.simulation.simulated import Simulated
 from edgeloop.quantities import at_least
@@ -49,6 +49,13 @@ def simulate(
     file = read_federation(federation)
     if file.simulation is None:
         raise OptionsError(f"{federation} has no table [simulation]", advice='Add it, with data = "FILE OR FOLDER".')
+    tables = {"[devices]": file.devices != DevicesTable(), "[network]": file.network is not None}
+    given = [name for name, is_given in tables.items() if is_given]
+    if given:
+        raise OptionsError(
+            f"{federation} has {' and '.join(given)}, and the devices of a simulation are those of [simulation]",
+            advice=f"Leave {' and '.join(given)} out, or run: edgeloop federate run",
+        )
     simulation = replace(
         file.simulation,
         nodes=file.simulation.nodes if nodes is None else nodes,
@@ -58,8 +65,7 @@ def simulate(
     simulated = replace(
         file,
         rounds=replace(file.rounds, count=file.rounds.count if rounds is None else rounds),
-        devices=replace(file.devices, shards=names, on=()),
-        network=None,
+        devices=DevicesTable(shards=names),
     )
     options = simulated.rounds_options(out, resume=resume)
     # the grid keeps the deadline, in simulated time; this machine may take as long as replies come

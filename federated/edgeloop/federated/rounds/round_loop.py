@@ -363,9 +363,12 @@ class RoundLoop:
         why = f"; refused replies: {', '.join(f'{n} {name}' for name, n in sorted(refused.items()))}" if refused else ""
         last = f" ({self.grid.refused[-1][1].detail})" if refused else ""
         tried = f"{attempts} of " if attempts < self.options.quorum.attempts else ""
+        of_last = f"{len(came)} of {len(plan.chosen)} devices gave a good reply in the last one"
+        if len(plan.chosen) < plan.needed:  # so nobody was asked
+            of_last = f"{plan.connected} of {self.options.devices} devices were there to be asked in the last one"
         return (
-            f"round {number} has no quorum after {tried}{self.options.quorum.attempts} attempts: {len(came)} of "
-            f"{len(plan.chosen)} devices gave a good reply in the last one, and {plan.needed} are needed{why}{last}"
+            f"round {number} has no quorum after {tried}{self.options.quorum.attempts} attempts: {of_last}, and "
+            f"{plan.needed} are needed{why}{last}"
         )
 
     def _advice(self) -> str:

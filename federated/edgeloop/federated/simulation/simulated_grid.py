@@ -4,13 +4,14 @@ How long a device takes and whether it drops out is known when it is asked (popu
 not done by the deadline, is never trained: its reply is Flower's error of a node that cannot be reached. The others
 are trained by Flower's simulation engine, a limited number at a time, and their replies wait until it is their turn.
 The clock goes from reply to reply. So equal seeds give equal runs, however busy the machine is, and hours of slow
-devices take the time of their training alone. A device answers its messages one after another.
+devices take the time of their training alone. A device answers its messages one after another. It says what
+it is in no time: whoever asks waits until the engine has the answers.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
+from edgeloop.errors import DeviceError
 from edgeloop.federated.device.metrics import SECONDS
 from edgeloop.federated.rounds.grid_decorator import GridDecorator
 from edgeloop.federated.simulation.population import Population
@@ -26,6 +28,7 @@ DEVICE = "simulated-device"  # of `config` of a message: which device the node t
 AHEAD = 8  # messages for each process that trains: enough to keep it busy, few enough for the memory
 QUERY = 0  # instead of a round: a message that asks what a device is
 LOOK_S = 0.02  # between two looks for replies
+ANSWER_S = 600.0  # of this machine's time, between two answers of the engine to queries; Ray's first one is slow
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,14 @@ class _Asked:
     error: str | None = None
 
     @property
+    def query(self) -> bool:
+        """Whether it asks what a device is."""
+        return _round(self.message) == QUERY
+
+    @property
     def rank(self) -> tuple[float, bool, int]:
         """Of its reply: whoever asks what a device is waits for the answer, so that comes first."""
-        return self.due, _round(self.message) != QUERY, self.message.metadata.dst_node_id
+        return self.due, not self.query, self.message.metadata.dst_node_id
 
 
 class SimulatedGrid(GridDecorator):
@@ -64,6 +72,7 @@ class SimulatedGrid(GridDecorator):
         self.ahead = AHEAD * workers
         self._nodes: list[int] = []
         self._queue: list[_Asked] = []  # in the order of the replies
+        self._queries: list[_Asked] = []  # these wait for no turn
         self._to_send: list[_Asked] = []
         self._sent: dict[str, str] = {}  # ours by the id of the engine's message
         self._came: dict[str, Message] = {}
@@ -90,18 +99,30 @@ class SimulatedGrid(GridDecorator):
         """Devices stop what they do. Seconds count from here, so a round is the same in a resumed run."""
         self._void.update(self._sent)
         self._sent, self._came, self._queue, self._to_send, self._free = {}, {}, [], [], {}
+        self._queries = []
         self._began, self._since = self.now, 0.0
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         asked = [self._asked(message) for message in messages]
-        self._queue = sorted([*self._queue, *asked], key=lambda one: one.rank)
+        self._queries += [one for one in asked if one.query]
+        self._queue = sorted([*self._queue, *(one for one in asked if not one.query)], key=lambda one: one.rank)
         self._to_send = sorted([*self._to_send, *(one for one in asked if one.error is None)], key=lambda one: one.rank)
         return [one.id for one in asked]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The next reply, in simulated time, if it is asked for and there. One at a time: so what the server does
-        between two of them follows from the seed, and the clock does not pass the reply that ends a round."""
-        if not self._queue or self._queue[0].id not in set(message_ids):
+        between two of them follows from the seed, and the clock does not pass the reply that ends a round.
+
+        Answers to queries come together, before any other reply, and this waits for them.
+
+        Raises:
+            DeviceError: The engine answers no query for ten minutes.
+        """
+        ids = set(message_ids)
+        queries = [one for one in self._queries if one.id in ids]
+        if queries:
+            return self._answers(queries)
+        if not self._queue or self._queue[0].id not in ids:
             return []
         self._look()
         reply = self._reply(self._queue[0])
@@ -119,7 +140,27 @@ class SimulatedGrid(GridDecorator):
             found += came
             waiting -= {reply.metadata.reply_to_message_id for reply in came}
             time.sleep(0 if came else LOOK_S)
+        self._queue = [one for one in self._queue if one.id not in waiting]  # nobody will ask for these
         return found
+
+    def _answers(self, queries: Sequence[_Asked]) -> list[Message]:
+        """All of them: which devices had answered by some time of this machine would be no matter of the seed."""
+        left, since = len(queries), time.monotonic()
+        while left:
+            self._look()
+            before, left = left, sum(one.id not in self._came for one in queries)
+            if left < before:
+                since = time.monotonic()
+            elif time.monotonic() - since > ANSWER_S:
+                raise DeviceError(
+                    f"{left} of {len(queries)} simulated devices did not say what they are within {ANSWER_S:g} s",
+                    advice="Simulate fewer devices at a time, or use a machine that is less busy.",
+                )
+            else:
+                time.sleep(LOOK_S)
+        answered = {one.id for one in queries}
+        self._queries = [one for one in self._queries if one.id not in answered]
+        return [reply for reply in map(self._reply, queries) if reply is not None]
 
     def _asked(self, message: Message) -> _Asked:
         self._count += 1

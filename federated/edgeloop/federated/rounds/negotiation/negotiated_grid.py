@@ -55,7 +55,7 @@ class NegotiatedGrid(GridDecorator):
         self.asks = query or options.upload is not Codec.NONE or selection.demands
         self.nodes: dict[int, NodeClass] = {}
         self.waiting: Container[str] = ()
-        self._queries: dict[str, int] = {}  # not answered yet
+        self._queries: dict[int, str] = {}  # the newest of each node that has not answered it, by node
         self._asked: dict[int, float] = {}  # when
         self._whole: dict[str, Message] = {}  # what the strategy wanted to send
         self._again: dict[str, str] = {}  # id of a message that was sent again: id of the first one
@@ -87,19 +87,25 @@ class NegotiatedGrid(GridDecorator):
         self._whole.pop(id, None)
 
     def query(self, nodes: set[int]) -> None:
-        """Ask these what they are, and wait for their answers for a limited time; one that is late counts as before."""
+        """Ask these what they are, and wait for their answers for a limited time; one that is late counts as before.
+
+        A node that has not answered its last query is asked, and not waited for. Its answer counts when it comes.
+        """
+        awaited = nodes - set(self._queries)
         asked = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in sorted(nodes)]
         self.nodes.update({node: NodeClass() for node in nodes - set(self.nodes)})
         self._asked.update(dict.fromkeys(nodes, time.monotonic()))
         if asked:
-            self._queries.update(zip(self.inner.push_messages(asked), sorted(nodes), strict=True))
+            self._queries.update(zip(sorted(nodes), self.inner.push_messages(asked), strict=True))
         deadline = time.monotonic() + QUERY_S
         while self._queries:
-            for reply in self.inner.pull_messages(list(self._queries)):
-                node = self._queries.pop(reply.metadata.reply_to_message_id, None)
+            open_queries = {id: node for node, id in self._queries.items()}
+            for reply in self.inner.pull_messages(list(open_queries)):
+                node = open_queries.get(reply.metadata.reply_to_message_id)
                 if node is not None:
+                    self._queries.pop(node, None)
                     self.nodes[node] = node_class(reply)
-            if nodes.isdisjoint(self._queries.values()) or time.monotonic() > deadline:
+            if awaited.isdisjoint(self._queries) or time.monotonic() > deadline:
                 return
             time.sleep(POLL_S)
 
