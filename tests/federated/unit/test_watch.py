@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("flwr")
 from edgeloop.errors import DeviceError, error_to_json
 from edgeloop.federated.network.network import Network
+from edgeloop.federated.rounds.buffered.options import BufferedOptions
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.records import FAILURE, ROUNDS, ClientRecord, RoundRecord, rounds_bytes, weights_bytes
 from edgeloop.federated.rounds.watch import RESTARTS, Watch, ignore
@@ -130,3 +131,65 @@ def test_processes_that_are_killed_again_before_a_round_are_named(tmp_path, rest
     with pytest.raises(DeviceError, match=r"round 1 of 1: a signal ended superlink"):
         Killed(options, restarted, ignore).until_the_end()
     assert restarted.submissions == RESTARTS + 1
+
+
+def test_the_reason_why_flower_takes_no_run_is_told(tmp_path):
+    class Refusing(Network):
+        def _wait_for_superlink(self):
+            self.calls = getattr(self, "calls", 0) + 1
+
+        def flwr(self, *arguments):
+            assert (tmp_path / "app" / "pyproject.toml").is_file()
+            raise DeviceError("flwr run failed: the disk is full", advice="Make room.")
+
+    network = Refusing(tmp_path, 0, (), ())
+    with pytest.raises(DeviceError, match="the disk is full"):
+        network.submit()  # as run_rounds does first
+    options = RoundsOptions(shards=(tmp_path / "a.npz",), out=tmp_path, rounds=1)
+    with pytest.raises(DeviceError, match="the disk is full"):
+        Watch(options, network, ignore).until_the_end()
+    assert network.calls == 2
+
+
+class Devices(Restarted):
+    """Three devices and a SuperLink. A device that is started again is killed again."""
+
+    def start(self):
+        super().start()
+        for name in ("device-0", "device-1", "device-2"):
+            self.start_process(name)
+
+    def start_process(self, name):
+        (self.work / f"{name}.log").write_bytes(b"out of memory\n")
+        self.started = [*getattr(self, "started", []), name]
+        self.children[name] = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+        if name == "device-1":
+            self.children[name].kill()
+            self.children[name].wait()
+
+
+@pytest.mark.parametrize("buffered", [None, BufferedOptions(size=2)])
+def test_a_killed_device_that_a_round_can_do_without_is_started_alone(tmp_path, caplog, buffered):
+    network, looks = Devices(tmp_path, 0, (), ()), []
+    network.start()
+
+    class Looks(Watch):
+        def _tell_joined(self):
+            looks.append(1)
+            if len(looks) == RESTARTS + 3:
+                write_rounds(tmp_path, 1)
+
+    try:
+        shards = tuple(tmp_path / f"{n}.npz" for n in range(3))
+        options = RoundsOptions(
+            shards=shards, out=tmp_path, rounds=1, quorum=1.0 if buffered else 0.5, buffered=buffered
+        )
+        Looks(options, network, ignore).until_the_end()
+    finally:
+        for child in network.children.values():
+            child.communicate()
+    again = 0 if buffered else RESTARTS  # its answer might count twice in a buffered round
+    assert network.started == ["device-0", "device-1", "device-2", *["device-1"] * again]
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == again + 1 and all("device-1 ended (signal SIGKILL)" in text for text in texts)
+    assert texts[-1].endswith("out of memory. The run goes on without it.")

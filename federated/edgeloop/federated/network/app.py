@@ -37,7 +37,7 @@ work = {work}
 def write_app(work: Path) -> Path:
     """The app of a run; its ServerApp finds everything else in `work`."""
     app = work / "app"
-    app.mkdir()
+    app.mkdir(exist_ok=True)  # an earlier `flwr run` may have failed
     head = HEAD.format(name="edgeloop-rounds", dependencies="")
     (app / "pyproject.toml").write_text(head + APP.format(work=toml_value(str(work))))
     return app

@@ -61,14 +61,21 @@ class Network:
         Raises:
             MissingExtra: Flower is not installed here or in the device environment.
         """
+        for name in self._commands():
+            self.start_process(name)
+
+    def start_process(self, name: str) -> None:
+        """Start the process of that name, at first or in the place of one that has ended."""
+        python, command = self._commands()[name]
+        log = self.processes.enter_context((self.work / f"{name}.log").open("ab"))
+        settings = environment(python, home(self.work, name))
+        # a short grace: their state is in memory and nobody will read it again
+        child = owned(command, stdout=log, stderr=log, env=settings, cwd=self.work, grace_s=0.2)
+        self.children[name] = self.processes.enter_context(child)
+
+    def _commands(self) -> dict[str, tuple]:
         folder, connected = self.kept or self.work, self.work / CONNECTED
-        every = commands(self.devices, self.shards, self.port, folder, self.joining, connected)
-        for name, (python, command) in every.items():
-            log = self.processes.enter_context((self.work / f"{name}.log").open("ab"))
-            settings = environment(python, home(self.work, name))
-            # a short grace: their state is in memory and nobody will read it again
-            child = owned(command, stdout=log, stderr=log, env=settings, cwd=self.work, grace_s=0.2)
-            self.children[name] = self.processes.enter_context(child)
+        return commands(self.devices, self.shards, self.port, folder, self.joining, connected)
 
     def restart(self) -> None:
         """End every process and start it again; the run is to be submitted again, as Flower had it in memory."""

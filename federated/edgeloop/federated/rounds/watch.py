@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -27,6 +28,7 @@ from edgeloop.federated.rounds.records import (
     read_weights,
 )
 from edgeloop.federated.rounds.run_folder import JOURNAL
+from edgeloop.processes.exit_status import exit_status
 from edgeloop.processes.file_lock import exclusive
 from edgeloop.progress import Say
 
@@ -46,6 +48,8 @@ class Watch:
     ) -> None:
         self.options, self.flower, self.on_round, self.say = options, flower, on_round, say
         self.told = set[str]()
+        self.again = Counter[str]()  # devices that were started again since the last round
+        self.away = set[int]()  # processes of devices that are not
         self.done, self.restarts, self.asked = 0, 0, time.monotonic()
         self.deadline, self.written = time.monotonic() + options.timeout_s, 0
 
@@ -80,6 +84,7 @@ class Watch:
             self.on_round(record, read_weights(self.options.out / record.file))
             self.deadline += time.monotonic() - began  # devices may train meanwhile, but need not
             self.done, self.restarts = self.done + 1, 0
+            self.again.clear()
         if spent or self.done >= self.options.rounds:
             return records
         self._check(alive, ended)
@@ -96,6 +101,7 @@ class Watch:
             raise error_from_json(json.loads(failure.read_bytes()), where=self.where, doing="the ServerApp")
         if self._needed(ended):
             self.flower.check()
+        self._start_devices(ended)
         if self.flower.simulated:
             self._extend()
         if alive is False:
@@ -141,6 +147,24 @@ class Watch:
             least, _ = self.options.buffered.sizes(devices)
         lost = sum(name.startswith(DEVICE) for name in ended)
         return len(ended) > lost or (lost > 0 and devices - lost < least)
+
+    def _start_devices(self, ended: Sequence[str]) -> None:
+        """Start devices again that a signal ended, and that the run can do without meanwhile; of others say so once.
+
+        In buffered rounds such a device would be a new node, and train once more from the version that it has trained.
+        """
+        for name in ended:
+            child = self.flower.children[name]
+            if child.pid in self.away:
+                continue
+            why = f"{self.where}: {name} ended ({exit_status(child).how}); {self.flower.last_log_line(name)}"
+            if child.returncode < 0 and self.again[name] < RESTARTS and self.options.buffered is None:
+                self.again[name] += 1
+                log.warning("%s. It is started again, for the %d. time.", why, self.again[name])
+                self.flower.start_process(name)
+            else:
+                self.away.add(child.pid)
+                log.warning("%s. The run goes on without it.", why)
 
     def _killed(self) -> str:
         """Says which processes a signal has ended; "": none, or none that the run needs."""
