@@ -7,7 +7,7 @@ import pytest
 
 from edgeloop.errors import OptionsError
 from edgeloop.federated.device.options import DeviceOptions, from_node_config, to_node_config
-from edgeloop.federated.device.statistics import Tell
+from edgeloop.federated.device.statistics import Tell, label_counts
 from edgeloop.federated.rounds.federation import read_federation
 from edgeloop.federated.rounds.privacy.entropy import system_entropy
 from edgeloop.federated.rounds.progress.class_page import accuracies, by_class, class_part
@@ -218,3 +218,33 @@ def test_noise_for_nothing_is_refused():
 def test_a_device_that_tells_nothing_stays_so_under_flowers_own_supernode():
     assert from_node_config(to_node_config(DeviceOptions("d.npz", no_statistics=True))).no_statistics
     assert not from_node_config(to_node_config(DeviceOptions("d.npz"))).no_statistics
+
+
+def test_mean_and_variance_do_not_depend_on_the_order_of_the_replies():
+    parts = [np.random.default_rng(n).normal(1e8, 1e-3, 10 + n) for n in range(50)]
+    told = {(n, len(y)): {"label-mean": float(y.mean()), "label-variance": float(y.var())} for n, y in enumerate(parts)}
+    found = [summed(dict(order), Labels(), MOMENTS).record() for order in (told.items(), reversed(told.items()))]
+    assert found[0] == found[1]
+    # what a device tells is rounded to 2^-27 (1e8 in float64), which moves the variance by 2 * 1e-3 * 2^-27 = 1.5e-11
+    assert found[0].label_variance == pytest.approx(1e-6, abs=1e-7)
+
+
+def test_the_record_names_a_limited_number_of_refusals():
+    record = summed({(node, 7): GOOD for node in range(5_000)}).record()
+    assert record.devices == 0 and len(record.refused) == 2_000
+
+
+def test_devices_that_share_a_number_are_shown_by_their_node():
+    found = Summary(THREE, ASKED)
+    for node in (1234567890123456789, 7):
+        reply = SimpleNamespace(content=SimpleNamespace(metric_records={"statistics": GOOD}))
+        found.add(reply, SimpleNamespace(node=node, device=0, examples=5))
+    page = class_part([RoundRecord(1, "rounds/round-1.npz", (), statistics=found.record())])
+    assert ">node 1234567890123456789</text>" in page and "node 7, class 2: 3</title>" in page
+    assert "device 0" not in page
+
+
+def test_a_device_with_few_samples_does_not_tell_the_mean_of_its_labels():
+    regressor, asked = SimpleNamespace(classes=None, tells_classes=False), {"label-moments": True}
+    assert label_counts(np.arange(9.0), regressor, asked) == {}
+    assert label_counts(np.arange(10.0), regressor, asked) == {"label-mean": 4.5, "label-variance": 8.25}

@@ -74,7 +74,8 @@ def join(
         bool,
         typer.Option(
             "--no-statistics",
-            help="Send no counts by class: neither of the examples nor of those that the model gets right.",
+            help="Send no counts by class, neither of the examples nor of those that the model gets right, and no mean "
+            "and variance of the labels.",
         ),
     ] = False,
     state: Annotated[
@@ -87,7 +88,8 @@ def join(
     """Join a federation as a device: train on local data in each round, until interrupted.
 
     What leaves the device is weights, losses, counts of examples (also by class), the class of machine and the kind of
-    an error; its data and the text of an error are kept. When the server or the network is away, the device waits and
+    an error; if the server asks for it, also the mean and variance of labels that are numbers, of 10 samples or more.
+    Its data and the text of an error are kept. When the server or the network is away, the device waits and
     connects again; it ends only if the server refuses it, or if its own folder cannot be written.
     """
     if ctx.obj.json:

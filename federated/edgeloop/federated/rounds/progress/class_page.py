@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from edgeloop.federated.rounds.records import RoundRecord
@@ -10,7 +11,7 @@ from edgeloop.federated.rounds.statistics.round_statistics import ClassCounts, R
 from edgeloop.page import table
 
 SHOWN = 50  # classes, and devices, at most
-CELL, LEFT, TOP = 14, 90, 18  # of the picture, in pixels
+CELL, LEFT, TOP = 14, 150, 18  # of the picture, in pixels; a node has up to 20 digits
 
 
 def accuracies(told: RoundStatistics | None) -> dict[str, float]:
@@ -90,23 +91,27 @@ def _table(told: RoundStatistics) -> str:
     return table(["class", "labels", *columns], rows)
 
 
+def _labels(clients: Sequence[ClassCounts]) -> list[str]:
+    """Devices that join have no number of their own: where a number repeats, the node tells them apart."""
+    counted = Counter(client.device for client in clients)
+    return [f"device {one.device}" if counted[one.device] == 1 else f"node {one.node}" for one in clients]
+
+
 def _picture(clients: Sequence[ClassCounts]) -> str:
     """A row for each device, a square for each class: the darker, the more labels of it the device holds."""
     shown = clients[:SHOWN]
     if not shown:
         return ""
     classes = min(SHOWN, len(shown[0].examples))
-    most = max(max(client.examples) for client in shown) or 1
+    most, labels = max(max(client.examples) for client in shown) or 1, _labels(clients)
     squares = [
         f"<rect x={LEFT + k * CELL} y={TOP + row * CELL} width={CELL - 1} height={CELL - 1} fill=#06c "
-        f"fill-opacity={count / most:.3f}><title>device {client.device}, class {k}: {count}</title></rect>"
+        f"fill-opacity={count / most:.3f}><title>{labels[row]}, class {k}: {count}</title></rect>"
         for row, client in enumerate(shown)
         for k, count in enumerate(client.examples[:classes])
     ]
     text = "font-size=11 fill=#666"
-    names = [
-        f"<text x=0 y={TOP + (row + 0.8) * CELL:.0f} {text}>device {c.device}</text>" for row, c in enumerate(shown)
-    ]
+    names = [f"<text x=0 y={TOP + (row + 0.8) * CELL:.0f} {text}>{labels[row]}</text>" for row in range(len(shown))]
     numbers = [f"<text x={LEFT + k * CELL} y={TOP - 5} {text}>{k}</text>" for k in range(0, classes, 5)]
     width, height = max(640, LEFT + classes * CELL), TOP + len(shown) * CELL
     svg = f"<svg viewBox='0 0 {width} {height}'>{''.join([*names, *numbers, *squares])}</svg>"

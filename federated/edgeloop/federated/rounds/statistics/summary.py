@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,21 +16,21 @@ if TYPE_CHECKING:
 
     from edgeloop.federated.rounds.guard.update import Update
 
-LISTED = 2000  # counts of single devices in the record of a round; beyond it there are the sums alone
+LISTED = 2000  # counts of single devices in the record of a round; beyond it there are the sums alone. And refusals
 
 
 class Summary:
     """Adds up what the replies of an attempt tell.
 
     A statistic that makes no sense is refused; the update of the same reply counts all the same. Memory does not grow
-    with the number of devices.
+    with the number of devices beyond `LISTED`.
     """
 
     def __init__(self, labels: Labels, asked: StatisticsOptions) -> None:
         self.labels, self.asked = labels, asked
         self._devices = 0
         self._sums: dict[str, np.ndarray] = {}
-        self._moments: list[tuple[int, float, float]] = []
+        self._moments = Moments()
         self._listed: list[ClassCounts] = []
         self._fits = True
         self._refused: list[RefusedStatistic] = []
@@ -42,11 +41,12 @@ class Summary:
         if told is None:
             return
         if isinstance(told, str):
-            self._refused.append(RefusedStatistic(str(update.node), told))
+            if len(self._refused) < LISTED:
+                self._refused.append(RefusedStatistic(str(update.node), told))
             return
         self._devices += 1
         if isinstance(told, ToldLabels):
-            self._moments.append((update.examples, told.mean, told.variance))
+            self._moments.add(update.examples, told.mean, told.variance)
         else:
             self._add(told, update)
 
@@ -55,7 +55,7 @@ class Summary:
         if not (self._devices or self._refused):
             return None
         sums: dict[str, Any] = {key: tuple(counts.tolist()) for key, counts in self._sums.items()}
-        mean, variance = _together(self._moments)
+        mean, variance = self._moments.together()
         listed = tuple(sorted(self._listed, key=lambda one: (one.device, one.node)))
         refused = tuple(sorted(self._refused, key=lambda one: one.node))
         return RoundStatistics(
@@ -73,10 +73,22 @@ class Summary:
         self._listed = [*self._listed, ClassCounts(update.device, str(update.node), **lists)] if self._fits else []
 
 
-def _together(moments: Sequence[tuple[int, float, float]]) -> tuple[float | None, float | None]:
-    """Mean and variance of the labels of all devices, each with its number of labels, its mean and its variance."""
-    if not moments:
-        return None, None
-    count = sum(n for n, _, _ in moments)
-    mean = math.fsum(n * m for n, m, _ in moments) / count
-    return mean, math.fsum(n * (variance + (m - mean) ** 2) for n, m, variance in moments) / count
+class Moments:
+    """Mean and variance of the labels of all devices. The sums are exact, so the order of the replies is of no matter;
+    a sum of squares less the square of the mean loses all digits in floats."""
+
+    def __init__(self) -> None:
+        self.count, self.sum, self.squares = 0, Fraction(), Fraction()
+
+    def add(self, count: int, mean: float, variance: float) -> None:
+        """Of one device: how many labels, their mean and variance."""
+        self.count += count
+        self.sum += count * Fraction(mean)
+        self.squares += count * (Fraction(variance) + Fraction(mean) ** 2)
+
+    def together(self) -> tuple[float | None, float | None]:
+        """(mean, variance); (None, None): of no label."""
+        if not self.count:
+            return None, None
+        mean = self.sum / self.count
+        return float(mean), float(self.squares / self.count - mean**2)
