@@ -11,6 +11,7 @@ pytest.importorskip("flwr")
 from edgeloop.errors import DeviceError, error_to_json
 from edgeloop.federated.network.network import Network
 from edgeloop.federated.rounds.buffered.options import BufferedOptions
+from edgeloop.federated.rounds.journal.options import JournalOptions, Kept
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.records import FAILURE, ROUNDS, ClientRecord, RoundRecord, rounds_bytes, weights_bytes
 from edgeloop.federated.rounds.watch import RESTARTS, Watch, ignore
@@ -168,8 +169,16 @@ class Devices(Restarted):
             self.children[name].wait()
 
 
-@pytest.mark.parametrize("buffered", [None, BufferedOptions(size=2)])
-def test_a_killed_device_that_a_round_can_do_without_is_started_alone(tmp_path, caplog, buffered):
+@pytest.mark.parametrize(
+    ("given", "again"),
+    [
+        ({"quorum": 0.5}, RESTARTS),
+        # its answer might count twice in a round
+        ({"buffered": BufferedOptions(size=2)}, 0),
+        ({"quorum": 0.5, "journal": JournalOptions(updates=Kept.CONTENTS)}, 0),
+    ],
+)
+def test_a_killed_device_that_a_round_can_do_without_is_started_alone(tmp_path, caplog, given, again):
     network, looks = Devices(tmp_path, 0, (), ()), []
     network.start()
 
@@ -181,14 +190,11 @@ def test_a_killed_device_that_a_round_can_do_without_is_started_alone(tmp_path, 
 
     try:
         shards = tuple(tmp_path / f"{n}.npz" for n in range(3))
-        options = RoundsOptions(
-            shards=shards, out=tmp_path, rounds=1, quorum=1.0 if buffered else 0.5, buffered=buffered
-        )
+        options = RoundsOptions(shards=shards, out=tmp_path, rounds=1, **given)
         Looks(options, network, ignore).until_the_end()
     finally:
         for child in network.children.values():
             child.communicate()
-    again = 0 if buffered else RESTARTS  # its answer might count twice in a buffered round
     assert network.started == ["device-0", "device-1", "device-2", *["device-1"] * again]
     texts = [record.getMessage() for record in caplog.records]
     assert len(texts) == again + 1 and all("device-1 ended (signal SIGKILL)" in text for text in texts)

@@ -16,6 +16,7 @@ from edgeloop.atomic import discard
 from edgeloop.errors import DeviceError, EdgeloopError, error_from_json
 from edgeloop.federated.network.network import AGAIN, Network
 from edgeloop.federated.rounds.journal.journal import FILE
+from edgeloop.federated.rounds.journal.options import Kept
 from edgeloop.federated.rounds.options import RoundsOptions
 from edgeloop.federated.rounds.plan import needed_replies
 from edgeloop.federated.rounds.records import (
@@ -151,14 +152,16 @@ class Watch:
     def _start_devices(self, ended: Sequence[str]) -> None:
         """Start devices again that a signal ended, and that the run can do without meanwhile; of others say so once.
 
-        In buffered rounds such a device would be a new node, and train once more from the version that it has trained.
+        Such a device is a new node. In buffered rounds it would train once more from the version that it has trained,
+        and a server that goes on amid a round with the contents of updates would ask it again.
         """
+        alone = self.options.buffered is None and self.options.journal.updates is not Kept.CONTENTS
         for name in ended:
             child = self.flower.children[name]
             if child.pid in self.away:
                 continue
             why = f"{self.where}: {name} ended ({exit_status(child).how}); {self.flower.last_log_line(name)}"
-            if child.returncode < 0 and self.again[name] < RESTARTS and self.options.buffered is None:
+            if alone and child.returncode < 0 and self.again[name] < RESTARTS:
                 self.again[name] += 1
                 log.warning("%s. It is started again, for the %d. time.", why, self.again[name])
                 self.flower.start_process(name)
