@@ -42,6 +42,17 @@ export function arrayOf(dtype: string, values: ArrayLike<number>): Numbers {
   return array;
 }
 
+/** Smallest and largest number of each type of whole numbers, as far as JavaScript counts in steps of one. */
+export const LIMITS: Readonly<Record<string, readonly [number, number]>> = {
+  bool: [0, 1],
+  int8: [-128, 127],
+  uint8: [0, 255],
+  int16: [-32768, 32767],
+  uint16: [0, 65535],
+  int32: [-(2 ** 31), 2 ** 31 - 1],
+  int64: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
+};
+
 export const bytesOf = (data: Numbers): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
 export const fromBase64 = (text: string): Uint8Array<ArrayBuffer> =>

@@ -2,9 +2,11 @@ import { expect, test } from "vitest";
 import type { TensorSpec } from "../src/page/bundle";
 import { imageLayout, tensorOf, unit } from "../src/page/try/image";
 import { parseInputs } from "../src/page/try/json";
+import { shortest } from "../src/page/try/numbers";
 import { channelsOf, givenOf, isInverted } from "../src/page/try/picture";
 import { CENTERED, placementOf } from "../src/page/try/placement";
 import { fit, mixed, soundTensor } from "../src/page/try/sound";
+import { taskOf } from "../src/page/try/task";
 
 const spec = (changes: Partial<TensorSpec>): TensorSpec => ({
   name: "x",
@@ -98,6 +100,31 @@ test("a sound has the numbers of the input: 16-bit steps where its range says so
   });
 });
 
+test.each([
+  ["int16", [-32767, 0, 16384]],
+  ["int8", [-127, 0, 64]],
+  ["uint8", [1, 128, 192]],
+])("without a range a sound has the steps of its type (%s)", (dtype, expected) => {
+  const audio = spec({ kind: "audio", shape: [null, 3], range: null, dtype });
+  expect(numbersOf(soundTensor(Float32Array.of(-1, 0, 0.5), audio, [3]).data)).toEqual(expected);
+});
+
+test("a number is written with as few digits as give it again", () => {
+  expect(shortest(Math.fround(0.1))).toBe(0.1);
+  expect([shortest(1234567), shortest(16777217), shortest(0.1 + 0.2)]).toEqual([1234567, 16777217, 0.1 + 0.2]);
+});
+
+test("the inputs of a model without a batch axis get one that counts samples", () => {
+  const state = spec({ name: "s", kind: "other", shape: [null, 4] });
+  const bundle = (shape: number[]) => ({
+    manifest: { variants: [{ signatures: ["infer"] }], signatures: { infer: { inputs: [state], outputs: [] } } },
+    reference: new Map([["in/s", { shape, dtype: "float32", data: new Float32Array(24) }]]),
+  });
+  const shapeOf = (shape: number[]) => taskOf(bundle(shape) as never)!.inputs[0]!.shape;
+  expect(shapeOf([3, 2, 4])).toEqual([1, null, 4]);
+  expect(shapeOf([6, 4])).toEqual([null, 4]);
+});
+
 const A = spec({ name: "a", kind: "other", shape: [null, 2, 2], dtype: "int64" });
 const B = spec({ name: "b", kind: "other", shape: [null, null] });
 
@@ -108,6 +135,12 @@ test("JSON gives each input by its name, or the one input alone", () => {
   expect(parseInputs("[1, 2, 3]", [B]).b!.shape).toEqual([1, 3]);
 });
 
+test("a whole number must fit its type: 300 would become 44", () => {
+  const byte = spec({ shape: [null, 1], dtype: "uint8" });
+  expect(() => parseInputs("[300]", [byte])).toThrow("x has the value 300. Expected 0 to 255 (uint8)");
+  expect(numbersOf(parseInputs("[255]", [byte]).x!.data)).toEqual([255]);
+});
+
 test.each([
   ['{"a": [[1, 2], [3, 4]]}', "the JSON has no b. Expected an object with a,b"],
   ["[1]", "the JSON has no a."],
@@ -115,6 +148,7 @@ test.each([
   ['{"a": [[1, 2], [3]], "b": [1]}', "a is no array of numbers with rows of one length"],
   ['{"a": [[1, 2], [3, "4"]], "b": [1]}', "a is no array of numbers"],
   ['{"a": [[1, 2], [3, 0.5]], "b": [1]}', "a takes whole numbers (int64)"],
+  ['{"a": [[1, 2], [3, 1e300]], "b": [1]}', "a has the value 1e+300. Expected -9007199254740991 to"],
 ])("JSON that is no sample is refused with what was expected (%s)", (text, message) => {
   expect(() => parseInputs(text, [A, B])).toThrow(message);
 });

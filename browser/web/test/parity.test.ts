@@ -74,3 +74,12 @@ test("the text of a record and of a floor is what the page shows", () => {
       "and a top-1 agreement of at least 99%",
   );
 });
+
+test("an output of more values than a call takes arguments is compared, with and without classes", () => {
+  const shape = [1, 200_000]; // 125,000 overflow the stack
+  const [source, got] = [1, 1.25].map((value) => ({
+    y: { shape, dtype: "float32" as const, data: new Float32Array(200_000).fill(value) },
+  }));
+  expect(compare("int8", source!, got!, false)[0]).toMatchObject({ passed: true, max_abs: 0.25 });
+  expect(compare("int8", source!, got!, true)[0]).toMatchObject({ passed: true, top1_agreement: 1 });
+});

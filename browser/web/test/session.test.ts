@@ -89,6 +89,25 @@ test("an engine's error is the standing of the variant, and the next choice work
   expect(made.current?.standing?.used).toBe(true);
 });
 
+test("a check that throws takes the proof of the check before with it", async () => {
+  const made = await session();
+  await made.choose(engine(), made.bundle.manifest.variants[0]!);
+  expect(made.current!.proof).toBeDefined();
+  made.report({ used: false, text: "device lost" });
+  expect(made.current!.proof).toBeUndefined();
+});
+
+test("the engine that was chosen last counts for the next choice, also while it waits", async () => {
+  const made = await session();
+  const [fake, other] = [engine(), engine()];
+  const [a, b] = made.bundle.manifest.variants;
+  await made.choose(fake, a!);
+  const waiting = made.choose(other, a!);
+  expect([made.current!.engine, made.chosen!.engine]).toEqual([fake, other]);
+  await Promise.all([waiting, made.choose(made.chosen!.engine, b!)]);
+  expect(made.current).toMatchObject({ engine: other, variant: b });
+});
+
 test("work runs one after the other, also after one that failed", async () => {
   const made = await session();
   const log: string[] = [];

@@ -18,7 +18,7 @@ const rows = (...got: number[]) => {
 };
 
 test("before a run the status is what the manifest says", () => {
-  const engine = { name: "LiteRT.js", runtime: "litertjs" };
+  const engine = { id: "litertjs-wasm", name: "LiteRT.js", runtime: "litertjs" };
   expect(initialStatus(variant("tflite", "litert"), engine)).toBe("not tested yet");
   expect(initialStatus(variant("tflite", "litertjs"), engine)).toBe("parity check passed at conversion");
   expect(initialStatus(variant("onnx", "onnxruntime"), undefined)).toBe("not supported");
@@ -53,6 +53,15 @@ test("without reference inputs only a variant proved on LiteRT.js is used", () =
   });
   expect(standingAfterRun(variant("tflite", "litert"), undefined)).toMatchObject({ used: false });
   expect(standingAfterRun(variant("tflite", "litert"), [])).toMatchObject({ used: false });
+});
+
+test("a proof on WebAssembly says nothing of the same runtime on a GPU", () => {
+  const webgpu = { id: "litertjs-webgpu", name: "LiteRT.js, WebGPU", runtime: "litertjs" };
+  const proved = variant("tflite", "litertjs");
+  expect(initialStatus(proved, webgpu)).toBe("not tested yet");
+  expect(standingAfterRun(proved, undefined, {}, webgpu)).toMatchObject({ used: false });
+  const ort = { id: "ort-wasm", name: "ONNX Runtime Web", runtime: "onnxruntime-web" };
+  expect(standingAfterRun(variant("onnx", "onnxruntime-web"), undefined, {}, ort)).toMatchObject({ used: true });
 });
 
 test("an error of LiteRT.js is shown without its source lines", () => {

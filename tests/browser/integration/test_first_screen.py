@@ -34,6 +34,7 @@ MAKERS = (
     page_bundles.tables,
     page_bundles.sounds,
     page_bundles.tokens,
+    page_bundles.calls,
 )
 
 
@@ -122,6 +123,20 @@ def test_the_camera_is_asked_live_and_ends_with_its_tab(browser, bundles):
         assert track.evaluate("track => track.readyState") == "live"
         page.locator("#tab-samples").click()
         assert track.evaluate("track => track.readyState") == "ended"
+        # left while the browser asks for the permission, and chosen again: no start is left running
+        page.evaluate("""() => {
+            const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media);
+            window.streams = [];
+            media.getUserMedia = async (wanted) => {
+                const stream = await ask(wanted);
+                window.streams.push(stream);
+                return stream;
+            };
+            for (const id of ['camera', 'samples', 'camera', 'samples']) document.getElementById(`tab-${id}`).click();
+        }""")
+        page.wait_for_function(
+            "streams.length === 2 && streams.every((one) => one.getTracks().every((two) => two.readyState === 'ended'))"
+        )
 
 
 PICTURE = """async ([color, kind, name]) => {
@@ -222,6 +237,22 @@ def test_pasted_json_is_an_input_and_an_error_in_it_is_named(browser, bundles):
         field.fill("[1, 2]")
         expect(page.locator("#source-json .bad")).to_have_text("ids has the shape [2]. Expected [12]")
         expect(page.locator("#guess")).to_have_text("–")
+
+
+def test_a_model_without_a_batch_axis_takes_a_call_and_what_it_refuses_is_told_until_the_next_answer(browser, bundles):
+    with opened(browser, bundles["calls"]) as page:
+        page.locator("#tab-json").click()
+        field = page.get_by_label("One sample as JSON")
+        assert json.loads(field.input_value()) == {"house": [[2, 100, 1]], "place": [[0.5, 3]]}
+        # 2 + 200 - 4 + 4 - 3 + 0.5 and 20 + 50 + 0 + 2 + 0 - 1
+        expect(page.locator("#guess")).to_have_text("199.5 · 71")
+        field.fill('{"house": [[2, 100, 1], [2, 100, 1]], "place": [[0.5, 3], [0.5, 3], [0.5, 3]]}')
+        refused = page.locator("#share [role=alert]")
+        expect(refused).to_have_text("the inputs have different batch sizes: 2 and 3 times the batch of the file")
+        field.fill('{"house": [[0, 0, 0]], "place": [[0, 0]]}')
+        expect(page.locator("#guess")).to_have_text("0.5 · -1")
+        expect(refused).to_have_count(0)
+        assert page.locator("#problem").is_hidden()
 
 
 def test_tabs_move_by_the_arrow_keys_and_buttons_open_panels(browser, bundles):

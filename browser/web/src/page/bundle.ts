@@ -120,9 +120,16 @@ export function referenceOf(bundle: Bundle, signature: string): Reference | unde
       }),
     );
   const inputs = named("in", specs.inputs);
-  const whole = specs.inputs.some(({ name, shape }) => inputs[name]?.shape.length === shape.length + 1);
-  return { inputs, outputs: named("out", specs.outputs), count: Object.values(inputs)[0]?.shape[0] ?? 0, whole };
+  const count = Object.values(inputs)[0]?.shape[0] ?? 0;
+  return { inputs, outputs: named("out", specs.outputs), count, whole: isWhole(bundle, signature) };
 }
+
+/** Whether the model has no batch axis: its reference arrays have one axis more than its inputs. Of a bundle without them
+ * that is known only where an input is a single number. */
+export const isWhole = ({ manifest, reference }: Bundle, signature: string): boolean =>
+  manifest.signatures[signature]!.inputs.some(({ name, shape }) =>
+    reference ? reference.get(`in/${name}`)?.shape.length === shape.length + 1 : !shape.length,
+  );
 
 export const bytesOfVariant = (manifest: Manifest, variant: Variant): number =>
   variant.files.reduce((sum, file) => sum + (manifest.files[file]?.bytes ?? 0), 0);

@@ -3,6 +3,7 @@
 import type { Tensor } from "../npy";
 import type { Reference, TensorSpec } from "./bundle";
 import type { Tensors } from "./engines/tensors";
+import { argmax, type Origin } from "./parity";
 
 export interface Sample {
   /** Classes, undefined when the model is no classifier. */
@@ -18,16 +19,33 @@ export interface Comparison {
   agree: number | undefined;
 }
 
-/** The first output of shape [batch, classes]. */
-export const classOutput = (outputs: TensorSpec[]): TensorSpec | undefined =>
-  outputs.find(({ shape }) => shape.length === 2 && (shape[1] ?? 0) > 1);
-
-/** The output with the classes: one of shape [batch, classes] that has labels, or shares in the examples of answers. */
+/** The output with the classes: the first of [samples, classes] that has labels, else the first whose answers are shares
+ * of 1. `examples`: answers, samples or calls first; without them the shapes of the signature count. */
 export function classifyingOutput(outputs: TensorSpec[], examples: Tensors | undefined): TensorSpec | undefined {
-  const output = classOutput(outputs);
-  const example = output && examples?.[output.name];
-  const scores = example && row(example, 0);
-  return output?.labels.length || (scores && shares(scores) === scores) ? output : undefined;
+  const able = outputs.filter(({ name, shape }) => {
+    const found = examples?.[name]?.shape ?? shape;
+    return found.length === 2 && (found[1] ?? 0) > 1;
+  });
+  return (
+    able.find(({ labels }) => labels.length) ??
+    able.find(({ name }) => {
+      const example = examples?.[name];
+      return example && areShares(row(example, 0));
+    })
+  );
+}
+
+/** What the numbers of a classifying output are: values from 0 to 1 (of a softmax or sigmoids), or logits of a softmax. */
+export type Scores = "bounded" | "logits";
+
+/** Of an output, from what the manifest says of the source, else from the source's own answers `examples`, which are no
+ * rounded ones of a variant. */
+export function scoresOf({ name, range }: TensorSpec, { bounded }: Origin, examples: Tensors | undefined): Scores {
+  if (bounded?.split(",").includes(name)) return "bounded";
+  const example = examples?.[name];
+  if (example)
+    return Array.from(example.data as ArrayLike<number | bigint>, Number).every(isShare) ? "bounded" : "logits";
+  return range?.every(isShare) ? "bounded" : "logits";
 }
 
 export function compare(outputs: Tensors, reference: Reference, specs: TensorSpec[]): Comparison {
@@ -69,21 +87,24 @@ export function row(tensor: Tensor | undefined, i: number): number[] {
   return Array.from(tensor.data.slice(i * length, (i + 1) * length), Number);
 }
 
-export const argmax = (values: number[]): number => values.indexOf(Math.max(...values));
-
 export function median(values: number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const half = sorted.length >> 1;
   return sorted.length % 2 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }
 
-/** Shares that sum to 1: the values themselves where they do already, else their softmax. */
-export function shares(scores: number[]): number[] {
-  const sum = scores.reduce((a, b) => a + b, 0);
-  // 0.05: a quantized softmax of ten classes is off by up to half a step of 1/256 in each
-  if (scores.every((score) => score >= 0 && score <= 1) && Math.abs(sum - 1) < 0.05) return scores;
-  const top = Math.max(...scores);
-  const powers = scores.map((score) => Math.exp(score - top));
+/** From 0 to 1, but for the rounding of float32. */
+const isShare = (value: number): boolean => value >= -1e-6 && value <= 1 + 1e-6;
+
+// a quantized softmax is off by up to half a step of 1/256 in each class, and by chance: of ten classes by less than 0.05
+const areShares = (values: number[]): boolean =>
+  values.every(isShare) && Math.abs(values.reduce((a, b) => a + b, 0) - 1) < 0.05;
+
+/** What is shown of each class, from 0 to 1: bounded values as they are, of logits their softmax. */
+export function shares(values: number[], scores: Scores): number[] {
+  if (scores === "bounded") return values;
+  const top = values[argmax(values)] ?? 0;
+  const powers = values.map((value) => Math.exp(value - top));
   const total = powers.reduce((a, b) => a + b, 0);
   return powers.map((power) => power / total);
 }

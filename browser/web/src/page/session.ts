@@ -1,6 +1,6 @@
 // What the page works on now: the bundle, the engines of this browser and the model that is open. Panels listen to it.
 
-import { type Bundle, type Reference, referenceOf, type Variant } from "./bundle";
+import { type Bundle, isWhole, type Reference, referenceOf, type Variant } from "./bundle";
 import { answers, callOf, stack } from "./calls";
 import { cut } from "./compare";
 import { ENGINES, type Engine, type Model } from "./engines/engine";
@@ -50,6 +50,8 @@ export type Listener<K extends keyof Events> = (event: CustomEvent<Events[K]>) =
 
 export class Session {
   current?: Current;
+  /** What was chosen last: it may wait for what runs now. */
+  chosen?: Pick<Current, "engine" | "variant">;
   /** The newest one. */
   answer?: Answer;
   /** The newest standing of each variant that was opened, by its id. */
@@ -90,10 +92,10 @@ export class Session {
     return this.missing.get(engine.id) ?? engine.refuses(this.bundle, variant);
   }
 
-  /** The engine to run a variant: the present one if it can, else the first that can. */
+  /** The engine to run a variant: the one chosen last if it can, else the first that can. */
   engineFor(variant: Variant): Engine | undefined {
     const able = ENGINES.filter((engine) => this.refusal(engine, variant) === undefined);
-    return able.find((engine) => engine === this.current?.engine) ?? able[0];
+    return able.find((engine) => engine === this.chosen?.engine) ?? able[0];
   }
 
   /** The first pair that can be tried, by the order of engines and variants. */
@@ -107,6 +109,7 @@ export class Session {
   /** Open the pair and judge it, after what runs now. Of choices that wait, only the newest is opened. */
   choose(engine: Engine, variant: Variant): Promise<void> {
     const choice = ++this.choices;
+    this.chosen = { engine, variant };
     return this.exclusively(async () => {
       if (choice !== this.choices) return;
       this.current?.model?.close();
@@ -124,6 +127,7 @@ export class Session {
   /** Answer by a model that was trained in this tab. */
   usePersonal(model: Model, standing: Standing): Promise<void> {
     ++this.choices;
+    this.chosen = { engine: model.engine, variant: model.variant };
     return this.exclusively(async () => {
       this.current?.model?.close();
       this.current = { engine: model.engine, variant: model.variant, model, personal: true };
@@ -144,13 +148,12 @@ export class Session {
     const labelled = signatures[model!.signature]!.outputs.some(({ labels }) => labels.length);
     const classifier = isClassifier(reference.outputs, labelled);
     const parity = compare(variant.scheme, reference.outputs, outputs, classifier, source);
-    this.current!.proof = { reference, outputs, rows: parity };
-    this.report(standingAfterRun(variant, parity, source, engine));
+    this.report(standingAfterRun(variant, parity, source, engine), { reference, outputs, rows: parity });
   }
 
-  /** What the page says of the current model from now on. */
-  report(standing: Standing): void {
-    this.current!.standing = standing;
+  /** What the page says of the current model from now on; without a proof, one of an earlier check goes. */
+  report(standing: Standing, proof?: Proof): void {
+    Object.assign(this.current!, { standing, proof });
     this.standings.set(this.current!.variant.id, standing);
     this.emit("standing", this.current!);
   }
@@ -161,7 +164,7 @@ export class Session {
     return this.exclusively(async () => {
       const { model, standing } = this.current ?? {};
       if (!model || !standing?.used) return undefined;
-      const whole = referenceOf(this.bundle, model.signature)?.whole;
+      const whole = isWhole(this.bundle, model.signature);
       const { outputs, wall_ms } = await model.run(whole ? callOf(inputs, 0) : rows(inputs, model.batch));
       const one = whole ? stack([outputs]) : cut(outputs, 1);
       const answer: Answer = { model, inputs, outputs: one, wall_ms: wall_ms[0]! };

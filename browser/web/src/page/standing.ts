@@ -2,15 +2,15 @@
 //
 // A proof is per runtime: the same file can be right on one and garbage on another. So a variant is used if it agrees
 // with the source in this tab, or, where a bundle has no reference inputs to see that with, if it was proved on this
-// runtime when it was converted. One that fails here is not used, whatever was proved elsewhere.
+// engine when it was converted: on WebAssembly, the same file on a GPU is another program. One that fails here is not used, whatever was proved elsewhere.
 
 import type { Variant } from "./bundle";
 import { judgedAs, needs, type Origin, type Parity, reason } from "./parity";
 
-/** What an engine is called: by people, and as a runtime in manifests. */
-export type Names = { readonly name: string; readonly runtime: string };
+/** What an engine is called: in the page, by people, and as a runtime in manifests. */
+export type Names = { readonly id: string; readonly name: string; readonly runtime: string };
 
-const LITERTJS: Names = { name: "LiteRT.js", runtime: "litertjs" };
+const LITERTJS: Names = { id: "litertjs-wasm", name: "LiteRT.js", runtime: "litertjs" };
 
 export interface Standing {
   used: boolean;
@@ -18,8 +18,9 @@ export interface Standing {
   text: string;
 }
 
-export const wasProved = (variant: Variant, { runtime } = LITERTJS): boolean =>
-  variant.requires.runtimes?.includes(runtime) ?? false;
+/** At conversion a runtime for browsers runs on WebAssembly. */
+export const wasProved = (variant: Variant, { id, runtime } = LITERTJS): boolean =>
+  id.endsWith("-wasm") && (variant.requires.runtimes?.includes(runtime) ?? false);
 
 /** The text of a variant that this page has not run yet; `engine` undefined: none can run it here. */
 export function initialStatus(variant: Variant, engine: Names | undefined): string {

@@ -11,12 +11,18 @@ export interface Gpu {
   readonly software: boolean;
 }
 
+/** What the engines on WebAssembly use here. TF.js uses one thread. */
+export interface Threads {
+  readonly litertjs: number;
+  readonly onnxruntime: number;
+  readonly tfjs: 1;
+}
+
 export interface Capabilities {
   /** Cross-origin isolation: threads, and a finer clock. */
   readonly isolated: boolean;
   readonly processors: number;
-  /** What the engines on WebAssembly use here. TF.js uses one thread. */
-  readonly threads: { readonly litertjs: number; readonly onnxruntime: number; readonly tfjs: 1 };
+  readonly threads: Threads;
   readonly wasm: boolean;
   readonly simd: boolean;
   readonly relaxed_simd: boolean;
@@ -39,11 +45,10 @@ const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|software|basic render|m
 export async function capabilities(): Promise<Capabilities> {
   const { deviceMemory } = navigator as { deviceMemory?: number };
   const { memory } = performance as { memory?: { jsHeapSizeLimit: number } };
-  const threads = threadCount();
   return {
     isolated: crossOriginIsolated,
     processors: navigator.hardwareConcurrency,
-    threads: { litertjs: hasRelaxedSimd() ? threads : 1, onnxruntime: threads, tfjs: 1 },
+    threads: threadsOfEngines(),
     wasm: wasmBlocked() === undefined,
     simd: hasSimd(),
     relaxed_simd: hasRelaxedSimd(),
@@ -53,6 +58,11 @@ export async function capabilities(): Promise<Capabilities> {
     device_memory_gb: deviceMemory,
     js_heap_limit_bytes: memory?.jsHeapSizeLimit,
   };
+}
+
+export function threadsOfEngines(): Threads {
+  const threads = threadCount();
+  return { litertjs: hasRelaxedSimd() ? threads : 1, onnxruntime: threads, tfjs: 1 };
 }
 
 export const hasSimd = (): boolean => validates(SIMD);

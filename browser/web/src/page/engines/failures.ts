@@ -1,9 +1,10 @@
 // Errors of the engines in words of their user: out of memory and missing operators; anything else as it is, without
 // Emscripten's advice to whoever built the library.
 
-// "offset is out of bounds": TF.js writes past WebAssembly's memory where that could not grow
+// "offset is out of bounds": TF.js writes past WebAssembly's memory where that could not grow. "Failed to allocate tensors"
+// is what LiteRT says of any file it cannot prepare
 const MEMORY =
-  /out of memory|could not allocate|failed to allocate|offset is out of bounds|allocation fail|cannot enlarge memory|bad_alloc|\bOOM\b|too much memory|not enough memory/i;
+  /out of memory|could not allocate|failed to allocate(?! tensors)|offset is out of bounds|allocation fail|cannot enlarge memory|bad_alloc|\bOOM\b|too much memory|not enough memory/i;
 const KERNEL = /Kernel '(\w+)' not registered for backend '(\w+)'|Cannot find registered kernel '?(\w+)'? for/;
 const UNKNOWN_OPERATOR = /Unknown op '(\w+)'/;
 

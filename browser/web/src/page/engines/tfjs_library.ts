@@ -2,6 +2,7 @@
 
 import { env, findBackendFactory, registerBackend, removeBackend, setBackend } from "@tensorflow/tfjs-core";
 import { type Graph, type GraphJson, openGraph, runGraph } from "../../tfjs_graph";
+import { forgetHeaps } from "../race/heap";
 import type { Files, Library, OpenedProgram } from "./define";
 import type { Program } from "./tensors";
 
@@ -64,6 +65,7 @@ function close(backend: Backend, { model }: Graph): void {
   if (left) return;
   const factory = findBackendFactory(backend);
   removeBackend(backend);
+  forgetHeaps(`tfjs-${backend}`);
   registerBackend(backend, factory, 1);
 }
 

@@ -7,7 +7,7 @@ import type { Parity } from "../parity";
 import { showSideBySide } from "../parity/side_view";
 import type { Current, Proof, Session } from "../session";
 import { imageLayout, paint, unit } from "../try/image";
-import { element, showProblem } from "../view/dom";
+import { element, wordsOf } from "../view/dom";
 import { label, short } from "../view/format";
 
 const RUNS = 30;
@@ -38,9 +38,12 @@ export function mount(into: HTMLElement, session: Session): void {
     tiles.querySelector("#median")!.textContent = `${short(median(times))} ms`;
     status.textContent = words(current, times.length);
   };
+  const fail = (error: unknown): void => {
+    status.textContent = wordsOf(error);
+  };
   session.addEventListener("change", clear);
-  session.addEventListener("standing", () => refresh().catch(showProblem));
-  refresh().catch(showProblem);
+  session.addEventListener("standing", () => refresh().catch(fail));
+  refresh().catch(fail);
 }
 
 /** Wall times in milliseconds; undefined where the variant may not be used or another was chosen meanwhile. */

@@ -3,9 +3,9 @@
 
 import { type Bundle, referenceOf, type Variant } from "../bundle";
 import { answers } from "../calls";
-import { argmax, classOutput, row } from "../compare";
+import { row } from "../compare";
 import type { Engine, Tensors } from "../engines/engine";
-import { compare, isClassifier, type Parity } from "../parity";
+import { argmax, compare, isClassifier, type Parity } from "../parity";
 import { pause } from "../pause";
 
 /** One variant over all reference inputs. */
@@ -38,7 +38,7 @@ export async function compareSides(bundle: Bundle, pairs: readonly [Variant, Eng
       const specs = bundle.manifest.signatures[model.signature]!.outputs;
       const labelled = specs.some(({ labels }) => labels.length);
       const classifier = isClassifier(reference.outputs, labelled);
-      const output = classifier ? classOutput(specs)?.name : undefined;
+      const output = classifier ? Object.keys(reference.outputs)[0] : undefined; // a classifier's only one
       samples = reference.count;
       source = classesOf(reference.outputs, output, samples);
       sides.push({

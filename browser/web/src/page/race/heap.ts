@@ -1,14 +1,21 @@
 // How much memory WebAssembly has in this page, by engine. Engines do not tell: their memories are caught where
 // WebAssembly is instantiated. Imported first of all, for an engine that is already there is not seen.
 
-const memories = new Map<string, Set<WebAssembly.Memory>>();
+// weak: what an engine let go of may be collected
+const memories = new Map<string, WeakRef<WebAssembly.Memory>[]>();
 let opening = "";
 
 /** Bytes of the engine's memories: they grow and never shrink. Undefined: it has none that was seen. */
 export function heapBytes(engine: string): number | undefined {
-  const own = memories.get(engine);
-  return own && [...own].reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
+  const own = memoriesOf(engine);
+  return own.length ? own.reduce((sum, memory) => sum + memory.buffer.byteLength, 0) : undefined;
 }
+
+/** The engine gave all its memories back: they count no longer, collected or not. */
+export const forgetHeaps = (engine: string): boolean => memories.delete(engine);
+
+const memoriesOf = (engine: string): WebAssembly.Memory[] =>
+  (memories.get(engine) ?? []).flatMap((memory) => memory.deref() ?? []);
 
 /** What is instantiated while `work` runs belongs to `engine`. One engine is opened at a time. */
 export async function openingOf<T>(engine: string, work: () => Promise<T>): Promise<T> {
@@ -36,9 +43,10 @@ function noted<T extends WebAssembly.WebAssemblyInstantiatedSource | WebAssembly
   const { exports } = made instanceof WebAssembly.Instance ? made : made.instance;
   const given = Object.values(imports ?? {}).flatMap((module) => Object.values(module));
   for (const value of [...given, ...Object.values(exports)])
-    if (value instanceof WebAssembly.Memory) {
-      if (!memories.has(opening)) memories.set(opening, new Set());
-      memories.get(opening)!.add(value);
-    }
+    if (value instanceof WebAssembly.Memory)
+      memories.set(
+        opening,
+        [...new Set([...memoriesOf(opening), value])].map((memory) => new WeakRef(memory)),
+      );
   return made;
 }

@@ -1,6 +1,7 @@
 // The result of a race as one document: what "Copy as JSON" copies.
 
 import type { Bundle } from "../bundle";
+import { type Threads, threadsOfEngines } from "../engines/capabilities";
 import { threadCount } from "../engines/threads";
 import { NATIVE } from "./lanes";
 import type { RaceResult, RaceRow } from "./race";
@@ -19,9 +20,10 @@ export interface RaceRecord extends Omit<RaceResult, "rows"> {
     browser: string;
     cross_origin_isolated: boolean;
     cpus: number;
-    /** Of each engine on WebAssembly and of each native runtime. */
-    threads: number;
-    /** Of all of the page together, while all contenders are open; undefined where the browser does not tell in time. */
+    /** Of the engines on WebAssembly, by runtime, and of the native runtimes. */
+    threads: Threads & { native: number };
+    /** Of all of the page together, without the GPU. The browser is asked when all contenders are open and measures when
+     * it likes, up to 20 s later; undefined where it does not tell in time. */
     memory_bytes?: number;
   };
 }
@@ -35,7 +37,7 @@ export function recordOf({ manifest }: Bundle, { rows, ...rest }: RaceResult, me
       browser: navigator.userAgent,
       cross_origin_isolated: crossOriginIsolated,
       cpus: navigator.hardwareConcurrency,
-      threads: threadCount(),
+      threads: { ...threadsOfEngines(), native: threadCount() },
       memory_bytes,
     },
   };

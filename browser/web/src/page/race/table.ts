@@ -20,7 +20,10 @@ const COLUMNS = [
   ["Init", "Of the engine; natively the import of the runtime"],
   ["Compile", "Of the model, in memory"],
   ["First run", "The very first, with whatever the engine puts off until then"],
-  ["Memory", "Of the engine's WebAssembly, for all variants together"],
+  [
+    "Memory",
+    "What the engine's WebAssembly has taken so far, for all variants together and without the GPU: it grows and does not shrink",
+  ],
 ] as const;
 
 /** The body is filled by `fill`. */

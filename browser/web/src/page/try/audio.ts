@@ -31,6 +31,9 @@ class AudioControl implements Control {
   private readonly record = element("button", { type: "button", className: "main" }, "Record");
   private given: Tensor | undefined;
   private recorder: MediaRecorder | undefined;
+  /** Of the microphone. A start that is not the newest was left while the browser asked for the permission. */
+  private starts = 0;
+  private openings = 0;
 
   constructor(
     into: HTMLElement,
@@ -61,6 +64,7 @@ class AudioControl implements Control {
   }
 
   hide(): void {
+    this.starts++;
     if (this.recorder?.state === "recording") this.recorder.stop();
   }
 
@@ -73,7 +77,12 @@ class AudioControl implements Control {
   }
 
   private async start(): Promise<void> {
+    const mine = ++this.starts;
     const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+    if (mine !== this.starts) {
+      for (const track of stream.getTracks()) track.stop();
+      return;
+    }
     const recorder = new MediaRecorder(stream);
     const parts: Blob[] = [];
     recorder.addEventListener("dataavailable", ({ data }) => parts.push(data));
@@ -91,15 +100,17 @@ class AudioControl implements Control {
   }
 
   private open(file: Blob): void {
-    this.read(file).catch((error) => {
-      this.words.textContent = `This browser cannot read the sound: ${wordsOf(error)}`;
+    const mine = ++this.openings;
+    this.read(file, mine).catch((error) => {
+      if (mine === this.openings) this.words.textContent = `This browser cannot read the sound: ${wordsOf(error)}`;
     });
   }
 
-  private async read(file: Blob): Promise<void> {
+  private async read(file: Blob, opening: number): Promise<void> {
     // a context decodes to its own rate: that resamples
     const context = new OfflineAudioContext(1, 1, this.rate_hz);
     const buffer = await context.decodeAudioData(await file.arrayBuffer());
+    if (opening !== this.openings) return; // a newer sound came meanwhile
     const channels = Array.from({ length: buffer.numberOfChannels }, (_, i) => buffer.getChannelData(i));
     const samples = fit(mixed(channels), size(this.shape));
     paintWave(this.wave, samples);

@@ -25,32 +25,37 @@ export const CAMERA: InputTab = {
     const invert = new InvertBox(image, frame);
     into.append(element("div", { className: "stage" }, video), invert.label, words);
     let timer: ReturnType<typeof setInterval> | undefined;
-    let wanted = false;
+    let starts = 0; // a start that is not the newest was left while the browser asked for the permission
 
     const start = async (): Promise<void> => {
+      const mine = ++starts;
       words.textContent = "Waiting for the camera…";
       const size = { width: { ideal: 640 }, height: { ideal: 480 } };
       const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", ...size } });
-      if (!wanted) return end(stream); // another tab was chosen while the browser asked
+      if (mine !== starts) return end(stream);
       video.srcObject = stream;
       await video.play();
+      if (mine !== starts) return;
       words.textContent = "";
       timer = setInterval(frame, PAUSE_MS);
     };
+    const stop = (): void => {
+      starts++;
+      clearInterval(timer);
+      end(video.srcObject as MediaStream | null);
+      video.srcObject = null;
+    };
     return {
       show() {
-        wanted = true;
+        stop(); // the tab may be chosen twice
         give(undefined);
+        const mine = starts + 1;
         start().catch((error) => {
+          if (mine !== starts) return;
           words.textContent = `The camera does not start: ${wordsOf(error)}. Allow it for this address, then choose the tab again.`;
         });
       },
-      hide() {
-        wanted = false;
-        clearInterval(timer);
-        end(video.srcObject as MediaStream | null);
-        video.srcObject = null;
-      },
+      hide: stop,
     };
   },
 };

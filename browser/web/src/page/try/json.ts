@@ -1,8 +1,9 @@
 // The tab that takes the inputs as JSON: for tokens and whatever has no control of its own.
 
-import { arrayOf, size, type Tensor } from "../../npy";
+import { arrayOf, LIMITS, size, type Tensor } from "../../npy";
 import type { TensorSpec } from "../bundle";
 import { element, wordsOf } from "../view/dom";
+import { AUDIO } from "./audio";
 import type { Given, InputTab } from "./control";
 import { NUMBERS } from "./numbers";
 import { sampleOf, type Task } from "./task";
@@ -14,9 +15,7 @@ export const JSON_TEXT: InputTab = {
   title: "JSON",
   hint: "Paste one sample as JSON.",
   available: (task) =>
-    task.image || task.inputs.some(({ kind }) => kind === "audio") || NUMBERS.available(task) !== null
-      ? null
-      : undefined,
+    task.image || AUDIO.available(task) === undefined || NUMBERS.available(task) !== null ? null : undefined,
   build(into, task, give) {
     const field = element("textarea", { rows: 9, spellcheck: false, ariaLabel: "One sample as JSON" });
     field.value = exampleOf(task);
@@ -86,6 +85,9 @@ function tensorFrom(nestedValues: unknown, { name, shape, dtype }: TensorSpec): 
     throw new Error(`${name} is no array of numbers with rows of one length`);
   if (!dtype.startsWith("float") && !values.every((one) => Number.isInteger(Number(one))))
     throw new Error(`${name} takes whole numbers (${dtype})`);
+  const [low, high] = LIMITS[dtype] ?? [-Infinity, Infinity];
+  const outside = values.find((one) => Number(one) < low || Number(one) > high);
+  if (outside !== undefined) throw new Error(`${name} has the value ${outside}. Expected ${low} to ${high} (${dtype})`);
   return { shape: [1, ...found], dtype: dtype as Tensor["dtype"], data: arrayOf(dtype, values.map(Number)) };
 }
 

@@ -1,6 +1,6 @@
 // The tab with a field for each number of a tabular input, with the range of the bundle's samples.
 
-import { arrayOf, size, type Tensor } from "../../npy";
+import { arrayOf, LIMITS, size, type Tensor } from "../../npy";
 import type { TensorSpec } from "../bundle";
 import type { Tensors } from "../engines/tensors";
 import { element } from "../view/dom";
@@ -35,6 +35,15 @@ const total = (inputs: TensorSpec[]): number => inputs.reduce((sum, spec) => sum
 interface Field {
   readonly number: HTMLInputElement;
   readonly slider: HTMLInputElement;
+}
+
+/** With the fewest digits, six at least, that give the same float32: 0.1 for 0.10000000149. */
+export function shortest(number: number): number {
+  for (let digits = 6; digits < 10; digits++) {
+    const rounded = Number(number.toPrecision(digits));
+    if (Math.fround(rounded) === number) return rounded;
+  }
+  return number; // of more than 32 bits
 }
 
 class NumbersControl implements Control {
@@ -74,6 +83,8 @@ class NumbersControl implements Control {
       const { low, high, first } = this.spanOf(spec, i);
       const step = whole ? 1 : (high - low) / STEPS;
       const number = element("input", { type: "number", step: whole ? "1" : "any", value: String(first) });
+      const limits = LIMITS[spec.dtype];
+      if (limits) [number.min, number.max] = [String(limits[0]), String(limits[1])];
       const slider = element("input", {
         type: "range",
         min: String(low),
@@ -86,7 +97,7 @@ class NumbersControl implements Control {
         this.show();
       });
       slider.addEventListener("input", () => {
-        number.value = String(Number(Number(slider.value).toPrecision(6)));
+        number.value = whole ? slider.value : String(Number(Number(slider.value).toPrecision(6)));
         this.show();
       });
       return { number, slider };
@@ -104,7 +115,7 @@ class NumbersControl implements Control {
     const length = size(shape.slice(1) as number[]);
     const column = Array.from({ length: reference.count }, (_, row) => Number(examples.data[row * length + i]));
     const first = Number(sampleOf(reference.inputs, 0)[name]!.data[i]);
-    return { low: Math.min(...column), high: Math.max(...column), first: Number(first.toPrecision(6)) };
+    return { low: Math.min(...column), high: Math.max(...column), first: shortest(first) };
   }
 
   private row(spec: TensorSpec, i: number, { number, slider }: Field): HTMLElement {

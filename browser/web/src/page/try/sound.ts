@@ -1,6 +1,6 @@
 // A sound as samples from -1 to 1: as many as the model takes, in the input's own numbers, and as a picture.
 
-import { arrayOf, type Tensor } from "../../npy";
+import { arrayOf, LIMITS, type Tensor } from "../../npy";
 import type { TensorSpec } from "../bundle";
 
 /** The mean of the channels. */
@@ -22,11 +22,14 @@ export function fit(samples: Float32Array, length: number): Float32Array {
   return samples.slice(start, start + length);
 }
 
-/** Samples from -1 to 1 in the input's own numbers: 16-bit steps where its range is wider than 2. */
+/** Samples from -1 to 1 in the input's own numbers: 16-bit steps where its range is wider than 2, and in whole numbers of
+ * less than 16 bits the steps that these have; silence is the middle of a type without negative numbers. */
 export function soundTensor(samples: Float32Array, { dtype, range }: TensorSpec, shape: number[]): Tensor {
-  const scale = range && Math.max(...range.map(Math.abs)) > 2 ? 32767 : 1;
+  const [low, high] = LIMITS[dtype] ?? (range && Math.max(...range.map(Math.abs)) > 2 ? [-32768, 32767] : [-1, 1]);
+  const zero = low < 0 ? 0 : Math.ceil(high / 2);
+  const scale = Math.min(32767, high - zero);
   const values = Array.from(samples, (sample) =>
-    dtype.startsWith("float") ? sample * scale : Math.round(sample * scale),
+    dtype.startsWith("float") ? sample * scale : Math.round(zero + sample * scale),
   );
   return { shape: [1, ...shape], dtype: dtype as Tensor["dtype"], data: arrayOf(dtype, values) };
 }

@@ -1,6 +1,6 @@
 // What the model asks for: its inputs as the manifest describes them, and the bundle's own examples of them.
 
-import { type Bundle, inferenceSignature, type Reference, referenceOf, type TensorSpec } from "../bundle";
+import { type Bundle, inferenceSignature, isWhole, type Reference, referenceOf, type TensorSpec } from "../bundle";
 import { callOf } from "../calls";
 import type { Tensors } from "../engines/tensors";
 import { imageLayout, isSketchable, type Layout, unit } from "./image";
@@ -14,8 +14,8 @@ export interface ImageInput {
 }
 
 export interface Task {
+  /** The first axis of each counts samples, also where the model itself has no batch axis. */
   inputs: TensorSpec[];
-  outputs: TensorSpec[];
   /** Undefined when the bundle has no reference.npz. */
   reference: Reference | undefined;
   /** Undefined unless the model's one input is an image. */
@@ -27,9 +27,10 @@ export function taskOf(bundle: Bundle): Task | undefined {
   const names = bundle.manifest.variants.map((variant) => inferenceSignature(bundle, variant));
   const signature = names.find((name) => name !== undefined);
   if (signature === undefined) return undefined;
-  const { inputs, outputs } = bundle.manifest.signatures[signature]!;
+  const specs = bundle.manifest.signatures[signature]!.inputs;
   const reference = referenceOf(bundle, signature);
-  return { inputs, outputs, reference, image: inputs.length === 1 ? imageInput(inputs[0]!, reference) : undefined };
+  const inputs = isWhole(bundle, signature) ? specs.map((spec) => ({ ...spec, shape: [1, ...spec.shape] })) : specs;
+  return { inputs, reference, image: inputs.length === 1 ? imageInput(inputs[0]!, reference) : undefined };
 }
 
 function imageInput(spec: TensorSpec, reference: Reference | undefined): ImageInput | undefined {

@@ -2,7 +2,7 @@
 
 import type { Session } from "../session";
 import { AnswerView } from "../view/answer";
-import { byId, show, showProblem } from "../view/dom";
+import { byId, show } from "../view/dom";
 import { showTabs } from "../view/tabs";
 import { AUDIO } from "./audio";
 import { CAMERA } from "./camera";
@@ -82,7 +82,7 @@ class Asker {
     if (this.busy) return;
     this.busy = true;
     this.answer()
-      .catch(showProblem)
+      .catch((error) => this.view.fail(error))
       .finally(() => {
         this.busy = false;
         if (this.stale) this.run();

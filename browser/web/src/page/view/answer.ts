@@ -1,11 +1,12 @@
 // The answer to one input: the class and the share of each, or the values that a regressor predicts; the time it took.
 
 import type { TensorSpec } from "../bundle";
-import { argmax, classifyingOutput, median, row, shares } from "../compare";
+import { classifyingOutput, median, row, scoresOf, shares } from "../compare";
 import type { Model } from "../engines/engine";
 import type { Tensors } from "../engines/tensors";
+import { argmax } from "../parity";
 import type { Answer, Session } from "../session";
-import { byId, element } from "./dom";
+import { byId, element, wordsOf } from "./dom";
 import { label, short, value } from "./format";
 
 const TIMES = 15; // the time shown is the median of the newest answers
@@ -34,18 +35,30 @@ export class AnswerView {
     byId("share").textContent = hint;
     const { model, proof } = this.session.current ?? {};
     const output = model && classifyingOutput(this.specsOf(model), proof?.reference.outputs);
-    const classes = output?.shape[1] ?? 0;
+    const classes = output?.shape.at(-1) ?? 0;
     const names = Array.from({ length: classes <= ALL ? classes : 0 }, (_, i) => label(output, i));
     byId("bars").className = "";
     byId("bars").replaceChildren(...names.map((name) => bar(name, undefined, false)));
   }
 
+  /** Why the input has no answer. It stays until the next one. */
+  fail(error: unknown): void {
+    this.clear("");
+    byId("share").replaceChildren(element("span", { className: "bad", role: "alert" }, wordsOf(error)));
+  }
+
   show(answer: Answer, source: Source): void {
     byId("answer").classList.remove("empty");
     const specs = this.specsOf(answer.model);
-    const classes = classifyingOutput(specs, this.session.current?.proof?.reference.outputs ?? answer.outputs);
-    if (classes) this.showClasses(row(answer.outputs[classes.name], 0), classes, source);
-    else this.showValues(specs, answer.outputs, source);
+    const examples = this.session.current?.proof?.reference.outputs ?? answer.outputs;
+    const classes = classifyingOutput(specs, examples);
+    if (classes) {
+      const parts = shares(
+        row(answer.outputs[classes.name], 0),
+        scoresOf(classes, this.session.bundle.manifest.source, examples),
+      );
+      this.showClasses(parts, classes, source);
+    } else this.showValues(specs, answer.outputs, source);
     this.times = [...this.times, answer.wall_ms].slice(-TIMES);
     byId("time").textContent = `${short(median(this.times))} ms`;
     byId("time").title = `Median of the last ${this.times.length} answers, with the copies to and from the engine`;
@@ -55,8 +68,7 @@ export class AnswerView {
     return this.session.bundle.manifest.signatures[signature]!.outputs;
   }
 
-  private showClasses(scores: number[], output: TensorSpec, source: Source): void {
-    const parts = shares(scores);
+  private showClasses(parts: number[], output: TensorSpec, source: Source): void {
     const best = argmax(parts);
     const sources = source?.[output.name];
     const theirs = sources && argmax(row(sources, 0));
@@ -73,27 +85,38 @@ export class AnswerView {
   }
 
   private showValues(specs: TensorSpec[], outputs: Tensors, source: Source): void {
-    const lines = specs.flatMap((spec) => {
-      const ours = row(outputs[spec.name], 0);
-      const theirs = source?.[spec.name];
-      const given = theirs && row(theirs, 0);
-      return ours.map((number, i) => ({
-        name: spec.labels[i] ?? (ours.length === 1 ? spec.name : `${spec.name} [${i}]`),
-        number,
-        given: given?.[i],
-      }));
-    });
-    const few = lines.length <= FEW;
-    byId("guess").textContent = few ? lines.map(({ number }) => value(number)).join(" · ") : `${lines.length} values`;
+    const total = specs.reduce((sum, { name }) => sum + (outputs[name]?.data.length ?? 0), 0);
+    const lines = firstValues(specs, outputs, source);
+    const few = total <= FEW;
+    byId("guess").textContent = few ? lines.map(({ number }) => value(number)).join(" · ") : `${total} values`;
     byId("share").textContent = few ? lines.map(({ name }) => name).join(", ") : "";
     byId("bars").ariaLabel = "Predicted values";
     byId("bars").className = "values";
-    const more = lines.length - VALUES;
-    byId("bars").replaceChildren(
-      ...lines.slice(0, VALUES).map(predicted),
-      ...(more > 0 ? [element("li", {}, `and ${more} more`)] : []),
-    );
+    const more = total - lines.length;
+    byId("bars").replaceChildren(...lines.map(predicted), ...(more > 0 ? [element("li", {}, `and ${more} more`)] : []));
   }
+}
+
+interface Predicted {
+  name: string;
+  number: number;
+  given: number | undefined;
+}
+
+/** As many as are shown: an output may be an image of a million values. */
+function firstValues(specs: TensorSpec[], outputs: Tensors, source: Source): Predicted[] {
+  const lines: Predicted[] = [];
+  for (const { name, labels } of specs) {
+    const data = outputs[name]?.data ?? [];
+    const theirs = source?.[name]?.data;
+    for (let i = 0; i < data.length && lines.length < VALUES; i++)
+      lines.push({
+        name: labels[i] ?? (data.length === 1 ? name : `${name} [${i}]`),
+        number: Number(data[i]),
+        given: theirs?.[i] === undefined ? undefined : Number(theirs[i]),
+      });
+  }
+  return lines;
 }
 
 function bar(name: string, part: number | undefined, best: boolean): HTMLLIElement {
@@ -102,7 +125,7 @@ function bar(name: string, part: number | undefined, best: boolean): HTMLLIEleme
   return element("li", { className: best ? "best" : "" }, element("span", { title: name }, name), meter, share);
 }
 
-function predicted({ name, number, given }: { name: string; number: number; given: number | undefined }) {
+function predicted({ name, number, given }: Predicted): HTMLLIElement {
   const beside = given === undefined ? "" : `source ${value(given)}`;
   return element("li", {}, element("span", {}, name), element("span", {}, value(number)), element("span", {}, beside));
 }

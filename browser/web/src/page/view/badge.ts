@@ -15,7 +15,7 @@ export function showBadge(session: Session): void {
     const off = largest === undefined || !Number.isFinite(largest) ? "" : ` (${short(largest)})`;
     const words = {
       wait: personal ? "trained in this tab" : "checking parity…",
-      good: `✓ agrees${off}`,
+      good: proof ? `✓ agrees${off}` : "✓ proved at conversion",
       bad: `✗ differs${off}`,
     };
     badge.textContent = standing && !standing.used && !proof ? "✗ cannot run" : words[state];

@@ -9,8 +9,8 @@ export function showPickers(session: Session): void {
   const { variants } = session.bundle.manifest;
   const [engines, forms] = [byId<HTMLSelectElement>("engine"), byId<HTMLSelectElement>("variant")];
   const refill = (): void => {
-    if (!session.current) return;
-    const { engine, variant } = session.current;
+    if (!session.chosen) return;
+    const { engine, variant } = session.chosen;
     engines.replaceChildren(
       ...ENGINES.map((one) => option(one.id, one.name, whyNot(session, one), one.id === engine.id)),
     );
@@ -27,7 +27,7 @@ export function showPickers(session: Session): void {
   });
   forms.addEventListener("change", () => {
     const variant = variants.find(({ id }) => id === forms.value)!;
-    session.choose(session.current!.engine, variant).catch(showProblem);
+    session.choose(session.chosen!.engine, variant).catch(showProblem);
   });
 }
 
@@ -37,9 +37,9 @@ function whyNot(session: Session, engine: Engine): string | undefined {
   return session.refusal(engine, session.bundle.manifest.variants[0]!);
 }
 
-/** The variant to run by `engine`: the present one, else one of its scheme, else the first it can run. */
+/** The variant to run by `engine`: the one chosen last, else one of its scheme, else the first it can run. */
 function nearest(session: Session, engine: Engine): Variant | undefined {
-  const now = session.current?.variant;
+  const now = session.chosen?.variant;
   const able = session.bundle.manifest.variants.filter((one) => session.refusal(engine, one) === undefined);
   return able.find(({ id }) => id === now?.id) ?? able.find(({ scheme }) => scheme === now?.scheme) ?? able[0];
 }
