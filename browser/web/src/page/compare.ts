@@ -43,8 +43,7 @@ export type Scores = "bounded" | "logits";
 export function scoresOf({ name, range }: TensorSpec, { bounded }: Origin, examples: Tensors | undefined): Scores {
   if (bounded?.split(",").includes(name)) return "bounded";
   const example = examples?.[name];
-  if (example)
-    return Array.from(example.data as ArrayLike<number | bigint>, Number).every(isShare) ? "bounded" : "logits";
+  if (example) return (example.data as Float32Array).every((value) => isShare(Number(value))) ? "bounded" : "logits";
   return range?.every(isShare) ? "bounded" : "logits";
 }
 

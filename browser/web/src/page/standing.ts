@@ -2,7 +2,8 @@
 //
 // A proof is per runtime: the same file can be right on one and garbage on another. So a variant is used if it agrees
 // with the source in this tab, or, where a bundle has no reference inputs to see that with, if it was proved on this
-// engine when it was converted: on WebAssembly, the same file on a GPU is another program. One that fails here is not used, whatever was proved elsewhere.
+// engine when it was converted: that is on WebAssembly, for a GPU runs other code. One that fails here is not used,
+// whatever was proved elsewhere.
 
 import type { Variant } from "./bundle";
 import { judgedAs, needs, type Origin, type Parity, reason } from "./parity";

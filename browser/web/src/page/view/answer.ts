@@ -1,6 +1,6 @@
 // The answer to one input: the class and the share of each, or the values that a regressor predicts; the time it took.
 
-import type { TensorSpec } from "../bundle";
+import { referenceOf, type TensorSpec } from "../bundle";
 import { classifyingOutput, median, row, scoresOf, shares } from "../compare";
 import type { Model } from "../engines/engine";
 import type { Tensors } from "../engines/tensors";
@@ -50,14 +50,12 @@ export class AnswerView {
   show(answer: Answer, source: Source): void {
     byId("answer").classList.remove("empty");
     const specs = this.specsOf(answer.model);
-    const examples = this.session.current?.proof?.reference.outputs ?? answer.outputs;
+    const { bundle } = this.session;
+    const examples = referenceOf(bundle, answer.model.signature)?.outputs ?? answer.outputs;
     const classes = classifyingOutput(specs, examples);
     if (classes) {
-      const parts = shares(
-        row(answer.outputs[classes.name], 0),
-        scoresOf(classes, this.session.bundle.manifest.source, examples),
-      );
-      this.showClasses(parts, classes, source);
+      const scores = scoresOf(classes, bundle.manifest.source, examples);
+      this.showClasses(shares(row(answer.outputs[classes.name], 0), scores), classes, source);
     } else this.showValues(specs, answer.outputs, source);
     this.times = [...this.times, answer.wall_ms].slice(-TIMES);
     byId("time").textContent = `${short(median(this.times))} ms`;
