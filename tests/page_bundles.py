@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,6 +62,40 @@ def write_dense(
         "float32", "float32.tflite", ("float32.tflite",), Format.TFLITE, Scheme.FLOAT32, ("infer",),
         requires=Requirements(("litert", "litertjs")),
     )  # fmt: skip
+    return _written(folder, signature, variant, **changes)
+
+
+def tfjs_product(folder: Path, w: np.ndarray) -> Bundle:
+    """y = x @ w as a TF.js graph model; `w` [inputs, outputs] float32."""
+    (folder / "tfjs").mkdir(parents=True)
+    of = {"type": "DT_FLOAT"}
+    shape = {"dim": [{"size": str(size)} for size in w.shape]}
+    free = {"shape": {"dim": [{"size": "-1"}, {"size": str(len(w))}]}}
+    constant = {"dtype": of, "value": {"tensor": {"dtype": "DT_FLOAT", "tensorShape": shape}}}
+    nodes = [
+        {"name": "x", "op": "Placeholder", "attr": {"dtype": of, "shape": free}},
+        {"name": "w", "op": "Const", "attr": constant},
+        {"name": "y", "op": "MatMul", "input": ["x", "w"], "attr": {"T": of}},
+    ]
+    model = {
+        "format": "graph-model",
+        "modelTopology": {"node": nodes, "library": {}, "versions": {}},
+        "signature": {"inputs": {"x": {"name": "x:0"}}, "outputs": {"y": {"name": "y:0"}}},
+        "weightsManifest": [{"paths": ["w.bin"], "weights": [{"name": "w", "shape": w.shape, "dtype": "float32"}]}],
+    }
+    files = ("tfjs/model.json", "tfjs/w.bin")
+    (folder / files[0]).write_text(json.dumps(model))
+    (folder / files[1]).write_bytes(w.astype("<f4").tobytes())
+    x = np.eye(len(w), dtype=np.float32)
+    np.savez(folder / REFERENCE, **{"in/x": x, "out/y": w})
+    specs = [TensorSpec(name, (None, size), "float32") for name, size in zip("xy", w.shape, strict=True)]
+    variant = Variant(
+        "tfjs", files[0], files, Format.TFJS, Scheme.FLOAT32, ("infer",), requires=Requirements(("tfjs",))
+    )
+    return _written(folder, Signature((specs[0],), (specs[1],)), variant)
+
+
+def _written(folder: Path, signature: Signature, variant: Variant, **changes: object) -> Bundle:
     manifest = Manifest(
         name=folder.name,
         version=1,

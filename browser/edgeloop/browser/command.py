@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -95,21 +96,21 @@ def browse(
 
     The page is served until Ctrl-C.
     """
-    if export is not None:
-        return _export(bundle, export)
     link = {"key": tuple(key or ()), "tabs": tabs, "root-certificate": root_certificate, "insecure": insecure}
-    if federate is None and any(link.values()):
-        raise OptionsError(
-            f"--{next(name for name, value in link.items() if value)} is given without --federate",
-            advice="Pass --federate URL, or leave it out.",
-        )
-    manifest = read_bundle(bundle).manifest
+    if export is not None:
+        own = {"port": port, "host": host != LOOPBACK, "certificate": certificate, "certificate-key": certificate_key}
+        serving = {**own, "no-open": no_open, "federate": federate, **link}
+        _refuse(serving, "with --export, which serves nothing", advice="Leave one of the two out.")
+        return _export(bundle, export)
+    if federate is None:
+        _refuse(link, "without --federate", advice="Pass --federate URL, or leave it out.")
+    manifest, stderr = read_bundle(bundle).manifest, ctx.obj.stderr
     listening = Listening(host=host, port=port, certificate=certificate, key=certificate_key)
     options = {} if federate is None else {"federate": federate, **link}
     with serve(bundle, port, host=host, certificate=certificate, key=certificate_key, options=options) as served:
         ctx.obj.say(f"{manifest.name}, release {manifest.version}: {served.url} (stop with Ctrl-C)")
         if listening.shared:
-            ctx.obj.say(terminal_code(served.url))
+            print(terminal_code(served.url, stderr.isatty()), file=stderr, flush=True)  # `say` would take its colours
         if not listening.secure_context:
             ctx.obj.say(PLAIN_HTTP)
         if not no_open and _has_desktop():
@@ -117,6 +118,12 @@ def browse(
                 webbrowser.open(served.url)
         threading.Event().wait()
     return None
+
+
+def _refuse(options: Mapping[str, object], why: str, *, advice: str) -> None:
+    """Raises OptionsError where one of them was given."""
+    if given := next((name for name, value in options.items() if value), None):
+        raise OptionsError(f"--{given} is given {why}", advice=advice)
 
 
 def _export(bundle: Path, folder: Path) -> CommandResult:

@@ -14,8 +14,11 @@ from edgeloop.atomic import new_folder
 from edgeloop.browser.assets import PAGE, need_assets
 from edgeloop.browser.host_files import FIRST_LINE, README, host_files
 from edgeloop.browser.served_files import ServedFile, page_files
+from edgeloop.browser.server import ROUTES
 from edgeloop.bundle import MANIFEST, PROOF, read_bundle
 from edgeloop.errors import OptionsError
+
+EXPORTED = b'<meta name="edgeloop-exported" content="yes" />'  # web/src/page/routes.ts reads it
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ def export(bundle_folder: str | Path, folder: str | Path) -> ExportedSite:
     others = {f"bundle/{name}": ServedFile(path=bundle.path / name) for name in names}
     with new_folder(folder) as site:
         sizes = [sum(_copy(file, site / name) for name, file in part.items()) for part in (own, others)]
+        index = site / "index.html"
+        index.write_bytes(index.read_bytes().replace(ROUTES, EXPORTED + ROUTES, 1))
         for name, text in host_files().items():
             (site / name).write_text(text, encoding="utf-8")
     return ExportedSite(Path(folder), *sizes)

@@ -11,6 +11,7 @@ from edgeloop.extras import need
 from edgeloop.http.routes import Request, Response, json_response, not_found
 
 SHARE = "share"  # the route's name
+WHITE_ON_BLACK, PLAIN = "\x1b[38;5;231;48;5;16m", "\x1b[0m"  # of the 256 colours: a theme changes the first 16 alone
 PLAIN_HTTP = (
     "Over http a browser on another machine gives the page no camera, no WebGPU, no precise clock and no offline use. "
     "Pass --certificate and --certificate-key for these."
@@ -40,14 +41,18 @@ class ShareRoute:
         return not_found(request)
 
 
-def terminal_code(address: str) -> str:
-    """The QR code for a terminal, in half blocks; without `segno` how to get it."""
+def terminal_code(address: str, in_colour: bool) -> str:
+    """The QR code for a terminal, in half blocks; without `segno` how to get it.
+
+    A terminal gets it `in_colour`, white on black: on a light ground it would be inverted, and have no margin.
+    """
     drawn = io.StringIO()
     try:
         _code(address).terminal(drawn, compact=True)
     except MissingExtra as e:
         return f"No QR code: {e}"
-    return drawn.getvalue()
+    before, after = (WHITE_ON_BLACK, PLAIN) if in_colour else ("", "")
+    return "\n".join(f"{before}{line}{after}" for line in drawn.getvalue().splitlines())
 
 
 def _code(address: str) -> Any:

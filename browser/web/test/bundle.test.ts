@@ -20,7 +20,7 @@ function serve(changed: Record<string, unknown> = {}): void {
     if (value === undefined) files.delete(name);
     else files.set(name, JSON.stringify(value));
   }
-  vi.stubGlobal("document", { baseURI: URL_OF_PAGE, getElementById: () => null });
+  vi.stubGlobal("document", { baseURI: URL_OF_PAGE, getElementById: () => null, querySelector: () => null });
   vi.stubGlobal("fetch", async (url: string) => {
     const body = files.get(url.replace(`${URL_OF_PAGE}bundle/`, ""));
     return body === undefined ? new Response("", { status: 404 }) : new Response(body);
@@ -30,10 +30,13 @@ function serve(changed: Record<string, unknown> = {}): void {
 afterEach(() => vi.unstubAllGlobals());
 
 const manifest = () => JSON.parse(new TextDecoder().decode(golden("manifest.json")));
+/** `proof_hash` of src/edgeloop/bundle.py gives this for the golden proof.json. */
+const PROOF_SHA256 = "fe7a358d209337717209678dab50130fb3277f50d9a1634abc8518e56c3c426a";
+const proved = (proof_sha256 = PROOF_SHA256) => ({ ...manifest(), proof_sha256 });
 const variantOf = (bundle: Bundle, id: string): Variant => bundle.manifest.variants.find((one) => one.id === id)!;
 
 test("the golden bundle is read: its variants, reference inputs and proof", async () => {
-  serve();
+  serve({ "manifest.json": proved() });
   const bundle = await openBundle();
   expect(bundle.manifest.name).toBe("linear");
   expect(bundle.manifest.variants.map(({ id }) => id)).toEqual(["float32", "float16", "dynamic", "int8", "onnx"]);
@@ -68,17 +71,56 @@ test("a bundle without proof and reference inputs is read", async () => {
   expect(inferenceSignature(bundle, variantOf(bundle, "int8"))).toBe("infer");
 });
 
-test("a runtime on which a variant failed does not count for its error", async () => {
-  const row = { variant: "int8", output: "p" };
-  serve({
-    "proof.json": {
-      parity: [
-        { ...row, max_abs: 0.01, passed: true },
-        { ...row, max_abs: 9, passed: false },
-      ],
+test("a proof that the manifest does not name is not asked for", async () => {
+  serve();
+  const asked = vi.fn(fetch);
+  vi.stubGlobal("fetch", asked);
+  expect((await openBundle()).parity).toEqual([]);
+  expect(asked.mock.calls.map(([url]) => url)).not.toContain(`${URL_OF_PAGE}bundle/proof.json`);
+});
+
+test("another proof than the manifest names is refused", async () => {
+  serve({ "manifest.json": proved("0".repeat(64)) });
+  await expect(openBundle()).rejects.toThrow("proof.json is damaged: it is not the proof that the manifest names.");
+});
+
+test("an error of our own is not said to be the server's", async () => {
+  serve();
+  vi.stubGlobal("document", {
+    baseURI: URL_OF_PAGE,
+    getElementById: () => {
+      throw new TypeError("no such line");
     },
   });
-  const bundle = await openBundle();
+  await expect(openBundle()).rejects.toThrow("no such line");
+});
+
+test.each([
+  [null, "Start edgeloop browse again"],
+  [{}, "Wait until the site can be reached again"],
+])("a server that is gone is said, on a static site without edgeloop browse", async (exported, words) => {
+  const line = { setAttribute: () => undefined, textContent: "" };
+  vi.stubGlobal("document", {
+    baseURI: URL_OF_PAGE,
+    getElementById: () => null,
+    createElement: () => line,
+    querySelector: (selector: string) => (selector.startsWith("meta") ? exported : null),
+  });
+  vi.stubGlobal("fetch", () => Promise.reject(new TypeError("Failed to fetch")));
+  await expect(openBundle()).rejects.toThrow(`does not answer. ${words}, then reload`);
+  expect(line.textContent).toContain(`${words} to load more.`);
+});
+
+test("a runtime on which a variant failed does not count for its error", async () => {
+  const row = { variant: "int8", output: "p" };
+  serve();
+  const bundle = {
+    ...(await openBundle()),
+    parity: [
+      { ...row, max_abs: 0.01, passed: true },
+      { ...row, max_abs: 9, passed: false },
+    ],
+  };
   expect(provedDifference(bundle, variantOf(bundle, "int8"))).toBe(0.01);
 });
 

@@ -35,6 +35,7 @@ class BaseHandler(BaseHTTPRequestHandler):
     """One connection, of one request after another. A server's own handler adds `do_GET` and others.
 
     `requires_host`: refuse a request without Host. Browsers always send it; small clients of a device may not.
+    `too_long`: what to do about a body over its limit.
     """
 
     protocol_version = "HTTP/1.1"
@@ -43,6 +44,7 @@ class BaseHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     response_headers: Mapping[str, str] = SECURITY_HEADERS
     requires_host = True
+    too_long = "Send less at a time."
     server: BaseServer
 
     def setup(self) -> None:
@@ -82,7 +84,7 @@ class BaseHandler(BaseHTTPRequestHandler):
             self.refuse(411, "The request has no Content-Length, or is chunked. Send the body with one Content-Length.")
         elif len(length) > 20 or int(length) > limit_bytes:
             found = f"The request has {length[:20]} bytes; the limit is {limit_bytes}."
-            self.refuse(413, f"{found} Send fewer samples at a time.")
+            self.refuse(413, f"{found} {self.too_long}")
         else:
             return self._read(int(length))
         return None

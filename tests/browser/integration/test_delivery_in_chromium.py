@@ -10,6 +10,7 @@ import shutil
 import threading
 
 import numpy as np
+import page_bundles
 import pytest
 
 from edgeloop.browser import page_handler
@@ -126,6 +127,7 @@ def test_a_reload_transfers_little_and_everything_comes_from_the_pages_origin(bu
         assert {url for url in asked if not url.startswith((served.url, "data:", "blob:" + served.url))} == set()
 
 
+@pytest.mark.soak  # a unit test reads the same header
 def test_chromium_takes_brotli_from_loopback(bundle, tab):
     with serve(bundle, mounts={}) as served:
         with tab.expect_response("**/assets/index-*.js") as answer:
@@ -169,16 +171,9 @@ def test_the_panel_for_a_phone_shows_the_address_and_its_code(bundle, tab):
         tab.wait_for_function("() => document.querySelector('#panels img').naturalWidth > 100")
 
 
-@pytest.mark.parametrize("variant", ["float32", "int8"])
+@pytest.mark.parametrize("variant", ["float32", pytest.param("int8", marks=pytest.mark.soak)])
 def test_a_snippet_runs_as_it_is_pasted(bundle, tab, root, tmp_path, variant):
-    with serve(bundle, mounts={}) as served:
-        open_ready(tab, served.url)
-        tab.locator("#variant").select_option(variant)
-        tab.get_by_role("button", name="Use it in your page").click()
-        tab.wait_for_function(
-            "v => document.querySelector('.snippet')?.textContent.includes(v)", arg=f"./{variant}.tflite"
-        )
-        snippet = tab.locator(".snippet").inner_text()
+    snippet = copied_snippet(bundle, tab, variant, f"./{variant}.tflite")
     site = tmp_path / "own"
     site.mkdir()
     x = [0.5, -0.25, 1.0, 2.0]  # in place of the zeros
@@ -195,6 +190,37 @@ def test_a_snippet_runs_as_it_is_pasted(bundle, tab, root, tmp_path, variant):
     assert (shown["name"], shown["labels"]) == ("p", ["a", "b", "c"])
     # the same file on another runtime: float32 rounding of a sum of 4 terms, or one step of int8 (1/256)
     np.testing.assert_allclose(shown["values"], expected, rtol=0, atol=1e-6 if variant == "float32" else 1 / 256)
+
+
+def copied_snippet(bundle, tab, variant, entry):
+    """What the button copies of a variant's snippet: the text that is shown."""
+    with serve(bundle, mounts={}) as served:
+        tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        open_ready(tab, served.url)
+        tab.locator("#variant").select_option(variant)
+        tab.get_by_role("button", name="Use it in your page").click()
+        tab.wait_for_function("v => document.querySelector('.snippet')?.textContent.includes(v)", arg=entry)
+        tab.get_by_role("button", name="Copy", exact=True).click()
+        tab.wait_for_selector("text=Copied.")
+        copied = tab.evaluate("navigator.clipboard.readText()")
+        assert copied == tab.locator(".snippet code").text_content()
+    return copied
+
+
+def test_a_tfjs_snippet_runs_as_it_is_pasted(tab, root, tmp_path):
+    # [1, 2] @ [[1, 2, 3], [4, 5, 6]] by hand
+    bundle = page_bundles.tfjs_product(tmp_path / "bundle", np.array([[1, 2, 3], [4, 5, 6]], np.float32)).path
+    snippet = copied_snippet(bundle, tab, "tfjs", "./tfjs/model.json")
+    filled = re.sub(r"/\* your own values.*?\*/ new Float32Array\(2\)", "new Float32Array([1, 2])", snippet)
+    assert filled != snippet
+    site = tmp_path / "own"
+    shutil.copytree(bundle / "tfjs", site / "tfjs")
+    (site / "page.html").write_text(filled)
+    (site / "node_modules").symlink_to(root / "browser" / "web" / "node_modules")
+    with plain_server(site) as url:
+        tab.goto(url + "page.html")
+        tab.wait_for_function("() => document.getElementById('result').textContent")
+        assert json.loads(tab.locator("#result").inner_text()) == {"name": "y", "values": [9, 12, 15]}
 
 
 def answer_of(file, x):
@@ -218,6 +244,7 @@ def test_chromium_would_install_the_page(bundle, tab):
         assert json.loads(manifest["data"])["display"] == "standalone"
 
 
+@pytest.mark.soak
 def test_another_release_of_the_page_replaces_the_kept_one(bundle, tab, tmp_path, monkeypatch):
     from edgeloop.browser import server
 
@@ -318,7 +345,7 @@ def test_without_javascript_and_without_webassembly_the_page_says_what_it_needs(
             assert "does not run WebAssembly here" in page.locator("#problem").inner_text()
 
 
-@pytest.mark.parametrize("below", ["", "models/linear/"])
+@pytest.mark.parametrize("below", [pytest.param("", marks=pytest.mark.soak), "models/linear/"])
 def test_an_export_works_on_a_plain_static_server_also_below_a_path(bundle, tab, tmp_path, below):
     export(bundle, tmp_path / "www" / below)
     with plain_server(tmp_path / "www") as url:

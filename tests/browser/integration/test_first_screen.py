@@ -311,6 +311,7 @@ def test_no_script_in_a_name_runs(browser, tmp_path):
         assert page.evaluate("typeof boom") == "undefined"
 
 
+@pytest.mark.soak  # test_delivery_in_chromium.py and test_runtimes.py damage other files
 def test_a_corrupted_file_gives_a_red_message_and_no_blank_page(browser, tmp_path):
     made = page_bundles.digits(tmp_path / "corrupted")
     file = made.path / "float32.tflite"
@@ -330,6 +331,7 @@ def test_a_corrupted_file_gives_a_red_message_and_no_blank_page(browser, tmp_pat
             page.close()
 
 
+@pytest.mark.soak  # test_delivery_in_chromium.py asks the same of the golden bundle
 def test_without_javascript_the_page_says_so(browser, bundles):
     context = browser.new_context(java_script_enabled=False)
     try:
@@ -347,7 +349,14 @@ def bottom(page, selector):
     return page.locator(selector).evaluate("element => element.getBoundingClientRect().bottom + scrollY")
 
 
-@pytest.mark.parametrize("name", [make.__name__ for make in MAKERS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "digits",
+        "tables",
+        *(pytest.param(name, marks=pytest.mark.soak) for name in ("photos", "sounds", "tokens")),
+    ],
+)
 def test_answer_and_pickers_are_in_sight_on_a_phone_and_a_desktop(browser, bundles, name):
     with opened(browser, bundles[name], PHONE) as page:
         for size in (PHONE, DESKTOP):
@@ -421,7 +430,10 @@ IMAGES = {  # file: bundle, viewport, scheme, what is done before
 }
 
 
-@pytest.mark.parametrize("file", ["page-phone.png", *(pytest.param(file, marks=SOAK) for file in IMAGES)])
+PANELS = ["Race", "Variants", "Proof", "Train here", "This browser", "Use it in your page"]
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, marks=[SOAK] * (file != "page-phone.png")) for file in IMAGES])
 def test_the_documentations_pictures_of_the_page(browser, bundles, root, tmp_path, file):
     """EDGELOOP_WRITE_IMAGES=1 writes them into docs/images."""
     name, viewport, scheme, action = IMAGES[file]
@@ -429,6 +441,7 @@ def test_the_documentations_pictures_of_the_page(browser, bundles, root, tmp_pat
         if action == "draw":
             stroke(page, *SEVEN)
         expect(page.locator("#guess")).not_to_have_text("–")
+        expect(page.locator("#folds button")).to_have_text(PANELS)
         height = min(viewport["height"], bottom(page, "#folds") + 16)
         taken = (root / "docs/images" if WRITE_IMAGES else tmp_path) / file
         page.screenshot(path=taken, clip={"x": 0, "y": 0, "width": viewport["width"], "height": height})

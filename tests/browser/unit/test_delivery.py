@@ -181,12 +181,23 @@ def test_on_loopback_nothing_is_shared(served, ask):
     assert ask(served, "/api/share/")[0] == 404
 
 
+ADDRESS = "http://192.168.1.5:8000/?token=abcdefghijklmnopqrstuv"
+
+
 def test_the_terminals_code_is_a_square_of_blocks():
     pytest.importorskip("segno")
-    lines = terminal_code("http://192.168.1.5:8000/?token=abcdefghijklmnopqrstuv").splitlines()
+    lines = terminal_code(ADDRESS, in_colour=False).splitlines()
     assert {len(line) for line in lines} == {41}  # version 4: 33 modules and a margin of 4 on each side
     assert len(lines) == 21  # two modules a line
     assert {*"".join(lines)} <= {*" ▀▄█"}
+
+
+def test_the_code_is_white_on_black_on_every_ground():
+    pytest.importorskip("segno")
+    plain, coloured = (terminal_code(ADDRESS, in_colour).splitlines() for in_colour in (False, True))
+    # 231 is white and 16 black of the 256 colours: ECMA-48 8.3.117, ISO 8613-6; the end of each line sets them back
+    assert coloured == [f"\x1b[38;5;231;48;5;16m{line}\x1b[0m" for line in plain]
+    assert plain[0] == "█" * 41, "the margin is drawn"
 
 
 @pytest.fixture(scope="module")

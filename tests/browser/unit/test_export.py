@@ -43,6 +43,7 @@ def test_the_site_has_page_bundle_and_headers_uncompressed(bundle, tmp_path):
     ]
     assert (site.folder / "assets/run-1a2b.wasm").read_bytes() == WASM
     assert (site.folder / "index.html").read_text().count('content=""') == 1, "no routes"
+    assert b'<meta name="edgeloop-exported"' in (site.folder / "index.html").read_bytes()
     assert site.bundle_bytes == sum(
         path.stat().st_size for path in (site.folder / "bundle").rglob("*") if path.is_file()
     )
@@ -92,3 +93,21 @@ def test_browse_export_says_what_was_written(bundle, tmp_path, capfd):
     assert cli.run(["browse", str(bundle), "--export", str(site), "--json"]) == 0
     document = json.loads(capfd.readouterr().out)
     assert document["site"] == str(site) and document["bundle_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--port", "8000"),
+        ("--host", "0.0.0.0"),
+        ("--certificate", "a.pem"),
+        ("--certificate-key", "a.pem"),
+        ("--no-open",),
+        ("--federate", "localhost:9092"),
+        ("--tabs", "2"),
+    ],
+)
+def test_an_option_of_a_server_contradicts_export(bundle, tmp_path, capfd, given):
+    assert cli.run(["browse", str(bundle), "--export", str(tmp_path / "site"), *given]) == 2
+    assert f"{given[0]} is given with --export, which serves nothing" in capfd.readouterr().err
+    assert not (tmp_path / "site").exists()

@@ -2,7 +2,8 @@
 
 import { readNpz, type Tensor } from "../npy";
 import type { Quantization } from "./engines/quantization";
-import { bundleFile, request, urlOf } from "./offline/download";
+import { bundleFile, request, sha256, urlOf } from "./offline/download";
+import { again } from "./offline/presence";
 import { FLOORS, type Origin } from "./parity";
 
 const FORMATS = ["tflite", "onnx", "tfjs", "savedmodel"];
@@ -38,6 +39,8 @@ export interface Manifest {
   files: Record<string, { bytes: number; sha256: string }>;
   signatures: Record<string, { inputs: TensorSpec[]; outputs: TensorSpec[] }>;
   variants: Variant[];
+  /** The SHA-256 of proof.json as `proofHash` writes it; a manifest without a proof has none. */
+  proof_sha256?: string;
   /** In `get_weights` order; a manifest may have none. */
   weights?: { name: string; shape: number[] }[];
 }
@@ -73,9 +76,7 @@ export { urlOf };
 export async function openBundle(early: (manifest: Manifest) => void = () => {}): Promise<Bundle> {
   const found = await request(urlOf("manifest.json"));
   if (!found.ok)
-    throw new Error(
-      `The server answered ${found.status} for manifest.json. Start edgeloop browse again, then reload the page.`,
-    );
+    throw new Error(`The server answered ${found.status} for manifest.json. ${again()}, then reload the page.`);
   const manifest = (await found.json()) as Manifest;
   if (manifest.format !== "edgeloop-bundle/1")
     throw new Error(
@@ -86,7 +87,7 @@ export async function openBundle(early: (manifest: Manifest) => void = () => {})
     ({ format, scheme }) => FORMATS.includes(format) && Object.hasOwn(FLOORS, scheme),
   );
   early(manifest);
-  const [reference, parity] = await Promise.all([readReference(manifest), readProof()]);
+  const [reference, parity] = await Promise.all([readReference(manifest), readProof(manifest)]);
   return { manifest, reference, parity };
 }
 
@@ -94,10 +95,28 @@ async function readReference(manifest: Manifest): Promise<Map<string, Tensor> | 
   return "reference.npz" in manifest.files ? readNpz(await bundleFile(manifest, "reference.npz")) : undefined;
 }
 
-async function readProof(): Promise<Proved[]> {
-  const proof = await request(urlOf("proof.json"));
-  return proof.ok ? (((await proof.json()) as { parity?: Proved[] }).parity ?? []) : [];
+/** None without `proof_sha256`: nothing says that a proof is there, nor that it is this bundle's. */
+async function readProof({ proof_sha256: expected }: Manifest): Promise<Proved[]> {
+  if (expected === undefined) return [];
+  const found = await request(urlOf("proof.json"));
+  if (!found.ok) return [];
+  const proof = (await found.json()) as { parity?: Proved[] };
+  if (((await proofHash(proof)) ?? expected) !== expected)
+    throw new Error(
+      "proof.json is damaged: it is not the proof that the manifest names. Convert the model again, or copy the bundle again.",
+    );
+  return proof.parity ?? [];
 }
+
+/** SHA-256 of the canonical JSON (RFC 8785) without `manifest_sha256`, as `proof_hash` of src/edgeloop/bundle.py. */
+const proofHash = ({ manifest_sha256: _, ...proof }: Record<string, unknown>): Promise<string | undefined> =>
+  sha256(new TextEncoder().encode(JSON.stringify(proof, sorted)));
+
+/** For JSON.stringify: the keys of objects in the order of their UTF-16 code units. */
+const sorted = (_: string, value: unknown): unknown =>
+  value && typeof value === "object" && !Array.isArray(value)
+    ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+    : value;
 
 /** The signature of `variant` to run: the one that reference.npz has inputs for. */
 export function inferenceSignature({ manifest, reference }: Bundle, variant: Variant): string | undefined {

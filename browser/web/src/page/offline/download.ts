@@ -1,7 +1,7 @@
 // Files of the bundle: fetched with their progress shown, and checked against the manifest's SHA-256.
 
 import type { Manifest } from "../bundle";
-import { serverAnswered, serverIsGone } from "./presence";
+import { again, serverAnswered, serverIsGone } from "./presence";
 
 const SHOWN_BYTES = 2e6; // what arrives at once needs no line of its own
 
@@ -23,14 +23,12 @@ export const urlOf = (file: string): string =>
 
 /** Fetch from the page's server. Throws in words when it does not answer; the page says so as well. */
 export async function request(url: string): Promise<Response> {
-  try {
-    const response = await fetch(url);
-    serverAnswered(response);
-    return response;
-  } catch {
+  const response = await fetch(url).catch(() => {
     serverIsGone();
-    throw new Error("the server of this page does not answer. Start edgeloop browse again, then reload the page");
-  }
+    throw new Error(`the server of this page does not answer. ${again()}, then reload the page`);
+  });
+  serverAnswered(response);
+  return response;
 }
 
 /** Into memory once: a large file is not held in pieces and whole. `expected`: its size by the manifest. */
@@ -67,7 +65,7 @@ function progressLine(): HTMLElement {
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
 
 /** In hexadecimal; undefined over plain http from another machine, where browsers do not compute it. */
-async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string | undefined> {
+export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string | undefined> {
   if (!globalThis.crypto?.subtle) return undefined;
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return [...hash].map((byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,8 +1,13 @@
 // Whether the server of this page still answers. The page works on with what it has, and says so.
 
-const GONE =
-  "The server of this page does not answer. The page works on with what it has loaded. Start edgeloop browse again to load more.";
+import { isExported } from "../routes";
+
+const GONE = "The server of this page does not answer. The page works on with what it has loaded.";
 const FROM_CACHE = "X-Edgeloop-Offline"; // the service worker marks what it had to take from its cache
+
+/** What to do about a server that is gone, to go on with. */
+export const again = (): string =>
+  isExported() ? "Wait until the site can be reached again" : "Start edgeloop browse again";
 
 export function serverIsGone(): void {
   if (document.getElementById("gone")) return;
@@ -10,7 +15,7 @@ export function serverIsGone(): void {
   line.id = "gone";
   line.className = "notice";
   line.setAttribute("role", "status");
-  line.textContent = GONE;
+  line.textContent = `${GONE} ${again()} to load more.`;
   document.querySelector("main")?.prepend(line);
 }
 

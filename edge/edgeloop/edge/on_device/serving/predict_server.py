@@ -79,6 +79,7 @@ class PredictServer(BaseServer):
 
 class Handler(BaseHandler):
     requires_host = False  # small clients leave it out, and a browser never does
+    too_long = "Send fewer samples at a time."
     server: PredictServer
 
     def do_GET(self) -> None:
