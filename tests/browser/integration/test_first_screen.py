@@ -118,6 +118,7 @@ def test_a_drawing_by_pointer_gets_the_digit_that_was_drawn(browser, bundles):
 def test_the_camera_is_asked_live_and_ends_with_its_tab(browser, bundles):
     with opened(browser, bundles["photos"]) as page:
         page.locator("#tab-camera").click()
+        page.wait_for_function("document.querySelector('video').srcObject")  # until then the answer is that of a sample
         expect(page.locator("#guess")).to_have_text("green")  # the fake camera's ground
         track = page.evaluate_handle("document.querySelector('video').srcObject.getTracks()[0]")
         assert track.evaluate("track => track.readyState") == "live"
