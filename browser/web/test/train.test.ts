@@ -1,9 +1,12 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Tensor } from "../src/npy";
+import type { Variant } from "../src/page/bundle";
 import type { LitertFile } from "../src/page/engines/litert_library";
-import { distance, Federation, type Means } from "../src/page/train/federation";
+import type { Session } from "../src/page/session";
+import { distance, Federation, type Means, type Message } from "../src/page/train/federation";
 import { readFrame, writeFrame } from "../src/page/train/frame";
-import { Images } from "../src/page/train/images";
+import { Images, imagesKey } from "../src/page/train/images";
+import { openTrainer } from "../src/page/train/open";
 import { generator, permutation } from "../src/page/train/random";
 import { scalar, Trainer } from "../src/page/train/trainer";
 import { readWeights, writeWeights } from "../src/page/train/weights_file";
@@ -112,6 +115,7 @@ test("weights are written by name and shape, and files of another model are refu
   const file = writeWeights(row, SPECS);
   expect(readWeights(file, SPECS)).toEqual(row);
   expect(() => readWeights(file, [SPECS[0]!, { name: "w001", shape: [2] }])).toThrow("w001");
+  expect(() => readWeights(file, [{ name: "w000", shape: [1, 2] }, SPECS[1]!])).toThrow("float32 [2,1]");
   expect(() => readWeights(file, SPECS.slice(0, 1))).toThrow("2 arrays");
   expect(() => readWeights(writeWeights(Float32Array.of(1, Number.NaN, 3), SPECS), SPECS)).toThrow("NaN");
   expect(() => readWeights(Uint8Array.of(1, 2, 3), SPECS)).toThrow("no .npz file");
@@ -123,6 +127,21 @@ test("the fifth image of each class is held out", () => {
     images.add({ model: "m", data: Float32Array.of(i), label: i % 2, held: images.holds(i % 2) });
   expect(images.held.inputs.map(([value]) => value)).toEqual([8, 9]);
   expect(images.train.labels.length).toBe(9);
+});
+
+test("images belong to the names of the classes, and those of another tab are taken over once", () => {
+  const image = { shape: [8, 8, 1], range: [0, 1] };
+  expect(imagesKey("m", image, ["cat", "dog"])).not.toBe(imagesKey("m", image, ["dog", "cat"]));
+  expect(imagesKey("m", image, ["cat", "dog"])).toBe(imagesKey("m", { ...image }, ["cat", "dog"]));
+  const stored = (id: number) => ({ id, model: "m", data: Float32Array.of(id), label: 0, held: false });
+  const images = new Images([stored(1)]);
+  let changes = 0;
+  images.addEventListener("change", () => changes++);
+  images.replace([stored(1)]);
+  images.replace([stored(1), stored(2)]);
+  images.add(stored(2)); // it was stored before the other tab's were read
+  images.remove([stored(1)]);
+  expect([images.all.map(({ id }) => id), changes]).toEqual([[2], 2]);
 });
 
 test("the norm of an update is that of the difference", () => {
@@ -144,7 +163,7 @@ const work = (kind = "train") => {
 
 beforeEach(() => {
   [answers, asked] = [{}, []];
-  vi.stubGlobal("document", { baseURI: "http://localhost/" });
+  vi.stubGlobal("document", { baseURI: "http://localhost/", getElementById: () => null });
   vi.stubGlobal("fetch", async (url: string, { body }: { body: string | Uint8Array }) => {
     const path = url.split("/").at(-1)!;
     asked.push({ path, body: typeof body === "string" ? JSON.parse(body) : readFrame(body) });
@@ -160,15 +179,24 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-/** Take part until `shown` has the words; what was shown, and what counted. */
+type Recorded = Message & { asked: number; counted?: boolean };
+
+/** Take part until `shown` has the words; what was shown, and what was recorded after how many requests. */
 async function takePart(until: string, changes: Partial<Means> = {}) {
-  const [shown, counted]: [string[], unknown[]] = [[], []];
+  const [shown, recorded]: [string[], Recorded[]] = [[], []];
   const federation: Federation = new Federation({
     client: "me",
     trainer: async () => new Trainer(fakeFile(), SPECS, 4),
     samples: async () => ({ train: samples([0, 1]), all: samples([0, 1]) }),
     exclusively: (one) => one(),
-    sent: async (one) => void counted.push(one),
+    model: "a",
+    record: async (one) => {
+      const row: Recorded = { ...one, asked: asked.length };
+      recorded.push(row);
+      return async (counted) => {
+        row.counted = counted;
+      };
+    },
     show: (_stage, words) => {
       shown.push(words);
       if (words.includes(until)) federation.pause();
@@ -176,18 +204,21 @@ async function takePart(until: string, changes: Partial<Means> = {}) {
     ...changes,
   });
   await federation.start();
-  return { shown, counted };
+  return { shown, recorded };
 }
 
 const WAITS = () => json({ connected: true, said: "" });
 
 test("a round is trained, sent back with its base, and recorded", async () => {
   answers = { join: [() => json({ tab: "t" })], poll: [work, WAITS], reply: [() => json({ counted: true })] };
-  const { counted } = await takePart("Connected");
+  const { recorded } = await takePart("Connected");
   const { header, row } = asked.find(({ path }) => path === "reply")!.body as ReturnType<typeof readFrame>;
   expect(header).toMatchObject({ tab: "t", work: "1", base: "b", kind: "train", loss: 0.5, steps: 1, examples: 2 });
   expect(Array.from(row)).toEqual([1.5, 2.5, 3.5]);
-  expect(counted).toMatchObject([{ round: 3, examples: 2, norm: Math.sqrt(0.75) }]);
+  expect(recorded).toMatchObject([
+    { kind: "join", asked: 0, counted: true },
+    { kind: "train", asked: 2, counted: true, round: 3, examples: 2, norm: Math.sqrt(0.75) }, // before the reply
+  ]);
   expect(asked.at(-1)).toEqual({ path: "leave", body: { tab: "t" } }); // the pause
 });
 
@@ -218,15 +249,153 @@ test("a second tab waits for the first, and one that the federation refuses asks
 test("what fails in the tab is told to its user, and only that it failed to the server", async () => {
   answers = { join: [() => json({ tab: "t" })], poll: [work, WAITS], reply: [() => json({ counted: true })] };
   const secret = { train: samples([9]), all: samples([9]) };
-  const { shown, counted } = await takePart("Connected", { samples: async () => secret });
+  const { shown, recorded } = await takePart("Connected", { samples: async () => secret });
   expect(shown.some((words) => words.includes("a label is 9"))).toBe(true);
   const { header } = asked.find(({ path }) => path === "reply")!.body as ReturnType<typeof readFrame>;
   expect(header.failed).toBe("the page shows its user why");
-  expect(counted).toEqual([]);
+  expect(recorded.at(-1)).toMatchObject({ kind: "failed", counted: false });
 });
 
 test("after a pause nothing is sent, also not the training that ran", async () => {
   answers = { join: [() => json({ tab: "t" })], poll: [work] };
   await takePart("Training in round 3");
   expect(asked.map(({ path }) => path)).toEqual(["join", "poll", "leave"]);
+});
+
+/** A measuring that takes a turn of the event loop for each batch. */
+const slow = () => {
+  const file = fakeFile();
+  const program = (name: string) => {
+    const made = file.program(name);
+    return {
+      ...made,
+      run: (given: Record<string, Tensor>) => new Promise<void>(setImmediate).then(() => made.run(given)),
+    };
+  };
+  return new Trainer({ ...file, program } as LitertFile, SPECS, 4);
+};
+
+test("after a pause no measurement is sent, and none goes on", async () => {
+  answers = { join: [() => json({ tab: "t" })], poll: [() => work("evaluate")] };
+  let beat = () => {};
+  vi.stubGlobal("setInterval", (call: () => void) => {
+    beat = call;
+  });
+  const { recorded } = await takePart("Measuring", {
+    trainer: async () => slow(),
+    exclusively: (one) => one().finally(() => beat()),
+  });
+  expect(asked.map(({ path }) => path)).toEqual(["join", "poll", "leave"]);
+  expect(recorded.map(({ kind }) => kind)).toEqual(["join"]);
+});
+
+test("a tab that is admitted after a pause leaves, and the old turn's 410 does not take the new turn's place", async () => {
+  const gone = () => json({ error: "It left.", final: false }, 410);
+  let [answerJoin, answerPoll] = [() => {}, () => {}];
+  const heldBack = (call: (go: () => void) => void, then: () => Response) =>
+    new Promise<Response>((resolve) => call(() => resolve(then())));
+  const given: Record<string, (() => Response | Promise<Response>)[]> = {
+    join: [
+      () =>
+        heldBack(
+          (go) => (answerJoin = go),
+          () => json({ tab: "late" }),
+        ),
+      () => json({ tab: "old" }),
+      () => json({ tab: "new" }),
+    ],
+    poll: [() => heldBack((go) => (answerPoll = go), gone), WAITS, WAITS],
+  };
+  answers = given as typeof answers;
+  let waits = 0;
+  const federation: Federation = new Federation({
+    client: "me",
+    model: "a",
+    trainer: async () => slow(),
+    samples: async () => ({ train: samples([0]), all: samples([0]) }),
+    exclusively: (one) => one(),
+    record: async () => async () => {},
+    show: (_stage, words) => {
+      if (!words.startsWith("Connected")) return;
+      if (++waits === 1)
+        answerPoll(); // the old turn hears that its tab has left
+      else federation.pause();
+    },
+  });
+  const tick = () => new Promise((resolve) => setImmediate(resolve));
+  const turns = [federation.start()];
+  await tick();
+  federation.pause();
+  answerJoin();
+  await turns[0];
+  expect(asked.at(-1)).toEqual({ path: "leave", body: { tab: "late" } });
+  turns.push(federation.start());
+  await tick();
+  federation.pause(); // amid the poll of "old"
+  turns.push(federation.start());
+  await Promise.all(turns);
+  const later = asked.slice(2).map(({ path, body }) => `${path} ${(body as { tab?: string }).tab ?? ""}`);
+  expect(later).toEqual(["join ", "poll old", "leave old", "join ", "poll new", "poll new", "leave new"]);
+});
+
+test("a loss that is no number is told as a failure", async () => {
+  answers = {
+    join: [() => json({ tab: "t" })],
+    poll: [() => work("evaluate"), WAITS],
+    reply: [() => json({ counted: true })],
+  };
+  const nan = fakeFile();
+  const program = (name: string) =>
+    name === "evaluate"
+      ? { ...nan.program(name), run: async () => ({ loss: scalar(Number.NaN), correct: scalar(0) }) }
+      : nan.program(name);
+  const trainer = new Trainer({ ...nan, program } as LitertFile, SPECS, 4);
+  const { shown } = await takePart("Connected", { trainer: async () => trainer });
+  expect(shown).toContain("This round failed: the loss is NaN.");
+  const { header } = asked.find(({ path }) => path === "reply")!.body as ReturnType<typeof readFrame>;
+  expect(header).toMatchObject({ failed: "the page shows its user why", kind: "evaluate" });
+});
+
+test("a reply that is lost is sent again as it was, and one that is refused for good becomes a failure", async () => {
+  answers = {
+    join: [() => json({ tab: "t" })],
+    poll: [work, work, WAITS],
+    reply: [
+      () => json({ error: "The requests take all the memory." }, 503),
+      () => json({ counted: true }),
+      () => json({ error: "The gateway cannot read the request." }, 400),
+      () => json({ counted: true }),
+    ],
+  };
+  const { recorded } = await takePart("Connected");
+  const replies = asked.filter(({ path }) => path === "reply").map(({ body }) => body as ReturnType<typeof readFrame>);
+  expect(replies[1]).toEqual(replies[0]);
+  expect(asked.filter(({ path }) => path === "poll").length).toBe(3); // nothing is trained again
+  expect(replies.map(({ header }) => "failed" in header)).toEqual([false, false, false, true]);
+  expect(recorded.slice(1).map(({ kind, counted }) => [kind, counted])).toEqual([
+    ["train", true],
+    ["train", false],
+    ["failed", false],
+  ]);
+});
+
+test("a tab whose failure is refused as well, whose page has another model, or that cannot record ends", async () => {
+  const refused = () => json({ error: "Unreadable." }, 400);
+  answers = { join: [() => json({ tab: "t" })], poll: [work], reply: [refused, refused] };
+  expect((await takePart("never")).shown.at(-1)).toBe("The server of this page answered 400: Unreadable.");
+  expect(asked.at(-1)).toEqual({ path: "leave", body: { tab: "t" } });
+  answers = { join: [() => json({ error: "Another model.", code: "model" }, 409)] };
+  const { shown, recorded } = await takePart("never");
+  expect([shown.at(-1), recorded.at(-1)!.counted]).toEqual(["Another model.", false]);
+  asked = [];
+  const full = await takePart("never", { record: () => Promise.reject(new Error("full")) });
+  expect(full.shown.at(-1)).toContain("cannot record what is sent");
+  expect(asked).toEqual([]);
+});
+
+test("a file that is not the manifest's is not trained", async () => {
+  vi.stubGlobal("fetch", async () => new Response(Uint8Array.of(1, 2, 3)));
+  const files = { "t.tflite": { bytes: 3, sha256: "0".repeat(64) } };
+  const session = { bundle: { manifest: { files, weights: SPECS } } } as unknown as Session;
+  await expect(openTrainer(session, { entry: "t.tflite" } as Variant, 4)).rejects.toThrow("t.tflite is damaged");
 });

@@ -202,6 +202,9 @@ def test_a_user_trains_uses_and_exports_a_personal_model(bundle, chromium, tmp_p
     assert [url for _, url, _ in asked if not url.startswith((served.url, "blob:"))] == []
 
 
+TRAINED = "#federate-sent [data-kind=train] td"
+
+
 class Rounds(threading.Thread):
     """`federate run` with this network, in a thread; `result` is its records, or what it raised."""
 
@@ -268,10 +271,11 @@ def test_two_tabs_and_a_python_device_make_a_round_and_no_image_leaves_a_tab(bun
             take_part(second)
             rounds = Rounds(bundle.path, options, running)
             for page, examples in ((first, "4"), (second, "3")):
-                expect(page.locator("#federate-sent tr")).to_have_count(1, timeout=PAGE_MS)
-                assert page.locator("#federate-sent td").nth(3).inner_text() == examples
+                expect(page.locator(f"{TRAINED} >> text=/^counted$/")).to_have_count(1, timeout=PAGE_MS)
+                assert page.locator(TRAINED).nth(3).inner_text() == examples
+                assert page.locator("#federate-sent [data-kind=join] td").last.inner_text() == "admitted"
             (record,) = rounds.result()
-            norms = [float(page.locator("#federate-sent td").nth(4).inner_text()) for page in (first, second)]
+            norms = [float(page.locator(TRAINED).nth(4).inner_text()) for page in (first, second)]
             first.locator("#federate-pause").click()
             expect(first.locator("#federate-status")).to_contain_text("takes no part")
     assert sorted(client.examples for client in record.clients) == [3, 4, 12]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Manifest, Weight
-from edgeloop.errors import OptionsError
+from edgeloop.errors import ModelError, OptionsError
 from edgeloop.federated.device.connection.link import Link
 from edgeloop.federated.gateway import gateway as gateway_module
 from edgeloop.federated.gateway.desk import AWAY_S, Answer, Desk, Work
@@ -21,6 +21,7 @@ from edgeloop.federated.gateway.options import GatewayOptions
 from edgeloop.federated.gateway.tab_requests import HEAD_BYTES, TabRequests
 from edgeloop.federated.gateway.tab_trainer import ShownModel
 from edgeloop.hashes import digest_of
+from edgeloop.http.base_server import BODIES_BYTES
 from edgeloop.http.routes import Request
 from edgeloop.processes.frames import read_frame, write_frame
 
@@ -97,7 +98,7 @@ def tabs(link, monkeypatch):
     """The requests of a gateway with two places."""
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
-    monkeypatch.setattr(gateway_module, "FREED_S", 0.5)
+    monkeypatch.setattr(gateway_module, "FREED_S", WAIT_S)
     behind = Gateway((Link("h:1"), Link("h:1")), ShownModel(SHA, MANIFEST), link.connect)
     yield TabRequests(behind)
     behind.close()
@@ -113,10 +114,21 @@ def post(tabs, path, **body):
     return answer.status, json.loads(answer.body)
 
 
+def join(tabs, client="one", model=SHA):
+    return post(tabs, "join", client=client, cores=4, model=model)
+
+
 def joined(tabs, client="one"):
-    status, found = post(tabs, "join", client=client, cores=4)
+    status, found = join(tabs, client)
     assert status == 200, found
     return found["tab"]
+
+
+def refused(tabs, client):
+    """The answer to a tab that gets no place; no place is waited for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gateway_module, "FREED_S", 0.0)
+        return join(tabs, client)
 
 
 def polled(tabs, tab):
@@ -190,16 +202,23 @@ def test_a_strategy_that_corrects_steps_and_another_model_are_refused(tabs, link
 
 def test_two_tabs_of_one_browser_are_one_vote_and_more_tabs_than_keys_are_refused(tabs, link):
     first = joined(tabs, "one")
-    assert post(tabs, "join", client="one", cores=4)[1]["code"] == "twice"
+    assert refused(tabs, "one")[1]["code"] == "twice"
     link.node(0)
     joined(tabs, "two")
     link.node(1)
-    status, found = post(tabs, "join", client="three", cores=4)
+    status, found = refused(tabs, "three")
     assert (status, found["code"]) == (409, "full")
     assert found["error"] == "All 2 places of this page are taken."
     post(tabs, "leave", tab=first)
     joined(tabs, "three")
     assert [link.node(n).closed.is_set() for n in range(3)] == [True, False, False]
+
+
+def test_a_page_that_shows_another_file_than_the_gateway_trains_gets_no_place(tabs, link):
+    status, found = join(tabs, model="b" * 64)
+    assert (status, found["code"]) == (409, "model")
+    assert "has the model bbbbbbbbbbbb…, and this server's tabs train aaaaaaaaaaaa…" in found["error"]
+    assert link.nodes == []
 
 
 def test_a_tab_that_goes_amid_its_training_ends_the_round_for_itself_alone(tabs, link):
@@ -250,6 +269,7 @@ def test_work_that_is_answered_is_not_given_again_and_the_same_answer_may_be_rep
         ("join", b"[" * 4000, 400),
         ("join", b'{"client": ""}', 400),
         ("join", b'{"client": "a", "cores": 0}', 400),
+        ("join", b'{"client": "a", "cores": 1}', 400),
         ("join", b'{"client": "' + b"a" * 5000 + b'"}', 413),
         ("poll", b'{"tab": "unknown"}', 410),
         ("poll", b'{"tab": 3}', 400),
@@ -277,6 +297,14 @@ def test_numbers_that_are_none_are_refused(tabs, link, wrong):
 def test_a_body_is_as_long_as_the_models_weights_at_most(tabs):
     assert tabs.requires_token
     assert tabs.limits_bytes == {"POST": ROW.nbytes + HEAD_BYTES}
+
+
+@pytest.mark.parametrize(("weights", "fits"), [((BODIES_BYTES - HEAD_BYTES) // 4, True), (BODIES_BYTES // 4, False)])
+def test_a_model_whose_reply_the_server_would_not_read_is_refused_at_the_start(link, weights, fits):
+    listed = (Weight("w000", "k", (weights,), "float32", True),)
+    behind = Gateway((), ShownModel(SHA, Manifest("m", 1, {}, {}, {}, (), listed)), link.connect)
+    with contextlib.nullcontext() if fits else pytest.raises(ModelError, match="a tab's reply has"):
+        TabRequests(behind)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Tabs of the page take part in a federation: each that is admitted is one node of the SuperLink.
 
-A tab speaks with its own origin alone (routes.py), and the node here speaks Flower's protocol for it, so that the
+A tab speaks with its own origin alone (tab_requests.py), and the node here speaks Flower's protocol for it, so that the
 server's guard, quorum and journal treat it as any other device. A tab that leaves ends its node; the round goes on
 without it.
 """

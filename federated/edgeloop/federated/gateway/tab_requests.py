@@ -1,6 +1,6 @@
 """What a tab asks its own origin for, below /api/federate/: JSON, and weights in frames (processes/frames.py).
 
-    join    {client, cores}                    -> {tab}, or 409 {code, error}
+    join    {client, cores, model}             -> {tab}, or 409 {code, error}; `model` is the SHA-256 of the page's file
     poll    {tab}                              -> {connected, said}, or work as a frame with weights
     poll    {tab, working}                     -> at once {connected, said, wanted}
     reply   a frame {tab, work, base, ...}     -> {counted}
@@ -20,10 +20,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from edgeloop.errors import one_line
+from edgeloop.errors import ModelError, one_line
 from edgeloop.federated.gateway.desk import Answer
 from edgeloop.federated.gateway.gateway import Gateway, NotAdmitted
 from edgeloop.federated.gateway.place import Place
+from edgeloop.http.base_server import BODIES_BYTES
 from edgeloop.http.routes import Request, Response, json_response, not_found
 from edgeloop.processes.frames import read_frame, write_frame
 
@@ -34,14 +35,24 @@ NUMBERS = {"train": ("loss", "steps", "examples", "seconds"), "evaluate": ("loss
 
 
 class TabRequests:
-    """Answers the requests of tabs: the route `federate` of http/routes.py."""
+    """Answers the requests of tabs: the route `federate` of http/routes.py.
+
+    Raises:
+        ModelError: The weights of the model are more than the page's server reads.
+    """
 
     requires_token = True
 
     def __init__(self, behind: Gateway) -> None:
         self.gateway = behind
         weights = sum(math.prod(weight.shape) for weight in behind.model.manifest.weights)
-        self.limits_bytes = {"POST": 4 * weights + HEAD_BYTES}
+        reply_bytes = 4 * weights + HEAD_BYTES
+        if reply_bytes > BODIES_BYTES:
+            raise ModelError(
+                f"a tab's reply has {reply_bytes} bytes, and the page's server reads {BODIES_BYTES} at most",
+                advice="Train a model with fewer weights in tabs, or this one with: edgeloop federate join",
+            )
+        self.limits_bytes = {"POST": reply_bytes}
         self._answers = {"join": self._join, "poll": self._poll, "reply": self._reply, "leave": self._leave}
 
     def answer(self, request: Request) -> Response:
@@ -61,6 +72,11 @@ class TabRequests:
         client, cores = _text(asked, "client"), asked.get("cores", 1)
         if not isinstance(cores, int) or not 1 <= cores <= 4096:
             raise ValueError("cores is no number of CPUs")
+        shown, trained = _text(asked, "model"), self.gateway.model.sha256
+        if shown != trained:
+            words = f"The page has the model {shown[:12]}…, and this server's tabs train {trained[:12]}…."
+            advice = "Load the page again. If that does not help, start edgeloop browse again."
+            return _refused(f"{words} {advice}", HTTPStatus.CONFLICT, code="model")
         try:
             return json_response({"tab": self.gateway.join(client, cores)})
         except NotAdmitted as e:

@@ -1,23 +1,27 @@
-// This tab as a device of a federation: it asks its own server for work (federated/edgeloop/federated/gateway/routes.py),
-// trains on the images of this browser, and sends weights back. It survives whatever happens to the server.
+// This tab as a device of a federation: it asks its own server for work
+// (federated/edgeloop/federated/gateway/tab_requests.py), trains on the images of this browser, and sends weights back.
+// It goes on by itself after a lost network and a place that was lost. A server that was started anew has another token:
+// the tab ends, and its user opens the new address.
 
 import { routeUrl } from "../routes";
 import { wordsOf } from "../view/dom";
 import { type Frame, readFrame, writeFrame } from "./frame";
+import { ask, Final, Gone, Refused, ROUTE } from "./gateway_requests";
 import type { Labelled, Trainer } from "./trainer";
 
-export const ROUTE = "federate";
 const BEAT_MS = 5000; // between two signs of life while it works
 const [FIRST_MS, LONGEST_MS] = [1000, 30000]; // waits after failures, doubled each time
 
 export type Stage = "off" | "joining" | "waiting" | "training" | "measuring" | "retrying" | "ended";
 
-/** What a round of this tab added to the federation. */
-export interface Contribution {
-  round: number;
+/** One message that is sent from this tab. Signs of life, which name the tab alone, are none. */
+export interface Message {
+  kind: "join" | "train" | "evaluate" | "failed";
   bytes: number;
-  examples: number;
-  norm: number;
+  round?: number;
+  examples?: number;
+  /** L2 norm of what the training added to the weights. */
+  norm?: number;
 }
 
 export interface Means {
@@ -29,16 +33,18 @@ export interface Means {
   exclusively<T>(work: () => Promise<T>): Promise<T>;
   /** `words` says what happens, `progress` from 0 to 1 how far a training is. */
   show(stage: Stage, words: string, progress?: number): void;
-  sent(contribution: Contribution): Promise<void>;
+  /** Note what is about to be sent; the result notes whether the server counted it. */
+  record(message: Message): Promise<(counted: boolean) => Promise<void>>;
+  /** SHA-256 of the file that is trained. */
+  model: string;
   /** The same for all tabs of this browser, which has one vote. */
   client: string;
 }
 
-/** Whoever waits here is not asked again: the words say why. */
-class Final extends Error {}
-
-/** The training is not wanted any more: the round ended without it, or the user paused. */
+/** The work is not wanted any more: the user paused, the server waits for it no longer, or the place is lost. */
 class Unwanted extends Error {}
+
+type Counted = (counted: boolean) => Promise<void>;
 
 export class Federation {
   private tab: string | undefined;
@@ -58,24 +64,23 @@ export class Federation {
     this.running = turn;
     let failures = 0;
     const goesOn = (): boolean => this.running === turn;
+    const join = this.joining(goesOn);
     while (goesOn()) {
       try {
-        if (!this.tab) {
-          this.means.show("joining", "Asking for a place in the federation.");
-          this.tab = await this.join();
-        }
-        await this.round(goesOn);
+        const tab = this.tab ?? (await join());
+        await this.round(tab, goesOn);
         failures = 0;
       } catch (error) {
         if (!goesOn()) break;
         const words = wordsOf(error);
         if (error instanceof Final) {
           this.running = undefined;
+          this.leave();
           return this.means.show("ended", words);
         }
         if (error instanceof Unwanted) continue;
         this.means.show("retrying", words);
-        await this.wait(Math.min(LONGEST_MS, FIRST_MS * 2 ** failures++) * (0.5 + Math.random() / 2));
+        await this.wait(failures++);
       }
     }
   }
@@ -90,69 +95,119 @@ export class Federation {
 
   /** Tell the server that the tab goes, also while the page is closed. */
   leave(): void {
-    if (this.tab)
-      fetch(routeUrl(ROUTE, "leave"), {
-        method: "POST",
-        keepalive: true,
-        body: JSON.stringify({ tab: this.tab }),
-      }).catch(() => undefined); // the server notices by itself
+    if (this.tab) leave(this.tab);
     this.tab = undefined;
   }
 
-  private async join(): Promise<string> {
-    const response = await ask(
-      "join",
-      JSON.stringify({ client: this.means.client, cores: navigator.hardwareConcurrency ?? 1 }),
-    );
-    return ((await response.json()) as { tab: string }).tab;
+  /** Asks for a place. It is one message of the record until it is answered, however often it is sent. */
+  private joining(goesOn: () => boolean): () => Promise<string> {
+    let counted: Counted | undefined;
+    return async () => {
+      this.means.show("joining", "Asking for a place in the federation.");
+      const cores = navigator.hardwareConcurrency ?? 1;
+      const body = JSON.stringify({ client: this.means.client, cores, model: this.means.model });
+      counted ??= await this.recorded({ kind: "join", bytes: body.length });
+      if (!goesOn()) throw new Unwanted();
+      let tab: string;
+      try {
+        ({ tab } = (await (await ask("join", body)).json()) as { tab: string });
+      } catch (error) {
+        if (error instanceof Final || error instanceof Refused) await counted(false);
+        throw error instanceof Refused ? new Final(error.message) : error;
+      }
+      const heard = counted;
+      counted = undefined;
+      if (goesOn()) this.tab = tab;
+      else leave(tab); // the user paused meanwhile
+      await heard(true);
+      if (!goesOn()) throw new Unwanted();
+      return tab;
+    };
   }
 
   /** Ask once for work, and do it. */
-  private async round(goesOn: () => boolean): Promise<void> {
-    const response = await this.asTab("poll", JSON.stringify({ tab: this.tab }));
+  private async round(tab: string, goesOn: () => boolean): Promise<void> {
+    const response = await this.asTab(tab, "poll", JSON.stringify({ tab }));
     if (!response.headers.get("Content-Type")?.startsWith("application/octet-stream")) {
       const { connected, said } = (await response.json()) as { connected: boolean; said: string };
       const words = connected ? "Connected. Waiting for the next round." : `Not connected to the federation: ${said}.`;
-      return this.means.show("waiting", words);
+      if (goesOn()) this.means.show("waiting", words);
+      return;
     }
     const work = readFrame(new Uint8Array(await response.arrayBuffer()));
-    const head = { tab: this.tab, work: work.header.work, base: work.header.base, kind: work.header.kind };
-    let body: Uint8Array<ArrayBuffer>;
-    let contribution: Contribution | undefined;
+    // signs of life until the answer is heard
+    await this.attended(tab, String(work.header.work), goesOn, (wanted) => this.answer(tab, work, goesOn, wanted));
+  }
+
+  private async answer(tab: string, work: Frame, goesOn: () => boolean, wanted: () => boolean): Promise<void> {
+    const { work: id, base, kind } = work.header;
+    const head = { tab, work: id, base, kind };
+    const round = work.header.round === undefined ? undefined : Number(work.header.round);
     try {
-      const made = await this.attended(String(head.work), goesOn, (wanted) =>
-        this.means.exclusively(() => this.work(work, wanted)),
-      );
-      body = writeFrame({ ...head, ...made.numbers }, made.row);
-      if (made.row)
-        contribution = {
-          round: Number(work.header.round),
-          bytes: body.length,
-          examples: made.numbers.examples!,
-          norm: distance(made.row, work.row),
-        };
+      const { numbers, row } = await this.means.exclusively(() => this.work(work, wanted));
+      const body = writeFrame({ ...head, ...numbers }, row);
+      const told = { round, bytes: body.length, examples: numbers.examples };
+      const norm = row && distance(row, work.row);
+      await this.deliver(tab, body, row ? { kind: "train", ...told, norm } : { kind: "evaluate", ...told }, goesOn);
     } catch (error) {
-      if (error instanceof Unwanted) throw error;
+      if (error instanceof Unwanted || error instanceof Gone || error instanceof Final || !goesOn()) throw error;
       // the words may quote the data: the server learns that it failed, the user why
       this.means.show("waiting", `This round failed: ${wordsOf(error)}.`);
-      body = writeFrame({ ...head, failed: "the page shows its user why" });
+      const body = writeFrame({ ...head, failed: "the page shows its user why" });
+      await this.deliver(tab, body, { kind: "failed", round, bytes: body.length }, goesOn).catch((other) => {
+        throw other instanceof Refused ? new Final(other.message) : other;
+      });
     }
-    const answer = await this.asTab("reply", body);
-    const { counted } = (await answer.json()) as { counted: boolean };
-    if (counted && contribution) await this.means.sent(contribution);
+  }
+
+  /** Send an answer, the same one again until the gateway has heard it. Throws Refused where it never will, and Gone. */
+  private async deliver(
+    tab: string,
+    body: Uint8Array<ArrayBuffer>,
+    message: Message,
+    goesOn: () => boolean,
+  ): Promise<void> {
+    if (!goesOn()) throw new Unwanted();
+    const note = await this.recorded(message);
+    for (let failures = 0; goesOn(); failures++) {
+      let counted: boolean;
+      try {
+        ({ counted } = (await (await this.asTab(tab, "reply", body)).json()) as { counted: boolean });
+      } catch (error) {
+        const ends = error instanceof Gone || error instanceof Final || error instanceof Refused;
+        if (ends) await note(false);
+        if (ends || !goesOn()) throw error;
+        this.means.show("retrying", wordsOf(error));
+        await this.wait(failures);
+        continue;
+      }
+      return note(counted && message.kind !== "failed");
+    }
+    throw new Unwanted();
+  }
+
+  /** Without its record nothing is sent. */
+  private async recorded(message: Message): Promise<Counted> {
+    const fails = (error: unknown): never => {
+      throw new Final(`This browser cannot record what is sent, so this tab takes no part: ${wordsOf(error)}.`);
+    };
+    const note = await this.means.record(message).catch(fails);
+    return (counted) => note(counted).catch(fails);
   }
 
   /** Say every few seconds that the tab lives, while it waits for its turn and while it works. `wanted` turns false when
    * nobody waits for the answer any more. */
   private async attended<T>(
+    tab: string,
     id: string,
     goesOn: () => boolean,
     work: (wanted: () => boolean) => Promise<T>,
   ): Promise<T> {
     let open = true;
     const say = async (): Promise<void> => {
+      if (!goesOn()) return;
       try {
-        const response = await this.asTab("poll", JSON.stringify({ tab: this.tab, working: id }));
+        const response = await this.asTab(tab, "poll", JSON.stringify({ tab, working: id }));
         open = ((await response.json()) as { wanted: boolean }).wanted;
       } catch (error) {
         open = !(error instanceof Gone || error instanceof Final); // a lost network may come back before the end
@@ -167,13 +222,17 @@ export class Federation {
   }
 
   private async work({ header, row }: Frame, wanted: () => boolean) {
-    if (!wanted()) throw new Unwanted();
+    const goOn = (): void => {
+      if (!wanted()) throw new Unwanted();
+    };
+    goOn();
     const trainer = await this.means.trainer();
     const { train, all } = await this.means.samples();
     await trainer.setWeights(row);
+    goOn();
     if (header.kind === "evaluate") {
       this.means.show("measuring", "Measuring the federation's weights on the images of this browser.");
-      return { numbers: { ...(await trainer.evaluate(all)) } as Record<string, number> };
+      return finite({ ...(await trainer.evaluate(all, goOn)) });
     }
     const words = `Training in round ${header.round}, on ${train.labels.length} images of this browser.`;
     const { losses, steps, examples, seconds } = await trainer.train(train, {
@@ -181,27 +240,26 @@ export class Federation {
       lr: Number(header.lr),
       seed: header.seed as number[],
       step: ({ step, steps }) => {
+        goOn();
         this.means.show("training", words, step / steps);
-        if (!wanted()) throw new Unwanted();
       },
     });
-    return {
-      numbers: { loss: losses.at(-1)!, steps, examples, seconds } as Record<string, number>,
-      row: await trainer.getWeights(),
-    };
+    return finite({ loss: losses.at(-1)!, steps, examples, seconds }, await trainer.getWeights());
   }
 
   /** A request of an admitted tab; a gateway that knows it no more is asked for a place again. */
-  private async asTab(path: string, body: BodyInit): Promise<Response> {
+  private async asTab(tab: string, path: string, body: BodyInit): Promise<Response> {
     try {
       return await ask(path, body);
     } catch (error) {
-      if (error instanceof Gone) this.tab = undefined;
+      if ((error instanceof Gone || error instanceof Final) && this.tab === tab) this.tab = undefined; // not that of a later turn
       throw error;
     }
   }
 
-  private wait(ms: number): Promise<void> {
+  /** Longer after each of the failures in a row, by chance between half and all of it. */
+  private wait(failures: number): Promise<void> {
+    const ms = Math.min(LONGEST_MS, FIRST_MS * 2 ** failures) * (0.5 + Math.random() / 2);
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, ms);
       this.wake = () => {
@@ -212,32 +270,18 @@ export class Federation {
   }
 }
 
-class Gone extends Error {}
-
-async function ask(path: string, body: BodyInit): Promise<Response> {
-  let response: Response;
-  try {
-    response = await fetch(routeUrl(ROUTE, path), { method: "POST", body });
-  } catch {
-    throw new Error("The server of this page cannot be reached. Trying again.");
-  }
-  if (response.ok) return response;
-  const { error, final } = await refusal(response);
-  if (response.status === 410) throw final ? new Final(error) : new Gone(`${error} Joining again.`);
-  if (response.status === 409) throw new Error(`${error} Trying again.`);
-  if (response.status === 403)
-    throw new Final(`The server of this page refuses this tab, as one that was started anew does: ${error}`);
-  throw new Error(`The server of this page answered ${response.status}: ${error}`);
+function leave(tab: string): void {
+  fetch(routeUrl(ROUTE, "leave"), { method: "POST", keepalive: true, body: JSON.stringify({ tab }) }).catch(
+    () => undefined, // the server notices by itself
+  );
 }
 
-async function refusal(response: Response): Promise<{ error: string; final?: boolean }> {
-  const text = await response.text();
-  try {
-    const { error, final } = JSON.parse(text) as { error: string | { found: string }; final?: boolean };
-    return { error: typeof error === "string" ? error : error.found, final };
-  } catch {
-    return { error: text.trim() };
-  }
+/** What is sent; JSON has no NaN, and no server takes one. */
+function finite(numbers: Record<string, number>, row?: Float32Array<ArrayBuffer>) {
+  const wrong = Object.entries(numbers).find(([, value]) => !Number.isFinite(value));
+  if (wrong) throw new Error(`the ${wrong[0]} is ${wrong[1]}`);
+  if (row && !row.every(Number.isFinite)) throw new Error("the weights hold NaN or Infinity");
+  return { numbers, row };
 }
 
 /** The L2 norm of a - b. */

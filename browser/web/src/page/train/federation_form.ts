@@ -4,7 +4,7 @@ import { element } from "../view/dom";
 import { Federation, type Stage } from "./federation";
 import { openTrainer } from "./open";
 import type { Training } from "./panel";
-import type { SentUpdate } from "./storage";
+import type { SentMessage } from "./storage";
 import type { Trainer } from "./trainer";
 
 const CLIENT = "edgeloop-browser"; // a random name, the same for all tabs of this browser
@@ -32,6 +32,7 @@ export async function federationForm(training: Training): Promise<HTMLElement> {
   let opened: Promise<Trainer> | undefined; // its weights are the federation's, not the personal ones
   const federation = new Federation({
     client: clientName(),
+    model: session.bundle.manifest.files[variant.entry]!.sha256,
     trainer: () => {
       opened ??= openTrainer(session, variant, labels.length);
       opened.catch(() => {
@@ -39,7 +40,10 @@ export async function federationForm(training: Training): Promise<HTMLElement> {
       });
       return opened;
     },
-    samples: async () => ({ train: images.train, all: images.whole }),
+    samples: async () => {
+      images.replace(await storage.samples());
+      return { train: images.train, all: images.whole };
+    },
     exclusively: (work) => session.exclusively(work),
     show: (stage, words, progress) => {
       status.textContent = words;
@@ -48,9 +52,15 @@ export async function federationForm(training: Training): Promise<HTMLElement> {
       bar.value = progress ?? 0;
       buttons(stage);
     },
-    sent: async (contribution) => {
-      sent.push(await storage.add("sent", { ...contribution, when: Date.now() }));
+    record: async (message) => {
+      const kept = await storage.add("sent", { ...message, when: Date.now() });
+      sent.push(kept);
       showSent();
+      return async (counted) => {
+        kept.counted = counted;
+        showSent();
+        await storage.update(kept);
+      };
     },
   });
   const buttons = (stage: Stage): void => {
@@ -63,7 +73,7 @@ export async function federationForm(training: Training): Promise<HTMLElement> {
     rows.replaceChildren(...sent.toReversed().map(rowOf));
     const bytes = sent.reduce((sum, one) => sum + one.bytes, 0);
     totals.textContent = sent.length
-      ? `${sent.length} updates, ${kilobytes(bytes)}. No image was among it.`
+      ? `${sent.length} messages, ${kilobytes(bytes)}, and every few seconds that this tab is open. No image was among them.`
       : "Nothing was sent yet.";
   };
   agree.addEventListener("change", () => buttons("off"));
@@ -86,7 +96,7 @@ export async function federationForm(training: Training): Promise<HTMLElement> {
     element(
       "p",
       {},
-      "Sent: the weights, the number of your images, the loss or accuracy, the time of the training, the number of CPUs, and a random name of this browser.",
+      "Sent: the weights, the number of your images, the loss or accuracy, the time of the training, that a round failed, the number of CPUs, the hash of the model, and a random name of this browser.",
     ),
     element(
       "p",
@@ -111,7 +121,7 @@ export async function federationForm(training: Training): Promise<HTMLElement> {
           element(
             "tr",
             {},
-            ...["Round", "Time", "Size", "Images", "Norm of the update"].map((title) =>
+            ...["Round", "Time", "Size", "Images", "Norm of the update", "What", "Outcome"].map((title) =>
               element("th", { scope: "col" }, title),
             ),
           ),
@@ -122,14 +132,32 @@ export async function federationForm(training: Training): Promise<HTMLElement> {
   );
 }
 
-const rowOf = ({ round, when, bytes, examples, norm }: SentUpdate): HTMLElement =>
-  element(
+const KINDS = {
+  join: "name, CPUs, hash",
+  train: "weights, loss, time",
+  evaluate: "loss, accuracy",
+  failed: "a failure",
+};
+
+const rowOf = ({ kind = "train", round, when, bytes, examples, norm, counted }: SentMessage): HTMLElement => {
+  const row = element(
     "tr",
     {},
-    ...[String(round), new Date(when).toLocaleString(), kilobytes(bytes), String(examples), norm.toPrecision(3)].map(
-      (text) => element("td", {}, text),
-    ),
+    ...[
+      round ? String(round) : "",
+      new Date(when).toLocaleString(),
+      kilobytes(bytes),
+      examples === undefined ? "" : String(examples),
+      norm === undefined ? "" : norm.toPrecision(3),
+      KINDS[kind],
+      counted === undefined ? "not confirmed" : OUTCOMES[kind === "join" ? "join" : "round"][Number(counted)]!,
+    ].map((text) => element("td", {}, text)),
   );
+  row.dataset.kind = kind;
+  return row;
+};
+
+const OUTCOMES = { join: ["refused", "admitted"], round: ["not counted", "counted"] };
 
 const kilobytes = (bytes: number): string => `${(bytes / 1e3).toFixed(1)} kB`;
 

@@ -1,6 +1,7 @@
 // What of a bundle the page trains, and a trainer of it.
 
-import { type Bundle, inferenceSignature, urlOf, type Variant } from "../bundle";
+import { type Bundle, inferenceSignature, type Variant } from "../bundle";
+import { bundleFile } from "../offline/download";
 import type { Session } from "../session";
 import type { Trainer } from "./trainer";
 
@@ -23,9 +24,10 @@ export function classesOf(bundle: Bundle, variant: Variant): string[] | undefine
 }
 
 export async function openTrainer({ bundle }: Session, variant: Variant, classes: number): Promise<Trainer> {
-  const [{ openLitert }, { Trainer }] = await Promise.all([import("../engines/litert_library"), import("./trainer")]);
-  const response = await fetch(urlOf(variant.entry));
-  if (!response.ok) throw new Error(`the server answered ${response.status} for ${variant.entry}`);
-  const file = await openLitert(new Uint8Array(await response.arrayBuffer()));
-  return new Trainer(file, bundle.manifest.weights!, classes);
+  const [bytes, { openLitert }, { Trainer }] = await Promise.all([
+    bundleFile(bundle.manifest, variant.entry),
+    import("../engines/litert_library"),
+    import("./trainer"),
+  ]);
+  return new Trainer(await openLitert(bytes), bundle.manifest.weights!, classes);
 }

@@ -6,8 +6,8 @@ import { hasRoute } from "../routes";
 import type { Session } from "../session";
 import { type ImageInput, taskOf } from "../try/task";
 import { element, wordsOf } from "../view/dom";
-import { ROUTE } from "./federation";
-import { Images } from "./images";
+import { ROUTE } from "./gateway_requests";
+import { Images, imagesKey } from "./images";
 import { classesOf, trainable } from "./open";
 import { Personal } from "./personal";
 import { Storage } from "./storage";
@@ -40,7 +40,9 @@ export async function mount(into: HTMLElement, session: Session): Promise<void> 
   const status = element("p", { className: "hint" });
   status.role = "status";
   const { name, files } = session.bundle.manifest;
-  const storage = await Storage.open(`${name}/${image.layout.height}x${image.layout.width}x${image.layout.channels}`);
+  const { height, width, channels } = image.layout;
+  const size = { shape: [height, width, channels], range: image.spec.range };
+  const storage = await Storage.open(`${name}/${height}x${width}x${channels}`, imagesKey(name, size, labels));
   const personal = new Personal(session, variant, storage, files[variant.entry]!.sha256);
   const training: Training = {
     session,

@@ -1,5 +1,7 @@
 // What the page keeps in this browser's IndexedDB: labelled images, trained weights, and the record of what was sent.
-// Everything belongs to one model, by a name that the caller chooses, and stays in the browser.
+// Everything belongs to one model, images also to its labels, by names that the caller chooses, and stays in the browser.
+
+import type { Message } from "./federation";
 
 export interface StoredSample {
   /** Set by the database. */
@@ -11,16 +13,13 @@ export interface StoredSample {
   held: boolean;
 }
 
-export interface SentUpdate {
+export interface SentMessage extends Message {
   id?: number;
   model: string;
-  round: number;
   /** Milliseconds since 1970. */
   when: number;
-  bytes: number;
-  examples: number;
-  /** L2 norm of what the training added to the weights. */
-  norm: number;
+  /** undefined: no answer to it came. */
+  counted?: boolean;
 }
 
 export interface KeptWeights {
@@ -31,7 +30,7 @@ export interface KeptWeights {
 
 interface Stores {
   samples: StoredSample;
-  sent: SentUpdate;
+  sent: SentMessage;
   weights: KeptWeights & { model: string };
 }
 
@@ -41,10 +40,11 @@ export class Storage {
   private constructor(
     private readonly database: IDBDatabase,
     private readonly model: string,
+    private readonly images: string,
   ) {}
 
   /** Throws where the browser has no storage, as in some private windows. */
-  static async open(model: string): Promise<Storage> {
+  static async open(model: string, images: string): Promise<Storage> {
     const request = indexedDB.open("edgeloop", VERSION);
     request.onupgradeneeded = () => {
       for (const name of ["samples", "sent"] as const) {
@@ -55,29 +55,34 @@ export class Storage {
     };
     const database = await done(request);
     database.onversionchange = () => database.close(); // a newer page in another tab
-    return new Storage(database, model);
+    return new Storage(database, model, images);
   }
 
   samples(): Promise<StoredSample[]> {
     return this.all("samples");
   }
 
-  sent(): Promise<SentUpdate[]> {
+  sent(): Promise<SentMessage[]> {
     return this.all("sent");
   }
 
   /** Returns it with its id. */
   async add<K extends "samples" | "sent">(name: K, value: Omit<Stores[K], "model" | "id">): Promise<Stores[K]> {
-    const whole = { ...value, model: this.model } as Stores[K];
+    const whole = { ...value, model: this.owner(name) } as Stores[K];
     const id = await done(this.store(name, "readwrite").add(whole));
     return { ...whole, id: Number(id) };
+  }
+
+  /** Write again what `add` returned, with changes. */
+  async update(message: SentMessage): Promise<void> {
+    await done(this.store("sent", "readwrite").put(message));
   }
 
   async remove(sample: StoredSample): Promise<void> {
     await done(this.store("samples", "readwrite").delete(sample.id!));
   }
 
-  /** Remove all samples of this model. */
+  /** Remove all samples of this model and its labels. */
   async clear(): Promise<void> {
     for (const sample of await this.samples()) await this.remove(sample);
   }
@@ -94,7 +99,11 @@ export class Storage {
   }
 
   private all<K extends "samples" | "sent">(name: K): Promise<Stores[K][]> {
-    return done(this.store(name, "readonly").index("model").getAll(this.model));
+    return done(this.store(name, "readonly").index("model").getAll(this.owner(name)));
+  }
+
+  private owner(name: "samples" | "sent"): string {
+    return name === "samples" ? this.images : this.model;
   }
 
   private store(name: keyof Stores, mode: IDBTransactionMode): IDBObjectStore {

@@ -121,12 +121,13 @@ export class Trainer {
     return { losses, steps, examples: count, seconds: (performance.now() - started) / 1e3 };
   }
 
-  /** Loss and accuracy of the weights as they are; changes nothing. */
-  async evaluate(samples: Labelled): Promise<Measured> {
+  /** Loss and accuracy of the weights as they are; changes nothing. `each` is called before each batch; throwing ends it. */
+  async evaluate(samples: Labelled, each: () => void = () => {}): Promise<Measured> {
     this.check(samples);
     const count = samples.labels.length;
     let [loss, correct] = [0, 0];
     const add = async (rows: number[], share: number): Promise<void> => {
+      each();
       const found = await this.file.program("evaluate").run(this.feed(samples, rows));
       loss += share * numberOf(found, "loss") * this.batch;
       correct += share * numberOf(found, "correct");

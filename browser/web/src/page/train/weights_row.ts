@@ -10,7 +10,7 @@ export interface WeightSpec {
 export const countOf = (weights: readonly WeightSpec[]): number =>
   weights.reduce((sum, { shape }) => sum + size(shape), 0);
 
-/** Throws when an array is missing or has another length. */
+/** Throws when an array is missing or has another shape. */
 export function rowOf(
   tensors: Readonly<Record<string, Tensor>>,
   weights: readonly WeightSpec[],
@@ -19,7 +19,7 @@ export function rowOf(
   let at = 0;
   for (const { name, shape } of weights) {
     const found = tensors[name];
-    if (found?.dtype !== "float32" || found.data.length !== size(shape))
+    if (found?.dtype !== "float32" || String(found.shape) !== String(shape))
       throw new Error(`the weight ${name} is ${found?.dtype} [${found?.shape}]. The model has float32 [${shape}]`);
     row.set(found.data as Float32Array, at);
     at += size(shape);
