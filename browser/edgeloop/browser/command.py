@@ -14,7 +14,6 @@ import typer
 
 from edgeloop.browser.export import export as write_site
 from edgeloop.browser.host_files import README
-from edgeloop.browser.listening import Listening
 from edgeloop.browser.server import serve
 from edgeloop.browser.share import PLAIN_HTTP, terminal_code
 from edgeloop.bundle import read_bundle
@@ -105,13 +104,12 @@ def browse(
     if federate is None:
         _refuse(link, "without --federate", advice="Pass --federate URL, or leave it out.")
     manifest, stderr = read_bundle(bundle).manifest, ctx.obj.stderr
-    listening = Listening(host=host, port=port, certificate=certificate, key=certificate_key)
     options = {} if federate is None else {"federate": federate, **link}
     with serve(bundle, port, host=host, certificate=certificate, key=certificate_key, options=options) as served:
         ctx.obj.say(f"{manifest.name}, release {manifest.version}: {served.url} (stop with Ctrl-C)")
-        if listening.shared:
+        if served.shared:
             print(terminal_code(served.url, stderr.isatty()), file=stderr, flush=True)  # `say` would take its colours
-        if not listening.secure_context:
+        if not served.secure_context:
             ctx.obj.say(PLAIN_HTTP)
         if not no_open and _has_desktop():
             with lasting_temporary_folder():

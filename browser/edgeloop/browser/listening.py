@@ -50,39 +50,38 @@ class Listening:
         return self.certificate is not None
 
     @property
-    def shared(self) -> bool:
-        """Whether other machines reach it."""
-        name = self.host.strip("[]")
-        return not (is_loopback_address(name) or name.lower() == "localhost")
+    def scheme(self) -> str:
+        return "https" if self.encrypted else "http"
 
-    @property
-    def secure_context(self) -> bool:
-        """Whether browsers grant the page what they grant to trustworthy addresses alone.
-
-        That is: isolation and its clock, the camera, WebGPU, service workers, installation
-        (https://www.w3.org/TR/secure-contexts/).
-        """
-        return self.encrypted or not self.shared
-
-    def accepts(self, hosts: Sequence[str]) -> bool:
+    def accepts(self, hosts: Sequence[str], bound: str) -> bool:
         """Whether the values of a request's Host headers name this server, with any port.
 
-        A foreign page that lets its own name resolve to this machine sends that name; it cannot send a numeric address.
+        `bound`: the numeric address that the server listens on. A foreign page that lets its own name resolve to this
+        machine sends that name; it cannot send a numeric address.
         """
-        return len(hosts) == 1 and (is_loopback_host(hosts[0]) or self._is_named(hosts[0]))
+        return len(hosts) == 1 and (is_loopback_host(hosts[0]) or self._is_named(hosts[0], bound))
 
-    def _is_named(self, value: str) -> bool:
+    def _is_named(self, value: str, bound: str) -> bool:
         try:
             found = (urlsplit(f"//{value}").hostname or "").lower()
         except ValueError:
             return False
-        own = self.host.strip("[]").lower()
-        return found == own or (own in ALL and _is_address(found))
+        address = _numeric(found)
+        if address is None:
+            return found != "" and found == self.host.lower()
+        return bound in ALL or address == _numeric(bound)
 
-    def address(self, name: str, port: int) -> str:
-        """What browsers open, without a slash at the end. `name`: the address that the server listens on."""
-        name = _outward_address(name) if name in ALL else self.host.strip("[]")
-        return f"{'https' if self.encrypted else 'http'}://{f'[{name}]' if ':' in name else name}:{port}"
+    def address(self, bound: str, port: int) -> str:
+        """What browsers open, without a slash at the end: `host` where it is a name that the server answers to, else
+        the numeric address `bound` that the server listens on."""
+        name = self.host.strip("[]")
+        if bound in ALL:
+            name = _outward_address(bound)
+        elif is_loopback_address(bound):
+            name = name if is_loopback_host(name) else bound
+        elif _is_numeric(name):
+            name = bound
+        return f"{self.scheme}://{f'[{name}]' if ':' in name else name}:{port}"
 
     def tls_context(self) -> ssl.SSLContext | None:
         """None without a certificate.
@@ -105,11 +104,18 @@ class Listening:
         return context
 
 
-def _is_address(name: str) -> bool:
+def _numeric(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a name spells in numbers; None for other names."""
     with contextlib.suppress(ValueError):
-        ipaddress.ip_address(name)
-        return True
-    return False
+        return ipaddress.ip_address(name)
+    return None
+
+
+def _is_numeric(name: str) -> bool:
+    """Whether a name needs no look-up; also the short forms of IPv4 that browsers write out, such as 10.1."""
+    with contextlib.suppress(OSError):
+        return bool(socket.inet_aton(name))
+    return ":" in name
 
 
 def _outward_address(everywhere: str) -> str:

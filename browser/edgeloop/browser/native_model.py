@@ -37,10 +37,17 @@ class NativeStart:
 
 @dataclass(frozen=True)
 class NativeModel:
-    """`run`: that many runs one after another, the milliseconds of each. `close` ends its process."""
+    """A loaded variant.
+
+    Attributes:
+        run: So many runs one after another, the milliseconds of each.
+        interrupt: End its process from any thread: `run` then raises DeviceError in its own.
+        close: End its process and what belongs to it, while nothing runs.
+    """
 
     start: NativeStart
     run: Callable[[int], list[float]]
+    interrupt: Callable[[], None]
     close: Callable[[], None]
 
 
@@ -69,7 +76,8 @@ def load_native(bundle: Bundle, name: str, threads: int = 1) -> NativeModel:
         inputs = sample(specs, reference)
         first_ms = agent.run(inputs, signature).wall_ms[0]
         start = NativeStart(runner.name, version, device.label, threads, prepared.import_ms, prepared.load_ms, first_ms)
-        return NativeModel(start, _runs(agent, inputs, signature), stack.pop_all().close)
+        runs = _runs(agent, inputs, signature)
+        return NativeModel(start, runs, agent.child.terminate, stack.pop_all().close)
 
 
 def _runs(agent: RuntimeClient, inputs: Mapping[str, np.ndarray], signature: str) -> Callable[[int], list[float]]:

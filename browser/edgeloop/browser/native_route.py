@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,7 @@ MOST_THREADS = 64
 MOST_LOADED = 4  # models at a time, each a process; the one not asked for longest makes room
 IDLE_S = 30.0  # without a request all of them end
 TURN_S = 60.0  # a request waits this long for those before it
+CLOSE_S = 2.0  # for the request at hand to see that its process has ended
 
 
 class NativeRoute:
@@ -40,8 +42,10 @@ class NativeRoute:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._bundle: Bundle | None = None
-        self._loaded: dict[tuple[str, int], NativeModel] = {}  # by variant and threads; asked for last, last
+        self._loaded: OrderedDict[tuple[str, int], NativeModel] = OrderedDict()  # by variant and threads; asked for last, last
         self._turn = threading.Lock()
+        self._closed = False
+        self._timed = 0  # idle timers started so far: one that was followed by another ends nothing
         self._idle: threading.Timer | None = None
 
     def answer(self, request: Request) -> Response:
@@ -61,12 +65,18 @@ class NativeRoute:
                 self._restart_idle()
 
     def close(self) -> None:
-        """End all of them, after the request at hand."""
-        with self._turn:
+        """End all of them; the request at hand fails, and is waited for `CLOSE_S` at most."""
+        self._closed = True
+        for model in list(self._loaded.values()):
+            model.interrupt()
+        its_end = self._turn.acquire(timeout=CLOSE_S)
+        try:
             if self._idle is not None:
                 self._idle.cancel()
-            for key in list(self._loaded):
-                self._end(key)
+            self._end_all()
+        finally:
+            if its_end:
+                self._turn.release()
 
     @contextlib.contextmanager
     def _its_turn(self, request: Request) -> Iterator[None]:
@@ -82,8 +92,12 @@ class NativeRoute:
     def _model(self, bundle: Bundle, variant: str, threads: int) -> NativeModel:
         from edgeloop.browser.native_model import load_native  # not at every start of the page's server
 
-        model = self._loaded.pop((variant, threads), None) or load_native(bundle, variant, threads)
-        self._loaded[variant, threads] = model
+        key = (variant, threads)
+        model = self._loaded.get(key) or load_native(bundle, variant, threads)
+        self._loaded[key] = model  # before it is moved to the end: `close` finds it at any time
+        self._loaded.move_to_end(key)
+        if self._closed:
+            raise DeviceError("the server has ended", advice="Start edgeloop browse again.")
         while len(self._loaded) > MOST_LOADED:
             self._end(next(iter(self._loaded)))
         return model
@@ -93,10 +107,22 @@ class NativeRoute:
         if model is not None:
             model.close()
 
+    def _end_all(self) -> None:
+        for key in list(self._loaded):
+            self._end(key)
+
+    def _end_idle(self, timer: int) -> None:
+        with self._turn:
+            if timer == self._timed:
+                self._end_all()
+
     def _restart_idle(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
-        self._idle = threading.Timer(IDLE_S, self.close)
+        if self._closed:
+            return
+        self._timed += 1
+        self._idle = threading.Timer(IDLE_S, self._end_idle, (self._timed,))
         self._idle.daemon = True
         self._idle.start()
 

@@ -41,6 +41,7 @@ class PageHandler(BaseHandler):
     def setup(self) -> None:
         if isinstance(self.request, ssl.SSLSocket):
             self.request.settimeout(self.timeout)
+            self.server.waits(self.request)  # a client that never begins TLS gives its place to others
             try:
                 self.request.do_handshake()
             except OSError as e:  # no TLS, or a client that does not trust the certificate
@@ -51,7 +52,14 @@ class PageHandler(BaseHandler):
         self._cookie: dict[str, str] = {}
         if not super().parse_request():
             return False
-        if not self.server.loopback and not self.server.listening.accepts(self.headers.get_all("Host", [])):
+        try:
+            for address in (self.path, *self.headers.get_all("Origin", [])):
+                urlsplit(address)
+        except ValueError:  # such as http://[
+            self.refuse(HTTPStatus.BAD_REQUEST, "The address or the Origin of the request is no address.")
+            return False
+        hosts, bound = self.headers.get_all("Host", []), self.server.server_name
+        if not self.server.loopback and not self.server.listening.accepts(hosts, bound):
             self.refuse(HTTPStatus.FORBIDDEN, "The server has another name. Open the address that it printed.")
             return False
         token, port = self.server.token, self.server.server_port
@@ -159,11 +167,16 @@ class PageHandler(BaseHandler):
 
 
 class PageHttpServer(BaseServer):
-    """Gives out a site and answers for routes. `token` None: nobody needs one."""
+    """Gives out `site` and answers for `routes`, both set before `start`. `token` None: nobody needs one."""
 
-    def __init__(self, site: ServedSite, routes: Mapping[str, Route], listening: Listening, token: str | None) -> None:
-        self.site, self.routes, self.listening, self.token = site, routes, listening, token
+    site: ServedSite
+    routes: Mapping[str, Route]
+    token: str | None = None
+
+    def __init__(self, listening: Listening) -> None:
+        self.listening = listening
         self._tls = listening.tls_context()
+        self.scheme = listening.scheme
         super().__init__(listening.host, listening.port, PageHandler, "--port")
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -171,6 +184,15 @@ class PageHttpServer(BaseServer):
         if self._tls:  # the handshake waits for the client: it takes place in the connection's own thread
             connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
+
+    @property
+    def secure_context(self) -> bool:
+        """Whether browsers grant the page what they grant to trustworthy addresses alone.
+
+        That is: isolation and its clock, the camera, WebGPU, service workers, installation
+        (https://www.w3.org/TR/secure-contexts/).
+        """
+        return self.listening.encrypted or self.loopback
 
     @property
     def page_url(self) -> str:

@@ -31,10 +31,18 @@ CLOSE_S = 1.0  # for downloads in flight when the block ends: Ctrl-C is to end a
 
 @dataclass(frozen=True)
 class PageServer:
-    """A running server. `url` opens the page, with the token where one is needed."""
+    """A running server.
+
+    Attributes:
+        url: Opens the page, with the token where one is needed.
+        shared: Whether other machines reach it.
+        secure_context: Whether browsers grant the page the camera and the rest (`PageHttpServer.secure_context`).
+    """
 
     url: str
     port: int
+    shared: bool
+    secure_context: bool
 
 
 @contextlib.contextmanager
@@ -66,7 +74,7 @@ def serve(
         EdgeloopError: As a route that is mounted.
 
     Example:
-        >>> with browse("m/", port=8000) as page:
+        >>> with serve("m/", port=8000) as page:
         ...     print(page.url)
         ...     input("Enter ends the server.")
     """
@@ -93,17 +101,18 @@ def _serving(files: Mapping[str, Path], routes: Mapping[str, Route], listening: 
     index = need_assets(PAGE)
     own = {f"/{name}": file for name, file in page_files(index.parent.resolve()).items()}
     listed = {BUNDLE + name: ServedFile(path=path) for name, path in files.items()}
-    names = [*routes, SHARE] if listening.shared else routes
-    site = ServedSite(_with_routes(index.read_bytes(), names), {**own, **listed})
-    guarded = listening.shared or any(route.requires_token for route in routes.values())
-    server = PageHttpServer(site, routes, listening, new_token() if guarded else None)
-    if listening.shared:
-        server.routes = {**routes, SHARE: ShareRoute(server.page_url, listening.secure_context)}
-    server.start()
-    try:
-        yield PageServer(server.page_url, server.server_port)
-    finally:
-        server.close(CLOSE_S)
+    with PageHttpServer(listening) as server:
+        shared = not server.loopback
+        if shared or any(route.requires_token for route in routes.values()):
+            server.token = new_token()
+        share = {SHARE: ShareRoute(server.page_url, server.secure_context)} if shared else {}
+        server.routes = {**routes, **share}
+        server.site = ServedSite(_with_routes(index.read_bytes(), server.routes), {**own, **listed})
+        server.start()
+        try:
+            yield PageServer(server.page_url, server.server_port, shared, server.secure_context)
+        finally:
+            server.close(CLOSE_S)
 
 
 def _with_routes(index: bytes, routes: Iterable[str]) -> bytes:

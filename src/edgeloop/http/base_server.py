@@ -48,6 +48,7 @@ class BaseServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # `close` waits, with a limit
     request_queue_size = CONNECTIONS
+    scheme = "http"
 
     def __init__(self, host: str, port: int, handler: type[BaseHandler], port_option: str) -> None:
         host = host.strip("[]")
@@ -74,7 +75,7 @@ class BaseServer(ThreadingHTTPServer):
     def url(self) -> str:
         """Its address, without a slash at the end."""
         name = f"[{self.server_name}]" if ":" in self.server_name else self.server_name
-        return f"http://{name}:{self.server_port}"
+        return f"{self.scheme}://{name}:{self.server_port}"
 
     def start(self) -> None:
         """Answer, in a thread of its own."""
@@ -148,7 +149,8 @@ class BaseServer(ThreadingHTTPServer):
         if slowest is not None:
             del self._idle[slowest]
             with contextlib.suppress(OSError):  # it has ended by itself
-                slowest.shutdown(socket.SHUT_RDWR)
+                # of the socket below TLS: ssl's own drops what the thread that reads is using
+                socket.socket.shutdown(slowest, socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # a client that went away or is too slow is no fault of the server's

@@ -61,12 +61,16 @@ class _TimedBytes(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def _decrypted_bytes(self) -> int:
+        """What TLS holds already: `poll` does not see it."""
+        return self._connection.pending() if hasattr(self._connection, "pending") else 0
+
     def readinto(self, buffer: Any) -> int:
         while True:
             left_s = self._deadline - time.monotonic()
             if left_s <= 0:
                 raise socket.timeout("the request did not arrive in time")  # in Python 3.9 no TimeoutError
-            if self._readable.poll(1e3 * min(left_s, POLL_S)):
+            if self._decrypted_bytes() or self._readable.poll(1e3 * min(left_s, POLL_S)):
                 if not self._begun:
                     self._begun, self._deadline = True, time.monotonic() + self._timeout_s
                 return self._connection.recv_into(buffer)

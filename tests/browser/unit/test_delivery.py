@@ -1,11 +1,13 @@
 """What travels: compressed forms, hashes that browsers keep for good, revalidation, ranges; and who may ask."""
 
+import contextlib
 import gzip
 import http.client
 import json
 import socket
 import ssl
 import subprocess
+import threading
 import urllib.request
 import xml.etree.ElementTree as ET
 
@@ -15,7 +17,9 @@ from edgeloop.browser.listening import Listening
 from edgeloop.browser.page_handler import byte_range
 from edgeloop.browser.server import serve
 from edgeloop.browser.share import PLAIN_HTTP, terminal_code
-from edgeloop.errors import OptionsError
+from edgeloop.errors import DeviceError, OptionsError
+from edgeloop.http.base_server import CONNECTIONS
+from edgeloop.http.request_reader import RequestReader
 
 WASM = b"\0asm" + bytes(range(200))  # conftest.py's page
 HASHED = "/assets/run-1a2b.wasm"
@@ -155,14 +159,14 @@ def test_with_host_other_machines_need_the_token_and_the_right_name(bundle, ask,
 
 
 def test_a_named_address_answers_to_that_name_alone(bundle, ask, own_address):
-    listening = Listening(host=own_address)
-    assert listening.accepts([f"{own_address}:80"])
-    assert not listening.accepts(["192.0.2.7:80"]) and not listening.accepts(["evil.example"])
-    assert Listening(host="pc.lan").accepts(["PC.lan:80"]) and not Listening(host="pc.lan").accepts(
-        ["pc.lan.evil.example"]
-    )
-    assert Listening(host="::").accepts(["[fe80::1]:80"])
-    assert not listening.accepts([own_address, own_address]), "two Host headers"
+    listening, named = Listening(host=own_address), Listening(host="pc.lan")
+    assert listening.accepts([f"{own_address}:80"], own_address)
+    assert not listening.accepts(["192.0.2.7:80"], own_address)
+    assert not listening.accepts(["evil.example"], own_address)
+    assert named.accepts(["PC.lan:80"], own_address) and not named.accepts(["pc.lan.evil.example"], own_address)
+    assert Listening(host="::").accepts(["[fe80::1]:80"], "::")
+    assert Listening(host="fe80:0::1").accepts(["[fe80::1]:80"], "fe80::1")
+    assert not listening.accepts([own_address, own_address], own_address), "two Host headers"
 
 
 def test_the_panel_gets_address_picture_and_the_limits_of_plain_http(bundle, ask, own_address):
@@ -252,6 +256,94 @@ def test_what_cannot_be_used_for_tls_is_named(bundle, certificate, tmp_path):
             serve(bundle, **files).__enter__()
 
 
-def test_a_secure_context_is_tls_or_loopback():
-    assert Listening().secure_context and Listening(host="localhost").secure_context
-    assert not Listening(host="0.0.0.0").secure_context
+def test_a_secure_context_is_tls_or_loopback(bundle, certificate):
+    for options, shared, secure in [
+        ({"host": "localhost"}, False, True),
+        ({"host": "0.0.0.0"}, True, False),
+        ({"host": "0.0.0.0", **tls_files(certificate)}, True, True),
+    ]:
+        with serve(bundle, **options, mounts={}) as served:
+            assert (served.shared, served.secure_context) == (shared, secure), options
+
+
+def tls_files(certificate):
+    return {"certificate": certificate / "certificate.pem", "key": certificate / "key.pem"}
+
+
+def test_a_body_that_tls_has_decrypted_already_is_read_at_once(certificate):
+    ours, theirs = socket.socketpair()
+    context = Listening(**tls_files(certificate)).tls_context()
+    trusting = ssl.create_default_context(cafile=certificate / "certificate.pem")
+    body = bytes(range(256)) * 1024 + bytes(5000)  # the last record is larger than what is asked for at a time
+
+    def send():
+        with trusting.wrap_socket(theirs, server_hostname="localhost") as client:
+            for start in range(0, len(body), 9000):
+                client.sendall(body[start : start + 9000])
+            sent.wait(30)
+
+    sent = threading.Event()
+    client = threading.Thread(target=send)
+    client.start()
+    try:
+        with context.wrap_socket(ours, server_side=True) as connection:
+            reader = RequestReader(connection, 3.0, lambda: False)
+            got = b"".join(reader.read(size) for size in (256 << 10, 5000))
+            sent.set()
+    finally:
+        sent.set()
+        client.join(30)
+    assert got == body
+
+
+def test_clients_that_never_begin_tls_shut_nobody_out(bundle, certificate):
+    trusting = ssl.create_default_context(cafile=certificate / "certificate.pem")
+    with serve(bundle, **tls_files(certificate), mounts={}) as served, contextlib.ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=60))
+        assert urllib.request.urlopen(served.url, context=trusting, timeout=60).status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["", "0", "0.0.0.0", "localhost", "LOCALHOST", "127.1", "127.0.1.1", "::1", "[0:0:0:0:0:0:0:1]", "name"]
+)
+def test_the_address_that_is_printed_is_one_that_is_answered(bundle, host):
+    host = socket.gethostname() if host == "name" else host  # Debian gives it 127.0.1.1
+    try:
+        with serve(bundle, host=host, mounts={}) as served:
+            assert urllib.request.urlopen(served.url, timeout=60).status == 200
+    except DeviceError as e:
+        pytest.skip(str(e))  # no IPv6
+
+
+@pytest.mark.parametrize(
+    ("host", "bound", "address"),
+    [
+        ("pc.lan", "192.0.2.7", "pc.lan"),
+        ("pc.lan", "127.0.1.1", "127.0.1.1"),  # the server answers to names of loopback alone there
+        ("192.0.519", "192.0.2.7", "192.0.2.7"),
+        ("2001:DB8:0::7", "2001:db8::7", "[2001:db8::7]"),
+        ("localhost", "127.0.0.1", "localhost"),
+    ],
+)
+def test_an_address_is_written_as_browsers_send_it_back(host, bound, address):
+    listening = Listening(host=host)
+    assert listening.address(bound, 80) == f"http://{address}:80"
+    assert listening.accepts([f"{address}:80"], bound)
+
+
+def test_the_log_names_the_scheme(bundle, certificate, caplog):
+    with caplog.at_level("INFO"), serve(bundle, **tls_files(certificate), mounts={}) as served:
+        assert f"listening on https://127.0.0.1:{served.port}" in caplog.text
+
+
+@pytest.mark.parametrize("request_head", ["GET http://[ HTTP/1.1", "GET / HTTP/1.1\r\nOrigin: http://["])
+def test_an_address_that_is_none_is_a_bad_request(bundle, capfd, request_head):
+    with (
+        serve(bundle, host="0.0.0.0", mounts={}) as served,
+        socket.create_connection(("127.0.0.1", served.port), timeout=60) as client,
+    ):
+        client.sendall(f"{request_head}\r\nHost: localhost\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert capfd.readouterr().err == ""

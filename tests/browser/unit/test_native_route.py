@@ -23,18 +23,20 @@ def post(variant, runs="1", closing=lambda: False):
 @pytest.fixture
 def lab(monkeypatch, tmp_path):
     """A bundle of many variants, and models that are made up; what happened to them is in `log`."""
-    made = SimpleNamespace(log=[], fails=False, folder=tmp_path)
+    made = SimpleNamespace(log=[], fails=False, folder=tmp_path, killed=threading.Event(), hangs=False)
+    made.runs = threading.Event()
 
     def load(bundle, name, threads):
         made.log.append(f"load {name}")
 
         def run(runs):
-            if made.fails:
+            made.runs.set()
+            if made.fails or (made.hangs and made.killed.wait(60)):
                 raise DeviceError("the agent died", advice="Try again.")
             return [0.5] * runs
 
         start = NativeStart("litert", "2.3.0", "local", 1, 10.0, 2.0, 1.5)
-        return NativeModel(start, run, lambda: made.log.append(f"end {name}"))
+        return NativeModel(start, run, made.killed.set, lambda: made.log.append(f"end {name}"))
 
     bundle = SimpleNamespace(variants=[SimpleNamespace(id=name) for name in VARIANTS])
     monkeypatch.setattr(native_route, "read_bundle", lambda folder: bundle)
@@ -96,6 +98,48 @@ def test_models_that_nobody_asks_for_end(lab, monkeypatch):
     monkeypatch.setattr(route, "_end", lambda name: ended.set())
     route.answer(post("v0"))
     assert ended.wait(30)
+
+
+def test_the_end_of_the_server_ends_a_measurement_that_runs(lab):
+    lab.hangs = True
+    route, failed = NativeRoute(lab.folder), []
+
+    def measure():
+        with pytest.raises(DeviceError) as error:
+            route.answer(post("v0"))
+        failed.append(error)
+
+    request = threading.Thread(target=measure)
+    request.start()
+    assert lab.runs.wait(30)
+    route.close()
+    request.join(30)
+    assert failed and lab.log == ["load v0", "end v0"]
+
+
+def test_the_end_of_the_server_does_not_wait_for_a_process_that_does_not_end(lab, monkeypatch):
+    monkeypatch.setattr(native_route, "CLOSE_S", 0.05)
+    route = NativeRoute(lab.folder)
+    with route._turn:  # a request that goes on
+        route.close()
+
+
+def test_an_idle_timer_that_fires_during_a_request_ends_nothing_after_it(lab):
+    route = NativeRoute(lab.folder)
+    route.answer(post("v0"))
+    fired = route._timed
+    route.answer(post("v0"))
+    route._end_idle(fired)
+    assert lab.log == ["load v0"]
+    route.close()
+
+
+def test_a_model_that_was_loaded_while_the_server_ended_ends_too(lab):
+    route = NativeRoute(lab.folder)
+    route.close()
+    with pytest.raises(DeviceError, match="the server has ended"):
+        route.answer(post("v0"))
+    assert lab.log == ["load v0", "end v0"]
 
 
 def test_a_request_behind_another_gives_up_when_the_server_ends(lab):
