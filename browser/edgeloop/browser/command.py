@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import html
 import os
 import sys
+import tempfile
 import threading
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edgeloop.browser.access import TOKEN
 from edgeloop.browser.export import export as write_site
 from edgeloop.browser.host_files import README
 from edgeloop.browser.server import serve
@@ -111,10 +115,12 @@ def browse(
             print(terminal_code(served.url, stderr.isatty()), file=stderr, flush=True)  # `say` would take its colours
         if not served.secure_context:
             ctx.obj.say(PLAIN_HTTP)
-        if not no_open and _has_desktop():
-            with lasting_temporary_folder():
-                webbrowser.open(served.url)
-        threading.Event().wait()
+        with contextlib.ExitStack() as stack:
+            if not no_open and _has_desktop():
+                address = stack.enter_context(_without_token(served.url))
+                with lasting_temporary_folder():
+                    webbrowser.open(address)
+            threading.Event().wait()
     return None
 
 
@@ -122,6 +128,19 @@ def _refuse(options: Mapping[str, object], why: str, *, advice: str) -> None:
     """Raises OptionsError where one of them was given."""
     if given := next((name for name, value in options.items() if value), None):
         raise OptionsError(f"--{given} is given {why}", advice=advice)
+
+
+@contextlib.contextmanager
+def _without_token(url: str) -> Iterator[str]:
+    """An address that leads to `url`, for the browser's command line, which every user of this machine can read: a
+    file that this user alone can read sends the browser on."""
+    if f"?{TOKEN}=" not in url:
+        yield url
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".html") as file:  # its mode is 0600
+        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={html.escape(url)}">')
+        file.flush()
+        yield Path(file.name).as_uri()
 
 
 def _export(bundle: Path, folder: Path) -> CommandResult:

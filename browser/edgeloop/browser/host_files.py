@@ -20,7 +20,7 @@ and browsers keep what lies below assets/, whose names hold hashes:
     nginx.conf   to include in a server block of nginx
 
 Browsers give camera, WebGPU, threads and offline use to pages over https alone (and to http://localhost).
-Export again into this folder to replace it.
+Export again into this folder to replace it; it must hold nothing else then.
 """
 SENT = {name: value for name, value in HEADERS.items() if name != "Cache-Control"}
 ASSETS = {**SENT, "Cache-Control": KEPT}
@@ -34,9 +34,16 @@ def host_files() -> dict[str, str]:
 
 
 def _headers() -> str:
-    """https://developers.cloudflare.com/pages/configuration/headers/: a later rule removes a header with `!`."""
-    lines = ["/*", *(f"  {name}: {value}" for name, value in OTHERS.items())]
-    return "\n".join([*lines, "/assets/*", "  ! Cache-Control", f"  Cache-Control: {KEPT}", ""])
+    """Both hosts send the headers of all rules that fit an address, and join the values of one header: so only one
+    rule that fits says Cache-Control. For what has none both say that browsers are to ask again.
+
+    Sources: https://docs.netlify.com/routing/headers/, https://developers.cloudflare.com/pages/configuration/headers/
+    """
+    rules = {"/*": SENT, "/assets/*": {"Cache-Control": KEPT}}
+    rules.update({path: {"Cache-Control": REVALIDATED} for path in ("/", "/index.html", "/sw.js", "/bundle/*")})
+    return "".join(
+        f"{path}\n" + "".join(f"  {name}: {value}\n" for name, value in sent.items()) for path, sent in rules.items()
+    )
 
 
 def _apache() -> str:

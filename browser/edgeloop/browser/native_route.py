@@ -42,7 +42,8 @@ class NativeRoute:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._bundle: Bundle | None = None
-        self._loaded: OrderedDict[tuple[str, int], NativeModel] = OrderedDict()  # by variant and threads; asked for last, last
+        # by variant and threads; asked for last, last
+        self._loaded: OrderedDict[tuple[str, int], NativeModel] = OrderedDict()
         self._turn = threading.Lock()
         self._closed = False
         self._timed = 0  # idle timers started so far: one that was followed by another ends nothing

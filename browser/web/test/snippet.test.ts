@@ -36,3 +36,19 @@ test("what the published LiteRT.js refuses is said", () => {
   expect(() => snippetOf(...bundleOf({ io }))).toThrow("takes no int8 tensors");
   expect(() => snippetOf(...bundleOf({ format: "onnx" }))).toThrow("no snippet for the format onnx");
 });
+
+test.each([
+  ["uint8", 'new Int32Array(2), [1,2], "int32")'],
+  ["bool", 'new Float32Array(2), [1,2], "bool")'],
+  ["float32", 'new Float32Array(2), [1,2], "float32")'],
+])("a TF.js snippet writes a %s input in a type that TF.js has", (dtype, written) => {
+  expect(snippetOf(...bundleOf({ format: "tfjs" }, dtype)).code).toContain(written);
+});
+
+test("a type that TF.js cannot hold is said", () => {
+  expect(() => snippetOf(...bundleOf({ format: "tfjs" }, "float64"))).toThrow("takes no float64 tensors");
+});
+
+test.each(["tflite", "tfjs"])("the file of a %s snippet is written as an address", (format) => {
+  expect(snippetOf(...bundleOf({ format, entry: "a/50% #1?.x" })).code).toContain('("./a/50%25%20%231%3F.x")');
+});

@@ -1,8 +1,10 @@
 """A static site: the page uncompressed, the bundle, and the headers for hosts."""
 
 import gzip
+import html
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from edgeloop import cli
 from edgeloop.browser import export as exporting
 from edgeloop.browser.export import export
 from edgeloop.browser.host_files import host_files
-from edgeloop.errors import IntegrityError, OptionsError
+from edgeloop.errors import DeviceError, IntegrityError, OptionsError
 
 WASM = b"\0asm" + bytes(range(200))  # conftest.py's page
 
@@ -54,6 +56,9 @@ def test_an_export_is_replaced_and_a_foreign_folder_refused(bundle, tmp_path):
     folder.mkdir()
     export(bundle, folder)  # empty: nothing is lost
     (folder / "assets" / "old-1.js").write_text("of the release before")
+    listed = json.loads((folder / "files.json").read_text())
+    listed["files"]["assets/old-1.js"] = {"bytes": 21, "sha256": "4" * 64, "forms": []}
+    (folder / "files.json").write_text(json.dumps(listed))
     export(bundle, folder)
     assert "assets/old-1.js" not in names(folder)
     (folder / "README.txt").write_text("my own notes")
@@ -111,3 +116,45 @@ def test_an_option_of_a_server_contradicts_export(bundle, tmp_path, capfd, given
     assert cli.run(["browse", str(bundle), "--export", str(tmp_path / "site"), *given]) == 2
     assert f"{given[0]} is given with --export, which serves nothing" in capfd.readouterr().err
     assert not (tmp_path / "site").exists()
+
+
+def test_files_that_were_added_to_an_export_are_named_and_kept(bundle, tmp_path):
+    site = tmp_path / "site"
+    export(bundle, site)
+    (site / ".git").mkdir()
+    (site / ".git" / "HEAD").write_text("ref")
+    (site / "CNAME").write_text("example.org")
+    (site / "bundle" / "tfjs" / "notes.txt").write_text("mine")
+    with pytest.raises(OptionsError, match=r"would delete: \.git, CNAME, bundle/tfjs/notes\.txt\."):
+        export(bundle, site)
+    assert (site / ".git" / "HEAD").read_text() == "ref"
+
+
+def test_one_rule_for_hosts_says_how_long_a_file_is_kept():
+    lines = host_files()["_headers"].splitlines()
+    rules, path = {}, ""
+    for line in lines:
+        if line.startswith("/"):
+            path = line
+        else:
+            rules.setdefault(path, []).append(line.split(":")[0].strip())
+    assert "!" not in host_files()["_headers"]
+    keeping = [path for path, names in rules.items() if "Cache-Control" in names]
+    assert keeping == ["/assets/*", "/", "/index.html", "/sw.js", "/bundle/*"]
+
+
+def test_the_browsers_command_line_has_no_token(bundle, monkeypatch, capfd):
+    opened = []
+
+    def open_page(url):
+        file = Path(url.removeprefix("file://"))
+        opened.append((url, file, file.stat().st_mode & 0o777, html.unescape(file.read_text())))
+        raise DeviceError("no browser", advice="Ends the server.")
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("webbrowser.open", open_page)
+    assert cli.run(["browse", str(bundle), "--host", "0.0.0.0"]) == DeviceError.exit_code
+    [(url, file, mode, page)] = opened
+    printed = capfd.readouterr().err.partition("http://")[2].split()[0]
+    assert "token=" in printed and f"url=http://{printed}" in page
+    assert "token" not in url and mode == 0o600 and not file.exists()

@@ -29,6 +29,7 @@ const SCOPE = worker.registration.scope;
 const PREFIX = `edgeloop ${SCOPE} `;
 const CACHE = PREFIX + RELEASE;
 const FIRST_BYTES = 200e3; // the page's own chunks; engines are kept when they are used
+const SERVER_MS = 5e3; // for the server to begin its answer, where the cache has one too
 const FROM_CACHE = "X-Edgeloop-Offline";
 
 worker.addEventListener("install", (event) => event.waitUntil(install()));
@@ -57,7 +58,11 @@ async function install(): Promise<void> {
   if (!response.ok) throw new Error(`files.json: ${response.status}`);
   const { files } = (await response.json()) as { files: Record<string, { bytes: number }> };
   const own = Object.keys(files).filter((name) => files[name]!.bytes < FIRST_BYTES && !name.startsWith("licenses"));
-  await keepAll(["", ...own].map((name) => SCOPE + name));
+  for (const name of ["", ...own]) {
+    const response = await fetch(SCOPE + name);
+    if (response.status !== 200) throw new Error(`${name}: ${response.status}`); // the browser tries again later
+    await keep(name, response);
+  }
 }
 
 async function activate(): Promise<void> {
@@ -88,25 +93,49 @@ async function fromServerFirst(
   path: string,
   later: (done: Promise<unknown>) => void,
 ): Promise<Response> {
-  let response: Response;
-  try {
-    response = await fetch(request);
-  } catch (error) {
-    const kept = await (await caches.open(CACHE)).match(keyOf(path));
-    if (!kept) throw error;
-    const headers = new Headers(kept.headers);
-    headers.set(FROM_CACHE, "1");
-    return new Response(kept.body, { status: kept.status, headers });
+  const asked = fetch(request);
+  asked.catch(() => undefined); // it may fail while the cache is asked; what follows learns of it
+  const kept = await (await caches.open(CACHE)).match(keyOf(path));
+  const response = await (kept ? inTime(asked) : asked);
+  if (response) {
+    later(keep(path, response.clone()));
+    return response;
   }
-  later(keep(path, response.clone()));
-  return response;
+  later(asked.then((late) => keep(path, late)));
+  const headers = new Headers(kept!.headers);
+  headers.set(FROM_CACHE, "1");
+  return new Response(kept!.body, { status: kept!.status, headers });
+}
+
+/** What the server answers; undefined if it does not, or not in time. */
+async function inTime(asked: Promise<Response>): Promise<Response | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const over = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), SERVER_MS);
+  });
+  try {
+    return await Promise.race([asked, over]);
+  } catch {
+    return undefined;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+let last: Promise<unknown> = Promise.resolve();
+
+/** One after another: a manifest's removals are over before the files that the page fetches after it are kept. */
+function keep(path: string, response: Response): Promise<void> {
+  const kept = last.then(() => keepNow(path, response));
+  last = kept.catch(() => undefined); // whoever asked for it learns of it
+  return kept;
 }
 
 /**
  * Keep it, unless it is the one that is there. A bundle with another manifest replaces all files of the one before.
  * A body that is not kept is given up: unread, it would hold its connection.
  */
-async function keep(path: string, response: Response): Promise<void> {
+async function keepNow(path: string, response: Response): Promise<void> {
   const cache = await caches.open(CACHE);
   const before = await cache.match(keyOf(path));
   const same = before && versionOf(before) !== undefined && versionOf(before) === versionOf(response);

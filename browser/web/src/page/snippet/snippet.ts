@@ -36,7 +36,7 @@ function litertSnippet({ manifest }: Bundle, variant: Variant, signature: string
 
 ${quantizer(inputs, variant)}
 await loadLiteRt("./node_modules/@litertjs/core/wasm/");
-const file = new Uint8Array(await (await fetch(${literal(`./${variant.entry}`)})).arrayBuffer());
+const file = new Uint8Array(await (await fetch(${literal(addressOf(variant.entry))})).arrayBuffer());
 fixFreeDimensions(file);
 const model = await loadAndCompile(file, { accelerator: "wasm" });
 const signature = model.signatures[${literal(signature)}] ?? Object.values(model.signatures)[0];
@@ -83,11 +83,11 @@ function fixFreeDimensions(bytes) {
 
 function tfjsSnippet({ manifest }: Bundle, variant: Variant, signature: string): Snippet {
   const { inputs, outputs } = manifest.signatures[signature]!;
-  const body = `const model = await tf.loadGraphModel(${literal(`./${variant.entry}`)});
+  const body = `const model = await tf.loadGraphModel(${literal(addressOf(variant.entry))});
 const { inputs: ins, outputs: outs } = model.modelSignature;
 
 const inputs = {
-${inputs.map((spec) => `  [ins[${literal(spec.name)}].name]: tf.tensor(${values(spec)}, ${JSON.stringify(sizes(spec))}, ${literal(spec.dtype)}),`).join("\n")}
+${inputs.map((spec) => `  [ins[${literal(spec.name)}].name]: ${tfjsInput(spec)},`).join("\n")}
 };
 ${outputs.map((spec) => shown(spec, `[...await (await model.executeAsync(inputs, outs[${literal(spec.name)}].name)).data()]`)).join("\n")}`;
   const script = "./node_modules/@tensorflow/tfjs/dist/tf.min.js";
@@ -104,6 +104,17 @@ const page = (head: string, body: string): string =>
 const literal = (value: unknown): string => JSON.stringify(value).replaceAll("<", "\\u003c");
 
 const sizes = ({ shape }: TensorSpec): number[] => shape.map((size) => size ?? 1);
+
+/** A file beside the page, as an address. */
+const addressOf = (file: string): string => `./${file.split("/").map(encodeURIComponent).join("/")}`;
+
+/** TF.js has float32, int32 and bool: integers of another width become int32, as its converter does in the graph. */
+function tfjsInput(spec: TensorSpec): string {
+  const dtype = /^u?int\d+$/.test(spec.dtype) ? "int32" : spec.dtype;
+  if (!["float32", "int32", "bool"].includes(dtype))
+    throw new Error(`TF.js ${TFJS} takes no ${dtype} tensors. Choose a variant with float32 inputs.`);
+  return `tf.tensor(${values({ ...spec, dtype })}, ${JSON.stringify(sizes(spec))}, "${dtype}")`;
+}
 
 /** Zeros of the input's size, with what belongs there. */
 function values(spec: TensorSpec): string {
