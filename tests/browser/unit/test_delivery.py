@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from edgeloop.browser.listening import Listening
-from edgeloop.browser.page_handler import byte_range
+from edgeloop.browser.page_handler import PageHttpServer, byte_range
 from edgeloop.browser.server import serve
 from edgeloop.browser.share import PLAIN_HTTP, terminal_code
 from edgeloop.errors import DeviceError, OptionsError
@@ -332,9 +332,10 @@ def test_an_address_is_written_as_browsers_send_it_back(host, bound, address):
     assert listening.accepts([f"{address}:80"], bound)
 
 
-def test_the_log_names_the_scheme(bundle, certificate, caplog):
-    with caplog.at_level("INFO"), serve(bundle, **tls_files(certificate), mounts={}) as served:
-        assert f"listening on https://127.0.0.1:{served.port}" in caplog.text
+def test_the_address_in_the_log_has_the_scheme(certificate):
+    for options, scheme in [({}, "http"), (tls_files(certificate), "https")]:
+        with PageHttpServer(Listening(**options)) as server:
+            assert server.url == f"{scheme}://127.0.0.1:{server.server_port}"
 
 
 @pytest.mark.parametrize("request_head", ["GET http://[ HTTP/1.1", "GET / HTTP/1.1\r\nOrigin: http://["])
