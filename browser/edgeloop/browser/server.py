@@ -74,7 +74,7 @@ def serve(
         EdgeloopError: As a route that is mounted.
 
     Example:
-        >>> with serve("m/", port=8000) as page:
+        >>> with browse("m/", port=8000) as page:
         ...     print(page.url)
         ...     input("Enter ends the server.")
     """
