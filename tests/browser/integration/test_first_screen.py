@@ -118,7 +118,8 @@ def test_a_drawing_by_pointer_gets_the_digit_that_was_drawn(browser, bundles):
 def test_the_camera_is_asked_live_and_ends_with_its_tab(browser, bundles):
     with opened(browser, bundles["photos"]) as page:
         page.locator("#tab-camera").click()
-        page.wait_for_function("document.querySelector('video').srcObject")  # until then the answer is that of a sample
+        # until then the answer is that of a sample
+        page.wait_for_function("() => document.querySelector('video').srcObject")
         expect(page.locator("#guess")).to_have_text("green")  # the fake camera's ground
         track = page.evaluate_handle("document.querySelector('video').srcObject.getTracks()[0]")
         assert track.evaluate("track => track.readyState") == "live"
@@ -136,7 +137,7 @@ def test_the_camera_is_asked_live_and_ends_with_its_tab(browser, bundles):
             for (const id of ['camera', 'samples', 'camera', 'samples']) document.getElementById(`tab-${id}`).click();
         }""")
         page.wait_for_function(
-            "streams.length === 2 && streams.every((one) => one.getTracks().every((two) => two.readyState === 'ended'))"
+            "() => streams.length === 2 && streams.every((s) => s.getTracks().every((t) => t.readyState === 'ended'))"
         )
 
 
