@@ -78,7 +78,8 @@ class PlayedSimulation(Simulation):
     def submit(self) -> None:
         super().submit()
         assert self.serve is not None
-        self.serve.start()
+        if self.serve.ident is None:  # a run may be submitted again
+            self.serve.start()
 
 
 class PlayedDevices(Simulated):
